@@ -1,0 +1,109 @@
+"""Every error callanalytics raises on purpose.
+
+    CallAnalyticsError
+    ├── UsageError            a wrong argument or window                      exit 2
+    │   └── ConfigError       config.toml: file, table, key, value, allowed   exit 2
+    ├── RecordingError        one recording cannot be analysed; the night goes on (quarantined)
+    │   ├── UnreadableFile    it cannot be opened or read
+    │   ├── NotAudio          its content is no audio that we know
+    │   ├── EmptyAudio        it holds no samples
+    │   ├── TruncatedAudio    it holds less (or more) sound than it promises
+    │   ├── InvalidAudio      NaN, infinite or absurd samples, rates, channel counts
+    │   ├── TooLong           longer, larger or slower to decode than the settings allow
+    │   └── WorkerDied        the process that analysed it crashed or hung
+    ├── StoreError            the database cannot be read, written or upgraded  exit 1
+    ├── LockHeld              another run is at work                            exit 5
+    ├── OutOfTime             the time budget is used; run again to resume      exit 7
+    └── ReportError           a page cannot be built                            exit 1
+
+Each message says what failed, what was found against what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class CallAnalyticsError(Exception):
+    """Anything callanalytics raises on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(CallAnalyticsError):
+    """A command was given something it cannot use."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """config.toml holds an unknown key, a wrong type or an impossible value."""
+
+
+class RecordingError(CallAnalyticsError):
+    """One recording cannot be analysed. It goes to quarantine; the other calls are not touched.
+
+    `reason` is the short closed word stored in the quarantine table, the message is for people.
+    """
+
+    reason = "error"
+
+
+class UnreadableFile(RecordingError):
+    """The file cannot be opened or read (permission, vanished, I/O error)."""
+
+    reason = "unreadable"
+
+
+class NotAudio(RecordingError):
+    """The content is no audio format that the decoders know, whatever the extension says."""
+
+    reason = "not_audio"
+
+
+class EmptyAudio(RecordingError):
+    """The file, or the audio stream in it, holds no samples."""
+
+    reason = "empty"
+
+
+class TruncatedAudio(RecordingError):
+    """The decoded length differs from the length that the container, sidecar or CDR states."""
+
+    reason = "truncated"
+
+
+class InvalidAudio(RecordingError):
+    """The samples, the sampling rate or the channel count are impossible for a telephone call."""
+
+    reason = "invalid_audio"
+
+
+class TooLong(RecordingError):
+    """Longer, larger or slower to decode than the limits in `[audio]` allow."""
+
+    reason = "too_long"
+
+
+class WorkerDied(RecordingError):
+    """The worker process that analysed this recording crashed or did not answer in time."""
+
+    reason = "worker_died"
+
+
+class StoreError(CallAnalyticsError):
+    """The database cannot be read, written, published or upgraded."""
+
+
+class LockHeld(CallAnalyticsError):
+    """Another run holds the lock of this output folder."""
+
+    exit_code = 5
+
+
+class OutOfTime(CallAnalyticsError):
+    """The time budget of the run is used; what is committed is kept and the next run resumes."""
+
+    exit_code = 7
+
+
+class ReportError(CallAnalyticsError):
+    """A report page cannot be built."""

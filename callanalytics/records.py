@@ -1,0 +1,320 @@
+"""The nouns of the project as frozen data: what flows from a file to the database. No I/O here.
+
+Times named `_s` are seconds from the start of the recording; intervals are half-open;
+`_at` is a time-zone aware UTC `datetime`; `_share` is 0..1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from ensemble.vote import Votes
+
+    FloatArray = npt.NDArray[np.float32]
+
+
+class Role(StrEnum):
+    """Who a voice belongs to."""
+
+    AGENT = "agent"
+    CALLER = "caller"
+    UNKNOWN = "unknown"
+
+    @property
+    def other(self) -> Role:
+        """The opposite side of the call (unknown stays unknown)."""
+        return {Role.AGENT: Role.CALLER, Role.CALLER: Role.AGENT}.get(self, Role.UNKNOWN)
+
+
+class Direction(StrEnum):
+    """Which way a call went, seen from the call centre."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+    INTERNAL = "internal"
+    UNKNOWN = "unknown"
+
+
+class TimeSource(StrEnum):
+    """Where the start time of a call was read, most trustworthy first."""
+
+    SIDECAR = "sidecar"
+    MANIFEST = "manifest"
+    NAME = "name"
+    FILE_TIME = "file_time"
+
+
+class ChannelLayout(StrEnum):
+    """How the voices lie in the audio."""
+
+    STEREO = "stereo"  # one side of the call on each channel of one file
+    PAIR = "pair"  # one side of the call in each of two files
+    FAKE_STEREO = "fake_stereo"  # two channels with the same signal: treated as mono
+    ONE_SIDED = "one_sided"  # two channels, one of them dead
+    MONO = "mono"
+
+
+class RoleSource(StrEnum):
+    """How agent and caller were told apart, most trustworthy first."""
+
+    CORRECTION = "correction"  # a person said so (`relabel --swap`)
+    SIDECAR = "sidecar"
+    RECORDER = "recorder"  # the recorder profile fixes the channels
+    NAME = "name"
+    VOICE_PROFILE = "voice_profile"
+    INFERRED = "inferred"
+    NONE = "none"
+
+
+class Sound(StrEnum):
+    """What a stretch of a channel is when it is not a voice turn."""
+
+    MASKED = "masked"  # exact zeros: a payment pause
+    TONE = "tone"  # ring-back, DTMF, fax, beeps
+    MUSIC = "music"  # hold music and jingles
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One call's audio as it lies on disk: one file, or the two files of a pair.
+
+    `recording_id` is the SHA-256 (hex) of the content; of a pair, of its files' hashes in order.
+    """
+
+    recording_id: str
+    paths: tuple[Path, ...]
+    n_bytes: int
+    modified_at: datetime
+
+    @property
+    def path(self) -> Path:
+        """The first (usually only) file."""
+        return self.paths[0]
+
+    @property
+    def call_id(self) -> str:
+        """Short key of the call in every table: the first 16 hex digits of the recording."""
+        return self.recording_id[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What the recorder said about a call by file name, sidecar, manifest or CDR.
+
+    Numbers of callers appear only as `caller_hash`, a salted hash. `sources` says for each
+    known fact where it was read, for example `{"queue": "sidecar"}`.
+    """
+
+    recorder: str  # profile name, "none" when nothing matched
+    recorder_confidence: float  # 0..1
+    started_at: datetime
+    started_at_source: TimeSource
+    zone: str  # IANA name the local time was read in
+    external_id: str | None = None
+    direction: Direction = Direction.UNKNOWN
+    agent_id: str | None = None
+    agent_name: str | None = None
+    team: str | None = None
+    queue: str | None = None
+    campaign: str | None = None
+    caller_hash: str | None = None
+    channel_roles: tuple[Role, ...] = ()  # by channel, empty when the recorder does not say
+    channel_roles_source: RoleSource = RoleSource.NONE
+    expected_duration_s: float | None = None
+    answered_s: float | None = None  # offset of the agent's answer in the recording
+    hold_s: float | None = None
+    disposition: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A recording found on disk with its facts: the input of the analysis."""
+
+    recording: Recording
+    facts: CallFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Decoded sound at the canonical rate.
+
+    samples: float32 (n_channels, n_samples), nominally -1..1, all finite, C-contiguous.
+    """
+
+    samples: FloatArray
+    sample_rate_hz: int
+    native_rate_hz: int
+    codec: str  # e.g. "pcm_mulaw", as the decoder names it
+    container: str  # e.g. "wav"
+    clipped_share: float  # samples at full scale
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the decoded sound."""
+        return int(self.samples.shape[1]) / self.sample_rate_hz
+
+    @property
+    def n_channels(self) -> int:
+        """1 or 2."""
+        return int(self.samples.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One voice speaking without a long pause. `channel` is where to hear it."""
+
+    speaker: str  # "speaker_0", ... unique within the call
+    channel: int
+    start_s: float
+    end_s: float
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the turn."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True)
+class SoundSpan:
+    """A stretch of a channel that is not speech but means something."""
+
+    kind: Sound
+    channel: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Diarization:
+    """Who spoke when, and who is who.
+
+    `roles` maps every speaker of `turns` to a role. Turns are sorted by start; turns of different
+    speakers may overlap. `quality` holds short closed words such as "bleed", "dead_channel".
+    """
+
+    turns: tuple[Turn, ...]
+    roles: dict[str, Role]
+    layout: ChannelLayout
+    role_source: RoleSource
+    role_confidence: float  # 0..1
+    sounds: tuple[SoundSpan, ...] = ()
+    quality: tuple[str, ...] = ()
+    # Speaker voice prints, float32 unit vectors, for voice profiles of agents (may be empty).
+    voices: dict[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Speakers in order of first appearance."""
+        return tuple(dict.fromkeys(turn.speaker for turn in self.turns))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of one turn, about 3 s: what an ensemble member hears. Never mixes speakers."""
+
+    index: int  # 0-based within the call, by start time
+    speaker: str
+    role: Role
+    channel: int
+    start_s: float
+    end_s: float
+    overlap_share: float  # part during which somebody else spoke too
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the segment."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Acoustic descriptors, one row a segment: float32 (n_segments, len(names))."""
+
+    names: tuple[str, ...]
+    values: FloatArray
+
+    def column(self, name: str) -> FloatArray:
+        """One descriptor over all segments, (n_segments,)."""
+        return self.values[:, self.names.index(name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number about a call: `role` and `period` say of whom and of which part.
+
+    `period` is "call", "q1".."q4" (quarters of the call), "first_half" or "second_half".
+    """
+
+    name: str
+    role: Role | None
+    period: str
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A moment worth hearing."""
+
+    start_s: float
+    end_s: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """One rule that a call fulfilled."""
+
+    rule: str
+    weight: float
+    value: float  # what was measured
+    threshold: float
+    reason: str  # plain words
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnalysis:
+    """Everything known about one call after the analysis. Rows for every table come from here."""
+
+    recording: Recording
+    facts: CallFacts
+    native_rate_hz: int
+    n_channels: int
+    codec: str
+    container: str
+    duration_s: float
+    clipped_share: float
+    diarization: Diarization
+    segments: tuple[Segment, ...]
+    features: Features
+    votes: Votes
+    ensemble_id: str
+    # Frustration of the caller over time: one value per caller segment, 0..1, and its running mean.
+    frustration_s: FloatArray  # (n,) segment midpoints
+    frustration: FloatArray  # (n,) 0..1, smoothed
+    frustration_score: float  # 0..1, of the whole call
+    measures: tuple[Measure, ...]
+    escalations: tuple[Escalation, ...]
+    flagged: bool
+    stage_wall_s: dict[str, float]  # seconds spent per stage
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A recording that could not be analysed, for the quarantine table."""
+
+    candidate: Candidate
+    stage: str  # "read", "decode", "analyze", "write"
+    reason: str  # closed word, see errors.RecordingError
+    detail: str  # a sentence for a person
+
+
+Outcome = CallAnalysis | Failure
