@@ -1,0 +1,24 @@
+"""The emotions the ensemble may name: a closed list in one order.
+
+``EMOTIONS`` is the union of what the supported corpora label; a shipped or
+trained ensemble uses a subset of it, in the same order.
+"""
+
+EMOTIONS: tuple[str, ...] = (
+    "anger",
+    "boredom",
+    "calm",
+    "disgust",
+    "fear",
+    "happy",
+    "neutral",
+    "sad",
+    "surprise",
+)
+"""Every label, alphabetical; the position of a label here is its order everywhere."""
+
+SHARED_SIX: tuple[str, ...] = ("anger", "disgust", "fear", "happy", "neutral", "sad")
+"""The labels every acted corpus of ours has: the classes of the shipped ensemble."""
+
+SHARED_SEVEN: tuple[str, ...] = (*SHARED_SIX, "surprise")
+"""``SHARED_SIX`` and surprise, for corpora that have it."""
