@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from callanalytics.errors import ConfigError
+from ensemble.labels import EMOTIONS
 
 CONFIG_NAME = "config.toml"
 
@@ -144,6 +145,16 @@ class EmotionSettings(_Table):
     abstain: bool = True
 
 
+# What a rule may look at; callanalytics/measures.py defines each.
+RULE_MEASURES = (
+    *("silence_s", "silence_share", "longest_silence_s", "n_long_silences", "overtalk_s", "overtalk_share"),
+    *("masked_s", "tone_s", "music_s", "talk_s", "talk_share", "n_turns", "interruptions", "interruptions_s"),
+    *("labelled_s", "labelled_share", "angry_s", "frustration", "frustration_peak"),
+    *("loudness_rise_db", "pitch_rise_st"),
+    *(f"{emotion}_share" for emotion in EMOTIONS),
+)
+
+
 class RuleSettings(_Table):
     """`[[rule]]`: one reason to escalate. See `callanalytics/measures.py` for the measures."""
 
@@ -154,7 +165,30 @@ class RuleSettings(_Table):
     at_least: float
     weight: Annotated[float, Field(gt=0, le=10)] = 1.0
     min_evidence_s: Annotated[float, Field(ge=0)] = 0.0  # seconds of labelled speech needed to judge
-    reason: str  # words with {value} and {threshold}
+    reason: str  # words with {value}, {threshold} and {at} (m:ss of the first moment)
+
+    @field_validator("measure")
+    @classmethod
+    def _measure_exists(cls, measure: str) -> str:
+        if measure not in RULE_MEASURES:
+            raise ValueError(f"no such measure; known are {', '.join(RULE_MEASURES)}")
+        return measure
+
+    @field_validator("reason")
+    @classmethod
+    def _words_fit(cls, reason: str) -> str:
+        try:
+            reason.format(value=1.0, threshold=1.0, at="0:00")
+        except (KeyError, IndexError, ValueError, AttributeError) as problem:
+            raise ValueError(
+                f"the words may use {{value}}, {{threshold}} and {{at}} only ({problem!r})"
+            ) from None
+        return reason
+
+    def words(self, value: float, at_s: float) -> str:
+        """The reason as a person reads it."""
+        at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
+        return self.reason.format(value=value, threshold=self.at_least, at=at)
 
 
 class FrustrationSettings(_Table):
@@ -190,7 +224,40 @@ class ReportSettings(_Table):
     max_call_pages: Annotated[int, Field(ge=0)] = 2000
 
 
-DEFAULT_RULES: tuple[RuleSettings, ...] = ()
+# Thresholds were chosen on built calls, see docs/escalation.md and benchmarks/escalation.py.
+DEFAULT_RULES: tuple[RuleSettings, ...] = (
+    RuleSettings(
+        name="frustrated",
+        measure="frustration_peak",
+        at_least=0.5,
+        min_evidence_s=6.0,
+        reason="caller sounds frustrated, {value:.0%} at {at}",
+    ),
+    RuleSettings(
+        name="angry_second_half",
+        measure="angry_s",
+        window="second_half",
+        at_least=12.0,
+        weight=0.5,
+        reason="{value:.0f} s angry in the second half",
+    ),
+    RuleSettings(
+        name="talked_over",
+        measure="interruptions",
+        role="agent",
+        at_least=4.0,
+        weight=0.25,
+        reason="agent talked over the caller {value:.0f} times",
+    ),
+    RuleSettings(
+        name="long_silence",
+        measure="longest_silence_s",
+        role="any",
+        at_least=45.0,
+        weight=0.25,
+        reason="{value:.0f} s of dead air",
+    ),
+)
 
 
 class Settings(_Table):

@@ -267,6 +267,11 @@ class Evidence:
     end_s: float
     words: str
 
+    @property
+    def clip_name(self) -> str:
+        """Name of the clip that plays this moment, unique within a call."""
+        return f"{round(self.start_s * 1000):08d}.mp3"
+
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
@@ -278,6 +283,16 @@ class Escalation:
     threshold: float
     reason: str  # plain words
     evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A few seconds of a flagged call to listen to, encoded. `name` is its file name."""
+
+    name: str
+    start_s: float
+    end_s: float
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +319,7 @@ class CallAnalysis:
     measures: tuple[Measure, ...]
     escalations: tuple[Escalation, ...]
     flagged: bool
+    clips: tuple[Clip, ...]  # of a flagged call: the evidence to hear
     stage_wall_s: dict[str, float]  # seconds spent per stage
 
 

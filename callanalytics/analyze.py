@@ -1,0 +1,178 @@
+"""The recipe: one pure function takes a recording to everything known about its call.
+
+It knows nothing of databases, schedulers or clusters; a process pool and a cluster map the same
+function. What it needs besides the recording is loaded once per process as `Models`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from ensemble.predict import Ensemble, load_ensemble
+from ensemble.vote import Votes
+
+from callanalytics.audio import decode_recording
+from callanalytics.clips import evidence_clips
+from callanalytics.config import Settings
+from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.escalation import escalations, is_flagged
+from callanalytics.features import extract
+from callanalytics.frustration import Curve, frustration_curve
+from callanalytics.measures import call_measures
+from callanalytics.records import (
+    Audio,
+    CallAnalysis,
+    Candidate,
+    ChannelLayout,
+    Features,
+    Role,
+    Segment,
+)
+from callanalytics.segment import cut_segments
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a worker process loads once: the speech models and the ensemble."""
+
+    speech: SpeechModels
+    ensemble: Ensemble
+
+    @classmethod
+    def load(cls, ensemble_dir: Path | None, *, n_threads: int = 1) -> Models:
+        """Load everything for the CPU. Raises ensemble.errors.ModelMissing or ModelIncompatible."""
+        return cls(SpeechModels.load(n_threads=n_threads), load_ensemble(ensemble_dir, n_threads=n_threads))
+
+
+def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> CallAnalysis:
+    """Decode, find who speaks when, cut, describe, vote, measure, judge.
+
+    Raises a RecordingError when the sound cannot be analysed. A call without speech is a normal
+    result with no segments.
+    """
+    stages = _Stages()
+    recording, facts = candidate.recording, candidate.facts
+    with stages("decode"):
+        audio = decode_recording(
+            recording.paths, settings.audio, expected_duration_s=facts.expected_duration_s
+        )
+    with stages("diarize"):
+        spoken = diarize(
+            audio.samples,
+            audio.sample_rate_hz,
+            layout_hint=ChannelLayout.PAIR if len(recording.paths) > 1 else None,
+            channel_roles=facts.channel_roles,
+            channel_roles_source=facts.channel_roles_source,
+            models=models.speech,
+        )
+        segments = cut_segments(spoken.turns, spoken.roles, settings.segments)
+    with stages("features"):
+        features = extract(audio.samples, audio.sample_rate_hz, segments)
+    with stages("vote"):
+        votes = vote_segments(audio, segments, spoken.layout, settings, models.ensemble)
+    with stages("measure"):
+        curve = caller_frustration(segments, features, votes, settings)
+        measures = call_measures(audio.duration_s, spoken, segments, votes, curve)
+        found = escalations(settings.rule, measures, spoken, segments, curve, audio.duration_s)
+        flagged = is_flagged(found, settings.frustration.flag_weight)
+    with stages("clips"):
+        clips = evidence_clips(audio, found, settings.report) if flagged else ()
+    return CallAnalysis(
+        recording=recording,
+        facts=facts,
+        native_rate_hz=audio.native_rate_hz,
+        n_channels=audio.n_channels,
+        codec=audio.codec,
+        container=audio.container,
+        duration_s=audio.duration_s,
+        clipped_share=audio.clipped_share,
+        diarization=spoken,
+        segments=segments,
+        features=features,
+        votes=votes,
+        ensemble_id=models.ensemble.ensemble_id,
+        frustration_s=curve.at_s,
+        frustration=curve.level,
+        frustration_score=curve.score,
+        measures=measures,
+        escalations=found,
+        flagged=flagged,
+        clips=clips,
+        stage_wall_s=stages.wall_s,
+    )
+
+
+def vote_segments(
+    audio: Audio, segments: Sequence[Segment], layout: ChannelLayout, settings: Settings, ensemble: Ensemble
+) -> Votes:
+    """Let the ensemble label the segments that may be labelled; abstain on the others with a reason.
+
+    Voices of roles outside `[emotion] roles` are never shown to the ensemble (EU AI Act, Art. 5(1)(f)).
+    On a mono recording a segment with much overtalk is not one voice, so no label is kept for it.
+    """
+    rate = audio.sample_rate_hz
+    allowed = [s.role.value in settings.emotion.roles for s in segments]
+    silence = np.zeros(0, dtype=np.float32)
+    waveforms = [
+        audio.samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
+        for s, ok in zip(segments, allowed, strict=True)
+    ]
+    votes = ensemble.vote(waveforms, [s.speaker for s in segments], abstain=settings.emotion.abstain)
+    mixed = layout in {ChannelLayout.MONO, ChannelLayout.FAKE_STEREO, ChannelLayout.ONE_SIDED}
+    reasons = list(votes.abstain_reason)
+    for i, segment in enumerate(segments):
+        if not allowed[i]:
+            reasons[i] = "role_excluded"
+        elif mixed and segment.overlap_share > settings.segments.max_overlap_share:
+            reasons[i] = "overtalk"
+    silenced = np.array([reason is not None for reason in reasons], dtype=bool)
+    return replace(
+        votes,
+        emotion_index=np.where(silenced, -1, votes.emotion_index),
+        abstain_reason=tuple(reasons),
+    )
+
+
+def caller_frustration(
+    segments: Sequence[Segment], features: Features, votes: Votes, settings: Settings
+) -> Curve:
+    """Frustration curve of the caller. Segments the ensemble could not judge carry no evidence."""
+    mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
+    judged = np.array([votes.abstain_reason[i] not in _UNHEARD for i in mine], dtype=bool)
+
+    def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        if emotion not in votes.labels:
+            return np.zeros(len(mine), dtype=np.float32)
+        column = votes.mean_probabilities[mine, votes.labels.index(emotion)]
+        return np.where(judged, column, 0.0).astype(np.float32)
+
+    return frustration_curve(
+        start_s=np.array([segments[i].start_s for i in mine], dtype=np.float32),
+        end_s=np.array([segments[i].end_s for i in mine], dtype=np.float32),
+        anger=probability("anger"),
+        disgust=probability("disgust"),
+        loudness_db=features.column("loudness_db")[mine],
+        pitch_hz=features.column("f0_median_hz")[mine],
+        settings=settings.frustration,
+    )
+
+
+_UNHEARD = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
+
+
+class _Stages:
+    """Wall-clock seconds per stage of one analysis."""
+
+    def __init__(self) -> None:
+        self.wall_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.wall_s[name] = time.perf_counter() - started
