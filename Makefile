@@ -1,0 +1,42 @@
+# make run    set up, make a demonstration of calls dated yesterday, run the night on it
+# make test   set up with the test tools, run the suite
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint slow clean
+.DELETE_ON_ERROR:
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+
+$(VENV)/.run-ready: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test-ready: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@ $(VENV)/.run-ready
+
+run: $(VENV)/.run-ready
+	$(BIN)/callanalytics demo --out demo-calls
+	$(BIN)/callanalytics run --since yesterday --input demo-calls --out night-out || test $$? -eq 3
+	$(BIN)/callanalytics query --out night-out "SELECT call_id, queue, duration_s, frustration_score, flagged, reasons FROM call_summary ORDER BY frustration_score DESC LIMIT 5"
+	$(BIN)/callanalytics query --out night-out "SELECT role, emotion, count(*) AS n_segments FROM segment_emotions GROUP BY ALL ORDER BY role, n_segments DESC"
+	@echo "Report: $(CURDIR)/night-out/reports/index.html"
+
+test: $(VENV)/.test-ready
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo-calls night-out build dist *.egg-info

@@ -1,0 +1,149 @@
+"""What a person sees on the terminal: progress, plain log lines, a run's closing words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from callanalytics.records import Failure
+    from jobs.nightly import RunResult
+
+# A log gets a line this often, and at the end of every stage.
+LOG_EVERY_S = 10.0
+MAX_LISTED = 20
+
+WORDS = {
+    "search": "Searching",
+    "analyse": "Analysing",
+    "publish": "Publishing",
+    "report": "Writing the report",
+}
+
+
+class OnProgress(Protocol):
+    """Called with a stage, how much of how much is done, and a note."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        """Say how far a stage is; total is 0 while unknown."""
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[OnProgress]:
+    """A progress bar on a terminal, plain lines in a log, nothing when quiet. All on stderr."""
+    if quiet:
+        yield lambda stage, done, total, note: None
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _LogLines()
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, int] = {}
+
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(WORDS.get(stage, stage), total=None, note="")  # type: ignore[assignment]
+            bars.update(tasks[stage], completed=done, total=total or None, note=note)  # type: ignore[arg-type]
+
+        yield report
+
+
+class _LogLines:
+    """One line per stage and every few seconds, with the speed so far."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._said_at = 0.0
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if stage == self._stage and done != total and now - self._said_at < LOG_EVERY_S:
+            return
+        self._stage, self._said_at = stage, now
+        count = f" {done} of {total}" if total else ""
+        print(f"{WORDS.get(stage, stage)}{count}{': ' + note if note else ''}", file=sys.stderr)
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A line for a person, on stderr, so that stdout stays clean for machines."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def closing_words(result: RunResult) -> str:
+    """What a run did, as an operator wants to read it at 3 a.m."""
+    since, until = (
+        moment.strftime("%Y-%m-%d %H:%M %Z") for moment in (result.window.since, result.window.until)
+    )
+    lines = [f"Window {since} to {until}: {_count(result.n_found, 'recording')} found."]
+    if result.planned:
+        lines.append(
+            f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
+        )
+        lines += [
+            f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {_shown(c.recording.path)}"
+            for c in result.planned[:MAX_LISTED]
+        ]
+        return "\n".join(lines + _more(len(result.planned)))
+    speed = (
+        f" ({result.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and result.audio_s else ""
+    )
+    lines.append(
+        f"Analysed {result.n_done} ({result.audio_s / 60:.1f} min of sound) in {result.wall_s:.1f} s{speed}; "
+        f"already done {result.n_skipped}; flagged {result.n_flagged}; quarantined {result.n_quarantined}."
+    )
+    if result.set_aside:
+        words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))
+        lines.append(f"Set aside: {words}.")
+    lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
+        len(result.failures)
+    )
+    lines += [f"Database: {result.database}", f"Report:   {result.report}"]
+    return "\n".join(lines)
+
+
+def _more(n: int) -> list[str]:
+    return [f"  and {n - MAX_LISTED} more"] if n > MAX_LISTED else []
+
+
+def _failure(failure: Failure) -> str:
+    return f"{_shown(failure.candidate.recording.path)}: {failure.reason}: {failure.detail}"
+
+
+def _shown(path: os.PathLike[str]) -> str:
+    """A path that is safe to print: control characters and broken encodings are escaped."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

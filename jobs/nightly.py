@@ -1,0 +1,308 @@
+"""The night: find new recordings, analyse them, commit in batches, publish, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from callanalytics.discovery import Discovered, find_recordings
+from callanalytics.recorders.phone import load_or_make_salt
+from callanalytics.window import Window, parse_window
+from ensemble.predict import Ensemble, load_ensemble
+
+from callanalytics import __version__
+from callanalytics.config import Settings
+from callanalytics.errors import UsageError
+from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
+from callanalytics.store import Store, open_work, publish
+from jobs.engines import analyze_all, n_workers
+from jobs.lock import run_lock
+from jobs.stopping import StopWatch
+
+DATABASE_NAME = "callanalytics.duckdb"
+# Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
+BATCH_CALLS = 64
+BATCH_S = 10.0
+
+JSON_FIELDS = (
+    *("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"),
+    *("audio_s", "wall_s", "exit_code", "database", "report"),
+)
+
+# (stage, done, total, note): total is 0 while it is unknown.
+OnProgress = Callable[[str, int, int, str], None]
+
+
+def _quiet(stage: str, done: int, total: int, note: str) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What one `run` was asked to do; everything else is in the settings."""
+
+    since: str | None = None
+    until: str | None = None
+    inputs: tuple[Path, ...] = ()  # empty: the settings' inputs
+    out: Path | None = None  # None: the settings' folder
+    limit: int | None = None
+    workers: int | None = None
+    force: bool = False
+    dry_run: bool = False
+    fail_on_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did. The fields up to `report` are the object that `run --json` prints."""
+
+    n_found: int
+    n_new: int
+    n_done: int
+    n_skipped: int
+    n_quarantined: int
+    audio_s: float
+    wall_s: float
+    exit_code: int
+    database: str
+    report: str
+    n_flagged: int
+    window: Window
+    planned: tuple[Candidate, ...]  # of a dry run: what would be analysed
+    failures: tuple[Failure, ...]
+    set_aside: dict[str, int]  # files that are no candidates: reason -> how many
+
+    def to_json(self) -> dict[str, object]:
+        """The last line of `run --json`; scripts of others depend on its names."""
+        return {name: getattr(self, name) for name in JSON_FIELDS}
+
+
+def run_night(
+    settings: Settings, options: RunOptions, *, now: datetime | None = None, on_progress: OnProgress = _quiet
+) -> RunResult:
+    """Run one window from files to the published database and the report.
+
+    Safe to repeat: what is done is skipped, what failed is tried again up to `max_attempts`.
+
+    Raises:
+        UsageError: nothing to search, or a window that makes no sense.
+        LockHeld: another run works on this output folder.
+        StoreError, ReportError: results cannot be written.
+        ensemble.errors.ModelError: the ensemble cannot be loaded.
+    """
+    started = time.monotonic()
+    now = now or datetime.now(UTC)
+    window = parse_window(options.since, options.until, zone=settings.time.zone_info, now=now)
+    inputs = options.inputs or settings.input_dirs
+    if not inputs:
+        raise UsageError("No folder to search: give --input FOLDER, or set inputs in [paths] of config.toml.")
+    out = options.out or settings.out_dir
+    _make_private(out)
+    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+        night = _Night(settings, options, window, out, store, on_progress)
+        return night.run(inputs, now, started)
+
+
+class _Night:
+    """One run in progress: the only writer of its output folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: RunOptions,
+        window: Window,
+        out: Path,
+        store: Store,
+        on_progress: OnProgress,
+    ) -> None:
+        self.settings = settings
+        self.options = options
+        self.window = window
+        self.out = out
+        self.store = store
+        self.on_progress = on_progress
+        self.database = out / DATABASE_NAME
+        self.report = out / "reports" / "index.html"
+        self.failures: list[Failure] = []
+        self.n_done = 0
+        self.n_flagged = 0
+        self.audio_s = 0.0
+
+    def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
+        ensemble_dir = self._ensemble_dir()
+        ensemble = load_ensemble(ensemble_dir)
+        found = find_recordings(
+            tuple(inputs),
+            self.settings,
+            window=self.window,
+            now=now,
+            salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
+            known=self.store.known_files(),
+            on_progress=lambda done, total: self.on_progress("search", done, total, ""),
+        )
+        todo, n_skipped = self._select(found, ensemble.ensemble_id)
+        if self.options.dry_run:
+            return self._result(found, todo, n_skipped, 0, started)
+        with StopWatch(self.settings.engine.time_budget_s) as watch:
+            changed = self._work(found, todo, ensemble, ensemble_dir, watch)
+            exit_code = self._exit_code(found, watch)
+        self._finish(found, todo, n_skipped, exit_code, now, changed)
+        return self._result(found, todo, n_skipped, exit_code, started)
+
+    def _ensemble_dir(self) -> Path | None:
+        chosen = self.settings.emotion.ensemble
+        return self.settings.folder / chosen if chosen else None
+
+    def _select(self, found: Discovered, ensemble_id: str) -> tuple[list[Candidate], int]:
+        """The recordings still to do, and how many are done or given up."""
+        todo = list(found.candidates)
+        if not self.options.force:
+            settled = self.store.done_ids(ensemble_id)
+            settled |= self.store.given_up_ids(self.settings.engine.max_attempts)
+            todo = [c for c in todo if c.recording.recording_id not in settled]
+        n_skipped = len(found.candidates) - len(todo)
+        return todo[: self.options.limit], n_skipped
+
+    def _work(
+        self,
+        found: Discovered,
+        todo: list[Candidate],
+        ensemble: Ensemble,
+        ensemble_dir: Path | None,
+        watch: StopWatch,
+    ) -> bool:
+        """Analyse and commit. True when the database changed."""
+        self.store.register_ensemble(
+            ensemble.ensemble_id, dict(ensemble.card), ensemble.labels, ensemble.member_names
+        )
+        self.store.promote_ensemble(ensemble.ensemble_id)
+        self.store.remember_files(found.candidates)
+        self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
+        self._commit(list(found.failures))
+        workers = min(self.options.workers or n_workers(self.settings), max(len(todo), 1))
+        waiting: list[Outcome] = []
+        committed_at = time.monotonic()
+        outcomes = analyze_all(
+            todo, self.settings, ensemble_dir, workers=workers, stop_requested=watch.requested
+        )
+        self.on_progress("analyse", 0, len(todo), "")
+        for n_ready, outcome in enumerate(outcomes, start=1):
+            waiting.append(outcome)
+            self.on_progress("analyse", n_ready, len(todo), _describe(outcome))
+            if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:
+                self._commit(waiting)
+                waiting = []
+                committed_at = time.monotonic()
+        self._commit(waiting)
+        return bool(self.n_done or self.failures)
+
+    def _commit(self, outcomes: list[Outcome]) -> None:
+        """Write one batch in one transaction; clips first, so that no row names a missing clip."""
+        done = [o for o in outcomes if isinstance(o, CallAnalysis)]
+        failed = [o for o in outcomes if isinstance(o, Failure)]
+        for analysis in done:
+            self._write_clips(analysis)
+        if done:
+            self.store.write(done, self.run_id)
+        if failed:
+            self.store.quarantine(failed, self.run_id)
+        self.n_done += len(done)
+        self.n_flagged += sum(analysis.flagged for analysis in done)
+        self.audio_s += sum(analysis.duration_s for analysis in done)
+        self.failures += failed
+
+    def _write_clips(self, analysis: CallAnalysis) -> None:
+        folder = self.out / "reports" / "clips" / analysis.recording.call_id
+        for clip in analysis.clips:
+            _make_private(folder)
+            target = folder / clip.name
+            partial = target.with_suffix(".tmp")
+            partial.write_bytes(clip.content)
+            partial.chmod(0o600)
+            partial.replace(target)
+
+    def _exit_code(self, found: Discovered, watch: StopWatch) -> int:
+        if watch.exit_code is not None:
+            return watch.exit_code
+        if self.failures:
+            return 3
+        nothing = not found.candidates and not found.failures
+        return 4 if nothing and self.options.fail_on_empty else 0
+
+    def _finish(
+        self,
+        found: Discovered,
+        todo: list[Candidate],
+        n_skipped: int,
+        exit_code: int,
+        now: datetime,
+        changed: bool,
+    ) -> None:
+        self.store.end_run(
+            self.run_id,
+            n_found=len(found.candidates) + len(found.failures),
+            n_new=len(todo),
+            n_done=self.n_done,
+            n_skipped=n_skipped,
+            n_quarantined=len(self.failures),
+            audio_s=self.audio_s,
+            exit_code=exit_code,
+        )
+        if changed or not self.database.exists():
+            self.on_progress("publish", 0, 0, "")
+            publish(self.store, self.out)
+        if changed or not self.report.exists():
+            from reports.build import build_reports
+
+            self.on_progress("report", 0, 0, "")
+            build_reports(
+                self.database,
+                self.report.parent,
+                settings=self.settings,
+                window=self.window,
+                now=now,
+                clips_dir=self.report.parent / "clips",
+            )
+
+    def _result(
+        self, found: Discovered, todo: list[Candidate], n_skipped: int, exit_code: int, started: float
+    ) -> RunResult:
+        set_aside: dict[str, int] = {}
+        for skipped in found.skipped:
+            set_aside[skipped.reason] = set_aside.get(skipped.reason, 0) + 1
+        return RunResult(
+            n_found=len(found.candidates) + len(found.failures),
+            n_new=len(todo) + len(found.failures),
+            n_done=self.n_done,
+            n_skipped=n_skipped,
+            n_quarantined=len(self.failures),
+            audio_s=round(self.audio_s, 3),
+            wall_s=round(time.monotonic() - started, 3),
+            exit_code=exit_code,
+            database=str(self.database),
+            report=str(self.report),
+            n_flagged=self.n_flagged,
+            window=self.window,
+            planned=tuple(todo) if self.options.dry_run else (),
+            failures=tuple(self.failures),
+            set_aside=set_aside,
+        )
+
+
+def _describe(outcome: Outcome) -> str:
+    """A few words for the progress line; recordings are named by id, not by their file."""
+    if isinstance(outcome, Failure):
+        return f"{outcome.candidate.recording.call_id} quarantined: {outcome.reason}"
+    mark = "flagged" if outcome.flagged else f"{len(outcome.segments)} segments"
+    return f"{outcome.recording.call_id} {mark}"
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter."""
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
+        os.chmod(folder, 0o700)  # noqa: PTH101 - mkdir's mode is narrowed by the umask only

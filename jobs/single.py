@@ -1,0 +1,157 @@
+"""Jobs on single files, without a database: analyse one call, label clips, diarize."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from callanalytics.config import Settings
+from callanalytics.records import CallAnalysis, Candidate, Role
+
+SHOWN_MEASURES = (
+    *("talk_share", "silence_s", "longest_silence_s", "overtalk_s", "interruptions"),
+    *("angry_s", "frustration_peak", "loudness_rise_db", "pitch_rise_st"),
+)
+
+
+def ensemble_dir(settings: Settings) -> Path | None:
+    """Folder of the configured ensemble, None for the shipped one."""
+    chosen = settings.emotion.ensemble
+    return settings.folder / chosen if chosen else None
+
+
+def candidate_of(paths: Sequence[Path], settings: Settings) -> Candidate:
+    """One recording with the facts its name and sidecar give; no window, no database."""
+    from callanalytics.discovery import candidate_from_files
+
+    return candidate_from_files(tuple(paths), settings, now=datetime.now(UTC), salt=b"")
+
+
+def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
+    """Everything known about one call. Raises RecordingError or ensemble.errors.ModelError."""
+    from callanalytics.analyze import Models, analyze_call
+
+    models = Models.load(ensemble_dir(settings))
+    return analyze_call(candidate_of(paths, settings), settings, models)
+
+
+def diarize_file(path: Path, settings: Settings) -> str:
+    """Who speaks when, as RTTM text named after the file."""
+    from callanalytics.audio import decode_recording
+    from callanalytics.diarize import SpeechModels, diarize
+    from callanalytics.rttm import to_rttm
+
+    facts = candidate_of([path], settings).facts
+    audio = decode_recording([path], settings.audio)
+    spoken = diarize(
+        audio.samples,
+        audio.sample_rate_hz,
+        channel_roles=facts.channel_roles,
+        channel_roles_source=facts.channel_roles_source,
+        models=SpeechModels.load(),
+    )
+    return to_rttm(spoken, path.stem)
+
+
+def classify_clips(
+    paths: Sequence[Path], settings: Settings, *, by_folder: bool, abstain: bool
+) -> Iterator[dict[str, object]]:
+    """Labels of whole clips, one dict each; a folder is walked. See ensemble/classify.py."""
+    from callanalytics.audio import decode_recording
+    from ensemble.classify import classify_paths
+    from ensemble.predict import load_ensemble
+
+    def decode(path: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        return decode_recording([path], settings.audio).samples.mean(axis=0)
+
+    ensemble = load_ensemble(ensemble_dir(settings))
+    yield from classify_paths(paths, decode, ensemble, by_folder=by_folder, abstain=abstain)
+
+
+def render_clip(row: dict[str, object]) -> str:
+    """One line of `classify` for a person."""
+    if row.get("error"):
+        return f"{row['path']}: {row['error']}"
+    label = row["emotion"] or f"abstained ({row.get('abstain_reason')})"
+    return f"{row['path']}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
+
+
+def call_as_dict(call: CallAnalysis) -> dict[str, object]:
+    """One analysed call for `analyze --json`: plain values only."""
+    votes = call.votes
+    roles = call.diarization.roles
+    return {
+        "path": str(call.recording.path),
+        "call_id": call.recording.call_id,
+        "started_at": call.facts.started_at.isoformat(),
+        "started_at_source": call.facts.started_at_source.value,
+        "recorder": call.facts.recorder,
+        "duration_s": round(call.duration_s, 3),
+        "channel_layout": call.diarization.layout.value,
+        "role_source": call.diarization.role_source.value,
+        "role_confidence": round(call.diarization.role_confidence, 3),
+        "quality": list(call.diarization.quality),
+        "frustration_score": round(call.frustration_score, 4),
+        "flagged": call.flagged,
+        "reasons": [e.reason for e in call.escalations],
+        "turns": [
+            {
+                "speaker": t.speaker,
+                "role": roles[t.speaker].value,
+                "start_s": round(t.start_s, 3),
+                "end_s": round(t.end_s, 3),
+            }
+            for t in call.diarization.turns
+        ],
+        "segments": [
+            {
+                "role": s.role.value,
+                "speaker": s.speaker,
+                "start_s": round(s.start_s, 3),
+                "end_s": round(s.end_s, 3),
+                "emotion": votes.emotion(i),
+                "confidence": round(float(votes.confidence[i]), 4),
+                "agreement": round(float(votes.agreement[i]), 4),
+                "abstain_reason": votes.abstain_reason[i],
+            }
+            for i, s in enumerate(call.segments)
+        ],
+        "measures": [
+            {"name": m.name, "role": m.role.value if m.role else None, "period": m.period, "value": m.value}
+            for m in call.measures
+        ],
+    }
+
+
+def render_call(call: CallAnalysis) -> str:
+    """One analysed call as a page of text."""
+    lines = [
+        f"{call.recording.path.name}: {_clock(call.duration_s)}, {call.diarization.layout}, {call.codec} "
+        f"{call.native_rate_hz} Hz",
+        f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} (from {call.facts.started_at_source}); "
+        f"recorder {call.facts.recorder}; roles from {call.diarization.role_source} "
+        f"({call.diarization.role_confidence:.0%})",
+        f"Frustration {call.frustration_score:.0%}" + ("  FLAGGED" if call.flagged else ""),
+        *(f"  - {e.reason}" for e in call.escalations),
+        "",
+    ]
+    for i, segment in enumerate(call.segments):
+        label = call.votes.emotion(i) or f"({call.votes.abstain_reason[i]})"
+        who = segment.role.value if segment.role is not Role.UNKNOWN else segment.speaker
+        lines.append(
+            f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {label:<18} "
+            f"{call.votes.confidence[i]:4.0%}  {call.votes.agreement[i]:4.0%} agree"
+        )
+    lines.append("")
+    for measure in call.measures:
+        if measure.period == "call" and measure.name in SHOWN_MEASURES and measure.value is not None:
+            who = f" ({measure.role})" if measure.role else ""
+            lines.append(f"{measure.name}{who}: {measure.value:.2f}")
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
