@@ -7,9 +7,10 @@ function. What it needs besides the recording is loaded once per process as `Mod
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ class Models:
     def load(cls, ensemble_dir: Path | None, *, n_threads: int = 1) -> Models:
         """Load everything for the CPU. Raises ensemble.errors.ModelMissing or ModelIncompatible."""
         return cls(SpeechModels.load(n_threads=n_threads), load_ensemble(ensemble_dir, n_threads=n_threads))
+
+
+def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[Candidate], CallAnalysis]:
+    """`analyze_call` with everything loaded: what a worker process prepares once."""
+    return partial(analyze_call, settings=settings, models=Models.load(ensemble_dir))
 
 
 def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> CallAnalysis:

@@ -156,9 +156,8 @@ def status(as_json: bool, out: Path | None, config: Path | None) -> None:
 @config_option
 def doctor(as_json: bool, out: Path | None, config: Path | None) -> None:
     """Check decoders, weights, disk, zone and database, each with a fix."""
-    from jobs.doctor import examine, render_findings
-
     from callanalytics.config import load_config
+    from jobs.doctor import examine, render_findings
 
     settings = load_config(config)
     findings = examine(settings, out or settings.out_dir)
@@ -200,9 +199,8 @@ def report(since: str | None, until: str | None, out: Path | None, config: Path 
 @json_option
 def analyze(file: tuple[Path, ...], config: Path | None, as_json: bool) -> None:
     """Analyse one call (one file, or the two files of a pair) without a database."""
-    from jobs.single import analyze_file, call_as_dict, render_call
-
     from callanalytics.config import load_config
+    from jobs.single import analyze_file, call_as_dict, render_call
 
     analysis = analyze_file(file, load_config(config))
     print(json.dumps(call_as_dict(analysis)) if as_json else render_call(analysis))
@@ -218,9 +216,8 @@ def classify(
     paths: tuple[Path, ...], no_abstain: bool, by_folder: bool, config: Path | None, as_json: bool
 ) -> None:
     """Label whole clips with the ensemble."""
-    from jobs.single import classify_clips, render_clip
-
     from callanalytics.config import load_config
+    from jobs.single import classify_clips, render_clip
 
     found_bad = False
     for row in classify_clips(paths, load_config(config), by_folder=by_folder, abstain=not no_abstain):
@@ -235,9 +232,8 @@ def classify(
 @config_option
 def diarize(file: Path, rttm: str, config: Path | None) -> None:
     """Write who speaks when as RTTM: agent, caller or speaker_N."""
-    from jobs.single import diarize_file
-
     from callanalytics.config import load_config
+    from jobs.single import diarize_file
 
     text = diarize_file(file, load_config(config))
     if rttm == "-":

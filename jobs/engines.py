@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, WorkerDied
@@ -23,10 +21,11 @@ from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
 
 # In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
 QUEUED_PER_WORKER = 2
-# A recording may take this long beyond its decoding limit before its worker is taken for hung.
-ANALYSIS_GRACE_S = 600.0
 POLL_S = 0.25
 
+Analyze = Callable[[Candidate], CallAnalysis]
+# Called once in every worker to load what the analysis needs; must be picklable.
+Prepare = Callable[[], Analyze]
 StopRequested = Callable[[], bool]
 
 
@@ -37,22 +36,24 @@ def n_workers(settings: Settings) -> int:
 
 def analyze_all(
     candidates: Sequence[Candidate],
-    settings: Settings,
-    ensemble_dir: Path | None,
+    prepare: Prepare,
     *,
     workers: int,
+    hung_after_s: float,
     stop_requested: StopRequested = lambda: False,
 ) -> Iterator[Outcome]:
     """Outcomes in the order they are ready. Stops early, without loss, when asked to.
 
-    Raises what loading the models raises (ensemble.errors.ModelError): that is no fault of a file.
+    A worker that works on one recording for `hung_after_s` is taken for hung and killed. `prepare` must
+    be known to succeed (load the models once in the driver first): a worker that cannot start looks
+    like one that crashed.
     """
     pending = list(reversed(candidates))
     suspects: list[Candidate] = []
     while (pending or suspects) and not stop_requested():
         alone = bool(suspects)
         batch, n_processes = (suspects, 1) if alone else (pending, workers)
-        crashed = yield from _drain(batch, settings, ensemble_dir, n_processes, stop_requested)
+        crashed = yield from _drain(batch, prepare, n_processes, hung_after_s, stop_requested)
         if not alone:
             suspects = crashed
         elif crashed:  # exactly one was in flight
@@ -61,9 +62,9 @@ def analyze_all(
 
 def _drain(
     todo: list[Candidate],
-    settings: Settings,
-    ensemble_dir: Path | None,
+    prepare: Prepare,
     n_processes: int,
+    hung_after_s: float,
     stop_requested: StopRequested,
 ) -> Generator[Outcome, None, list[Candidate]]:
     """Work off `todo` (from its end) until it is empty, a worker dies or a stop is requested.
@@ -72,8 +73,8 @@ def _drain(
     """
     context = multiprocessing.get_context("spawn")
     depth = n_processes * QUEUED_PER_WORKER if n_processes > 1 else 1
-    hung_after_s = settings.audio.decode_timeout_s + ANALYSIS_GRACE_S
-    pool = ProcessPoolExecutor(n_processes, context, initializer=_prepare, initargs=(settings, ensemble_dir))
+    queued = depth // n_processes  # a recording may wait for the ones before it on the same worker
+    pool = ProcessPoolExecutor(n_processes, context, initializer=_start, initargs=(prepare,))
     flying: dict[Future[Outcome], tuple[Candidate, float]] = {}
     try:
         while (todo or flying) and not stop_requested():
@@ -86,7 +87,7 @@ def _drain(
                 del flying[future]
                 yield outcome
             now = time.monotonic()
-            if any(now - since > hung_after_s * QUEUED_PER_WORKER for _, since in flying.values()):
+            if any(now - since > hung_after_s * queued for _, since in flying.values()):
                 _kill(pool)
     except BrokenProcessPool:
         return [candidate for candidate, _ in flying.values()]
@@ -103,23 +104,20 @@ def _kill(pool: ProcessPoolExecutor) -> None:
         process.kill()
 
 
-_analyze: Callable[[Candidate], CallAnalysis] | None = None  # set once per worker process
+_analyze: Analyze | None = None  # set once per worker process
 
 
-def _prepare(settings: Settings, ensemble_dir: Path | None) -> None:
-    """Start a worker: load the models once, on one thread each."""
+def _start(prepare: Prepare) -> None:
+    """Start a worker: load the models once."""
     global _analyze  # noqa: PLW0603 - a worker process has one job for its whole life
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    from callanalytics.analyze import Models, analyze_call
-
-    models = Models.load(ensemble_dir, n_threads=1)
-    _analyze = partial(analyze_call, settings=settings, models=models)
+    _analyze = prepare()
 
 
 def _analyze_one(candidate: Candidate) -> Outcome:
     """In a worker: the pure function, with its typed errors turned into data."""
-    assert _analyze is not None  # noqa: S101 - set by _prepare
+    assert _analyze is not None  # noqa: S101 - set by _start
     try:
         return _analyze(candidate)
     except RecordingError as problem:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from callanalytics.discovery import Discovered, find_recordings
@@ -27,6 +28,8 @@ DATABASE_NAME = "callanalytics.duckdb"
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
 BATCH_CALLS = 64
 BATCH_S = 10.0
+# A recording may take this long beyond its decoding limit before its worker is taken for hung.
+ANALYSIS_GRACE_S = 600.0
 
 JSON_FIELDS = (
     *("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"),
@@ -187,7 +190,11 @@ class _Night:
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
         outcomes = analyze_all(
-            todo, self.settings, ensemble_dir, workers=workers, stop_requested=watch.requested
+            todo,
+            partial(_prepare, self.settings, ensemble_dir),
+            workers=workers,
+            hung_after_s=self.settings.audio.decode_timeout_s + ANALYSIS_GRACE_S,
+            stop_requested=watch.requested,
         )
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
@@ -291,6 +298,13 @@ class _Night:
             failures=tuple(self.failures),
             set_aside=set_aside,
         )
+
+
+def _prepare(settings: Settings, ensemble_dir: Path | None) -> Callable[[Candidate], CallAnalysis]:
+    """Load the analysis in a worker; imported there, so that the driver stays light."""
+    from callanalytics.analyze import load_analysis
+
+    return load_analysis(settings, ensemble_dir)
 
 
 def _describe(outcome: Outcome) -> str:

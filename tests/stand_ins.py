@@ -1,0 +1,41 @@
+"""Stand-ins for the analysis, importable by the worker processes of the tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from callanalytics.errors import TruncatedAudio
+from callanalytics.records import CallAnalysis, CallFacts, Candidate, Recording, TimeSource
+
+START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+
+
+def candidate(name: str) -> Candidate:
+    recording = Recording(recording_id=name.ljust(64, "0"), paths=(Path(name),), n_bytes=1, modified_at=START)
+    facts = CallFacts("none", 0.0, started_at=START, started_at_source=TimeSource.FILE_TIME, zone="UTC")
+    return Candidate(recording, facts)
+
+
+def prepare() -> Callable[[Candidate], CallAnalysis]:
+    """Analysis that answers with the file's name, or does what the name says."""
+    return _behave
+
+
+def _behave(found: Candidate) -> CallAnalysis:
+    name = found.recording.path.name
+    if name == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name == "hang":
+        time.sleep(3600)
+    if name == "truncated":
+        raise TruncatedAudio(f"{name}: 3 s found, 9 s promised")
+    if name == "bug":
+        raise ZeroDivisionError("oops")
+    time.sleep(0.01)
+    return cast(CallAnalysis, name)

@@ -1,0 +1,93 @@
+"""Settings: defaults hold, and every mistake is named with file, table, key, value and what is allowed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callanalytics.config import RULE_MEASURES, Settings, load_config, settings_from
+from callanalytics.errors import ConfigError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_shipped_config_states_the_defaults() -> None:
+    shipped = load_config(Path(__file__).parents[1] / "config.toml")
+    default = Settings(folder=shipped.folder, source=shipped.source, paths=shipped.paths)
+    assert shipped == default
+
+
+def test_relative_paths_start_at_the_config_file(tmp_path: Path) -> None:
+    settings = load_config(write(tmp_path, '[paths]\ninputs = ["calls"]\nout = "results"\n'))
+    assert settings.input_dirs == (tmp_path / "calls",)
+    assert settings.out_dir == tmp_path / "results"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[audio]\nmax_byte = 3\n", ["[audio]", "'max_byte'", "Known keys", "max_bytes"]),
+        ("[audio]\nmax_bytes = 'x'\n", ["[audio]", "max_bytes = 'x'", "integer"]),
+        ("[time]\nzone = 'Mars/Base'\n", ["[time]", "zone", "Mars/Base", "IANA"]),
+        ("[segments]\nmin_s = 5.0\n", ["segments", "min_s < target_s <= max_s"]),
+        ("nope = 1\n", ["top level", "'nope'", "Known keys"]),
+        ("[[recorder]]\nname='x'\nkind='y'\n", ["[recorder.0]", "kind = 'y'", "'freepbx'"]),
+        ("[[rule]]\nname='x'\nmeasure='madness'\nat_least=1\nreason=''\n", ["madness", "no such measure"]),
+        ("[[rule]]\nname='x'\nmeasure='talk_s'\nat_least=1\nreason='{oops}'\n", ["{oops}", "{value}"]),
+        ("[audio\n", ["not valid TOML"]),
+        ("folder = 'x'\n", ["unknown key 'folder'"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert str(path) in message
+    for words in expected:
+        assert words in message
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "[audio]\nmax_byte = 3\n[time]\nzone = 'Nowhere'\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_missing_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        Settings().time.zone = "UTC"
+
+
+def test_shipped_rules_name_known_measures_and_fit_their_words() -> None:
+    for rule in Settings().rule:
+        assert rule.measure in RULE_MEASURES
+        assert rule.words(12.3, 75.0)
+
+
+toml_value = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Settings.model_fields, "x"]), toml_value, max_size=4))
+def test_any_document_gives_settings_or_a_config_error(table: dict[str, object]) -> None:
+    table.pop("folder", None)
+    table.pop("source", None)
+    with suppress(ConfigError):
+        assert isinstance(settings_from(table, source="any", folder=Path()), Settings)
