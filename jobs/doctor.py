@@ -127,9 +127,8 @@ def _voice_models(settings: Settings, out: Path) -> Iterator[Finding]:
 
 
 def _ensemble(settings: Settings, out: Path) -> Iterator[Finding]:
-    from ensemble.predict import load_ensemble
-
     from ensemble.errors import EnsembleError
+    from ensemble.predict import load_ensemble
     from jobs.single import ensemble_dir
 
     try:
@@ -164,9 +163,8 @@ def _zone(settings: Settings, out: Path) -> Iterator[Finding]:
 
 
 def _database(settings: Settings, out: Path) -> Iterator[Finding]:
-    from callanalytics.store.query import run_query
-
     from callanalytics.store import DATABASE_NAME
+    from callanalytics.store.query import run_query
 
     database = out / DATABASE_NAME
     if not database.exists():

@@ -10,16 +10,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from callanalytics.discovery import Discovered, find_recordings
-from callanalytics.recorders.phone import load_or_make_salt
-from callanalytics.window import Window, parse_window
-from ensemble.predict import Ensemble, load_ensemble
-
 from callanalytics import __version__
 from callanalytics.config import Settings
+from callanalytics.discovery import Discovered, find_recordings
 from callanalytics.errors import UsageError
+from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
 from callanalytics.store import Store, open_work, publish
+from callanalytics.window import Window, parse_window
+from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
 from jobs.lock import run_lock
 from jobs.stopping import StopWatch

@@ -1,0 +1,65 @@
+"""What an operator wants to know in the morning: last runs, quarantine, is a run at work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from callanalytics.store import DATABASE_NAME
+from callanalytics.store.query import render, run_query
+from jobs.lock import lock_holder
+
+RUNS_SQL = """
+SELECT run_id, started_at, ended_at, n_found, n_done, n_skipped, n_quarantined, audio_s, exit_code
+FROM runs ORDER BY started_at DESC LIMIT 10
+"""
+QUARANTINE_SQL = "SELECT path, stage, reason, attempts FROM quarantine ORDER BY last_seen_at DESC LIMIT 10"
+TOTALS_SQL = """
+SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
+       count(*) FILTER (flagged) AS n_flagged FROM call_summary
+"""
+
+
+def read_status(out: Path) -> dict[str, Any]:
+    """Plain values: whether a run is at work, totals, the last runs, the newest quarantined files."""
+    database = out / DATABASE_NAME
+    status: dict[str, Any] = {
+        "out": str(out),
+        "running": lock_holder(out / ".work" / "run.lock"),
+        "database": str(database) if database.exists() else None,
+        "totals": {},
+        "runs": [],
+        "quarantine": [],
+    }
+    if database.exists():
+        status["totals"] = _rows(database, TOTALS_SQL)[0]
+        status["runs"] = _rows(database, RUNS_SQL)
+        status["quarantine"] = _rows(database, QUARANTINE_SQL)
+    return status
+
+
+def _rows(database: Path, sql: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(render(run_query(database, sql, max_rows=None), "json"))
+    return rows
+
+
+def render_status(status: dict[str, Any]) -> str:
+    """The status as lines for a person."""
+    lines = [f"Results: {status['out']}"]
+    lines.append(f"At work: {status['running']}" if status["running"] else "At work: nothing")
+    if status["database"] is None:
+        return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
+    totals = status["totals"]
+    lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
+    lines.append("Last runs:")
+    for row in status["runs"]:
+        state = "not ended" if row["exit_code"] is None else f"exit {row['exit_code']}"
+        lines.append(
+            f"  {row['started_at']}  {state:>9}  found {row['n_found']}, done {row['n_done']}, "
+            f"skipped {row['n_skipped']}, quarantined {row['n_quarantined']}"
+        )
+    if status["quarantine"]:
+        lines.append("Quarantine (newest):")
+        lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]
+    return "\n".join(lines)
