@@ -1,0 +1,229 @@
+"""The night end to end: the real command line, real processes, a real DuckDB file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import numpy as np
+import pytest
+import soundfile
+
+from callanalytics.demo import DemoSummary, build_demo
+
+YESTERDAY = date.today() - timedelta(days=1)
+
+
+def callanalytics(*args: object, expect: int = 0) -> str:
+    """Run the real command; its standard output. Fails with what it said when the exit code differs."""
+    command = [sys.executable, "-m", "callanalytics.cli", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def run_json(*args: object, expect: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(callanalytics("run", "--json", *args, expect=expect).splitlines()[-1])
+    return found
+
+
+def rows(database: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoSummary:
+    return build_demo(tmp_path_factory.mktemp("demo") / "calls", day=YESTERDAY, zone=ZoneInfo("UTC"))
+
+
+@pytest.fixture(scope="session")
+def night(demo: DemoSummary, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One run over the demonstration calls."""
+    out = tmp_path_factory.mktemp("night") / "out"
+    return out, run_json("--since", "yesterday", "--input", demo.folder, "--out", out, expect=3)
+
+
+def test_the_demonstration_is_analysed_and_its_broken_file_quarantined(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary
+) -> None:
+    out, result = night
+    assert result["n_quarantined"] == len(demo.broken)
+    assert result["n_done"] == demo.n_calls
+    assert result["n_found"] == result["n_done"] + result["n_quarantined"]
+    assert Path(result["database"]) == out / "callanalytics.duckdb"
+    assert Path(result["report"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    (path, reason), *_ = rows(out / "callanalytics.duckdb", "SELECT path, reason FROM quarantine")
+    assert Path(path).name == demo.broken[0].name
+    assert reason == "truncated"
+
+
+def test_every_segment_has_a_label_or_a_reason(night: tuple[Path, dict[str, Any]]) -> None:
+    database = night[0] / "callanalytics.duckdb"
+    sql = "SELECT count(*), count(emotion), count(abstain_reason) FROM segment_emotions"
+    ((n, n_labelled, n_abstained),) = rows(database, sql)
+    assert n > 100
+    assert n_labelled + n_abstained == n
+    assert n_labelled > n / 4
+
+
+def test_times_and_agents_come_from_the_names(night: tuple[Path, dict[str, Any]]) -> None:
+    database = night[0] / "callanalytics.duckdb"
+    days = rows(database, "SELECT DISTINCT CAST(started_at AT TIME ZONE 'UTC' AS DATE) FROM call_summary")
+    assert days == [(YESTERDAY,)]
+    ((n_dated, n_agents),) = rows(
+        database,
+        "SELECT count(*) FILTER (started_at_source <> 'file_time'), count(agent_id) FROM call_summary",
+    )
+    assert n_dated >= 8
+    assert n_agents >= 3
+
+
+def test_the_upset_callers_score_highest(night: tuple[Path, dict[str, Any]], demo: DemoSummary) -> None:
+    ranked = rows(
+        night[0] / "callanalytics.duckdb", "SELECT path FROM call_summary ORDER BY frustration_score DESC"
+    )
+    names = [Path(path).name for (path,) in ranked]
+    best = {names.index(p.name) for p in demo.upset}
+    assert best <= set(range(len(demo.upset) + 1))
+
+
+def test_running_again_does_nothing_twice(night: tuple[Path, dict[str, Any]], demo: DemoSummary) -> None:
+    out, first = night
+    counts = "SELECT (SELECT count(*) FROM call_summary), (SELECT count(*) FROM segment_emotions)"
+    before = rows(out / "callanalytics.duckdb", counts)
+    again = run_json("--since", "yesterday", "--input", demo.folder, "--out", out, expect=3)
+    assert again["n_done"] == 0
+    assert again["n_skipped"] == first["n_done"]
+    assert rows(out / "callanalytics.duckdb", counts) == before
+    settled = run_json("--since", "yesterday", "--input", demo.folder, "--out", out)
+    assert settled["n_quarantined"] == 0, "a file that failed max_attempts times is left alone"
+
+
+def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = night
+    answer = callanalytics(
+        "query", "SELECT count(*) AS n FROM call_summary", "--format", "json", "--out", out
+    )
+    assert json.loads(answer)[0]["n"] >= 8
+    assert "frustration_score" in callanalytics("schema", "--out", out)
+    assert json.loads(callanalytics("status", "--json", "--out", out))["runs"]
+    callanalytics("report", "--since", "yesterday", "--out", out)
+    assert "nothing" in _message("query", "SELECT * FROM nothing", "--out", out)
+
+
+def _message(*args: object) -> str:
+    command = [sys.executable, "-m", "callanalytics.cli", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def test_a_dry_run_writes_no_results(demo: DemoSummary, tmp_path: Path) -> None:
+    result = run_json("--since", "yesterday", "--input", demo.folder, "--out", tmp_path / "o", "--dry-run")
+    assert result["n_new"] > 8
+    assert result["n_done"] == 0
+    assert not (tmp_path / "o" / "callanalytics.duckdb").exists()
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    window = ("--since", "yesterday", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert run_json(*window)["n_found"] == 0
+    assert run_json(*window, "--fail-on-empty", expect=4)["n_found"] == 0
+
+
+def test_usage_errors_are_one_line(tmp_path: Path) -> None:
+    for arguments in (
+        ("run", "--since", "the day the music died", "--input", tmp_path, "--out", tmp_path / "o"),
+        ("run", "--input", tmp_path / "nowhere", "--out", tmp_path / "o"),
+        ("run", "--config", tmp_path / "none.toml"),
+        ("query", "SELECT 1", "--out", tmp_path / "nothing"),
+    ):
+        callanalytics(*arguments, expect=2)
+        message = _message(*arguments)
+        assert message.startswith("callanalytics: ")
+
+
+def good_call(path: Path) -> None:
+    """A stereo call with voice-like sound on both sides."""
+    rng = np.random.default_rng(5)
+    n = 8000 * 20
+    t = np.arange(n) / 8000
+    voice = sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 12))
+    sides = np.stack(
+        [voice * (np.sin(2 * np.pi * 0.1 * t) > 0), voice * (np.sin(2 * np.pi * 0.1 * t) < 0)], axis=1
+    )
+    soundfile.write(path, 0.05 * sides + rng.normal(0, 1e-3, sides.shape), 8000, subtype="PCM_16")
+
+
+def test_bad_files_never_stop_the_good_one(tmp_path: Path) -> None:
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    good_call(folder / "good.wav")
+    whole = (folder / "good.wav").read_bytes()
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is a letter, not a call\n" * 50)
+    (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    header = bytearray(whole)
+    header[40:44] = struct.pack("<I", 0)
+    (folder / "zero-header.wav").write_bytes(header)
+    soundfile.write(folder / "silence.wav", np.zeros(8000), 8000)
+    beep = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(1600) / 8000)
+    soundfile.write(folder / "beep.wav", beep, 8000)
+    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, dtype=np.float32), 8000, subtype="FLOAT")
+    (folder / "locked.wav").write_bytes(whole + b"\0")
+    (folder / "locked.wav").chmod(0)
+    old = time.time() - 3600
+    for path in folder.iterdir():
+        os.utime(path, (old, old))
+    if os.access(folder / "locked.wav", os.R_OK):  # root may read everything
+        (folder / "locked.wav").unlink()
+    out = tmp_path / "out"
+    run_json("--since", "2d", "--input", folder, "--out", out, expect=3)
+    database = out / "callanalytics.duckdb"
+    done = {Path(p).name for (p,) in rows(database, "SELECT path FROM call_summary")}
+    bad = {Path(p).name: (r, d) for p, r, d in rows(database, "SELECT path, reason, detail FROM quarantine")}
+    assert "good.wav" in done
+    assert done | set(bad) == {p.name for p in folder.iterdir()}
+    assert {"empty.wav", "text.wav", "truncated.wav", "zero-header.wav", "nan.wav"} <= set(bad)
+    assert all(len(detail) > 20 for _, detail in bad.values())
+
+
+def test_a_terminated_run_keeps_what_it_committed_and_the_next_completes(
+    demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "callanalytics.cli", "run", "--since", "yesterday"]
+    command += ["--input", str(demo.folder), "--out", str(out), "--workers", "1"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("Analysing"):
+            break
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=60) == 143
+    result = run_json("--since", "yesterday", "--input", demo.folder, "--out", out, expect=3)
+    ((n_calls,),) = rows(out / "callanalytics.duckdb", "SELECT count(*) FROM call_summary")
+    assert n_calls == demo.n_calls
+    assert result["n_done"] <= demo.n_calls
+
+
+def test_real_calls_are_all_processed(data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "night-out"
+    arguments = ("--since", "2000-01-01", "--input", data_dir / "calls", "--out", out)
+    first = run_json(*arguments)
+    assert first["n_quarantined"] == 0
+    assert first["n_done"] == first["n_found"] >= 13
+    again = run_json(*arguments)
+    assert again["n_done"] == 0
+    assert again["n_skipped"] == first["n_done"]
