@@ -1,0 +1,211 @@
+"""The one way in for sound: open, decode block by block, resample, check, never trust.
+
+    file -> Source (native blocks) -> resampler -> Canvas (float32 at 8 kHz) -> Audio
+
+A three-hour file is never held at its native rate. Decoding is by content; the extension matters
+only for files without a header. Everything that can be wrong has its own error and sentence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from callanalytics.audio.canvas import Canvas
+from callanalytics.audio.ffmpeg import ffmpeg_source
+from callanalytics.audio.headerless import headerless_source, hint_of
+from callanalytics.audio.source import Source, clock, opened, shown, unreadable
+from callanalytics.audio.wav import (
+    is_plain,
+    is_wav,
+    promise_kept,
+    read_header,
+    tolerance_s,
+    truncated,
+    wav_source,
+)
+from callanalytics.config import AudioSettings
+from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, TruncatedAudio
+from callanalytics.records import Audio
+
+if TYPE_CHECKING:
+    from callanalytics.records import FloatArray
+
+CANONICAL_RATE_HZ = 8_000  # calls are telephone speech (DESIGN): wide-band input is brought down
+# A float file this far beyond full scale (18 dB) holds something else than samples in -1..1.
+_ABSURD_AMPLITUDE = 8.0
+# Sidecars and CDRs count ringing, rounding and parking differently, so they are believed less.
+_EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE = 5.0, 0.10
+
+
+def decode_recording(
+    paths: Sequence[Path], settings: AudioSettings, *, expected_duration_s: float | None = None
+) -> Audio:
+    """Decode one file, or a pair of mono files (one voice each; the shorter is padded with zeros).
+
+    Returns:
+        Audio with samples float32 (n_channels, n_samples) at CANONICAL_RATE_HZ, C-contiguous, finite,
+        within -1..1. Rate, codec and container are those of the first file.
+
+    Raises:
+        UnreadableFile, EmptyAudio, NotAudio, TruncatedAudio, InvalidAudio, TooLong: see `errors.py`.
+        `expected_duration_s` is the length that a sidecar or CDR states; only less sound than that
+        (by more than 5 s and 10 %) is refused.
+    """
+    deadline = time.monotonic() + settings.decode_timeout_s
+    canvas: Canvas | None = None
+    first: Source | None = None
+    n_clipped = 0
+    for index, path in enumerate(paths):
+        try:
+            with _source(path, settings) as source:
+                _check_source(path, source, settings, is_pair=len(paths) > 1)
+                if canvas is None:
+                    first = source
+                    canvas = Canvas(
+                        source.n_channels if len(paths) == 1 else len(paths), _capacity(source, settings)
+                    )
+                row = slice(index, index + 1) if len(paths) > 1 else slice(0, source.n_channels)
+                n_clipped += _fill(canvas, row, path, source, settings, deadline)
+        except OSError as problem:
+            raise unreadable(path, problem) from None
+    if canvas is None or first is None:
+        raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
+    samples = canvas.finished()
+    duration_s = samples.shape[1] / CANONICAL_RATE_HZ
+    _check_expected(paths[0], duration_s, expected_duration_s)
+    return Audio(
+        samples=samples,
+        sample_rate_hz=CANONICAL_RATE_HZ,
+        native_rate_hz=first.rate_hz,
+        codec=first.codec,
+        container=first.container,
+        clipped_share=n_clipped / samples.size,
+    )
+
+
+@contextmanager
+def _source(path: Path, settings: AudioSettings) -> Iterator[Source]:
+    """The stream in a file: plain WAV by numpy, headerless by its hint, all else by FFmpeg."""
+    with opened(path, settings) as (stream, n_bytes):
+        head = stream.read(12)
+        if is_wav(head):
+            header = read_header(path, stream, n_bytes)
+            promise_kept(path, header, settings)
+            if is_plain(header):
+                yield wav_source(stream, header)
+                return
+        elif (hint := hint_of(path, head, stream, settings)) is not None:
+            with headerless_source(path, stream, n_bytes, hint) as source:
+                yield source
+            return
+        with ffmpeg_source(path, stream) as source:
+            yield source
+
+
+def _check_source(path: Path, source: Source, settings: AudioSettings, *, is_pair: bool) -> None:
+    if is_pair and source.n_channels != 1:
+        raise InvalidAudio(
+            f"{shown(path)}: {source.n_channels} channels, but it is one half of a pair, where each file "
+            "holds one voice. Export the halves as mono, or only the stereo file."
+        )
+    if source.promised_s is not None and source.promised_s > settings.max_duration_s:
+        raise _too_long(path, source.promised_s, settings)
+
+
+def _capacity(source: Source, settings: AudioSettings) -> int:
+    """Samples to set aside at first: what the container hints at, within the limit. Pages that are
+    never written cost no memory, and the canvas grows when the hint was too low."""
+    likely_s = source.hint_s if source.hint_s is not None else 600.0
+    return int((min(max(likely_s, 1.0), settings.max_duration_s) + 1.0) * CANONICAL_RATE_HZ)
+
+
+def _fill(
+    canvas: Canvas, row: slice, path: Path, source: Source, settings: AudioSettings, deadline: float
+) -> int:
+    """Decode one source into its rows. Returns the number of clipped samples."""
+    resampler = _resampler(source)
+    n_native, n_clipped = 0, 0
+    limit_native = settings.max_duration_s * source.rate_hz
+    for block in source.blocks:
+        _check_samples(path, block, source.rate_hz, n_native)
+        n_native += len(block)
+        if n_native > limit_native:
+            raise _too_long(path, n_native / source.rate_hz, settings)
+        if time.monotonic() > deadline:
+            raise TooLong(
+                f"{shown(path)}: decoding took more than {clock(settings.decode_timeout_s)} and got to "
+                f"{clock(n_native / source.rate_hz)}. Raise [audio] decode_timeout_s if such calls are real."
+            )
+        ready = block if resampler is None else resampler.resample_chunk(block)
+        n_clipped += canvas.write(row, ready, source.full_scale)
+    if resampler is not None:
+        rest = resampler.resample_chunk(np.zeros((0, source.n_channels), dtype=np.float32), last=True)
+        n_clipped += canvas.write(row, rest, source.full_scale)
+    if n_native == 0:
+        raise EmptyAudio(
+            f"{shown(path)}: holds no samples. Nothing was recorded: fetch it again or delete it."
+        )
+    found_s = n_native / source.rate_hz
+    if source.promised_s is not None:
+        off_s = abs(found_s - source.promised_s)
+        if off_s > tolerance_s(source.promised_s, settings):
+            raise truncated(path, source.promised_s, found_s)
+    return n_clipped
+
+
+class _NoResampler:
+    """Stands for the type of soxr's stream, which has no stubs."""
+
+    def resample_chunk(self, block: FloatArray, last: bool = False) -> FloatArray:
+        raise NotImplementedError
+
+
+def _resampler(source: Source) -> _NoResampler | None:
+    if source.rate_hz == CANONICAL_RATE_HZ:
+        return None
+    import soxr
+
+    stream: _NoResampler = soxr.ResampleStream(
+        source.rate_hz, CANONICAL_RATE_HZ, source.n_channels, dtype="float32", quality="HQ"
+    )
+    return stream
+
+
+def _check_samples(path: Path, block: FloatArray, rate_hz: int, n_before: int) -> None:
+    """Raise InvalidAudio on NaN, infinity or amplitudes that no sound has."""
+    low, high = float(block.min(initial=0.0)), float(block.max(initial=0.0))  # NaN passes through both
+    if low >= -_ABSURD_AMPLITUDE and high <= _ABSURD_AMPLITUDE:
+        return
+    bad = ~np.isfinite(block).all(axis=1)
+    if bad.any():
+        at_s = (n_before + int(bad.argmax())) / rate_hz
+        found = f"NaN or infinite samples ({int(bad.sum()):,} from {clock(at_s)} on)"
+    else:
+        found = f"samples as large as {max(-low, high):,.0f}, expected -1 to 1"
+    raise InvalidAudio(
+        f"{shown(path)}: {found}. The program that wrote it is at fault: export it again as PCM."
+    )
+
+
+def _too_long(path: Path, found_s: float, settings: AudioSettings) -> TooLong:
+    return TooLong(
+        f"{shown(path)}: {clock(found_s)} or more of sound; at most {clock(settings.max_duration_s)} "
+        "are allowed. Raise [audio] max_duration_s if such calls are real."
+    )
+
+
+def _check_expected(path: Path, duration_s: float, expected_s: float | None) -> None:
+    if expected_s is None or not expected_s > 0:
+        return
+    slack_s = max(_EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE * expected_s)
+    if expected_s - duration_s > slack_s:
+        raise TruncatedAudio(
+            f"{shown(path)}: holds {clock(duration_s)} of sound, but the recorder's data say "
+            f"{clock(expected_s)}. Part of the call is missing: fetch it again."
+        )

@@ -1,0 +1,68 @@
+"""Files without a header: their extension and `[audio] headerless` say what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from callanalytics.audio.ffmpeg import MAGIC, ffmpeg_source
+from callanalytics.audio.source import Source, check_format, shown
+from callanalytics.audio.wav import raw_source
+from callanalytics.config import AudioSettings
+from callanalytics.errors import InvalidAudio, NotAudio
+
+_PLAIN = {"mulaw": "pcm_mulaw", "alaw": "pcm_alaw", "s16le": "pcm_s16le", "u8": "pcm_u8"}
+_FRAMED = {"gsm": "gsm", "g722": "g722"}  # decoded by FFmpeg's demuxer of this name
+_TEXT_PROBE_BYTES = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a headerless file is said to hold."""
+
+    codec: str
+    rate_hz: int
+    n_channels: int
+
+
+def hint_of(path: Path, head: bytes, stream: BinaryIO, settings: AudioSettings) -> Hint | None:
+    """The hint for this file's extension, unless its content shows that it has a header after all.
+
+    Raises:
+        NotAudio: the content is plain text, or the hint in the settings is not understood.
+    """
+    written = settings.headerless.get(path.suffix.lower().removeprefix("."))
+    if written is None or any(head[at:].startswith(magic) for at, magic, _ in MAGIC):
+        return None
+    stream.seek(0)
+    beginning = stream.read(_TEXT_PROBE_BYTES)
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in beginning):
+        raise NotAudio(
+            f"{shown(path)}: expected {written.split(':')[0]} samples, found plain text. Exclude it."
+        )
+    codec, _, rest = written.partition(":")
+    rate, _, channels = rest.partition(":")
+    if codec not in _PLAIN | _FRAMED or not rate.isdecimal() or not channels.isdecimal():
+        raise NotAudio(
+            f'{shown(path)}: [audio] headerless says "{written}"; expected "<codec>:<rate_hz>:<channels>" '
+            f"with one of {', '.join(_PLAIN | _FRAMED)}. Correct the settings."
+        )
+    return Hint(codec, int(rate), int(channels))
+
+
+@contextmanager
+def headerless_source(path: Path, stream: BinaryIO, n_bytes: int, hint: Hint) -> Iterator[Source]:
+    """Open a headerless file as its hint says. Raises InvalidAudio when the hint cannot be right."""
+    check_format(path, hint.rate_hz, hint.n_channels)
+    if hint.codec in _PLAIN:
+        yield raw_source(stream, _PLAIN[hint.codec], hint.codec, hint.rate_hz, hint.n_channels, 0, n_bytes)
+        return
+    if hint.n_channels != 1:
+        raise InvalidAudio(
+            f"{shown(path)}: {hint.codec} is mono, the hint says {hint.n_channels}. Correct it."
+        )
+    with ffmpeg_source(path, stream, raw_format=_FRAMED[hint.codec]) as source:
+        yield source

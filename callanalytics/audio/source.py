@@ -1,0 +1,109 @@
+"""What a decoder gives: facts about the stream and its blocks of samples; how a file is opened."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from callanalytics.config import AudioSettings
+from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, UnreadableFile
+
+if TYPE_CHECKING:
+    from callanalytics.records import FloatArray
+
+MIN_RATE_HZ, MAX_RATE_HZ = 6_000, 192_000
+MAX_CHANNELS = 2
+BLOCK_FRAMES = 65_536  # 8 s at 8 kHz: small enough for the cache, large enough to hide Python
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open stream. `blocks` yields float32 (n, n_channels) at `rate_hz`, nominally -1..1.
+
+    `promised_s` is the length that the container states, or None when it states none or only an
+    estimate; `hint_s` is any guess of the length, good for sizing buffers only. `full_scale` is
+    the amplitude from which a sample counts as clipped.
+    """
+
+    rate_hz: int
+    n_channels: int
+    codec: str
+    container: str
+    promised_s: float | None
+    hint_s: float | None
+    full_scale: float
+    blocks: Iterator[FloatArray]
+
+
+def shown(path: Path) -> str:
+    """A file name that is safe to print: control characters and broken bytes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("utf-8", "backslashreplace").hex() for c in path.name)
+
+
+def clock(seconds: float) -> str:
+    """A length as a person reads it: 4.2 s, or 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d} min"
+
+
+@contextmanager
+def opened(path: Path, settings: AudioSettings) -> Iterator[tuple[BinaryIO, int]]:
+    """The file, open for reading, and its size in bytes.
+
+    Raises:
+        UnreadableFile: no permission, vanished, or not a regular file (a pipe would block the night).
+        EmptyAudio: 0 bytes.
+        TooLong: more bytes than `[audio] max_bytes`.
+    """
+    try:
+        # O_NONBLOCK keeps the open itself from waiting on a named pipe.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except OSError as problem:
+        raise unreadable(path, problem) from None
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise UnreadableFile(
+                f"{shown(path)}: not a regular file. Only files can be recordings: exclude it."
+            )
+        if facts.st_size == 0:
+            raise EmptyAudio(
+                f"{shown(path)}: the file is empty (0 bytes). The recorder wrote nothing: "
+                "fetch it again or delete it."
+            )
+        if facts.st_size > settings.max_bytes:
+            raise TooLong(
+                f"{shown(path)}: {facts.st_size:,} bytes, more than the {settings.max_bytes:,} allowed. "
+                "Raise [audio] max_bytes if such calls are real."
+            )
+        yield stream, facts.st_size
+
+
+def unreadable(path: Path, problem: OSError) -> UnreadableFile:
+    """The operating system's complaint as our error."""
+    why = problem.strerror or type(problem).__name__
+    return UnreadableFile(
+        f"{shown(path)}: cannot be read ({why}). Check that it still exists and that this user may read it."
+    )
+
+
+def check_format(path: Path, rate_hz: int, n_channels: int) -> None:
+    """Raise InvalidAudio for a rate or channel count that no telephone call has."""
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise InvalidAudio(
+            f"{shown(path)}: a sampling rate of {rate_hz} Hz; expected {MIN_RATE_HZ} to {MAX_RATE_HZ}. "
+            "Its header is probably damaged: export it again."
+        )
+    if not 1 <= n_channels <= MAX_CHANNELS:
+        raise InvalidAudio(
+            f"{shown(path)}: {n_channels} channels; expected 1 (both voices mixed) or 2 (one voice each). "
+            "Export it as mono or stereo."
+        )
