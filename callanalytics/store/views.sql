@@ -1,0 +1,307 @@
+-- What people and reports ask. Replaced as a whole whenever this text changes; comments are in comments.py.
+-- Only the promoted ensemble is visible here: every view that reads results starts from `analyses`.
+
+-- 95 % Wilson interval of a share. n is the number of calls, not of segments: segments of one call are
+-- alike, and calling them independent would make every interval far too narrow.
+-- Source: E. B. Wilson, JASA 22 (1927) 209-212.
+CREATE MACRO wilson_low(share, n) AS CASE WHEN n > 0 THEN greatest(0.0,
+    (share + 3.8414588 / (2 * n)
+        - 1.9599640 * sqrt((greatest(share * (1 - share), 0.0) + 3.8414588 / (4 * n)) / n))
+    / (1 + 3.8414588 / n)) END;
+CREATE MACRO wilson_high(share, n) AS CASE WHEN n > 0 THEN least(1.0,
+    (share + 3.8414588 / (2 * n)
+        + 1.9599640 * sqrt((greatest(share * (1 - share), 0.0) + 3.8414588 / (4 * n)) / n))
+    / (1 + 3.8414588 / n)) END;
+-- Interval of a difference of two shares. Source: R. G. Newcombe, Statist. Med. 17 (1998) 873-890, method 10.
+CREATE MACRO change_low(now, n_now, before, n_before) AS now - before
+    - sqrt((now - wilson_low(now, n_now)) ** 2 + (wilson_high(before, n_before) - before) ** 2);
+CREATE MACRO change_high(now, n_now, before, n_before) AS now - before
+    + sqrt((wilson_high(now, n_now) - now) ** 2 + (before - wilson_low(before, n_before)) ** 2);
+
+-- Nouns ------------------------------------------------------------------------------------------------
+
+CREATE VIEW runs AS FROM base.runs;
+CREATE VIEW recordings AS FROM base.recordings;
+CREATE VIEW ensembles AS FROM base.ensembles;
+CREATE VIEW quarantine AS FROM base.quarantine;
+CREATE VIEW reviews AS FROM base.reviews;
+CREATE VIEW corrections AS FROM base.corrections;
+CREATE VIEW schema_version AS FROM base.schema_version;
+
+CREATE VIEW calls AS
+SELECT *, started_local::DATE AS day, hour(started_local)::UTINYINT AS hour,
+    isodow(started_local)::UTINYINT AS weekday
+FROM base.calls;
+
+CREATE VIEW analyses AS
+SELECT a.* FROM base.analyses a JOIN base.ensembles e USING (ensemble_id) WHERE e.promoted;
+
+CREATE VIEW call_summary AS
+SELECT
+    c.call_id, c.path, c.started_at, c.started_at_source, c.duration_s, a.channel_layout, a.role_source,
+    c.agent_id, c.queue, a.n_segments, a.frustration_score, a.flagged, a.reasons,
+    c.started_local, c.zone, c.day, c.weekday, c.hour, c.direction, c.agent_name, c.team, c.campaign,
+    c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
+    a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
+    c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
+    a.analysed_at, a.analysis_key
+FROM calls c JOIN analyses a USING (call_id);
+
+CREATE VIEW turns AS
+SELECT a.call_id, t.turn, t.speaker, t.role, t.channel, t.start_s, t.end_s
+FROM base.turns t JOIN analyses a USING (analysis_key);
+
+CREATE VIEW sounds AS
+SELECT a.call_id, s.kind, s.channel, s.start_s, s.end_s
+FROM base.sounds s JOIN analyses a USING (analysis_key);
+
+CREATE VIEW segments AS
+SELECT a.call_id, s.segment, s.role, s.speaker, s.channel, s.start_s, s.end_s, s.overlap_share
+FROM base.segments s JOIN analyses a USING (analysis_key);
+
+CREATE VIEW votes AS
+SELECT a.call_id, s.segment, s.emotion, s.top_emotion, s.confidence, s.agreement, s.tie_broken,
+    s.abstain_reason, s.probabilities
+FROM base.segments s JOIN analyses a USING (analysis_key);
+
+CREATE VIEW segment_emotions AS
+SELECT
+    c.call_id, c.path, s.role, s.speaker, s.start_s, s.end_s, s.emotion, s.confidence, s.agreement,
+    s.abstain_reason,
+    s.segment, s.channel, s.overlap_share, s.top_emotion, s.tie_broken,
+    c.started_at, c.day, c.queue, c.agent_id
+FROM base.segments s JOIN analyses a USING (analysis_key) JOIN calls c USING (call_id);
+
+CREATE VIEW segment_probabilities AS
+SELECT a.call_id, s.segment, s.role, s.speaker, s.start_s, s.end_s, s.emotion,
+    s.probabilities[1] AS anger, s.probabilities[2] AS boredom, s.probabilities[3] AS calm,
+    s.probabilities[4] AS disgust, s.probabilities[5] AS fear, s.probabilities[6] AS happy,
+    s.probabilities[7] AS neutral, s.probabilities[8] AS sad, s.probabilities[9] AS surprise
+FROM base.segments s JOIN analyses a USING (analysis_key);
+
+CREATE VIEW predictions AS
+SELECT a.call_id, p.segment, p.member, p.emotion, p.probabilities[p.emotion::UTINYINT + 1] AS probability,
+    p.probabilities
+FROM base.predictions p JOIN analyses a USING (analysis_key);
+
+CREATE VIEW features AS
+SELECT a.call_id, f.segment, f."values"
+FROM base.features f JOIN analyses a USING (analysis_key);
+
+-- NaN is how the analysis says "cannot be known" (pitch of an unvoiced segment); in SQL that is NULL.
+CREATE VIEW segment_features AS
+SELECT a.call_id, s.segment, s.role, s.speaker, s.start_s, s.end_s, s.emotion,
+    {feature_columns}
+FROM base.features f
+JOIN base.segments s USING (analysis_key, segment)
+JOIN analyses a USING (analysis_key);
+
+CREATE VIEW call_measures AS
+SELECT a.call_id, m.name, m.role, m.period, m.value
+FROM base.call_measures m JOIN analyses a USING (analysis_key);
+
+CREATE VIEW frustration_curve AS
+SELECT call_id, unnest(frustration_at_s) AS at_s, unnest(frustration) AS frustration FROM analyses;
+
+CREATE VIEW escalations AS
+SELECT a.call_id, e.position, e.rule, e.weight, e.value, e.threshold, e.reason, e.evidence, a.flagged
+FROM base.escalations e JOIN analyses a USING (analysis_key);
+
+CREATE VIEW evidence AS
+SELECT a.call_id, e.rule, moment.start_s, moment.end_s, moment.words, moment.clip
+FROM base.escalations e JOIN analyses a USING (analysis_key), unnest(e.evidence) AS m(moment);
+
+-- Emotions over calls, hours, days, queues and agents -----------------------------------------------------
+
+CREATE VIEW call_emotions AS
+SELECT c.call_id, c.day, c.weekday, c.hour, c.queue, c.agent_id, e.role, e.emotion, e.n_segments, e.seconds,
+    e.labelled_s
+FROM base.call_emotions e JOIN analyses a USING (analysis_key) JOIN calls c USING (call_id)
+WHERE e.emotion IS NOT NULL AND e.labelled_s > 0;
+
+CREATE VIEW emotion_by_hour AS
+SELECT hour, role, emotion, share, wilson_low(share, n_calls) AS share_low,
+    wilson_high(share, n_calls) AS share_high, n_calls, n_segments, seconds, labelled_s
+FROM (SELECT hour, role, emotion, sum(seconds) / sum(labelled_s) AS share, count(*) AS n_calls,
+    sum(n_segments)::BIGINT AS n_segments, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s
+    FROM call_emotions GROUP BY ALL)
+ORDER BY hour, role, emotion;
+
+CREATE VIEW emotion_by_day AS
+SELECT day, role, emotion, share, wilson_low(share, n_calls) AS share_low,
+    wilson_high(share, n_calls) AS share_high, n_calls, n_segments, seconds, labelled_s
+FROM (SELECT day, role, emotion, sum(seconds) / sum(labelled_s) AS share, count(*) AS n_calls,
+    sum(n_segments)::BIGINT AS n_segments, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s
+    FROM call_emotions GROUP BY ALL)
+ORDER BY day, role, emotion;
+
+CREATE VIEW emotion_by_queue AS
+SELECT queue, role, emotion, share, wilson_low(share, n_calls) AS share_low,
+    wilson_high(share, n_calls) AS share_high, n_calls, n_segments, seconds, labelled_s
+FROM (SELECT queue, role, emotion, sum(seconds) / sum(labelled_s) AS share, count(*) AS n_calls,
+    sum(n_segments)::BIGINT AS n_segments, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s
+    FROM call_emotions GROUP BY ALL)
+ORDER BY queue, role, emotion;
+
+-- How the *callers* of an agent sounded, in order of name: agents are never ranked by emotion, and what an
+-- agent sounds like is not in this view.
+CREATE VIEW emotion_by_agent AS
+SELECT agent_id, emotion, share, wilson_low(share, n_calls) AS share_low,
+    wilson_high(share, n_calls) AS share_high, n_calls, n_segments, seconds, labelled_s
+FROM (SELECT agent_id, emotion, sum(seconds) / sum(labelled_s) AS share, count(*) AS n_calls,
+    sum(n_segments)::BIGINT AS n_segments, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s
+    FROM call_emotions WHERE role = 'caller' AND agent_id IS NOT NULL GROUP BY ALL)
+ORDER BY agent_id, emotion;
+
+CREATE VIEW frustrated_callers AS
+SELECT day, call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score,
+    frustration_peak_s, reasons, caller_hash, path
+FROM call_summary WHERE flagged
+ORDER BY day DESC, frustration_score DESC, call_id;
+
+CREATE VIEW repeat_callers AS
+SELECT caller_hash, count(*) AS n_calls, count(*) FILTER (WHERE flagged) AS n_flagged,
+    max(frustration_score) AS worst_score, min(started_at) AS first_at, max(started_at) AS last_at,
+    list_sort(list(DISTINCT queue)) AS queues, arg_max(call_id, started_at) AS last_call_id
+FROM call_summary WHERE caller_hash IS NOT NULL
+GROUP BY caller_hash HAVING count(*) > 1
+ORDER BY n_flagged DESC, n_calls DESC, caller_hash;
+
+-- The last seven days that hold calls' newest day, against the seven days before.
+CREATE VIEW movers AS
+WITH newest AS (SELECT max(day) AS until_day FROM call_summary WHERE day <= current_date + 1),
+shares AS (
+    SELECT queue, 'flagged' AS what, day, flagged::INTEGER::DOUBLE AS part, 1.0::DOUBLE AS whole
+    FROM call_summary
+    UNION ALL
+    SELECT queue, emotion::VARCHAR, day, seconds, labelled_s FROM call_emotions WHERE role = 'caller'
+),
+sums AS (
+    SELECT queue, what, until_day,
+        sum(part) FILTER (WHERE day > until_day - 7) / sum(whole) FILTER (WHERE day > until_day - 7) AS share_now,
+        sum(part) FILTER (WHERE day <= until_day - 7) / sum(whole) FILTER (WHERE day <= until_day - 7)
+            AS share_before,
+        count(*) FILTER (WHERE day > until_day - 7) AS n_calls_now,
+        count(*) FILTER (WHERE day <= until_day - 7) AS n_calls_before
+    FROM shares, newest WHERE day > until_day - 14 AND day <= until_day GROUP BY ALL
+)
+SELECT queue, what, share_now, share_before, share_now - share_before AS change,
+    change_low(share_now, n_calls_now, share_before, n_calls_before) AS change_low,
+    change_high(share_now, n_calls_now, share_before, n_calls_before) AS change_high,
+    change_low > 0 OR change_high < 0 AS clear,
+    n_calls_now, n_calls_before, until_day - 6 AS since_day, until_day
+FROM sums WHERE n_calls_now > 0 AND n_calls_before > 0
+ORDER BY abs(change) DESC, queue, what;
+
+CREATE VIEW queue_usual AS
+SELECT queue, name, role, count(m.value) AS n_calls, avg(m.value) AS mean, median(m.value) AS median,
+    quantile_cont(m.value, 0.1) AS tenth, quantile_cont(m.value, 0.9) AS ninetieth
+FROM base.call_measures m JOIN analyses USING (analysis_key) JOIN calls USING (call_id)
+WHERE m.period = 'call' GROUP BY queue, name, role;
+
+-- Can the numbers be trusted? -----------------------------------------------------------------------------
+
+CREATE VIEW member_agreement AS
+SELECT member, emotion, agreed_share, wilson_low(agreed_share, n_calls) AS agreed_low,
+    wilson_high(agreed_share, n_calls) AS agreed_high, n_calls, n_segments, n_agreed
+FROM (SELECT t.member, t.emotion, sum(t.n_agreed) / sum(t.n_segments) AS agreed_share, count(*) AS n_calls,
+    sum(t.n_segments)::BIGINT AS n_segments, sum(t.n_agreed)::BIGINT AS n_agreed
+    FROM base.member_tallies t JOIN analyses USING (analysis_key) GROUP BY ALL)
+ORDER BY member, emotion;
+
+CREATE VIEW label_drift AS
+WITH daily AS (
+    SELECT day, emotion, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s,
+        count(DISTINCT call_id) AS n_calls
+    FROM call_emotions GROUP BY ALL
+),
+usual AS (
+    SELECT d.day, d.emotion, d.seconds / d.labelled_s AS share, d.n_calls,
+        sum(p.seconds) / sum(p.labelled_s) AS usual_share, coalesce(sum(p.n_calls), 0)::BIGINT AS n_usual_calls
+    FROM daily d LEFT JOIN daily p
+        ON p.emotion = d.emotion AND p.day < d.day AND p.day >= d.day - 28
+    GROUP BY ALL
+)
+SELECT day, emotion, share, usual_share, share - usual_share AS change,
+    sum(abs(share - usual_share)) OVER (PARTITION BY day) / 2 AS distance, n_calls, n_usual_calls
+FROM usual ORDER BY day, emotion;
+
+CREATE VIEW vote_quality AS
+SELECT c.day, e.role, sum(e.n_segments)::BIGINT AS n_segments,
+    sum(e.seconds) FILTER (WHERE e.emotion IS NULL) / nullif(sum(e.seconds), 0) AS abstained_share,
+    sum(e.confidence_sum) FILTER (WHERE e.emotion IS NOT NULL)
+        / nullif(sum(e.n_segments) FILTER (WHERE e.emotion IS NOT NULL), 0) AS mean_confidence,
+    sum(e.agreement_sum) FILTER (WHERE e.emotion IS NOT NULL)
+        / nullif(sum(e.n_segments) FILTER (WHERE e.emotion IS NOT NULL), 0) AS mean_agreement
+FROM base.call_emotions e JOIN analyses a USING (analysis_key) JOIN calls c USING (call_id)
+GROUP BY ALL ORDER BY ALL;
+
+CREATE VIEW abstentions AS
+SELECT c.day, s.role, s.abstain_reason, count(*) AS n_segments, sum(s.end_s - s.start_s) AS seconds
+FROM base.segments s JOIN analyses a USING (analysis_key) JOIN calls c USING (call_id)
+WHERE s.abstain_reason IS NOT NULL GROUP BY ALL ORDER BY ALL;
+
+CREATE VIEW coverage AS
+WITH known AS (
+    SELECT c.day, c.duration_s, a.call_id IS NOT NULL AS analysed, a.segments_s, a.labelled_s
+    FROM calls c LEFT JOIN analyses a USING (call_id)
+),
+by_call AS (
+    SELECT day, count(*) AS n_calls, count(*) FILTER (WHERE analysed) AS n_analysed,
+        sum(duration_s) AS seen_s, sum(duration_s) FILTER (WHERE analysed) AS analysed_s,
+        sum(segments_s) AS segments_s, sum(labelled_s) AS labelled_s
+    FROM known GROUP BY day
+),
+by_failure AS (
+    SELECT started_local::DATE AS day, count(*) AS n_failed, sum(expected_duration_s) AS failed_s,
+        count(*) FILTER (WHERE expected_duration_s IS NULL) AS n_failed_unknown_length
+    FROM base.quarantine WHERE recording_id NOT IN (SELECT recording_id FROM base.calls) GROUP BY ALL
+)
+SELECT day, coalesce(n_calls, 0) + coalesce(n_failed, 0) AS n_seen, coalesce(n_analysed, 0) AS n_analysed,
+    coalesce(n_failed, 0) AS n_failed, coalesce(n_calls, 0) - coalesce(n_analysed, 0) AS n_other_ensemble,
+    (coalesce(seen_s, 0) + coalesce(failed_s, 0)) / 60 AS minutes_seen,
+    coalesce(analysed_s, 0) / 60 AS minutes_analysed, coalesce(segments_s, 0) / 60 AS minutes_speech,
+    coalesce(labelled_s, 0) / 60 AS minutes_labelled,
+    (coalesce(segments_s, 0) - coalesce(labelled_s, 0)) / 60 AS minutes_abstained,
+    coalesce(failed_s, 0) / 60 AS minutes_failed,
+    coalesce(n_failed_unknown_length, 0) AS n_failed_unknown_length
+FROM by_call FULL JOIN by_failure USING (day) ORDER BY day;
+
+CREATE VIEW run_health AS
+SELECT run_id, started_at, ended_at,
+    CASE
+        WHEN ended_at IS NULL THEN 'unfinished'
+        WHEN exit_code IN (0, 4) THEN 'ok'
+        WHEN exit_code = 3 THEN 'some files failed'
+        WHEN exit_code = 7 THEN 'out of time'
+        WHEN exit_code IN (130, 143) THEN 'interrupted'
+        ELSE 'failed'
+    END AS state,
+    exit_code, n_found, n_new, n_done, n_skipped, n_quarantined,
+    n_quarantined / nullif(n_done + n_quarantined, 0) AS quarantined_share,
+    audio_s, epoch(ended_at) - epoch(started_at) AS wall_s,
+    audio_s / nullif(epoch(ended_at) - epoch(started_at), 0) AS times_real_time,
+    since_at, until_at, ensemble_id, version, host
+FROM base.runs ORDER BY run_id DESC;
+
+-- A review names one rule, or none: then it judges every rule that fired on the call. The newest one counts.
+CREATE VIEW rule_precision AS
+WITH judged AS (
+    SELECT e.rule, e.call_id, r.verdict
+    FROM escalations e LEFT JOIN base.reviews r
+        ON r.call_id = e.call_id AND (r.rule = e.rule OR r.rule IS NULL)
+    QUALIFY row_number() OVER (
+        PARTITION BY e.call_id, e.rule ORDER BY r.rule IS NOT NULL DESC, r.reviewed_at DESC, r.review_id DESC
+    ) = 1
+),
+counts AS (
+    SELECT rule, count(*) AS n_fired, count(*) FILTER (WHERE verdict = 'right') AS n_right,
+        count(*) FILTER (WHERE verdict = 'wrong') AS n_wrong,
+        count(*) FILTER (WHERE verdict = 'unsure') AS n_unsure
+    FROM judged GROUP BY rule
+)
+SELECT rule, n_right / nullif(n_right + n_wrong, 0) AS precision,
+    wilson_low(precision, n_right + n_wrong) AS precision_low,
+    wilson_high(precision, n_right + n_wrong) AS precision_high,
+    n_right, n_wrong, n_unsure, n_fired
+FROM counts ORDER BY rule;
