@@ -1,0 +1,190 @@
+"""CAM++ as a torch network, for exporting its published weights to ONNX. Only `export` is for use.
+
+Wang, Zheng, Chen, Cheng, Chen: "CAM++: A Fast and Efficient Network for Speaker Verification Using
+Context-Aware Masking", Interspeech 2023. Residual 2-d front end, densely connected TDNN blocks whose
+outputs are masked by context (mean over the utterance and over segments of 100 frames), statistics
+pooling. Module names follow the published state dict (3D-Speaker, Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+N_MELS = 80
+EMBEDDING_SIZE = 192
+_GROWTH = 32
+_BOTTLENECK = 128
+_FRONT_CHANNELS = 32
+_SEGMENT_FRAMES = 100
+_BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers, dilation
+
+
+def export(weights: Path, target: Path) -> None:
+    """Write the network as ONNX: "features" (batch, frames, 80) -> "voice" (batch, 192)."""
+    network = CamPlusPlus()
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network.eval()
+    # The TorchScript exporter: the dynamo one differed from torch by a cosine of 0.9990 (COMPONENTS.md).
+    torch.onnx.export(
+        network,
+        (torch.randn(2, 150, N_MELS),),
+        str(target),
+        input_names=["features"],
+        output_names=["voice"],
+        dynamic_axes={"features": {0: "batch", 1: "frames"}, "voice": {0: "batch"}},
+        opset_version=17,
+        dynamo=False,
+    )
+
+
+class CamPlusPlus(nn.Module):
+    """(batch, frames, 80) log-mel, mean removed per mel -> (batch, 192)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = _FrontEnd()
+        width = 128
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        layers["tdnn"] = _Tdnn(_FRONT_CHANNELS * N_MELS // 8, width)
+        for number, (n_layers, dilation) in enumerate(_BLOCKS, start=1):
+            layers[f"block{number}"] = _DenseBlock(n_layers, width, dilation)
+            width += n_layers * _GROWTH
+            layers[f"transit{number}"] = _Transit(width, width // 2)
+            width //= 2
+        layers["out_nonlinear"] = _normalised(width)
+        layers["stats"] = _Statistics()
+        layers["dense"] = _Dense(2 * width, EMBEDDING_SIZE)
+        self.xvector = nn.Sequential(layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.xvector(self.head(features.transpose(1, 2))))
+
+
+def _normalised(width: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(width), relu=nn.ReLU()))
+
+
+class _Residual(nn.Module):
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        width = _FRONT_CHANNELS
+        self.conv1 = nn.Conv2d(width, width, 3, stride=(stride, 1), padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.shortcut = nn.Sequential()
+        if stride != 1:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(width, width, 1, stride=(stride, 1), bias=False), nn.BatchNorm2d(width)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return functional.relu(inner + self.shortcut(x))
+
+
+class _FrontEnd(nn.Module):
+    """(batch, mels, frames) -> (batch, channels * mels / 8, frames): frequency shrinks by 8, time stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = _FRONT_CHANNELS
+        self.conv1 = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = nn.Sequential(_Residual(2), _Residual(1))
+        self.layer2 = nn.Sequential(_Residual(2), _Residual(1))
+        self.conv2 = nn.Conv2d(width, width, 3, stride=(2, 1), padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x.unsqueeze(1))))
+        x = functional.relu(self.bn2(self.conv2(self.layer2(self.layer1(x)))))
+        return x.flatten(1, 2)
+
+
+class _Tdnn(nn.Module):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv1d(n_in, n_out, 5, stride=2, padding=2, bias=False)
+        self.nonlinear = _normalised(n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.nonlinear(self.linear(x)))
+
+
+class _ContextMask(nn.Module):
+    """A dilated convolution whose output is scaled by what the whole utterance and the segment say."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.linear_local = nn.Conv1d(
+            _BOTTLENECK, _GROWTH, 3, padding=dilation, dilation=dilation, bias=False
+        )
+        self.linear1 = nn.Conv1d(_BOTTLENECK, _BOTTLENECK // 2, 1)
+        self.linear2 = nn.Conv1d(_BOTTLENECK // 2, _GROWTH, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = x.mean(-1, keepdim=True) + self._segment_means(x)
+        mask = torch.sigmoid(self.linear2(functional.relu(self.linear1(context))))
+        return cast(Tensor, self.linear_local(x) * mask)
+
+    @staticmethod
+    def _segment_means(x: Tensor) -> Tensor:
+        means = functional.avg_pool1d(x, _SEGMENT_FRAMES, stride=_SEGMENT_FRAMES, ceil_mode=True)
+        repeated = means.unsqueeze(-1).expand(*means.shape, _SEGMENT_FRAMES).flatten(2)
+        return repeated[..., : x.shape[-1]]
+
+
+class _DenseLayer(nn.Module):
+    def __init__(self, n_in: int, dilation: int) -> None:
+        super().__init__()
+        self.nonlinear1 = _normalised(n_in)
+        self.linear1 = nn.Conv1d(n_in, _BOTTLENECK, 1, bias=False)
+        self.nonlinear2 = _normalised(_BOTTLENECK)
+        self.cam_layer = _ContextMask(dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x)))))
+
+
+class _DenseBlock(nn.Module):
+    def __init__(self, n_layers: int, n_in: int, dilation: int) -> None:
+        super().__init__()
+        for number in range(n_layers):
+            self.add_module(f"tdnnd{number + 1}", _DenseLayer(n_in + number * _GROWTH, dilation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.children():
+            x = torch.cat([x, layer(x)], dim=1)
+        return x
+
+
+class _Transit(nn.Module):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.nonlinear = _normalised(n_in)
+        self.linear = nn.Conv1d(n_in, n_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.linear(self.nonlinear(x)))
+
+
+class _Statistics(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x.mean(-1), x.std(-1)], dim=1)
+
+
+class _Dense(nn.Module):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv1d(n_in, n_out, 1, bias=False)
+        self.nonlinear = nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(n_out, affine=False)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.nonlinear(self.linear(x.unsqueeze(-1)).squeeze(-1)))

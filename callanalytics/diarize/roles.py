@@ -1,0 +1,99 @@
+"""Who is the agent: told by the recorder, else inferred from the shape of the talk, without words.
+
+The clues and their weights come from how service calls run, not from fitting a handful of calls:
+whoever answers for a company greets with a whole sentence or two before the caller states a
+wish, and an early "hello?" of the other side is short. Log-odds of the clues are added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from callanalytics.records import Role, RoleSource, Turn
+
+# A greeting ("Harper Valley National Bank, my name is ...") lasts longer than a "hello?".
+_UTTERANCE_S = 1.2
+# Pieces of one greeting are split by pauses up to this long while nobody else talks.
+_BREATH_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoleGuess:
+    """Role of every speaker, how it was found and how sure that is (0..1)."""
+
+    roles: dict[str, Role]
+    source: RoleSource
+    confidence: float
+
+
+def told_roles(
+    turns: Sequence[Turn], channel_roles: tuple[Role, ...], source: RoleSource
+) -> RoleGuess | None:
+    """Roles by channel as the recorder says; None when it does not say for a channel that speaks.
+
+    Each channel must hold one speaker.
+    """
+    speakers = {turn.speaker: turn.channel for turn in turns}
+    if source is RoleSource.NONE or len(set(speakers.values())) != len(speakers):
+        return None
+    if any(channel >= len(channel_roles) for channel in speakers.values()):
+        return None
+    roles = {speaker: channel_roles[channel] for speaker, channel in speakers.items()}
+    if all(role is Role.UNKNOWN for role in roles.values()):
+        return None
+    return RoleGuess(roles, source, 0.99)
+
+
+def inferred_roles(turns: Sequence[Turn]) -> RoleGuess:
+    """Agent and caller among the two who talk most; anybody else is unknown.
+
+    One voice alone gets no role: a voicemail and a monologue of either side look the same.
+    """
+    talk_s: dict[str, float] = {}
+    for turn in turns:
+        talk_s[turn.speaker] = talk_s.get(turn.speaker, 0.0) + turn.duration_s
+    roles = dict.fromkeys(talk_s, Role.UNKNOWN)
+    if len(talk_s) < 2:
+        return RoleGuess(roles, RoleSource.NONE, 0.0)
+    first, second = sorted(talk_s, key=lambda speaker: -talk_s[speaker])[:2]
+    main = [turn for turn in turns if turn.speaker in (first, second)]
+    odds = agent_log_odds(main, first, second)
+    agent, caller = (first, second) if odds >= 0 else (second, first)
+    roles[agent], roles[caller] = Role.AGENT, Role.CALLER
+    return RoleGuess(roles, RoleSource.INFERRED, 1 / (1 + math.exp(-abs(odds))))
+
+
+def agent_log_odds(turns: Sequence[Turn], one: str, other: str) -> float:
+    """Log-odds that `one` of two speakers is the agent. Positive favours `one`."""
+
+    def sign(speaker: str | None) -> float:
+        return 0.0 if speaker is None else 1.0 if speaker == one else -1.0
+
+    blocks = _blocks(turns)
+    opener = next((speaker for speaker, talk_s in blocks if talk_s >= _UTTERANCE_S), None)
+    greeting_s = {s: next((talk for who, talk in blocks if who == s), 0.0) for s in (one, other)}
+    # The longer of the two opening blocks, as a tendency: a greeting is longer than a "hello?".
+    difference = greeting_s[one] - greeting_s[other]
+    talk_s = {s: sum(t.duration_s for t in turns if t.speaker == s) for s in (one, other)}
+    share = talk_s[one] / max(1e-9, talk_s[one] + talk_s[other])
+    return (
+        2.0 * sign(opener)
+        + 0.3 * sign(turns[0].speaker if turns else None)
+        + 0.6 * math.tanh(difference / 3.0)
+        + 0.8 * (share - 0.5)
+    )
+
+
+def _blocks(turns: Sequence[Turn]) -> list[tuple[str, float]]:
+    """(speaker, seconds of talk) of stretches without the other speaker and without long silence."""
+    blocks: list[tuple[str, float]] = []
+    end_s = -math.inf
+    for turn in turns:
+        if blocks and blocks[-1][0] == turn.speaker and turn.start_s - end_s < _BREATH_S:
+            blocks[-1] = (turn.speaker, blocks[-1][1] + turn.duration_s)
+        else:
+            blocks.append((turn.speaker, turn.duration_s))
+        end_s = max(end_s, turn.end_s)
+    return blocks

