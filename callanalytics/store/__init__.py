@@ -1,0 +1,12 @@
+"""Results in DuckDB: one writer, a published copy for everybody else.
+
+open_work(out) -> Store      the working database, for a run
+publish(store, out) -> Path  the copy that people and reports read
+query                        reading the published copy
+"""
+
+from callanalytics.store.open import DATABASE_NAME, open_work, work_database
+from callanalytics.store.publish import publish
+from callanalytics.store.writer import Correction, Store
+
+__all__ = ["DATABASE_NAME", "Correction", "Store", "open_work", "publish", "work_database"]

@@ -80,7 +80,7 @@ SELECT a.call_id, s.segment, s.role, s.speaker, s.start_s, s.end_s, s.emotion,
 FROM base.segments s JOIN analyses a USING (analysis_key);
 
 CREATE VIEW predictions AS
-SELECT a.call_id, p.segment, p.member, p.emotion, p.probabilities[p.emotion::UTINYINT + 1] AS probability,
+SELECT a.call_id, p.segment, p.member, p.emotion, p.probabilities[enum_code(p.emotion) + 1] AS probability,
     p.probabilities
 FROM base.predictions p JOIN analyses a USING (analysis_key);
 

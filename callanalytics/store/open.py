@@ -1,0 +1,93 @@
+"""Open the working database of an output folder: the only file that a run writes its results to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callanalytics.errors import StoreError
+from callanalytics.store.schema import Descriptors, Migration, shipped_migrations, upgrade
+from callanalytics.store.writer import Store
+
+if TYPE_CHECKING:
+    import duckdb
+
+DATABASE_NAME = "callanalytics.duckdb"
+WORK_NAME = "callanalytics-work.duckdb"
+WORK_DIR = ".work"
+
+
+def work_database(out_dir: Path) -> Path:
+    """Where the working database of an output folder lies."""
+    return out_dir / WORK_DIR / WORK_NAME
+
+
+def open_work(
+    out_dir: Path, *, migrations: Sequence[Migration] | None = None, descriptors: Descriptors | None = None
+) -> Store:
+    """Open the working database for writing; make it, or bring it up to date, first.
+
+    When only the published copy is left (somebody cleaned up `.work`), work goes on from that copy, so
+    that the next publishing does not lose what it holds.
+
+    Raises:
+        StoreError: it is damaged, in use by another process, from a newer version, or not writable.
+    """
+    database = work_database(out_dir)
+    try:
+        make_private_dir(out_dir)
+        make_private_dir(database.parent)
+        _restore(out_dir / DATABASE_NAME, database)
+    except OSError as problem:
+        raise StoreError(
+            f"{problem.filename or database}: cannot be made ({problem.strerror}). "
+            "Check the permissions and free space of the output folder."
+        ) from problem
+    connection = _connect(database)
+    try:
+        upgrade(connection, migrations or shipped_migrations(), descriptors or Descriptors.current())
+    except BaseException:
+        connection.close()
+        raise
+    store = Store(connection, database)
+    store.keep_private()
+    return store
+
+
+def _restore(published: Path, database: Path) -> None:
+    if database.exists() or not published.exists():
+        return
+    partial = database.with_suffix(".restoring")
+    shutil.copyfile(published, partial)
+    partial.chmod(0o600)
+    partial.replace(database)
+
+
+def _connect(database: Path) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    try:
+        connection = duckdb.connect(database)
+        # Nothing that a name or a metadata field says may ever make the database open another file.
+        connection.execute("SET autoinstall_known_extensions = false")
+        connection.execute("SET autoload_known_extensions = false")
+    except duckdb.Error as problem:
+        words = str(problem).splitlines()[0]
+        if "lock" in words.lower():
+            advice = "Another process has it open: end that one, or wait for it."
+        else:
+            advice = (
+                f"If it is damaged, move it away: the next run goes on from the published {DATABASE_NAME}."
+            )
+        raise StoreError(f"{database}: the working database cannot be opened. {words} {advice}") from problem
+    return connection
+
+
+def make_private_dir(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one that exists is left as it is."""
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
+        os.chmod(folder, 0o700)  # noqa: PTH101 - the umask narrows mkdir's mode

@@ -1,0 +1,76 @@
+"""Publish the results: a compact copy beside the working database, put in place by one rename.
+
+Who has the old copy open keeps reading the old one; who opens it next reads the new one. Nobody ever
+sees half a file, and nobody who holds it open, even for writing, can delay a run.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from callanalytics.errors import StoreError
+from callanalytics.store.open import DATABASE_NAME, WORK_DIR
+from callanalytics.store.schema import quoted
+from callanalytics.store.writer import Store
+
+_PARTIAL_NAME = "publishing.duckdb"
+
+
+def publish(store: Store, out_dir: Path) -> Path:
+    """Copy the working database to `out_dir/callanalytics.duckdb`; returns that path.
+
+    Raises:
+        StoreError: it could not be written (disk full, permissions); the last copy is untouched.
+    """
+    import duckdb
+
+    target = out_dir / DATABASE_NAME
+    partial = out_dir / WORK_DIR / _PARTIAL_NAME  # same file system, in a folder that nobody else may enter
+    try:
+        _remove(partial)
+        _copy(store.connection, partial)
+        partial.chmod(0o600)
+        _flush(partial)
+        partial.replace(target)
+        # The log of somebody's writing to the old copy does not fit the new one and would stop readers.
+        _wal(target).unlink(missing_ok=True)
+        _flush(out_dir)
+    except (duckdb.Error, OSError) as problem:
+        _remove(partial)
+        raise StoreError(
+            f"{target}: could not be published, the last published copy is unchanged. {problem} "
+            "Free disk space or correct permissions and run again: committed work is kept."
+        ) from problem
+    return target
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, partial: Path) -> None:
+    row = connection.execute("SELECT current_database()").fetchone()
+    source = quoted(str(row[0])) if row else "main"
+    # ATTACH takes no parameter for the file; a quote in the folder's name is doubled.
+    literal = "'" + str(partial).replace("'", "''") + "'"
+    connection.execute(f"ATTACH {literal} AS published")
+    try:
+        connection.execute(f"COPY FROM DATABASE {source} TO published")
+        connection.execute("CHECKPOINT published")
+    finally:
+        connection.execute("DETACH published")
+
+
+def _wal(database: Path) -> Path:
+    return database.with_name(database.name + ".wal")
+
+
+def _remove(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    _wal(partial).unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file, or the entries of a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,203 @@
+"""Bring a database to the shape that this version of callanalytics knows: tables, views, comments.
+
+`schema.sql` is migration 1; later ones are `migrations/NNNN_name.sql`. Each is recorded in
+`base.schema_version` in the transaction that applies it, so a file is never between two versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from callanalytics.errors import StoreError
+from callanalytics.store.comments import column_comment, relation_comment
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered change of the tables."""
+
+    version: int
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Names and comments of the acoustic descriptors, in the order of their vector."""
+
+    names: tuple[str, ...]
+    comments: dict[str, str]
+
+    @classmethod
+    def current(cls) -> Descriptors:
+        """What callanalytics.features extracts."""
+        from callanalytics.features import FEATURE_COMMENTS, FEATURE_NAMES
+
+        return cls(tuple(FEATURE_NAMES), dict(FEATURE_COMMENTS))
+
+
+def shipped_migrations() -> tuple[Migration, ...]:
+    """All migrations of this version, in order."""
+    folder = files("callanalytics.store")
+    found = [Migration(1, "schema", (folder / "schema.sql").read_text(encoding="utf-8"))]
+    later = folder / "migrations"
+    if later.is_dir():
+        names = sorted(entry.name for entry in later.iterdir() if entry.name.endswith(".sql"))
+        for file_name in names:
+            number, _, name = file_name.removesuffix(".sql").partition("_")
+            found.append(Migration(int(number), name, (later / file_name).read_text(encoding="utf-8")))
+    return tuple(found)
+
+
+def upgrade(
+    connection: duckdb.DuckDBPyConnection, migrations: Sequence[Migration], descriptors: Descriptors
+) -> None:
+    """Apply what is missing, all or nothing.
+
+    Raises:
+        StoreError: the file was written by a newer version, or a step failed (nothing was changed).
+    """
+    import duckdb
+
+    found = schema_version(connection)
+    known = migrations[-1].version
+    if found > known:
+        raise StoreError(
+            f"The database has schema version {found}, this callanalytics knows versions up to {known}. "
+            "It was written by a newer callanalytics: install that version or newer."
+        )
+    step = f"version {found}"
+    connection.execute("BEGIN")
+    try:
+        for migration in migrations:
+            if migration.version > found:
+                step = f"migration {migration.version} ({migration.name})"
+                connection.execute(migration.sql.replace("{n_features}", str(len(descriptors.names))))
+                connection.execute(
+                    "INSERT INTO base.schema_version VALUES (?, ?, now())",
+                    [migration.version, migration.name],
+                )
+        step = "the acoustic descriptors"
+        _fit_descriptors(connection, descriptors)
+        step = "the views"
+        _define_views(connection, descriptors)
+        connection.execute("COMMIT")
+    except duckdb.Error as problem:
+        connection.execute("ROLLBACK")
+        raise StoreError(
+            f"The database cannot be upgraded: {step} failed and nothing was changed. {problem}"
+        ) from problem
+
+
+def schema_version(connection: duckdb.DuckDBPyConnection) -> int:
+    """Number of the newest migration in this file, 0 for an empty one."""
+    exists = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'base' AND table_name = 'schema_version'"
+        " AND database_name = current_database()"
+    ).fetchone()
+    if not exists or not exists[0]:
+        return 0
+    row = connection.execute("SELECT max(version) FROM base.schema_version").fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def _fit_descriptors(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:
+    """Carry stored vectors over when this version extracts other descriptors; unknown ones are NaN."""
+    stored = [
+        str(name)
+        for (name,) in connection.execute("SELECT name FROM base.feature_names ORDER BY position").fetchall()
+    ]
+    if tuple(stored) == descriptors.names:
+        return
+    if stored:
+        entries = ", ".join(
+            f'"values"[{stored.index(name) + 1}]' if name in stored else "'nan'::FLOAT"
+            for name in descriptors.names
+        )
+        size = len(descriptors.names)
+        connection.execute(
+            f'ALTER TABLE base.features ALTER "values" TYPE FLOAT[{size}] USING [{entries}]::FLOAT[{size}]'
+        )
+        connection.execute("DELETE FROM base.feature_names")
+    connection.executemany("INSERT INTO base.feature_names VALUES (?, ?)", list(enumerate(descriptors.names)))
+
+
+def _define_views(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:
+    """Replace views and comments unless the file already has exactly these."""
+    sql = view_definitions(descriptors)
+    fingerprint = _fingerprint(sql, descriptors)
+    row = connection.execute("SELECT sha256 FROM base.definitions WHERE name = 'views'").fetchone()
+    if row and row[0] == fingerprint:
+        return
+    for (view,) in connection.execute(
+        "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
+        " AND database_name = current_database()"
+    ).fetchall():
+        connection.execute(f"DROP VIEW {quoted(view)}")
+    for (macro,) in connection.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions()"
+        " WHERE NOT internal AND function_type = 'macro' AND database_name = current_database()"
+    ).fetchall():
+        connection.execute(f"DROP MACRO {quoted(macro)}")
+    connection.execute(sql)
+    _comment(connection, descriptors)
+    connection.execute("INSERT OR REPLACE INTO base.definitions VALUES ('views', ?)", [fingerprint])
+
+
+def view_definitions(descriptors: Descriptors) -> str:
+    """views.sql with one column per acoustic descriptor."""
+    columns = ",\n    ".join(
+        f"nullif(f.\"values\"[{position}], 'nan'::FLOAT) AS {quoted(name)}"
+        for position, name in enumerate(descriptors.names, start=1)
+    )
+    text = (files("callanalytics.store") / "views.sql").read_text(encoding="utf-8")
+    return text.replace("{feature_columns}", columns)
+
+
+def _fingerprint(sql: str, descriptors: Descriptors) -> str:
+    comments = (files("callanalytics.store") / "comments.py").read_text(encoding="utf-8")
+    whole = json.dumps([sql, comments, shipped_migrations()[-1].version, descriptors.comments])
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:
+    """Write the meaning of every table, view and column into the database."""
+    statements: list[str] = []
+    for schema, name, kind in relations(connection):
+        plain = name if schema == "main" else f"{schema}.{name}"
+        target = f"{quoted(schema)}.{quoted(name)}"
+        statements.append(f"COMMENT ON {kind} {target} IS {_literal(relation_comment(plain))}")
+        for column in connection.sql(f"FROM {target}").columns:
+            words = column_comment(plain, column, descriptors.comments)
+            statements.append(f"COMMENT ON COLUMN {target}.{quoted(column)} IS {_literal(words)}")
+    connection.execute(";\n".join(statements))
+
+
+def relations(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str]]:
+    """Schema, name and kind (TABLE or VIEW) of everything that holds rows, views first."""
+    return [
+        (str(schema), str(name), str(kind))
+        for schema, name, kind in connection.execute(
+            "SELECT schema_name, view_name, 'VIEW' FROM duckdb_views()"
+            " WHERE NOT internal AND database_name = current_database()"
+            " UNION ALL SELECT schema_name, table_name, 'TABLE' FROM duckdb_tables()"
+            " WHERE NOT internal AND database_name = current_database() ORDER BY 3 DESC, 1, 2"
+        ).fetchall()
+    ]
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,30 @@
+"""Words from file names and metadata -> text that any database, terminal and page can hold."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters, lone surrogates (bytes of a name that are no UTF-8) and the marks that reverse the
+# reading direction of what follows: none is visible, each can make a name look like another one.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+def display_text(text: str) -> str:
+    r"""The text with every invisible or undecodable character written out, such as `\n` or `\xe9`.
+
+    The result is valid UTF-8 and has no line break; ordinary text of any language is left as it is.
+    """
+    return _UNSAFE.sub(_written_out, text)
+
+
+def optional_text(text: str | None) -> str | None:
+    """`display_text`, or None for None."""
+    return None if text is None else display_text(text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    character = match.group()
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python's file names carry a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

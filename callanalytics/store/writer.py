@@ -1,0 +1,416 @@
+"""The working database during a run. One writer; every batch is one transaction."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from callanalytics.errors import StoreError
+from callanalytics.store.text import display_text, optional_text
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+    from callanalytics.records import CallAnalysis, Candidate, Failure
+    from callanalytics.window import Window
+
+FileKey = tuple[str, int, int]  # path, size in bytes, modification time in ns
+
+# Everything that hangs on an analysis and is replaced with it.
+DERIVED = (
+    *("turns", "sounds", "segments", "predictions", "features", "call_measures", "escalations"),
+    *("call_emotions", "member_tallies", "analyses"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person corrected about a call; every later analysis keeps it."""
+
+    call_id: str
+    swap_roles: bool
+    corrected_by: str | None = None
+    note: str | None = None
+
+
+class Store:
+    """The open working database (see `open_work`). Not for use by several threads at once.
+
+    All methods raise StoreError when the database refuses (disk full, damaged file); what was
+    committed before stays.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+        self.connection = connection
+        self.database = database
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self.connection.close()
+
+    # Runs ------------------------------------------------------------------------------------------
+
+    def begin_run(
+        self, window: Window, ensemble_id: str, version: str, *, settings: Mapping[str, object] | None = None
+    ) -> int:
+        """Note that a run has started; its number goes with everything it writes."""
+        with self.transaction("note the start of the run"):
+            run_id = self._next("runs", "run_id")
+            self.connection.execute(
+                "INSERT INTO base.runs (run_id, started_at, since_at, until_at, ensemble_id, version, host,"
+                " pid, settings) VALUES (?, now(), ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    *(run_id, window.since, window.until, ensemble_id, version),
+                    *(display_text(socket.gethostname()), os.getpid()),
+                    json.dumps(settings, default=str) if settings is not None else None,
+                ],
+            )
+        return run_id
+
+    def end_run(
+        self,
+        run_id: int,
+        *,
+        n_found: int,
+        n_new: int,
+        n_done: int,
+        n_skipped: int,
+        n_quarantined: int,
+        audio_s: float,
+        exit_code: int,
+    ) -> None:
+        """Note how a run ended. A run without an end was killed."""
+        with self.transaction("note the end of the run"):
+            self.connection.execute(
+                "UPDATE base.runs SET ended_at = now(), n_found = ?, n_new = ?, n_done = ?, n_skipped = ?,"
+                " n_quarantined = ?, audio_s = ?, exit_code = ? WHERE run_id = ?",
+                [n_found, n_new, n_done, n_skipped, n_quarantined, audio_s, exit_code, run_id],
+            )
+
+    # Results ---------------------------------------------------------------------------------------
+
+    def write(self, batch: Sequence[CallAnalysis], run_id: int) -> None:
+        """Store some analyses in one transaction.
+
+        What is there for the same call and ensemble is replaced, so that running again never doubles;
+        a recording that succeeds leaves the quarantine.
+        """
+        from callanalytics.store.rows import frames_of
+
+        newest = {(a.recording.call_id, a.ensemble_id): a for a in batch}
+        if not newest:
+            return
+        with self.transaction(f"write {len(newest)} calls"):
+            first_key = self._next("analyses", "analysis_key")
+            frames = frames_of(list(enumerate(newest.values(), start=first_key)))
+            self._forget(newest)
+            with self._registered(frames):
+                self._insert(frames, run_id)
+            paths = [display_text(str(p)) for a in newest.values() for p in a.recording.paths]
+            self.connection.execute(
+                "DELETE FROM base.quarantine WHERE recording_id IN (SELECT unnest(?::VARCHAR[]))"
+                " OR path IN (SELECT unnest(?::VARCHAR[]))",
+                [[a.recording.recording_id for a in newest.values()], paths],
+            )
+
+    def _forget(self, wanted: Mapping[tuple[str, str], CallAnalysis]) -> None:
+        """Delete earlier results of the same calls and ensembles."""
+        calls, ensembles = [list(column) for column in zip(*wanted, strict=True)]
+        old = self.connection.execute(
+            "SELECT analysis_key FROM base.analyses WHERE (call_id, ensemble_id) IN"
+            " (SELECT (unnest(?::VARCHAR[]), unnest(?::VARCHAR[])))",
+            [calls, ensembles],
+        ).fetchall()
+        if not old:
+            return
+        keys = [key for (key,) in old]
+        for table in DERIVED:
+            self.connection.execute(
+                f"DELETE FROM base.{table} WHERE analysis_key IN (SELECT unnest(?::INTEGER[]))",  # noqa: S608
+                [keys],
+            )
+
+    def _insert(self, frames: Mapping[str, pl.DataFrame], run_id: int) -> None:
+        run = self.connection.execute
+        run("INSERT OR REPLACE INTO base.recordings BY NAME FROM batch_recordings")
+        run(
+            "INSERT OR REPLACE INTO base.calls BY NAME SELECT * EXCLUDE fact_sources,"
+            " started_at AT TIME ZONE zone AS started_local, map_from_entries(fact_sources) AS fact_sources"
+            " FROM batch_calls"
+        )
+        run(
+            "INSERT INTO base.analyses BY NAME SELECT * EXCLUDE stage_wall_s, ? AS run_id,"
+            " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s FROM batch_analyses",
+            [run_id],
+        )
+        for table in ("turns", "sounds", "call_measures", "escalations"):
+            run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
+        if "segments" not in frames:
+            return
+        for table in ("segments", "predictions", "features"):
+            run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
+        run(_CALL_EMOTIONS)
+        run(_MEMBER_TALLIES)
+
+    @contextmanager
+    def _registered(self, frames: Mapping[str, pl.DataFrame]) -> Iterator[None]:
+        """Frames as tables `batch_<name>` while the block runs."""
+        for name, frame in frames.items():
+            self.connection.register(f"batch_{name}", frame)
+        try:
+            yield
+        finally:
+            for name in frames:
+                self.connection.unregister(f"batch_{name}")
+
+    # Quarantine --------------------------------------------------------------------------------------
+
+    def quarantine(self, failures: Sequence[Failure], run_id: int) -> None:
+        """List recordings that could not be analysed; one that fails again counts an attempt more.
+
+        A file whose content has changed since begins at one attempt.
+        """
+        import polars as pl
+
+        rows = {}
+        for failure in failures:
+            recording, facts = failure.candidate.recording, failure.candidate.facts
+            path = display_text(str(recording.path))
+            rows[path] = {
+                "path": path,
+                "stage": failure.stage,
+                "reason": failure.reason,
+                "detail": display_text(failure.detail),
+                "recording_id": recording.recording_id,
+                "n_bytes": recording.n_bytes,
+                "started_at": facts.started_at.astimezone(UTC),
+                "started_at_source": facts.started_at_source.value,
+                "zone": facts.zone,
+                "queue": optional_text(facts.queue),
+                "expected_duration_s": facts.expected_duration_s,
+            }
+        if not rows:
+            return
+        types = {
+            "queue": pl.String,
+            "expected_duration_s": pl.Float64,
+            "started_at": pl.Datetime("us", "UTC"),
+        }
+        frame = pl.DataFrame(list(rows.values()), schema_overrides=types)
+        with self.transaction(f"quarantine {len(rows)} recordings"), self._registered({"failures": frame}):
+            self.connection.execute(_QUARANTINE, [run_id])
+
+    def given_up_ids(self, max_attempts: int) -> set[str]:
+        """Recordings that failed so often that they are not tried again; they stay listed."""
+        return self._ids("SELECT recording_id FROM base.quarantine WHERE attempts >= ?", [max_attempts])
+
+    # What is known -----------------------------------------------------------------------------------
+
+    def done_ids(self, ensemble_id: str) -> set[str]:
+        """Recordings that this ensemble has labelled."""
+        return self._ids("SELECT recording_id FROM base.analyses WHERE ensemble_id = ?", [ensemble_id])
+
+    def known_files(self) -> dict[FileKey, str]:
+        """(path, size, modification time in ns) -> recording, of files whose content has been hashed."""
+        rows = self._rows("SELECT path, n_bytes, mtime_ns, recording_id FROM base.files", [])
+        return {(os.fsdecode(path), n_bytes, mtime_ns): known for path, n_bytes, mtime_ns, known in rows}
+
+    def remember_files(self, candidates: Sequence[Candidate]) -> None:
+        """Remember the content hash of single files, so that an unchanged file is not read again.
+
+        The files of a pair are not remembered: a pair's id is not the hash of either file.
+        """
+        import polars as pl
+
+        rows = {}
+        for candidate in candidates:
+            recording = candidate.recording
+            if len(recording.paths) != 1:
+                continue
+            try:
+                found = recording.path.stat()
+            except OSError:
+                continue  # gone again; the analysis will say so
+            changed_at = datetime.fromtimestamp(found.st_mtime_ns / 1e9, tz=UTC)
+            same_time = abs((changed_at - recording.modified_at).total_seconds()) < 0.001
+            if found.st_size == recording.n_bytes and same_time:
+                path = os.fsencode(recording.path)
+                rows[path] = (path, found.st_size, found.st_mtime_ns, recording.recording_id)
+        if not rows:
+            return
+        columns = ["path", "n_bytes", "mtime_ns", "recording_id"]
+        frame = pl.DataFrame(list(rows.values()), schema=columns, orient="row")
+        with self.transaction("remember files"), self._registered({"files": frame}):
+            self.connection.execute("INSERT OR REPLACE INTO base.files BY NAME FROM batch_files")
+
+    # Ensembles ---------------------------------------------------------------------------------------
+
+    def register_ensemble(
+        self, ensemble_id: str, card: Mapping[str, object], labels: Sequence[str], members: Sequence[str]
+    ) -> None:
+        """Note an ensemble that labels calls; again is no change except for its card."""
+        with self.transaction("register the ensemble"):
+            self.connection.execute(
+                "INSERT INTO base.ensembles VALUES (?, ?::VARCHAR[]::emotion[], ?, ?, now(), false, NULL)"
+                " ON CONFLICT DO UPDATE SET card = excluded.card",
+                [ensemble_id, list(labels), list(members), json.dumps(card, default=str)],
+            )
+
+    def promote_ensemble(self, ensemble_id: str) -> None:
+        """Make this the only ensemble that the views show."""
+        with self.transaction("promote the ensemble"):
+            known = self._ids("SELECT ensemble_id FROM base.ensembles", [])
+            if ensemble_id not in known:
+                raise StoreError(
+                    f"Ensemble {ensemble_id} cannot be promoted: it is not registered in {self.database}. "
+                    f"Registered are: {', '.join(sorted(known)) or 'none'}."
+                )
+            self.connection.execute(
+                "UPDATE base.ensembles SET promoted = (ensemble_id = $1),"
+                " promoted_at = CASE WHEN ensemble_id = $1 THEN now() ELSE promoted_at END"
+                " WHERE promoted != (ensemble_id = $1)",
+                [ensemble_id],
+            )
+
+    # People --------------------------------------------------------------------------------------------
+
+    def correct(self, correction: Correction) -> None:
+        """Remember a correction by a person; the newest one about a call counts."""
+        with self.transaction("remember the correction"):
+            self.connection.execute(
+                "INSERT OR REPLACE INTO base.corrections VALUES (?, ?, ?, ?, now())",
+                [
+                    *(correction.call_id, correction.swap_roles),
+                    *(optional_text(correction.corrected_by), optional_text(correction.note)),
+                ],
+            )
+
+    def corrections(self) -> dict[str, Correction]:
+        """All corrections by call."""
+        rows = self._rows("SELECT call_id, swap_roles, corrected_by, note FROM base.corrections", [])
+        return {row[0]: Correction(*row) for row in rows}
+
+    def review(
+        self, call_id: str, verdict: str, *, rule: str | None, reviewer: str | None, note: str | None
+    ) -> None:
+        """Keep what a person says about a flagged call ("right", "wrong", "unsure"), or about one rule."""
+        with self.transaction("keep the review"):
+            self.connection.execute(
+                "INSERT INTO base.reviews VALUES (?, ?, ?, ?, ?, ?, now())",
+                [
+                    *(self._next("reviews", "review_id"), call_id, rule, verdict),
+                    *(optional_text(reviewer), optional_text(note)),
+                ],
+            )
+
+    # Inside --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self, purpose: str) -> Iterator[None]:
+        """All or nothing; a refusal of the database becomes a StoreError that names the purpose."""
+        import duckdb
+
+        try:
+            self.connection.execute("BEGIN")
+            yield
+            self.connection.execute("COMMIT")
+        except duckdb.Error as problem:
+            self._roll_back()
+            raise StoreError(
+                f"{self.database}: could not {purpose}; nothing of it was kept. {problem} "
+                "Check free disk space and run again: committed work is kept."
+            ) from problem
+        except BaseException:
+            self._roll_back()
+            raise
+        self.keep_private()
+
+    def _roll_back(self) -> None:
+        import duckdb
+
+        try:
+            self.connection.execute("ROLLBACK")
+        except duckdb.Error:
+            pass  # the database has already done it
+
+    def keep_private(self) -> None:
+        """Only the owner may read the database and its log, whatever the umask is."""
+        for file in (self.database, self.database.with_name(self.database.name + ".wal")):
+            if file.exists():
+                file.chmod(0o600)
+
+    def _next(self, table: str, key: str) -> int:
+        row = self.connection.execute(
+            f"SELECT coalesce(max({key}), 0) + 1 FROM base.{table}"  # noqa: S608 - names of this module
+        ).fetchone()
+        return int(row[0]) if row else 1
+
+    def _rows(self, sql: str, parameters: list[object]) -> list[tuple[object, ...]]:
+        import duckdb
+
+        try:
+            rows: list[tuple[object, ...]] = self.connection.execute(sql, parameters).fetchall()
+        except duckdb.Error as problem:
+            raise StoreError(f"{self.database}: cannot be read. {problem}") from problem
+        return rows
+
+    def _ids(self, sql: str, parameters: list[object]) -> set[str]:
+        return {str(row[0]) for row in self._rows(sql, parameters)}
+
+
+_CALL_EMOTIONS = """
+INSERT INTO base.call_emotions BY NAME
+WITH spoken AS (
+    SELECT analysis_key, role, emotion, count(*) AS n_segments, sum(end_s - start_s) AS seconds,
+        sum(confidence) AS confidence_sum, sum(agreement) AS agreement_sum
+    FROM batch_segments GROUP BY ALL
+),
+sides AS (
+    SELECT analysis_key, role, coalesce(sum(seconds) FILTER (WHERE emotion IS NOT NULL), 0) AS labelled_s
+    FROM spoken GROUP BY ALL
+),
+wanted AS (
+    SELECT s.*, l.emotion FROM sides s JOIN batch_labels l USING (analysis_key)
+    UNION ALL SELECT *, NULL FROM sides
+)
+SELECT w.analysis_key, w.role, w.emotion, coalesce(s.n_segments, 0) AS n_segments,
+    coalesce(s.seconds, 0) AS seconds, w.labelled_s, coalesce(s.confidence_sum, 0) AS confidence_sum,
+    coalesce(s.agreement_sum, 0) AS agreement_sum
+FROM wanted w LEFT JOIN spoken s
+    ON s.analysis_key = w.analysis_key AND s.role = w.role AND s.emotion IS NOT DISTINCT FROM w.emotion
+ORDER BY w.analysis_key
+"""
+
+_MEMBER_TALLIES = """
+INSERT INTO base.member_tallies BY NAME
+SELECT p.analysis_key, p.member, s.emotion, count(*) AS n_segments,
+    count(*) FILTER (WHERE p.emotion = s.emotion) AS n_agreed
+FROM batch_predictions p JOIN batch_segments s USING (analysis_key, segment)
+WHERE s.emotion IS NOT NULL GROUP BY ALL ORDER BY p.analysis_key
+"""
+
+_QUARANTINE = """
+INSERT OR REPLACE INTO base.quarantine BY NAME
+SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, ? AS run_id,
+    CASE WHEN q.recording_id = f.recording_id THEN q.attempts + 1 ELSE 1 END AS attempts,
+    CASE WHEN q.recording_id = f.recording_id THEN q.first_seen_at ELSE now() END AS first_seen_at,
+    now() AS last_seen_at
+FROM batch_failures f LEFT JOIN base.quarantine q USING (path)
+"""
