@@ -199,7 +199,7 @@ C: I hope I will not have to. Goodbye.
         "sales",
         "620",
         DANA,
-        Voice("en+m2", 156, 48),
+        Voice("en+m3", 156, 44),
         "2025550127",
         """
 [ring 4]
@@ -336,7 +336,7 @@ A: Goodbye, and enjoy the silence.
         "billing",
         "630",
         PRIYA,
-        Voice("en+m1", 146, 38),
+        Voice("en+m4", 148, 46),
         "2025550180",
         """
 A: Northwind billing, my name is Priya. How can I help?
