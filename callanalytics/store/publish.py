@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
 from callanalytics.store.open import DATABASE_NAME, WORK_DIR
 from callanalytics.store.schema import quoted
 from callanalytics.store.writer import Store
+
+if TYPE_CHECKING:
+    import duckdb
 
 _PARTIAL_NAME = "publishing.duckdb"
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
+from callanalytics.store.statements import CALL_EMOTIONS, MEMBER_TALLIES, QUARANTINE
 from callanalytics.store.text import display_text, optional_text
 
 if TYPE_CHECKING:
@@ -166,10 +167,10 @@ class Store:
             return
         for table in ("segments", "predictions", "features"):
             run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
-        run(_CALL_EMOTIONS)
-        run(_MEMBER_TALLIES)
+        run(CALL_EMOTIONS)
+        run(MEMBER_TALLIES)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _registered(self, frames: Mapping[str, pl.DataFrame]) -> Iterator[None]:
         """Frames as tables `batch_<name>` while the block runs."""
         for name, frame in frames.items():
@@ -215,7 +216,7 @@ class Store:
         }
         frame = pl.DataFrame(list(rows.values()), schema_overrides=types)
         with self.transaction(f"quarantine {len(rows)} recordings"), self._registered({"failures": frame}):
-            self.connection.execute(_QUARANTINE, [run_id])
+            self.connection.execute(QUARANTINE, [run_id])
 
     def given_up_ids(self, max_attempts: int) -> set[str]:
         """Recordings that failed so often that they are not tried again; they stay listed."""
@@ -322,7 +323,7 @@ class Store:
 
     # Inside --------------------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self, purpose: str) -> Iterator[None]:
         """All or nothing; a refusal of the database becomes a StoreError that names the purpose."""
         import duckdb
@@ -345,10 +346,8 @@ class Store:
     def _roll_back(self) -> None:
         import duckdb
 
-        try:
+        with contextlib.suppress(duckdb.Error):  # it may have done so by itself
             self.connection.execute("ROLLBACK")
-        except duckdb.Error:
-            pass  # the database has already done it
 
     def keep_private(self) -> None:
         """Only the owner may read the database and its log, whatever the umask is."""
@@ -362,55 +361,14 @@ class Store:
         ).fetchone()
         return int(row[0]) if row else 1
 
-    def _rows(self, sql: str, parameters: list[object]) -> list[tuple[object, ...]]:
+    def _rows(self, sql: str, parameters: list[object]) -> list[tuple[Any, ...]]:
         import duckdb
 
         try:
-            rows: list[tuple[object, ...]] = self.connection.execute(sql, parameters).fetchall()
+            rows: list[tuple[Any, ...]] = self.connection.execute(sql, parameters).fetchall()
         except duckdb.Error as problem:
             raise StoreError(f"{self.database}: cannot be read. {problem}") from problem
         return rows
 
     def _ids(self, sql: str, parameters: list[object]) -> set[str]:
         return {str(row[0]) for row in self._rows(sql, parameters)}
-
-
-_CALL_EMOTIONS = """
-INSERT INTO base.call_emotions BY NAME
-WITH spoken AS (
-    SELECT analysis_key, role, emotion, count(*) AS n_segments, sum(end_s - start_s) AS seconds,
-        sum(confidence) AS confidence_sum, sum(agreement) AS agreement_sum
-    FROM batch_segments GROUP BY ALL
-),
-sides AS (
-    SELECT analysis_key, role, coalesce(sum(seconds) FILTER (WHERE emotion IS NOT NULL), 0) AS labelled_s
-    FROM spoken GROUP BY ALL
-),
-wanted AS (
-    SELECT s.*, l.emotion FROM sides s JOIN batch_labels l USING (analysis_key)
-    UNION ALL SELECT *, NULL FROM sides
-)
-SELECT w.analysis_key, w.role, w.emotion, coalesce(s.n_segments, 0) AS n_segments,
-    coalesce(s.seconds, 0) AS seconds, w.labelled_s, coalesce(s.confidence_sum, 0) AS confidence_sum,
-    coalesce(s.agreement_sum, 0) AS agreement_sum
-FROM wanted w LEFT JOIN spoken s
-    ON s.analysis_key = w.analysis_key AND s.role = w.role AND s.emotion IS NOT DISTINCT FROM w.emotion
-ORDER BY w.analysis_key
-"""
-
-_MEMBER_TALLIES = """
-INSERT INTO base.member_tallies BY NAME
-SELECT p.analysis_key, p.member, s.emotion, count(*) AS n_segments,
-    count(*) FILTER (WHERE p.emotion = s.emotion) AS n_agreed
-FROM batch_predictions p JOIN batch_segments s USING (analysis_key, segment)
-WHERE s.emotion IS NOT NULL GROUP BY ALL ORDER BY p.analysis_key
-"""
-
-_QUARANTINE = """
-INSERT OR REPLACE INTO base.quarantine BY NAME
-SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, ? AS run_id,
-    CASE WHEN q.recording_id = f.recording_id THEN q.attempts + 1 ELSE 1 END AS attempts,
-    CASE WHEN q.recording_id = f.recording_id THEN q.first_seen_at ELSE now() END AS first_seen_at,
-    now() AS last_seen_at
-FROM batch_failures f LEFT JOIN base.quarantine q USING (path)
-"""

@@ -1,0 +1,140 @@
+"""Read the published database: one statement, nothing else of the computer within reach of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callanalytics.errors import StoreError, UsageError
+from callanalytics.store.render import render, render_schema
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+__all__ = ["describe_schema", "open_published", "render", "render_schema", "run_query"]
+
+# Arrow or polars cannot hold these; as text they can be shown.
+_AS_TEXT = ("INTERVAL", "UNION", "BIT", "TIME WITH TIME ZONE", "VARIANT", "GEOMETRY")
+_MESSAGE_LINES = 6
+
+
+@contextmanager
+def open_published(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The published database, read-only, in UTC, without access to any other file or the network.
+
+    Raises:
+        UsageError: there is none yet.
+        StoreError: it cannot be opened (damaged, or somebody holds it open for writing).
+    """
+    import duckdb
+
+    if not database.is_file():
+        raise UsageError(
+            f"{database}: no results here yet. Run `callanalytics run` first, or give --out another folder."
+        )
+    try:
+        connection = duckdb.connect(database, read_only=True)
+    except duckdb.Error as problem:
+        words = str(problem).splitlines()[0]
+        advice = (
+            "Close it there, or open it read-only there: it is a copy that the next run replaces."
+            if "lock" in words.lower()
+            else "The next run publishes it anew."
+        )
+        raise StoreError(f"{database}: cannot be opened. {words} {advice}") from problem
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+    finally:
+        connection.close()
+
+
+def run_query(database: Path, sql: str, *, max_rows: int | None) -> pl.DataFrame:
+    """The rows of one statement, at most `max_rows` of them.
+
+    Intervals and the few other types that a data frame cannot hold arrive as text.
+
+    Raises:
+        UsageError: no database yet, or the statement is wrong; the message is DuckDB's.
+        StoreError: the database cannot be opened or read.
+    """
+    import duckdb
+
+    with open_published(database) as connection:
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1:
+                raise UsageError(f"Expected one SQL statement, found {len(statements)}.")
+            relation = connection.sql(sql)
+            if relation is None:
+                raise UsageError("This statement has no rows to show: ask with SELECT, FROM or DESCRIBE.")
+            return _showable(relation.limit(max_rows if max_rows is not None else 2**62)).pl()
+        except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as problem:
+            raise StoreError(f"{database}: cannot be read. {_shortened(problem)}") from problem
+        except duckdb.Error as problem:
+            raise UsageError(f"The database does not accept this: {_shortened(problem)}") from problem
+
+
+def describe_schema(database: Path) -> list[dict[str, Any]]:
+    """Tables and views, those for people (schema main) first.
+
+    Each is a dict of name, kind ("view" or "table"), comment and columns; a column is a dict of name,
+    type and comment. Raises as `run_query` does.
+    """
+    import duckdb
+
+    with open_published(database) as connection:
+        try:
+            rows = connection.execute(_COLUMNS).fetchall()
+            enums = connection.execute(_ENUMS).fetchall()
+        except duckdb.Error as problem:
+            raise StoreError(f"{database}: cannot be read. {_shortened(problem)}") from problem
+    named = {f"ENUM({', '.join(_literal(label) for label in labels)})": name for name, labels in enums}
+    described: dict[str, dict[str, Any]] = {}
+    for relation, kind, comment, column, type_name, column_comment in rows:
+        entry = described.setdefault(
+            relation, {"name": relation, "kind": kind, "comment": comment, "columns": []}
+        )
+        for spelled_out, name in named.items():
+            type_name = type_name.replace(spelled_out, name)
+        entry["columns"].append({"name": column, "type": type_name, "comment": column_comment})
+    return list(described.values())
+
+
+_COLUMNS = """
+WITH relations AS (
+    SELECT schema_name, view_name AS name, 'view' AS kind, comment FROM duckdb_views() WHERE NOT internal
+    UNION ALL
+    SELECT schema_name, table_name, 'table', comment FROM duckdb_tables() WHERE NOT internal
+)
+SELECT CASE WHEN c.schema_name = 'main' THEN name ELSE c.schema_name || '.' || name END, kind, r.comment,
+    c.column_name, c.data_type, c.comment
+FROM relations r JOIN duckdb_columns() c ON c.schema_name = r.schema_name AND c.table_name = r.name
+ORDER BY c.schema_name != 'main', name, c.column_index
+"""
+_ENUMS = "SELECT type_name, labels FROM duckdb_types() WHERE logical_type = 'ENUM' AND NOT internal"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _showable(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """The relation with every type that a data frame cannot hold cast to text."""
+    columns = []
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        identifier = '"' + name.replace('"', '""') + '"'
+        as_text = any(word in str(kind) for word in _AS_TEXT)
+        columns.append(f"{identifier}::VARCHAR AS {identifier}" if as_text else identifier)
+    return relation.project(", ".join(columns))
+
+
+def _shortened(problem: Exception) -> str:
+    """The first lines of DuckDB's message: what is wrong and where, without the rest."""
+    lines = [line for line in str(problem).splitlines() if line.strip()]
+    return "\n".join(lines[:_MESSAGE_LINES])

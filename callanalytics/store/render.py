@@ -1,0 +1,179 @@
+"""Rows and schema as text for people (table), spreadsheets (csv) and programs (json)."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from callanalytics.errors import UsageError
+from callanalytics.store.text import display_text
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMATS = ("table", "csv", "json")
+GAP = "  "
+# A cell wider than this is cut in a table; csv and json have it whole.
+MAX_CELL = 48
+NARROW_CELL = 20
+USUAL_WIDTH = 120  # of a terminal that does not say, and of a pipe
+
+
+def render(frame: pl.DataFrame, style: str, *, width: int | None = None) -> str:
+    """The rows as text that ends with a line break.
+
+    table: aligned columns; when they do not fit into `width` (default: the terminal's), every row
+    is written as one block with a line per column, so that no column is ever left out.
+    csv: with a header; lists and structures as JSON. json: an array with one object a line.
+    Times are ISO 8601; NaN and infinity are null in JSON.
+
+    Raises ValueError for another style, UsageError for a value that Python cannot hold (year 10000).
+    """
+    if style == "csv":
+        return _csv(frame)
+    if style == "json":
+        rows = [json.dumps(row, ensure_ascii=False) for row in _plain_rows(frame)]
+        return "[\n" + ",\n".join(rows) + "\n]\n" if rows else "[]\n"
+    if style != "table":
+        raise ValueError(f"style is {style!r}, expected one of {', '.join(FORMATS)}")
+    return _table(frame, width or shutil.get_terminal_size((USUAL_WIDTH, 24)).columns)
+
+
+def render_schema(tables: Sequence[dict[str, Any]]) -> str:
+    """What `describe_schema` found, for reading."""
+    lines: list[str] = []
+    for table in tables:
+        lines.append(f"{table['name']} ({table['kind']}): {table['comment'] or ''}")
+        columns = table["columns"]
+        names = max(len(column["name"]) for column in columns)
+        types = min(max(len(column["type"]) for column in columns), MAX_CELL)
+        lines += [
+            f"  {column['name']:<{names}}  {column['type']:<{types}}  {column['comment'] or ''}".rstrip()
+            for column in columns
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip("\n")
+
+
+def _csv(frame: pl.DataFrame) -> str:
+    import polars as pl
+
+    rows = _plain_rows(frame)
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    for row in rows:
+        for name in nested:
+            row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
+    texts = {
+        name: pl.Series([_csv_cell(row[name]) for row in rows], dtype=pl.String) for name in frame.columns
+    }
+    return pl.DataFrame(texts).write_csv()
+
+
+def _csv_cell(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _plain_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    import polars as pl
+
+    try:
+        rows = frame.to_dicts()
+    except pl.exceptions.PanicException as problem:
+        raise UsageError(
+            f'A value cannot be shown ({problem}). Cast its column, for example "at"::VARCHAR.'
+        ) from None
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode("ascii")
+    return value
+
+
+def _table(frame: pl.DataFrame, width: int) -> str:
+    from rich.cells import cell_len
+
+    names = [display_text(name) for name in frame.columns]
+    rows = [[_cell(value) for value in row.values()] for row in _plain_rows(frame)]
+    footer = f"({frame.height} row{'' if frame.height == 1 else 's'})"
+    for limit in (MAX_CELL, NARROW_CELL):
+        widths = [
+            max([cell_len(name), *(min(cell_len(row[i]), limit) for row in rows)])
+            for i, name in enumerate(names)
+        ]
+        if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
+            right = [kind.is_numeric() for kind in frame.dtypes]
+            lines = [_line(names, widths, right), _line(["─" * w for w in widths], widths, right)]
+            lines += [_line(row, widths, right) for row in rows]
+            return "\n".join([*lines, footer]) + "\n"
+    return _blocks(names, rows, width) + footer + "\n"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    parts = []
+    for text, cell_width, to_right in zip_longest(cells, widths, right):
+        length = cell_len(text)
+        if length > cell_width:
+            parts.append(set_cell_size(text, cell_width - 1) + "…")
+        else:
+            space = " " * (cell_width - length)
+            parts.append(space + text if to_right else text + space)
+    return GAP.join(parts).rstrip()
+
+
+def _blocks(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """One block per row, one line per column."""
+    from rich.cells import cell_len
+
+    label = max((cell_len(name) for name in names), default=0)
+    blocks = []
+    for number, row in enumerate(rows, start=1):
+        head = f"── {number} "
+        lines = [head + "─" * max(0, min(width, 60) - len(head))]
+        lines += [
+            f"{name}{' ' * (label - cell_len(name))}{GAP}{text}"
+            for name, text in zip(names, row, strict=True)
+        ]
+        blocks.append("\n".join(lines) + "\n")
+    return "".join(blocks)
+
+
+def _cell(value: Any) -> str:
+    """One value for reading: four decimals, whole seconds, no control characters."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        large_or_tiny = value and not 1e-3 <= abs(value) < 1e9
+        return f"{value:.4g}" if large_or_tiny else f"{value:.4f}".rstrip("0").rstrip(".")
+    if isinstance(value, list):
+        return "[" + ", ".join(_cell(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{display_text(key)}: {_cell(item)}" for key, item in value.items()) + "}"
+    return display_text(str(value))
