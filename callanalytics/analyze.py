@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from ensemble.predict import Ensemble, load_ensemble
-from ensemble.vote import Votes
 
 from callanalytics.audio import decode_recording
 from callanalytics.clips import evidence_clips
@@ -30,11 +28,17 @@ from callanalytics.records import (
     CallAnalysis,
     Candidate,
     ChannelLayout,
+    Diarization,
+    Escalation,
     Features,
+    Measure,
     Role,
+    RoleSource,
     Segment,
 )
 from callanalytics.segment import cut_segments
+from ensemble.predict import Ensemble, load_ensemble
+from ensemble.vote import Votes
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,9 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
     with stages("vote"):
         votes = vote_segments(audio, segments, spoken.layout, settings, models.ensemble)
     with stages("measure"):
-        curve = caller_frustration(segments, features, votes, settings)
-        measures = call_measures(audio.duration_s, spoken, segments, votes, curve)
-        found = escalations(settings.rule, measures, spoken, segments, curve, audio.duration_s)
-        flagged = is_flagged(found, settings.frustration.flag_weight)
+        judged = judge(audio.duration_s, spoken, segments, features, votes, settings)
     with stages("clips"):
-        clips = evidence_clips(audio, found, settings.report) if flagged else ()
+        clips = evidence_clips(audio, judged.escalations, settings.report) if judged.flagged else ()
     return CallAnalysis(
         recording=recording,
         facts=facts,
@@ -102,14 +103,66 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
         features=features,
         votes=votes,
         ensemble_id=models.ensemble.ensemble_id,
-        frustration_s=curve.at_s,
-        frustration=curve.level,
-        frustration_score=curve.score,
-        measures=measures,
-        escalations=found,
-        flagged=flagged,
+        frustration_s=judged.curve.at_s,
+        frustration=judged.curve.level,
+        frustration_score=judged.curve.score,
+        measures=judged.measures,
+        escalations=judged.escalations,
+        flagged=judged.flagged,
         clips=clips,
         stage_wall_s=stages.wall_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What follows from segments, descriptors and votes by arithmetic alone."""
+
+    curve: Curve
+    measures: tuple[Measure, ...]
+    escalations: tuple[Escalation, ...]
+    flagged: bool
+
+
+def judge(
+    duration_s: float,
+    spoken: Diarization,
+    segments: Sequence[Segment],
+    features: Features,
+    votes: Votes,
+    settings: Settings,
+) -> Judgement:
+    """Measure the call and apply the rules: no sound, no inference, so a correction can do it again."""
+    curve = caller_frustration(segments, features, votes, settings)
+    measures = call_measures(duration_s, spoken, segments, votes, curve)
+    found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
+    return Judgement(curve, measures, found, is_flagged(found, settings.frustration.flag_weight))
+
+
+def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
+    """The same call with agent and caller exchanged: measured and judged again, without inference.
+
+    Evidence clips are dropped, since they belong to the old caller.
+    """
+    spoken = replace(
+        call.diarization,
+        roles={speaker: role.other for speaker, role in call.diarization.roles.items()},
+        role_source=RoleSource.CORRECTION,
+        role_confidence=1.0,
+    )
+    segments = tuple(replace(s, role=s.role.other) for s in call.segments)
+    judged = judge(call.duration_s, spoken, segments, call.features, call.votes, settings)
+    return replace(
+        call,
+        diarization=spoken,
+        segments=segments,
+        frustration_s=judged.curve.at_s,
+        frustration=judged.curve.level,
+        frustration_score=judged.curve.score,
+        measures=judged.measures,
+        escalations=judged.escalations,
+        flagged=judged.flagged,
+        clips=(),
     )
 
 
