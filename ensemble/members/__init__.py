@@ -1,0 +1,26 @@
+"""The members, by name: adding one is one file and one line here.
+
+Every member is a ``torch.nn.Module`` made by ``make(n_mels, n_classes)`` whose
+``forward(mel, mask)`` takes a normalised log-mel (n, time, n_mels) float32
+and a mask (n, time) of 1 for frames that exist and 0 for padding, and returns
+logits (n, n_classes) float32. Padding never changes a result.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MEMBERS: tuple[str, ...] = ("cnn", "crnn", "vit")
+"""Module names below this package, in the order members vote and are stored."""
+
+
+def make_member(name: str, n_mels: int, n_classes: int) -> nn.Module:
+    """A new, untrained member. Raises KeyError with the known names for any other name."""
+    if name not in MEMBERS:
+        raise KeyError(f"member {name!r} is not known; known are {', '.join(MEMBERS)}")
+    module: nn.Module = import_module(f"ensemble.members.{name}").make(n_mels, n_classes)
+    return module

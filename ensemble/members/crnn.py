@@ -1,0 +1,63 @@
+"""CRNN: depthwise-separable convolutions, a GRU in both directions, attentive statistics pooling.
+
+Convolution before recurrence after Trigeorgis et al. (2016); depthwise
+separable steps (Howard et al. 2017); pooling of Okabe et al. (2018).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ensemble.members.layers import AttentiveStatistics, ConvStep
+
+
+class Separable(nn.Module):
+    """A 3 x 3 depthwise step and a 1 x 1 step."""
+
+    def __init__(self, n_in: int, n_out: int, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.depth = ConvStep(n_in, n_in, stride, groups=n_in)
+        self.point = ConvStep(n_in, n_out, (1, 1), kernel=(1, 1))
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x, mask = self.depth(x, mask)
+        x, mask = self.point(x, mask)
+        return x, mask
+
+
+class Crnn(nn.Module):
+    """(n, time, n_mels) to (n, n_classes)."""
+
+    def __init__(self, n_mels: int, n_classes: int, width: int = 128) -> None:
+        super().__init__()
+        self.stem = ConvStep(1, 24, (2, 2), kernel=(5, 5))
+        self.step1 = Separable(24, 48, (2, 2))
+        self.step2 = Separable(48, 64, (2, 1))
+        self.flatten = nn.Sequential(nn.Linear(64 * (n_mels // 8), width), nn.LayerNorm(width), nn.SiLU())
+        self.drop = nn.Dropout(0.2)
+        self.forwards = nn.GRU(width, width, batch_first=True)
+        self.backwards = nn.GRU(width, width, batch_first=True)
+        self.pool = AttentiveStatistics(2 * width)
+        self.head = nn.Sequential(nn.Dropout(0.4), nn.Linear(4 * width, n_classes))
+
+    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
+        x, mask = self.stem(x, mask)
+        x, mask = self.step1(x, mask)
+        x, mask = self.step2(x, mask)  # (n, 64, 8, time / 4)
+        x = self.drop(self.flatten(x.flatten(1, 2).transpose(1, 2)).float())
+        # The backward direction must start at each clip's own end, not at the padding's.
+        at = mask.cumsum(dim=1) * mask + (1 - mask)
+        mirror = (mask.sum(dim=1, keepdim=True) - at).clamp(min=0).long()[:, :, None].expand(-1, -1, x.shape[2])
+        with torch.autocast("cpu", enabled=False):
+            ahead, _ = self.forwards(x)
+            back, _ = self.backwards(x.gather(1, mirror))
+        both = torch.cat([ahead, back.gather(1, mirror)], dim=2) * mask[:, :, None]
+        out: Tensor = self.head(self.pool(both, mask))
+        return out
+
+
+def make(n_mels: int, n_classes: int) -> nn.Module:
+    """A new CRNN."""
+    return Crnn(n_mels, n_classes)
