@@ -104,7 +104,7 @@ def _source(path: Path, settings: AudioSettings) -> Iterator[Source]:
             with headerless_source(path, stream, n_bytes, hint) as source:
                 yield source
             return
-        with ffmpeg_source(path, stream) as source:
+        with ffmpeg_source(path, stream, n_bytes) as source:
             yield source
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from callanalytics.audio.promise import promised_s
 from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, shown
 from callanalytics.errors import EmptyAudio, InvalidAudio, NotAudio, TruncatedAudio
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from callanalytics.records import FloatArray
 
 DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac"
-# These containers state their length; of the others FFmpeg only guesses it from size and bit rate.
-_STATES_LENGTH = {"wav", "w64", "aiff", "au", "caf", "flac", "ogg", "mov,mp4,m4a,3gp,3g2,mj2", "asf"} | {
-    "matroska,webm"
-}
 # FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
 _EXACT_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 _SCALES = {"u8": 1 / 128, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0}
@@ -41,7 +38,9 @@ MAGIC = (
 
 
 @contextmanager
-def ffmpeg_source(path: Path, stream: BinaryIO, *, raw_format: str | None = None) -> Iterator[Source]:
+def ffmpeg_source(
+    path: Path, stream: BinaryIO, n_bytes: int, *, raw_format: str | None = None
+) -> Iterator[Source]:
     """Open what FFmpeg knows; `raw_format` names the demuxer of a headerless file ("gsm", "g722").
 
     Raises:
@@ -71,13 +70,12 @@ def ffmpeg_source(path: Path, stream: BinaryIO, *, raw_format: str | None = None
         check_format(path, rate_hz, n_channels)
         hint_s = _length_s(container, audio)
         name = container.format.name
-        states = name in _STATES_LENGTH or (name == "mp3" and _has_frame_count(stream))
         yield Source(
             rate_hz=rate_hz,
             n_channels=n_channels,
             codec=str(context.codec.canonical_name),
             container=name.split(",")[0],
-            promised_s=hint_s if states else None,
+            promised_s=promised_s(path, stream, n_bytes, name, hint_s),
             hint_s=hint_s,
             full_scale=0.999,
             blocks=_blocks(path, container, audio, rate_hz, n_channels),
@@ -111,21 +109,6 @@ def _length_s(container: Any, audio: Any) -> float | None:
     if audio.duration is not None and audio.time_base is not None:
         return float(audio.duration * audio.time_base)
     return container.duration / 1e6 if container.duration is not None else None
-
-
-def _has_frame_count(stream: BinaryIO) -> bool:
-    """Whether an MP3 carries a Xing, Info or VBRI header, which states the number of frames."""
-    here = stream.tell()
-    stream.seek(0)
-    head = stream.read(10)
-    start = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        size = head[6:10]
-        start = 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3])
-    stream.seek(start)
-    first = stream.read(2048)
-    stream.seek(here)
-    return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
 
 
 def _blocks(path: Path, container: Any, audio: Any, rate_hz: int, n_channels: int) -> Iterator[FloatArray]:

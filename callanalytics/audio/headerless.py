@@ -64,5 +64,5 @@ def headerless_source(path: Path, stream: BinaryIO, n_bytes: int, hint: Hint) ->
         raise InvalidAudio(
             f"{shown(path)}: {hint.codec} is mono, the hint says {hint.n_channels}. Correct it."
         )
-    with ffmpeg_source(path, stream, raw_format=_FRAMED[hint.codec]) as source:
+    with ffmpeg_source(path, stream, n_bytes, raw_format=_FRAMED[hint.codec]) as source:
         yield source

@@ -64,7 +64,8 @@ def autocorrelation_matrix() -> npt.NDArray[np.float64]:
 
 def track(stack: Stack, autocorrelation: FloatArray) -> Pitch:
     """Pitch of every frame. autocorrelation: (n_frames, N_LAGS), a product with `autocorrelation_matrix`."""
-    acf = autocorrelation / np.maximum(autocorrelation[:, :1], np.float32(1e-12))
+    energy = np.maximum(autocorrelation[:, :1], np.float32(1e-12))
+    acf: FloatArray = np.divide(autocorrelation, energy, dtype=np.float32)
     middle = acf[:, _SHORTEST : _LONGEST + 1]
     is_peak = middle >= acf[:, _SHORTEST - 1 : _LONGEST]
     is_peak &= middle > acf[:, _SHORTEST + 1 : _LONGEST + 2]
