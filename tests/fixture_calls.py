@@ -7,7 +7,8 @@
 What is true by construction: `N_DAYS` days that end on `LAST_DAY`, three queues, six agents, a caller
 who comes back; angry callers in the second half of some calls (more of them in the newest week in
 "billing"); one pair of files, mono calls with inferred roles, abstentions, two files in quarantine, a
-second ensemble that is not promoted. Numbers about a call come from the real measures and rules.
+second ensemble that is not promoted. Numbers about a call come from the real measures and rules; the
+frustration curve and the rules are the fixture's own, so that tuning them changes nothing here.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from callanalytics.config import Settings
+from callanalytics.config import RuleSettings, SegmentSettings
 from callanalytics.errors import NotAudio, TruncatedAudio
 from callanalytics.escalation import escalations, is_flagged
 from callanalytics.features import FEATURE_NAMES
-from callanalytics.frustration import frustration_curve
+from callanalytics.frustration import Curve
 from callanalytics.measures import call_measures
 from callanalytics.records import (
     CallAnalysis,
@@ -51,7 +52,7 @@ from callanalytics.store import Store
 from ensemble.vote import Votes
 
 ZONE = "Europe/Berlin"
-LAST_DAY = date(2026, 3, 31)  # two days after the clocks went forward
+LAST_DAY = date(2025, 4, 1)  # two days after the clocks went forward
 N_DAYS = 16
 CALLS_A_DAY = 6
 ENSEMBLE_ID = "e1f0c0de00000001"
@@ -61,6 +62,31 @@ MEMBERS = ("cnn", "crnn", "vit")
 QUEUES = ("billing", "sales", "support")
 AGENTS = ("anna", "ben", "chloe", "dmitri", "elif", "farid")
 CARD = {"name": "fixture", "trained_on": ["nothing"], "licence": "none", "accuracy": None}
+RULES = (
+    RuleSettings(
+        name="frustrated",
+        measure="frustration_peak",
+        at_least=0.5,
+        min_evidence_s=6.0,
+        reason="caller sounds frustrated, {value:.0%} at {at}",
+    ),
+    RuleSettings(
+        name="angry_second_half",
+        measure="angry_s",
+        window="second_half",
+        at_least=12.0,
+        weight=0.5,
+        reason="{value:.0f} s angry in the second half",
+    ),
+    RuleSettings(
+        name="talked_over",
+        measure="interruptions",
+        role="agent",
+        at_least=2.0,
+        weight=0.25,
+        reason="agent talked over the caller {value:.0f} times",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +101,11 @@ def plausible_calls(
     n_days: int = N_DAYS, calls_a_day: int = CALLS_A_DAY, *, seed: int = 7, ensemble_id: str = ENSEMBLE_ID
 ) -> list[CallAnalysis]:
     """`n_days * calls_a_day` analysed calls in order of time, the same for the same arguments."""
-    settings = Settings()
     calls = []
     for number in range(n_days * calls_a_day):
         day, of_day = divmod(number, calls_a_day)
         rng = np.random.default_rng([seed, number])
-        calls.append(_call(number, n_days - 1 - day, of_day, rng, settings, ensemble_id))
+        calls.append(_call(number, n_days - 1 - day, of_day, rng, ensemble_id))
     return calls
 
 
@@ -125,7 +150,7 @@ def fill(store: Store, calls: Sequence[CallAnalysis] | None = None) -> int:
 
 
 def _call(
-    number: int, days_ago: int, of_day: int, rng: np.random.Generator, settings: Settings, ensemble_id: str
+    number: int, days_ago: int, of_day: int, rng: np.random.Generator, ensemble_id: str
 ) -> CallAnalysis:
     queue = QUEUES[number % len(QUEUES)]
     angry_chance = 0.6 if queue == "billing" and days_ago < 7 else 0.15
@@ -144,23 +169,15 @@ def _call(
         pair=layout is ChannelLayout.PAIR,
     )
     spoken, duration_s = _conversation(layout, rng)
-    segments = cut_segments(spoken.turns, spoken.roles, settings.segments)
+    segments = cut_segments(spoken.turns, spoken.roles, SegmentSettings())
     heated = np.array([angry and s.role is Role.CALLER and s.start_s > duration_s / 2 for s in segments])
     votes = _votes(segments, heated, rng)
     features = _features(segments, heated, rng)
     mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
-    curve = frustration_curve(
-        start_s=np.array([segments[i].start_s for i in mine], dtype=np.float32),
-        end_s=np.array([segments[i].end_s for i in mine], dtype=np.float32),
-        anger=votes.mean_probabilities[mine, 0],
-        disgust=votes.mean_probabilities[mine, 1],
-        loudness_db=features.column("loudness_db")[mine],
-        pitch_hz=features.column("f0_median_hz")[mine],
-        settings=settings.frustration,
-    )
+    curve = _curve([segments[i] for i in mine], heated[mine], rng)
     measures = call_measures(duration_s, spoken, segments, votes, curve)
-    found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
-    flagged = is_flagged(found, settings.frustration.flag_weight)
+    found = escalations(RULES, measures, spoken, segments, curve, duration_s)
+    flagged = is_flagged(found, 1.0)
     moments = [moment for e in found for moment in e.evidence][:1] if flagged else []
     return CallAnalysis(
         recording=candidate.recording,
@@ -284,6 +301,25 @@ def _votes(segments: Sequence[Segment], heated: np.ndarray, rng: np.random.Gener
         agreement=(most / m).astype(np.float32),
         tie_broken=tied,
         abstain_reason=tuple(reasons),
+    )
+
+
+def _curve(mine: Sequence[Segment], heated: np.ndarray, rng: np.random.Generator) -> Curve:
+    """Low and wavering while calm, rising towards 0.9 while heated."""
+    level = np.zeros(len(mine))
+    calm = rng.uniform(0.03, 0.25)
+    now = calm
+    for i, hot in enumerate(heated):
+        now += 0.4 * ((0.9 if hot else calm) - now)
+        level[i] = np.clip(now + rng.normal(0, 0.01), 0.0, 1.0)
+    rise_db = 9.0 * heated + rng.normal(0, 1.0, len(mine))
+    rise_st = 5.0 * heated + rng.normal(0, 0.5, len(mine))
+    return Curve(
+        at_s=np.array([(s.start_s + s.end_s) / 2 for s in mine], dtype=np.float32),
+        level=level.astype(np.float32),
+        score=float(level.astype(np.float32).max()),
+        loudness_rise_db=rise_db.astype(np.float32),
+        pitch_rise_st=rise_st.astype(np.float32),
     )
 
 

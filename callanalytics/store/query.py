@@ -73,7 +73,8 @@ def run_query(database: Path, sql: str, *, max_rows: int | None) -> pl.DataFrame
             relation = connection.sql(sql)
             if relation is None:
                 raise UsageError("This statement has no rows to show: ask with SELECT, FROM or DESCRIBE.")
-            return _showable(relation.limit(max_rows if max_rows is not None else 2**62)).pl()
+            frame: pl.DataFrame = _showable(relation.limit(max_rows if max_rows is not None else 2**62)).pl()
+            return frame
         except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as problem:
             raise StoreError(f"{database}: cannot be read. {_shortened(problem)}") from problem
         except duckdb.Error as problem:
@@ -100,10 +101,17 @@ def describe_schema(database: Path) -> list[dict[str, Any]]:
         entry = described.setdefault(
             relation, {"name": relation, "kind": kind, "comment": comment, "columns": []}
         )
-        for spelled_out, name in named.items():
-            type_name = type_name.replace(spelled_out, name)
-        entry["columns"].append({"name": column, "type": type_name, "comment": column_comment})
+        entry["columns"].append(
+            {"name": column, "type": _by_name(type_name, named), "comment": column_comment}
+        )
     return list(described.values())
+
+
+def _by_name(type_name: str, named: dict[str, str]) -> str:
+    """`emotion` instead of ENUM('anger', ...), also inside lists and structures."""
+    for spelled_out, name in named.items():
+        type_name = type_name.replace(spelled_out, name)
+    return type_name
 
 
 _COLUMNS = """
