@@ -1,0 +1,344 @@
+"""The morning brief (index.html): what happened, who to call back, how far to trust it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports import lanes, words
+from reports.calls import (
+    TIME_SOURCE_WORDS,
+    CallData,
+    call_course,
+    call_moments,
+    call_reasons,
+    call_strip,
+    load_calls,
+    page_name,
+    person,
+    voices,
+)
+from reports.coverage import labelled_roles, read_coverage
+from reports.emotions import NO_QUEUE, share_by_hour, share_by_queue, side_of, side_words
+from reports.ensembles import ensemble_facts
+from reports.source import Period, Row, Source
+from reports.views import Brief, Card, Cell, Definition, RuleWords, Table, Tile
+from reports.words import count, percent
+
+# Cards beyond this many are rows of a table: nobody reads more of them in two minutes.
+MAX_CARDS = 50
+# Shown when nothing was flagged, so that a person can still check.
+N_HIGHEST = 5
+MAX_FAILED_FILES = 10
+MAX_MOVERS = 8
+# A strip on a card joins what lies this close in share of the call: less would be dust at that size.
+CARD_JOIN_SHARE = 0.006
+# Rules on these measures of the caller say that the caller *sounded* frustrated; others do not.
+SOUND_MEASURES = frozenset(
+    {"frustration", "frustration_peak", "angry_s", "anger_share", "disgust_share", "loudness_rise_db"}
+)
+
+_TOTALS = """
+SELECT count(*) AS n, count(*) FILTER (WHERE flagged) AS n_flagged, coalesce(sum(duration_s), 0) AS audio_s,
+    count(*) FILTER (WHERE flagged AND EXISTS (
+        SELECT 1 FROM escalations e WHERE e.call_id = s.call_id AND list_contains($rules, e.rule)
+    )) AS n_frustrated,
+    coalesce(sum(segments_s), 0) AS segments_s, coalesce(sum(labelled_s), 0) AS labelled_s,
+    count(*) FILTER (WHERE started_at_source = 'file_time') AS n_undated
+FROM call_summary s WHERE started_at >= $since AND started_at < $until
+"""
+_RANKED = """
+SELECT analysis_key, call_id FROM call_summary
+WHERE started_at >= $since AND started_at < $until AND flagged >= $flagged
+ORDER BY frustration_score DESC, started_at, call_id LIMIT $most
+"""
+_MORE = """
+SELECT call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score, reasons
+FROM call_summary WHERE started_at >= $since AND started_at < $until AND flagged
+ORDER BY frustration_score DESC, started_at, call_id OFFSET $skip
+"""
+_CHANGE = """
+SELECT wilson_low($now, $n_now) AS low, wilson_high($now, $n_now) AS high,
+    change_low($now, $n_now, $before, $n_before) AS change_low,
+    change_high($now, $n_now, $before, $n_before) AS change_high
+"""
+_MOVERS = """
+WITH shares AS (
+    SELECT coalesce(c.queue, '') AS queue, c.started_at >= $since AND c.started_at < $until AS is_now,
+        sum(e.seconds) FILTER (WHERE e.emotion IN ('anger', 'disgust')) / sum(e.seconds) AS share,
+        count(DISTINCT c.call_id) AS n
+    FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
+    WHERE e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
+        AND (c.started_at >= $since AND c.started_at < $until
+            OR c.started_at >= $before_since AND c.started_at < $before_until)
+    GROUP BY ALL
+)
+SELECT n.queue, coalesce(n.share, 0) AS now, coalesce(b.share, 0) AS before, n.n AS n_now, b.n AS n_before,
+    change_low(coalesce(n.share, 0), n.n, coalesce(b.share, 0), b.n) AS low,
+    change_high(coalesce(n.share, 0), n.n, coalesce(b.share, 0), b.n) AS high
+FROM shares n JOIN shares b ON b.queue = n.queue AND n.is_now AND NOT b.is_now
+ORDER BY abs(now - before) DESC, n.queue LIMIT $most
+"""
+
+
+def read_brief(source: Source, pages: frozenset[str]) -> Brief:
+    """Assemble the page. `pages` are the ids of the calls that have a page of their own."""
+    totals = _totals(source, Period(source.since, source.until, "now"))
+    calm = totals["n_flagged"] == 0
+    cards = _cards(source, pages, calm)
+    coverage = read_coverage(source, most_files=MAX_FAILED_FILES)
+    side = side_of(source)
+    return Brief(
+        headline=_headline(source, totals),
+        lead=_lead(source, totals, coverage.words),
+        calm=calm,
+        tiles=_tiles(source, totals),
+        cards_title=_cards_title(totals, len(cards)),
+        cards_words=_cards_words(totals, len(cards)),
+        cards=cards,
+        more_flagged=_more_flagged(source, pages) if totals["n_flagged"] > MAX_CARDS else None,
+        by_hour=share_by_hour(source, side),
+        by_queue=share_by_queue(source, side),
+        emotion_words=side_words(side),
+        movers=_movers(source),
+        coverage=coverage,
+        ensemble=ensemble_facts(source),
+        definition=read_definition(source),
+        time_words=_time_words(source, totals),
+    )
+
+
+def _totals(source: Source, period: Period) -> Row:
+    rules = [r.name for r in source.settings.rule if r.role == "caller" and r.measure in SOUND_MEASURES]
+    (totals,) = source.rows(_TOTALS, since=period.since, until=period.until, rules=rules)
+    return totals
+
+
+def _headline(source: Source, totals: Row) -> str:
+    n, n_flagged, n_frustrated = totals["n"], totals["n_flagged"], totals["n_frustrated"]
+    when = words.window_words(source.since, source.until, source.now)
+    if n == 0:
+        return f"No calls were analysed {when}"
+    if n_flagged == 0:
+        return f"No caller sounded frustrated {when}"
+    if n_frustrated == n_flagged:
+        return f"{n_flagged:,} of {count(n, 'caller')} sounded frustrated {when}"
+    return f"{n_flagged:,} of {count(n, 'call')} {'was' if n_flagged == 1 else 'were'} flagged {when}"
+
+
+def _lead(source: Source, totals: Row, coverage: str) -> tuple[str, ...]:
+    """The sentences under the headline."""
+    n, n_flagged, n_frustrated = totals["n"], totals["n_flagged"], totals["n_frustrated"]
+    lead = []
+    if n_flagged != n_frustrated:
+        lead.append(f"In {n_frustrated:,} of them the caller sounded frustrated.")
+    lead.append(coverage)
+    if n:
+        lead += [
+            text
+            for period in source.earlier()[:1]
+            if (text := _comparison(source, totals, period)) is not None
+        ]
+    return tuple(lead)
+
+
+def _comparison(source: Source, totals: Row, period: Period) -> str | None:
+    """One sentence against an earlier period, None when that holds no calls."""
+    before = _totals(source, period)
+    if not before["n"] or not totals["n"]:
+        return None
+    (change,) = source.rows(
+        _CHANGE,
+        now=totals["n_flagged"] / totals["n"],
+        n_now=float(totals["n"]),
+        before=before["n_flagged"] / before["n"],
+        n_before=float(before["n"]),
+    )
+    if change["change_low"] > 0:
+        verdict = "Clearly more than"
+    elif change["change_high"] < 0:
+        verdict = "Clearly less than"
+    else:
+        verdict = "No clear change from"
+    return f"{verdict} {period.name} ({before['n_flagged']:,} of {before['n']:,})."
+
+
+def _tiles(source: Source, totals: Row) -> tuple[Tile, ...]:
+    n, n_flagged = totals["n"], totals["n_flagged"]
+    tiles = [Tile("Calls analysed", f"{n:,}", (f"{words.length(totals['audio_s'])} of sound",))]
+    share = n_flagged / n if n else 0.0
+    (range_,) = source.rows(_CHANGE, now=share, n_now=float(n), before=share, n_before=float(n))
+    details = (
+        [f"{percent(share)} of calls, 95% interval {words.interval(range_['low'], range_['high'])}"]
+        if n
+        else []
+    )
+    tiles.append(Tile("Flagged", f"{n_flagged:,}", tuple(details)))
+    for period in source.earlier():
+        before = _totals(source, period)
+        if before["n"]:
+            before_share = before["n_flagged"] / before["n"]
+            tiles.append(
+                Tile(
+                    f"Flagged {period.name}",
+                    f"{before['n_flagged']:,}",
+                    (f"{percent(before_share)} of {count(before['n'], 'call')}",),
+                )
+            )
+    speech_s, labelled_s = totals["segments_s"], totals["labelled_s"]
+    if speech_s:
+        tiles.append(
+            Tile(
+                "Speech with a label",
+                percent(labelled_s / speech_s),
+                (f"of {words.length(speech_s)} judged",),
+            )
+        )
+    return tuple(tiles)
+
+
+def _cards_title(totals: Row, n_cards: int) -> str:
+    if totals["n_flagged"]:
+        return "Flagged calls"
+    return "The highest scores, to check" if n_cards else "Flagged calls"
+
+
+def _cards_words(totals: Row, n_cards: int) -> str:
+    if totals["n_flagged"] > n_cards:
+        return f"The {n_cards} highest scores of {totals['n_flagged']:,}; the other calls are listed below."
+    if totals["n_flagged"]:
+        return "Ranked by how frustrated the caller sounded at the peak."
+    if n_cards:
+        return (
+            "No call reached the rules. These came nearest; listen to one when the day felt different "
+            "from what this page says."
+        )
+    return "No call in this window was analysed, so there is nothing to rank."
+
+
+def _cards(source: Source, pages: frozenset[str], calm: bool) -> tuple[Card, ...]:
+    ranked = source.in_window(_RANKED, flagged=not calm, most=N_HIGHEST if calm else MAX_CARDS)
+    calls = load_calls(source, [row["analysis_key"] for row in ranked])
+    return tuple(
+        _card(source, calls[row["analysis_key"]], rank, pages) for rank, row in enumerate(ranked, start=1)
+    )
+
+
+def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> Card:
+    facts = call.facts
+    score = facts["frustration_score"]
+    join_s = max(lanes.JOIN_S, CARD_JOIN_SHARE * facts["duration_s"])
+    return Card(
+        rank=str(rank),
+        call_id=call.call_id,
+        href=call_href(call.call_id, pages),
+        when=words.moment(facts["started_local"]),
+        when_note=TIME_SOURCE_WORDS["file_time"] if facts["started_at_source"] == "file_time" else "",
+        queue=facts["queue"] or "",
+        agent=person(facts["agent_name"], facts["agent_id"])
+        if facts["agent_name"] or facts["agent_id"]
+        else "",
+        length=words.length(facts["duration_s"]),
+        direction="" if facts["direction"] == "unknown" else facts["direction"],
+        score=percent(score),
+        score_width=f"{100 * score:.1f}%",
+        reasons=call_reasons(call),
+        course=call_course(source, call),
+        strip=call_strip(source, call, n_ticks=6, join_s=join_s),
+        moments=call_moments(source, call, ""),
+        path=facts["path"],
+        voices=voices(facts),
+    )
+
+
+def call_href(call_id: str, pages: frozenset[str]) -> str:
+    """Link from index.html to a call's page, empty when it has none."""
+    return f"calls/{page_name(call_id)}" if call_id in pages else ""
+
+
+def _more_flagged(source: Source, pages: frozenset[str]) -> Table:
+    rows = tuple(
+        (
+            Cell(
+                words.moment(row["started_local"]),
+                row["started_local"].isoformat(),
+                href=call_href(row["call_id"], pages),
+            ),
+            Cell(percent(row["frustration_score"]), f"{row['frustration_score']:.6f}", True),
+            Cell("; ".join(row["reasons"])),
+            Cell(row["queue"] or words.MISSING),
+            Cell(person(row["agent_name"], row["agent_id"])),
+            Cell(words.clock(row["duration_s"]), f"{row['duration_s']:.1f}", True),
+        )
+        for row in source.in_window(_MORE, skip=MAX_CARDS)
+    )
+    columns = ("When", "Score", "Reasons", "Queue", "Agent", "Length")
+    return Table(f"The other {count(len(rows), 'flagged call')}", columns, rows, sortable=True)
+
+
+def _movers(source: Source) -> Table | None:
+    """Queues whose callers' angry share changed most against the period before."""
+    before = source.earlier()[0]
+    found = source.in_window(_MOVERS, before_since=before.since, before_until=before.until, most=MAX_MOVERS)
+    if not found:
+        return None
+    rows = tuple(_mover(row) for row in found)
+    caption = f"Angry share of callers' speech by queue, against {before.name}"
+    return Table(caption, ("Queue", "Now", "Before", "Change", "95% interval", "Calls now / before"), rows)
+
+
+def _mover(row: dict[str, Any]) -> tuple[Cell, ...]:
+    change = row["now"] - row["before"]
+    clear = row["low"] > 0 or row["high"] < 0
+    arrow = ("▲" if change > 0 else "▼") if clear else "≈"
+    return (
+        Cell(row["queue"] or NO_QUEUE),
+        Cell(percent(row["now"]), number=True),
+        Cell(percent(row["before"]), number=True),
+        Cell(f"{arrow} {100 * change:+.0f} points{'' if clear else ', not clear'}", number=True),
+        Cell(f"{100 * row['low']:+.0f} to {100 * row['high']:+.0f}", number=True),
+        Cell(f"{row['n_now']:,} / {row['n_before']:,}", number=True),
+    )
+
+
+def read_definition(source: Source) -> Definition:
+    """How frustration is defined by the settings in force."""
+    settings = source.settings
+    return Definition(
+        rules=tuple(
+            RuleWords(
+                name=rule.name,
+                words=f"{words.plain(rule.measure)} of {_whose(rule.role)} in {PERIOD_WORDS[rule.window]} "
+                f"at least {words.number(rule.at_least, 2)}",
+                weight=words.number(rule.weight, 2),
+            )
+            for rule in settings.rule
+        ),
+        flag_weight=words.number(settings.frustration.flag_weight, 2),
+        smoothing=words.length(settings.frustration.smoothing_s),
+        baseline=words.length(settings.frustration.baseline_s),
+        labelled_roles=labelled_roles(source),
+    )
+
+
+def _whose(role: str) -> str:
+    return "the call" if role == "any" else f"the {role}"
+
+
+PERIOD_WORDS = {
+    "call": "the whole call",
+    **{
+        "q1": "the first quarter",
+        "q2": "the second quarter",
+        "q3": "the third quarter",
+        "q4": "the last quarter",
+    },
+    **{"first_half": "the first half", "second_half": "the second half"},
+}
+
+
+def _time_words(source: Source, totals: Row) -> str:
+    zone = source.settings.time.zone
+    said = f"Times are local to the recorder; the window is read in {zone}."
+    if totals["n_undated"]:
+        said += f" {count(totals['n_undated'], 'call')} had no time but that of the file, which may differ."
+    return said

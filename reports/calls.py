@@ -1,0 +1,286 @@
+"""Everything stored about a handful of calls, read in bulk, and the parts that cards and pages share."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reports import lanes
+from reports.lanes import Span, Strip
+from reports.palette import badge
+from reports.source import Row, Source
+from reports.views import Moment, Reason
+from reports.words import MISSING, clock, count, number, percent
+
+# A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
+_SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_SAFE_CLIP = re.compile(r"[0-9A-Za-z_-]{1,64}\.(mp3|wav)")
+# Moments shown per call: the same limit as the clips of a call is usual, more would bury them.
+MAX_MOMENTS = 6
+
+
+@dataclass(slots=True)
+class CallData:
+    """The rows of one call. `facts` is its row of call_summary with the file's properties."""
+
+    facts: Row
+    segments: list[Row] = field(default_factory=list)
+    votes: dict[int, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    turns: list[Row] = field(default_factory=list)
+    sounds: list[Row] = field(default_factory=list)
+    measures: dict[tuple[str, str | None, str], float] = field(default_factory=dict)
+    escalations: list[Row] = field(default_factory=list)
+
+    @property
+    def call_id(self) -> str:
+        """The key of the call in every table."""
+        return str(self.facts["call_id"])
+
+
+_FACTS = """
+SELECT s.* EXCLUDE (started_at, analysed_at), r.paths, r.n_bytes, r.container, r.codec, r.native_rate_hz, r.n_channels,
+    r.clipped_share, a.frustration_at_s, a.frustration, a.stage_wall_s
+FROM call_summary s JOIN recordings r USING (recording_id) JOIN analyses a USING (analysis_key)
+WHERE s.analysis_key IN (SELECT unnest($keys))
+"""
+
+# One pass over the stretch of each table that holds these analyses: rows lie sorted by analysis_key.
+_PARTS = {
+    "segments": """SELECT analysis_key, segment, role::VARCHAR AS role, start_s, end_s,
+            emotion::VARCHAR AS emotion, top_emotion::VARCHAR AS top_emotion, confidence, agreement,
+            tie_broken, abstain_reason, probabilities
+        FROM base.segments WHERE {chosen} ORDER BY analysis_key, start_s, segment""",
+    "votes": """SELECT analysis_key, segment, member, emotion::VARCHAR AS emotion,
+            probabilities[enum_code(p.emotion) + 1] AS probability
+        FROM base.predictions p WHERE {chosen} ORDER BY analysis_key, segment, member""",
+    "turns": """SELECT analysis_key, role::VARCHAR AS role, start_s, end_s
+        FROM base.turns WHERE {chosen} ORDER BY analysis_key, start_s""",
+    "sounds": """SELECT analysis_key, kind::VARCHAR AS kind, channel, start_s, end_s
+        FROM base.sounds WHERE {chosen} ORDER BY analysis_key, start_s""",
+    "measures": """SELECT analysis_key, name, role::VARCHAR AS role, period::VARCHAR AS period, value
+        FROM base.call_measures WHERE {chosen} ORDER BY analysis_key""",
+    "escalations": """SELECT analysis_key, rule, weight, value, threshold, reason, evidence
+        FROM base.escalations WHERE {chosen} ORDER BY analysis_key, position""",
+}
+_CHOSEN = "analysis_key BETWEEN $first AND $last AND analysis_key IN (SELECT unnest($keys))"
+
+
+def load_calls(source: Source, keys: Sequence[int]) -> dict[int, CallData]:
+    """The calls of these analyses, by analysis_key."""
+    if not keys:
+        return {}
+    chosen = list(keys)
+    found = {row["analysis_key"]: CallData(row) for row in source.rows(_FACTS, keys=chosen)}
+    span = {"keys": chosen, "first": min(chosen), "last": max(chosen)}
+    parts = {name: source.rows(sql.format(chosen=_CHOSEN), **span) for name, sql in _PARTS.items()}
+    for name in ("segments", "turns", "sounds", "escalations"):
+        for row in parts[name]:
+            getattr(found[row["analysis_key"]], name).append(row)
+    for row in parts["votes"]:
+        found[row["analysis_key"]].votes[row["segment"]].append(row)
+    for row in parts["measures"]:
+        found[row["analysis_key"]].measures[row["name"], row["role"], row["period"]] = row["value"]
+    return found
+
+
+def page_name(call_id: str) -> str:
+    """File name of a call's page, empty when the id could not be one."""
+    return f"{call_id}.html" if _SAFE_ID.fullmatch(call_id) else ""
+
+
+def call_strip(source: Source, call: CallData, *, n_ticks: int, join_s: float = lanes.JOIN_S) -> Strip:
+    """The two lanes, the silence and overtalk between them, and the caller's curve."""
+    facts = call.facts
+    duration_s = facts["duration_s"]
+    spans = [Span(s["role"], s["start_s"], s["end_s"], s["emotion"]) for s in call.segments]
+    turns = [(t["role"], t["start_s"], t["end_s"]) for t in call.turns]
+    sounds = [(s["kind"], s["start_s"], s["end_s"]) for s in call.sounds]
+    marks = (
+        *lanes.silences(turns, [(start, end) for _, start, end in sounds], duration_s),
+        *lanes.overtalk(turns, duration_s),
+        *lanes.sound_marks(sounds, duration_s),
+    )
+    curve = lanes.frustration(
+        facts["frustration_at_s"], facts["frustration"], duration_s, frustration_threshold(source)
+    )
+    return Strip(
+        lanes=lanes.lanes(spans, duration_s, join_s=join_s),
+        marks=marks,
+        curve=curve,
+        ticks=lanes.ticks(duration_s, n_ticks),
+        words=_strip_words(call, len([m for m in marks if m.kind == "overtalk"])),
+    )
+
+
+def _strip_words(call: CallData, n_overtalk: int) -> str:
+    """What the strip shows, for those who cannot see it."""
+    parts = [f"Emotion over {clock(call.facts['duration_s'])} of the call."]
+    for role in ("caller", "agent"):
+        shares = sorted(
+            (
+                (value, name.removesuffix("_share"))
+                for (name, who, period), value in call.measures.items()
+                if who == role and period == "call" and name in _EMOTION_SHARES and value
+            ),
+            reverse=True,
+        )
+        if shares:
+            parts.append(f"{role.capitalize()}: {', '.join(f'{name} {percent(v)}' for v, name in shares)}.")
+    if n_overtalk:
+        parts.append(f"Both speak {count(n_overtalk, 'time')}.")
+    return " ".join(parts)
+
+
+_EMOTION_SHARES = frozenset(
+    f"{e}_share"
+    for e in ("anger", "boredom", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+)
+
+
+def frustration_threshold(source: Source) -> float | None:
+    """Where the rule on the caller's peak frustration starts, None when there is no such rule."""
+    asked = [
+        r.at_least for r in source.settings.rule if r.measure == "frustration_peak" and r.role == "caller"
+    ]
+    return min(asked) if asked else None
+
+
+def call_reasons(call: CallData) -> tuple[Reason, ...]:
+    """Why the call was flagged (or nearly was), in the order of the rules."""
+    return tuple(
+        Reason(
+            words=_sentence(e["reason"]),
+            rule=e["rule"],
+            detail=f"measured {number(e['value'], 2)}, rule asks {number(e['threshold'], 2)}, "
+            f"weight {number(e['weight'], 2)}",
+        )
+        for e in call.escalations
+    )
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def call_moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
+    """The evidence of all rules in time order, each place once. `root` leads to index.html's folder."""
+    by_start: dict[float, Row] = {}
+    for escalation in call.escalations:
+        for moment in escalation["evidence"]:
+            by_start.setdefault(round(moment["start_s"], 3), moment)
+    ordered = sorted(by_start.values(), key=lambda m: float(m["start_s"]))[:MAX_MOMENTS]
+    context_s = source.settings.report.clip_context_s
+    moments = []
+    for mark, moment in enumerate(ordered, start=1):
+        segment = _segment_at(call.segments, moment["start_s"], moment["end_s"])
+        moments.append(
+            Moment(
+                at=clock(moment["start_s"]),
+                x=lanes.place(moment["start_s"], call.facts["duration_s"]),
+                mark=str(mark),
+                words=moment["words"],
+                clip=clip_href(source, call.call_id, moment["clip"], root),
+                clip_start_s=f"{max(0.0, moment['start_s'] - context_s):.3f}",
+                badge=badge(segment["emotion"] if segment else None),
+                agreement=_agreement(call, segment),
+            )
+        )
+    return tuple(moments)
+
+
+def _segment_at(segments: Iterable[Row], start_s: float, end_s: float) -> Row | None:
+    """The caller's segment that shares most time with a moment."""
+    best, most_s = None, 0.0
+    for segment in segments:
+        shared_s = min(segment["end_s"], end_s) - max(segment["start_s"], start_s)
+        if segment["role"] == "caller" and shared_s > most_s:
+            best, most_s = segment, shared_s
+    return best
+
+
+def _agreement(call: CallData, segment: Row | None) -> str:
+    """How many members say the same about a segment: "3 of 3 models agree"."""
+    if segment is None:
+        return ""
+    votes = call.votes.get(segment["segment"], [])
+    judged = segment["emotion"] or segment["top_emotion"]
+    if not votes or judged is None:
+        return ""
+    n_same = sum(vote["emotion"] == judged for vote in votes)
+    what = f" on {judged}" if segment["emotion"] is None else ""
+    return f"{n_same} of {count(len(votes), 'model')} agree{what}"
+
+
+def clip_href(source: Source, call_id: str, name: str | None, root: str) -> str:
+    """Relative link to an evidence clip, empty when there is no such file."""
+    if (
+        not name
+        or source.clips_dir is None
+        or not _SAFE_ID.fullmatch(call_id)
+        or not _SAFE_CLIP.fullmatch(name)
+    ):
+        return ""
+    return (
+        f"{root}{source.clips_href}/{call_id}/{name}" if (source.clips_dir / call_id / name).is_file() else ""
+    )
+
+
+def call_course(source: Source, call: CallData) -> str:
+    """How the caller's frustration went, in words: quarters under half the rule's threshold are calm."""
+    threshold = frustration_threshold(source)
+    if threshold is None:
+        return ""
+    first, *middle, last = [call.measures.get(("frustration", "caller", q)) for q in ("q1", "q2", "q3", "q4")]
+    known = [value for value in (first, *middle, last) if value is not None]
+    if len(known) < 3 or max(known) < threshold / 2:
+        return ""
+    calm = threshold / 2
+    began = "" if first is None else "began calm" if first < calm else "was upset from the start"
+    ended = (
+        "" if last is None else "was calm again at the end" if last < calm else "was still upset at the end"
+    )
+    words = " and ".join(part for part in (began, ended) if part)
+    return f"The caller {words}." if words else ""
+
+
+def person(name: str | None, identity: str | None) -> str:
+    """An agent as people know them: name and id, whichever is known."""
+    if name and identity and name != identity:
+        return f"{name} ({identity})"
+    return name or identity or MISSING
+
+
+def voices(facts: dict[str, Any]) -> str:
+    """How the voices lie in the audio and how sure it is who is who."""
+    layout = LAYOUT_WORDS[facts["channel_layout"]]
+    if facts["role_source"] == "none":
+        return f"{layout}; nobody could tell who is who"
+    told = ROLE_SOURCE_WORDS[facts["role_source"]]
+    return f"{layout}; sides {told} ({percent(facts['role_confidence'])} sure)"
+
+
+LAYOUT_WORDS = {
+    "stereo": "one side per channel",
+    "pair": "one side per file",
+    "fake_stereo": "two equal channels, treated as one",
+    "one_sided": "only one channel has sound",
+    "mono": "both sides on one channel",
+}
+ROLE_SOURCE_WORDS = {
+    "correction": "set by a person",
+    "sidecar": "from the sidecar file",
+    "recorder": "as the recorder lays them out",
+    "name": "from the file name",
+    "voice_profile": "from known agents' voices",
+    "inferred": "inferred from the conversation",
+    "none": "unknown",
+}
+TIME_SOURCE_WORDS = {
+    "sidecar": "from the sidecar file",
+    "manifest": "from the manifest or CDR",
+    "name": "from the file name",
+    "file_time": "only the time of the file is known",
+}

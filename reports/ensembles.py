@@ -1,0 +1,62 @@
+"""Which ensemble labelled, in a sentence and as a card."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from reports.source import Row, Source
+from reports.views import Cell, EnsembleFacts, Fact, Table
+from reports.words import count, day, joined
+
+# Deeper parts of a card are for programs; the page shows the leaves above this depth.
+MAX_DEPTH = 3
+MAX_CARD_ROWS = 80
+
+_PROMOTED = """
+SELECT ensemble_id, labels::VARCHAR[] AS labels, members, card::VARCHAR AS card,
+    coalesce(promoted_at, registered_at) AT TIME ZONE $zone AS in_use_since
+FROM ensembles WHERE promoted ORDER BY promoted_at DESC LIMIT 1
+"""
+
+
+def _promoted(source: Source) -> Row | None:
+    return next(iter(source.rows(_PROMOTED, zone=source.settings.time.zone)), None)
+
+
+def ensemble_facts(source: Source) -> EnsembleFacts:
+    """The promoted ensemble: everything on these pages was labelled by it."""
+    row = _promoted(source)
+    if row is None:
+        return EnsembleFacts("No ensemble has labelled calls in this database yet.", ())
+    return EnsembleFacts(
+        words=f"Every label is a majority vote of the {count(len(row['members']), 'model')} of one ensemble.",
+        facts=(
+            Fact("Ensemble", row["ensemble_id"]),
+            Fact("In use since", day(row["in_use_since"])),
+            Fact("Models", joined(row["members"])),
+            Fact("Emotions it knows", joined(row["labels"])),
+        ),
+    )
+
+
+def ensemble_card(source: Source) -> Table:
+    """The card that came with the weights, as name and value."""
+    row = _promoted(source)
+    leaves = _leaves(json.loads(row["card"]), ()) if row else []
+    rows = tuple((Cell(name), Cell(value)) for name, value in leaves[:MAX_CARD_ROWS])
+    return Table("What the ensemble's card says", ("Entry", "Value"), rows, empty="It came without a card.")
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Nested objects as (dotted name, text) pairs; lists of plain values are one entry."""
+    if isinstance(value, dict) and len(path) < MAX_DEPTH:
+        return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, str(key)))]
+    name = " › ".join(part.replace("_", " ") for part in path) or "card"
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return [(name, ", ".join(map(str, value)))]
+    if isinstance(value, dict | list):
+        return [(name, count(len(value), "entry", "entries"))]
+    if isinstance(value, float):
+        return [(name, f"{value:.4g}")]
+    return [(name, "–" if value is None else str(value))]

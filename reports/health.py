@@ -1,0 +1,127 @@
+"""Model and data health (health.html): can the numbers of the other pages be trusted?"""
+
+from __future__ import annotations
+
+from reports.calls import LAYOUT_WORDS, ROLE_SOURCE_WORDS, TIME_SOURCE_WORDS
+from reports.coverage import read_abstentions, read_coverage
+from reports.ensembles import ensemble_card, ensemble_facts
+from reports.palette import badge
+from reports.source import Row, Source
+from reports.views import Cell, Health, Table
+from reports.words import MISSING, interval, length, moment, number, percent, plain
+
+MAX_FAILED_FILES = 500
+MAX_RUNS = 30
+
+_MEMBERS = """
+SELECT m.member, m.emotion::VARCHAR AS emotion, sum(m.n_segments)::BIGINT AS n_segments,
+    count(DISTINCT c.call_id) AS n_calls, sum(m.n_agreed) / sum(m.n_segments) AS share,
+    wilson_low(share, n_calls) AS low, wilson_high(share, n_calls) AS high
+FROM base.member_tallies m JOIN call_summary c USING (analysis_key)
+WHERE c.started_at >= $since AND c.started_at < $until GROUP BY m.member, m.emotion ORDER BY m.member, m.emotion
+"""
+_SOURCES = """
+SELECT kind, word, count(*) AS n, count(*) / sum(count(*)) OVER (PARTITION BY kind) AS share FROM (
+    SELECT unnest([
+        {'kind': 'Call time', 'word': started_at_source::VARCHAR},
+        {'kind': 'Channels', 'word': channel_layout::VARCHAR},
+        {'kind': 'Caller and agent', 'word': role_source::VARCHAR},
+        {'kind': 'Recorder', 'word': recorder}
+    ], recursive := true)
+    FROM call_summary WHERE started_at >= $since AND started_at < $until
+) GROUP BY kind, word ORDER BY kind, n DESC, word
+"""
+_RUNS = """
+SELECT started_at AT TIME ZONE $zone AS started_local, state, n_found, n_new, n_done, n_skipped, n_quarantined, audio_s, wall_s,
+    times_real_time, ensemble_id, version
+FROM run_health ORDER BY run_id DESC LIMIT $most
+"""
+_WORDS = {"Call time": TIME_SOURCE_WORDS, "Channels": LAYOUT_WORDS, "Caller and agent": ROLE_SOURCE_WORDS}
+
+
+def read_health(source: Source) -> Health:
+    """Assemble the page."""
+    coverage = read_coverage(source, most_files=MAX_FAILED_FILES)
+    return Health(
+        headline=coverage.words,
+        coverage=coverage,
+        ensemble=ensemble_facts(source),
+        card=ensemble_card(source),
+        abstentions=read_abstentions(source),
+        members=_members(source),
+        sources=_sources(source),
+        runs=_runs(source),
+    )
+
+
+def _members(source: Source) -> Table:
+    """How often the vote followed each member, by what that member said."""
+    rows = tuple(
+        (
+            Cell(row["member"]),
+            Cell(row["emotion"], badge=badge(row["emotion"])),
+            Cell(f"{row['n_segments']:,}", str(row["n_segments"]), True),
+            Cell(f"{row['n_calls']:,}", str(row["n_calls"]), True),
+            Cell(percent(row["share"]), f"{row['share']:.6f}", True),
+            Cell(interval(row["low"], row["high"]), number=True),
+        )
+        for row in source.in_window(_MEMBERS)
+    )
+    return Table(
+        "How often the vote agreed with each model, by what that model said",
+        ("Model", "Said", "Segments", "Calls", "Vote agreed", "95% interval"),
+        rows,
+        sortable=True,
+        empty="No segment of this window was judged.",
+    )
+
+
+def _sources(source: Source) -> Table:
+    """Where the facts about calls came from."""
+    rows = tuple(
+        (
+            Cell(row["kind"]),
+            Cell(_WORDS.get(row["kind"], {}).get(row["word"], plain(row["word"]))),
+            Cell(f"{row['n']:,}", number=True),
+            Cell(percent(row["share"]), number=True),
+        )
+        for row in source.in_window(_SOURCES)
+    )
+    return Table(
+        "Where the facts about calls came from",
+        ("Fact", "Source", "Calls", "Share"),
+        rows,
+        empty="No call of this window was analysed.",
+    )
+
+
+def _runs(source: Source) -> Table:
+    rows = tuple(_run(row) for row in source.rows(_RUNS, most=MAX_RUNS, zone=source.settings.time.zone))
+    columns = (
+        "Started",
+        "State",
+        "Found",
+        "New",
+        "Done",
+        "Skipped",
+        "Failed",
+        "Sound",
+        "Took",
+        "Speed",
+        "Version",
+    )
+    return Table("The newest runs", columns, rows, empty="No run is recorded.")
+
+
+def _run(row: Row) -> tuple[Cell, ...]:
+    counts = (row[key] for key in ("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"))
+    speed = row["times_real_time"]
+    return (
+        Cell(moment(row["started_local"])),
+        Cell(row["state"]),
+        *(Cell(MISSING if n is None else f"{n:,}", number=True) for n in counts),
+        Cell(length(row["audio_s"]), number=True),
+        Cell(length(row["wall_s"]), number=True),
+        Cell(MISSING if not speed else f"{number(speed, 0)} × real time", number=True),
+        Cell(row["version"]),
+    )
