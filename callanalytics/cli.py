@@ -141,9 +141,8 @@ def schema(as_json: bool, out: Path | None, config: Path | None) -> None:
 @config_option
 def status(as_json: bool, out: Path | None, config: Path | None) -> None:
     """Show the last runs, the quarantine and whether a run is at work."""
-    from jobs.status import read_status, render_status
-
     from callanalytics.config import load_config
+    from jobs.status import read_status, render_status
 
     settings = load_config(config)
     found = read_status(out or settings.out_dir)
@@ -174,10 +173,9 @@ def report(since: str | None, until: str | None, out: Path | None, config: Path 
     """Write the HTML report of a window from the published database."""
     from datetime import UTC, datetime
 
-    from reports.build import build_reports
-
     from callanalytics.config import load_config
     from callanalytics.window import parse_window
+    from reports.build import build_reports
 
     settings = load_config(config)
     now = datetime.now(UTC)
@@ -191,6 +189,25 @@ def report(since: str | None, until: str | None, out: Path | None, config: Path 
         clips_dir=folder / "clips",
     )
     say(f"Report: {page}")
+
+
+@cli.command()
+@click.argument("call_id")
+@click.option("--swap", is_flag=True, required=True, help="Exchange agent and caller.")
+@out_option
+@config_option
+def relabel(call_id: str, swap: bool, out: Path | None, config: Path | None) -> None:
+    """Correct who is agent and who is caller in a call, without inference; remembered on re-runs."""
+    from callanalytics.config import load_config
+    from jobs.relabel import relabel as exchange
+
+    settings = load_config(config)
+    call = exchange(settings, out or settings.out_dir, call_id, by=os.environ.get("USER"))
+    mark = "flagged" if call.flagged else "not flagged"
+    say(
+        f"{call.recording.call_id}: agent and caller exchanged; frustration {call.frustration_score:.0%}, {mark}. "
+        "Write the pages again with: callanalytics report"
+    )
 
 
 @cli.command()

@@ -21,6 +21,7 @@ from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
 from jobs.lock import run_lock
+from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
 
 DATABASE_NAME = "callanalytics.duckdb"
@@ -188,6 +189,7 @@ class _Night:
         workers = min(self.options.workers or n_workers(self.settings), max(len(todo), 1))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
+        corrections = self.store.corrections()
         outcomes = analyze_all(
             todo,
             partial(_prepare, self.settings, ensemble_dir),
@@ -197,6 +199,8 @@ class _Night:
         )
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
+            if isinstance(outcome, CallAnalysis):
+                outcome = apply_corrections(outcome, corrections, self.settings)  # noqa: PLW2901
             waiting.append(outcome)
             self.on_progress("analyse", n_ready, len(todo), _describe(outcome))
             if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:

@@ -1,0 +1,184 @@
+"""Rows -> the analysis they came from, so that a correction can judge a call again without inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from callanalytics.errors import UsageError
+from callanalytics.records import (
+    CallAnalysis,
+    CallFacts,
+    ChannelLayout,
+    Diarization,
+    Direction,
+    Features,
+    Recording,
+    Role,
+    RoleSource,
+    Segment,
+    Sound,
+    SoundSpan,
+    TimeSource,
+    Turn,
+)
+from callanalytics.store.writer import Store
+from ensemble.labels import EMOTIONS
+from ensemble.vote import Votes
+
+Row = dict[str, Any]
+
+
+def read_call(store: Store, call_id: str) -> CallAnalysis:
+    """The stored analysis of a call by the promoted ensemble, without measures, escalations and clips.
+
+    Raises:
+        UsageError: no such call, or several whose id starts with `call_id`.
+    """
+    analysis = _one(store, call_id)
+    key = analysis["analysis_key"]
+    call = _rows(store, "SELECT * FROM base.calls WHERE call_id = ?", analysis["call_id"])[0]
+    file = _rows(store, "SELECT * FROM base.recordings WHERE recording_id = ?", analysis["recording_id"])[0]
+    turns = _rows(store, "SELECT * FROM base.turns WHERE analysis_key = ? ORDER BY turn", key)
+    sounds = _rows(store, "SELECT * FROM base.sounds WHERE analysis_key = ?", key)
+    segments = _rows(store, "SELECT * FROM base.segments WHERE analysis_key = ? ORDER BY segment", key)
+    empty = np.zeros(0, dtype=np.float32)
+    return CallAnalysis(
+        recording=Recording(
+            recording_id=file["recording_id"],
+            paths=tuple(Path(path) for path in file["paths"]),
+            n_bytes=file["n_bytes"],
+            modified_at=file["modified_at"],
+        ),
+        facts=_facts(call),
+        native_rate_hz=file["native_rate_hz"],
+        n_channels=file["n_channels"],
+        codec=file["codec"],
+        container=file["container"],
+        duration_s=file["duration_s"],
+        clipped_share=file["clipped_share"],
+        diarization=_diarization(analysis, turns, sounds, segments),
+        segments=tuple(_segment(row) for row in segments),
+        features=_features(store, key, len(segments)),
+        votes=_votes(store, analysis, segments),
+        ensemble_id=analysis["ensemble_id"],
+        frustration_s=empty,
+        frustration=empty,
+        frustration_score=analysis["frustration_score"],
+        measures=(),
+        escalations=(),
+        flagged=analysis["flagged"],
+        clips=(),
+        stage_wall_s=dict(analysis["stage_wall_s"]),
+    )
+
+
+def _rows(store: Store, sql: str, *parameters: object) -> list[Row]:
+    found = store.connection.execute(sql, list(parameters))
+    names = [column[0] for column in found.description or []]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _one(store: Store, call_id: str) -> Row:
+    found = _rows(
+        store, "SELECT * FROM analyses WHERE starts_with(call_id, ?) ORDER BY call_id LIMIT 3", call_id
+    )
+    if not found:
+        raise UsageError(f"no call {call_id!r}. List them with: callanalytics query 'FROM call_summary'")
+    if len(found) > 1:
+        first, second = found[0]["call_id"], found[1]["call_id"]
+        raise UsageError(f"{call_id!r} may be {first} or {second}. Give more of the id.")
+    return found[0]
+
+
+def _facts(call: Row) -> CallFacts:
+    same = (
+        *("recorder", "recorder_confidence", "started_at", "zone", "external_id", "agent_id", "agent_name"),
+        *(
+            "team",
+            "queue",
+            "campaign",
+            "caller_hash",
+            "expected_duration_s",
+            "answered_s",
+            "hold_s",
+            "disposition",
+        ),
+    )
+    return CallFacts(
+        **{name: call[name] for name in same},
+        started_at_source=TimeSource(call["started_at_source"]),
+        direction=Direction(call["direction"]),
+        sources=dict(call["fact_sources"]),
+    )
+
+
+def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: list[Row]) -> Diarization:
+    roles = {row["speaker"]: Role(row["role"]) for row in (*segments, *turns)}
+    return Diarization(
+        turns=tuple(Turn(t["speaker"], t["channel"], t["start_s"], t["end_s"]) for t in turns),
+        roles=roles,
+        layout=ChannelLayout(analysis["channel_layout"]),
+        role_source=RoleSource(analysis["role_source"]),
+        role_confidence=analysis["role_confidence"],
+        sounds=tuple(SoundSpan(Sound(s["kind"]), s["channel"], s["start_s"], s["end_s"]) for s in sounds),
+        quality=tuple(analysis["quality"]),
+    )
+
+
+def _segment(row: Row) -> Segment:
+    return Segment(
+        index=row["segment"],
+        speaker=row["speaker"],
+        role=Role(row["role"]),
+        channel=row["channel"],
+        start_s=row["start_s"],
+        end_s=row["end_s"],
+        overlap_share=row["overlap_share"],
+    )
+
+
+def _features(store: Store, key: int, n_segments: int) -> Features:
+    names = tuple(
+        row["name"] for row in _rows(store, "SELECT name FROM base.feature_names ORDER BY position")
+    )
+    sql = 'SELECT "values" FROM base.features WHERE analysis_key = ? ORDER BY segment'
+    values = np.array([row["values"] for row in _rows(store, sql, key)], dtype=np.float32)
+    return Features(names, values.reshape(n_segments, len(names)))
+
+
+def _votes(store: Store, analysis: Row, segments: list[Row]) -> Votes:
+    (ensemble,) = _rows(
+        store, "SELECT labels, members FROM base.ensembles WHERE ensemble_id = ?", analysis["ensemble_id"]
+    )
+    labels, members = tuple(ensemble["labels"]), tuple(ensemble["members"])
+    sql = "SELECT * FROM base.predictions WHERE analysis_key = ? ORDER BY segment"
+    opinion = {(row["member"], row["segment"]): row for row in _rows(store, sql, analysis["analysis_key"])}
+    columns = [EMOTIONS.index(label) for label in labels]
+    n = len(segments)
+    by_member = np.array(
+        [[opinion[member, s["segment"]]["probabilities"] for s in segments] for member in members],
+        dtype=np.float32,
+    ).reshape(len(members), n, len(EMOTIONS))
+    mean = np.array([s["probabilities"] for s in segments], dtype=np.float32).reshape(n, len(EMOTIONS))
+
+    def index(name: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.array([-1 if s[name] is None else labels.index(s[name]) for s in segments], dtype=np.int64)
+
+    def number(name: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        return np.array([np.nan if s[name] is None else s[name] for s in segments], dtype=np.float32)
+
+    return Votes(
+        labels=labels,
+        member_names=members,
+        probabilities=by_member[:, :, columns],
+        mean_probabilities=mean[:, columns],
+        emotion_index=index("emotion"),
+        top_index=index("top_emotion"),
+        confidence=number("confidence"),
+        agreement=number("agreement"),
+        tie_broken=np.array([s["tie_broken"] for s in segments], dtype=bool),
+        abstain_reason=tuple(s["abstain_reason"] for s in segments),
+    )
