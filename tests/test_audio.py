@@ -324,6 +324,12 @@ def test_more_than_two_channels(tmp_path: Path) -> None:
             decode(tmp_path / "a.wav")
 
 
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav_bytes(bytes(range(256)) * 100, tag=0x1234))
+    with pytest.raises(NotAudio, match="codec"):
+        decode(tmp_path / "a.wav")
+
+
 def test_limits_on_bytes_length_and_time(tmp_path: Path) -> None:
     _good(tmp_path / "a.wav")
     by_soundfile(tmp_path / "b.flac", two_tones(10.0, 8000, 2), 8000, "FLAC", None)

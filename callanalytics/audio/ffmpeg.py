@@ -56,7 +56,9 @@ def ffmpeg_source(
     stream.seek(0)
     options = {"format_whitelist": raw_format or DEMUXERS, "protocol_whitelist": "none"}
     try:
-        container = av.open(stream, "r", format=raw_format, options=options, metadata_errors="replace")
+        container = av.open(
+            _Quiet(stream), "r", format=raw_format, options=options, metadata_errors="replace"
+        )
     except (av.error.FFmpegError, ValueError, OSError) as problem:
         raise _cannot_open(path, head, problem) from None
     with container:
@@ -66,6 +68,11 @@ def ffmpeg_source(
                 f"{shown(path)}: a {container.format.long_name} file with no sound in it. Exclude it."
             )
         context = audio.codec_context
+        if context is None:
+            raise NotAudio(
+                f"{shown(path)}: a {container.format.long_name} file whose sound is in a codec that "
+                "the decoders do not know. Export it in another format."
+            )
         rate_hz, n_channels = int(context.sample_rate or 0), int(context.channels or 0)
         check_format(path, rate_hz, n_channels)
         hint_s = _length_s(container, audio)
@@ -80,6 +87,20 @@ def ffmpeg_source(
             full_scale=0.999,
             blocks=_blocks(path, container, audio, rate_hz, n_channels),
         )
+
+
+class _Quiet:
+    """A file on which the impossible seeks of damaged headers fail without a traceback on the screen."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read, self.tell = stream.read, stream.tell
+        self._stream = stream
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1  # FFmpeg's sign of failure
 
 
 def _cannot_open(path: Path, head: bytes, problem: Exception) -> NotAudio | TruncatedAudio:

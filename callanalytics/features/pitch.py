@@ -66,12 +66,15 @@ def track(stack: Stack, autocorrelation: FloatArray) -> Pitch:
     """Pitch of every frame. autocorrelation: (n_frames, N_LAGS), a product with `autocorrelation_matrix`."""
     energy = np.maximum(autocorrelation[:, :1], np.float32(1e-12))
     acf: FloatArray = np.divide(autocorrelation, energy, dtype=np.float32)
-    middle = acf[:, _SHORTEST : _LONGEST + 1]
-    is_peak = middle >= acf[:, _SHORTEST - 1 : _LONGEST]
-    is_peak &= middle > acf[:, _SHORTEST + 1 : _LONGEST + 2]
+    at = acf[:, _SHORTEST : _LONGEST + 1]
+    before, after = acf[:, _SHORTEST - 1 : _LONGEST], acf[:, _SHORTEST + 1 : _LONGEST + 2]
+    is_peak = (at >= before) & (at > after)
     lags = np.arange(_SHORTEST, _LONGEST + 1, dtype=np.float32)
-    cost = np.float32(OCTAVE_COST) * np.log2(lags / np.float32(_SHORTEST))
-    score: FloatArray = np.where(is_peak, middle - cost, np.float32(-1.0)).astype(np.float32, copy=False)
+    # Heights are compared between the samples (parabola): else twice the period, which may fall nearer to
+    # a whole lag, would win over the period itself.
+    bend = np.maximum(2 * at - before - after, np.float32(1e-9))
+    height = at + (before - after) ** 2 / (8 * bend) - np.float32(OCTAVE_COST) * np.log2(lags / _SHORTEST)
+    score: FloatArray = np.where(is_peak, height, np.float32(-1.0)).astype(np.float32, copy=False)
 
     loudest = np.maximum.reduceat(stack.frame_db, stack.first_frame)[stack.segment]
     loud = stack.frame_db > loudest - np.float32(SILENCE_DB)
