@@ -205,8 +205,8 @@ def relabel(call_id: str, swap: bool, out: Path | None, config: Path | None) -> 
     call = exchange(settings, out or settings.out_dir, call_id, by=os.environ.get("USER"))
     mark = "flagged" if call.flagged else "not flagged"
     say(
-        f"{call.recording.call_id}: agent and caller exchanged; frustration {call.frustration_score:.0%}, {mark}. "
-        "Write the pages again with: callanalytics report"
+        f"{call.recording.call_id}: agent and caller exchanged; "
+        f"frustration {call.frustration_score:.0%}, {mark}. Write the pages again with: callanalytics report"
     )
 
 
