@@ -20,6 +20,7 @@ from reports.calls import (
 from reports.coverage import labelled_roles, read_coverage
 from reports.emotions import NO_QUEUE, share_by_hour, share_by_queue, side_of, side_words
 from reports.ensembles import ensemble_facts
+from reports.measures import rule_words
 from reports.source import Period, Row, Source
 from reports.views import Brief, Card, Cell, Definition, RuleWords, Table, Tile
 from reports.words import count, percent
@@ -241,7 +242,7 @@ def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> C
         direction="" if facts["direction"] == "unknown" else facts["direction"],
         score=percent(score),
         score_width=f"{100 * score:.1f}%",
-        reasons=call_reasons(call),
+        reasons=call_reasons(source, call),
         course=call_course(source, call),
         strip=call_strip(source, call, n_ticks=6, join_s=join_s),
         moments=call_moments(source, call, ""),
@@ -307,33 +308,16 @@ def read_definition(source: Source) -> Definition:
         rules=tuple(
             RuleWords(
                 name=rule.name,
-                words=f"{words.plain(rule.measure)} of {_whose(rule.role)} in {PERIOD_WORDS[rule.window]} "
-                f"at least {words.number(rule.at_least, 2)}",
-                weight=words.number(rule.weight, 2),
+                words=rule_words(rule),
+                weight=f"{rule.weight:g}",
             )
             for rule in settings.rule
         ),
-        flag_weight=words.number(settings.frustration.flag_weight, 2),
+        flag_weight=f"{settings.frustration.flag_weight:g}",
         smoothing=words.length(settings.frustration.smoothing_s),
         baseline=words.length(settings.frustration.baseline_s),
         labelled_roles=labelled_roles(source),
     )
-
-
-def _whose(role: str) -> str:
-    return "the call" if role == "any" else f"the {role}"
-
-
-PERIOD_WORDS = {
-    "call": "the whole call",
-    **{
-        "q1": "the first quarter",
-        "q2": "the second quarter",
-        "q3": "the third quarter",
-        "q4": "the last quarter",
-    },
-    **{"first_half": "the first half", "second_half": "the second half"},
-}
 
 
 def _time_words(source: Source, totals: Row) -> str:

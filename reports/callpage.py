@@ -23,6 +23,7 @@ from reports.calls import (
     person,
 )
 from reports.coverage import ABSTAIN_WORDS
+from reports.measures import MEASURE_ROWS, QUARTER_ROWS, with_unit
 from reports.palette import badge
 from reports.source import Row, Source
 from reports.views import (
@@ -35,7 +36,7 @@ from reports.views import (
     SegmentRow,
     Table,
 )
-from reports.words import MISSING, clock, length, number, percent, plain
+from reports.words import MISSING, clock, length, percent, plain
 
 # Calls read together: enough to amortise a query, few enough to stay small in memory.
 BATCH_CALLS = 100
@@ -96,7 +97,7 @@ def _page(
         headline=words.moment(facts["started_local"]),
         flagged=facts["flagged"],
         score=percent(facts["frustration_score"]),
-        reasons=call_reasons(call),
+        reasons=call_reasons(source, call),
         course=call_course(source, call),
         duration_s=f"{facts['duration_s']:.3f}",
         strip=call_strip(source, call, n_ticks=12),
@@ -170,6 +171,7 @@ def _probabilities(call: CallData) -> Iterator[Probabilities]:
         means = (values * weight_s[:, None]).sum(axis=0) / weight_s.sum()
         yield Probabilities(
             name,
+            role != "agent",
             tuple(
                 ProbabilityRow(
                     badge(emotion),
@@ -212,28 +214,6 @@ def _vote(member: str, vote: Row | None, winner: str | None) -> MemberVote:
     return MemberVote(member, badge(vote["emotion"]), percent(vote["probability"]), vote["emotion"] == winner)
 
 
-# Names of measures on the page, in order: (measure, role, words).
-MEASURE_ROWS: tuple[tuple[str, str | None, str], ...] = (
-    ("frustration_peak", "caller", "Caller's frustration, peak"),
-    ("frustration", "caller", "Caller's frustration, mean"),
-    ("angry_s", "caller", "Caller angry or disgusted"),
-    ("anger_share", "caller", "Caller's speech labelled anger"),
-    ("loudness_rise_db", "caller", "Caller louder than when calm"),
-    ("pitch_rise_st", "caller", "Caller higher than when calm"),
-    ("talk_s", "caller", "Caller talks"),
-    ("talk_s", "agent", "Agent talks"),
-    ("silence_s", None, "Nobody talks"),
-    ("longest_silence_s", None, "Longest silence"),
-    ("n_long_silences", None, "Silences over 3 s"),
-    ("overtalk_s", None, "Both talk"),
-    ("interruptions", "caller", "Caller interrupts"),
-    ("interruptions", "agent", "Agent interrupts"),
-    ("masked_s", None, "Masked (payment pause)"),
-    ("music_s", None, "Music"),
-    ("tone_s", None, "Tones"),
-)
-
-
 def _measures(call: CallData, usual: Usual) -> Table:
     queue = call.facts["queue"] or ""
     rows = []
@@ -255,29 +235,6 @@ def _measures(call: CallData, usual: Usual) -> Table:
         ("Measure", "This call", "Usual (median)", "8 of 10 calls"),
         tuple(rows),
     )
-
-
-def with_unit(name: str, value: float) -> str:
-    """A measure with the unit that its name ends on."""
-    if name.endswith("_s"):
-        return length(value) if value >= 10 else f"{value:.1f} s"
-    if name.endswith("_share") or name.startswith("frustration"):
-        return percent(value)
-    if name.endswith("_db"):
-        return f"{value:+.1f} dB"
-    if name.endswith("_st"):
-        return f"{value:+.1f} semitones"
-    return number(value, 0)
-
-
-QUARTER_ROWS = (
-    ("frustration", "caller", "Caller's frustration"),
-    ("anger_share", "caller", "Caller's speech labelled anger"),
-    ("talk_share", "caller", "Caller talks"),
-    ("talk_share", "agent", "Agent talks"),
-    ("interruptions", "agent", "Agent interrupts"),
-    ("interruptions", "caller", "Caller interrupts"),
-)
 
 
 def _quarters(call: CallData) -> Table | None:

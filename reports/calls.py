@@ -10,6 +10,7 @@ from typing import Any
 
 from reports import lanes
 from reports.lanes import Span, Strip
+from reports.measures import with_unit
 from reports.palette import badge
 from reports.source import Row, Source
 from reports.views import Moment, Reason
@@ -41,8 +42,8 @@ class CallData:
 
 
 _FACTS = """
-SELECT s.* EXCLUDE (started_at, analysed_at), r.paths, r.n_bytes, r.container, r.codec, r.native_rate_hz, r.n_channels,
-    r.clipped_share, a.frustration_at_s, a.frustration, a.stage_wall_s
+SELECT s.* EXCLUDE (started_at, analysed_at), r.paths, r.container, r.codec,
+    r.native_rate_hz, r.n_channels, r.clipped_share, a.frustration_at_s, a.frustration
 FROM call_summary s JOIN recordings r USING (recording_id) JOIN analyses a USING (analysis_key)
 WHERE s.analysis_key IN (SELECT unnest($keys))
 """
@@ -148,17 +149,26 @@ def frustration_threshold(source: Source) -> float | None:
     return min(asked) if asked else None
 
 
-def call_reasons(call: CallData) -> tuple[Reason, ...]:
+def call_reasons(source: Source, call: CallData) -> tuple[Reason, ...]:
     """Why the call was flagged (or nearly was), in the order of the rules."""
     return tuple(
         Reason(
             words=_sentence(e["reason"]),
             rule=e["rule"],
-            detail=f"measured {number(e['value'], 2)}, rule asks {number(e['threshold'], 2)}, "
-            f"weight {number(e['weight'], 2)}",
+            detail=_measured(source, e),
         )
         for e in call.escalations
     )
+
+
+def _measured(source: Source, escalation: Row) -> str:
+    """What was measured against what the rule asked, with units while the rule is still configured."""
+    rule = next((r for r in source.settings.rule if r.name == escalation["rule"]), None)
+    value, threshold = (
+        (with_unit(rule.measure, escalation[key]) if rule else number(escalation[key], 2))
+        for key in ("value", "threshold")
+    )
+    return f"measured {value}, the rule asks for {threshold}, weight {escalation['weight']:g}"
 
 
 def _sentence(words: str) -> str:
@@ -248,7 +258,7 @@ def call_course(source: Source, call: CallData) -> str:
 
 def person(name: str | None, identity: str | None) -> str:
     """An agent as people know them: name and id, whichever is known."""
-    if name and identity and name != identity:
+    if name and identity and name.casefold() != identity.casefold():
         return f"{name} ({identity})"
     return name or identity or MISSING
 

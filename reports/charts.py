@@ -70,8 +70,15 @@ def _stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) -
         [{**asdict(s), "order": STACK.index(s.emotion), "few": s.n_calls < FEW_CALLS} for s in shares]
     )
     counts = {s.group: s.n_calls for s in shares}
-    totals = _data([{"group": group, "words": f"{n:,}", "end": 1.0} for group, n in counts.items()])
-    labels = alt.Axis(title=None, labelAngle=0, labelLimit=LABEL_LIMIT_PX, ticks=False, domain=False)
+    totals = _data([{"group": group, "words": _short(n), "end": 1.0} for group, n in counts.items()])
+    labels = alt.Axis(
+        values=_thinned(groups) if upright else list(groups),
+        title=None,
+        labelAngle=0,
+        labelLimit=LABEL_LIMIT_PX,
+        ticks=False,
+        domain=False,
+    )
     length_axis = alt.Axis(title=None, format=".0%", tickCount=4, domain=False, ticks=False)
     along: dict[str, Any] = {
         "field": "group",
@@ -101,15 +108,16 @@ def _stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) -
     text = {"dy": -8} if upright else {"dx": 6, "align": "left"}
     numbers = (
         alt.Chart(totals)
-        .mark_text(fontSize=11, color="var(--ink-2)", **text)
+        .mark_text(fontSize=11 if len(groups) <= 16 else 9, color="var(--ink-2)", **text)
         .encode(**_oriented(along, ends, upright=upright), text="words:N")
     )
-    size = (
-        {"width": max(420, 30 * len(groups)), "height": 190}
-        if upright
-        else {"width": 480, "height": 30 * len(groups)}
-    )
+    size = {"width": 450, "height": 190} if upright else {"width": 360, "height": 30 * len(groups)}
     return _svg((bars + numbers).properties(**size))
+
+
+def _short(n: int) -> str:
+    """A number of calls that fits above a narrow column."""
+    return f"{n}" if n < 1000 else f"{n / 1000:.1f}k"
 
 
 def _oriented(along: dict[str, Any], across: dict[str, Any], *, upright: bool) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def points(found: Sequence[Point], groups: Sequence[str], *, ceiling: float) -> 
     layers = base.mark_rule(color="var(--ink-3)", strokeWidth=2).encode(
         y=alt.Y("low:Q", title=None, axis=_percent_axis()), y2="high:Q"
     ) + base.mark_point(filled=True, size=54, color="var(--c-anger)", opacity=1).encode(y=y)
-    return _svg(layers.properties(width=max(420, 22 * len(groups)), height=180))
+    return _svg(layers.properties(width=450, height=180))
 
 
 def small_multiples(found: Sequence[Point], groups: Sequence[str], *, ceiling: float) -> str:
@@ -206,10 +214,14 @@ def lines(found: Sequence[Point], groups: Sequence[str]) -> str:
 def _time_axis(groups: Sequence[str]) -> Any:
     import altair as alt
 
-    every = max(1, -(-len(groups) // 10))
-    shown = list(groups)[::every]
-    axis = alt.Axis(labelAngle=0, values=shown, ticks=False, labelOverlap=True)
+    axis = alt.Axis(labelAngle=0, values=_thinned(groups), ticks=False)
     return alt.X("group:O", title=None, sort=list(groups), scale=alt.Scale(domain=list(groups)), axis=axis)
+
+
+def _thinned(groups: Sequence[str]) -> list[str]:
+    """The labels that fit side by side under an upright chart: two-letter ones closer than dates."""
+    most = 24 if max(map(len, groups), default=0) <= 2 else 9
+    return list(groups)[:: max(1, -(-len(groups) // most))]
 
 
 def _percent_axis() -> Any:
@@ -235,7 +247,7 @@ def _emotion_fills(emotions: Sequence[str]) -> Any:
 def _data(values: list[dict[str, Any]]) -> Any:
     import altair as alt
 
-    return alt.Data(values=values)
+    return alt.InlineData(values=values)
 
 
 def _svg(chart: Any) -> str:

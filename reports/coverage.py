@@ -67,7 +67,7 @@ def read_coverage(source: Source, *, most_files: int) -> Coverage:
     )
     return Coverage(
         words=_words(calls, len(failed), n_received),
-        parts=tuple(_part(*part, n_received) for part in counted if part[3]),
+        parts=tuple(_part(kind, letter, name, n, n_received) for kind, letter, name, n in counted if n),
         facts=_facts(calls),
         failure_reasons=_reasons_table(failed),
         failed_files=_files_table(failed, most_files),

@@ -8,17 +8,17 @@ from reports.ensembles import ensemble_card, ensemble_facts
 from reports.palette import badge
 from reports.source import Row, Source
 from reports.views import Cell, Health, Table
-from reports.words import MISSING, interval, length, moment, number, percent, plain
+from reports.words import MISSING, length, moment, number, percent, plain
 
 MAX_FAILED_FILES = 500
 MAX_RUNS = 30
 
 _MEMBERS = """
-SELECT m.member, m.emotion::VARCHAR AS emotion, sum(m.n_segments)::BIGINT AS n_segments,
-    count(DISTINCT c.call_id) AS n_calls, sum(m.n_agreed) / sum(m.n_segments) AS share,
-    wilson_low(share, n_calls) AS low, wilson_high(share, n_calls) AS high
+SELECT m.emotion::VARCHAR AS emotion, m.member, sum(m.n_segments)::BIGINT AS n_segments,
+    count(DISTINCT c.call_id) AS n_calls, sum(m.n_agreed) / sum(m.n_segments) AS share
 FROM base.member_tallies m JOIN call_summary c USING (analysis_key)
-WHERE c.started_at >= $since AND c.started_at < $until GROUP BY m.member, m.emotion ORDER BY m.member, m.emotion
+WHERE c.started_at >= $since AND c.started_at < $until
+GROUP BY m.emotion, m.member ORDER BY m.emotion, m.member
 """
 _SOURCES = """
 SELECT kind, word, count(*) AS n, count(*) / sum(count(*)) OVER (PARTITION BY kind) AS share FROM (
@@ -32,8 +32,8 @@ SELECT kind, word, count(*) AS n, count(*) / sum(count(*)) OVER (PARTITION BY ki
 ) GROUP BY kind, word ORDER BY kind, n DESC, word
 """
 _RUNS = """
-SELECT started_at AT TIME ZONE $zone AS started_local, state, n_found, n_new, n_done, n_skipped, n_quarantined, audio_s, wall_s,
-    times_real_time, ensemble_id, version
+SELECT started_at AT TIME ZONE $zone AS started_local, state, n_found, n_new, n_done, n_skipped,
+    n_quarantined, audio_s, wall_s, times_real_time, version
 FROM run_health ORDER BY run_id DESC LIMIT $most
 """
 _WORDS = {"Call time": TIME_SOURCE_WORDS, "Channels": LAYOUT_WORDS, "Caller and agent": ROLE_SOURCE_WORDS}
@@ -55,24 +55,29 @@ def read_health(source: Source) -> Health:
 
 
 def _members(source: Source) -> Table:
-    """How often the vote followed each member, by what that member said."""
-    rows = tuple(
-        (
-            Cell(row["member"]),
-            Cell(row["emotion"], badge=badge(row["emotion"])),
-            Cell(f"{row['n_segments']:,}", str(row["n_segments"]), True),
-            Cell(f"{row['n_calls']:,}", str(row["n_calls"]), True),
-            Cell(percent(row["share"]), f"{row['share']:.6f}", True),
-            Cell(interval(row["low"], row["high"]), number=True),
+    """How often each member said what the vote then was: one row per emotion, one column per member."""
+    found = source.in_window(_MEMBERS)
+    members = sorted({row["member"] for row in found})
+    by_emotion: dict[str, dict[str, Row]] = {}
+    for row in found:
+        by_emotion.setdefault(row["emotion"], {})[row["member"]] = row
+    rows = []
+    for emotion, opinions in by_emotion.items():
+        any_row = next(iter(opinions.values()))
+        shares = (opinions[m]["share"] if m in opinions else None for m in members)
+        rows.append(
+            (
+                Cell(emotion, badge=badge(emotion)),
+                Cell(f"{any_row['n_segments']:,}", number=True),
+                Cell(f"{any_row['n_calls']:,}", number=True),
+                *(Cell(percent(share), number=True) for share in shares),
+            )
         )
-        for row in source.in_window(_MEMBERS)
-    )
     return Table(
-        "How often the vote agreed with each model, by what that model said",
-        ("Model", "Said", "Segments", "Calls", "Vote agreed", "95% interval"),
-        rows,
-        sortable=True,
-        empty="No segment of this window was judged.",
+        "How often each model agreed with the vote, by what the vote was",
+        ("Vote", "Segments", "Calls", *members),
+        tuple(rows),
+        empty="No segment of this window has a label.",
     )
 
 

@@ -214,9 +214,10 @@ class ProbabilityRow:
 
 @dataclass(frozen=True, slots=True)
 class Probabilities:
-    """The probability rows of one side."""
+    """The probability rows of one side; only the caller's lie open at first."""
 
     name: str
+    open: bool
     rows: tuple[ProbabilityRow, ...]
 
 

@@ -92,7 +92,10 @@ def window_words(since: datetime, until: datetime, now: datetime) -> str:
     if whole_days and since.date() == last.date():
         return f"on {day(since)}"
     if whole_days:
-        return f"from {day(since)} to {day(last)}"
+        same_year = since.year == last.year
+        return (
+            f"from {since.day} {since:%B}{'' if same_year else f' {since.year}'} to {last.day} {last:%B %Y}"
+        )
     if until >= now - timedelta(minutes=5):
         return f"since {day(since) if _is_midnight(since) else moment(since)}"
     return f"from {moment(since)} to {moment(until)}"
