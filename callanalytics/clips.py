@@ -32,6 +32,8 @@ TARGET_DBFS = -20.0  # mean level of speech in a clip: comfortable, with room fo
 PEAK_DBFS = -1.0  # MP3 overshoots a little
 MAX_GAIN_DB = 24.0  # more would raise the noise of an almost silent line to a roar
 BIT_RATE = "24k"
+# 8 kHz would be MPEG-2.5, which is no standard; 16 kHz is MPEG-2, which every player knows.
+MP3_RATE_HZ = 16_000
 
 ClipFormat = Literal["mp3", "wav"]
 _log = logging.getLogger(__name__)
@@ -158,7 +160,11 @@ def _export_mp3(sound: Any, out: io.BytesIO) -> None:
     try:
         # -map_metadata -1: nothing but the sound goes into the file.
         sound.export(
-            out, format="mp3", codec="libmp3lame", bitrate=BIT_RATE, parameters=["-map_metadata", "-1"]
+            out,
+            format="mp3",
+            codec="libmp3lame",
+            bitrate=BIT_RATE,
+            parameters=["-ar", str(MP3_RATE_HZ), "-map_metadata", "-1"],
         )
     except (CouldntEncodeError, OSError) as problem:
         raise NoEncoder(f"{encoder} could not encode MP3 ({str(problem).splitlines()[0]}).") from None
