@@ -25,10 +25,11 @@ from fixture_calls import (
 )
 
 from callanalytics import records
-from callanalytics.errors import StoreError
+from callanalytics.errors import StoreError, UsageError
 from callanalytics.records import CallAnalysis, Candidate
 from callanalytics.store import Correction, Store, open_work, publish, work_database
 from callanalytics.store.comments import RELATIONS
+from callanalytics.store.reader import read_call
 from callanalytics.store.schema import Descriptors, Migration, relations, shipped_migrations
 from ensemble.labels import EMOTIONS
 
@@ -319,6 +320,50 @@ def _contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
         columns = [f'"{c}"::VARCHAR' for c in store.connection.sql(f"FROM {name}").columns if c not in hidden]
         found[name] = store.connection.sql(f"SELECT {', '.join(columns)} FROM {name} ORDER BY ALL").fetchall()
     return found
+
+
+def test_a_call_read_back_is_the_call_that_was_written(store: Store, calls: list[CallAnalysis]) -> None:
+    run_id = begin(store)
+    store.write(calls, run_id)
+    for call in calls:
+        found = read_call(store, call.recording.call_id[:12])
+        assert found.recording == call.recording
+        # Which channel is whose is in the turns; the hint of the recorder is not stored.
+        no_hint = {"channel_roles": (), "channel_roles_source": records.RoleSource.NONE}
+        assert found.facts == replace(call.facts, recorder_confidence=pytest.approx(0.9), **no_hint)
+        assert found.segments == tuple(
+            replace(s, overlap_share=pytest.approx(s.overlap_share)) for s in call.segments
+        )
+        assert found.diarization.turns == call.diarization.turns
+        assert found.diarization.roles == call.diarization.roles
+        for name in ("probabilities", "mean_probabilities", "emotion_index", "top_index", "agreement"):
+            assert np.array_equal(getattr(found.votes, name), getattr(call.votes, name)), name
+        assert found.votes.abstain_reason == call.votes.abstain_reason
+        assert np.array_equal(found.features.values, call.features.values, equal_nan=True)
+    before = _contents(store)
+    judged = [
+        replace(
+            read_call(store, call.recording.call_id),
+            frustration_s=call.frustration_s,
+            frustration=call.frustration,
+            measures=call.measures,
+            escalations=call.escalations,
+            clips=call.clips,
+        )
+        for call in calls
+    ]
+    store.write(judged, run_id)
+    assert _contents(store) == before
+
+
+def test_a_call_that_is_not_there_or_not_alone_cannot_be_read(
+    store: Store, calls: list[CallAnalysis]
+) -> None:
+    store.write(calls, begin(store))
+    with pytest.raises(UsageError, match="no call 'nobody'"):
+        read_call(store, "nobody")
+    with pytest.raises(UsageError, match="Give more of the id"):
+        read_call(store, "")
 
 
 # Hostile text

@@ -76,9 +76,9 @@ def read_call(store: Store, call_id: str) -> CallAnalysis:
 
 
 def _rows(store: Store, sql: str, *parameters: object) -> list[Row]:
-    found = store.connection.execute(sql, list(parameters))
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    # By way of Arrow: DuckDB's own fetchall would need pytz for times with a zone.
+    rows: list[Row] = store.connection.sql(sql, params=list(parameters)).pl().to_dicts()
+    return rows
 
 
 def _one(store: Store, call_id: str) -> Row:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json")
 GAP = "  "
-# A cell wider than this is cut in a table; csv and json have it whole.
-MAX_CELL = 48
+# Cells wider than this are cut in a table, and down to the second number when room is short; csv and json
+# have them whole.
+MAX_CELL = 60
 NARROW_CELL = 20
 USUAL_WIDTH = 120  # of a terminal that does not say, and of a pipe
 
@@ -119,11 +120,9 @@ def _table(frame: pl.DataFrame, width: int) -> str:
     names = [display_text(name) for name in frame.columns]
     rows = [[_cell(value) for value in row.values()] for row in _plain_rows(frame)]
     footer = f"({frame.height} row{'' if frame.height == 1 else 's'})"
-    for limit in (MAX_CELL, NARROW_CELL):
-        widths = [
-            max([cell_len(name), *(min(cell_len(row[i]), limit) for row in rows)])
-            for i, name in enumerate(names)
-        ]
+    needed = [max([cell_len(name), *(cell_len(row[i]) for row in rows)]) for i, name in enumerate(names)]
+    for limit in range(MAX_CELL, NARROW_CELL - 1, -1):
+        widths = [max(cell_len(name), min(n, limit)) for name, n in zip(names, needed, strict=True)]
         if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
             right = [kind.is_numeric() for kind in frame.dtypes]
             lines = [_line(names, widths, right), _line(["─" * w for w in widths], widths, right)]

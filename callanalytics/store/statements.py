@@ -2,15 +2,17 @@
 
 # Sums of a call per role and emotion: a row for every emotion that the ensemble could have named, and
 # one with NULL for what it abstained on, so that views need no outer joins over millions of segments.
+# Sums are rounded because threads add in any order: the same call must give the same row.
 CALL_EMOTIONS = """
 INSERT INTO base.call_emotions BY NAME
 WITH spoken AS (
-    SELECT analysis_key, role, emotion, count(*) AS n_segments, sum(end_s - start_s) AS seconds,
-        sum(confidence) AS confidence_sum, sum(agreement) AS agreement_sum
+    SELECT analysis_key, role, emotion, count(*) AS n_segments, round(sum(end_s - start_s), 6) AS seconds,
+        round(sum(confidence), 6) AS confidence_sum, round(sum(agreement), 6) AS agreement_sum
     FROM batch_segments GROUP BY ALL
 ),
 sides AS (
-    SELECT analysis_key, role, coalesce(sum(seconds) FILTER (WHERE emotion IS NOT NULL), 0) AS labelled_s
+    SELECT analysis_key, role,
+        round(coalesce(sum(seconds) FILTER (WHERE emotion IS NOT NULL), 0), 6) AS labelled_s
     FROM spoken GROUP BY ALL
 ),
 wanted AS (

@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -188,34 +187,12 @@ class Store:
 
         A file whose content has changed since begins at one attempt.
         """
-        import polars as pl
+        from callanalytics.store.rows import failure_frame
 
-        rows = {}
-        for failure in failures:
-            recording, facts = failure.candidate.recording, failure.candidate.facts
-            path = display_text(str(recording.path))
-            rows[path] = {
-                "path": path,
-                "stage": failure.stage,
-                "reason": failure.reason,
-                "detail": display_text(failure.detail),
-                "recording_id": recording.recording_id,
-                "n_bytes": recording.n_bytes,
-                "started_at": facts.started_at.astimezone(UTC),
-                "started_at_source": facts.started_at_source.value,
-                "zone": facts.zone,
-                "queue": optional_text(facts.queue),
-                "expected_duration_s": facts.expected_duration_s,
-            }
-        if not rows:
+        if not failures:
             return
-        types = {
-            "queue": pl.String,
-            "expected_duration_s": pl.Float64,
-            "started_at": pl.Datetime("us", "UTC"),
-        }
-        frame = pl.DataFrame(list(rows.values()), schema_overrides=types)
-        with self.transaction(f"quarantine {len(rows)} recordings"), self._registered({"failures": frame}):
+        frame = failure_frame(failures)
+        with self.transaction(f"quarantine {frame.height} recordings"), self._registered({"failures": frame}):
             self.connection.execute(QUARANTINE, [run_id])
 
     def given_up_ids(self, max_attempts: int) -> set[str]:
@@ -238,28 +215,16 @@ class Store:
 
         The files of a pair are not remembered: a pair's id is not the hash of either file.
         """
-        import polars as pl
+        from callanalytics.store.rows import file_frame
 
-        rows = {}
-        for candidate in candidates:
-            recording = candidate.recording
-            if len(recording.paths) != 1:
-                continue
-            try:
-                found = recording.path.stat()
-            except OSError:
-                continue  # gone again; the analysis will say so
-            changed_at = datetime.fromtimestamp(found.st_mtime_ns / 1e9, tz=UTC)
-            same_time = abs((changed_at - recording.modified_at).total_seconds()) < 0.001
-            if found.st_size == recording.n_bytes and same_time:
-                path = os.fsencode(recording.path)
-                rows[path] = (path, found.st_size, found.st_mtime_ns, recording.recording_id)
-        if not rows:
+        frame = file_frame(candidates)
+        if frame.is_empty():
             return
-        columns = ["path", "n_bytes", "mtime_ns", "recording_id"]
-        frame = pl.DataFrame(list(rows.values()), schema=columns, orient="row")
         with self.transaction("remember files"), self._registered({"files": frame}):
-            self.connection.execute("INSERT OR REPLACE INTO base.files BY NAME FROM batch_files")
+            self.connection.execute(
+                "INSERT OR REPLACE INTO base.files BY NAME"
+                " SELECT file_name AS path, * EXCLUDE file_name FROM batch_files"
+            )
 
     # Ensembles ---------------------------------------------------------------------------------------
 
