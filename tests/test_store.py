@@ -569,6 +569,53 @@ def test_a_lost_working_database_goes_on_from_the_published_copy(
         assert count(store, "call_summary") == len(calls)
 
 
+@pytest.mark.parametrize("step", ["write", "publish"])
+def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path, step: str) -> None:
+    """Files may not grow any more, as on a full disk: one clear error, and the next run completes."""
+    out = tmp_path / "out"
+    program = f"""
+import os, resource, sys, pathlib
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from fixture_calls import *
+from callanalytics.errors import StoreError
+from callanalytics.store import open_work, publish
+out = pathlib.Path({str(out)!r})
+calls = plausible_calls(8, 4)
+store = open_work(out)
+store.register_ensemble(ENSEMBLE_ID, {{}}, LABELS, MEMBERS)
+store.promote_ensemble(ENSEMBLE_ID)
+run = store.begin_run(WindowStandIn(calls[0].facts.started_at, calls[-1].facts.started_at), ENSEMBLE_ID, "0")
+store.write(calls[:4], run)
+publish(store, out)
+if {step!r} == "publish":
+    store.write(calls[4:], run)
+limit = 64 * 1024 if {step!r} == "publish" else 400_000
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+try:
+    if {step!r} == "write":
+        store.write(calls[4:], run)
+    else:
+        publish(store, out)
+except StoreError as problem:
+    print(problem)
+    os._exit(7)
+"""
+    full = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert full.returncode == 7, full.stdout + full.stderr
+    assert "committed work is kept" in full.stdout
+    with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
+        assert reader.execute("SELECT count(*) FROM call_summary").fetchone() == (4,)
+    expected = plausible_calls(8, 4)
+    with open_work(out) as store:
+        kept = 4 if step == "write" else len(expected)
+        assert count(store, "call_summary") == kept
+        done = store.done_ids(ENSEMBLE_ID)
+        store.write([call for call in expected if call.recording.recording_id not in done], begin(store))
+        publish(store, out)
+    with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
+        assert reader.execute("SELECT count(*) FROM call_summary").fetchone() == (len(expected),)
+
+
 # Versions
 
 

@@ -54,6 +54,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, partial: Path) -> None:
     source = quoted(str(row[0])) if row else "main"
     # ATTACH takes no parameter for the file; a quote in the folder's name is doubled.
     literal = "'" + str(partial).replace("'", "''") + "'"
+    connection.execute("DETACH DATABASE IF EXISTS published")  # left by a disk that was full
     connection.execute(f"ATTACH {literal} AS published")
     try:
         connection.execute(f"COPY FROM DATABASE {source} TO published")
