@@ -138,6 +138,13 @@ def test_headerless_gsm(tmp_path: Path) -> None:
     assert loudest_hz(audio.samples[0]) == pytest.approx(440.0, abs=1.0)
 
 
+def test_headerless_g722(tmp_path: Path) -> None:
+    by_ffmpeg(tmp_path / "call.g722", tone(SECONDS, 16000)[:, None], 16000, "g722", "g722")
+    audio = decode(tmp_path / "call.g722", AudioSettings(headerless={"g722": "g722:16000:1"}))
+    assert audio.duration_s == pytest.approx(SECONDS, abs=0.03)
+    assert loudest_hz(audio.samples[0]) == pytest.approx(440.0, abs=1.0)
+
+
 def test_a_hint_can_state_rate_and_channels(tmp_path: Path) -> None:
     by_soundfile(tmp_path / "call.sln16", two_tones(1.0, 16000, 2), 16000, "RAW", "PCM_16")
     audio = decode(tmp_path / "call.sln16", AudioSettings(headerless={"sln16": "s16le:16000:2"}))
@@ -266,6 +273,26 @@ def test_a_wav_that_was_cut(tmp_path: Path) -> None:
 def test_a_wav_whose_header_says_zero(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav_bytes(pcm16(tone(5.0, 8000)), data_size=0))
     with pytest.raises(TruncatedAudio, match=r"says 0 s of sound, but 80,000 bytes follow \(about 5\.0 s\)"):
+        decode(tmp_path / "a.wav")
+
+
+def test_a_wav_that_grew_after_its_header_was_written(tmp_path: Path) -> None:
+    more = wav_bytes(pcm16(tone(20.0, 8000) + 0.3), data_size=5 * 16000)
+    (tmp_path / "a.wav").write_bytes(more)
+    with pytest.raises(TruncatedAudio, match=r"promises 5\.0 s.*20\.0 s are there.*brought up to date"):
+        decode(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("after", [b"LIST" + struct.pack("<I", 90_000) + b"x" * 90_000, bytes(90_000)])
+def test_notes_or_unused_space_after_the_sound_are_no_fault(after: bytes, tmp_path: Path) -> None:
+    sound = pcm16(tone(2.0, 8000))
+    (tmp_path / "a.wav").write_bytes(wav_bytes(sound + after, data_size=len(sound)))
+    assert decode(tmp_path / "a.wav").duration_s == 2.0
+
+
+def test_too_few_samples_to_make_one(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav_bytes(bytes(4), rate_hz=192_000))
+    with pytest.raises(EmptyAudio):
         decode(tmp_path / "a.wav")
 
 

@@ -21,9 +21,9 @@ from callanalytics.audio.ffmpeg import ffmpeg_source
 from callanalytics.audio.headerless import headerless_source, hint_of
 from callanalytics.audio.source import Source, clock, opened, shown, unreadable
 from callanalytics.audio.wav import (
+    check_promise,
     is_plain,
     is_wav,
-    promise_kept,
     read_header,
     tolerance_s,
     truncated,
@@ -77,6 +77,8 @@ def decode_recording(
     if canvas is None or first is None:
         raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
     samples = canvas.finished()
+    if samples.size == 0:  # a few samples at a high rate can come to none
+        raise _empty(paths[0])
     duration_s = samples.shape[1] / CANONICAL_RATE_HZ
     _check_expected(paths[0], duration_s, expected_duration_s)
     return Audio(
@@ -96,7 +98,7 @@ def _source(path: Path, settings: AudioSettings) -> Iterator[Source]:
         head = stream.read(12)
         if is_wav(head):
             header = read_header(path, stream, n_bytes)
-            promise_kept(path, header, settings)
+            check_promise(path, stream, header, settings)
             if is_plain(header):
                 yield wav_source(stream, header)
                 return
@@ -148,9 +150,7 @@ def _fill(
         rest = resampler.resample_chunk(np.zeros((0, source.n_channels), dtype=np.float32), last=True)
         n_clipped += canvas.write(row, rest, source.full_scale)
     if n_native == 0:
-        raise EmptyAudio(
-            f"{shown(path)}: holds no samples. Nothing was recorded: fetch it again or delete it."
-        )
+        raise _empty(path)
     found_s = n_native / source.rate_hz
     if source.promised_s is not None:
         off_s = abs(found_s - source.promised_s)
@@ -198,6 +198,10 @@ def _too_long(path: Path, found_s: float, settings: AudioSettings) -> TooLong:
         f"{shown(path)}: {clock(found_s)} or more of sound; at most {clock(settings.max_duration_s)} "
         "are allowed. Raise [audio] max_duration_s if such calls are real."
     )
+
+
+def _empty(path: Path) -> EmptyAudio:
+    return EmptyAudio(f"{shown(path)}: holds no samples. Nothing was recorded: fetch it again or delete it.")
 
 
 def _check_expected(path: Path, duration_s: float, expected_s: float | None) -> None:

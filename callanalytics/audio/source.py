@@ -42,7 +42,7 @@ class Source:
 
 def shown(path: Path) -> str:
     """A file name that is safe to print: control characters and broken bytes are escaped."""
-    return "".join(c if c.isprintable() else c.encode("utf-8", "backslashreplace").hex() for c in path.name)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path.name)
 
 
 def clock(seconds: float) -> str:

@@ -27,6 +27,7 @@ PCM, FLOAT, ALAW, MULAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 # Writers that stream into a pipe cannot go back to fill in the size and leave one of these.
 STREAMED_SIZES = frozenset({0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000})
 _MAX_CHUNKS = 1_000
+_SURPLUS_PROBE_BYTES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,25 @@ def _refuse_zero_length(path: Path, stream: BinaryIO, at: int, n_there: int, byt
     )
 
 
-def promise_kept(path: Path, header: WavHeader, settings: AudioSettings) -> None:
+def check_promise(path: Path, stream: BinaryIO, header: WavHeader, settings: AudioSettings) -> None:
     """Raise TruncatedAudio when the header and the bytes that are there disagree."""
     if header.promised_bytes is None or header.bytes_per_s <= 0:
         return
     promised_s = header.promised_bytes / header.bytes_per_s
     found_s = header.found_bytes / header.bytes_per_s
-    if promised_s - found_s > tolerance_s(promised_s, settings):
+    slack_s = tolerance_s(promised_s, settings)
+    if promised_s - found_s > slack_s:
         raise truncated(path, promised_s, found_s)
+    if found_s - promised_s > slack_s:
+        stream.seek(header.data_at + header.promised_bytes + header.promised_bytes % 2)
+        if _is_sound(stream.read(_SURPLUS_PROBE_BYTES)):
+            raise truncated(path, promised_s, found_s)
+
+
+def _is_sound(surplus: bytes) -> bool:
+    """Whether what follows the samples is more of them: neither notes in a chunk, nor unused zeros."""
+    is_chunk = surplus[:4].isascii() and surplus[:4].decode("latin-1").isprintable()
+    return not is_chunk and any(surplus)
 
 
 def tolerance_s(promised_s: float, settings: AudioSettings) -> float:
