@@ -202,7 +202,7 @@ def lines(found: Sequence[Point], groups: Sequence[str]) -> str:
         point={"filled": True, "size": 26, "color": "var(--accent)", "opacity": 1},
     )
     panel = base.encode(
-        x=_time_axis(groups),
+        x=_time_axis(groups, n_dates=5),
         y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=_percent_axis()),
     ).properties(width=280, height=110)
     header = alt.Header(
@@ -211,16 +211,16 @@ def lines(found: Sequence[Point], groups: Sequence[str]) -> str:
     return _svg(panel.facet(facet=alt.Facet("panel:N", header=header, sort=None), columns=2, spacing=24))
 
 
-def _time_axis(groups: Sequence[str]) -> Any:
+def _time_axis(groups: Sequence[str], n_dates: int = 9) -> Any:
     import altair as alt
 
-    axis = alt.Axis(labelAngle=0, values=_thinned(groups), ticks=False)
+    axis = alt.Axis(labelAngle=0, values=_thinned(groups, n_dates), ticks=False)
     return alt.X("group:O", title=None, sort=list(groups), scale=alt.Scale(domain=list(groups)), axis=axis)
 
 
-def _thinned(groups: Sequence[str]) -> list[str]:
-    """The labels that fit side by side under an upright chart: two-letter ones closer than dates."""
-    most = 24 if max(map(len, groups), default=0) <= 2 else 9
+def _thinned(groups: Sequence[str], n_dates: int = 9) -> list[str]:
+    """The labels that fit side by side under an upright chart: hours stand closer than dates."""
+    most = 24 if max(map(len, groups), default=0) <= 2 else n_dates
     return list(groups)[:: max(1, -(-len(groups) // most))]
 
 

@@ -1,0 +1,294 @@
+"""The report as files: what it says, what it links, what it survives."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pytest
+from fixture_calls import LAST_DAY, ZONE, fill, plausible_calls
+
+from callanalytics.config import ReportSettings, Settings, TimeSettings
+from callanalytics.errors import ReportError
+from callanalytics.records import CallAnalysis
+from callanalytics.store import open_work, publish
+from reports.build import build_reports
+
+ZONE_INFO = ZoneInfo(ZONE)
+HOSTILE = "<script>alert('x')</script>\"&amp;"
+RIGHT_TO_LEFT = "محاسبة الفواتير"
+LONG = "a-queue-with-a-very-long-name-" * 8
+
+
+@dataclass(frozen=True)
+class Span:
+    since: datetime
+    until: datetime
+
+
+def days(n_days: int, until_day: int = 1) -> Span:
+    """The window of `n_days` that ends `until_day` days after the midnight of LAST_DAY."""
+    midnight = datetime.combine(LAST_DAY, time(), tzinfo=ZONE_INFO)
+    until = midnight + timedelta(days=until_day)
+    return Span(until - timedelta(days=n_days), until)
+
+
+def settings(**report: object) -> Settings:
+    return Settings(time=TimeSettings(zone=ZONE), report=ReportSettings(**report))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A published database and the folder of its report."""
+
+    database: Path
+    folder: Path
+
+    def build(self, window: Span, **report: object) -> Path:
+        return build_reports(
+            self.database,
+            self.folder,
+            settings=settings(**report),
+            window=window,
+            now=window.until + timedelta(hours=6),
+            clips_dir=self.folder / "clips",
+        )
+
+    def text(self, name: str = "index.html") -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def one(self, sql: str) -> object:
+        with duckdb.connect(str(self.database), read_only=True) as connection:
+            row = connection.execute(sql).fetchone()
+        assert row is not None
+        return row[0]
+
+
+def publish_site(out: Path, calls: list[CallAnalysis]) -> Site:
+    out.mkdir(parents=True, exist_ok=True)
+    with open_work(out) as store:
+        fill(store, calls)
+        database = publish(store, out)
+    for call in calls:
+        for clip in call.clips:
+            folder = out / "reports" / "clips" / call.recording.call_id
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / clip.name).write_bytes(clip.content)
+    return Site(database, out / "reports")
+
+
+def renamed(call: CallAnalysis, name: str) -> CallAnalysis:
+    facts = replace(call.facts, queue=name, agent_id=name, agent_name=name, team=name, campaign=name)
+    recording = replace(call.recording, paths=(Path("/calls") / f"{name.replace('/', '_')}.wav",))
+    return replace(call, facts=facts, recording=recording)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Two weeks of plausible calls; the names of some of the last day are meant to do harm."""
+    calls = plausible_calls()
+    flagged = [i for i, call in enumerate(calls) if call.flagged][-3:]
+    for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
+        calls[index] = renamed(calls[index], name)
+    return publish_site(tmp_path_factory.mktemp("report"), calls)
+
+
+@pytest.fixture(scope="module")
+def week(site: Site) -> Site:
+    """The report of the last seven days."""
+    site.build(days(7))
+    return site
+
+
+class Page(HTMLParser):
+    """Links, ids and inline handlers of a page; fails on tags that are never closed."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr", "source"})
+    FOREIGN_VOID = frozenset({"path", "rect", "circle", "line"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.handlers: list[str] = []
+        self.scripts: list[str] = []
+        self.labelled: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in {"href", "src"}:
+                self.links.append(value or "")
+            elif name == "id":
+                self.ids.append(value or "")
+            elif name == "aria-labelledby":
+                self.labelled += (value or "").split()
+            elif name.startswith("on"):
+                self.handlers.append(f"{tag} {name}")
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("src") or "inline")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
+        self.open.pop()
+
+
+def pages(site: Site) -> Iterator[tuple[Path, Page]]:
+    for path in sorted(site.folder.rglob("*.html")):
+        yield path, Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_headline_counts_what_the_database_counts(week: Site) -> None:
+    where = f"WHERE day > DATE '{LAST_DAY}' - 7 AND day <= DATE '{LAST_DAY}'"
+    n = week.one(f"SELECT count(*) FROM call_summary {where}")
+    n_flagged = week.one(f"SELECT count(*) FROM call_summary {where} AND flagged")
+    assert isinstance(n_flagged, int)
+    assert n_flagged > 3
+    assert f"{n_flagged} of {n} callers sounded frustrated" in week.text()
+    assert week.text().count('<article class="card"') == n_flagged
+
+
+def test_every_flagged_call_says_why_and_when(week: Site) -> None:
+    found = re.findall(r'<article class="card".*?</article>', week.text(), re.S)
+    for card in found:
+        assert re.search(r"<li title=[^>]*>Caller sounds frustrated, \d+% at \d+:\d\d</li>", card)
+        assert re.search(r"\d of 3 models agree", card)
+        assert 'class="play' in card
+
+
+def test_pages_are_well_formed_private_and_without_scripts_of_others(week: Site) -> None:
+    for path, page in pages(week):
+        assert not page.open, path
+        assert not page.handlers, path
+        assert [Path(src).name for src in page.scripts] == ["report.js"], path
+        assert len(page.ids) == len(set(page.ids)), path
+        assert set(page.labelled) <= set(page.ids), path
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_every_link_and_anchor_resolves_inside_the_folder(week: Site) -> None:
+    found = dict(pages(week))
+    n_checked = 0
+    for path, page in found.items():
+        for link in page.links:
+            if link == "data:,":
+                continue
+            assert not re.match(r"[a-z]+:|//|/", link), f"{path}: {link}"
+            name, _, anchor = link.partition("#")
+            target = (path.parent / name).resolve() if name else path
+            assert target.is_relative_to(week.folder.resolve()), f"{path}: {link}"
+            assert target.is_file(), f"{path}: {link}"
+            assert not anchor or anchor in found[target].ids, f"{path}: {link}"
+            n_checked += 1
+    assert n_checked > 100
+    assert "http" not in re.sub(r"http-equiv", "", week.text())
+
+
+def test_hostile_names_are_shown_and_do_nothing(week: Site) -> None:
+    text = week.text() + week.text("health.html") + week.text("trends.html") + week.text("calls/index.html")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+    assert RIGHT_TO_LEFT in text
+    assert LONG in text
+
+
+def test_clips_are_linked_only_where_they_exist(week: Site) -> None:
+    for path, page in pages(week):
+        for link in page.links:
+            assert "clips/" not in link or (path.parent / link).is_file()
+    assert "clips/" in week.text()
+    assert "There is no clip of this moment" in week.text()
+
+
+def test_a_call_page_shows_every_segment_with_every_vote(week: Site) -> None:
+    call_id = week.one("SELECT call_id FROM call_summary WHERE flagged ORDER BY started_at DESC LIMIT 1")
+    n_segments = week.one(f"SELECT n_segments FROM call_summary WHERE call_id = '{call_id}'")
+    n_dissent = week.one(
+        "SELECT count(*) FROM predictions p JOIN votes v USING (call_id, segment) "
+        f"WHERE call_id = '{call_id}' AND p.emotion <> coalesce(v.emotion, v.top_emotion)"
+    )
+    text = week.text(f"calls/{call_id}.html")
+    assert len(re.findall(r'<tr id="s\d+">', text)) == n_segments
+    assert text.count('<td class="dissent">') == n_dissent
+    assert "from the name" in text, "facts say where they came from"
+
+
+def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> None:
+    calm = [replace(call, flagged=False, escalations=(), clips=()) for call in plausible_calls(3)]
+    calm_site = publish_site(tmp_path, calm)
+    calm_site.build(days(1))
+    text = calm_site.text()
+    assert "No caller sounded frustrated yesterday" in text
+    assert "The highest scores, to check" in text
+    assert text.count('<article class="card unflagged"') == 5
+
+
+def test_an_empty_night_is_said_plainly(site: Site) -> None:
+    site.build(days(1, until_day=40))
+    text = site.text()
+    assert "No calls were analysed yesterday" in text
+    assert "No recordings were received in this window." in text
+    assert "nothing to rank" in text
+    assert not list((site.folder / "calls").glob("[0-9a-f]*.html")), "pages of the old window are gone"
+    site.build(days(7))
+    assert len(list((site.folder / "calls").glob("[0-9a-f]*.html"))) > 7
+
+
+def test_only_flagged_calls_have_pages_when_the_limit_says_so(site: Site, tmp_path: Path) -> None:
+    small = Site(site.database, tmp_path / "reports")
+    small.build(days(7), max_call_pages=0)
+    n_flagged = site.one(f"SELECT count(*) FROM call_summary WHERE flagged AND day > DATE '{LAST_DAY}' - 7")
+    names = {path.name for path in (tmp_path / "reports" / "calls").iterdir()} - {"index.html"}
+    assert len(names) == n_flagged
+    assert "all flagged ones" in small.text("calls/index.html")
+
+
+def test_a_failed_build_leaves_the_old_report(week: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = week.text()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reports.build.read_brief", fail)
+    with pytest.raises(ReportError, match="No space left"):
+        week.build(days(3))
+    assert week.text() == before
+    assert not list(week.folder.glob(".building-*"))
+
+
+def test_a_missing_or_foreign_database_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="no published database"):
+        Site(tmp_path / "none.duckdb", tmp_path / "r").build(days(1))
+    foreign = tmp_path / "foreign.duckdb"
+    duckdb.connect(str(foreign)).close()
+    with pytest.raises(ReportError, match="could not be read"):
+        Site(foreign, tmp_path / "r").build(days(1))
+    (tmp_path / "text.duckdb").write_text("no database", encoding="utf-8")
+    with pytest.raises(ReportError, match="could not be read"):
+        Site(tmp_path / "text.duckdb", tmp_path / "r").build(days(1))
+
+
+def test_templates_neither_calculate_nor_ask() -> None:
+    import reports
+
+    for path in Path(reports.__file__).parent.joinpath("templates").glob("*.html"):
+        for code in re.findall(r"\{[{%](.*?)[%}]\}", path.read_text(encoding="utf-8"), re.S):
+            bare = re.sub(r'"[^"]*"', "", code).strip("-")
+            assert not re.search(r"[*/]|\bsum\b|\bround\b|\bSELECT\b|\d\s*[+-]", bare), f"{path.name}: {code}"
