@@ -145,7 +145,7 @@ def _resample_to(samples: Float, n_out: int) -> Float:
 
 
 def stretch_time(samples: Float, rate: float) -> Float:
-    """``rate`` times as fast at the same pitch: a phase vocoder (Flanagan and Golden 1966), all frames at once."""
+    """``rate`` times as fast at the same pitch: phase vocoder (Flanagan and Golden 1966), all frames at once."""
     from scipy.fft import irfft, rfft
 
     n_fft, hop = 256, 64
@@ -177,7 +177,7 @@ def _overlap_add(pieces: NDArray[np.float64], weights: Float, hop: int) -> Float
 
 
 def reverberate(samples: Float, room_s: float, rng: np.random.Generator, sample_rate_hz: int = 8000) -> Float:
-    """Convolve with exponentially decaying noise (Polack 1988) of reverberation time ``room_s``; level kept."""
+    """Convolve with decaying noise (Polack 1988) of reverberation time ``room_s``; the level is kept."""
     from scipy.signal import fftconvolve
 
     n = round(room_s * sample_rate_hz)
@@ -194,7 +194,8 @@ def coloured_noise(n_samples: int, slope: float, rng: np.random.Generator) -> Fl
     n = next_fast_len(n_samples, real=True)
     spectrum = rfft(rng.standard_normal(n).astype(np.float32))
     spectrum *= np.maximum(np.arange(spectrum.size), 1.0) ** (-slope / 2)
-    return irfft(spectrum, n=n)[:n_samples].astype(np.float32)
+    noise: Float = irfft(spectrum, n=n)[:n_samples].astype(np.float32)
+    return noise
 
 
 def sum_voices(voices: Sequence[Float], n_samples: int, rng: np.random.Generator) -> Float:
@@ -239,7 +240,8 @@ def _band(samples: Float, low_hz: float, high_hz: float, sample_rate_hz: int) ->
     n = next_fast_len(samples.size, real=True)
     hz = np.fft.rfftfreq(n, 1 / sample_rate_hz)
     edge = 1 / (1 + (low_hz / np.maximum(hz, 1)) ** 12) / (1 + (hz / high_hz) ** 40)
-    return irfft(rfft(samples, n=n) * edge.astype(np.float32), n=n)[: samples.size].astype(np.float32)
+    passed: Float = irfft(rfft(samples, n=n) * edge.astype(np.float32), n=n)[: samples.size]
+    return passed.astype(np.float32)
 
 
 def companded(samples: Float, law: str) -> Float:
@@ -265,8 +267,10 @@ def _gsm(samples: Float, sample_rate_hz: int) -> Float:
     sf.write(file, np.clip(samples, -1, 1), sample_rate_hz, format="WAV", subtype="GSM610")
     file.seek(0)
     decoded, _ = sf.read(file, dtype="float32")
-    return np.resize(decoded, samples.size) if decoded.size >= samples.size else np.pad(
-        decoded, (0, samples.size - decoded.size)
+    return (
+        np.resize(decoded, samples.size)
+        if decoded.size >= samples.size
+        else np.pad(decoded, (0, samples.size - decoded.size))
     )
 
 

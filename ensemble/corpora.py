@@ -26,7 +26,8 @@ from ensemble.errors import CorpusError, LeakError
 from ensemble.labels import EMOTIONS
 
 AUDIO_SUFFIXES = frozenset(
-    ".wav .opus .ogg .oga .flac .mp3 .m4a .aac .aif .aiff .au .wma .amr .gsm .avi .mp4 .webm .mkv".split()
+    {".wav", ".opus", ".ogg", ".oga", ".flac", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma"}
+    | {".amr", ".gsm", ".avi", ".mp4", ".webm", ".mkv"}
 )
 MAX_CLIP_S = 60.0
 
@@ -298,14 +299,12 @@ def read_iemocap(folder: Path) -> Corpus:
             else:
                 sex = "female" if who == "F" else "male"
                 sentence = utterance if "script" in utterance else None
-                clips.append(
-                    Clip(wav, "iemocap", _IEMOCAP[code], f"iemocap/{session}{who}", sex, sentence)
-                )
+                clips.append(Clip(wav, "iemocap", _IEMOCAP[code], f"iemocap/{session}{who}", sex, sentence))
     return _finish("iemocap", folder, clips, unusable)
 
 
 def read_manifest(path: Path, *, name: str | None = None) -> Corpus:
-    """Any corpus as a CSV or Parquet table: path, emotion, speaker; optional start_s, end_s, split, sex, sentence.
+    """Any corpus as CSV or Parquet: path, emotion, speaker; optional start_s, end_s, split, sex, sentence.
 
     Relative paths start at the manifest's folder. Raises CorpusError when a
     required column is missing or the table cannot be read.
@@ -314,7 +313,9 @@ def read_manifest(path: Path, *, name: str | None = None) -> Corpus:
 
     try:
         table = (
-            pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+            pl.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pl.read_csv(path, infer_schema_length=None)
         )
     except (pl.exceptions.PolarsError, OSError) as error:
         raise CorpusError(f"{path}: cannot be read as a manifest ({error})") from error
@@ -436,7 +437,8 @@ def decode_clip(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
         raise CorpusError(f"{clip.path}: {mono.size / rate_hz:.0f} s long; cut it to utterances first")
     if rate_hz != sample_rate_hz:
         mono = soxr.resample(mono, rate_hz, sample_rate_hz)
-    return np.clip(np.nan_to_num(mono), -1.0, 1.0).astype(np.float32)
+    audio: NDArray[np.float32] = np.clip(np.nan_to_num(mono), -1.0, 1.0).astype(np.float32)
+    return audio
 
 
 def _decode_with_ffmpeg(path: Path, first_error: Exception) -> tuple[NDArray[np.float32], int]:
@@ -454,7 +456,8 @@ def _decode_with_ffmpeg(path: Path, first_error: Exception) -> tuple[NDArray[np.
         raise CorpusError(f"{path}: unreadable ({first_error}; {error})") from error
     if not pieces:
         raise CorpusError(f"{path}: holds no audio")
-    return np.concatenate(pieces, axis=1).reshape(-1, 1), rate_hz
+    joined: NDArray[np.float32] = np.concatenate(pieces, axis=1).reshape(-1, 1).astype(np.float32)
+    return joined, int(rate_hz)
 
 
 def keep_emotions(corpus: Corpus, labels: Iterable[str]) -> Corpus:

@@ -25,7 +25,7 @@ from ensemble.spectrogram import FrontEnd, Statistics, hear
 
 SILENT_PEAK = 1e-3
 """A clip that never exceeds this (-60 dBFS) is silent and teaches nothing."""
-PASTE_FORMAT = 2
+CACHE_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,25 @@ def usable_clips(
     return tuple(kept), tuple(waves), tuple(unusable)
 
 
+def usable_clips_cached(
+    clips: Sequence[Clip], sample_rate_hz: int, cache: Path
+) -> tuple[tuple[Clip, ...], Callable[[], Sequence[NDArray[np.float32]]], tuple[Unusable, ...]]:
+    """As :func:`usable_clips`, remembering the verdicts in ``cache``; audio is decoded only when asked for."""
+    path = cache / f"usable-{sample_rate_hz}-{clips_hash(clips)[:16]}.json"
+    if path.is_file():
+        reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        good = tuple(c for i, c in enumerate(clips) if str(i) not in reasons)
+        bad = tuple(Unusable(clips[int(i)].path, reason) for i, reason in reasons.items())
+        return good, lambda: [decode_clip(c, sample_rate_hz) for c in good], bad
+    good, waves, bad = usable_clips(clips, sample_rate_hz)
+    index = {id(clip): i for i, clip in enumerate(clips)}
+    kept = {index[id(clip)] for clip in good}
+    lost = (i for i in range(len(clips)) if i not in kept)
+    cache.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({str(i): u.reason for i, u in zip(lost, bad, strict=True)}), encoding="utf-8")
+    return good, lambda: waves, bad
+
+
 def clips_hash(clips: Sequence[Clip]) -> str:
     """Hash of what was labelled how: names, sizes, labels, speakers; not where the files lie."""
     rows = [(c.path.name, c.path.stat().st_size, c.emotion, c.speaker, c.start_s, c.end_s) for c in clips]
@@ -117,19 +136,22 @@ def listen(
     hearing: Hearing,
     front: FrontEnd,
     cache: Path,
+    babblers: frozenset[str],
 ) -> Heard:
     """Hear every clip, or read an earlier hearing of the same clips and settings from ``cache``.
 
     ``waves`` is called only when the cache has nothing; same order as ``clips``.
+    ``babblers`` are the speakers whose clips may be mixed in as babble: the
+    training ones, so that no test voice is ever heard in training.
     """
     key = json.dumps(
-        [PASTE_FORMAT, clips_hash(clips), asdict(hearing), front.to_card()], sort_keys=True
+        [CACHE_FORMAT, clips_hash(clips), asdict(hearing), front.to_card(), sorted(babblers)], sort_keys=True
     ).encode()
     folder = cache / f"{hearing.name}-{hashlib.sha256(key).hexdigest()[:16]}"
     names = ("frames", "starts", "n_active", "total", "squares")
     if not (folder / "done.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        heard = _listen(clips, waves(), hearing, front)
+        heard = _listen(clips, waves(), hearing, front, babblers)
         for name in names:
             np.save(folder / f"{name}.npy", getattr(heard, name))
         (folder / "done.json").write_bytes(key)
@@ -137,14 +159,19 @@ def listen(
 
 
 def _listen(
-    clips: Sequence[Clip], waves: Sequence[NDArray[np.float32]], hearing: Hearing, front: FrontEnd
+    clips: Sequence[Clip],
+    waves: Sequence[NDArray[np.float32]],
+    hearing: Hearing,
+    front: FrontEnd,
+    babblers: frozenset[str],
 ) -> Heard:
+    babble = [wave for clip, wave in zip(clips, waves, strict=True) if clip.speaker in babblers]
     speakers = {name: i for i, name in enumerate(sorted({clip.speaker for clip in clips}))}
     frames, starts, statistics = [], [0], []
     for index, (clip, wave) in enumerate(zip(clips, waves, strict=True)):
         line_seed = hearing.seed + (speakers[clip.speaker] if hearing.by_speaker else 10_000 + index)
         heard_wave = augment(
-            wave, hearing.line, line_seed, hearing.seed + 50_000 + index, waves, front.sample_rate_hz
+            wave, hearing.line, line_seed, hearing.seed + 50_000 + index, babble, front.sample_rate_hz
         )
         mel, known = hear(heard_wave, front)
         frames.append(mel.astype(np.float16))

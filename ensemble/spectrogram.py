@@ -82,8 +82,7 @@ class Statistics:
     """What is known of one voice: sums over its active frames, so that two add up.
 
     ``n_frames`` counts 10 ms frames (the hop); ``total`` and ``squares`` are
-    float64 sums of decibels per mel band, shape (n_mels,); ``level`` is the
-    sum of frame levels (mean over bands).
+    float64 sums of decibels per mel band, shape (n_mels,).
     """
 
     n_frames: float
@@ -144,7 +143,7 @@ def check_waveform(waveform: NDArray[np.floating]) -> Float:
 
 
 def log_mel(waveform: Float, front: FrontEnd) -> Float:
-    """Mel spectrogram in dB, (n_frames, n_mels) float32, not trimmed, floored ``range_db`` below its peak.
+    """Mel spectrogram in dB, (n_frames, n_mels) float32, untrimmed, floored ``range_db`` below its peak.
 
     Audio shorter than one window is padded with zeros to one window.
     """
@@ -158,7 +157,8 @@ def log_mel(waveform: Float, front: FrontEnd) -> Float:
     power = spectrum.real**2 + spectrum.imag**2
     mel = power @ mel_matrix(front)
     decibels = 10 * np.log10(np.maximum(mel, 1e-10))
-    return np.maximum(decibels, decibels.max() - front.range_db).astype(np.float32)
+    floored: Float = np.maximum(decibels, decibels.max() - front.range_db).astype(np.float32)
+    return floored
 
 
 def active_frames(spectrogram: Float, front: FrontEnd) -> NDArray[np.bool_]:

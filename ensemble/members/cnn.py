@@ -20,9 +20,11 @@ class Residual(nn.Module):
         self.second = ConvStep(width, width, (1, 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x plus the two steps; same shape."""
         y, _ = self.first(x, mask)
         y, _ = self.second(y, mask)
-        return x + y
+        out: Tensor = x + y
+        return out
 
 
 class Cnn(nn.Module):
@@ -39,6 +41,7 @@ class Cnn(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.4), nn.Linear(2 * 192, n_classes))
 
     def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
         x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
         x, mask = self.down1(x, mask)
         x, mask = self.down2(x, mask)

@@ -21,6 +21,7 @@ class Separable(nn.Module):
         self.point = ConvStep(n_in, n_out, (1, 1), kernel=(1, 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(x, mask) at the new resolution."""
         x, mask = self.depth(x, mask)
         x, mask = self.point(x, mask)
         return x, mask
@@ -42,6 +43,7 @@ class Crnn(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.4), nn.Linear(4 * width, n_classes))
 
     def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
         x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
         x, mask = self.stem(x, mask)
         x, mask = self.step1(x, mask)
@@ -49,7 +51,9 @@ class Crnn(nn.Module):
         x = self.drop(self.flatten(x.flatten(1, 2).transpose(1, 2)).float())
         # The backward direction must start at each clip's own end, not at the padding's.
         at = mask.cumsum(dim=1) * mask + (1 - mask)
-        mirror = (mask.sum(dim=1, keepdim=True) - at).clamp(min=0).long()[:, :, None].expand(-1, -1, x.shape[2])
+        mirror = (
+            (mask.sum(dim=1, keepdim=True) - at).clamp(min=0).long()[:, :, None].expand(-1, -1, x.shape[2])
+        )
         with torch.autocast("cpu", enabled=False):
             ahead, _ = self.forwards(x)
             back, _ = self.backwards(x.gather(1, mirror))

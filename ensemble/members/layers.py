@@ -14,7 +14,12 @@ class ConvStep(nn.Module):
     """
 
     def __init__(
-        self, n_in: int, n_out: int, stride: tuple[int, int], kernel: tuple[int, int] = (3, 3), groups: int = 1
+        self,
+        n_in: int,
+        n_out: int,
+        stride: tuple[int, int],
+        kernel: tuple[int, int] = (3, 3),
+        groups: int = 1,
     ) -> None:
         super().__init__()
         padding = (kernel[0] // 2, kernel[1] // 2)
@@ -23,6 +28,7 @@ class ConvStep(nn.Module):
         self.stride_in_time = stride[1]
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(x, mask) at the new resolution; x is zero where the mask is."""
         mask = mask[:, :: self.stride_in_time]
         x = nn.functional.silu(self.norm(self.conv(x)))
         return x * mask[:, None, None, :].to(x.dtype), mask
@@ -36,6 +42,7 @@ class AttentiveStatistics(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Weighted mean and deviation over time."""
         x = x.float()
         score = self.score(x).float().squeeze(2) - 1e4 * (1 - mask)
         weight = torch.softmax(score, dim=1)[:, :, None]

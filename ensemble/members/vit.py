@@ -26,6 +26,7 @@ class Layer(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """``bias`` (n, 1, 1, time) is 0 for frames that exist and very negative for padding."""
         n, time, width = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(n, time, 3, self.n_heads, width // self.n_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (n, heads, time, d / heads)
@@ -49,6 +50,7 @@ class Vit(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.4), nn.Linear(2 * width, n_classes))
 
     def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
         x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
         x, mask = self.stem1(x, mask)
         x, mask = self.stem2(x, mask)  # (n, 32, 16, time / 4)

@@ -1,0 +1,146 @@
+"""From trained members to an ensemble folder: calibrate on validation speakers, export, write the card."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.calibrate import choose_thresholds, expected_calibration_error, fit_temperature
+from ensemble.dataset import clips_hash
+from ensemble.export import export_member, write_card
+from ensemble.members import make_member
+from ensemble.train import Examples, TrainSettings, normalised, predict_logits, unweighted_recall
+from ensemble.vote import Thresholds, calibrate_mean, count_votes, softmax
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What validation speakers decided, and how well it went there (telephone, clip and speaker alike)."""
+
+    temperature: float
+    thresholds: Thresholds
+    uar_clip: float
+    uar_speaker: float
+    ece: float
+    n_clips: int
+
+
+def fit_on_validation(
+    weights: Mapping[str, Path],
+    examples: Examples,
+    validation: NDArray[np.int64],
+    settings: TrainSettings,
+    precision: float,
+) -> Fit:
+    """Temperature and thresholds from validation speakers over the telephone.
+
+    ``weights`` are member name to safetensors; the member's architecture is the
+    name up to a dash (``cnn-2`` is a CNN). Both ways of knowing the speaker
+    are pooled, because the night meets both.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    heard = examples.hearing("telephone")
+    truth = examples.truth[validation]
+    by_known = {}
+    torch.set_num_threads(settings.n_threads)
+    for known in ("clip", "speaker"):
+        mels = normalised(examples, heard, validation, known, settings)
+        rows = []
+        for name, path in weights.items():
+            model = make_member(architecture_of(name), settings.front.n_mels, len(settings.labels))
+            model.load_state_dict(load_file(path))
+            rows.append(softmax(predict_logits(model, mels)))
+        by_known[known] = np.stack(rows)
+    pooled, twice = np.concatenate(list(by_known.values()), axis=1), np.concatenate([truth, truth])
+    temperature = fit_temperature(pooled, twice)
+    thresholds = choose_thresholds(pooled, twice, temperature, precision)
+    mean = calibrate_mean(pooled, temperature)
+    top, _, _ = count_votes(pooled, mean)
+    uars = {
+        known: unweighted_recall(truth, count_votes(p, calibrate_mean(p, temperature))[0])
+        for known, p in by_known.items()
+    }
+    ece = expected_calibration_error(mean[np.arange(len(top)), top], top == twice)
+    return Fit(temperature, thresholds, uars["clip"], uars["speaker"], ece, len(validation))
+
+
+def architecture_of(member: str) -> str:
+    """``cnn-2`` and ``cnn`` are both a ``cnn``."""
+    return member.partition("-")[0]
+
+
+def assemble(
+    weights: Mapping[str, Path],
+    examples: Examples,
+    training: NDArray[np.int64],
+    settings: TrainSettings,
+    fit: Fit,
+    folder: Path,
+    about: Mapping[str, object],
+) -> str:
+    """Export every member into ``folder`` and write its card; returns the ensemble's id.
+
+    ``about`` is added to the card (licence, notes). Raises ModelIncompatible when an
+    exported graph does not agree with torch on real spectrograms.
+    """
+    some = training[:: max(1, len(training) // 8)][:8]
+    mels = normalised(examples, examples.hearing("telephone"), some, "clip", settings)
+    entries: Sequence[Mapping[str, Any]] = [
+        export_member(path, architecture_of(name), len(settings.labels), settings.front, folder, name, mels)
+        for name, path in weights.items()
+    ]
+    clips = [examples.clips[i] for i in training]
+    told: dict[str, object] = {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+        "trained_on": sorted({clip.corpus for clip in clips}),
+        "n_training_clips": len(clips),
+        "n_training_speakers": len({clip.speaker for clip in clips}),
+        "data_hash": clips_hash(clips),
+        "unusable": [[u.path.name, u.reason] for u in examples.unusable],
+        "settings": asdict(settings),
+        "validation": asdict(fit),
+        "scores": {
+            "headline": {
+                "test": "CREMA-D, 9 validation speakers, telephone, by speaker",
+                "uar": fit.uar_speaker,
+            }
+        },
+        **about,
+    }
+    return write_card(
+        folder,
+        labels=settings.labels,
+        members=entries,
+        front=settings.front,
+        reference=examples.reference,
+        temperature=fit.temperature,
+        thresholds=fit.thresholds,
+        about=told,
+    )
+
+
+def code_version() -> str:
+    """Package version, and the commit when this is a checkout."""
+    try:
+        found = version("callanalytics")
+    except PackageNotFoundError:
+        found = "unknown"
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 whichever git the person uses
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"{found}+{done.stdout.strip()}" if done.returncode == 0 else found

@@ -1,0 +1,289 @@
+"""A promoted ensemble at work: waveforms in, calibrated votes out.
+
+On the CPU the members run in ONNX Runtime and torch is never imported; on
+another device they run in torch from the same weights. A parity test guards
+the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.errors import ModelIncompatible, ModelMissing
+from ensemble.labels import EMOTIONS
+from ensemble.spectrogram import FrontEnd, Reference, Statistics, check_waveform, hear, voice_norm
+from ensemble.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
+
+Float = NDArray[np.float32]
+Member = Callable[[Float, Float], Float]
+
+SHIPPED = Path(__file__).parent / "weights"
+CARD_FORMAT = 1
+BATCH = 16
+LONGEST_PIECE_S = 4.0
+"""Longer waveforms are heard in equal pieces of at most this and the logits averaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Loaded members and everything needed to vote. Made by :func:`load_ensemble`.
+
+    ``ensemble_id`` is a fingerprint of weights and settings: two ensembles
+    that could ever answer differently have different ones.
+    """
+
+    ensemble_id: str
+    labels: tuple[str, ...]
+    member_names: tuple[str, ...]
+    card: Mapping[str, object]
+    front: FrontEnd
+    reference: Reference
+    temperature: float
+    thresholds: Thresholds
+    rule: Rule
+    weights: NDArray[np.float64]
+    members: tuple[Member, ...]
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate that waveforms must have."""
+        return self.front.sample_rate_hz
+
+    def statistics(self, waveforms: Sequence[Float]) -> Statistics:
+        """What these waveforms of one voice tell of it; two of them add up with ``+``."""
+        known = [hear(check_waveform(w), self.front)[1] for w in waveforms]
+        return sum(known[1:], known[0]) if known else nothing_known(self.front)
+
+    def vote(
+        self,
+        waveforms: Sequence[Float],
+        speakers: Sequence[Hashable] | None = None,
+        *,
+        abstain: bool = True,
+        known: Mapping[Hashable, Statistics] | None = None,
+    ) -> Votes:
+        """One vote per waveform, float32 1-D at ``sample_rate_hz`` in [-1, 1].
+
+        Waveforms with equal ``speakers[i]`` are one voice and are normalised
+        together; None treats each as a stranger (statistics of that clip
+        alone, shrunk to everybody's). ``known`` gives statistics of a speaker
+        from elsewhere (:meth:`statistics`) which are then used instead.
+        A segment's result depends on its batch mates through these statistics
+        only. Raises WaveformError for audio that is not finite, and ValueError
+        when the lengths of the two sequences differ.
+        """
+        n = len(waveforms)
+        if speakers is not None and len(speakers) != n:
+            raise ValueError(f"{len(speakers)} speakers for {n} waveforms; give one each")
+        keys: Sequence[Hashable] = range(n) if speakers is None else speakers
+        heard = [hear(check_waveform(w), self.front) for w in waveforms]
+        norms = self._norms(keys, [h[1] for h in heard], known or {})
+        mels = [
+            ((mel - norms[key][0]) / norms[key][1]).astype(np.float32)
+            for key, (mel, _) in zip(keys, heard, strict=True)
+        ]
+        probabilities = self.probabilities(mels)
+        return vote(
+            probabilities,
+            self.labels,
+            self.member_names,
+            temperature=self.temperature,
+            thresholds=self.thresholds if abstain else None,
+            rule=self.rule,
+            weights=self.weights,
+            unheard=tuple(map(self._unheard, waveforms, [h[1] for h in heard])) if abstain else None,
+        )
+
+    def probabilities(self, mels: Sequence[Float]) -> Float:
+        """Each member's softmax for normalised spectrograms (time, n_mels): (m, n, k) float32."""
+        longest = round(LONGEST_PIECE_S / self.front.hop_s)
+        pieces = [
+            (i, piece)
+            for i, mel in enumerate(mels)
+            for piece in np.array_split(mel, max(1, -(-len(mel) // longest)))
+        ]
+        logits = np.zeros((len(self.members), len(mels), len(self.labels)), dtype=np.float64)
+        count = np.zeros(len(mels))
+        pieces.sort(key=lambda item: len(item[1]))
+        for start in range(0, len(pieces), BATCH):
+            part = pieces[start : start + BATCH]
+            rows = [i for i, _ in part]
+            batch = np.zeros((len(part), len(part[-1][1]), self.front.n_mels), dtype=np.float32)
+            mask = np.zeros(batch.shape[:2], dtype=np.float32)
+            for row, (_, piece) in enumerate(part):
+                batch[row, : len(piece)] = piece
+                mask[row, : len(piece)] = 1
+            np.add.at(count, rows, 1)
+            for m, member in enumerate(self.members):
+                np.add.at(logits[m], rows, member(batch, mask))
+        return softmax(logits / np.maximum(count, 1)[None, :, None])
+
+    def _norms(
+        self, keys: Sequence[Hashable], heard: Sequence[Statistics], known: Mapping[Hashable, Statistics]
+    ) -> dict[Hashable, tuple[Float, Float]]:
+        gathered: dict[Hashable, Statistics] = {}
+        for key, each in zip(keys, heard, strict=True):
+            gathered[key] = gathered[key] + each if key in gathered else each
+        return {
+            key: voice_norm(known.get(key, own), self.reference, self.front) for key, own in gathered.items()
+        }
+
+    def _unheard(self, waveform: Float, heard: Statistics) -> str | None:
+        n = max(1, round(0.02 * self.sample_rate_hz))
+        whole = waveform[: waveform.size // n * n].reshape(-1, n)
+        power = float(np.mean(whole.astype(np.float64) ** 2, axis=1).max()) if whole.size else 0.0
+        if waveform.size < self.thresholds.shortest_s * self.sample_rate_hz:
+            return TOO_SHORT
+        if 10 * np.log10(power + 1e-12) < self.thresholds.quietest_db:
+            return NOT_SPEECH
+        return TOO_SHORT if heard.n_frames * self.front.hop_s < self.thresholds.shortest_s / 2 else None
+
+
+def nothing_known(front: FrontEnd) -> Statistics:
+    """Statistics of nobody: everybody's shape is used as it is."""
+    zeros = np.zeros(front.n_mels)
+    return Statistics(0.0, zeros, zeros)
+
+
+def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str = "cpu") -> Ensemble:
+    """Load the ensemble in folder ``path`` (None: the shipped one).
+
+    ``n_threads`` are used inside one member; ``device`` other than ``cpu`` runs
+    in torch there. Raises ModelMissing when there is no card or a file of it
+    is gone, ModelIncompatible when a file is not the one the card was written
+    for or the card is of another version of this code.
+    """
+    folder = path or SHIPPED
+    card = read_card(folder)
+    front = FrontEnd.from_card(card["front_end"])
+    labels, entries = tuple(card["labels"]), card["members"]
+    if not set(labels) <= set(EMOTIONS):
+        raise ModelIncompatible(
+            f"{folder}: labels {sorted(set(labels) - set(EMOTIONS))} are not known emotions"
+        )
+    kind = "onnx" if device == "cpu" else "safetensors"
+    files = {entry["name"]: _checked(folder, entry[kind], entry[f"{kind}_sha256"]) for entry in entries}
+    if device == "cpu":
+        members = tuple(_onnx_member(file, n_threads) for file in files.values())
+    else:
+        members = tuple(
+            _torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
+            for file, entry in zip(files.values(), entries, strict=True)
+        )
+    reference = Reference(
+        np.array(card["reference"]["shape_db"], dtype=np.float32),
+        np.array(card["reference"]["deviation_db"], dtype=np.float32),
+    )
+    return Ensemble(
+        fingerprint(card),
+        labels,
+        tuple(files),
+        card,
+        front,
+        reference,
+        float(card["temperature"]),
+        Thresholds(**card["thresholds"]),
+        card["rule"],
+        np.array([entry["weight"] for entry in entries], dtype=np.float64),
+        members,
+    )
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of an ensemble folder. Raises ModelMissing or ModelIncompatible."""
+    path = folder / "card.json"
+    if not path.is_file():
+        raise ModelMissing(
+            f"{path} not found: reinstall the package, or name the folder of a trained ensemble"
+        )
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelIncompatible(f"{path} is not JSON ({error}); restore it") from error
+    needed = {
+        "format",
+        "labels",
+        "members",
+        "front_end",
+        "reference",
+        "temperature",
+        "thresholds",
+        "rule",
+    }
+    if not isinstance(card, dict) or card.get("format") != CARD_FORMAT or not needed <= set(card):
+        raise ModelIncompatible(
+            f"{path}: format {card.get('format') if isinstance(card, dict) else None!r}, expected {CARD_FORMAT} "
+            "with all its entries; train again with this version"
+        )
+    return card
+
+
+def fingerprint(card: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits over everything in a card that can change an answer."""
+    told = [
+        [[e["name"], e["onnx_sha256"], e["safetensors_sha256"], e["weight"]] for e in card["members"]],
+        [
+            card[key]
+            for key in ("labels", "front_end", "reference", "temperature", "thresholds", "rule", "format")
+        ],
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _checked(folder: Path, name: str, sha256: str) -> Path:
+    path = folder / name
+    if Path(name).name != name or not path.is_file():
+        raise ModelMissing(f"{path}: named in the card but not there; restore it or choose another ensemble")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ModelIncompatible(f"{path}: content {found[:12]} is not the card's {sha256[:12]}; restore both")
+    return path
+
+
+def _onnx_member(path: Path, n_threads: int) -> Member:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # ONNX Runtime raises its own unexported classes; all of them mean the file does not suit this version.
+        raise ModelIncompatible(
+            f"{path}: refused by ONNX Runtime {onnxruntime.__version__} ({error})"
+        ) from error
+
+    def run(mel: Float, mask: Float) -> Float:
+        logits: Float = session.run(None, {"mel": mel, "mask": mask})[0]
+        return logits
+
+    return run
+
+
+def _torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:
+    import torch
+    from safetensors.torch import load_file
+
+    from ensemble.members import make_member
+
+    model = make_member(architecture, n_mels, n_labels)
+    model.load_state_dict(load_file(path))
+    model.eval().to(device)
+
+    def run(mel: Float, mask: Float) -> Float:
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(mel).to(device), torch.from_numpy(mask).to(device))
+        result: Float = logits.float().cpu().numpy()
+        return result
+
+    return run

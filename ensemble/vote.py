@@ -1,0 +1,163 @@
+"""Votes: from every member's probabilities to one opinion, or to an honest none. No torch.
+
+Majority vote with the design's tie rule: of the labels with the most votes the
+one with the highest mean probability wins. Soft voting (mean probability) and
+weighted voting (members count by weight) are options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rule = Literal["majority", "soft", "weighted"]
+RULES: tuple[Rule, ...] = ("majority", "soft", "weighted")
+
+TOO_SHORT, NOT_SPEECH = "too_short", "not_speech"
+LOW_CONFIDENCE, LOW_AGREEMENT = "low_confidence", "low_agreement"
+ABSTAIN_REASONS: tuple[str, ...] = (TOO_SHORT, NOT_SPEECH, LOW_CONFIDENCE, LOW_AGREEMENT)
+"""Every reason a vote may be withheld for, the first that applies being given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Below these the ensemble names no emotion; chosen on validation speakers for ``precision``."""
+
+    confidence: float = 0.0
+    agreement: float = 0.0
+    shortest_s: float = 0.4
+    """Speech shorter than this says too little (and members were never trained on it)."""
+    quietest_db: float = -65.0
+    """A segment whose loudest 20 ms stay below this (dBFS) is not speech."""
+    precision: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """What the ensemble says of n segments: m members, k labels.
+
+    ``probabilities`` float32 (m, n, k): each member's own softmax, raw (not
+    calibrated). ``mean_probabilities`` float32 (n, k): their mean, calibrated
+    by temperature; rows sum to 1. ``emotion_index`` int64 (n,): the named
+    label, -1 where the ensemble abstains. ``top_index`` int64 (n,): the label
+    it would name without abstaining. ``confidence`` float32 (n,): calibrated
+    mean probability of the top label. ``agreement`` float32 (n,): share of
+    members whose own first choice is the top label. ``tie_broken`` bool (n,).
+    ``abstain_reason``: None or one of ABSTAIN_REASONS per segment.
+    """
+
+    labels: tuple[str, ...]
+    member_names: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    mean_probabilities: NDArray[np.float32]
+    emotion_index: NDArray[np.int64]
+    top_index: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    agreement: NDArray[np.float32]
+    tie_broken: NDArray[np.bool_]
+    abstain_reason: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.top_index)
+
+    def emotion(self, index: int) -> str | None:
+        """The named emotion of segment ``index``, or None where the ensemble abstains."""
+        named = int(self.emotion_index[index])
+        return None if named < 0 else self.labels[named]
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Over the last axis, float32, without overflow."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: NDArray[np.float32] = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def calibrate_mean(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
+
+    The temperature is fitted after averaging, because averaging itself softens
+    (Rahaman and Thiery 2021).
+    """
+    mean = np.log(np.maximum(probabilities.mean(axis=0, dtype=np.float64), 1e-9))
+    return softmax(mean / temperature)
+
+
+def count_votes(
+    probabilities: NDArray[np.float32],
+    mean_probabilities: NDArray[np.float32],
+    rule: Rule = "majority",
+    weights: NDArray[np.floating] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """(top_index, agreement, tie_broken), each (n,).
+
+    ``probabilities`` (m, n, k) decide each member's choice, ``mean_probabilities``
+    (n, k) break ties. ``weights`` (m,) only for ``weighted``; raises ValueError
+    when it is missing or of another length, or the rule is not one of RULES.
+    """
+    n_members, n, k = probabilities.shape
+    choice = probabilities.argmax(axis=2)  # (m, n)
+    ballots = np.zeros((n, k))
+    if rule not in RULES:
+        raise ValueError(f"vote rule {rule!r} is not one of {', '.join(RULES)}")
+    if rule == "weighted":
+        if weights is None or len(weights) != n_members:
+            raise ValueError(f"weighted voting needs {n_members} weights, one a member")
+        each = np.asarray(weights, dtype=np.float64)
+    else:
+        each = np.ones(n_members)
+    for member in range(n_members):
+        ballots[np.arange(n), choice[member]] += each[member]
+    if rule == "soft":
+        top = mean_probabilities.argmax(axis=1)
+        tied = np.zeros(n, dtype=bool)
+    else:
+        leading = np.isclose(ballots, ballots.max(axis=1, keepdims=True))
+        top = np.where(leading, mean_probabilities, -1.0).argmax(axis=1)
+        tied = leading.sum(axis=1) > 1
+    agreement = (choice == top).mean(axis=0).astype(np.float32) if n_members else np.zeros(n, np.float32)
+    return top.astype(np.int64), agreement, tied
+
+
+def vote(
+    probabilities: NDArray[np.float32],
+    labels: tuple[str, ...],
+    member_names: tuple[str, ...],
+    *,
+    temperature: float = 1.0,
+    thresholds: Thresholds | None = None,
+    rule: Rule = "majority",
+    weights: NDArray[np.floating] | None = None,
+    unheard: tuple[str | None, ...] | None = None,
+) -> Votes:
+    """One vote for each of n segments.
+
+    ``thresholds`` None never abstains, unless ``unheard`` gives a reason
+    (``too_short``, ``not_speech``) for a segment.
+    """
+    mean = calibrate_mean(probabilities, temperature)
+    top, agreement, tied = count_votes(probabilities, mean, rule, weights)
+    confidence = mean[np.arange(len(top)), top] if len(top) else np.zeros(0, np.float32)
+    reasons: list[str | None] = list(unheard) if unheard else [None] * len(top)
+    if thresholds is not None:
+        for i in range(len(top)):
+            if reasons[i] is None and confidence[i] < thresholds.confidence:
+                reasons[i] = LOW_CONFIDENCE
+            elif reasons[i] is None and agreement[i] < thresholds.agreement - 1e-6:
+                reasons[i] = LOW_AGREEMENT
+    named = np.where([reason is None for reason in reasons], top, -1).astype(np.int64)
+    return Votes(
+        labels,
+        member_names,
+        probabilities,
+        mean,
+        named,
+        top,
+        confidence.astype(np.float32),
+        agreement,
+        tied,
+        tuple(reasons),
+    )
