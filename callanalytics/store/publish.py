@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
 from callanalytics.store.open import DATABASE_NAME, WORK_DIR
-from callanalytics.store.schema import quoted
+from callanalytics.store.schema import first_value, quoted
 from callanalytics.store.writer import Store
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def publish(store: Store, out_dir: Path) -> Path:
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, partial: Path) -> None:
-    row = connection.execute("SELECT current_database()").fetchone()
-    source = quoted(str(row[0])) if row else "main"
+    source = quoted(first_value(connection, "SELECT current_database()"))
     # ATTACH takes no parameter for the file; a quote in the folder's name is doubled.
     literal = "'" + str(partial).replace("'", "''") + "'"
     connection.execute("DETACH DATABASE IF EXISTS published")  # left by a disk that was full

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import StoreError
 from callanalytics.store.comments import column_comment, relation_comment
@@ -99,14 +99,18 @@ def upgrade(
 
 def schema_version(connection: duckdb.DuckDBPyConnection) -> int:
     """Number of the newest migration in this file, 0 for an empty one."""
-    exists = connection.execute(
+    exists = first_value(
+        connection,
         "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'base' AND table_name = 'schema_version'"
-        " AND database_name = current_database()"
-    ).fetchone()
-    if not exists or not exists[0]:
-        return 0
-    row = connection.execute("SELECT max(version) FROM base.schema_version").fetchone()
-    return int(row[0]) if row and row[0] is not None else 0
+        " AND database_name = current_database()",
+    )
+    return int(first_value(connection, "SELECT max(version) FROM base.schema_version") or 0) if exists else 0
+
+
+def first_value(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    """The first value of the first row, None without rows; leaves no result open on the connection."""
+    rows = connection.execute(sql).fetchall()
+    return rows[0][0] if rows else None
 
 
 def _fit_descriptors(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:
@@ -134,8 +138,7 @@ def _define_views(connection: duckdb.DuckDBPyConnection, descriptors: Descriptor
     """Replace views and comments unless the file already has exactly these."""
     sql = view_definitions(descriptors)
     fingerprint = _fingerprint(sql, descriptors)
-    row = connection.execute("SELECT sha256 FROM base.definitions WHERE name = 'views'").fetchone()
-    if row and row[0] == fingerprint:
+    if first_value(connection, "SELECT sha256 FROM base.definitions WHERE name = 'views'") == fingerprint:
         return
     for (view,) in connection.execute(
         "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"

@@ -194,10 +194,11 @@ FROM sums WHERE n_calls_now > 0 AND n_calls_before > 0
 ORDER BY abs(change) DESC, queue, what;
 
 CREATE VIEW queue_usual AS
-SELECT queue, name, role, count(m.value) AS n_calls, avg(m.value) AS mean, median(m.value) AS median,
-    quantile_cont(m.value, 0.1) AS tenth, quantile_cont(m.value, 0.9) AS ninetieth
-FROM base.call_measures m JOIN analyses USING (analysis_key) JOIN calls USING (call_id)
-WHERE m.period = 'call' GROUP BY queue, name, role;
+SELECT queue, name, role, n_calls, mean, levels[2] AS median, levels[1] AS tenth, levels[3] AS ninetieth
+FROM (SELECT queue, name, role, count(m.value) AS n_calls, avg(m.value) AS mean,
+    quantile_cont(m.value, [0.1, 0.5, 0.9]) AS levels
+    FROM base.call_measures m JOIN analyses USING (analysis_key) JOIN calls USING (call_id)
+    WHERE m.period = 'call' GROUP BY queue, name, role);
 
 -- Can the numbers be trusted? -----------------------------------------------------------------------------
 
@@ -210,10 +211,14 @@ FROM (SELECT t.member, t.emotion, sum(t.n_agreed) / sum(t.n_segments) AS agreed_
 ORDER BY member, emotion;
 
 CREATE VIEW label_drift AS
-WITH daily AS (
-    SELECT day, emotion, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s,
-        count(DISTINCT call_id) AS n_calls
-    FROM call_emotions GROUP BY ALL
+WITH labelled AS (
+    SELECT day, count(*) AS n_calls FROM call_summary WHERE n_labelled > 0 GROUP BY day
+),
+daily AS (
+    SELECT day, emotion, n_calls, seconds, labelled_s
+    FROM (SELECT day, emotion, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s
+        FROM call_emotions GROUP BY ALL)
+    JOIN labelled USING (day)
 ),
 usual AS (
     SELECT d.day, d.emotion, d.seconds / d.labelled_s AS share, d.n_calls,

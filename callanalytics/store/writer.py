@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
+from callanalytics.store.schema import first_value
 from callanalytics.store.statements import CALL_EMOTIONS, MEMBER_TALLIES, QUARANTINE
 from callanalytics.store.text import display_text, optional_text
 
@@ -321,10 +322,8 @@ class Store:
                 file.chmod(0o600)
 
     def _next(self, table: str, key: str) -> int:
-        row = self.connection.execute(
-            f"SELECT coalesce(max({key}), 0) + 1 FROM base.{table}"  # noqa: S608 - names of this module
-        ).fetchone()
-        return int(row[0]) if row else 1
+        newest = first_value(self.connection, f"SELECT max({key}) FROM base.{table}")  # noqa: S608
+        return int(newest or 0) + 1
 
     def _rows(self, sql: str, parameters: list[object]) -> list[tuple[Any, ...]]:
         import duckdb
