@@ -23,7 +23,7 @@ from reports.calls import (
     person,
 )
 from reports.coverage import ABSTAIN_WORDS
-from reports.measures import MEASURE_ROWS, QUARTER_ROWS, with_unit
+from reports.measures import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, with_unit
 from reports.palette import badge
 from reports.source import Row, Source
 from reports.views import (
@@ -225,14 +225,14 @@ def _measures(call: CallData, usual: Usual) -> Table:
         typical, middle = MISSING, MISSING
         if norm is not None and norm["n_calls"] >= 5:
             middle = with_unit(name, norm["median"])
-            typical = f"{with_unit(name, norm['tenth'])} to {with_unit(name, norm['ninetieth'])}"
+            typical = range_with_unit(name, norm["tenth"], norm["ninetieth"])
         rows.append(
             (Cell(title), *(Cell(text, number=True) for text in (with_unit(name, value), middle, typical)))
         )
     place = f"queue {queue}" if queue else "calls without a queue"
     return Table(
         f"Measures against what is usual for {place}",
-        ("Measure", "This call", "Usual (median)", "8 of 10 calls"),
+        ("Measure", "This call", "Usual", "8 in 10 calls"),
         tuple(rows),
     )
 

@@ -67,6 +67,13 @@ def with_unit(name: str, value: float) -> str:
     return number(value, 0)
 
 
+def range_with_unit(name: str, low: float, high: float) -> str:
+    """Two values of one measure, the unit said once."""
+    first, last = with_unit(name, low), with_unit(name, high)
+    unit = last.rpartition(" ")[2]
+    return f"{first.removesuffix(f' {unit}') if ' ' in last else first} to {last}"
+
+
 def measure_name(name: str) -> str:
     """A measure for people, without its unit."""
     end = next((end for end in _UNIT_ENDS if name.endswith(end)), "")
