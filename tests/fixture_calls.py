@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -49,6 +48,7 @@ from callanalytics.records import (
 )
 from callanalytics.segment import cut_segments
 from callanalytics.store import Store
+from callanalytics.window import Window
 from ensemble.vote import Votes
 
 ZONE = "Europe/Berlin"
@@ -89,14 +89,6 @@ RULES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WindowStandIn:
-    """The part of callanalytics.window.Window that a run stores."""
-
-    since: datetime
-    until: datetime
-
-
 def plausible_calls(
     n_days: int = N_DAYS, calls_a_day: int = CALLS_A_DAY, *, seed: int = 7, ensemble_id: str = ENSEMBLE_ID
 ) -> list[CallAnalysis]:
@@ -127,7 +119,7 @@ def fill(store: Store, calls: Sequence[CallAnalysis] | None = None) -> int:
     store.register_ensemble(SHADOW_ID, CARD, LABELS, MEMBERS)
     store.promote_ensemble(ENSEMBLE_ID)
     until = datetime.combine(LAST_DAY + timedelta(days=1), datetime.min.time(), tzinfo=ZoneInfo(ZONE))
-    window = WindowStandIn(until - timedelta(days=N_DAYS), until)
+    window = Window(until - timedelta(days=N_DAYS), until)
     run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
     store.write(calls, run_id)
     store.write(shadow, run_id)

@@ -18,7 +18,6 @@ from fixture_calls import (
     LABELS,
     MEMBERS,
     SHADOW_ID,
-    WindowStandIn,
     fill,
     plausible_calls,
     plausible_failures,
@@ -31,6 +30,7 @@ from callanalytics.store import Correction, Store, open_work, publish, work_data
 from callanalytics.store.comments import RELATIONS
 from callanalytics.store.reader import read_call
 from callanalytics.store.schema import Descriptors, Migration, relations, shipped_migrations
+from callanalytics.window import Window
 from ensemble.labels import EMOTIONS
 
 
@@ -50,7 +50,7 @@ def begin(store: Store) -> int:
     now = datetime(2026, 3, 31, tzinfo=UTC)
     store.register_ensemble(ENSEMBLE_ID, {"name": "x"}, LABELS, MEMBERS)
     store.promote_ensemble(ENSEMBLE_ID)
-    return store.begin_run(WindowStandIn(now - timedelta(days=1), now), ENSEMBLE_ID, "0.1.0")
+    return store.begin_run(Window(now - timedelta(days=1), now), ENSEMBLE_ID, "0.1.0")
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ store = open_work(pathlib.Path({str(tmp_path / "out")!r}))
 calls = plausible_calls(3, 2)
 store.register_ensemble(ENSEMBLE_ID, {{}}, LABELS, MEMBERS)
 store.promote_ensemble(ENSEMBLE_ID)
-run = store.begin_run(WindowStandIn(calls[0].facts.started_at, calls[-1].facts.started_at), ENSEMBLE_ID, "0")
+run = store.begin_run(Window(calls[0].facts.started_at, calls[-1].facts.started_at), ENSEMBLE_ID, "0")
 store.write(calls[0:2], run)
 store.write(calls[2:4], run)
 insert = store._insert
@@ -584,7 +584,7 @@ calls = plausible_calls(8, 4)
 store = open_work(out)
 store.register_ensemble(ENSEMBLE_ID, {{}}, LABELS, MEMBERS)
 store.promote_ensemble(ENSEMBLE_ID)
-run = store.begin_run(WindowStandIn(calls[0].facts.started_at, calls[-1].facts.started_at), ENSEMBLE_ID, "0")
+run = store.begin_run(Window(calls[0].facts.started_at, calls[-1].facts.started_at), ENSEMBLE_ID, "0")
 store.write(calls[:4], run)
 publish(store, out)
 if {step!r} == "publish":

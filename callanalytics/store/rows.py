@@ -1,18 +1,16 @@
-"""Analyses -> columns: one polars frame per table, ready to be appended. No database here."""
+"""Analyses -> columns: one polars frame per table, ready to be appended. Pure, no I/O."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from callanalytics.records import CallAnalysis, Candidate, Failure
+from callanalytics.records import CallAnalysis
 from callanalytics.store.text import display_text, optional_text
 from ensemble.labels import EMOTIONS
 
@@ -41,11 +39,10 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys(
         (
             *("analysis_key", "turn", "segment", "channel", "position", "n_segments", "n_labelled"),
-            *("n_bytes", "mtime_ns", "native_rate_hz", "n_channels"),
+            *("n_bytes", "native_rate_hz", "n_channels"),
         ),
         pl.Int64,
     ),
-    "file_name": pl.Binary,
     "flagged": pl.Boolean,
     "evidence": _EVIDENCE,
     "fact_sources": _PAIRS_TEXT,
@@ -67,47 +64,6 @@ def frames_of(keyed: Sequence[tuple[int, CallAnalysis]]) -> Frames:
     }
 
 
-def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
-    """Rows for the quarantine, one per path: the last failure of a path counts."""
-    rows = {}
-    for failure in failures:
-        recording, facts = failure.candidate.recording, failure.candidate.facts
-        path = display_text(str(recording.path))
-        rows[path] = (
-            *(path, failure.stage, failure.reason, display_text(failure.detail), recording.recording_id),
-            *(recording.n_bytes, facts.started_at, facts.started_at_source.value, facts.zone),
-            *(optional_text(facts.queue), _known(facts.expected_duration_s)),
-        )
-    return _frame(list(rows.values()), _FAILURE)
-
-
-def file_frame(candidates: Sequence[Candidate]) -> pl.DataFrame:
-    """Single files that are still what they were when their content was hashed.
-
-    The files of a pair are left out: a pair's id is not the hash of either file.
-    """
-    rows = {}
-    for candidate in candidates:
-        recording = candidate.recording
-        if len(recording.paths) != 1:
-            continue
-        try:
-            found = recording.path.stat()
-        except OSError:
-            continue  # gone again; the analysis will say so
-        changed_at = datetime.fromtimestamp(found.st_mtime_ns / 1e9, tz=UTC)
-        same_time = abs((changed_at - recording.modified_at).total_seconds()) < 0.001
-        if found.st_size == recording.n_bytes and same_time:
-            path = os.fsencode(recording.path)
-            rows[path] = (path, found.st_size, found.st_mtime_ns, recording.recording_id)
-    return _frame(list(rows.values()), _FILE)
-
-
-_FAILURE = (
-    *("path", "stage", "reason", "detail", "recording_id", "n_bytes", "started_at", "started_at_source"),
-    *("zone", "queue", "expected_duration_s"),
-)
-_FILE = ("file_name", "n_bytes", "mtime_ns", "recording_id")
 _RECORDING = (
     *("recording_id", "call_id", "path", "paths", "n_bytes", "modified_at", "container", "codec"),
     *("native_rate_hz", "n_channels", "duration_s", "clipped_share"),
@@ -150,7 +106,11 @@ def _call(a: CallAnalysis) -> tuple[Any, ...]:
     return (
         *(a.recording.call_id, a.recording.recording_id, display_text(str(a.recording.path))),
         *(facts.started_at, facts.started_at_source.value, facts.zone, a.duration_s),
-        *(_known(facts.expected_duration_s), _known(facts.answered_s), _known(facts.hold_s)),
+        *(
+            known_number(facts.expected_duration_s),
+            known_number(facts.answered_s),
+            known_number(facts.hold_s),
+        ),
         *(facts.direction.value, optional_text(facts.agent_id), optional_text(facts.agent_name)),
         *(optional_text(facts.team), optional_text(facts.queue), optional_text(facts.campaign)),
         *(facts.caller_hash, optional_text(facts.external_id), optional_text(facts.disposition)),
@@ -187,7 +147,7 @@ def _sounds(key: int, a: CallAnalysis) -> list[tuple[Any, ...]]:
 
 def _measures(key: int, a: CallAnalysis) -> list[tuple[Any, ...]]:
     return [
-        (key, m.name, m.role.value if m.role is not None else None, m.period, _known(m.value))
+        (key, m.name, m.role.value if m.role is not None else None, m.period, known_number(m.value))
         for m in a.measures
     ]
 
@@ -300,6 +260,6 @@ def _nan_is_null(values: npt.NDArray[Any]) -> pl.Series:
     return pl.Series(values.astype(np.float32)).fill_nan(None)
 
 
-def _known(value: float | None) -> float | None:
+def known_number(value: float | None) -> float | None:
     """A number that a database can compare: NaN and infinity are unknown."""
     return float(value) if value is not None and math.isfinite(value) else None

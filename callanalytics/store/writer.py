@@ -188,7 +188,7 @@ class Store:
 
         A file whose content has changed since begins at one attempt.
         """
-        from callanalytics.store.rows import failure_frame
+        from callanalytics.store.intake import failure_frame
 
         if not failures:
             return
@@ -216,16 +216,13 @@ class Store:
 
         The files of a pair are not remembered: a pair's id is not the hash of either file.
         """
-        from callanalytics.store.rows import file_frame
+        from callanalytics.store.intake import file_frame
 
         frame = file_frame(candidates)
         if frame.is_empty():
             return
         with self.transaction("remember files"), self._registered({"files": frame}):
-            self.connection.execute(
-                "INSERT OR REPLACE INTO base.files BY NAME"
-                " SELECT file_name AS path, * EXCLUDE file_name FROM batch_files"
-            )
+            self.connection.execute("INSERT OR REPLACE INTO base.files BY NAME FROM batch_files")
 
     # Ensembles ---------------------------------------------------------------------------------------
 
