@@ -144,7 +144,7 @@ class _Night:
             window=self.window,
             now=now,
             salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
-            known=self.store.known_files(),
+            known=self.store.known_files(),  # unchanged files are not read again
             on_progress=lambda done, total: self.on_progress("search", done, total, ""),
         )
         todo, n_skipped = self._select(found, ensemble.ensemble_id)

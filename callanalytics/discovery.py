@@ -1,0 +1,290 @@
+"""Finds recordings on disk and says what is known of each before any sound is decoded.
+
+A recording is identified by the SHA-256 of its content, so the same audio twice is one recording.
+The time of the *call* decides whether it lies in the window. A file that arrived late, after its day was
+run, is still taken for `lookback_days`: its call is older than the window, its arrival is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
+from pathlib import Path
+
+from callanalytics.config import DiscoverySettings, Settings
+from callanalytics.errors import UnreadableFile, UsageError
+from callanalytics.recorders.facts import FactReader
+from callanalytics.records import CallFacts, Candidate, Failure, Recording, Role, RoleSource, TimeSource
+from callanalytics.window import Window
+
+CHUNK_BYTES = 1 << 20
+# A clock that runs a little ahead is no file from the future.
+CLOCK_SKEW_S = 60.0
+# Suffix of one side of a pair -> whose side. Asterisk's "in" and "rx" hold what the caller says.
+PAIR_SIDES: dict[str, Role] = {
+    **dict.fromkeys(("caller", "customer", "cust", "in", "rx"), Role.CALLER),
+    **dict.fromkeys(("agent", "out", "tx"), Role.AGENT),
+}
+_SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
+_COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
+
+FileKey = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that is no candidate: still settling, outside the window, a duplicate, ..."""
+
+    path: Path
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What a search found: candidates by start time, the files set aside, the ones that cannot be read."""
+
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[SkippedFile, ...]
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The files of one recording (one, or caller and agent of a pair) as the folder shows them."""
+
+    paths: tuple[Path, ...]
+    n_bytes: int
+    mtime_ns: int
+    arrived_at: datetime
+
+    @property
+    def modified_at(self) -> datetime:
+        return datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
+
+    @property
+    def stem(self) -> str:
+        """Name without extension, without the side of a pair."""
+        stem = self.paths[0].stem
+        side = _SIDE.fullmatch(stem) if len(self.paths) > 1 else None
+        return side["stem"] if side else stem
+
+
+def find_recordings(
+    inputs: Sequence[Path],
+    settings: Settings,
+    *,
+    window: Window | None,
+    now: datetime,
+    salt: bytes,
+    known: Mapping[FileKey, str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Discovered:
+    """Search files and folders. `known` maps (path, size, mtime in ns) of unchanged files to their id.
+
+    A file that cannot be read becomes a Failure under an id made from its path, since it has no content.
+
+    Raises:
+        UsageError: an input does not exist.
+        ConfigError: a recorder's template or manifest cannot be used.
+    """
+    reader = FactReader(settings, salt)
+    skipped: list[SkippedFile] = []
+    dated = []
+    for seen in _recordings(inputs, settings.discovery, now, skipped):
+        facts = reader.read(seen.paths[0], seen.modified_at, stem=seen.stem)
+        if window is not None and not _wanted(facts, seen, window, settings.discovery.lookback_days):
+            skipped.append(
+                SkippedFile(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
+            )
+            continue
+        dated.append((seen, _with_sides(seen, facts)))
+    dated.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
+    candidates: dict[str, Candidate] = {}
+    failures = []
+    for n_done, (seen, facts) in enumerate(dated, start=1):
+        try:
+            candidate = Candidate(_recording(seen, known or {}), facts)
+        except UnreadableFile as problem:
+            failures.append(Failure(Candidate(_unread(seen), facts), "read", problem.reason, str(problem)))
+            continue
+        first = candidates.setdefault(candidate.recording.recording_id, candidate)
+        if first is not candidate:
+            skipped.append(SkippedFile(seen.paths[0], "duplicate", f"same content as {first.recording.path}"))
+        if on_progress is not None:
+            on_progress(n_done, len(dated))
+    return Discovered(tuple(candidates.values()), tuple(skipped), tuple(failures))
+
+
+def candidate_from_files(
+    paths: Sequence[Path], settings: Settings, *, now: datetime, salt: bytes = b""
+) -> Candidate:
+    """One recording from named files: one, or the caller's and the agent's of a pair.
+
+    Raises:
+        UnreadableFile: a file does not exist or cannot be read.
+        UsageError: more than two files.
+    """
+    if len(paths) > 2:
+        raise UsageError(f"{len(paths)} files given; one call is one file, or the two files of a pair.")
+    try:
+        seen = _see([Path(p) for p in paths])
+    except OSError as problem:
+        raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
+    facts = FactReader(settings, salt).read(seen.paths[0], seen.modified_at, stem=seen.stem)
+    return Candidate(_recording(seen, {}), _with_sides(seen, facts))
+
+
+def _recordings(
+    inputs: Sequence[Path], settings: DiscoverySettings, now: datetime, skipped: list[SkippedFile]
+) -> Iterator[_Seen]:
+    """Settled recordings of all inputs, pairs joined and parallel copies left out."""
+    files = {path.absolute(): None for root in inputs for path in _files(root, settings)}
+    joined = _pairs(files)
+    stems = {(path.parent, path.stem) for path in files}
+    for path in files:
+        group = joined.get(path, (path,))
+        if group[0] != path:
+            skipped.append(SkippedFile(path, "pair_part", f"one call with {group[0].name}"))
+            continue
+        copy = _COPY.fullmatch(path.stem)
+        if copy is not None and (path.parent, copy["stem"]) in stems:
+            skipped.append(SkippedFile(path, "parallel_copy", f"of {copy['stem']}"))
+            continue
+        try:
+            seen = _see(group)
+        except OSError as problem:
+            skipped.append(SkippedFile(path, "vanished", problem.strerror or ""))
+            continue
+        age_s = (now - seen.modified_at).total_seconds()
+        if -CLOCK_SKEW_S < age_s < settings.settle_s:
+            skipped.append(SkippedFile(path, "settling", f"changed {age_s:.0f} s ago"))
+            continue
+        yield seen
+
+
+def _files(root: Path, settings: DiscoverySettings) -> Iterator[Path]:
+    """Matching files of one input in a stable order; a file given by name needs no pattern.
+
+    Links are followed only when the settings say so, and then never twice into the same folder.
+    """
+    if root.is_file():
+        yield root
+        return
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such file or folder. Check --input and [paths] inputs.")
+    visited: set[str] = set()
+    stack = [root]
+    while stack:
+        folder = stack.pop()
+        real = os.path.realpath(folder)
+        if real in visited:
+            continue
+        visited.add(real)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue  # a folder we may not enter holds nothing for us
+        for entry in reversed(entries):
+            if any(fnmatch(entry.name, pattern) for pattern in settings.exclude):
+                continue
+            if entry.is_symlink() and not settings.follow_links:
+                continue
+            if entry.is_dir():
+                stack.append(Path(entry.path))
+        for entry in entries:
+            if (entry.is_symlink() and not settings.follow_links) or not entry.is_file():
+                continue
+            if _matches(entry.name, settings):
+                yield Path(entry.path)
+
+
+def _matches(name: str, settings: DiscoverySettings) -> bool:
+    lower = name.lower()
+    return any(fnmatch(lower, p.lower()) for p in settings.include) and not any(
+        fnmatch(name, p) for p in settings.exclude
+    )
+
+
+def _pairs(files: Mapping[Path, None]) -> dict[Path, tuple[Path, Path]]:
+    """Both files of every complete pair -> (caller's file, agent's file)."""
+    sides: dict[tuple[Path, str, str], dict[Role, Path]] = {}
+    for path in files:
+        side = _SIDE.fullmatch(path.stem)
+        if side is not None:
+            key = (path.parent, side["stem"], path.suffix.lower())
+            sides.setdefault(key, {})[PAIR_SIDES[side["side"].lower()]] = path
+    found: dict[Path, tuple[Path, Path]] = {}
+    for pair in sides.values():
+        if len(pair) == 2:
+            group = (pair[Role.CALLER], pair[Role.AGENT])
+            found |= dict.fromkeys(group, group)
+    return found
+
+
+def _see(paths: Sequence[Path]) -> _Seen:
+    stats = [path.stat() for path in paths]
+    return _Seen(
+        paths=tuple(paths),
+        n_bytes=sum(s.st_size for s in stats),
+        mtime_ns=max(s.st_mtime_ns for s in stats),
+        arrived_at=datetime.fromtimestamp(max(max(s.st_mtime, s.st_ctime) for s in stats), UTC),
+    )
+
+
+def _wanted(facts: CallFacts, seen: _Seen, window: Window, lookback_days: int) -> bool:
+    """Whether the call lies in the window, or lies shortly before it and its file came only now."""
+    if facts.started_at in window:
+        return True
+    earliest = window.since - timedelta(days=lookback_days)
+    late = earliest <= facts.started_at < window.since and seen.arrived_at >= window.since
+    return late and facts.started_at_source is not TimeSource.FILE_TIME
+
+
+def _with_sides(seen: _Seen, facts: CallFacts) -> CallFacts:
+    """The sides of a pair are known from its names."""
+    if len(seen.paths) < 2:
+        return facts
+    return replace(
+        facts,
+        channel_roles=(Role.CALLER, Role.AGENT),
+        channel_roles_source=RoleSource.NAME,
+        sources={**facts.sources, "channel_roles": "name"},
+    )
+
+
+def _recording(seen: _Seen, known: Mapping[FileKey, str]) -> Recording:
+    if len(seen.paths) == 1:
+        path = seen.paths[0]
+        content_id = known.get((str(path), seen.n_bytes, seen.mtime_ns)) or _hash(path)
+    else:
+        content_id = hashlib.sha256("".join(_hash(path) for path in seen.paths).encode()).hexdigest()
+    return Recording(content_id, seen.paths, seen.n_bytes, seen.modified_at)
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+            if stream.tell() == 0:
+                return _path_id(path)
+    except OSError as problem:
+        reason = problem.strerror or type(problem).__name__
+        raise UnreadableFile(f"{path.name}: cannot be read ({reason}). Check its permissions.") from None
+    return digest.hexdigest()
+
+
+def _path_id(path: Path) -> str:
+    return hashlib.sha256(b"path\0" + os.fsencode(path)).hexdigest()
+
+
+def _unread(seen: _Seen) -> Recording:
+    return Recording(_path_id(seen.paths[0]), seen.paths, seen.n_bytes, seen.modified_at)

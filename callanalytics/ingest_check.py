@@ -1,0 +1,95 @@
+"""`ingest check`: what each file parses to, before any model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from callanalytics.config import Settings
+from callanalytics.discovery import find_recordings
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """One recording, or one file set aside, as the search sees it."""
+
+    path: str
+    recorder: str
+    confidence: float
+    started_at: str
+    started_at_source: str
+    direction: str
+    agent_id: str | None
+    queue: str | None
+    caller_hash: str | None
+    channel_roles: str
+    pair_with: str | None
+    set_aside: str | None
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for `ingest check --json`."""
+        return asdict(self)
+
+
+def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
+    """Search without a window. Caller hashes are made without the secret salt: for looking only."""
+    found = find_recordings(paths, settings, window=None, now=datetime.now(UTC), salt=b"check")
+    rows = []
+    for candidate in (*found.candidates, *(f.candidate for f in found.failures)):
+        facts, files = candidate.facts, candidate.recording.paths
+        rows.append(
+            CheckedFile(
+                path=_shown(files[0]),
+                recorder=facts.recorder,
+                confidence=facts.recorder_confidence,
+                started_at=facts.started_at.isoformat(timespec="seconds"),
+                started_at_source=facts.started_at_source.value,
+                direction=facts.direction.value,
+                agent_id=facts.agent_id,
+                queue=facts.queue,
+                caller_hash=facts.caller_hash,
+                channel_roles=", ".join(facts.channel_roles),
+                pair_with=_shown(files[1]) if len(files) > 1 else None,
+                set_aside=None,
+            )
+        )
+    for skipped in found.skipped:
+        if skipped.reason != "pair_part":
+            why = f"{skipped.reason}: {skipped.detail}"
+            rows.append(
+                CheckedFile(_shown(skipped.path), "", 0.0, "", "", "", None, None, None, "", None, why)
+            )
+    return rows
+
+
+def render_checked(rows: Sequence[CheckedFile]) -> str:
+    """A line or two per file, and how many names nothing matched."""
+    lines = []
+    for row in rows:
+        lines.append(row.path + (f"  +  {Path(row.pair_with).name}" if row.pair_with else ""))
+        if row.set_aside:
+            lines.append(f"    set aside: {row.set_aside}")
+            continue
+        known = (
+            ("agent", row.agent_id),
+            ("queue", row.queue),
+            ("caller", row.caller_hash),
+            ("channels", row.channel_roles),
+        )
+        words = [f"{name} {value}" for name, value in known if value]
+        who = f"{row.recorder} ({row.confidence:.0%})" if row.recorder != "none" else "no recorder matched"
+        lines.append(f"    {who}: {row.started_at} from {row.started_at_source}, {row.direction}")
+        if words:
+            lines.append("    " + ", ".join(words))
+    n_unmatched = sum(row.recorder == "none" for row in rows)
+    n_files = sum(row.set_aside is None for row in rows)
+    lines.append(f"{n_files} recordings; {n_unmatched} whose name nothing matched (dated by the file).")
+    return "\n".join(lines)
+
+
+def _shown(path: Path) -> str:
+    """A path that is safe to print: broken encodings and control characters escaped."""
+    text = str(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)

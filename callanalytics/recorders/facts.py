@@ -1,0 +1,161 @@
+"""All sources about one recording -> its facts. Sidecar before manifest, manifest before name, name
+before file time; each fact keeps the source that gave it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from callanalytics.config import RecorderSettings, Settings
+from callanalytics.errors import ConfigError
+from callanalytics.recorders.found import Found
+from callanalytics.recorders.phone import hash_number
+from callanalytics.recorders.profiles import BUILT_IN, Profile, templated
+from callanalytics.recorders.sidecars import Manifest, read_sidecar
+from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
+
+_PLAIN = (
+    *("external_id", "agent_id", "agent_name", "team", "queue", "campaign"),
+    *("expected_duration_s", "answered_s", "hold_s", "disposition"),
+)
+
+
+@dataclass(frozen=True)
+class _Recorder:
+    """One `[[recorder]]` table, ready to read names."""
+
+    settings: RecorderSettings
+    profile: Profile
+    zone: ZoneInfo
+    manifest: Manifest | None
+
+    def applies_to(self, path: Path) -> bool:
+        roots = self.settings.roots
+        folder = path.parent.as_posix()
+        return not roots or any(fnmatch(folder, r) or fnmatch(folder + "/", r) for r in roots)
+
+
+@dataclass(frozen=True)
+class FactReader:
+    """Reads what is said about recordings. Made once per run: compiles templates, loads manifests.
+
+    Raises:
+        ConfigError: a template or manifest of `[[recorder]]` cannot be used.
+    """
+
+    settings: Settings
+    salt: bytes
+    _recorders: tuple[_Recorder, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        made = tuple(_make(self.settings, r) for r in self.settings.recorder)
+        object.__setattr__(self, "_recorders", made)
+
+    def read(self, path: Path, modified_at: datetime, *, stem: str | None = None) -> CallFacts:
+        """Facts of the recording at `path`; `stem` overrides its name without extension (pairs).
+
+        `modified_at` is the last resort for the start, and then its source says so.
+        """
+        recorder, name = self._by_name(path, stem or path.stem)
+        zone = recorder.zone if recorder else self.settings.time.zone_info
+        sidecar = read_sidecar(
+            path,
+            zone,
+            max_bytes=self.settings.discovery.max_sidecar_bytes,
+            template=recorder.settings.sidecar if recorder else None,
+        )
+        known_id = name.facts.get("external_id") if name else None
+        row = None
+        if recorder and recorder.manifest:
+            row = recorder.manifest.find(path, str(known_id) if known_id else None)
+        said = [(s, f) for s, f in (("sidecar", sidecar), ("manifest", row), ("name", name)) if f is not None]
+        return self._weigh(said, name, recorder, zone, modified_at)
+
+    def _by_name(self, path: Path, stem: str) -> tuple[_Recorder | None, Found | None]:
+        fallback: _Recorder | None = None
+        for recorder in self._recorders:
+            if recorder.applies_to(path):
+                found = recorder.profile.read(path, stem, recorder.zone)
+                if found is not None:
+                    return recorder, found
+                if recorder.manifest or recorder.settings.sidecar:
+                    fallback = fallback or recorder
+        for profile in BUILT_IN:
+            found = profile.read(path, stem, self.settings.time.zone_info)
+            if found is not None:
+                return fallback, found
+        return fallback, None
+
+    def _weigh(
+        self,
+        said: list[tuple[str, Found]],
+        name: Found | None,
+        recorder: _Recorder | None,
+        zone: ZoneInfo,
+        modified_at: datetime,
+    ) -> CallFacts:
+        facts: dict[str, object] = {}
+        sources: dict[str, str] = {}
+        for source, found in said:
+            for key, value in found.facts.items():
+                if key not in facts:
+                    facts[key] = value
+                    sources[key] = source if source != "name" else f"name ({found.recorder})"
+        if note := facts.pop("zone_note", None):
+            sources["zone_note"] = str(note)
+        number = facts.pop("caller_number", None)
+        caller_hash = hash_number(str(number), self.salt) if number is not None else None
+        if caller_hash is not None:
+            sources["caller_hash"] = sources.pop("caller_number")
+        sources.pop("caller_number", None)
+        roles, roles_source = _roles(facts, sources, recorder)
+        started_at = facts.get("started_at")
+        source = sources.get("started_at", "file_time").split(" ")[0]
+        best = name or (said[0][1] if said else None)
+        return CallFacts(
+            recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),
+            recorder_confidence=best.confidence if best else 0.0,
+            started_at=started_at if isinstance(started_at, datetime) else modified_at,
+            started_at_source=TimeSource(source if isinstance(started_at, datetime) else "file_time"),
+            zone=zone.key,
+            direction=Direction(str(facts.get("direction", Direction.UNKNOWN))),
+            caller_hash=caller_hash,
+            channel_roles=roles,
+            channel_roles_source=roles_source,
+            sources=sources,
+            **{key: facts.get(key) for key in _PLAIN},  # type: ignore[arg-type]
+        )
+
+
+def _roles(
+    facts: dict[str, object], sources: dict[str, str], recorder: _Recorder | None
+) -> tuple[tuple[Role, ...], RoleSource]:
+    """Channel roles and who fixed them: the user's table, then the sidecar, then the profile's habit."""
+    said = sources.get("channel_roles", "")
+    if recorder and recorder.settings.channels:
+        sources["channel_roles"] = "config"
+        return tuple(Role(r) for r in recorder.settings.channels), RoleSource.RECORDER
+    roles = facts.get("channel_roles")
+    if not isinstance(roles, tuple):
+        return (), RoleSource.NONE
+    return roles, RoleSource.SIDECAR if said in {"sidecar", "manifest"} else RoleSource.RECORDER
+
+
+def _make(settings: Settings, recorder: RecorderSettings) -> _Recorder:
+    where = f"{settings.source}: [[recorder]] {recorder.name!r}"
+    zone = ZoneInfo(recorder.zone) if recorder.zone else settings.time.zone_info
+    if recorder.template is not None:
+        profile = templated(recorder.kind, recorder.template, where=where)
+    elif recorder.kind == "template":
+        raise ConfigError(
+            f'{where}: kind = "template" needs a template, for example "{{FULLDATE}}_{{AGENT}}".'
+        )
+    else:
+        profile = next(p for p in BUILT_IN if p.kind == recorder.kind)
+    manifest = None
+    if recorder.manifest is not None:
+        manifest = Manifest(settings.folder / recorder.manifest, zone, recorder.manifest_columns)
+    return _Recorder(recorder, profile, zone, manifest)

@@ -1,0 +1,54 @@
+"""Caller numbers as salted hashes: enough to find repeat callers, not enough to find a person."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from pathlib import Path
+
+from callanalytics.errors import StoreError
+
+HASH_BYTES = 16
+# "+1 202 555 0143", "0012025550143" and "2025550143" are one caller: country and trunk prefixes differ
+# between recorders, the last ten digits do not.
+SIGNIFICANT_DIGITS = 10
+
+
+def hash_number(number: str, salt: bytes) -> str | None:
+    """HMAC-SHA256 of the significant digits, 32 hex digits; None when there are no digits.
+
+    Numbers have so few digits that an unsalted hash could be reversed by trying all of them: the salt
+    must stay secret.
+    """
+    digits = re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:]
+    if not digits:
+        return None
+    return hmac.new(salt, digits.encode(), hashlib.sha256).hexdigest()[: 2 * HASH_BYTES]
+
+
+def load_or_make_salt(path: Path) -> bytes:
+    """The secret of this output folder, made on first use and readable by its owner only.
+
+    Raises:
+        StoreError: the file cannot be read or written, or holds no salt.
+    """
+    try:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            salt = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        else:
+            salt = secrets.token_bytes(32)
+            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+                stream.write(salt.hex() + "\n")
+    except (OSError, ValueError) as problem:
+        raise StoreError(f"{path}: no salt for caller numbers can be read or made ({problem}).") from None
+    if len(salt) < HASH_BYTES:
+        raise StoreError(
+            f"{path}: {len(salt)} bytes of salt found, at least {HASH_BYTES} expected. "
+            "Delete the file to make a new one; repeat callers are then counted anew."
+        )
+    return salt

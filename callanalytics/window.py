@@ -1,0 +1,90 @@
+"""Words for a stretch of time -> a half-open window in UTC. The clock is passed in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from callanalytics.errors import UsageError
+
+_AGO = re.compile(r"(\d{1,6})\s*([mhdw])")
+_UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+KNOWN_WORDS = "yesterday, today, now, 36h, 7d, 2w, 2026-11-01, 2026-11-01T08:30, 2026-11-01T08:30+01:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Calls that start in [since, until); both are UTC."""
+
+    since: datetime
+    until: datetime
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.since <= moment < self.until
+
+
+def parse_window(since: str | None, until: str | None, *, zone: ZoneInfo, now: datetime) -> Window:
+    """Read `--since` and `--until`.
+
+    "yesterday" alone is that calendar day of `zone`, which may have 23 or 25 hours; any other start
+    without an end reaches to now. Days count from local midnight ("7d" is 7 calendar days back to the
+    same wall clock), hours are elapsed hours. Without any words: yesterday.
+
+    Raises:
+        UsageError: words that say no time, or a window that is empty.
+    """
+    if since is None and until is None:
+        since = "yesterday"
+    start = _moment(since, zone=zone, now=now) if since is not None else datetime(1970, 1, 1, tzinfo=UTC)
+    if until is not None:
+        end = _moment(until, zone=zone, now=now)
+    elif since is not None and since.strip().lower() == "yesterday":
+        end = _midnight(now.astimezone(zone).date(), zone)
+    else:
+        end = now.astimezone(UTC)
+    if start >= end:
+        raise UsageError(
+            f"--since {since} ({start:%Y-%m-%d %H:%M} UTC) is not before --until {until or 'now'} "
+            f"({end:%Y-%m-%d %H:%M} UTC). Give an earlier start or a later end."
+        )
+    return Window(start, end)
+
+
+def local_to_utc(moment: datetime, zone: ZoneInfo) -> datetime:
+    """A wall-clock time of `zone` in UTC.
+
+    Of a repeated hour (autumn) the first pass is meant; a time that the clock skips (spring) is read
+    as if the clock had not been changed yet, which lands just after the gap.
+    """
+    return moment.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return local_to_utc(datetime.combine(day, time()), zone)
+
+
+def _moment(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:
+    text = words.strip().lower()
+    today = now.astimezone(zone).date()
+    if text == "now":
+        return now.astimezone(UTC)
+    if text in {"today", "yesterday"}:
+        return _midnight(today - timedelta(days=text == "yesterday"), zone)
+    try:
+        if ago := _AGO.fullmatch(text):
+            return _ago(int(ago[1]), ago[2], zone, now)
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return _midnight(date.fromisoformat(text), zone)
+        moment = datetime.fromisoformat(words.strip())
+        return moment.astimezone(UTC) if moment.tzinfo else local_to_utc(moment, zone)
+    except (ValueError, OverflowError) as problem:
+        raise UsageError(f"{words!r} says no time ({problem}). Known are: {KNOWN_WORDS}.") from None
+
+
+def _ago(count: int, unit: str, zone: ZoneInfo, now: datetime) -> datetime:
+    step = timedelta(**{_UNIT[unit]: count})
+    if unit in "mh":
+        return (now - step).astimezone(UTC)
+    return local_to_utc(now.astimezone(zone).replace(tzinfo=None) - step, zone)

@@ -1,0 +1,167 @@
+"""Finding recordings: settled, unique, in the window by call time, safe against links and odd names."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from callanalytics.config import DiscoverySettings, Settings
+from callanalytics.discovery import Discovered, candidate_from_files, find_recordings
+from callanalytics.errors import UnreadableFile, UsageError
+from callanalytics.ingest_check import check_paths, render_checked
+from callanalytics.records import Role, RoleSource
+from callanalytics.window import Window
+
+NOW = datetime.now(UTC)
+OLD = NOW - timedelta(hours=2)
+
+
+def put(path: Path, content: bytes = b"", at: datetime = OLD) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content or path.name.encode(errors="surrogateescape"))
+    os.utime(path, (at.timestamp(), at.timestamp()))
+    return path
+
+
+def search(*roots: Path, window: Window | None = None, known: dict[tuple[str, int, int], str] | None = None,
+           **discovery: object) -> Discovered:  # fmt: skip
+    settings = Settings(discovery=DiscoverySettings(**discovery))
+    return find_recordings(roots, settings, window=window, now=NOW, salt=b"salt", known=known)
+
+
+def names(found: Discovered) -> set[str]:
+    return {c.recording.path.name for c in found.candidates}
+
+
+def reasons(found: Discovered) -> dict[str, str]:
+    return {s.path.name: s.reason for s in found.skipped}
+
+
+def test_several_roots_patterns_and_a_single_file(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "deep" / "one.wav")
+    put(tmp_path / "a" / "notes.txt")
+    put(tmp_path / "a" / "half.wav.part")
+    put(tmp_path / "a" / ".hidden" / "x.wav")
+    put(tmp_path / "b" / "TWO.MP3")
+    alone = put(tmp_path / "c" / "three.dat")
+    assert names(search(tmp_path / "a", tmp_path / "b", alone)) == {"one.wav", "TWO.MP3", "three.dat"}
+
+
+def test_a_file_still_being_written_waits_and_one_from_the_future_does_not(tmp_path: Path) -> None:
+    put(tmp_path / "fresh.wav", at=NOW - timedelta(seconds=5))
+    put(tmp_path / "future.wav", at=NOW + timedelta(days=3))
+    found = search(tmp_path)
+    assert names(found) == {"future.wav"}
+    assert reasons(found) == {"fresh.wav": "settling"}
+
+
+def test_the_same_content_is_one_recording_but_empty_files_are_not_one_call(tmp_path: Path) -> None:
+    put(tmp_path / "a.wav", b"same")
+    put(tmp_path / "b.wav", b"same")
+    for name in ("e1.wav", "e2.wav"):
+        put(tmp_path / name, b"x").write_bytes(b"")
+        os.utime(tmp_path / name, (OLD.timestamp(), OLD.timestamp()))
+    found = search(tmp_path)
+    assert names(found) == {"a.wav", "e1.wav", "e2.wav"}
+    assert reasons(found) == {"b.wav": "duplicate"}
+
+
+def test_pairs_are_one_call_caller_first(tmp_path: Path) -> None:
+    put(tmp_path / "x_agent.wav")
+    put(tmp_path / "x_caller.wav")
+    put(tmp_path / "lonely-in.wav")
+    put(tmp_path / "y-out.wav")
+    put(tmp_path / "y-in.wav")
+    found = search(tmp_path)
+    groups = {tuple(p.name for p in c.recording.paths): c.facts for c in found.candidates}
+    assert set(groups) == {("x_caller.wav", "x_agent.wav"), ("y-in.wav", "y-out.wav"), ("lonely-in.wav",)}
+    pair = groups["x_caller.wav", "x_agent.wav"]
+    assert pair.channel_roles == (Role.CALLER, Role.AGENT)
+    assert pair.channel_roles_source is RoleSource.NAME
+
+
+def test_parallel_copies_of_a_call_are_left_out(tmp_path: Path) -> None:
+    put(tmp_path / "20261120-094103_2025550127-all.wav")
+    put(tmp_path / "CO_20261120-094103_2025550127-all.wav")
+    put(tmp_path / "FR_20261120-094104_2025550128-all.wav")
+    found = search(tmp_path)
+    assert len(found.candidates) == 2
+    assert reasons(found) == {"CO_20261120-094103_2025550127-all.wav": "parallel_copy"}
+
+
+def test_call_time_decides_and_a_late_file_is_found(tmp_path: Path) -> None:
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    window = Window(midnight - timedelta(days=1), midnight)
+
+    def named(days: int) -> str:
+        return f"20{(midnight - timedelta(days=days)):%y%m%d}-120000_2025550127-all.wav"
+
+    for days in (0, 1, 3, 30):
+        put(tmp_path / named(days))
+    put(tmp_path / "unnamed.wav", at=midnight - timedelta(days=3))
+    found = search(tmp_path, window=window)
+    assert names(found) == {named(1), named(3)}, "yesterday's, and the one of three days ago that came late"
+    assert names(search(tmp_path, window=window, lookback_days=0)) == {named(1)}
+
+
+def test_unchanged_known_files_are_not_read_again(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.wav")
+    known = {(str(path), path.stat().st_size, path.stat().st_mtime_ns): "f" * 64}
+    assert search(tmp_path, known=known).candidates[0].recording.recording_id == "f" * 64
+    put(path, b"changed")
+    assert search(tmp_path, known=known).candidates[0].recording.recording_id != "f" * 64
+
+
+def test_links_are_left_alone_unless_asked_and_loops_end(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.wav")
+    put(tmp_path / "outside" / "secret.wav")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "in" / "dangling.wav").symlink_to(tmp_path / "nowhere")
+    assert names(search(tmp_path / "in")) == {"a.wav"}
+    assert names(search(tmp_path / "in", follow_links=True)) == {"a.wav", "secret.wav"}
+
+
+def test_hostile_names_survive(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    for name in (b"<script>.wav", b"a\nb.wav", b"'; rm -rf.wav", b"\xff\xfe.wav", b"x" * 250 + b".wav"):
+        put(Path(os.fsdecode(os.path.join(folder, name))))  # noqa: PTH118 - bytes
+    assert len(search(tmp_path).candidates) == 5
+    text = render_checked(check_paths([tmp_path], Settings()))
+    assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
+
+
+def test_an_unreadable_file_is_a_failure_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "locked.wav")
+    put(tmp_path / "good.wav")
+    really_open = Path.open
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> object:
+        if self.name == "locked.wav":
+            raise PermissionError(13, "Permission denied", str(self))
+        return really_open(self, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    found = search(tmp_path)
+    assert names(found) == {"good.wav"}
+    (failure,) = found.failures
+    assert (failure.stage, failure.reason) == ("read", "unreadable")
+    assert "locked.wav" in failure.detail
+
+
+def test_a_missing_input_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        search(tmp_path / "nowhere")
+
+
+def test_one_call_from_named_files(tmp_path: Path) -> None:
+    a, b = put(tmp_path / "x_caller.wav"), put(tmp_path / "x_agent.wav")
+    assert candidate_from_files([a], Settings(), now=NOW).recording.paths == (a,)
+    assert candidate_from_files([a, b], Settings(), now=NOW).facts.channel_roles == (Role.CALLER, Role.AGENT)
+    with pytest.raises(UnreadableFile):
+        candidate_from_files([tmp_path / "nowhere.wav"], Settings(), now=NOW)
+    with pytest.raises(UsageError):
+        candidate_from_files([a, b, a], Settings(), now=NOW)

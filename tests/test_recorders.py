@@ -1,0 +1,249 @@
+"""Names, sidecars and manifests of real recorders -> facts."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callanalytics.config import RecorderSettings, Settings, TimeSettings
+from callanalytics.errors import ConfigError, StoreError
+from callanalytics.recorders.facts import FactReader
+from callanalytics.recorders.found import Found, facts_of
+from callanalytics.recorders.phone import hash_number, load_or_make_salt
+from callanalytics.recorders.templates import compile_template
+from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
+
+FILE_TIME = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
+SALT = b"0123456789abcdef"
+UUID = "27b8de27-e69c-532b-8889-9f8f4061e80e"
+
+
+def read(path: str | Path, *recorders: RecorderSettings, zone: str = "UTC") -> CallFacts:
+    settings = Settings(recorder=recorders, time=TimeSettings(zone=zone))
+    return FactReader(settings, SALT).read(Path(path), FILE_TIME)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("path", "recorder", "started_at", "facts"),
+    [
+        (
+            "2026/11/20/q-600-2025550112-20261120-083412-1795163652.410.wav", "freepbx", "2026-11-20T08:34:12",
+            {"queue": "600", "direction": Direction.INBOUND, "external_id": "1795163652.410"},
+        ),
+        (
+            "out-2025550112-204-20261120-083412-1795163652.410.wav", "freepbx", "2026-11-20T08:34:12",
+            {"agent_id": "204", "direction": Direction.OUTBOUND},
+        ),
+        (
+            "exten-204-2025550112-20261120-083412-1795163652.410.wav", "freepbx", "2026-11-20T08:34:12",
+            {"agent_id": "204", "direction": Direction.INBOUND},
+        ),
+        (
+            "20261120-094103_2025550127_1004-all.mp3", "vicidial", "2026-11-20T09:41:03",
+            {"agent_id": "1004", "channel_roles": (Role.AGENT, Role.CALLER)},
+        ),
+        (
+            f"CallRecordings/2026/11/20/{UUID}_20261120T10:48_UTC.wav", "connect", "2026-11-20T10:48:00",
+            {"external_id": UUID, "channel_roles": (Role.CALLER, Role.AGENT)},
+        ),
+        (f"{UUID}_20261120T10-48_UTC.wav", "connect", "2026-11-20T10:48:00", {}),
+        (
+            "Auto0_GUID_000_AGENT_ChrisL_DT_2025-02-19T06-01-22_Mono.wav", "generic", "2025-02-19T06:01:22",
+            {"agent_id": "ChrisL", "external_id": "000"},
+        ),
+        (
+            "year=2026/month=11/day=20/hour=11/conversation_id=abc/def.opus",
+            "genesys", "2026-11-20T11:00:00", {"external_id": "abc"},
+        ),
+        ("GMT20261120-120000_Recording.m4a", "stamp", "2026-11-20T12:00:00", {}),
+        ("call of 2026-11-20 08.15.30.wav", "stamp", "2026-11-20T08:15:30", {}),
+    ],
+)  # fmt: skip
+def test_names_of_known_recorders(
+    path: str, recorder: str, started_at: str, facts: dict[str, object]
+) -> None:
+    found = read(path)
+    assert found.recorder == recorder
+    assert found.started_at == utc(started_at)
+    assert found.started_at_source is TimeSource.NAME
+    for name, value in facts.items():
+        assert getattr(found, name) == value
+
+
+def test_a_name_that_says_nothing_is_dated_by_the_file_and_says_so() -> None:
+    found = read("0002f70f7386445b.wav")
+    assert (found.recorder, found.started_at, found.started_at_source) == (
+        "none",
+        FILE_TIME,
+        TimeSource.FILE_TIME,
+    )
+
+
+def test_fusionpbx_gives_an_id_and_leaves_the_rest_to_the_cdr() -> None:
+    found = read(f"archive/2026/Nov/20/{UUID}.mp3")
+    assert (found.recorder, found.external_id) == ("fusionpbx", UUID)
+    assert found.started_at_source is TimeSource.FILE_TIME
+
+
+def test_local_stamps_are_read_in_the_zone_and_the_unique_id_settles_the_repeated_hour() -> None:
+    assert read("20261120-094103_2025550127.wav", zone="America/New_York").started_at == utc(
+        "2026-11-20T14:41:03"
+    )
+    second_pass = read("q-1-2-20261025-023000-1792891800.1.wav", zone="Europe/Berlin")
+    assert second_pass.started_at == utc("2026-10-25T01:30:00")
+    assert "zone_note" in second_pass.sources
+
+
+def test_a_template_of_the_user_comes_first() -> None:
+    table = RecorderSettings(
+        name="dialer", kind="vicidial", template="CAMPAIGN_FULLDATE_CUSTPHONE", zone="Europe/Berlin",
+        channels=("agent", "caller"),
+    )  # fmt: skip
+    found = read("spring_20261120-094103_2025550127-all.wav", table)
+    assert (found.recorder, found.campaign) == ("dialer", "spring")
+    assert found.started_at == utc("2026-11-20T08:41:03")
+    assert found.channel_roles == (Role.AGENT, Role.CALLER)
+    assert found.channel_roles_source is RoleSource.RECORDER
+
+
+def test_a_table_with_roots_applies_there_only() -> None:
+    table = RecorderSettings(name="x", kind="template", template="{AGENT}_{FULLDATE}", roots=("*/dialer",))
+    assert read("/mnt/dialer/kim_20261120-094103.wav", table).recorder == "x"
+    assert read("/mnt/other/kim_20261120-094103.wav", table).recorder == "stamp"
+
+
+@pytest.mark.parametrize("template", ["{NONSENSE}_{FULLDATE}", "plain"])
+def test_a_bad_template_is_a_config_error(template: str) -> None:
+    with pytest.raises(ConfigError, match="template"):
+        compile_template(template, where="here")
+
+
+def test_a_sidecar_outranks_the_name(tmp_path: Path) -> None:
+    audio = tmp_path / "20261120-094103_2025550127_1004-all.wav"
+    audio.touch()
+    said = {
+        "startTime": "2026-11-20T09:41:00.500+0200",
+        "participants": {"agentName": "Kim"},
+        "ani": "tel:+12025550127",
+    }
+    (tmp_path / f"{audio.name}.json").write_text(json.dumps(said))
+    found = read(audio)
+    assert found.started_at == datetime(2026, 11, 20, 7, 41, 0, 500000, tzinfo=UTC)
+    assert found.started_at_source is TimeSource.SIDECAR
+    assert (found.agent_name, found.agent_id) == ("Kim", "1004")
+    assert found.sources["agent_id"] == "name (vicidial)"
+    assert found.caller_hash == hash_number("2025550127", SALT)
+
+
+def test_a_sidecar_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "a1.json").write_text('{"start_time_ms": 1591056783191, "sid": "a1"}')
+    table = RecorderSettings(name="bank", kind="generic", sidecar="../metadata/{stem}.json")
+    found = read(tmp_path / "audio" / "a1.wav", table)
+    assert found.started_at == datetime(2020, 6, 2, 0, 13, 3, 191000, tzinfo=UTC)
+    assert found.started_at_source is TimeSource.SIDECAR
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[1, 2]", b"not json", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000,
+     b'{"startTime": 1e400}', b'{"startTime": "99999-01-01"}', b'{"duration": -1, "direction": 7}'],
+)  # fmt: skip
+def test_a_damaged_sidecar_never_stops_a_call(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.wav.json").write_bytes(content)
+    found = read(tmp_path / "a.wav")
+    assert found.started_at_source is TimeSource.FILE_TIME
+
+
+def test_a_huge_sidecar_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.wav.json").write_bytes(b'{"agent_id": "7", "x": "' + b"a" * 2_000_000 + b'"}')
+    assert read(tmp_path / "a.wav").agent_id is None
+
+
+def test_a_manifest_is_joined_by_file_name_or_id(tmp_path: Path) -> None:
+    (tmp_path / "cdr.csv").write_text(
+        "calldate,src,dst,billsec,uniqueid,recordingfile,cc_queue\n"
+        "2026-11-20 08:34:12,2025550112,600,67,1795163652.410,/var/spool/a.wav,billing\n"
+        f"2026-11-20 09:00:00,2025550113,601,50,{UUID},,sales\n"
+    )
+    table = RecorderSettings(name="pbx", kind="fusionpbx", manifest="cdr.csv", zone="Europe/Berlin")
+    settings = Settings(folder=tmp_path, recorder=(table,))
+    reader = FactReader(settings, SALT)
+    by_name = reader.read(Path("/calls/a.wav"), FILE_TIME)
+    assert (by_name.queue, by_name.expected_duration_s) == ("billing", 67)
+    assert (by_name.started_at, by_name.started_at_source) == (
+        utc("2026-11-20T07:34:12"),
+        TimeSource.MANIFEST,
+    )
+    by_id = reader.read(Path(f"/archive/2026/Nov/20/{UUID}.mp3"), FILE_TIME)
+    assert (by_id.queue, by_id.recorder) == ("sales", "pbx")
+
+
+def test_a_manifest_without_recordings_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "cdr.csv").write_text("colour,weight\nred,3\n")
+    table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
+    with pytest.raises(ConfigError, match="colour, weight"):
+        FactReader(Settings(folder=tmp_path, recorder=(table,)), SALT)
+
+
+def test_one_number_written_in_several_ways_is_one_caller() -> None:
+    hashes = {
+        hash_number(n, SALT) for n in ("+1 (202) 555-0143", "0012025550143", "2025550143", "tel:+12025550143")
+    }
+    assert len(hashes) == 1
+    assert hash_number("2025550143", b"another salt....") not in hashes
+    assert hash_number("anonymous", SALT) is None
+
+
+def test_the_number_in_clear_appears_in_no_fact() -> None:
+    found = read("q-600-2025550112-20261120-083412-1795163652.410.wav")
+    assert "2025550112" not in repr(found)
+
+
+def test_the_salt_is_made_once_and_private(tmp_path: Path) -> None:
+    salt = load_or_make_salt(tmp_path / "salt")
+    assert load_or_make_salt(tmp_path / "salt") == salt
+    assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "salt").write_text("zz")
+    with pytest.raises(StoreError, match="salt"):
+        load_or_make_salt(tmp_path / "salt")
+
+
+names = st.text(
+    st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"]), min_size=1, max_size=80
+)
+digits = st.from_regex(r"(q|in|out)-\d{1,12}-\d{1,12}-\d{8}-\d{6}-\d{9,10}\.\d{1,4}", fullmatch=True)
+
+
+@given(
+    names | digits | st.from_regex(r"_?(GUID|DT|AGENT)_[^/\0]{0,20}_(CUST|DT)_[0-9T:-]{0,20}", fullmatch=True)
+)
+def test_any_name_gives_facts(name: str) -> None:
+    found = read(f"/nowhere/{name}.wav")
+    assert found.started_at.tzinfo is not None
+    assert 0 <= found.recorder_confidence <= 1
+
+
+scalar = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["started_at", "duration_s", "direction", "agent_id", "agent_channel"]), scalar
+    )
+)
+def test_any_values_give_typed_facts(stated: dict[str, object]) -> None:
+    facts = Found("x", 1.0, facts_of(stated, ZoneInfo("UTC"))).facts
+    assert isinstance(facts.get("started_at", FILE_TIME), datetime)
+    assert isinstance(facts.get("expected_duration_s", 0.0), float)

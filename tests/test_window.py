@@ -1,0 +1,75 @@
+"""Windows in words, over both changes of the clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callanalytics.errors import UsageError
+from callanalytics.window import Window, local_to_utc, parse_window
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "start", "end"),
+    [
+        (None, None, "2026-11-19T23:00", "2026-11-20T23:00"),
+        ("yesterday", None, "2026-11-19T23:00", "2026-11-20T23:00"),
+        ("today", None, "2026-11-20T23:00", "2026-11-21T03:00"),
+        ("36h", None, "2026-11-19T15:00", "2026-11-21T03:00"),
+        ("7d", "2d", "2026-11-14T03:00", "2026-11-19T03:00"),
+        ("2026-11-01", "2026-11-02", "2026-10-31T23:00", "2026-11-01T23:00"),
+        ("2026-11-01T08:30", "now", "2026-11-01T07:30", "2026-11-21T03:00"),
+        ("2026-11-01T08:30Z", "2026-11-01T08:30-05:00", "2026-11-01T08:30", "2026-11-01T13:30"),
+        (None, "yesterday", "1970-01-01T00:00", "2026-11-19T23:00"),
+    ],
+)
+def test_words(since: str | None, until: str | None, start: str, end: str) -> None:
+    assert parse_window(since, until, zone=BERLIN, now=NOW) == Window(utc(start), utc(end))
+
+
+@pytest.mark.parametrize(
+    ("now", "hours"),
+    [("2026-10-26T06:00", 25), ("2026-03-30T06:00", 23), ("2026-06-02T06:00", 24)],
+)
+def test_yesterday_is_a_calendar_day_whatever_the_clock_did(now: str, hours: int) -> None:
+    window = parse_window("yesterday", None, zone=BERLIN, now=utc(now))
+    assert window.until - window.since == timedelta(hours=hours)
+
+
+def test_the_repeated_hour_means_its_first_pass_and_the_skipped_one_lands_after_the_gap() -> None:
+    assert local_to_utc(datetime(2026, 10, 25, 2, 30), BERLIN) == utc("2026-10-25T00:30")
+    assert local_to_utc(datetime(2026, 3, 29, 2, 30), BERLIN) == utc("2026-03-29T01:30")
+
+
+def test_a_window_is_half_open() -> None:
+    window = parse_window("2026-11-01", "2026-11-02", zone=BERLIN, now=NOW)
+    assert window.since in window
+    assert window.until not in window
+
+
+@pytest.mark.parametrize("words", ["", "soon", "7 parsecs", "2026-13-01", "2026-02-30", "999999d", "now"])
+def test_nonsense_is_a_usage_error(words: str) -> None:
+    with pytest.raises(UsageError):
+        parse_window(words, None, zone=BERLIN, now=NOW)
+
+
+@given(
+    st.text(max_size=20) | st.from_regex(r"\d{1,7}[mhdw]", fullmatch=True), st.none() | st.text(max_size=12)
+)
+def test_any_words_give_a_window_or_a_usage_error(since: str, until: str | None) -> None:
+    try:
+        window = parse_window(since, until, zone=BERLIN, now=NOW)
+    except UsageError:
+        return
+    assert window.since < window.until
