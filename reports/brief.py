@@ -18,7 +18,7 @@ from reports.calls import (
     voices,
 )
 from reports.coverage import labelled_roles, read_coverage
-from reports.emotions import NO_QUEUE, share_by_hour, share_by_queue, side_of, side_words
+from reports.emotions import NO_QUEUE, doubts, share_by_hour, share_by_queue, side_of, side_words
 from reports.ensembles import ensemble_facts
 from reports.measures import rule_words
 from reports.source import Period, Row, Source
@@ -91,6 +91,7 @@ def read_brief(source: Source, pages: frozenset[str]) -> Brief:
     return Brief(
         headline=_headline(source, totals),
         lead=_lead(source, totals, coverage.words),
+        doubts=doubts(source, side),
         calm=calm,
         tiles=_tiles(source, totals),
         cards_title=_cards_title(totals, len(cards)),
@@ -99,7 +100,7 @@ def read_brief(source: Source, pages: frozenset[str]) -> Brief:
         more_flagged=_more_flagged(source, pages) if totals["n_flagged"] > MAX_CARDS else None,
         by_hour=share_by_hour(source, side),
         by_queue=share_by_queue(source, side),
-        emotion_words=side_words(side),
+        emotion_words=_emotion_words(side, totals),
         movers=_movers(source),
         coverage=coverage,
         ensemble=ensemble_facts(source),
@@ -318,6 +319,14 @@ def read_definition(source: Source) -> Definition:
         baseline=words.length(settings.frustration.baseline_s),
         labelled_roles=labelled_roles(source),
     )
+
+
+def _emotion_words(side: str, totals: Row) -> str:
+    said = side_words(side)
+    if totals["n_undated"]:
+        n = count(totals["n_undated"], "call")
+        said += f" By hour without the {n} of which only the file's time is known."
+    return said
 
 
 def _time_words(source: Source, totals: Row) -> str:

@@ -239,21 +239,25 @@ def clip_href(source: Source, call_id: str, name: str | None, root: str) -> str:
 
 
 def call_course(source: Source, call: CallData) -> str:
-    """How the caller's frustration went, in words: quarters under half the rule's threshold are calm."""
+    """How the caller's frustration went, in words; nothing where it is neither calm nor upset.
+
+    A quarter is calm when its mean is under half of the rule's threshold, upset when it reaches it.
+    """
     threshold = frustration_threshold(source)
-    if threshold is None:
+    quarters = [call.measures.get(("frustration", "caller", q)) for q in ("q1", "q2", "q3", "q4")]
+    known = [value for value in quarters if value is not None]
+    if threshold is None or not known or max(known) < threshold / 2:
         return ""
-    first, *middle, last = [call.measures.get(("frustration", "caller", q)) for q in ("q1", "q2", "q3", "q4")]
-    known = [value for value in (first, *middle, last) if value is not None]
-    if len(known) < 3 or max(known) < threshold / 2:
-        return ""
-    calm = threshold / 2
-    began = "" if first is None else "began calm" if first < calm else "was upset from the start"
-    ended = (
-        "" if last is None else "was calm again at the end" if last < calm else "was still upset at the end"
-    )
+    began = _mood(quarters[0], threshold, calm="began calm", upset="was upset from the start")
+    ended = _mood(quarters[-1], threshold, calm="was calm at the end", upset="was upset at the end")
     words = " and ".join(part for part in (began, ended) if part)
     return f"The caller {words}." if words else ""
+
+
+def _mood(level: float | None, threshold: float, *, calm: str, upset: str) -> str:
+    if level is None:
+        return ""
+    return calm if level < threshold / 2 else upset if level >= threshold else ""
 
 
 def person(name: str | None, identity: str | None) -> str:

@@ -25,9 +25,15 @@ SELECT {group} AS grouped, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seco
     list(DISTINCT c.call_id) AS call_ids
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.started_at >= $since AND c.started_at < $until
-    AND e.role = $role AND e.emotion IS NOT NULL AND e.seconds > 0
+    AND e.role = $role AND e.emotion IS NOT NULL AND e.seconds > 0 {only}
 GROUP BY ALL
 """
+# The time of a file says when it was copied, not when somebody called.
+DATED = "AND c.started_at_source <> 'file_time'"
+# Studies of real calls find emotion in 10 to 30 % of the turns, so a single emotion that
+# fills more than this of everybody's speech says more about the models than about callers.
+DOUBTFUL_SHARE = 0.6
+DOUBTFUL_FROM_CALLS = 5
 _QUEUES = """
 SELECT queue FROM call_summary WHERE started_at >= $since AND started_at < $until
 GROUP BY queue ORDER BY count(*) DESC, queue LIMIT $most
@@ -47,9 +53,24 @@ def side_words(side: str) -> str:
     return "Callers and agents could not be told apart, so this is the labelled speech of both."
 
 
+def doubts(source: Source, side: str) -> tuple[str, ...]:
+    """What speaks against trusting this window's labels, in whole sentences."""
+    found = source.in_window(_SHARES.format(group="'all'", only=""), role=side)
+    shares = sorted(_shares(found), key=lambda s: -s.share)
+    if not shares or shares[0].n_calls < DOUBTFUL_FROM_CALLS:
+        return ()
+    most = shares[0]
+    if most.emotion in {"neutral", "calm"} or most.share <= DOUBTFUL_SHARE:
+        return ()
+    return (
+        f"{percent(most.share)} of the labelled speech is labelled {most.emotion}. That is more likely a "
+        "mismatch between the models and these recordings than how people spoke. Compare a few calls by ear.",
+    )
+
+
 def share_by_hour(source: Source, side: str) -> Chart | None:
     """Emotion share by local hour of the day."""
-    found = source.in_window(_SHARES.format(group="c.hour"), role=side)
+    found = source.in_window(_SHARES.format(group="c.hour", only=DATED), role=side)
     if not found:
         return None
     hours = {row["grouped"] for row in found}
@@ -62,7 +83,7 @@ def share_by_hour(source: Source, side: str) -> Chart | None:
 
 def share_by_queue(source: Source, side: str) -> Chart | None:
     """Emotion share by queue: the busiest ones, the rest together."""
-    found = source.in_window(_SHARES.format(group="c.queue"), role=side)
+    found = source.in_window(_SHARES.format(group="c.queue", only=""), role=side)
     if not found:
         return None
     busiest = [row["queue"] for row in source.in_window(_QUEUES, most=MAX_QUEUES)]

@@ -70,8 +70,8 @@ def with_unit(name: str, value: float) -> str:
 def range_with_unit(name: str, low: float, high: float) -> str:
     """Two values of one measure, the unit said once."""
     first, last = with_unit(name, low), with_unit(name, high)
-    unit = last.rpartition(" ")[2]
-    return f"{first.removesuffix(f' {unit}') if ' ' in last else first} to {last}"
+    same = first.split()[1:] == last.split()[1:] and len(last.split()) == 2
+    return f"{first.split()[0] if same else first} to {last}"
 
 
 def measure_name(name: str) -> str:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 from reports import charts, words
 from reports.charts import Point, Share, Square
-from reports.emotions import NO_QUEUE, share_chart
+from reports.emotions import DATED, NO_QUEUE, share_chart
 from reports.source import Row, Source
 from reports.views import Cell, Chart, Table, Trends
 from reports.words import count, interval, percent
@@ -38,6 +38,7 @@ SELECT {group}, count(DISTINCT c.call_id) AS n,
     wilson_low(share, n) AS low, wilson_high(share, n) AS high
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.day >= $first AND c.day <= $last AND e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
+    {only}
 GROUP BY ALL ORDER BY ALL
 """
 _QUALITY = """
@@ -144,7 +145,9 @@ def _emotion_chart(source: Source, days: Sequence[date]) -> Chart | None:
 
 
 def _hours_chart(source: Source, first: date, last: date) -> Chart | None:
-    rows = source.rows(_ANGRY.format(group="c.weekday AS weekday, c.hour AS hour"), first=first, last=last)
+    rows = source.rows(
+        _ANGRY.format(group="c.weekday AS weekday, c.hour AS hour", only=DATED), first=first, last=last
+    )
     if not rows:
         return None
     hours = [f"{h:02d}" for h in range(min(r["hour"] for r in rows), max(r["hour"] for r in rows) + 1)]
@@ -166,7 +169,7 @@ def _hours_chart(source: Source, first: date, last: date) -> Chart | None:
     return Chart(
         title="When callers sound angry",
         words="Percentage of callers' labelled speech that sounds angry or disgusted, by weekday and "
-        "local hour. Empty fields had no calls.",
+        "local hour. Empty fields had no calls with a known time.",
         svg=charts.heat_map(squares, hours, WEEKDAYS, ceiling=_ceiling([s.share for s in squares])),
         table=table,
     )
@@ -178,7 +181,7 @@ def _queues_chart(source: Source, days: Sequence[date]) -> Chart | None:
     if half < 2:
         return None
     rows = source.rows(
-        _ANGRY.format(group="coalesce(c.queue, '') AS queue, c.day AS day"),
+        _ANGRY.format(group="coalesce(c.queue, '') AS queue, c.day AS day", only=""),
         first=days[-2 * half],
         last=days[-1],
     )

@@ -179,6 +179,7 @@ class Brief:
 
     headline: str
     lead: tuple[str, ...]
+    doubts: tuple[str, ...]  # what speaks against trusting the labels
     calm: bool
     tiles: tuple[Tile, ...]
     cards_title: str

@@ -12,12 +12,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
+import numpy as np
 import pytest
 from fixture_calls import LAST_DAY, ZONE, fill, plausible_calls
 
 from callanalytics.config import ReportSettings, Settings, TimeSettings
 from callanalytics.errors import ReportError
-from callanalytics.records import CallAnalysis
+from callanalytics.records import CallAnalysis, TimeSource
 from callanalytics.store import open_work, publish
 from reports.build import build_reports
 
@@ -238,6 +239,30 @@ def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> No
     assert "No caller sounded frustrated yesterday" in text
     assert "The highest scores, to check" in text
     assert text.count('<article class="card unflagged"') == 5
+
+
+def test_labels_that_cannot_be_true_are_doubted(week: Site, tmp_path: Path) -> None:
+    assert "Doubtful labels" not in week.text()
+    everywhere_sad = [
+        replace(call, votes=replace(call.votes, emotion_index=np.full(len(call.segments), 5)))
+        for call in plausible_calls(2)
+    ]
+    odd = publish_site(tmp_path, everywhere_sad)
+    odd.build(days(2))
+    assert "100% of the labelled speech is labelled sad" in odd.text()
+
+
+def test_calls_without_a_known_time_are_not_in_the_chart_by_hour(tmp_path: Path) -> None:
+    undated = [
+        replace(call, facts=replace(call.facts, started_at_source=TimeSource.FILE_TIME))
+        for call in plausible_calls(4)
+    ]
+    made = publish_site(tmp_path, undated)
+    made.build(days(1))
+    assert "<h3>By hour</h3>" not in made.text()
+    assert "<h3>By queue</h3>" in made.text()
+    assert "By hour without the 6 calls" in made.text()
+    assert "only the time of the file is known" in made.text()
 
 
 def test_an_empty_night_is_said_plainly(site: Site) -> None:

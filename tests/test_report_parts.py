@@ -19,7 +19,7 @@ from ensemble.labels import EMOTIONS, SHARED_SIX
 from reports import charts, lanes, words
 from reports.charts import Share
 from reports.lanes import Span
-from reports.measures import rule_words, with_unit
+from reports.measures import range_with_unit, rule_words, with_unit
 from reports.palette import LETTERS, legend
 from reports.source import Source
 
@@ -83,6 +83,9 @@ def test_rules_are_read_with_units() -> None:
     assert rule_words(DEFAULT_RULES[0]) == "caller: frustration at its peak at least 50%, in the whole call"
     assert rule_words(DEFAULT_RULES[3]) == "longest silence at least 45 s, in the whole call"
     assert with_unit("pitch_rise_st", 1.94) == "+1.9 semitones"
+    assert range_with_unit("pitch_rise_st", -0.2, 1.94) == "-0.2 to +1.9 semitones"
+    assert range_with_unit("talk_s", 3.7, 91.0) == "3.7 s to 1 min 31 s"
+    assert range_with_unit("anger_share", 0.1, 0.5) == "10% to 50%"
 
 
 turns = st.lists(
