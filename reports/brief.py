@@ -279,7 +279,9 @@ def _more_flagged(source: Source, pages: frozenset[str]) -> Table:
 
 def _movers(source: Source) -> Table | None:
     """Queues whose callers' angry share changed most against the period before."""
-    before = source.earlier()[0]
+    before = next(iter(source.earlier()), None)
+    if before is None:
+        return None
     found = source.in_window(_MOVERS, before_since=before.since, before_until=before.until, most=MAX_MOVERS)
     if not found:
         return None

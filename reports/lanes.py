@@ -201,7 +201,7 @@ def frustration(
 ) -> Curve:
     """The caller's frustration (0..1 at segment midpoints) and what lies over the rule's threshold."""
     x = np.asarray(at_s, dtype=float) / max(duration_s, 1e-9) * BOX_WIDTH
-    y = np.clip(np.asarray(level, dtype=float), 0.0, 1.0)
+    y = np.clip(np.nan_to_num(np.asarray(level, dtype=float)), 0.0, 1.0)
     threshold_y = "" if threshold is None else f"{_down(threshold):.1f}"
     words = "" if threshold is None else f"flagged from {threshold:.0%}"
     if not len(x):

@@ -65,6 +65,8 @@ class Source:
         """
         span = self.until.replace(tzinfo=None) - self.since.replace(tzinfo=None)
         whole_days = timedelta(days=-(-span // timedelta(days=1)))
+        if self.since.replace(tzinfo=None) - datetime.min <= whole_days:
+            return ()  # the calendar begins too late
         one_day = whole_days <= timedelta(days=1)
         before = Period(
             self.since - whole_days,

@@ -1,4 +1,4 @@
-"""Trends (trends.html): the weeks that end with the window, with intervals and numbers of calls."""
+"""Trends (trends.html): the four weeks up to the newest call of the window, with intervals and counts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ MAX_PANELS = 9
 MIN_AGENT_CALLS = 20
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
+_NEWEST = "SELECT max(day) AS day FROM call_summary WHERE started_at < $until"
 _FLAGGED = """
 SELECT day, count(*) AS n, count(*) FILTER (WHERE flagged) / count(*) AS share,
     wilson_low(share, n) AS low, wilson_high(share, n) AS high
@@ -60,7 +61,8 @@ GROUP BY agent_id HAVING n >= $least ORDER BY agent_id
 
 def read_trends(source: Source) -> Trends:
     """Assemble the page. With a single day of calls there is no trend and the page says so."""
-    last = (source.until - timedelta(microseconds=1)).date()
+    (newest,) = source.rows(_NEWEST, until=source.until)
+    last = newest["day"] or source.until.date()
     first = last - timedelta(days=N_DAYS - 1)
     flagged = source.rows(_FLAGGED, first=first, last=last)
     if len(flagged) < 2:

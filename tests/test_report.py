@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import stat
+import subprocess
+import sys
+import time as time_of_day
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
@@ -308,6 +311,86 @@ def test_a_missing_or_foreign_database_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.duckdb").write_text("no database", encoding="utf-8")
     with pytest.raises(ReportError, match="could not be read"):
         Site(tmp_path / "text.duckdb", tmp_path / "r").build(days(1))
+
+
+OUTLINE = {
+    "index.html": [
+        "1 10 of 42 callers sounded frustrated from 26 March to 1 April 2025",
+        "2 Flagged calls",
+        "2 How callers sounded",
+        "3 By hour",
+        "3 By queue",
+        "3 What moved",
+        "2 What was heard, and what was not",
+        "2 What these words mean",
+        "3 Frustration",
+        "3 Its limits",
+        "3 Which models, which times",
+    ],
+    "calls/index.html": ["1 All calls"],
+    "trends.html": [
+        "1 Trends",
+        "2 Flagged calls by day",
+        "2 How callers sounded by day",
+        "2 When callers sound angry",
+        "2 Queue by queue",
+        "2 Are the labels steady?",
+    ],
+    "health.html": [
+        "1 Model and data health",
+        "2 Coverage",
+        "2 Failed files",
+        "2 Where facts came from",
+        "2 The ensemble",
+        "2 Runs",
+    ],
+}
+
+
+def test_the_outline_of_every_page(tmp_path: Path) -> None:
+    made = publish_site(tmp_path, plausible_calls(8))
+    made.build(days(7))
+    for name, expected in OUTLINE.items():
+        found = re.findall(r"<h([1-6])([^>]*)>(.*?)</h\1>", made.text(name), re.S)
+        plain = [f"{level} {text}" for level, attributes, text in found if "when-" not in attributes]
+        assert plain == expected, name
+
+
+def test_trends_end_with_the_newest_call(site: Site, tmp_path: Path) -> None:
+    late = Site(site.database, tmp_path / "reports")
+    late.build(days(400, until_day=300), max_call_pages=0)
+    assert "16 days" in late.text("trends.html")
+
+
+@pytest.mark.slow
+def test_ten_thousand_calls_take_less_than_a_minute(tmp_path: Path) -> None:
+    """The build runs in a process of its own, so that its memory can be told."""
+    calls = plausible_calls(1667, 6)
+    ranked = sorted((call for call in calls if call.flagged), key=lambda call: -call.frustration_score)
+    kept = {call.recording.recording_id for call in ranked[:300]}
+    calls = [replace(c, flagged=c.recording.recording_id in kept, clips=()) for c in calls]
+    made = publish_site(tmp_path, calls)
+    window = days(1700)
+    code = (
+        "import resource, sys; from pathlib import Path; from datetime import datetime;"
+        "from types import SimpleNamespace;"
+        "from callanalytics.config import Settings; from reports.build import build_reports;"
+        "since, until = map(datetime.fromisoformat, sys.argv[3:]);"
+        "build_reports(Path(sys.argv[1]), Path(sys.argv[2]), settings=Settings(),"
+        " window=SimpleNamespace(since=since, until=until), now=until, clips_dir=None);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    ends = (window.since.isoformat(), window.until.isoformat())
+    started = time_of_day.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(made.database), str(made.folder), *ends],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert time_of_day.monotonic() - started < 60
+    assert int(done.stdout) < 1_000_000, "kB"
+    assert len(list((made.folder / "calls").iterdir())) == 2001
 
 
 def test_templates_neither_calculate_nor_ask() -> None:

@@ -79,6 +79,12 @@ def test_a_long_window_is_not_compared_with_an_overlapping_week() -> None:
     assert before.until == since
 
 
+def test_a_window_as_long_as_the_calendar_is_compared_with_nothing() -> None:
+    since = datetime(1000, 1, 1, tzinfo=BERLIN)
+    source = Source(None, Settings(), since, datetime(2026, 1, 1, tzinfo=BERLIN), since, None, "")
+    assert source.earlier() == ()
+
+
 def test_rules_are_read_with_units() -> None:
     assert rule_words(DEFAULT_RULES[0]) == "caller: frustration at its peak at least 50%, in the whole call"
     assert rule_words(DEFAULT_RULES[3]) == "longest silence at least 45 s, in the whole call"
