@@ -145,7 +145,7 @@ def _resample_to(samples: Float, n_out: int) -> Float:
 
 
 def stretch_time(samples: Float, rate: float) -> Float:
-    """``rate`` times as fast at the same pitch: phase vocoder (Flanagan and Golden 1966), all frames at once."""
+    """``rate`` times as fast at the same pitch: a phase vocoder (Flanagan and Golden 1966)."""
     from scipy.fft import irfft, rfft
 
     n_fft, hop = 256, 64
@@ -257,7 +257,8 @@ def companded(samples: Float, law: str) -> Float:
         code = np.round(curve * 127) / 127
         spread = code * (1 + np.log(a))
         out = np.where(spread < 1, spread, np.exp(spread - 1)) / a
-    return (np.sign(x) * out).astype(np.float32)
+    expanded: Float = (np.sign(x) * out).astype(np.float32)
+    return expanded
 
 
 def _gsm(samples: Float, sample_rate_hz: int) -> Float:
@@ -298,14 +299,14 @@ class BatchSettings:
     """Changes of spectrogram batches; probabilities and sizes, 0 switches off."""
 
     time_masks: int = 2
-    time_mask_frames: int = 24
+    time_mask_frames: int = 15
     band_masks: int = 2
-    band_mask_bands: int = 10
-    warp: float = 0.5
+    band_mask_bands: int = 7
+    warp: float = 0.3
     warp_bands: float = 2.5
-    mixup: float = 0.5
+    mixup: float = 0.3
     mixup_alpha: float = 0.3
-    tilt: float = 0.5
+    tilt: float = 0.3
     """Share of clips given a random spectral slope of up to 0.4 standard deviations."""
 
 

@@ -19,7 +19,7 @@ CLIPS_AT_ONCE = 64
 def classify_paths(
     paths: Iterable[Path], decode: Decode, ensemble: Ensemble, by_folder: bool, abstain: bool
 ) -> Iterator[dict[str, object]]:
-    """Yield a dict for each clip: path, emotion, confidence, agreement, probabilities, members, abstain_reason.
+    """Yield for each clip: path, emotion, confidence, agreement, probabilities, members, abstain_reason.
 
     Folders are walked in sorted order (hidden files and files that are plainly
     not audio left out; a file named outright is always tried). ``decode`` gives mono

@@ -108,7 +108,7 @@ def usable_clips(
 def usable_clips_cached(
     clips: Sequence[Clip], sample_rate_hz: int, cache: Path
 ) -> tuple[tuple[Clip, ...], Callable[[], Sequence[NDArray[np.float32]]], tuple[Unusable, ...]]:
-    """As :func:`usable_clips`, remembering the verdicts in ``cache``; audio is decoded only when asked for."""
+    """As :func:`usable_clips`, remembering the verdicts in ``cache``; decodes only when asked for audio."""
     path = cache / f"usable-{sample_rate_hz}-{clips_hash(clips)[:16]}.json"
     if path.is_file():
         reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))

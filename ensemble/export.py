@@ -86,7 +86,7 @@ def export_member(
 
 
 def parity(model: Any, graph: Path, examples: Sequence[NDArray[np.float32]]) -> float:
-    """Largest difference of logits between torch, each example alone, and ONNX Runtime on the padded batch."""
+    """Largest difference of logits between torch, examples alone, and ONNX Runtime on the padded batch."""
     import torch
 
     from ensemble.train import pad

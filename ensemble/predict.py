@@ -220,8 +220,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     }
     if not isinstance(card, dict) or card.get("format") != CARD_FORMAT or not needed <= set(card):
         raise ModelIncompatible(
-            f"{path}: format {card.get('format') if isinstance(card, dict) else None!r}, expected {CARD_FORMAT} "
-            "with all its entries; train again with this version"
+            f"{path}: not a card of format {CARD_FORMAT} with all its entries; train again with this version"
         )
     return card
 
@@ -258,7 +257,7 @@ def _onnx_member(path: Path, n_threads: int) -> Member:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        # ONNX Runtime raises its own unexported classes; all of them mean the file does not suit this version.
+        # ONNX Runtime's own classes are not exported; all mean that the file does not suit this version.
         raise ModelIncompatible(
             f"{path}: refused by ONNX Runtime {onnxruntime.__version__} ({error})"
         ) from error

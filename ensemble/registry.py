@@ -85,7 +85,7 @@ class Registry:
         return ensemble_id
 
     def promote(self, ensemble_id: str, *, force: bool = False, note: str = "") -> Promotion:
-        """Put an ensemble to use. Raises PromotionRefused without scores or when it scores worse, unless forced."""
+        """Put an ensemble to use. Raises PromotionRefused when it has no or worse scores, unless forced."""
         candidate = self.folder(ensemble_id)
         load_ensemble(candidate)
         if not force:
@@ -95,7 +95,7 @@ class Registry:
         return done
 
     def rollback(self) -> Path:
-        """Undo the last promotion; returns the folder then in use. Raises PromotionRefused when there is none."""
+        """Undo the last promotion; returns the folder then in use, or raises PromotionRefused."""
         past = self.history()
         if not past:
             raise PromotionRefused(
@@ -126,7 +126,8 @@ def refuse_worse(candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> N
         return
     if new[0] != old[0]:
         raise PromotionRefused(
-            f"the candidate was scored on {new[0]!r}, the promoted one on {old[0]!r}: evaluate both alike, or --force"
+            f"the candidate was scored on {new[0]!r}, the promoted one on {old[0]!r}: "
+            "evaluate both alike, or --force"
         )
     if new[1] < old[1] - TOLERANCE_UAR:
         raise PromotionRefused(

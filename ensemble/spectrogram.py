@@ -134,7 +134,8 @@ def check_waveform(waveform: NDArray[np.floating]) -> Float:
     samples = np.asarray(waveform)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise WaveformError(
-            f"a waveform has shape {samples.shape} and type {samples.dtype}; expected 1-D float audio in [-1, 1]"
+            f"a waveform has shape {samples.shape} and type {samples.dtype}; "
+            "expected 1-D float audio in [-1, 1]"
         )
     samples = samples.astype(np.float32, copy=False)
     if samples.size and not np.isfinite(samples).all():

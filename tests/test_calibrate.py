@@ -1,0 +1,74 @@
+"""Calibration: the temperature is found again, thresholds hold what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ensemble.calibrate import (
+    choose_thresholds,
+    coverage_curve,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from ensemble.vote import calibrate_mean, count_votes, softmax
+
+
+def opinions(rng, n=6000, spread=2.0, sharpness=1.0):
+    """Three equal members whose stated probabilities are true at sharpness 1."""
+    logits = rng.standard_normal((n, 6)) * spread
+    true = softmax(logits).astype(np.float64)
+    truth = (true.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return np.repeat(softmax(logits * sharpness)[None], 3, axis=0), truth
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.0])
+def test_the_temperature_undoes_over_and_underconfidence(rng, sharpness):
+    probabilities, truth = opinions(rng, sharpness=sharpness)
+    temperature = fit_temperature(probabilities, truth)
+    assert temperature == pytest.approx(sharpness, rel=0.08)
+    mean = calibrate_mean(probabilities, temperature)
+    top = mean.argmax(axis=1)
+    error = expected_calibration_error(mean[np.arange(len(top)), top], top == truth)
+    assert error < 0.025
+
+
+def test_ece_of_known_answers():
+    confidence = np.array([0.9] * 10 + [0.6] * 10, dtype=np.float32)
+    right = np.array([True] * 9 + [False] + [True] * 6 + [False] * 4)
+    assert expected_calibration_error(confidence, right) == pytest.approx(0, abs=1e-6)
+    assert expected_calibration_error(confidence, np.zeros(20, bool)) == pytest.approx(0.75, abs=1e-6)
+    assert sum(bar.share for bar in reliability(confidence, right)) == pytest.approx(1)
+
+
+def test_full_confidence_falls_in_the_last_bin():
+    assert reliability(np.ones(3, np.float32), np.ones(3, bool))[0].accuracy == 1
+
+
+def test_the_most_confident_are_more_often_right(rng):
+    probabilities, truth = opinions(rng)
+    mean = calibrate_mean(probabilities, 1.0)
+    curve = coverage_curve(mean.max(axis=1), mean.argmax(axis=1) == truth)
+    accuracies = [accuracy for _, accuracy in curve]
+    assert curve[0][0] == 1.0
+    assert accuracies == sorted(accuracies)
+
+
+def test_thresholds_reach_the_precision_and_name_as_many_as_they_can(rng):
+    probabilities, truth = opinions(rng)
+    limits = choose_thresholds(probabilities, truth, 1.0, precision=0.8)
+    mean = calibrate_mean(probabilities, 1.0)
+    top, agreement, _ = count_votes(probabilities, mean)
+    confidence = mean.max(axis=1)
+    named = (confidence >= limits.confidence) & (agreement >= limits.agreement - 1e-6)
+    assert (top == truth)[named].mean() >= 0.8
+    assert named.mean() > 0.3
+    looser = confidence >= limits.confidence - 0.02
+    assert (top == truth)[looser].mean() < 0.8
+
+
+def test_an_unreachable_precision_is_told(rng):
+    probabilities, truth = opinions(rng, spread=0.3)
+    limits = choose_thresholds(probabilities, truth, 1.0, precision=0.99)
+    assert limits.precision < 0.99

@@ -1,0 +1,182 @@
+"""Training: seeded, resumable after a kill, learns, refuses what would mislead."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+pytest.importorskip("torch")
+
+from ensemble.assemble import assemble, fit_on_validation
+from ensemble.corpora import read_corpus
+from ensemble.crossval import crossval
+from ensemble.errors import CorpusError, LeakError, TrainingError
+from ensemble.evaluate import evaluate
+from ensemble.predict import load_ensemble
+from ensemble.train import (
+    Batches,
+    TrainSettings,
+    prepare,
+    train_ensemble,
+    train_member,
+    unweighted_recall,
+)
+
+SETTINGS = TrainSettings(
+    labels=("anger", "sad"),
+    members=("cnn",),
+    n_epochs=4,
+    batch=8,
+    n_augmented=1,
+    n_threads=1,
+    warmup_epochs=0.2,
+    ema=0.5,
+    learning_rate=3e-3,
+)
+VALIDATION = frozenset({"crema-d/1000", "crema-d/1001"})
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Six voices; anger is fast, bright and high, sadness slow and dark."""
+    folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(2)
+    t = np.arange(6400) / 8000
+    for speaker in range(6):
+        for take, sentence in enumerate(("DFA", "IEO", "TAI", "WSI")):
+            for code, pitch, tilt, rhythm in (("ANG", 240, 0.5, 7), ("SAD", 110, 2.0, 2)):
+                hz = pitch * (1 + 0.08 * rng.standard_normal()) * (0.8 + 0.08 * speaker)
+                wave = sum(np.sin(2 * np.pi * hz * k * t + take) / k**tilt for k in range(1, 9))
+                wave = 0.1 * wave * (1 + np.sin(2 * np.pi * rhythm * t)) + 0.002 * rng.standard_normal(t.size)
+                path = folder / f"{1000 + speaker}_{sentence}_{code}_XX.wav"
+                sf.write(path, np.clip(wave, -1, 1), 8000)
+    return read_corpus(folder)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, cache, tmp_path_factory):
+    """A whole run: (examples, folder, progress)."""
+    folder, told = tmp_path_factory.mktemp("run"), []
+    examples = train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=folder, cache=cache, say=told.append)
+    return examples, folder, told
+
+
+def weights(folder):
+    return (folder / "cnn" / "best.safetensors").read_bytes()
+
+
+def test_learns_and_tells_how_it_goes(trained):
+    _, folder, told = trained
+    assert [p.epoch for p in told] == [1, 2, 3, 4]
+    assert told[-1].loss < told[0].loss
+    assert max(p.uar_speaker for p in told) > 0.8
+    assert told[0].left_s > told[-1].left_s == 0
+    assert len((folder / "cnn/log.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, corpus, cache, tmp_path):
+    train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=tmp_path / "same", cache=cache)
+    assert weights(tmp_path / "same") == weights(trained[1])
+    other = replace(SETTINGS, seed=2)
+    train_ensemble(corpus.clips, VALIDATION, other, folder=tmp_path / "other", cache=cache)
+    assert weights(tmp_path / "other") != weights(trained[1])
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, corpus, cache, tmp_path):
+    def kill(progress):
+        if progress.epoch == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=tmp_path, cache=cache, say=kill)
+    told = []
+    train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=tmp_path, cache=cache, say=told.append)
+    assert [p.epoch for p in told] == [3, 4]
+    assert weights(tmp_path) == weights(trained[1])
+
+
+def test_a_checkpoint_of_other_settings_is_refused(trained, corpus, cache):
+    other = replace(SETTINGS, smoothing=0.2)
+    with pytest.raises(TrainingError, match="other settings"):
+        train_ensemble(corpus.clips, VALIDATION, other, folder=trained[1], cache=cache)
+
+
+def test_a_speaker_on_both_sides_is_refused(trained, tmp_path):
+    examples = trained[0]
+    everything = np.arange(len(examples.clips))
+    with pytest.raises(LeakError):
+        train_member("cnn", examples, everything, everything[:4], SETTINGS, tmp_path)
+
+
+def test_a_label_nobody_speaks_is_refused(corpus, cache):
+    with pytest.raises(TrainingError, match="boredom"):
+        prepare(
+            corpus.clips,
+            frozenset({"crema-d/1003"}),
+            replace(SETTINGS, labels=("anger", "boredom", "sad")),
+            cache,
+        )
+
+
+def test_an_epoch_balances_classes(trained):
+    examples = trained[0]
+    speakers = frozenset(f"crema-d/{s}" for s in (1002, 1003))
+    indices = examples.of(speakers)
+    rare = np.concatenate([indices[examples.truth[indices] == 0], indices[examples.truth[indices] == 1][:1]])
+    order = Batches(examples, rare, SETTINGS, 0).order
+    assert len(order) == len(rare)
+    assert (examples.truth[order] == 1).sum() > 1
+
+
+def test_statistics_are_of_training_speakers_only(corpus, cache):
+    some = prepare(corpus.clips, frozenset({"crema-d/1002"}), SETTINGS, cache)
+    others = prepare(corpus.clips, frozenset({"crema-d/1005"}), SETTINGS, cache)
+    assert np.abs(some.reference.shape_db - others.reference.shape_db).max() > 0.1
+
+
+def test_from_training_to_votes(trained, corpus, tmp_path):
+    examples, folder, _ = trained
+    training, validation = examples.of(frozenset(examples.voices) - VALIDATION), examples.of(VALIDATION)
+    paths = {"cnn": folder / "cnn/best.safetensors"}
+    fit = fit_on_validation(paths, examples, validation, SETTINGS, 0.8)
+    ensemble_id = assemble(paths, examples, training, SETTINGS, fit, tmp_path, {"licence": "none"})
+    ensemble = load_ensemble(tmp_path)
+    assert ensemble.ensemble_id == ensemble_id
+    assert ensemble.labels == ("anger", "sad")
+    assert set(ensemble.card) >= {"data_hash", "settings", "code_version", "scores", "unusable"}
+    result = evaluate(ensemble, [corpus], speakers=VALIDATION)
+    json.dumps(result)
+    found = result["crema-d"]["telephone"]["speaker"]
+    # the night's path (ONNX, waveforms) must score what the trainer's path (torch, cache) scored
+    assert found["uar"] == pytest.approx(fit.uar_speaker, abs=0.07)
+    assert found["n"] == len(validation)
+
+
+def test_crossval_tests_every_speaker_once_and_names_a_random_split(corpus, cache, tmp_path):
+    folds = [["crema-d/1000", "crema-d/1001"], ["crema-d/1002", "crema-d/1003"]]
+    quick = replace(SETTINGS, n_epochs=2, n_augmented=0)
+    result = crossval(corpus.clips, folds, quick, folder=tmp_path / "a", cache=cache)
+    assert result["split"] == "by speaker"
+    assert result["telephone"]["clip"]["n"] == 32
+    assert len(result["clean"]["speaker"]["uar_per_fold"]) == 2
+    leaky = crossval(corpus.clips, folds, quick, folder=tmp_path / "b", cache=cache, split="random")
+    assert "RANDOM" in leaky["split"]
+    with pytest.raises(CorpusError, match="twice"):
+        crossval(corpus.clips, [folds[0], folds[0]], quick, folder=tmp_path / "c", cache=cache)
+
+
+def test_unweighted_recall_is_the_mean_over_classes():
+    truth, guess = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    assert unweighted_recall(truth, guess) == pytest.approx((2 / 3 + 1) / 2)
