@@ -19,6 +19,7 @@ from callanalytics.audio import decode_recording
 from callanalytics.clips import evidence_clips
 from callanalytics.config import Settings
 from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.errors import TooShort
 from callanalytics.escalation import escalations, is_flagged
 from callanalytics.features import extract
 from callanalytics.frustration import Curve, frustration_curve
@@ -32,6 +33,7 @@ from callanalytics.records import (
     Escalation,
     Features,
     Measure,
+    Recording,
     Role,
     RoleSource,
     Segment,
@@ -71,6 +73,7 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
         audio = decode_recording(
             recording.paths, settings.audio, expected_duration_s=facts.expected_duration_s
         )
+    _check_length(audio, recording, settings)
     with stages("diarize"):
         spoken = diarize(
             audio.samples,
@@ -112,6 +115,15 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
         clips=clips,
         stage_wall_s=stages.wall_s,
     )
+
+
+def _check_length(audio: Audio, recording: Recording, settings: Settings) -> None:
+    shortest_s = settings.audio.min_duration_s
+    if audio.duration_s < shortest_s:
+        raise TooShort(
+            f"{recording.path.name}: {audio.duration_s:.1f} s of sound, and no call is shorter than "
+            f"{shortest_s:g} s. Check the recorder, or lower min_duration_s in [audio]."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class TimeSettings(_Table):
 class AudioSettings(_Table):
     """`[audio]`: limits against damaged and hostile files, and hints for headerless ones."""
 
+    min_duration_s: Annotated[float, Field(ge=0)] = 2.0  # no call is shorter
     max_duration_s: PositiveSeconds = 4 * 3600.0
     max_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
     decode_timeout_s: PositiveSeconds = 300.0

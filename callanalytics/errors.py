@@ -9,6 +9,7 @@
     │   ├── EmptyAudio        it holds no samples
     │   ├── TruncatedAudio    it holds less (or more) sound than it promises
     │   ├── InvalidAudio      NaN, infinite or absurd samples, rates, channel counts
+    │   ├── TooShort          shorter than any call
     │   ├── TooLong           longer, larger or slower to decode than the settings allow
     │   └── WorkerDied        the process that analysed it crashed or hung
     ├── StoreError            the database cannot be read, written or upgraded  exit 1
@@ -75,6 +76,12 @@ class InvalidAudio(RecordingError):
     """The samples, the sampling rate or the channel count are impossible for a telephone call."""
 
     reason = "invalid_audio"
+
+
+class TooShort(RecordingError):
+    """Shorter than `[audio] min_duration_s`: a test, a click or a misdial, but no call."""
+
+    reason = "too_short"
 
 
 class TooLong(RecordingError):

@@ -29,8 +29,9 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
         already = store.corrections().get(call.recording.call_id)
         undo = already is not None and already.swap_roles
         run_id = _run_of(store, call)
-        store.write([swapped], run_id)
-        store.correct(Correction(call.recording.call_id, swap_roles=not undo, corrected_by=by))
+        with store.transaction("exchange agent and caller"):
+            store.write([swapped], run_id)
+            store.correct(Correction(call.recording.call_id, swap_roles=not undo, corrected_by=by))
         publish(store, out)
     return swapped
 
@@ -61,5 +62,5 @@ def _check(call: CallAnalysis) -> None:
 
 def _run_of(store: Store, call: CallAnalysis) -> int:
     sql = "SELECT max(run_id) FROM base.analyses WHERE call_id = ?"
-    row = store.connection.execute(sql, [call.recording.call_id]).fetchone()
-    return int(row[0]) if row else 0
+    ((run_id,),) = store.connection.execute(sql, [call.recording.call_id]).fetchall()
+    return int(run_id)

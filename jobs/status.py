@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from callanalytics.store import DATABASE_NAME
+from callanalytics.store import DATABASE_NAME, work_database
 from callanalytics.store.query import render, run_query
 from jobs.lock import lock_holder
 
@@ -23,10 +23,15 @@ SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
 
 def read_status(out: Path) -> dict[str, Any]:
     """Plain values: whether a run is at work, totals, the last runs, the newest quarantined files."""
+    lock = out / ".work" / "run.lock"
+    running = lock_holder(lock)
     database = out / DATABASE_NAME
+    # A run that changed nothing is not published: while nobody writes, the working file knows more.
+    if running is None and work_database(out).exists():
+        database = work_database(out)
     status: dict[str, Any] = {
         "out": str(out),
-        "running": lock_holder(out / ".work" / "run.lock"),
+        "running": running,
         "database": str(database) if database.exists() else None,
         "totals": {},
         "runs": [],

@@ -193,9 +193,8 @@ def test_bad_files_never_stop_the_good_one(tmp_path: Path) -> None:
     database = out / "callanalytics.duckdb"
     done = {Path(p).name for (p,) in rows(database, "SELECT path FROM call_summary")}
     bad = {Path(p).name: (r, d) for p, r, d in rows(database, "SELECT path, reason, detail FROM quarantine")}
-    assert "good.wav" in done
     assert done | set(bad) == {p.name for p in folder.iterdir()}
-    assert {"empty.wav", "text.wav", "truncated.wav", "zero-header.wav", "nan.wav"} <= set(bad)
+    assert done == {"good.wav"}
     assert all(len(detail) > 20 for _, detail in bad.values())
 
 

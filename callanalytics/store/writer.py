@@ -53,6 +53,7 @@ class Store:
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: Path) -> None:
         self.connection = connection
         self.database = database
+        self._in_transaction = False
 
     def __enter__(self) -> Self:
         return self
@@ -288,9 +289,16 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self, purpose: str) -> Iterator[None]:
-        """All or nothing; a refusal of the database becomes a StoreError that names the purpose."""
+        """All or nothing; a refusal of the database becomes a StoreError that names the purpose.
+
+        Inside another transaction it is part of that one.
+        """
         import duckdb
 
+        if self._in_transaction:
+            yield
+            return
+        self._in_transaction = True
         try:
             self.connection.execute("BEGIN")
             yield
@@ -304,6 +312,8 @@ class Store:
         except BaseException:
             self._roll_back()
             raise
+        finally:
+            self._in_transaction = False
         self.keep_private()
 
     def _roll_back(self) -> None:
