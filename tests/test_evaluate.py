@@ -9,6 +9,7 @@ import soundfile as sf
 from ensemble.corpora import read_corpus
 from ensemble.errors import CorpusError
 from ensemble.evaluate import areas, evaluate, interval_by_speaker, measures, over
+from ensemble.modelcard import html, markdown
 from ensemble.predict import load_ensemble
 
 LABELS = ("anger", "fear", "happy", "sad")
@@ -92,3 +93,17 @@ def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(clips):
 def test_nothing_to_test_on_is_refused(clips):
     with pytest.raises(CorpusError, match="none of"):
         evaluate(load_ensemble(), [clips], speakers=frozenset({"emodb/99"}))
+
+
+def test_the_model_card_shows_the_measured_figures_and_asks_nobody(clips):
+    ensemble = load_ensemble()
+    results = evaluate(ensemble, [clips], lines=("telephone",))
+    shown = ("emodb", "telephone", "speaker")
+    page, text = html(ensemble.card, results, shown), markdown(ensemble.card, results, shown)
+    uar = f"{100 * results['emodb']['telephone']['speaker']['uar']:.1f}"
+    for found in (page, text):
+        assert uar in found
+        assert ensemble.ensemble_id in found
+        assert "http" not in found
+    assert page.count("<svg") == 2
+    assert "<script" not in page

@@ -17,6 +17,7 @@ from ensemble.crossval import crossval
 from ensemble.errors import CorpusError, LeakError, TrainingError
 from ensemble.evaluate import evaluate
 from ensemble.predict import load_ensemble
+from ensemble.recipe import train_from_corpora
 from ensemble.train import (
     Batches,
     TrainSettings,
@@ -180,3 +181,14 @@ def test_crossval_tests_every_speaker_once_and_names_a_random_split(corpus, cach
 def test_unweighted_recall_is_the_mean_over_classes():
     truth, guess = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
     assert unweighted_recall(truth, guess) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_the_whole_recipe_leaves_an_ensemble_with_its_card(corpus, cache, tmp_path):
+    quick = replace(SETTINGS, n_epochs=2)
+    out = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path, cache=cache, licence="none")
+    assert load_ensemble(out).card["licence"] == "none"
+    assert {"card.json", "results.json", "model-card.md", "model-card.html"} <= {
+        p.name for p in out.iterdir()
+    }
+    with pytest.raises(TrainingError, match="validation"):
+        train_from_corpora([corpus], frozenset(), quick, folder=tmp_path, cache=cache)
