@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -126,6 +127,64 @@ def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]
 def _message(*args: object) -> str:
     command = [sys.executable, "-m", "callanalytics.cli", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def test_relabel_swaps_without_inference_and_is_remembered(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(night[0], out)
+    database = out / "callanalytics.duckdb"
+    ((call_id, score),) = rows(
+        database,
+        "SELECT call_id, frustration_score FROM call_summary ORDER BY frustration_score DESC LIMIT 1",
+    )
+    state = (
+        "SELECT segment, role, emotion, confidence FROM segment_emotions "
+        f"WHERE call_id = '{call_id}' ORDER BY segment"
+    )
+    before = rows(database, state)
+    callanalytics("relabel", call_id[:10], "--swap", "--out", out)
+    swapped = rows(database, state)
+    assert [(n, e, c) for n, _, e, c in swapped] == [(n, e, c) for n, _, e, c in before]
+    assert {(a[1], b[1]) for a, b in zip(before, swapped, strict=True)} == {
+        ("agent", "caller"),
+        ("caller", "agent"),
+    }
+    ((source, now_score),) = rows(
+        database,
+        f"SELECT role_source, frustration_score FROM call_summary WHERE call_id = '{call_id}'",
+    )
+    assert source == "correction"
+    assert now_score < score
+    run_json("--since", "yesterday", "--input", demo.folder, "--out", out, "--force", expect=3)
+    assert rows(database, state) == swapped, "a later run keeps the correction"
+    callanalytics("relabel", call_id, "--swap", "--out", out)
+    assert rows(database, state) == before
+    callanalytics("relabel", "ffffffff", "--swap", "--out", out, expect=2)
+
+
+def test_excluded_agents_are_never_heard(demo: DemoSummary, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[emotion]\nroles = ["caller"]\n')
+    out = tmp_path / "out"
+    call = demo.upset[0].parent
+    run_json("--since", "yesterday", "--input", call, "--out", out, "--config", config)
+    found = rows(
+        out / "callanalytics.duckdb",
+        "SELECT role, count(emotion), count(*) FILTER (abstain_reason = 'role_excluded') "
+        "FROM segment_emotions GROUP BY role",
+    )
+    by_role = {role: (labelled, excluded) for role, labelled, excluded in found}
+    assert by_role["agent"][0] == 0
+    assert by_role["agent"][1] > 0
+    assert by_role["caller"][0] > 0
+    ((opinions,),) = rows(
+        out / "callanalytics.duckdb",
+        "SELECT count(*) FROM predictions p JOIN segment_emotions s USING (call_id, segment) "
+        "WHERE s.role = 'agent' AND p.emotion IS NOT NULL",
+    )
+    assert opinions == 0
 
 
 def test_a_dry_run_writes_no_results(demo: DemoSummary, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Commands on single files, the doctor, and the manners of the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from test_night import YESTERDAY, callanalytics
+
+from callanalytics.demo import build_demo
+from callanalytics.rttm import read_rttm
+from ensemble.labels import SHARED_SIX
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_demo(tmp_path_factory.mktemp("cli") / "calls", day=YESTERDAY, zone=ZoneInfo("UTC")).folder
+
+
+@pytest.fixture(scope="module")
+def call(calls: Path) -> Path:
+    return next((calls / "freepbx").rglob("q-600-2025550112-*.wav"))
+
+
+def test_classify_prints_one_object_a_line_with_every_opinion(calls: Path) -> None:
+    lines = callanalytics(
+        "classify", calls / "vicidial", "--json", "--no-abstain", "--by-folder"
+    ).splitlines()
+    found = [json.loads(line) for line in lines]
+    assert len(found) == 2
+    for row in found:
+        assert {"path", "emotion", "confidence", "agreement", "probabilities", "members"} <= set(row)
+        assert row["emotion"] in SHARED_SIX
+        assert set(row["probabilities"]) == set(SHARED_SIX)
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+        assert len(row["members"]) >= 3
+        for opinion in row["members"].values():
+            assert sum(opinion.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_classify_goes_on_after_a_bad_clip(call: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("no sound")
+    lines = callanalytics("classify", tmp_path / "a.wav", call, "--json", expect=3).splitlines()
+    assert [json.loads(line).get("error") is None for line in lines] == [False, True]
+
+
+def test_diarize_writes_rttm_with_roles(call: Path, tmp_path: Path) -> None:
+    text = callanalytics("diarize", call, "--rttm", "-")
+    assert {line.split()[7] for line in text.splitlines()} == {"agent", "caller"}
+    callanalytics("diarize", call, "--rttm", tmp_path / "x.rttm")
+    assert (tmp_path / "x.rttm").read_text() == text
+    assert read_rttm(text.splitlines())
+
+
+def test_analyze_needs_no_database(call: Path) -> None:
+    found = json.loads(callanalytics("analyze", call, "--json"))
+    assert found["channel_layout"] == "stereo"
+    assert {s["role"] for s in found["segments"]} == {"agent", "caller"}
+    assert "Frustration" in callanalytics("analyze", call)
+
+
+def test_analyze_of_a_pair(calls: Path) -> None:
+    caller, agent = (next((calls / "pairs").glob(f"*_{side}.wav")) for side in ("caller", "agent"))
+    found = json.loads(callanalytics("analyze", caller, agent, "--json"))
+    assert found["channel_layout"] == "pair"
+    assert found["role_source"] == "name"
+
+
+def test_doctor_finds_this_machine_ready(calls: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"[paths]\ninputs = [{str(calls)!r}]\n")
+    findings = json.loads(callanalytics("doctor", "--json", "--config", config))
+    assert {f["name"] for f in findings} >= {
+        "decoders",
+        "ensemble",
+        "disk",
+        "zone",
+        "database",
+        "voice models",
+    }
+    assert all(f["ok"] for f in findings)
+    config.write_text("[paths]\ninputs = ['/nowhere']\n[emotion]\nensemble = '/nowhere'\n")
+    bad = {f["name"]: f for f in json.loads(callanalytics("doctor", "--json", "--config", config, expect=1))}
+    assert not bad["inputs"]["ok"]
+    assert not bad["ensemble"]["ok"]
+    assert bad["ensemble"]["fix"]
+
+
+def test_a_missing_ensemble_exits_6(call: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[emotion]\nensemble = 'nowhere'\n")
+    callanalytics("analyze", call, "--config", config, expect=6)
+    callanalytics("run", "--input", call, "--out", tmp_path / "o", "--config", config, expect=6)
+
+
+def test_ingest_check_names_recorders_without_a_model(calls: Path) -> None:
+    rows = [json.loads(line) for line in callanalytics("ingest", "check", calls, "--json").splitlines()]
+    recorders = {row["recorder"] for row in rows if not row["set_aside"]}
+    assert {"freepbx", "vicidial", "connect", "genesys", "fusionpbx", "generic"} <= recorders
+
+
+def test_a_closed_pipe_is_no_error(calls: Path) -> None:
+    command = f"{sys.executable} -m callanalytics.cli ingest check {calls} | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_help_of_every_command_says_what_it_does() -> None:
+    from callanalytics.cli import cli
+
+    for name, command in cli.commands.items():
+        assert command.help, name
+        assert command.help.strip().endswith(".")
