@@ -32,6 +32,7 @@ def train_from_corpora(
     *,
     folder: Path,
     cache: Path,
+    start: Path | None = None,
     precision: float = 0.7,
     licence: str = "",
     note: str = "",
@@ -39,11 +40,12 @@ def train_from_corpora(
 ) -> Path:
     """Train, calibrate, export, evaluate and describe; returns the folder with ``card.json``.
 
-    Members are trained in ``folder/members`` and the ensemble written to
-    ``folder/ensemble`` with ``results.json``, ``model-card.md`` and
-    ``model-card.html``. ``precision`` is what abstaining aims at on the
-    validation speakers. Run it again after a kill and it goes on. Raises
-    CorpusError, LeakError, TrainingError, ModelIncompatible.
+    ``start`` is the folder of an ensemble to begin from. Members are trained
+    in ``folder/members`` and the ensemble written to ``folder/ensemble`` with
+    ``results.json``, ``model-card.md`` and ``model-card.html``. ``precision``
+    is what abstaining aims at on the validation speakers. Run it again after
+    a kill and it goes on. Raises CorpusError, LeakError, TrainingError,
+    ModelIncompatible.
     """
     if not validation_speakers:
         raise TrainingError("no validation speakers: temperature and thresholds need voices held out")
@@ -51,7 +53,7 @@ def train_from_corpora(
     clips = [clip for corpus in known for clip in corpus.clips]
     split_by_speaker(clips, validation_speakers)
     examples = train_ensemble(
-        clips, validation_speakers, settings, folder=folder / "members", cache=cache, say=say
+        clips, validation_speakers, settings, folder=folder / "members", cache=cache, start=start, say=say
     )
     training = examples.of(frozenset(examples.voices) - validation_speakers)
     validation = examples.of(validation_speakers)

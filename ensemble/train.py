@@ -308,11 +308,14 @@ class Progress:
     left_s: float
 
 
-def settings_hash(settings: TrainSettings, examples: Examples, training: NDArray[np.int64]) -> str:
+def settings_hash(
+    settings: TrainSettings, examples: Examples, training: NDArray[np.int64], start: Path | None
+) -> str:
     """What a checkpoint must agree with to be gone on from; threads and device do not count."""
     told = asdict(replace(settings, n_threads=0, device="", members=()))
     names = [examples.clips[i].path.name for i in training]
-    return hashlib.sha256(json.dumps([told, names], default=str).encode()).hexdigest()
+    began = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
+    return hashlib.sha256(json.dumps([told, names, began], default=str).encode()).hexdigest()
 
 
 def train_member(  # noqa: PLR0915 one loop, read from top to bottom
@@ -323,23 +326,29 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     settings: TrainSettings,
     folder: Path,
     say: Callable[[Progress], None] = lambda _: None,
+    *,
+    start: Path | None = None,
 ) -> Path:
     """Train one member and return the path of its averaged weights (safetensors).
 
-    Goes on from ``folder`` when a checkpoint of the same settings and clips is
-    there. With the same seed, clips and thread count the result is the same.
+    ``start`` gives weights (safetensors) to begin from: a second round at a lower
+    learning rate, or an ensemble fitted to one's own labelled calls. Goes on
+    from ``folder`` when a checkpoint of the same settings and clips is there.
+    With the same seed, clips and thread count the result is the same.
     Raises LeakError when a speaker is on both sides, TrainingError when the
     checkpoint is of other settings or the loss is not finite.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     refuse_leak([examples.clips[i] for i in training], [examples.clips[i] for i in validation])
     folder.mkdir(parents=True, exist_ok=True)
-    best_path, agrees = folder / "best.safetensors", settings_hash(settings, examples, training)
+    best_path, agrees = folder / "best.safetensors", settings_hash(settings, examples, training, start)
     torch.set_num_threads(settings.n_threads)
     torch.manual_seed(settings.seed)
     model = make_member(name, settings.front.n_mels, len(settings.labels)).to(settings.device)
+    if start is not None:
+        model.load_state_dict(load_file(start))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         _decay_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
@@ -518,9 +527,12 @@ def train_ensemble(
     *,
     folder: Path,
     cache: Path,
+    start: Path | None = None,
     say: Callable[[Progress], None] = lambda _: None,
 ) -> Examples:
     """Train every member of ``settings.members`` into ``folder/<member>``; returns what was heard.
+
+    ``start`` is a folder with ``<member>.safetensors`` to begin from (that of an ensemble).
 
     ``validation_speakers`` are held out (may be empty for the final training).
     Run it again after a kill and it goes on where it was. Raises CorpusError,
@@ -530,5 +542,6 @@ def train_ensemble(
     examples = prepare(clips, speakers, settings, cache)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
     for name in settings.members:
-        train_member(name, examples, training, validation, settings, folder / name, say)
+        begin = start / f"{name}.safetensors" if start else None
+        train_member(name, examples, training, validation, settings, folder / name, say, start=begin)
     return examples

@@ -108,6 +108,19 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, corpus, cache,
     assert weights(tmp_path) == weights(trained[1])
 
 
+def test_a_second_round_begins_where_the_first_ended(trained, corpus, cache, tmp_path):
+    begin = tmp_path / "begin"
+    begin.mkdir()
+    (begin / "cnn.safetensors").write_bytes(weights(trained[1]))
+    told = []
+    again = replace(SETTINGS, n_epochs=1, learning_rate=1e-5)
+    train_ensemble(
+        corpus.clips, VALIDATION, again, folder=tmp_path / "run", cache=cache, start=begin, say=told.append
+    )
+    assert told[0].loss < 0.7 * trained[2][0].loss
+    assert told[0].uar_speaker > 0.8
+
+
 def test_a_checkpoint_of_other_settings_is_refused(trained, corpus, cache):
     other = replace(SETTINGS, smoothing=0.2)
     with pytest.raises(TrainingError, match="other settings"):
