@@ -18,6 +18,7 @@ from callanalytics.config import DEFAULT_RULES, Settings
 from ensemble.labels import EMOTIONS, SHARED_SIX
 from reports import charts, lanes, words
 from reports.charts import Share
+from reports.ensembles import _claims, _leaves
 from reports.lanes import Span
 from reports.measures import range_with_unit, rule_words, with_unit
 from reports.palette import LETTERS, legend
@@ -166,6 +167,24 @@ def test_ticks_do_not_collide_at_the_end() -> None:
         assert places == sorted(places)
         assert len(found) <= 9
         assert all(later - earlier > 8 for earlier, later in pairwise(places))
+
+
+def test_a_card_may_say_anything() -> None:
+    good = {
+        "trained_on": ["a", "b"],
+        "n_training_clips": 5505,
+        "n_training_speakers": 71,
+        "scores": {"headline": {"test": "held-out speakers", "uar": 0.36}},
+    }
+    assert [(f.name, f.value, f.note) for f in _claims(good)] == [
+        ("Trained on", "a and b", "5,505 clips of 71 speakers"),
+        ("Mean recall in its test", "36%", "held-out speakers"),
+    ]
+    for odd in (None, [], "x", {"trained_on": 3, "scores": [1]}, {"scores": {"headline": {"uar": "high"}}}):
+        assert list(_claims(odd)) == []
+    leaves = dict(_leaves({"members": [{"name": "cnn", "weight": 1.0}], "shape": list(range(64))}, ()))
+    assert leaves["members › cnn › weight"] == "1"
+    assert leaves["shape"] == "64 entries"
 
 
 def test_chart_labels_are_text() -> None:
