@@ -121,7 +121,7 @@ def _headline(source: Source, totals: Row) -> str:
     if n == 0:
         return f"No calls were analysed {when}"
     if n_flagged == 0:
-        return f"No caller sounded frustrated {when}"
+        return f"No caller was flagged as frustrated {when}"
     if n_frustrated == n_flagged:
         return f"{n_flagged:,} of {count(n, 'caller')} sounded frustrated {when}"
     return f"{n_flagged:,} of {count(n, 'call')} {'was' if n_flagged == 1 else 'were'} flagged {when}"

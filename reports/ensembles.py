@@ -49,9 +49,9 @@ def _claims(card: Any) -> Iterator[Fact]:
         return
     corpora = card.get("trained_on")
     if isinstance(corpora, list) and corpora:
-        clips, speakers = card.get("n_training_clips"), card.get("n_training_speakers")
-        amount = isinstance(clips, int) and isinstance(speakers, int)
-        note = f"{count(clips, 'clip')} of {count(speakers, 'speaker')}" if amount else ""
+        clips, speakers = card.get("n_training_clips", ""), card.get("n_training_speakers", "")
+        known = isinstance(clips, int) and isinstance(speakers, int)
+        note = f"{count(int(clips), 'clip')} of {count(int(speakers), 'speaker')}" if known else ""
         yield Fact("Trained on", joined([str(corpus) for corpus in corpora]), note)
     scores = card.get("scores")
     headline = scores.get("headline") if isinstance(scores, dict) else None

@@ -239,7 +239,7 @@ def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> No
     calm_site = publish_site(tmp_path, calm)
     calm_site.build(days(1))
     text = calm_site.text()
-    assert "No caller sounded frustrated yesterday" in text
+    assert "No caller was flagged as frustrated yesterday" in text
     assert "The highest scores, to check" in text
     assert text.count('<article class="card unflagged"') == 5
 
