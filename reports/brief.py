@@ -4,35 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports import lanes, words
-from reports.calls import (
-    TIME_SOURCE_WORDS,
-    CallData,
-    call_course,
-    call_moments,
-    call_reasons,
-    call_strip,
-    load_calls,
-    page_name,
-    person,
-    voices,
-)
+from reports import words
+from reports.cards import MAX_CARDS, more_flagged, read_cards
 from reports.coverage import labelled_roles, read_coverage
 from reports.emotions import NO_QUEUE, doubts, share_by_hour, share_by_queue, side_of, side_words
 from reports.ensembles import ensemble_facts
 from reports.measures import rule_words
 from reports.source import Period, Row, Source
-from reports.views import Brief, Card, Cell, Definition, RuleWords, Table, Tile
+from reports.views import Brief, Cell, Definition, RuleWords, Table, Tile
 from reports.words import count, percent
 
-# Cards beyond this many are rows of a table: nobody reads more of them in two minutes.
-MAX_CARDS = 50
-# Shown when nothing was flagged, so that a person can still check.
-N_HIGHEST = 5
 MAX_FAILED_FILES = 10
 MAX_MOVERS = 8
-# A strip on a card joins what lies this close in share of the call: less would be dust at that size.
-CARD_JOIN_SHARE = 0.006
 # Rules on these measures of the caller say that the caller *sounded* frustrated; others do not.
 SOUND_MEASURES = frozenset(
     {"frustration", "frustration_peak", "angry_s", "anger_share", "disgust_share", "loudness_rise_db"}
@@ -46,16 +29,6 @@ SELECT count(*) AS n, count(*) FILTER (WHERE flagged) AS n_flagged, coalesce(sum
     coalesce(sum(segments_s), 0) AS segments_s, coalesce(sum(labelled_s), 0) AS labelled_s,
     count(*) FILTER (WHERE started_at_source = 'file_time') AS n_undated
 FROM call_summary s WHERE started_at >= $since AND started_at < $until
-"""
-_RANKED = """
-SELECT analysis_key, call_id FROM call_summary
-WHERE started_at >= $since AND started_at < $until AND flagged >= $flagged
-ORDER BY frustration_score DESC, started_at, call_id LIMIT $most
-"""
-_MORE = """
-SELECT call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score, reasons
-FROM call_summary WHERE started_at >= $since AND started_at < $until AND flagged
-ORDER BY frustration_score DESC, started_at, call_id OFFSET $skip
 """
 _CHANGE = """
 SELECT wilson_low($now, $n_now) AS low, wilson_high($now, $n_now) AS high,
@@ -85,7 +58,7 @@ def read_brief(source: Source, pages: frozenset[str]) -> Brief:
     """Assemble the page. `pages` are the ids of the calls that have a page of their own."""
     totals = _totals(source, Period(source.since, source.until, "now"))
     calm = totals["n_flagged"] == 0
-    cards = _cards(source, pages, calm)
+    cards = read_cards(source, pages, calm)
     coverage = read_coverage(source, most_files=MAX_FAILED_FILES)
     side = side_of(source)
     return Brief(
@@ -97,7 +70,7 @@ def read_brief(source: Source, pages: frozenset[str]) -> Brief:
         cards_title=_cards_title(totals, len(cards)),
         cards_words=_cards_words(totals, len(cards)),
         cards=cards,
-        more_flagged=_more_flagged(source, pages) if totals["n_flagged"] > MAX_CARDS else None,
+        more_flagged=more_flagged(source, pages) if totals["n_flagged"] > MAX_CARDS else None,
         by_hour=share_by_hour(source, side),
         by_queue=share_by_queue(source, side),
         emotion_words=_emotion_words(side, totals),
@@ -131,7 +104,7 @@ def _lead(source: Source, totals: Row, coverage: str) -> tuple[str, ...]:
     """The sentences under the headline."""
     n, n_flagged, n_frustrated = totals["n"], totals["n_flagged"], totals["n_frustrated"]
     lead = []
-    if n_flagged != n_frustrated:
+    if 0 < n_frustrated < n_flagged:
         lead.append(f"In {n_frustrated:,} of them the caller sounded frustrated.")
     lead.append(coverage)
     if n:
@@ -215,66 +188,6 @@ def _cards_words(totals: Row, n_cards: int) -> str:
             "from what this page says."
         )
     return "No call in this window was analysed, so there is nothing to rank."
-
-
-def _cards(source: Source, pages: frozenset[str], calm: bool) -> tuple[Card, ...]:
-    ranked = source.in_window(_RANKED, flagged=not calm, most=N_HIGHEST if calm else MAX_CARDS)
-    calls = load_calls(source, [row["analysis_key"] for row in ranked])
-    return tuple(
-        _card(source, calls[row["analysis_key"]], rank, pages) for rank, row in enumerate(ranked, start=1)
-    )
-
-
-def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> Card:
-    facts = call.facts
-    score = facts["frustration_score"]
-    join_s = max(lanes.JOIN_S, CARD_JOIN_SHARE * facts["duration_s"])
-    return Card(
-        rank=str(rank),
-        call_id=call.call_id,
-        href=call_href(call.call_id, pages),
-        when=words.moment(facts["started_local"]),
-        when_note=TIME_SOURCE_WORDS["file_time"] if facts["started_at_source"] == "file_time" else "",
-        queue=facts["queue"] or "",
-        agent=person(facts["agent_name"], facts["agent_id"])
-        if facts["agent_name"] or facts["agent_id"]
-        else "",
-        length=words.length(facts["duration_s"]),
-        direction="" if facts["direction"] == "unknown" else facts["direction"],
-        score=percent(score),
-        score_width=f"{100 * score:.1f}%",
-        reasons=call_reasons(source, call),
-        course=call_course(source, call),
-        strip=call_strip(source, call, n_ticks=6, join_s=join_s),
-        moments=call_moments(source, call, ""),
-        path=facts["path"],
-        voices=voices(facts),
-    )
-
-
-def call_href(call_id: str, pages: frozenset[str]) -> str:
-    """Link from index.html to a call's page, empty when it has none."""
-    return f"calls/{page_name(call_id)}" if call_id in pages else ""
-
-
-def _more_flagged(source: Source, pages: frozenset[str]) -> Table:
-    rows = tuple(
-        (
-            Cell(
-                words.moment(row["started_local"]),
-                row["started_local"].isoformat(),
-                href=call_href(row["call_id"], pages),
-            ),
-            Cell(percent(row["frustration_score"]), f"{row['frustration_score']:.6f}", True),
-            Cell("; ".join(row["reasons"])),
-            Cell(row["queue"] or words.MISSING),
-            Cell(person(row["agent_name"], row["agent_id"])),
-            Cell(words.clock(row["duration_s"]), f"{row['duration_s']:.1f}", True),
-        )
-        for row in source.in_window(_MORE, skip=MAX_CARDS)
-    )
-    columns = ("When", "Score", "Reasons", "Queue", "Agent", "Length")
-    return Table(f"The other {count(len(rows), 'flagged call')}", columns, rows, sortable=True)
 
 
 def _movers(source: Source) -> Table | None:

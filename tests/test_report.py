@@ -288,6 +288,22 @@ def test_only_flagged_calls_have_pages_when_the_limit_says_so(site: Site, tmp_pa
     assert "all flagged ones" in small.text("calls/index.html")
 
 
+def test_a_report_without_any_rule_still_reads(site: Site, tmp_path: Path) -> None:
+    window = days(7)
+    page = build_reports(
+        site.database,
+        tmp_path / "reports",
+        settings=Settings(time=TimeSettings(zone=ZONE), rule=()),
+        window=window,
+        now=window.until,
+        clips_dir=tmp_path / "elsewhere",
+    )
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"<h1>\d+ of \d+ calls were flagged", text)
+    assert 'class="threshold"' not in text
+    assert "<audio" not in text, "clips outside the folder are not linked"
+
+
 def test_a_failed_build_leaves_the_old_report(week: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     before = week.text()
 
