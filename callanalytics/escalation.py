@@ -38,14 +38,13 @@ def escalations(
         if value is None or value < rule.at_least or (role is not None and heard_s < rule.min_evidence_s):
             continue
         evidence = _evidence(rule, role, diarization, segments, curve, duration_s)
-        peak_s = curve.peak_s if rule.role == "caller" else None
         found.append(
             Escalation(
                 rule=rule.name,
                 weight=rule.weight,
                 value=float(value),
                 threshold=rule.at_least,
-                reason=rule.words(value, evidence[0].start_s if evidence else peak_s or 0.0),
+                reason=rule.words(value, _moment_s(rule, evidence, curve)),
                 evidence=evidence,
             )
         )
@@ -55,6 +54,13 @@ def escalations(
 def is_flagged(found: Sequence[Escalation], flag_weight: float) -> bool:
     """A call is flagged when the weights of its fulfilled rules reach `flag_weight`."""
     return sum(e.weight for e in found) >= flag_weight - 1e-9
+
+
+def _moment_s(rule: RuleSettings, evidence: Sequence[Evidence], curve: Curve) -> float:
+    """When the words point at: the peak of the curve for a rule about it, else the first evidence."""
+    if rule.measure in {"frustration", "frustration_peak"} and curve.peak_s is not None:
+        return curve.peak_s
+    return evidence[0].start_s if evidence else 0.0
 
 
 def _evidence(
