@@ -52,6 +52,7 @@ def _bars() -> Iterator[OnProgress]:
         MofNCompleteColumn,
         Progress,
         SpinnerColumn,
+        TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -67,12 +68,12 @@ def _bars() -> Iterator[OnProgress]:
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int, note: str) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(WORDS.get(stage, stage), total=None, note="")  # type: ignore[assignment]
-            bars.update(tasks[stage], completed=done, total=total or None, note=note)  # type: ignore[arg-type]
+                tasks[stage] = bars.add_task(WORDS.get(stage, stage), total=None, note="")
+            bars.update(tasks[stage], completed=done, total=total or None, note=note)
 
         yield report
 

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from ensemble.vote import Votes
 
 from callanalytics.frustration import Curve
 from callanalytics.records import Diarization, Measure, Role, Segment
 from callanalytics.segment import covered_s, merge_intervals
+from ensemble.vote import Votes
 
 QUARTERS = ("q1", "q2", "q3", "q4")
 PERIODS = ("call", *QUARTERS, "first_half", "second_half")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
     from ensemble.vote import Votes
 
     FloatArray = npt.NDArray[np.float32]

@@ -65,7 +65,10 @@ def classify_clips(
     from ensemble.predict import load_ensemble
 
     def decode(path: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        return decode_recording([path], settings.audio).samples.mean(axis=0)
+        mixed: np.ndarray[tuple[int], np.dtype[np.float32]] = decode_recording(
+            [path], settings.audio
+        ).samples.mean(axis=0)
+        return mixed
 
     ensemble = load_ensemble(ensemble_dir(settings))
     yield from classify_paths(paths, decode, ensemble, by_folder=by_folder, abstain=abstain)

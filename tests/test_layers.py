@@ -65,9 +65,10 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_night_needs_no_torch() -> None:
-    code = "import callanalytics.analyze as a; from callanalytics.config import Settings; a.load_analysis(Settings(), None)"
+    code = "from callanalytics.analyze import load_analysis; from callanalytics.config import Settings"
+    code += "; load_analysis(Settings(), None)"
     assert not loaded_after(code) & {"torch", "librosa", "sklearn"}
 
 
 def test_all_python_is_in_the_four_packages() -> None:
-    assert not [p for p in ROOT.glob("*.py")]
+    assert not list(ROOT.glob("*.py"))

@@ -37,7 +37,8 @@ def utc(text: str) -> datetime:
     ("path", "recorder", "started_at", "facts"),
     [
         (
-            "2026/11/20/q-600-2025550112-20261120-083412-1795163652.410.wav", "freepbx", "2026-11-20T08:34:12",
+            "2026/11/20/q-600-2025550112-20261120-083412-1795163652.410.wav",
+            "freepbx", "2026-11-20T08:34:12",
             {"queue": "600", "direction": Direction.INBOUND, "external_id": "1795163652.410"},
         ),
         (
