@@ -10,6 +10,7 @@ real calls (docs/diarization.md). Frames that are too quiet to hold speech are n
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,14 +101,10 @@ class VoiceDetector:
 def _fold(channel_starts: IntArray, n_heard: int) -> list[tuple[int, int]]:
     """Cut the list of heard frames into pieces for parallel streams, never across channels."""
     bounds = [*channel_starts.tolist(), n_heard]
-    longest = max(b - a for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    longest = max(b - a for a, b in itertools.pairwise(bounds))
     n_per_channel = max(1, min(_MAX_STREAMS, longest // _MIN_STREAM_FRAMES))
     length = -(-longest // n_per_channel)
-    return [
-        (at, min(at + length, b))
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-        for at in range(a, b, length)
-    ]
+    return [(at, min(at + length, b)) for a, b in itertools.pairwise(bounds) for at in range(a, b, length)]
 
 
 def _schedule(pieces: list[tuple[int, int]]) -> IntArray:
@@ -127,7 +124,7 @@ def _gather(samples: FloatArray, channel: IntArray, frame: IntArray, *, live: Bo
     """
     n = samples.shape[1]
     at = (frame * FRAME_SAMPLES - _CONTEXT_SAMPLES)[:, None] + np.arange(_CONTEXT_SAMPLES + FRAME_SAMPLES)
-    heard = samples.reshape(-1).take(channel[:, None] * n + at, mode="clip")
+    heard: FloatArray = samples.reshape(-1).take(channel[:, None] * n + at, mode="clip")
     if not live.all() or at[:, 0].min() < 0 or at[:, -1].max() >= n:
         heard *= (at >= 0) & (at < n) & live[:, None]
     return heard

@@ -1,4 +1,4 @@
-"""CAM++ as a torch network, for exporting its published weights to ONNX. Only `export` is for use.
+"""CAM++ as a torch network, for exporting its published weights to ONNX. Only the exports are for use.
 
 Wang, Zheng, Chen, Cheng, Chen: "CAM++: A Fast and Efficient Network for Speaker Verification Using
 Context-Aware Masking", Interspeech 2023. Residual 2-d front end, densely connected TDNN blocks whose
@@ -25,22 +25,54 @@ _SEGMENT_FRAMES = 100
 _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers, dilation
 
 
-def export(weights: Path, target: Path) -> None:
-    """Write the network as ONNX: "features" (batch, frames, 80) -> "voice" (batch, 192)."""
+def export_frames(weights: Path, target: Path) -> None:
+    """Write all layers before pooling: "features" (batch, frames, 80) -> "hidden" (batch, 512, frames / 2).
+
+    Pooling stays outside (`embedding.py`), so that one pass serves every piece of speech.
+    """
+    network = _load(weights)
+    _export(
+        nn.Sequential(_TimeLast(), network.head, *list(network.xvector.children())[:-2]),
+        (torch.randn(2, 300, N_MELS),),
+        target,
+        {"features": {0: "batch", 1: "frames"}, "hidden": {0: "batch", 2: "half"}},
+    )
+
+
+def export_voice(weights: Path, target: Path) -> None:
+    """Write the layer after pooling: "pooled" (batch, 1024), means and deviations -> "voice" (batch, 192)."""
+    layer = _load(weights).xvector[-1]
+    _export(layer, (torch.randn(2, 1024),), target, {"pooled": {0: "batch"}, "voice": {0: "batch"}})
+
+
+def _load(weights: Path) -> CamPlusPlus:
     network = CamPlusPlus()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    network.eval()
+    return network.eval()
+
+
+def _export(
+    network: nn.Module, example: tuple[Tensor], target: Path, axes: dict[str, dict[int, str]]
+) -> None:
+    given, produced = axes
     # The TorchScript exporter: the dynamo one differed from torch by a cosine of 0.9990 (COMPONENTS.md).
     torch.onnx.export(
-        network,
-        (torch.randn(2, 150, N_MELS),),
+        network.eval(),
+        example,
         str(target),
-        input_names=["features"],
-        output_names=["voice"],
-        dynamic_axes={"features": {0: "batch", 1: "frames"}, "voice": {0: "batch"}},
+        input_names=[given],
+        output_names=[produced],
+        dynamic_axes=axes,
         opset_version=17,
         dynamo=False,
     )
+
+
+class _TimeLast(nn.Module):
+    """(batch, frames, mels) -> (batch, mels, frames)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
 
 
 class CamPlusPlus(nn.Module):
@@ -63,6 +95,7 @@ class CamPlusPlus(nn.Module):
         self.xvector = nn.Sequential(layers)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map log-mel features to voice prints, not normalised."""
         return cast(Tensor, self.xvector(self.head(features.transpose(1, 2))))
 
 

@@ -1,60 +1,180 @@
-"""Voice prints to speakers: how many there are, and which piece is whose."""
+"""Voice prints in order of time to speakers: how many there are, and which piece is whose.
+
+Speakers of one call take turns, so the pieces form a hidden Markov model whose states are speakers:
+a sticky chain with one Gaussian per speaker around its mean voice print. Expectation-maximisation
+runs from several starts (Ward clustering, the signs of the leading principal components) at once,
+and the likeliest result wins; one start alone sometimes splits loud from calm instead of one voice
+from the other (docs/diarization.md). The number of speakers is found by adding one more
+until two groups look like one voice in two moods rather than like two voices (`voices.py`).
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import combinations
 
+import numpy as np
+import numpy.typing as npt
+
+from callanalytics.diarize.voices import VoiceSpace
 from callanalytics.speech import FloatArray, IntArray
+
+DoubleArray = npt.NDArray[np.float64]
 
 MAX_SPEAKERS = 4
 _MAX_CLUSTERED = 1500
-_MIN_SPEAKER_SHARE = 0.04
-_SAME_VOICE_COSINE = 0.55
-_ROUNDS = 5
+_MIN_SPEAKER_S = 2.0
+_MIN_PIECES = 3
+# Inverse variance of a unit-length print of 1.5 s around its speaker's mean.
+_PRECISION = 200.0
+_STAY = 0.7  # probability that the next piece, about 1 s on, is the same speaker's
+_ROUNDS = 12
+_N_COMPONENTS = 4
+# Log-likelihood ratio that two groups are two voices, above which they are believed. Two speakers are
+# expected in a call, so the second is believed on weak evidence and further ones on strong evidence.
+_SECOND_VOICE = 5.0
+_FURTHER_VOICE = 40.0
+# Gap between two groups, in standard deviations, that no change of mood reaches.
+_CLEAR_GAP = 6.0
+_N_SEEDS = 7
 
 
-def cluster_voices(prints: FloatArray, weights: IntArray) -> tuple[IntArray, FloatArray]:
-    """Group unit-length voice prints.
+def cluster_voices(
+    prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace
+) -> tuple[IntArray, FloatArray]:
+    """Group voice prints by speaker.
 
     Args:
-        prints: (n, 192), n >= 1.
-        weights: (n,) length of the pieces they come from.
+        prints: (n, 192) of unit length, in order of time, n >= 1.
+        weight_s: (n,) seconds of speech that each stands for.
+        space: what is known of voices in general.
 
     Returns:
-        labels (n,) 0..k-1, and centres (k, 192) of unit length, k from 1 to 4.
+        labels (n,) 0..k-1 and mean prints (k, 192) of unit length; k is 1 to 4.
     """
-    from scipy.cluster import hierarchy
-
-    weight = weights.astype(np.float64)
-    if len(prints) < 2:
-        return np.zeros(len(prints), np.int64), prints.copy()
-    sampled = prints
+    chosen = np.arange(len(prints))
     if len(prints) > _MAX_CLUSTERED:
-        sampled = prints[np.linspace(0, len(prints) - 1, _MAX_CLUSTERED).astype(np.int64)]
-    tree = hierarchy.linkage(sampled, method="ward")
-    for n_speakers in range(min(MAX_SPEAKERS, len(prints)), 1, -1):
-        first = hierarchy.fcluster(tree, n_speakers, criterion="maxclust") - 1
-        centres = _centres(sampled, first, np.ones(len(sampled)), n_speakers)
-        labels, centres = _refine(prints, weight, centres)
-        share = np.bincount(labels, weights=weight, minlength=len(centres)) / weight.sum()
-        alike = centres @ centres.T - 2 * np.eye(len(centres))
-        if share.min() >= _MIN_SPEAKER_SHARE and alike.max() < _SAME_VOICE_COSINE:
-            return labels, centres
-    return np.zeros(len(prints), np.int64), _centres(prints, np.zeros(len(prints), np.int64), weight, 1)
-
-
-def _refine(prints: FloatArray, weight: np.ndarray, centres: FloatArray) -> tuple[IntArray, FloatArray]:  # type: ignore[type-arg]
-    labels = (prints @ centres.T).argmax(axis=1)
-    for _ in range(_ROUNDS):
-        centres = _centres(prints, labels, weight, len(centres))
-        labels = (prints @ centres.T).argmax(axis=1)
-    return labels, centres
-
-
-def _centres(prints: FloatArray, labels: IntArray, weight: np.ndarray, n: int) -> FloatArray:  # type: ignore[type-arg]
-    sums = np.zeros((n, prints.shape[1]))
-    np.add.at(sums, labels, prints * weight[:, None])
-    centres: FloatArray = (sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)).astype(
+        chosen = np.linspace(0, len(prints) - 1, _MAX_CLUSTERED).astype(np.int64)
+    labels = _count_and_divide(prints[chosen], weight_s[chosen], space)
+    n_speakers = int(labels.max()) + 1
+    if len(chosen) < len(prints):
+        weight = np.clip(weight_s, 0.2, 1.0)
+        centred = (prints - prints[chosen].mean(axis=0)).astype(np.float64)
+        means = _means(centred[chosen], weight[chosen], _certain(labels, n_speakers)[None])
+        labels = _posterior(centred, weight, means)[0][0].argmax(axis=1)
+    centres = np.stack([weight_s[labels == k] @ prints[labels == k] for k in range(n_speakers)])
+    return labels, (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)).astype(
         np.float32
     )
-    return centres
+
+
+def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace) -> IntArray:
+    """One more speaker as long as every pair of groups looks like two voices."""
+    labels = np.zeros(len(prints), np.int64)
+    for n_speakers in range(2, MAX_SPEAKERS + 1):
+        if len(prints) < n_speakers * _MIN_PIECES:
+            break
+        tried = partition(prints, weight_s, n_speakers)
+        if not _all_different(prints, weight_s, tried, n_speakers, space):
+            break
+        labels = tried
+    return labels
+
+
+def _all_different(
+    prints: FloatArray, weight_s: DoubleArray, labels: IntArray, n_speakers: int, space: VoiceSpace
+) -> bool:
+    if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES:
+        return False
+    if np.bincount(labels, weights=weight_s, minlength=n_speakers).min() < _MIN_SPEAKER_S:
+        return False
+    if n_speakers == 2 and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
+        return True
+    needed = _SECOND_VOICE if n_speakers == 2 else _FURTHER_VOICE
+    return all(
+        space.two_voices(prints, weight_s, labels == one, labels == other) > needed
+        for one, other in combinations(range(n_speakers), 2)
+    )
+
+
+def partition(prints: FloatArray, weight_s: DoubleArray, n_speakers: int) -> IntArray:
+    """The likeliest labels 0..n_speakers-1 of (n, 192) prints, n >= n_speakers."""
+    from scipy.cluster import hierarchy
+
+    centred = (prints - prints.mean(axis=0)).astype(np.float64)
+    blurred = (np.roll(centred, 1, axis=0) + 2 * centred + np.roll(centred, -1, axis=0)) / 4
+    tree = hierarchy.linkage(blurred, "ward")
+    starts = [
+        hierarchy.fcluster(t, n_speakers, "maxclust") - 1 for t in (hierarchy.linkage(centred, "ward"), tree)
+    ]
+    if n_speakers == 2:
+        components = np.linalg.svd(centred, full_matrices=False)[0][:, :_N_COMPONENTS]
+        starts += [(component > 0).astype(np.int64) for component in components.T]
+    fine = hierarchy.fcluster(tree, _N_SEEDS, "maxclust") - 1
+    seeds = np.stack([blurred[fine == k].mean(axis=0) for k in range(int(fine.max()) + 1)])
+    for picked in combinations(range(len(seeds)), n_speakers):
+        means = seeds[list(picked)]
+        starts.append((centred @ means.T - 0.5 * (means**2).sum(axis=1)).argmax(axis=1))
+    return _maximise(centred, np.clip(weight_s, 0.2, 1.0), np.stack(starts), n_speakers)
+
+
+def _gap(one: FloatArray, other: FloatArray) -> float:
+    """Distance of two groups along the line through their means, in pooled standard deviations."""
+    direction = one.mean(axis=0) - other.mean(axis=0)
+    direction /= max(float(np.linalg.norm(direction)), 1e-9)
+    a, b = one @ direction, other @ direction
+    return float((a.mean() - b.mean()) / np.sqrt((a.var() + b.var()) / 2 + 1e-6))
+
+
+def _maximise(centred: DoubleArray, weight: DoubleArray, starts: IntArray, n_speakers: int) -> IntArray:
+    """Likeliest labels (n,) after expectation-maximisation from all (n_starts, n) starts."""
+    share = np.stack([_certain(start, n_speakers) for start in starts])
+    likelihood = np.zeros(len(starts))
+    for _ in range(_ROUNDS):
+        share, likelihood = _posterior(centred, weight, _means(centred, weight, share))
+    labels: IntArray = share[int(np.argmax(likelihood))].argmax(axis=1)
+    return labels
+
+
+def _certain(labels: IntArray, n_speakers: int) -> DoubleArray:
+    share = np.full((len(labels), n_speakers), 0.02 / max(1, n_speakers - 1))
+    share[np.arange(len(labels)), labels] = 0.98
+    return share
+
+
+def _means(centred: DoubleArray, weight: DoubleArray, share: DoubleArray) -> DoubleArray:
+    """Mean print per start and speaker, drawn to the call's mean as by one piece: (s, k, 192)."""
+    weighted = share * weight[:, None]
+    means: DoubleArray = np.einsum("snk,nd->skd", weighted, centred) / (weighted.sum(axis=1)[..., None] + 1.0)
+    return means
+
+
+def _posterior(
+    centred: DoubleArray, weight: DoubleArray, means: DoubleArray
+) -> tuple[DoubleArray, DoubleArray]:
+    """Forward-backward over the pieces, all starts at once: shares (s, n, k), log-likelihood (s,)."""
+    n_starts, n_speakers, _ = means.shape
+    score = np.einsum("nd,skd->nsk", centred, means) - 0.5 * (means**2).sum(axis=2)
+    score *= _PRECISION * weight[:, None, None]
+    top = score.max(axis=2, keepdims=True)
+    emission = np.exp(score - top)
+    # stay + move / (k - 1) for the others == change + (stay - change) on the same speaker
+    change = (1 - _STAY) / max(1, n_speakers - 1) if n_speakers > 1 else 0.0
+    extra = (_STAY if n_speakers > 1 else 1.0) - change
+    forward = np.empty_like(emission)
+    total = np.empty((len(centred), n_starts, 1))
+    belief = np.full((n_starts, n_speakers), 1 / n_speakers)
+    for at, seen in enumerate(emission):
+        belief = belief * seen
+        total[at] = belief.sum(axis=1, keepdims=True)
+        belief = belief / total[at]
+        forward[at] = belief
+        belief = change + extra * belief
+    backward = np.ones_like(emission)
+    later = np.ones((n_starts, n_speakers))
+    for at in range(len(centred) - 1, 0, -1):
+        reached = later * emission[at] / total[at]
+        later = change * reached.sum(axis=1, keepdims=True) + extra * reached
+        backward[at - 1] = later
+    share = (forward * backward).transpose(1, 0, 2)
+    likelihood: DoubleArray = (np.log(total) + top).sum(axis=(0, 2))
+    return share / share.sum(axis=2, keepdims=True), likelihood

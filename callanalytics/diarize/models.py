@@ -7,6 +7,7 @@ from functools import cached_property
 
 from callanalytics.diarize.embedding import VoicePrinter
 from callanalytics.diarize.segmentation import SpeakerSegmenter
+from callanalytics.diarize.voices import VoiceSpace
 from callanalytics.speech import VoiceDetector
 
 
@@ -44,3 +45,8 @@ class SpeechModels:
     def printer(self) -> VoicePrinter:
         """Voice prints (CAM++)."""
         return VoicePrinter.load(self.n_threads)
+
+    @cached_property
+    def voice_space(self) -> VoiceSpace:
+        """How voice prints vary within and between speakers."""
+        return VoiceSpace.load()

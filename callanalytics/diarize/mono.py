@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from callanalytics.diarize import segmentation
 from callanalytics.diarize.clusters import cluster_voices
+from callanalytics.diarize.crosstalk import OFF, ON
 from callanalytics.diarize.embedding import HOP_SAMPLES, log_mels
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.speech import (
@@ -18,13 +20,21 @@ from callanalytics.speech import (
     IntArray,
     above,
     runs,
+    widen,
 )
 
-ON, OFF = 0.5, 0.35
 _WINDOW_STEP_S = 10.0
-_PIECE_S = 1.5
+# Pieces of about 1 s, each judged by the 1.5 s around its middle.
+_PIECE_S = 1.0
+_HEARD_S = 1.5
 _OVERLAP_PROBABILITY = 0.5
+# Both detectors are asked: silero alone misses emotional and overlapped speech, the segmenter alone
+# takes line noise for speech (docs/diarization.md).
+_SILERO_SHARE = 0.5
+# Speech on one channel stays within this many dB below its loud frames, whoever speaks.
 _SPEECH_RANGE_DB = 40.0
+_MAYBE_SPEECH = 0.1  # below this everywhere the channel is not worth a second opinion
+_MARGIN_FRAMES = 3  # around speech, so that its edges are judged too
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +63,44 @@ def separate_voices(
         blocked: (n_frames,) frames of tones, music or masking: no speech there.
     """
     n_frames = len(levels_db)
+    nobody = Voices(np.zeros((0, n_frames), np.bool_), np.zeros((0, 192), np.float32))
+    if not (probability > _MAYBE_SPEECH).any():
+        return nobody
     local = _local_speakers(samples, n_frames, models)
-    speech = above(probability, on=ON, off=OFF) | (local.speech > 0.5)
-    speech &= ~blocked
+    blended = _SILERO_SHARE * probability + (1 - _SILERO_SHARE) * local.speech
+    speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked
     if not speech.any():
-        return Voices(np.zeros((0, n_frames), np.bool_), np.zeros((0, 192), np.float32))
+        return nobody
     speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
     pieces = _pieces(speech, local.change)
-    prints = _piece_prints(samples, pieces, models)
-    labels, centres = cluster_voices(prints, pieces[:, 1] - pieces[:, 0])
+    prints = _piece_prints(samples, speech, pieces, models)
+    weight_s = (pieces[:, 1] - pieces[:, 0]).astype(np.float64) * FRAME_S
+    labels, centres = cluster_voices(prints, weight_s, models.voice_space)
     active = np.zeros((len(centres), n_frames), np.bool_)
     for (start, end), label in zip(pieces, labels, strict=True):
-        active[label, start:end] = speech[start:end]
-    if len(centres) == 2:
-        active |= (local.overlap > _OVERLAP_PROBABILITY) & speech
+        active[label, start:end] = True
+    if len(centres) > 1:
+        _mark_overlap(active, (local.overlap > _OVERLAP_PROBABILITY) & speech)
     return Voices(active, centres)
+
+
+def _mark_overlap(active: BoolArray, overlap: BoolArray) -> None:
+    """Where two talk at once, add the other voice that is heard nearest in time."""
+    distance = np.stack([_frames_to_nearest(row) for row in active])
+    distance[active] = np.iinfo(np.int64).max
+    second = distance.argmin(axis=0)
+    active[second[overlap], np.flatnonzero(overlap)] = True
+
+
+def _frames_to_nearest(mask: BoolArray) -> IntArray:
+    """Distance of every frame to the nearest True of a 1-d mask that has one."""
+    at = np.flatnonzero(mask)
+    frame = np.arange(len(mask))
+    after = np.searchsorted(at, frame)
+    to_next = np.abs(at[np.minimum(after, len(at) - 1)] - frame)
+    to_last = np.abs(at[np.maximum(after - 1, 0)] - frame)
+    nearest: IntArray = np.minimum(to_next, to_last)
+    return nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +131,27 @@ def _local_speakers(samples: FloatArray, n_frames: int, models: SpeechModels) ->
 def _pieces(speech: BoolArray, change: BoolArray) -> IntArray:
     """Stretches of speech without a change of local speaker, cut to about 1.5 s: (n, 2) frames."""
     longest = round(_PIECE_S / FRAME_S)
-    pieces = []
+    pieces: list[tuple[int, int]] = []
     for start, end in runs(speech):
         borders = [start, *(start + np.flatnonzero(change[start:end])).tolist(), end]
-        for a, b in zip(borders[:-1], borders[1:], strict=True):
+        for a, b in pairwise(borders):
             if b > a:
                 edges = np.linspace(a, b, -(-(b - a) // longest) + 1).round().astype(np.int64)
-                pieces.extend(zip(edges[:-1], edges[1:], strict=True))
+                pieces.extend(pairwise(edges.tolist()))
     return np.array(pieces, dtype=np.int64)
 
 
-def _piece_prints(samples: FloatArray, pieces: IntArray, models: SpeechModels) -> FloatArray:
-    """Voice print around the middle of every piece, (n, 192)."""
-    features = log_mels(samples)
-    length = round(_PIECE_S * SAMPLE_RATE_HZ / HOP_SAMPLES)
-    if len(features) < length:
-        features = np.resize(features, (length, features.shape[1]))
-    middle = (pieces.mean(axis=1) * FRAME_S * SAMPLE_RATE_HZ / HOP_SAMPLES).astype(np.int64)
-    starts = np.clip(middle - length // 2, 0, len(features) - length)
-    return models.printer.prints(features[starts[:, None] + np.arange(length)])
+def _piece_prints(
+    samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
+) -> FloatArray:
+    """Voice print of the speech around the middle of every piece, (n, 192)."""
+    mels = log_mels(samples)
+    mels_per_s = SAMPLE_RATE_HZ / HOP_SAMPLES
+    frame_of = np.minimum(
+        ((np.arange(len(mels)) / mels_per_s + 0.0125) / FRAME_S).astype(np.int64), len(speech) - 1
+    )
+    chosen = np.flatnonzero(widen(speech, _MARGIN_FRAMES)[frame_of])
+    hidden = models.printer.hear(mels, chosen)
+    middle = pieces.mean(axis=1) * FRAME_S
+    first, last = (middle - _HEARD_S / 2) * mels_per_s, (middle + _HEARD_S / 2) * mels_per_s
+    return models.printer.prints(hidden, first.astype(np.int64), last.astype(np.int64))

