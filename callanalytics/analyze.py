@@ -202,9 +202,16 @@ def vote_segments(
         elif mixed and segment.overlap_share > settings.segments.max_overlap_share:
             reasons[i] = "overtalk"
     silenced = np.array([reason is not None for reason in reasons], dtype=bool)
+    heard = np.array(allowed, dtype=bool)
+    # Of an excluded voice nobody holds an opinion: not even the one about silence.
     return replace(
         votes,
+        probabilities=np.where(heard[None, :, None], votes.probabilities, np.float32(0)),
+        mean_probabilities=np.where(heard[:, None], votes.mean_probabilities, np.float32(0)),
         emotion_index=np.where(silenced, -1, votes.emotion_index),
+        top_index=np.where(heard, votes.top_index, -1),
+        confidence=np.where(heard, votes.confidence, np.float32(np.nan)),
+        agreement=np.where(heard, votes.agreement, np.float32(np.nan)),
         abstain_reason=tuple(reasons),
     )
 

@@ -1,8 +1,8 @@
 """Finds recordings on disk and says what is known of each before any sound is decoded.
 
 A recording is identified by the SHA-256 of its content, so the same audio twice is one recording.
-The time of the *call* decides whether it lies in the window. A file that arrived late, after its day was
-run, is still taken for `lookback_days`: its call is older than the window, its arrival is not.
+The time of the *call* decides whether it lies in the window. A file that arrived only after the run that
+covered its call is still taken for `lookback_days`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.recorders.facts import FactReader
-from callanalytics.records import CallFacts, Candidate, Failure, Recording, Role, RoleSource, TimeSource
+from callanalytics.records import CallFacts, Candidate, Failure, Recording, Role, RoleSource
 from callanalytics.window import Window
 
 CHUNK_BYTES = 1 << 20
@@ -55,6 +55,14 @@ class Discovered:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierRun:
+    """A run that is over: which calls it covered, and when it looked."""
+
+    window: Window
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """The files of one recording (one, or caller and agent of a pair) as the folder shows them."""
 
@@ -83,9 +91,12 @@ def find_recordings(
     now: datetime,
     salt: bytes,
     known: Mapping[FileKey, str] | None = None,
+    earlier: Sequence[EarlierRun] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Discovered:
     """Search files and folders. `known` maps (path, size, mtime in ns) of unchanged files to their id.
+
+    `earlier` lists the runs that are over, so that what came too late for them is found.
 
     A file that cannot be read becomes a Failure under an id made from its path, since it has no content.
 
@@ -98,7 +109,7 @@ def find_recordings(
     dated = []
     for seen in _recordings(inputs, settings.discovery, now, skipped):
         facts = reader.read(seen.paths[0], seen.modified_at, stem=seen.stem)
-        if window is not None and not _wanted(facts, seen, window, settings.discovery.lookback_days):
+        if window is not None and not _wanted(facts, seen, window, earlier, settings.discovery):
             skipped.append(
                 SkippedFile(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
             )
@@ -237,13 +248,20 @@ def _see(paths: Sequence[Path]) -> _Seen:
     )
 
 
-def _wanted(facts: CallFacts, seen: _Seen, window: Window, lookback_days: int) -> bool:
-    """Whether the call lies in the window, or lies shortly before it and its file came only now."""
+def _wanted(
+    facts: CallFacts,
+    seen: _Seen,
+    window: Window,
+    earlier: Sequence[EarlierRun],
+    settings: DiscoverySettings,
+) -> bool:
+    """Whether the call lies in the window, or its file came too late for the run that covered it."""
     if facts.started_at in window:
         return True
-    earliest = window.since - timedelta(days=lookback_days)
-    late = earliest <= facts.started_at < window.since and seen.arrived_at >= window.since
-    return late and facts.started_at_source is not TimeSource.FILE_TIME
+    if facts.started_at < window.since - timedelta(days=settings.lookback_days):
+        return False
+    settled_at = seen.arrived_at + timedelta(seconds=settings.settle_s)
+    return any(facts.started_at in run.window and settled_at >= run.started_at for run in earlier)
 
 
 def _with_sides(seen: _Seen, facts: CallFacts) -> CallFacts:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from callanalytics import __version__
 from callanalytics.config import Settings
-from callanalytics.discovery import Discovered, find_recordings
+from callanalytics.discovery import Discovered, EarlierRun, find_recordings
 from callanalytics.errors import UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
@@ -133,6 +133,7 @@ class _Night:
         self.failures: list[Failure] = []
         self.n_done = 0
         self.n_flagged = 0
+        self.earliest = window.since
         self.audio_s = 0.0
 
     def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
@@ -145,6 +146,7 @@ class _Night:
             now=now,
             salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
             known=self.store.known_files(),  # unchanged files are not read again
+            earlier=[EarlierRun(Window(a, b), at) for a, b, at in self.store.earlier_runs()],
             on_progress=lambda done, total: self.on_progress("search", done, total, ""),
         )
         todo, n_skipped = self._select(found, ensemble.ensemble_id)
@@ -221,6 +223,7 @@ class _Night:
         if failed:
             self.store.quarantine(failed, self.run_id)
         self.n_done += len(done)
+        self.earliest = min([self.earliest, *(analysis.facts.started_at for analysis in done)])
         self.n_flagged += sum(analysis.flagged for analysis in done)
         self.audio_s += sum(analysis.duration_s for analysis in done)
         self.failures += failed
@@ -273,7 +276,8 @@ class _Night:
                 self.database,
                 self.report.parent,
                 settings=self.settings,
-                window=self.window,
+                # Calls whose files came late lie before the window; the report shows them too.
+                window=Window(self.earliest, self.window.until),
                 now=now,
                 clips_dir=self.report.parent / "clips",
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from callanalytics.config import DiscoverySettings, Settings
-from callanalytics.discovery import Discovered, candidate_from_files, find_recordings
+from callanalytics.discovery import Discovered, EarlierRun, candidate_from_files, find_recordings
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.ingest_check import check_paths, render_checked
 from callanalytics.records import Role, RoleSource
@@ -92,19 +92,35 @@ def test_parallel_copies_of_a_call_are_left_out(tmp_path: Path) -> None:
     assert reasons(found) == {"CO_20261120-094103_2025550127-all.wav": "parallel_copy"}
 
 
-def test_call_time_decides_and_a_late_file_is_found(tmp_path: Path) -> None:
+def test_call_time_decides_not_file_time(tmp_path: Path) -> None:
     midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
     window = Window(midnight - timedelta(days=1), midnight)
-
-    def named(days: int) -> str:
-        return f"20{(midnight - timedelta(days=days)):%y%m%d}-120000_2025550127-all.wav"
-
-    for days in (0, 1, 3, 30):
-        put(tmp_path / named(days))
+    for days in (0, 1, 3):
+        put(tmp_path / stamped(midnight, days))
     put(tmp_path / "unnamed.wav", at=midnight - timedelta(days=3))
-    found = search(tmp_path, window=window)
-    assert names(found) == {named(1), named(3)}, "yesterday's, and the one of three days ago that came late"
-    assert names(search(tmp_path, window=window, lookback_days=0)) == {named(1)}
+    put(tmp_path / "yesterday.wav", at=midnight - timedelta(hours=3))
+    assert names(search(tmp_path, window=window)) == {stamped(midnight, 1), "yesterday.wav"}
+
+
+def test_a_file_that_came_too_late_for_its_run_is_found_by_the_next(tmp_path: Path) -> None:
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    window = Window(midnight - timedelta(days=1), midnight)
+    for days in (1, 3, 30):
+        put(tmp_path / stamped(midnight, days))
+    long_ago = EarlierRun(Window(midnight - timedelta(days=60), midnight - timedelta(days=1)), midnight)
+    settings = Settings()
+
+    def found(*earlier: EarlierRun) -> set[str]:
+        return names(find_recordings([tmp_path], settings, window=window, now=NOW, salt=b"", earlier=earlier))
+
+    assert found() == {stamped(midnight, 1)}
+    assert found(long_ago) == {stamped(midnight, 1), stamped(midnight, 3)}, "30 days are beyond the lookback"
+    after_arrival = EarlierRun(long_ago.window, NOW + timedelta(hours=1))
+    assert found(after_arrival) == {stamped(midnight, 1)}, "that run could have taken it"
+
+
+def stamped(midnight: datetime, days: int) -> str:
+    return f"{midnight - timedelta(days=days):%Y%m%d}-120000_2025550127-all.wav"
 
 
 def test_unchanged_known_files_are_not_read_again(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -85,6 +86,16 @@ class Store:
                 ],
             )
         return run_id
+
+    def earlier_runs(self) -> list[tuple[datetime, datetime, datetime]]:
+        """Start and end of the window, and start, of every run that ended well, newest first."""
+        rows = self._rows(
+            "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at) FROM base.runs"
+            " WHERE exit_code IN (0, 3) ORDER BY started_at DESC LIMIT 1000",
+            [],
+        )
+        seconds = [[datetime.fromtimestamp(us / 1e6, UTC) for us in row] for row in rows]
+        return [(since, until, began) for since, until, began in seconds]
 
     def end_run(
         self,
