@@ -116,8 +116,8 @@ def call_as_dict(call: CallAnalysis) -> dict[str, object]:
                 "start_s": round(s.start_s, 3),
                 "end_s": round(s.end_s, 3),
                 "emotion": votes.emotion(i),
-                "confidence": round(float(votes.confidence[i]), 4),
-                "agreement": round(float(votes.agreement[i]), 4),
+                "confidence": _known(votes.confidence[i]),
+                "agreement": _known(votes.agreement[i]),
                 "abstain_reason": votes.abstain_reason[i],
             }
             for i, s in enumerate(call.segments)
@@ -127,6 +127,11 @@ def call_as_dict(call: CallAnalysis) -> dict[str, object]:
             for m in call.measures
         ],
     }
+
+
+def _known(share: np.float32) -> float | None:
+    """A share for JSON, which has no NaN."""
+    return round(float(share), 4) if np.isfinite(share) else None
 
 
 def render_call(call: CallAnalysis) -> str:
@@ -145,8 +150,12 @@ def render_call(call: CallAnalysis) -> str:
         label = call.votes.emotion(i) or f"({call.votes.abstain_reason[i]})"
         who = segment.role.value if segment.role is not Role.UNKNOWN else segment.speaker
         lines.append(
-            f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {label:<18} "
-            f"{call.votes.confidence[i]:4.0%}  {call.votes.agreement[i]:4.0%} agree"
+            f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {label:<18}"
+            + (
+                f" {call.votes.confidence[i]:4.0%}  {call.votes.agreement[i]:4.0%} agree"
+                if label[0] != "("
+                else ""
+            )
         )
     lines.append("")
     for measure in call.measures:
