@@ -57,6 +57,8 @@ class TrainSettings:
     """Shares of examples taken from the clean and the plain telephone hearing; the rest is augmented."""
     paste: float = 0.10
     """Share of clips joined to a neutral clip of the same speaker (CopyPaste)."""
+    calm_known: float = 0.3
+    """Share of clips whose speaker is known by neutral and happy clips only, as in most real calls."""
     crop_s: float = 2.2
     speaker_norm: bool = True
     """False leaves every clip with its own shrunk statistics: the ablation."""
@@ -192,7 +194,9 @@ class Batches:
         shares[augmented] = (1 - shares.sum()) / max(len(augmented), 1)
         self.shares = shares / shares.sum()
         neutral = settings.labels.index("neutral") if "neutral" in settings.labels else -1
-        self.calm = {s: i[examples.truth[i] == neutral] for s, i in examples.voices.items()}
+        happy = settings.labels.index("happy") if "happy" in settings.labels else neutral
+        self.neutral = {s: i[examples.truth[i] == neutral] for s, i in examples.voices.items()}
+        self.calm = {s: i[np.isin(examples.truth[i], (neutral, happy))] for s, i in examples.voices.items()}
 
     def __len__(self) -> int:
         return (len(self.order) + self.settings.batch - 1) // self.settings.batch
@@ -216,11 +220,15 @@ class Batches:
         n_known = int(rng.choice((0, 2, 6, 20, 80), p=(0.35, 0.15, 0.15, 0.15, 0.2)))
         if s.speaker_norm and n_known:
             voice = examples.voices[speaker]
+            if rng.random() < s.calm_known:
+                # A caller is mostly calm: the statistics of a call are not those of six acted emotions.
+                quiet = (self.neutral if rng.random() < 0.5 else self.calm)[speaker]
+                voice = quiet if len(quiet) else voice
             known += [int(i) for i in rng.choice(voice, min(n_known, len(voice)), replace=False)]
         mean, deviation = voice_norm(heard.statistics(known), examples.reference, s.front)
         mel = heard.clip(index)
-        if rng.random() < s.paste and len(self.calm[speaker]):
-            other = heard.clip(int(rng.choice(self.calm[speaker])))
+        if rng.random() < s.paste and len(self.neutral[speaker]):
+            other = heard.clip(int(rng.choice(self.neutral[speaker])))
             mel = np.concatenate([mel, other] if rng.random() < 0.5 else [other, mel])
             longest = round(1.4 * s.crop_s / s.front.hop_s)
         else:
