@@ -59,6 +59,8 @@ class TrainSettings:
     """Share of clips joined to a neutral clip of the same speaker (CopyPaste)."""
     calm_known: float = 0.3
     """Share of clips whose speaker is known by neutral and happy clips only, as in most real calls."""
+    handset: float = 0.6
+    """Share of clips heard through a random handset: a smooth response of up to about 12 dB."""
     crop_s: float = 2.2
     speaker_norm: bool = True
     """False leaves every clip with its own shrunk statistics: the ablation."""
@@ -225,7 +227,14 @@ class Batches:
                 quiet = (self.neutral if rng.random() < 0.5 else self.calm)[speaker]
                 voice = quiet if len(quiet) else voice
             known += [int(i) for i in rng.choice(voice, min(n_known, len(voice)), replace=False)]
-        mean, deviation = voice_norm(heard.statistics(known), examples.reference, s.front)
+        statistics = heard.statistics(known)
+        mean, deviation = voice_norm(statistics, examples.reference, s.front)
+        if rng.random() < s.handset:
+            # A handset colours the clip and the statistics alike, so only what shrinking leaves is heard.
+            n_s = statistics.n_frames * s.front.hop_s
+            mean = mean - handset_response_db(s.front.n_mels, rng) * s.front.shrink_s / (
+                n_s + s.front.shrink_s
+            )
         mel = heard.clip(index)
         if rng.random() < s.paste and len(self.neutral[speaker]):
             other = heard.clip(int(rng.choice(self.neutral[speaker])))
@@ -237,6 +246,15 @@ class Batches:
             first = int(rng.integers(len(mel) - longest + 1))
             mel = mel[first : first + longest]
         return (mel - mean) / deviation, examples.targets[index]
+
+
+def handset_response_db(n_mels: int, rng: np.random.Generator) -> Float:
+    """A random smooth frequency response: a tilt of up to 8 dB either way, a wave of up to 4 dB; mean 0."""
+    band = np.linspace(-1, 1, n_mels)
+    wave = np.sin(np.pi * rng.uniform(0.5, 1.5) * band + rng.uniform(0, 2 * np.pi))
+    response = rng.uniform(-8, 8) * band + rng.uniform(0, 4) * wave
+    centred: Float = (response - response.mean()).astype(np.float32)
+    return centred
 
 
 def pad(mels: Sequence[Float]) -> tuple[Float, Float]:

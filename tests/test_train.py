@@ -21,6 +21,7 @@ from ensemble.recipe import train_from_corpora
 from ensemble.train import (
     Batches,
     TrainSettings,
+    handset_response_db,
     prepare,
     train_ensemble,
     train_member,
@@ -205,3 +206,10 @@ def test_the_whole_recipe_leaves_an_ensemble_with_its_card(corpus, cache, tmp_pa
     }
     with pytest.raises(TrainingError, match="validation"):
         train_from_corpora([corpus], frozenset(), quick, folder=tmp_path, cache=cache)
+
+
+def test_a_handset_response_is_smooth_bounded_and_without_level(rng):
+    responses = np.stack([handset_response_db(64, rng) for _ in range(200)])
+    assert np.abs(responses.mean(axis=1)).max() < 1e-4
+    assert 6 < np.abs(responses).max() <= 13
+    assert np.abs(np.diff(responses, axis=1)).max() < 1.0
