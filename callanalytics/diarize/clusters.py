@@ -33,8 +33,10 @@ _N_COMPONENTS = 4
 # expected in a call, so the second is believed on weak evidence and further ones on strong evidence.
 _SECOND_VOICE = 5.0
 _FURTHER_VOICE = 40.0
-# Gap between two groups, in standard deviations, that no change of mood reaches.
-_CLEAR_GAP = 6.0
+# Gap between two groups, in standard deviations, that no change of mood reaches; in smaller groups it
+# comes out too wide, because their own few pieces lay the line it is measured along.
+_CLEAR_GAP = 7.0
+_CLEAR_GAP_S = 6.0
 _N_SEEDS = 7
 
 
@@ -85,10 +87,12 @@ def _all_different(
 ) -> bool:
     if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES:
         return False
-    if np.bincount(labels, weights=weight_s, minlength=n_speakers).min() < _MIN_SPEAKER_S:
+    least_s = np.bincount(labels, weights=weight_s, minlength=n_speakers).min()
+    if least_s < _MIN_SPEAKER_S:
         return False
-    if n_speakers == 2 and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
-        return True
+    if n_speakers == 2 and least_s >= _CLEAR_GAP_S:
+        if _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
+            return True
     needed = _SECOND_VOICE if n_speakers == 2 else _FURTHER_VOICE
     return all(
         space.two_voices(prints, weight_s, labels == one, labels == other) > needed
