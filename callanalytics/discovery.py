@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatch
+from fnmatch import translate
 from pathlib import Path
 
 from callanalytics.config import DiscoverySettings, Settings
@@ -30,6 +31,13 @@ PAIR_SIDES: dict[str, Role] = {
     **dict.fromkeys(("caller", "customer", "cust", "in", "rx"), Role.CALLER),
     **dict.fromkeys(("agent", "out", "tx"), Role.AGENT),
 }
+# Sides whose words also mean other things: joined only when the files are about as long.
+_VAGUE_SIDES = {"in", "out", "rx", "tx"}
+MAX_PAIR_SIZE_RATIO = 1.5
+# Of the file system itself and closed to everybody: no calls are missed there.
+_SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
+# Some file systems keep times that no calendar holds.
+MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
 _SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 _COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
 
@@ -73,7 +81,7 @@ class _Seen:
 
     @property
     def modified_at(self) -> datetime:
-        return datetime.fromtimestamp(self.mtime_ns / 1e9, UTC)
+        return _file_time(self.mtime_ns / 1e9)
 
     @property
     def stem(self) -> str:
@@ -98,7 +106,8 @@ def find_recordings(
 
     `earlier` lists the runs that are over, so that what came too late for them is found.
 
-    A file that cannot be read becomes a Failure under an id made from its path, since it has no content.
+    A file or folder that cannot be read becomes a Failure under an id made from its path, since it has no
+    content to hash: a night must not pass over calls in silence.
 
     Raises:
         UsageError: an input does not exist.
@@ -107,7 +116,8 @@ def find_recordings(
     reader = FactReader(settings, salt)
     skipped: list[SkippedFile] = []
     dated = []
-    for seen in _recordings(inputs, settings.discovery, now, skipped):
+    closed: list[tuple[Path, OSError]] = []
+    for seen in _recordings(inputs, settings.discovery, now, skipped, closed):
         facts = reader.read(seen.paths[0], seen.modified_at, stem=seen.stem)
         if window is not None and not _wanted(facts, seen, window, earlier, settings.discovery):
             skipped.append(
@@ -117,8 +127,10 @@ def find_recordings(
         dated.append((seen, _with_sides(seen, facts)))
     dated.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
     candidates: dict[str, Candidate] = {}
-    failures = []
+    failures = [_closed(path, problem, reader) for path, problem in closed]
     for n_done, (seen, facts) in enumerate(dated, start=1):
+        if on_progress is not None:
+            on_progress(n_done, len(dated))
         try:
             candidate = Candidate(_recording(seen, known or {}), facts)
         except UnreadableFile as problem:
@@ -127,8 +139,6 @@ def find_recordings(
         first = candidates.setdefault(candidate.recording.recording_id, candidate)
         if first is not candidate:
             skipped.append(SkippedFile(seen.paths[0], "duplicate", f"same content as {first.recording.path}"))
-        if on_progress is not None:
-            on_progress(n_done, len(dated))
     return Discovered(tuple(candidates.values()), tuple(skipped), tuple(failures))
 
 
@@ -152,12 +162,18 @@ def candidate_from_files(
 
 
 def _recordings(
-    inputs: Sequence[Path], settings: DiscoverySettings, now: datetime, skipped: list[SkippedFile]
+    inputs: Sequence[Path],
+    settings: DiscoverySettings,
+    now: datetime,
+    skipped: list[SkippedFile],
+    closed: list[tuple[Path, OSError]],
 ) -> Iterator[_Seen]:
     """Settled recordings of all inputs, pairs joined and parallel copies left out."""
-    files = {path.absolute(): None for root in inputs for path in _files(root, settings)}
+    files = {path: None for root in inputs for path in _files(root.absolute(), settings, closed)}
     joined = _pairs(files)
-    stems = {(path.parent, path.stem) for path in files}
+    # Originals matter only to copies, which most folders do not have.
+    copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
+    stems = {key for path in files if copied and (key := (path.parent, path.stem)) in copied}
     for path in files:
         group = joined.get(path, (path,))
         if group[0] != path:
@@ -169,8 +185,11 @@ def _recordings(
             continue
         try:
             seen = _see(group)
+        except FileNotFoundError:
+            skipped.append(SkippedFile(path, "vanished", "gone since the folder was listed"))
+            continue
         except OSError as problem:
-            skipped.append(SkippedFile(path, "vanished", problem.strerror or ""))
+            closed.append((path, problem))
             continue
         age_s = (now - seen.modified_at).total_seconds()
         if -CLOCK_SKEW_S < age_s < settings.settle_s:
@@ -179,16 +198,24 @@ def _recordings(
         yield seen
 
 
-def _files(root: Path, settings: DiscoverySettings) -> Iterator[Path]:
+def _files(root: Path, settings: DiscoverySettings, closed: list[tuple[Path, OSError]]) -> Iterator[Path]:
     """Matching files of one input in a stable order; a file given by name needs no pattern.
 
-    Links are followed only when the settings say so, and then never twice into the same folder.
+    Links are followed only when the settings say so, and then never twice into the same folder. Folders
+    that cannot be listed go to `closed`.
     """
-    if root.is_file():
+    try:
+        is_folder = stat.S_ISDIR(root.stat().st_mode)
+    except FileNotFoundError:
+        raise UsageError(f"{root}: no such file or folder. Check --input and [paths] inputs.") from None
+    except OSError as problem:
+        raise UsageError(f"{root}: cannot be opened ({problem.strerror}). Check its permissions.") from None
+    if not is_folder:
         yield root
         return
-    if not root.is_dir():
-        raise UsageError(f"{root}: no such file or folder. Check --input and [paths] inputs.")
+    # Case counts in what to leave out (".*" has none), not in extensions: recorders write .WAV too.
+    included = re.compile("|".join(map(translate, settings.include)) or r"(?!)", re.IGNORECASE).match
+    excluded = re.compile("|".join(map(translate, settings.exclude)) or r"(?!)").match
     visited: set[str] = set()
     stack = [root]
     while stack:
@@ -199,27 +226,26 @@ def _files(root: Path, settings: DiscoverySettings) -> Iterator[Path]:
         visited.add(real)
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            continue  # a folder we may not enter holds nothing for us
-        for entry in reversed(entries):
-            if any(fnmatch(entry.name, pattern) for pattern in settings.exclude):
-                continue
-            if entry.is_symlink() and not settings.follow_links:
-                continue
-            if entry.is_dir():
-                stack.append(Path(entry.path))
+        except FileNotFoundError:
+            continue
+        except OSError as problem:
+            closed.append((folder, problem))
+            continue
+        folders = []
+        # Genesys Cloud exports recordings without an extension into a folder per conversation.
+        bare = folder.name.startswith("conversation_id=")
         for entry in entries:
-            if (entry.is_symlink() and not settings.follow_links) or not entry.is_file():
+            if excluded(entry.name) or (entry.is_symlink() and not settings.follow_links):
                 continue
-            if _matches(entry.name, settings):
-                yield Path(entry.path)
-
-
-def _matches(name: str, settings: DiscoverySettings) -> bool:
-    lower = name.lower()
-    return any(fnmatch(lower, p.lower()) for p in settings.include) and not any(
-        fnmatch(name, p) for p in settings.exclude
-    )
+            try:
+                if entry.is_dir():
+                    if entry.name not in _SYSTEM_FOLDERS:
+                        folders.append(Path(entry.path))
+                elif (included(entry.name) or (bare and "." not in entry.name)) and entry.is_file():
+                    yield Path(entry.path)
+            except OSError:
+                continue  # a link that leads to itself
+        stack.extend(reversed(folders))
 
 
 def _pairs(files: Mapping[Path, None]) -> dict[Path, tuple[Path, Path]]:
@@ -232,10 +258,29 @@ def _pairs(files: Mapping[Path, None]) -> dict[Path, tuple[Path, Path]]:
             sides.setdefault(key, {})[PAIR_SIDES[side["side"].lower()]] = path
     found: dict[Path, tuple[Path, Path]] = {}
     for pair in sides.values():
-        if len(pair) == 2:
+        if len(pair) == 2 and _belong(*pair.values()):
             group = (pair[Role.CALLER], pair[Role.AGENT])
             found |= dict.fromkeys(group, group)
     return found
+
+
+def _belong(one: Path, other: Path) -> bool:
+    """Two halves of a call were recorded at the same time, so their sizes are alike.
+
+    "check-in.wav" and "check-out.wav" may be anything: for such words the sizes must agree.
+    """
+    side = _SIDE.fullmatch(one.stem)
+    if side is None or side["side"].lower() not in _VAGUE_SIDES:
+        return True
+    try:
+        smaller, larger = sorted((one.stat().st_size, other.stat().st_size))
+    except OSError:
+        return False
+    return larger <= MAX_PAIR_SIZE_RATIO * smaller
+
+
+def _file_time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(min(max(seconds, MIN_FILE_TIME_S), MAX_FILE_TIME_S), UTC)
 
 
 def _see(paths: Sequence[Path]) -> _Seen:
@@ -244,7 +289,7 @@ def _see(paths: Sequence[Path]) -> _Seen:
         paths=tuple(paths),
         n_bytes=sum(s.st_size for s in stats),
         mtime_ns=max(s.st_mtime_ns for s in stats),
-        arrived_at=datetime.fromtimestamp(max(max(s.st_mtime, s.st_ctime) for s in stats), UTC),
+        arrived_at=_file_time(max(max(s.st_mtime, s.st_ctime) for s in stats)),
     )
 
 
@@ -258,7 +303,8 @@ def _wanted(
     """Whether the call lies in the window, or its file came too late for the run that covered it."""
     if facts.started_at in window:
         return True
-    if facts.started_at < window.since - timedelta(days=settings.lookback_days):
+    # As a difference: a window may begin in the year 1, from which no days can be taken.
+    if window.since - facts.started_at > timedelta(days=settings.lookback_days):
         return False
     settled_at = seen.arrived_at + timedelta(seconds=settings.settle_s)
     return any(facts.started_at in run.window and settled_at >= run.started_at for run in earlier)
@@ -302,6 +348,19 @@ def _hash(path: Path) -> str:
 
 def _path_id(path: Path) -> str:
     return hashlib.sha256(b"path\0" + os.fsencode(path)).hexdigest()
+
+
+def _closed(path: Path, problem: OSError, reader: FactReader) -> Failure:
+    """A file or folder that cannot even be looked at; dated by its name, else by the folder around it."""
+    try:
+        modified_at = _file_time(path.stat().st_mtime)
+    except OSError:
+        modified_at = _file_time(path.parent.stat().st_mtime)
+    recording = Recording(_path_id(path), (path,), 0, modified_at)
+    reason = problem.strerror or type(problem).__name__
+    detail = f"{path.name}: cannot be opened ({reason}). Check the permissions of it and its folder."
+    facts = reader.read(path, modified_at)
+    return Failure(Candidate(recording, facts), "read", UnreadableFile.reason, detail)
 
 
 def _unread(seen: _Seen) -> Recording:

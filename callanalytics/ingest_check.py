@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -34,8 +35,9 @@ class CheckedFile:
 
 
 def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
-    """Search without a window. Caller hashes are made without the secret salt: for looking only."""
-    found = find_recordings(paths, settings, window=None, now=datetime.now(UTC), salt=b"check")
+    """Search without a window. Caller hashes hold for this one look: ten digits hashed with a salt that
+    anybody can read would be a number in clear."""
+    found = find_recordings(paths, settings, window=None, now=datetime.now(UTC), salt=secrets.token_bytes(32))
     rows = []
     for candidate in (*found.candidates, *(f.candidate for f in found.failures)):
         facts, files = candidate.facts, candidate.recording.paths

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from callanalytics.config import DiscoverySettings, Settings
-from callanalytics.discovery import Discovered, EarlierRun, candidate_from_files, find_recordings
+from callanalytics.discovery import (
+    Discovered,
+    EarlierRun,
+    _file_time,
+    candidate_from_files,
+    find_recordings,
+)
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.ingest_check import check_paths, render_checked
 from callanalytics.records import Role, RoleSource
@@ -83,6 +89,21 @@ def test_pairs_are_one_call_caller_first(tmp_path: Path) -> None:
     assert pair.channel_roles_source is RoleSource.NAME
 
 
+def test_in_and_out_are_a_pair_only_when_about_as_long(tmp_path: Path) -> None:
+    put(tmp_path / "check-in.wav", b"a" * 100)
+    put(tmp_path / "check-out.wav", b"b" * 1000)
+    put(tmp_path / "call-in.wav", b"a" * 1000)
+    put(tmp_path / "call-out.wav", b"b" * 1100)
+    sizes = {c.recording.path.name: len(c.recording.paths) for c in search(tmp_path).candidates}
+    assert sizes == {"check-in.wav": 1, "check-out.wav": 1, "call-in.wav": 2}
+
+
+def test_genesys_recordings_need_no_extension(tmp_path: Path) -> None:
+    put(tmp_path / "conversation_id=abc" / "r1")
+    put(tmp_path / "elsewhere" / "r2")
+    assert names(search(tmp_path)) == {"r1"}
+
+
 def test_parallel_copies_of_a_call_are_left_out(tmp_path: Path) -> None:
     put(tmp_path / "20261120-094103_2025550127-all.wav")
     put(tmp_path / "CO_20261120-094103_2025550127-all.wav")
@@ -136,6 +157,7 @@ def test_links_are_left_alone_unless_asked_and_loops_end(tmp_path: Path) -> None
     put(tmp_path / "outside" / "secret.wav")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "in" / "self.wav").symlink_to("self.wav")
     (tmp_path / "in" / "dangling.wav").symlink_to(tmp_path / "nowhere")
     assert names(search(tmp_path / "in")) == {"a.wav"}
     assert names(search(tmp_path / "in", follow_links=True)) == {"a.wav", "secret.wav"}
@@ -166,6 +188,66 @@ def test_an_unreadable_file_is_a_failure_not_a_crash(tmp_path: Path, monkeypatch
     (failure,) = found.failures
     assert (failure.stage, failure.reason) == ("read", "unreadable")
     assert "locked.wav" in failure.detail
+
+
+def test_a_closed_folder_is_reported_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "closed" / "a.wav")
+    put(tmp_path / "open" / "b.wav")
+    put(tmp_path / "lost+found" / "c.wav")
+    really_scan = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if Path(folder).name in {"closed", "lost+found"}:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return really_scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = search(tmp_path)
+    assert names(found) == {"b.wav"}
+    (failure,) = found.failures
+    assert failure.candidate.recording.path == tmp_path / "closed"
+    assert (failure.stage, failure.reason) == ("read", "unreadable")
+    assert "Permission denied" in failure.detail
+
+
+def test_a_file_that_may_not_be_looked_at_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "locked.wav")
+    put(tmp_path / "good.wav")
+    really_stat = Path.stat
+
+    def refuse(self: Path, **kwargs: bool) -> os.stat_result:
+        if self.name == "locked.wav":
+            raise PermissionError(13, "Permission denied", str(self))
+        return really_stat(self, **kwargs)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    found = search(tmp_path)
+    assert names(found) == {"good.wav"}
+    assert [f.candidate.recording.path.name for f in found.failures] == ["locked.wav"]
+    with pytest.raises(UsageError, match="Permission denied"):
+        search(tmp_path / "locked.wav")
+
+
+@pytest.mark.parametrize("seconds", [1e12, 2e10, -1e12])
+def test_a_file_time_beyond_all_calendars_is_kept_within_one(seconds: float) -> None:
+    assert 1970 <= _file_time(seconds).year < 2200
+
+
+def test_a_window_may_begin_with_the_calendar(tmp_path: Path) -> None:
+    put(tmp_path / "future.wav", at=NOW + timedelta(days=3))
+    window = Window(datetime(1, 1, 1, tzinfo=UTC), NOW)
+    assert names(search(tmp_path, window=window)) == set()
+
+
+def test_a_check_shows_no_hash_that_can_be_reversed(tmp_path: Path) -> None:
+    put(tmp_path / "20261120-094103_2025550127-all.wav")
+    one, two = (check_paths([tmp_path], Settings())[0].caller_hash for _ in range(2))
+    assert one is not None
+    assert one != two
 
 
 def test_a_missing_input_is_a_usage_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -102,7 +103,10 @@ def test_local_stamps_are_read_in_the_zone_and_the_unique_id_settles_the_repeate
     )
     second_pass = read("q-1-2-20261025-023000-1792891800.1.wav", zone="Europe/Berlin")
     assert second_pass.started_at == utc("2026-10-25T01:30:00")
-    assert "zone_note" in second_pass.sources
+    assert "zone_note" not in second_pass.sources, "the stamp fits the second pass"
+    wrong_zone = read("q-1-2-20261025-023000-1792891800.1.wav", zone="America/New_York")
+    assert wrong_zone.started_at == second_pass.started_at
+    assert "America/New_York" in wrong_zone.sources["zone_note"]
 
 
 def test_a_template_of_the_user_comes_first() -> None:
@@ -191,6 +195,68 @@ def test_a_manifest_is_joined_by_file_name_or_id(tmp_path: Path) -> None:
     assert (by_id.queue, by_id.recorder) == ("sales", "pbx")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"","2025550112","600","in","""K"" <2025550112>","SIP/1","SIP/2","Queue","600",'
+        '"2026-11-20 08:34:12","2026-11-20 08:34:20","2026-11-20 08:35:20",68,60,"ANSWERED","3","77.1",""',
+        '"""K"" <2025550112>","2025550112","600","in","SIP/1","SIP/2","Queue","600","2026-11-20 08:34:12",'
+        '"2026-11-20 08:34:20","2026-11-20 08:35:20","68","60","ANSWERED","3","","77.1",""',
+        '"K","2025550112","600","default","2026-11-20 08:34:12","2026-11-20 08:34:20","2026-11-20 08:35:20",'
+        '"68","60","ANSWERED","77.1","","","PCMU","PCMU"',
+    ],
+    ids=["asterisk", "asterisk custom", "freeswitch"],
+)
+def test_a_cdr_that_begins_with_data_is_read(tmp_path: Path, line: str) -> None:
+    (tmp_path / "Master.csv").write_text(f"{line}\n")
+    table = RecorderSettings(name="pbx", kind="generic", manifest="Master.csv")
+    reader = FactReader(Settings(folder=tmp_path, recorder=(table,)), SALT)
+    found = reader.read(Path("/calls/77.1.wav"), FILE_TIME)
+    assert (found.started_at, found.started_at_source) == (utc("2026-11-20T08:34:12"), TimeSource.MANIFEST)
+    assert (found.expected_duration_s, found.answered_s) == (60, 8)
+    assert found.disposition == "ANSWERED"
+    assert found.caller_hash == hash_number("2025550112", SALT)
+
+
+def test_on_an_outbound_call_the_customer_is_who_was_dialled(tmp_path: Path) -> None:
+    (tmp_path / "cdr.csv").write_text("src,dst,uniqueid\n204,2025550112,1795163652.410\n")
+    table = RecorderSettings(name="pbx", kind="freepbx", manifest="cdr.csv")
+    reader = FactReader(Settings(folder=tmp_path, recorder=(table,)), SALT)
+    name = "out-2025550112-204-20261120-083412-1795163652.410.wav"
+    assert reader.read(Path(name), FILE_TIME).caller_hash == hash_number("2025550112", SALT)
+
+
+def test_a_sidecar_setting_may_name_only_what_is_known() -> None:
+    table = RecorderSettings(name="x", kind="generic", sidecar="{day}/{stem}.json")
+    with pytest.raises(ConfigError, match=r"\{name\} and \{stem\}"):
+        read("a.wav", table)
+
+
+def test_the_sidecar_of_a_pair_or_of_a_folder_counts(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"agentId": "7"}')
+    reader = FactReader(Settings(), SALT)
+    assert reader.read(tmp_path / "x_caller.wav", FILE_TIME, stem="x").agent_id == "7"
+    conversation = tmp_path / "conversation_id=abc"
+    conversation.mkdir()
+    (conversation / "_metadata.json").write_text('{"startTime": "2026-11-20T11:22:33Z"}')
+    found = reader.read(conversation / "r1", FILE_TIME)
+    assert (found.recorder, found.started_at) == ("genesys", utc("2026-11-20T11:22:33"))
+
+
+@pytest.mark.parametrize("said", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0", "17"])
+def test_a_placeholder_is_no_time(tmp_path: Path, said: str) -> None:
+    (tmp_path / "a.wav.json").write_text(json.dumps({"startTime": said}))
+    assert read(tmp_path / "a.wav").started_at_source is TimeSource.FILE_TIME
+
+
+def test_a_hostile_name_is_refused_by_a_long_template_in_no_time() -> None:
+    pattern = compile_template("CAMPAIGN_INGROUP_AGENT_CALLID_VENDORLEADCODE_FULLDATE", where="here")
+    begin = time.process_time()
+    assert pattern.fullmatch("a_" * 120) is None
+    assert time.process_time() - begin < 0.5
+    assert pattern.fullmatch("spring_sale_q1_kim_77_x_20261120-094103")
+
+
 def test_a_manifest_without_recordings_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "cdr.csv").write_text("colour,weight\nred,3\n")
     table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
@@ -207,9 +273,34 @@ def test_one_number_written_in_several_ways_is_one_caller() -> None:
     assert hash_number("anonymous", SALT) is None
 
 
-def test_the_number_in_clear_appears_in_no_fact() -> None:
-    found = read("q-600-2025550112-20261120-083412-1795163652.410.wav")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "q-600-2025550112-20261120-083412-1795163652.410",
+        "out-2025550112-204-20261120-083412-1795163652.410",
+        "20261120-094103_1004_2025550112-all",
+        "20261120-094103_john_2025550112-all",
+        "john_20261120-094103_2025550112_7",
+        "GUID_c-2025550112-9_AGENT_kim_CUST_2025550112_DT_2026-11-20T08-00-00",
+    ],
+)
+def test_the_number_in_clear_appears_in_no_fact(name: str) -> None:
+    found = read(f"{name}.wav")
     assert "2025550112" not in repr(found)
+    assert found.caller_hash == hash_number("2025550112", SALT)
+
+
+def test_an_id_that_holds_the_number_is_dropped_whichever_source_said_so(tmp_path: Path) -> None:
+    said = {"id": "c-2025550127-9", "ani": "tel:+12025550127", "agentId": "202-555-0127", "queue": "q"}
+    (tmp_path / "a.wav.json").write_text(json.dumps(said))
+    found = read(tmp_path / "a.wav")
+    assert (found.external_id, found.agent_id, found.queue) == (None, None, "q")
+    assert "dropped" in found.sources["external_id"]
+
+
+def test_an_extension_is_no_phone_number(tmp_path: Path) -> None:
+    (tmp_path / "a.wav.json").write_text('{"agentId": "204", "ani": "204", "dnis": "18005550100"}')
+    assert read(tmp_path / "a.wav").agent_id == "204"
 
 
 def test_the_salt_is_made_once_and_private(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@ before file time; each fact keeps the source that gave it."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatch
@@ -11,16 +14,24 @@ from zoneinfo import ZoneInfo
 
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.errors import ConfigError
-from callanalytics.recorders.found import Found
-from callanalytics.recorders.phone import hash_number
+from callanalytics.recorders.found import NUMBERS, Found
+from callanalytics.recorders.phone import SIGNIFICANT_DIGITS, hash_number
 from callanalytics.recorders.profiles import BUILT_IN, Profile, templated
-from callanalytics.recorders.sidecars import Manifest, read_sidecar
+from callanalytics.recorders.sidecars import Manifest, check_template, read_sidecar
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
 
 _PLAIN = (
     *("external_id", "agent_id", "agent_name", "team", "queue", "campaign"),
     *("expected_duration_s", "answered_s", "hold_s", "disposition"),
 )
+_TEXTS = ("external_id", "agent_id", "agent_name", "team", "queue", "campaign", "disposition")
+# Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
+_CUSTOMER_END: dict[object, tuple[str, ...]] = {
+    Direction.INBOUND: ("from_number",),
+    Direction.OUTBOUND: ("to_number",),
+}
+# Shorter numbers are extensions, which may well be the agent's id.
+MIN_PHONE_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class FactReader:
     settings: Settings
     salt: bytes
     _recorders: tuple[_Recorder, ...] = field(init=False)
+    _listed: dict[str, frozenset[str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         made = tuple(_make(self.settings, r) for r in self.settings.recorder)
@@ -65,14 +77,27 @@ class FactReader:
             path,
             zone,
             max_bytes=self.settings.discovery.max_sidecar_bytes,
+            names=self._names_beside(path),
+            stem=stem,
             template=recorder.settings.sidecar if recorder else None,
         )
         known_id = name.facts.get("external_id") if name else None
         row = None
         if recorder and recorder.manifest:
-            row = recorder.manifest.find(path, str(known_id) if known_id else None)
+            row = recorder.manifest.find(path, stem, str(known_id) if known_id else None)
         said = [(s, f) for s, f in (("sidecar", sidecar), ("manifest", row), ("name", name)) if f is not None]
         return self._weigh(said, name, recorder, zone, modified_at)
+
+    def _names_beside(self, path: Path) -> frozenset[str]:
+        """Names in the folder of `path`, listed once per run: asking for every possible sidecar of
+        100,000 files would take longer than all the rest."""
+        folder = os.path.dirname(path)  # noqa: PTH120 - a Path would be made per file
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = frozenset(os.listdir(folder or "."))  # noqa: PTH208
+            except OSError:
+                self._listed[folder] = frozenset()
+        return self._listed[folder]
 
     def _by_name(self, path: Path, stem: str) -> tuple[_Recorder | None, Found | None]:
         fallback: _Recorder | None = None
@@ -106,11 +131,16 @@ class FactReader:
                     sources[key] = source if source != "name" else f"name ({found.recorder})"
         if note := facts.pop("zone_note", None):
             sources["zone_note"] = str(note)
-        number = facts.pop("caller_number", None)
-        caller_hash = hash_number(str(number), self.salt) if number is not None else None
+        ends = _CUSTOMER_END.get(facts.get("direction"), ("from_number", "to_number"))
+        number, number_source = _customer(said, ends[0])
+        caller_hash = hash_number(number, self.salt) if number is not None else None
         if caller_hash is not None:
-            sources["caller_hash"] = sources.pop("caller_number")
-        sources.pop("caller_number", None)
+            sources["caller_hash"] = number_source
+        for key in NUMBERS:
+            facts.pop(key, None)
+            sources.pop(key, None)
+        theirs = ("caller_number", *ends)
+        _drop_numbers(facts, sources, (str(f.facts[n]) for _, f in said for n in theirs if n in f.facts))
         roles, roles_source = _roles(facts, sources, recorder)
         started_at = facts.get("started_at")
         source = sources.get("started_at", "file_time").split(" ")[0]
@@ -128,6 +158,26 @@ class FactReader:
             sources=sources,
             **{key: facts.get(key) for key in _PLAIN},  # type: ignore[arg-type]
         )
+
+
+def _customer(said: list[tuple[str, Found]], end: str) -> tuple[str | None, str]:
+    """The customer's number, where it was found under its own name or as one `end` of the call."""
+    for source, found in said:
+        for key in ("caller_number", end):
+            if key in found.facts:
+                return str(found.facts[key]), source if source != "name" else f"name ({found.recorder})"
+    return None, ""
+
+
+def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: Iterable[str]) -> None:
+    """Forget every text that holds a phone number that some source stated: only its hash is kept."""
+    phones = {re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:] for number in numbers}
+    phones = {phone for phone in phones if len(phone) >= MIN_PHONE_DIGITS}
+    for key in _TEXTS:
+        digits = re.sub(r"\D", "", str(facts.get(key, "")))
+        if any(phone in digits for phone in phones):
+            del facts[key]
+            sources[key] = "dropped: holds a phone number"
 
 
 def _roles(
@@ -155,6 +205,8 @@ def _make(settings: Settings, recorder: RecorderSettings) -> _Recorder:
         )
     else:
         profile = next(p for p in BUILT_IN if p.kind == recorder.kind)
+    if recorder.sidecar is not None:
+        check_template(recorder.sidecar, where=where)
     manifest = None
     if recorder.manifest is not None:
         manifest = Manifest(settings.folder / recorder.manifest, zone, recorder.manifest_columns)

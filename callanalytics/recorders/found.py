@@ -37,9 +37,16 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "queue": ("queue", "queuename", "ccqueue", "ingroup", "campaignqueue", "skill"),
     "campaign": ("campaign", "campaignid"),
     "caller_number": (
-        *("callernumber", "caller", "customernumber", "custphone", "phonenumber", "customerphone", "ani"),
-        *("calleridnumber", "callerid", "clid", "src", "from", "customerendpoint", "cust"),
+        "customernumber",
+        "custphone",
+        "phonenumber",
+        "customerphone",
+        "customerendpoint",
+        "cust",
     ),
+    # Who dialled and who was dialled: which of them is the customer depends on the direction.
+    "from_number": ("callernumber", "caller", "ani", "calleridnumber", "src", "from", "callerid", "clid"),
+    "to_number": ("callednumber", "dst", "to", "destinationnumber", "dialednumber", "dialledno", "dnis"),
     "hold_s": ("holds", "holdseconds", "holdaccumseconds", "holdtime"),
     "disposition": ("disposition", "status", "wrapup", "wrapupcode", "hangupcause"),
     "agent_channel": ("agentchannel",),
@@ -50,6 +57,9 @@ _FACT_OF = {
     alias: (fact, rank) for fact, aliases in reversed(ALIASES.items()) for rank, alias in enumerate(aliases)
 }
 MAX_WORDS = 200
+NUMBERS = ("caller_number", "from_number", "to_number")
+# Outside these years a time is a placeholder (.NET writes 0001-01-01 for "none") or a broken clock.
+FIRST_YEAR, LAST_YEAR = 1980, 2200
 _SIDES = {"left": 0, "right": 1, "0": 0, "1": 1}
 
 
@@ -57,8 +67,8 @@ _SIDES = {"left": 0, "right": 1, "0": 0, "1": 1}
 class Found:
     """What one source says. `facts` holds plain values under the names of `records.CallFacts`.
 
-    Two more keys appear: `caller_number` (in clear, hashed before it leaves this package) and
-    `zone_note` (a doubt about the zone, for people).
+    More keys appear: `NUMBERS` (in clear, hashed before they leave this package) and `zone_note`
+    (a doubt about the zone, for people).
     """
 
     recorder: str
@@ -85,7 +95,7 @@ def facts_of(stated: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
         "team",
         "queue",
         "campaign",
-        "caller_number",
+        *NUMBERS,
         "disposition",
     ):
         if text := _words(stated.get(name)):
@@ -115,9 +125,11 @@ def read_time(value: object, zone: ZoneInfo) -> datetime | None:
         number = _number(value)
         if number is not None:
             seconds = number / 1000 if number > 1e11 else number  # 1e11 s is the year 5138
-            return datetime.fromtimestamp(seconds, UTC) if seconds > 1e8 else None
-        moment = datetime.fromisoformat(str(value).strip())
-        return moment.astimezone(UTC) if moment.tzinfo else local_to_utc(moment, zone)
+            moment = datetime.fromtimestamp(seconds, UTC)
+        else:
+            moment = datetime.fromisoformat(str(value).strip())
+        at = moment.astimezone(UTC) if moment.tzinfo else local_to_utc(moment, zone)
+        return at if FIRST_YEAR <= at.year < LAST_YEAR else None
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -45,9 +45,11 @@ def _freepbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
         return None
     started_at = datetime.fromtimestamp(int(m["epoch"]), UTC)
     facts: dict[str, object] = {"started_at": started_at, "external_id": f"{m['epoch']}.{m['seq']}"}
-    stamped_at = read_time(iso_stamp(m["stamp"]), zone)
     # The unique id is made when the channel opens, the stamp when recording starts: minutes at most.
-    if stamped_at is None or abs((stamped_at - started_at).total_seconds()) > 1800:
+    # Compared on the wall clock, or the second pass of a repeated hour would look like a wrong zone.
+    stamped_at = read_time(iso_stamp(m["stamp"]) + "+00:00", zone)
+    wall_clock = started_at.astimezone(zone).replace(tzinfo=UTC)
+    if stamped_at is None or abs((stamped_at - wall_clock).total_seconds()) > 1800:
         facts["zone_note"] = f"stamp {m['stamp']} does not fit zone {zone.key}; the unique id was used"
     if m["type"] in _INBOUND or (m["type"] == "exten" and len(m["from"]) > len(m["to"])):
         facts |= {"direction": Direction.INBOUND, "caller_number": m["from"]}
@@ -68,15 +70,25 @@ _VICIDIAL = tuple(
         "FULLDATE_CUSTPHONE_AGENT",
         "FULLDATE_CUSTPHONE",
         "CAMPAIGN_FULLDATE_CUSTPHONE_AGENT",
+        "FULLDATE_AGENT_CUSTPHONE",
         "FULLDATE_AGENT",
     )
 )
 
 
+_PHONE = re.compile(r"\d{7}")
+
+
+def _people(match: re.Match[str]) -> list[str]:
+    said = match.groupdict()
+    return [said[field] for field in ("AGENT", "CAMPAIGN") if said.get(field)]
+
+
 def _vicidial(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     for pattern in _VICIDIAL:
         m = pattern.fullmatch(re.sub(r"^(?:CO|CM|FR)_", "", stem))
-        if m is not None:
+        # A phone number where this template has the agent or campaign: the fields are in another order.
+        if m is not None and not any(_PHONE.search(said) for said in _people(m)):
             facts = facts_of(stated_by(m), zone)
             if "started_at" in facts:
                 return Found("vicidial", 0.9 if m["LEG"] else 0.7, {**facts, "channel_roles": AGENT_LEFT})

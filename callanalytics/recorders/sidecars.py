@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,20 +16,48 @@ from callanalytics.recorders.found import Found, fact_named, facts_of
 
 # `{name}` is the file name with, `{stem}` without its extension.
 BESIDE = ("{name}.json", "{stem}.json", "{name}_metadata.json", "{stem}_metadata.json")
+# Of Genesys Cloud's bulk export, one for all recordings of a conversation's folder.
+OF_FOLDER = "_metadata.json"
 MAX_DEPTH = 6
 MAX_KEYS = 2000
 MANIFEST_MAX_BYTES = 2_000_000_000
 _FILE_COLUMNS = {"file", "filename", "recording", "recordingfile", "path", "location", "recordname", "uri"}
 
 
-def read_sidecar(audio: Path, zone: ZoneInfo, *, max_bytes: int, template: str | None = None) -> Found | None:
+def check_template(template: str, *, where: str) -> None:
+    """Raise ConfigError when a `sidecar` setting names anything but `{name}` and `{stem}`."""
+    try:
+        template.format(name="a.wav", stem="a")
+    except (KeyError, IndexError, ValueError, AttributeError) as problem:
+        raise ConfigError(
+            f"{where}: sidecar = {template!r} may name {{name}} and {{stem}} only ({problem!r}). Correct it."
+        ) from None
+
+
+def read_sidecar(
+    audio: Path,
+    zone: ZoneInfo,
+    *,
+    max_bytes: int,
+    names: Container[str],
+    stem: str | None = None,
+    template: str | None = None,
+) -> Found | None:
     """Facts of the JSON beside a recording; None when there is none or it is no JSON object.
 
+    `names` are the files of the recording's folder; `stem` is the name of a pair without its sides.
     Too large, too deep or damaged sidecars are passed over: they never stop a call.
     """
-    patterns = (template,) if template else BESIDE
-    for pattern in patterns:
-        path = audio.parent / pattern.format(name=audio.name, stem=audio.stem)
+    name, own_stem = audio.name, audio.stem
+    if template:
+        places = [template.format(name=name, stem=own_stem)]
+    else:
+        places = [pattern.format(name=name, stem=own_stem) for pattern in BESIDE]
+        if stem is not None and stem != own_stem:
+            places += [f"{stem}.json", f"{stem}_metadata.json"]
+        places = [place for place in (*places, OF_FOLDER) if place in names]
+    for place in places:
+        path = audio.parent / place
         try:
             if not path.is_file() or path.stat().st_size > max_bytes:
                 continue
@@ -84,14 +114,24 @@ class Manifest:
             if path.stat().st_size > MANIFEST_MAX_BYTES:
                 raise ConfigError(f"{path}: larger than {MANIFEST_MAX_BYTES / 1e9:.0f} GB. Split it by day.")
             with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-                self._read(csv.DictReader(stream), path, zone, columns)
+                rows: Iterator[list[str]] = csv.reader(stream)
+                header = next(rows, [])
+                if (layout := _headerless(header)) is not None:
+                    header, rows = layout, chain([header], rows)
+                self._read(header, rows, path, zone, columns)
         except (OSError, csv.Error) as problem:
             raise ConfigError(
                 f"{path}: manifest cannot be read ({problem}). Check [[recorder]] manifest."
             ) from None
 
-    def _read(self, rows: csv.DictReader[str], path: Path, zone: ZoneInfo, columns: dict[str, str]) -> None:
-        header = [name for name in rows.fieldnames or [] if name]
+    def _read(
+        self,
+        header: Sequence[str],
+        rows: Iterable[list[str]],
+        path: Path,
+        zone: ZoneInfo,
+        columns: dict[str, str],
+    ) -> None:
         named = sorted((found[1], found[0], name) for name in header if (found := fact_named(name, columns)))
         files = [n for n in header if columns.get("file") == n or _plain(n) in _FILE_COLUMNS]
         if not files and "external_id" not in {fact for _, fact, _ in named}:
@@ -99,7 +139,8 @@ class Manifest:
                 f"{path}: no column names the recordings; found {', '.join(header[:20])}. "
                 'Set manifest_columns = { file = "..." } in [[recorder]].'
             )
-        for row in rows:
+        for cells in rows:
+            row = dict(zip(header, cells, strict=False))  # damaged rows are short or long
             stated: dict[str, object] = {}
             for _, fact, name in named:
                 if row.get(name):
@@ -111,12 +152,31 @@ class Manifest:
             if "external_id" in values:
                 self._by_key.setdefault(str(values["external_id"]), values)
 
-    def find(self, audio: Path, external_id: str | None) -> Found | None:
-        """Facts of one recording, by its file name, else by the id that its name gave."""
-        for key in (audio.name, audio.stem, external_id):
+    def find(self, audio: Path, stem: str | None, external_id: str | None) -> Found | None:
+        """Facts of one recording, by its file name (of a pair, without the side), else by its id."""
+        for key in (audio.name, audio.stem, stem, external_id):
             if key is not None and key in self._by_key:
                 return Found("manifest", 0.9, self._by_key[key])
         return None
+
+
+# CDRs that begin with data, by the first column that holds a date. Orders of Asterisk's cdr_csv, of its
+# cdr_custom sample and of the "example" template of FreeSWITCH's mod_cdr_csv.
+_HEADERLESS = {
+    9: "accountcode src dst dcontext clid channel dstchannel lastapp lastdata start answer end duration "
+    "billsec disposition amaflags uniqueid userfield",
+    8: "clid src dst dcontext channel dstchannel lastapp lastdata start answer end duration billsec "
+    "disposition amaflags accountcode uniqueid userfield",
+    4: "caller_id_name caller_id_number destination_number context start_stamp answer_stamp end_stamp "
+    "duration billsec hangup_cause uuid bleg_uuid accountcode read_codec write_codec",
+}
+_DATED = re.compile(r"\s*\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}")
+
+
+def _headerless(row: Sequence[str]) -> list[str] | None:
+    """Column names of a CDR whose first line is data, None when that line names columns."""
+    first = next((i for i, value in enumerate(row) if _DATED.match(value)), None)
+    return _HEADERLESS[first].split() if first in _HEADERLESS else None
 
 
 def _plain(name: str) -> str:

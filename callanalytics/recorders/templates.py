@@ -38,6 +38,8 @@ _FACT = {
     "CALLID": "external_id",
     "GUID": "external_id",
 }
+# Fields that may hold the separator themselves: two of them in a row can be split in many ways.
+_WILD = {"AGENT", "CAMPAIGN", "INGROUP", "QUEUE", "CALLID", "GUID", "VENDORLEADCODE", "ANY"}
 _NAMES = "|".join(sorted(FIELDS, key=len, reverse=True))
 
 
@@ -58,14 +60,19 @@ def compile_template(template: str, *, where: str) -> re.Pattern[str]:
         )
     pattern = ""
     seen: set[str] = set()
+    n_wild = 0
     for i, part in enumerate(parts):
         if i % 2 == 0:
             pattern += re.escape(part)
-        elif part in seen or part == "ANY":
-            pattern += f"(?:{FIELDS[part]})"
-        else:
-            seen.add(part)
-            pattern += f"(?P<{part}>{FIELDS[part]})"
+            continue
+        shape = FIELDS[part]
+        if part in _WILD:
+            n_wild += 1
+            # Only the first may hold its separator, or a hostile name takes minutes to be refused.
+            if n_wild > 1 and parts[i + 1]:
+                shape = f"(?:(?!{re.escape(parts[i + 1][0])}){shape[:-2]}){shape[-2:]}"
+        pattern += f"(?:{shape})" if part in seen or part == "ANY" else f"(?P<{part}>{shape})"
+        seen.add(part)
     return re.compile(pattern + r"(?:-(?P<LEG>in|out|all))?")
 
 
