@@ -30,7 +30,7 @@ def export_frames(weights: Path, target: Path) -> None:
 
     Pooling stays outside (`embedding.py`), so that one pass serves every piece of speech.
     """
-    network = _load(weights)
+    network = load(weights)
     _export(
         nn.Sequential(_TimeLast(), network.head, *list(network.xvector.children())[:-2]),
         (torch.randn(2, 300, N_MELS),),
@@ -41,11 +41,12 @@ def export_frames(weights: Path, target: Path) -> None:
 
 def export_voice(weights: Path, target: Path) -> None:
     """Write the layer after pooling: "pooled" (batch, 1024), means and deviations -> "voice" (batch, 192)."""
-    layer = _load(weights).xvector[-1]
+    layer = load(weights).xvector[-1]
     _export(layer, (torch.randn(2, 1024),), target, {"pooled": {0: "batch"}, "voice": {0: "batch"}})
 
 
-def _load(weights: Path) -> CamPlusPlus:
+def load(weights: Path) -> CamPlusPlus:
+    """The network with its published weights, ready for inference."""
     network = CamPlusPlus()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return network.eval()

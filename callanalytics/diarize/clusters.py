@@ -90,9 +90,9 @@ def _all_different(
     least_s = np.bincount(labels, weights=weight_s, minlength=n_speakers).min()
     if least_s < _MIN_SPEAKER_S:
         return False
-    if n_speakers == 2 and least_s >= _CLEAR_GAP_S:
-        if _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
-            return True
+    big_pair = n_speakers == 2 and least_s >= _CLEAR_GAP_S
+    if big_pair and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
+        return True
     needed = _SECOND_VOICE if n_speakers == 2 else _FURTHER_VOICE
     return all(
         space.two_voices(prints, weight_s, labels == one, labels == other) > needed
@@ -148,7 +148,8 @@ def _certain(labels: IntArray, n_speakers: int) -> DoubleArray:
 def _means(centred: DoubleArray, weight: DoubleArray, share: DoubleArray) -> DoubleArray:
     """Mean print per start and speaker, drawn to the call's mean as by one piece: (s, k, 192)."""
     weighted = share * weight[:, None]
-    means: DoubleArray = np.einsum("snk,nd->skd", weighted, centred) / (weighted.sum(axis=1)[..., None] + 1.0)
+    sums = weighted.transpose(0, 2, 1) @ centred
+    means: DoubleArray = sums / (weighted.sum(axis=1)[..., None] + 1.0)
     return means
 
 
@@ -157,7 +158,8 @@ def _posterior(
 ) -> tuple[DoubleArray, DoubleArray]:
     """Forward-backward over the pieces, all starts at once: shares (s, n, k), log-likelihood (s,)."""
     n_starts, n_speakers, _ = means.shape
-    score = np.einsum("nd,skd->nsk", centred, means) - 0.5 * (means**2).sum(axis=2)
+    score = (centred @ means.reshape(-1, means.shape[2]).T).reshape(-1, n_starts, n_speakers)
+    score -= 0.5 * (means**2).sum(axis=2)
     score *= _PRECISION * weight[:, None, None]
     top = score.max(axis=2, keepdims=True)
     emission = np.exp(score - top)

@@ -20,12 +20,15 @@ from callanalytics.speech import SAMPLE_RATE_HZ, FloatArray, IntArray, open_sess
 
 if TYPE_CHECKING:
     import onnxruntime
+    from scipy import sparse
 
 N_MELS = 80
+PRINT_SIZE = 192
 _N_HIDDEN = 512
 _MIN_POOLED = 10  # rows of 20 ms
 HOP_SAMPLES = 80  # 10 ms
 _WINDOW_SAMPLES = 200  # 25 ms
+MEL_CENTRE_S = _WINDOW_SAMPLES / 2 / SAMPLE_RATE_HZ  # of the first one
 _FFT_SIZE = 256  # 31.25 Hz, as 512 points at 16 kHz
 _PRE_EMPHASIS = 0.97
 _KALDI_FLOOR = float(np.finfo(np.float32).eps)
@@ -99,11 +102,10 @@ class VoicePrinter:
         begin = np.maximum(0, begin - (lacking + 1) // 2)
         end = np.minimum(n_rows, np.maximum(end, begin + min(_MIN_POOLED, n_rows)))
         begin = np.minimum(begin, np.maximum(0, end - min(_MIN_POOLED, n_rows)))
-        sums = _running_sum(hidden.values)
-        squares = _running_sum(hidden.values.astype(np.float64) ** 2)
         n = (end - begin)[:, None]
-        mean = (sums[end] - sums[begin]) / n
-        variance = (squares[end] - squares[begin]) / n - mean**2
+        window = _window_sums(begin, end, n_rows)
+        mean = (window @ hidden.values) / n
+        variance = (window @ hidden.values**2) / n - mean**2
         deviation = np.sqrt(np.maximum(variance * n / np.maximum(n - 1, 1), 0))
         pooled = np.concatenate([mean, deviation], axis=1).astype(np.float32)
         (voices,) = self.voice_layer.run(None, {"pooled": pooled})
@@ -111,11 +113,14 @@ class VoicePrinter:
         return unit
 
 
-def _running_sum(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """(n, d) -> (n + 1, d) sums of the rows before."""
-    sums = np.zeros((len(values) + 1, values.shape[1]))
-    np.cumsum(values, axis=0, dtype=np.float64, out=sums[1:])
-    return sums
+def _window_sums(begin: IntArray, end: IntArray, n_rows: int) -> sparse.csr_array:
+    """Matrix (n, n_rows) that sums the rows [begin, end) of each piece."""
+    from scipy import sparse
+
+    length = end - begin
+    starts = np.concatenate([[0], np.cumsum(length)])
+    column = np.arange(starts[-1]) - np.repeat(starts[:-1] - begin, length)
+    return sparse.csr_array((np.ones(len(column), np.float32), column, starts), shape=(len(begin), n_rows))
 
 
 def log_mels(samples: FloatArray) -> FloatArray:

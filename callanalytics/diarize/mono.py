@@ -10,10 +10,11 @@ import numpy as np
 from callanalytics.diarize import segmentation
 from callanalytics.diarize.clusters import cluster_voices
 from callanalytics.diarize.crosstalk import OFF, ON
-from callanalytics.diarize.embedding import HOP_SAMPLES, log_mels
+from callanalytics.diarize.embedding import HOP_SAMPLES, MEL_CENTRE_S, PRINT_SIZE, log_mels
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.speech import (
     FRAME_S,
+    FRAME_SAMPLES,
     SAMPLE_RATE_HZ,
     BoolArray,
     FloatArray,
@@ -34,6 +35,8 @@ _SILERO_SHARE = 0.5
 # Speech on one channel stays within this many dB below its loud frames, whoever speaks.
 _SPEECH_RANGE_DB = 40.0
 _MAYBE_SPEECH = 0.1  # below this everywhere the channel is not worth a second opinion
+_MELS_PER_S = SAMPLE_RATE_HZ / HOP_SAMPLES
+_PIECES_AT_ONCE = 240  # about 4 minutes of speech
 _MARGIN_FRAMES = 3  # around speech, so that its edges are judged too
 
 
@@ -63,7 +66,7 @@ def separate_voices(
         blocked: (n_frames,) frames of tones, music or masking: no speech there.
     """
     n_frames = len(levels_db)
-    nobody = Voices(np.zeros((0, n_frames), np.bool_), np.zeros((0, 192), np.float32))
+    nobody = Voices(np.zeros((0, n_frames), np.bool_), np.zeros((0, PRINT_SIZE), np.float32))
     if not (probability > _MAYBE_SPEECH).any():
         return nobody
     local = _local_speakers(samples, n_frames, models)
@@ -145,13 +148,28 @@ def _piece_prints(
     samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
 ) -> FloatArray:
     """Voice print of the speech around the middle of every piece, (n, 192)."""
-    mels = log_mels(samples)
-    mels_per_s = SAMPLE_RATE_HZ / HOP_SAMPLES
-    frame_of = np.minimum(
-        ((np.arange(len(mels)) / mels_per_s + 0.0125) / FRAME_S).astype(np.int64), len(speech) - 1
-    )
-    chosen = np.flatnonzero(widen(speech, _MARGIN_FRAMES)[frame_of])
+    found = [
+        _prints_of_block(samples, speech, pieces[first : first + _PIECES_AT_ONCE], models)
+        for first in range(0, len(pieces), _PIECES_AT_ONCE)
+    ]
+    prints: FloatArray = np.concatenate(found)
+    return prints
+
+
+def _prints_of_block(
+    samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
+) -> FloatArray:
+    """Prints of neighbouring pieces, heard together: bounds the memory of hour-long calls."""
+    margin = round(_HEARD_S / FRAME_S)
+    begin, end = max(0, pieces[0, 0] - margin), min(len(speech), pieces[-1, 1] + margin)
+    mels = log_mels(samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES])
+    middle_of_mel_s = np.arange(len(mels)) / _MELS_PER_S + MEL_CENTRE_S
+    frame = np.minimum((middle_of_mel_s / FRAME_S).astype(np.int64), end - begin - 1)
+    chosen = np.flatnonzero(widen(speech[begin:end], _MARGIN_FRAMES)[frame])
+    if len(chosen) == 0:  # shorter than one analysis window
+        return np.zeros((len(pieces), PRINT_SIZE), np.float32)
     hidden = models.printer.hear(mels, chosen)
-    middle = pieces.mean(axis=1) * FRAME_S
-    first, last = (middle - _HEARD_S / 2) * mels_per_s, (middle + _HEARD_S / 2) * mels_per_s
-    return models.printer.prints(hidden, first.astype(np.int64), last.astype(np.int64))
+    middle_s = (pieces.mean(axis=1) - begin) * FRAME_S
+    first = ((middle_s - _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
+    last = ((middle_s + _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
+    return models.printer.prints(hidden, first, last)

@@ -22,13 +22,7 @@ _MIN_HZ = 50.0
 
 def export(weights: Path, target: Path) -> None:
     """Write the network as ONNX: "samples" (batch, 160000) -> "log_probability" (batch, 589, 7)."""
-    state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
-    filters = _sinc_filters(
-        {key.rsplit(".", 1)[-1]: value for key, value in state.items() if "filterbank" in key}
-    )
-    network = PyanNet(filters)
-    network.load_state_dict({key: value for key, value in state.items() if "filterbank" not in key})
-    network.eval()
+    network = load(weights)
     # From a batch of one: exported from a batch of three it agreed with torch on 47 % (COMPONENTS.md).
     torch.onnx.export(
         network,
@@ -40,6 +34,17 @@ def export(weights: Path, target: Path) -> None:
         opset_version=17,
         dynamo=False,
     )
+
+
+def load(weights: Path) -> PyanNet:
+    """The network with its published weights, ready for inference."""
+    state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
+    filters = _sinc_filters(
+        {key.rsplit(".", 1)[-1]: part for key, part in state.items() if "filterbank" in key}
+    )
+    network = PyanNet(filters)
+    network.load_state_dict({key: part for key, part in state.items() if "filterbank" not in key})
+    return network.eval()
 
 
 def _sinc_filters(parts: dict[str, Tensor]) -> Tensor:
