@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ def candidate_of(paths: Sequence[Path], settings: Settings) -> Candidate:
     """One recording with the facts its name and sidecar give; no window, no database."""
     from callanalytics.discovery import candidate_from_files
 
-    return candidate_from_files(tuple(paths), settings, now=datetime.now(UTC), salt=b"")
+    return candidate_from_files(tuple(paths), settings, now=datetime.now(UTC), salt=secrets.token_bytes(32))
 
 
 def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
