@@ -14,7 +14,7 @@ import argparse
 import csv
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -75,6 +75,12 @@ def real_calls(data: Path, folder: str) -> list[Example]:
         Example(path.stem, read(path), from_rttm(root / "rttm" / f"{path.stem}.rttm"), "agent")
         for path in sorted((root / folder).glob("*.wav"))
     ]
+
+
+def with_leak(samples: np.ndarray, leak_db: float) -> np.ndarray:
+    """Each side hears the other 40 ms late and `leak_db` down."""
+    late = np.roll(samples[::-1], round(0.04 * RATE_HZ), axis=1)
+    return (samples + 10 ** (-leak_db / 20) * late).astype(np.float32)
 
 
 def repair_shop(data: Path, models: SpeechModels) -> list[Example]:
@@ -250,6 +256,9 @@ def main() -> None:
     stereo, mono = real_calls(data, "stereo"), real_calls(data, "mono")
     shop = repair_shop(data, models)
     measure("real calls, stereo", stereo, models, arguments.details)
+    for leak_db in (12, 24):
+        leaky = [replace(e, samples=with_leak(e.samples, leak_db)) for e in stereo]
+        measure(f"real calls, stereo, leak -{leak_db} dB", leaky, models, arguments.details)
     measure("real calls, mono", mono, models, arguments.details)
     measure("repair shop, mono mix", shop, models, arguments.details)
     measure("AMI meetings", meetings(data), models, arguments.details)

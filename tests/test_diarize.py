@@ -26,10 +26,12 @@ from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, 
 from callanalytics.rttm import read_rttm
 from callanalytics.speech import FRAME_S
 
+SHARED_MODELS = SpeechModels()  # opens each session when first used
+
 
 @pytest.fixture(scope="module")
 def models() -> SpeechModels:
-    return SpeechModels.load()
+    return SHARED_MODELS
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +179,20 @@ def test_silence_of_any_length_is_no_speech(models, n_channels: int, n: int) -> 
     found = diarize(np.zeros((n_channels, n), np.float32), RATE_HZ, models=models)
     assert found.turns == ()
     assert "no_speech" in found.quality
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 20_000), st.integers(1, 2), st.sampled_from([0.0, 1e-4, 0.1, 1.0]), st.integers(0, 9))
+def test_any_short_sound_is_survived(n: int, n_channels: int, level: float, seed: int) -> None:
+    sound = level * np.random.default_rng(seed).standard_normal((n_channels, n))
+    found = diarize(np.clip(sound, -1, 1).astype(np.float32), RATE_HZ, models=SHARED_MODELS)
+    assert all(0 <= turn.start_s < turn.end_s <= n / RATE_HZ + 1e-3 for turn in found.turns)
+
+
+@pytest.mark.parametrize("n_samples", [480 * 256 - 200, 480 * 256, 480 * 256 + 1])
+def test_a_leaky_call_may_end_anywhere(models, call, n_samples: int) -> None:
+    leaky = (call + 0.2 * call[::-1])[:, :n_samples].astype(np.float32)
+    assert "bleed" in diarize(leaky, RATE_HZ, models=models).quality
 
 
 def test_another_rate_is_refused(models) -> None:

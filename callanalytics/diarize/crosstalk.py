@@ -60,16 +60,13 @@ def side_activity(samples: FloatArray, levels_db: FloatArray, probability: Float
         threshold_db = _MASKING_DB if leak_db is None else min(leak_db - _LEAK_MARGIN_DB, _MASKING_DB)
         # The echo of a frame reaches into the next ones.
         loudest = np.maximum.reduce([_later(levels_db[other], by) for by in (0, 1, 2, 4, 6)])
-        active[side] &= (
-            levels_db[side] > (loudest if leak_db is not None else levels_db[other]) - threshold_db
-        )
+        active[side] &= levels_db[side] > loudest - threshold_db
     return SideActivity(active, (leaks[0], leaks[1]))
 
 
 def _later(levels_db: FloatArray, n_frames: int) -> FloatArray:
-    return (
-        levels_db if n_frames == 0 else np.append(np.repeat(levels_db[:1], n_frames), levels_db[:-n_frames])
-    )
+    """The levels `n_frames` later, the first one held at the start."""
+    return levels_db[np.maximum(0, np.arange(len(levels_db)) - n_frames)]
 
 
 def _speech_floors_db(levels_db: FloatArray, heard: BoolArray) -> FloatArray:
@@ -95,7 +92,8 @@ def _leak_db(samples: FloatArray, levels_db: FloatArray, heard: BoolArray, *, in
         return None
     length = _PROBE_FRAMES * FRAME_SAMPLES
     at = starts[:, None] * FRAME_SAMPLES + np.arange(length)
-    sent, got = samples[other][at].astype(np.float64), samples[into][at].astype(np.float64)
+    # The last frame of a recording may be cut short: its end is held.
+    sent, got = (samples[side].take(at, mode="clip").astype(np.float64) for side in (other, into))
     sent -= sent.mean(axis=1, keepdims=True)
     got -= got.mean(axis=1, keepdims=True)
     size = 1 << (length + _MAX_DELAY_SAMPLES).bit_length()
