@@ -7,6 +7,7 @@ covered its call is still taken for `lookback_days`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -336,6 +337,8 @@ def _hash(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as stream:
+            if not os.fstat(stream.fileno()).st_mode & 0o444:  # root could read on; nobody should
+                raise PermissionError(errno.EACCES, "no read permission for anybody")
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
             if stream.tell() == 0:
