@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from callanalytics.discovery import Discovered, EarlierRun, find_recordings
 from callanalytics.errors import UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
-from callanalytics.store import Store, open_work, publish
+from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
@@ -24,7 +25,6 @@ from jobs.lock import run_lock
 from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
 
-DATABASE_NAME = "callanalytics.duckdb"
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
 BATCH_CALLS = 64
 BATCH_S = 10.0
@@ -104,6 +104,12 @@ def run_night(
     if not inputs:
         raise UsageError("No folder to search: give --input FOLDER, or set inputs in [paths] of config.toml.")
     out = options.out or settings.out_dir
+    if options.dry_run and not work_database(out).exists():
+        with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
+            planned = run_night(
+                settings, replace(options, out=_fresh(Path(scratch))), now=now, on_progress=on_progress
+            )
+        return replace(planned, database=str(out / DATABASE_NAME), report=str(out / "reports" / "index.html"))
     _make_private(out)
     with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
         night = _Night(settings, options, window, out, store, on_progress)
@@ -312,6 +318,12 @@ def _prepare(settings: Settings, ensemble_dir: Path | None) -> Callable[[Candida
     from callanalytics.analyze import load_analysis
 
     return load_analysis(settings, ensemble_dir)
+
+
+def _fresh(folder: Path) -> Path:
+    """An output folder that holds an empty database."""
+    open_work(folder).close()
+    return folder
 
 
 def _describe(outcome: Outcome) -> str:

@@ -191,7 +191,7 @@ def test_a_dry_run_writes_no_results(demo: DemoSummary, tmp_path: Path) -> None:
     result = run_json("--since", "yesterday", "--input", demo.folder, "--out", tmp_path / "o", "--dry-run")
     assert result["n_new"] > 8
     assert result["n_done"] == 0
-    assert not (tmp_path / "o" / "callanalytics.duckdb").exists()
+    assert not (tmp_path / "o").exists()
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
