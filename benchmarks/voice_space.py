@@ -20,8 +20,8 @@ from callanalytics.diarize.embedding import log_mels
 
 N_CLIPS = 24  # per speaker, of all emotions
 WITHIN_SHRINKAGE = 0.3  # towards a sphere: 80 speakers do not fill 192 dimensions
-BETWEEN_SHRINKAGE = 0.1
-N_DIMENSIONS = 120
+BETWEEN_SHRINKAGE = 0.03
+N_DIMENSIONS = 60
 RATE_HZ = 8000
 
 

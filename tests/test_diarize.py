@@ -258,7 +258,7 @@ def test_pauses_under_half_a_second_belong_to_the_turn() -> None:
     assert len(stretches(mask, 10.0)) == 2
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(1, 3), st.integers(0, 100))
 def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None:
     random = np.random.default_rng(seed)

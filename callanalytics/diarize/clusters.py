@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.voices import VoiceSpace
+from callanalytics.diarize.voices import MAX_TELLING_S, VoiceSpace
 from callanalytics.speech import FloatArray, IntArray
 
 DoubleArray = npt.NDArray[np.float64]
@@ -29,10 +29,11 @@ _PRECISION = 200.0
 _STAY = 0.7  # probability that the next piece, about 1 s on, is the same speaker's
 _ROUNDS = 12
 _N_COMPONENTS = 4
-# Log-likelihood ratio that two groups are two voices, above which they are believed. Two speakers are
-# expected in a call, so the second is believed on weak evidence and further ones on strong evidence.
-_SECOND_VOICE = 5.0
-_FURTHER_VOICE = 40.0
+# Log-likelihood ratio that two groups are two voices, above which they are believed. What mood adds to it
+# grows with the talk, so the second speaker needs so much per second of the smaller group; further ones
+# need strong evidence, because two are expected in a call.
+_SECOND_VOICE_PER_S = 1.0
+_FURTHER_VOICE = 60.0
 # Gap between two groups, in standard deviations, that no change of mood reaches; in smaller groups it
 # comes out too wide, because their own few pieces lay the line it is measured along.
 _CLEAR_GAP = 7.0
@@ -93,7 +94,7 @@ def _all_different(
     big_pair = n_speakers == 2 and least_s >= _CLEAR_GAP_S
     if big_pair and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
         return True
-    needed = _SECOND_VOICE if n_speakers == 2 else _FURTHER_VOICE
+    needed = _SECOND_VOICE_PER_S * min(least_s, MAX_TELLING_S) if n_speakers == 2 else _FURTHER_VOICE
     return all(
         space.two_voices(prints, weight_s, labels == one, labels == other) > needed
         for one, other in combinations(range(n_speakers), 2)
