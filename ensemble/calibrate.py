@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.vote import Rule, Thresholds, calibrate_mean, count_votes
+from ensemble.vote import Rule, Thresholds, calibrate_mean, count_votes, softmax
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -26,6 +26,22 @@ def fit_temperature(probabilities: Float, truth: Int) -> float:
     rows = np.arange(len(truth))
     losses = [-np.log(np.maximum(calibrate_mean(probabilities, t)[rows, truth], 1e-9)).mean() for t in grid]
     return float(grid[int(np.argmin(losses))])
+
+
+def fit_bias(logits: Float, truth: Int) -> Float:
+    """What to add to logits (n, k) for the best likelihood with every label equally common; (k,), mean 0.
+
+    Convex; labels weigh alike whatever their counts. Plain gradient steps.
+    """
+    counts = np.bincount(truth, minlength=logits.shape[1]).astype(np.float64)
+    weight = 1 / np.maximum(counts[truth], 1)
+    weight /= weight.sum()
+    wanted = np.bincount(truth, weights=weight, minlength=logits.shape[1])
+    bias = np.zeros(logits.shape[1])
+    for _ in range(500):
+        bias -= 3.0 * (weight @ softmax(logits + bias) - wanted)
+    centred: Float = (bias - bias.mean()).astype(np.float32)
+    return centred
 
 
 def expected_calibration_error(confidence: Float, right: NDArray[np.bool_], n_bins: int = 15) -> float:

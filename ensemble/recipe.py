@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ensemble.assemble import assemble, fit_on_validation
+from ensemble.assemble import assemble, balance, fit_on_validation
 from ensemble.corpora import Corpus, keep_emotions, split_by_speaker
 from ensemble.errors import TrainingError
 from ensemble.evaluate import evaluate
@@ -58,6 +58,7 @@ def train_from_corpora(
     training = examples.of(frozenset(examples.voices) - validation_speakers)
     validation = examples.of(validation_speakers)
     weights = {name: folder / "members" / name / "best.safetensors" for name in settings.members}
+    weights = balance(weights, examples, validation, settings, folder / "balanced")
     fit = fit_on_validation(weights, examples, validation, settings, precision)
     out = folder / "ensemble"
     about = {"licence": licence, "note": note, "limits": list(LIMITS)}

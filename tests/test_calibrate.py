@@ -9,6 +9,7 @@ from ensemble.calibrate import (
     choose_thresholds,
     coverage_curve,
     expected_calibration_error,
+    fit_bias,
     fit_temperature,
     reliability,
 )
@@ -72,3 +73,14 @@ def test_an_unreachable_precision_is_told(rng):
     probabilities, truth = opinions(rng, spread=0.3)
     limits = choose_thresholds(probabilities, truth, 1.0, precision=0.99)
     assert limits.precision < 0.99
+
+
+def test_the_bias_takes_a_push_towards_a_label_out(rng):
+    probabilities, truth = opinions(rng)
+    logits = np.log(probabilities[0]) + np.array([1.5, 0, 0, -1.0, 0, 0], dtype=np.float32)
+    before = np.mean([(logits.argmax(1) == truth)[truth == k].mean() for k in range(6)])
+    bias = fit_bias(logits, truth)
+    after = np.mean([((logits + bias).argmax(1) == truth)[truth == k].mean() for k in range(6)])
+    assert after > before + 0.03
+    assert bias[0] == pytest.approx(-1.5 + 0.5 / 6, abs=0.2)
+    assert bias[3] == pytest.approx(1.0 + 0.5 / 6, abs=0.2)
