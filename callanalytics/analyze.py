@@ -193,7 +193,12 @@ def vote_segments(
         audio.samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
         for s, ok in zip(segments, allowed, strict=True)
     ]
-    votes = ensemble.vote(waveforms, [s.speaker for s in segments], abstain=settings.emotion.abstain)
+    votes = ensemble.vote(
+        waveforms,
+        [s.speaker for s in segments],
+        abstain=settings.emotion.abstain,
+        neutral_share=settings.emotion.neutral_share,
+    )
     mixed = layout in {ChannelLayout.MONO, ChannelLayout.FAKE_STEREO, ChannelLayout.ONE_SIDED}
     reasons = list(votes.abstain_reason)
     for i, segment in enumerate(segments):

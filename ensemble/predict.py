@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ensemble.errors import ModelIncompatible, ModelMissing
 from ensemble.labels import EMOTIONS
 from ensemble.spectrogram import FrontEnd, Reference, Statistics, check_waveform, hear, voice_norm
-from ensemble.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
+from ensemble.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, expect, softmax, vote
 
 Float = NDArray[np.float32]
 Member = Callable[[Float, Float], Float]
@@ -68,6 +68,7 @@ class Ensemble:
         speakers: Sequence[Hashable] | None = None,
         *,
         abstain: bool = True,
+        neutral_share: float | None = None,
         known: Mapping[Hashable, Statistics] | None = None,
     ) -> Votes:
         """One vote per waveform, float32 1-D at ``sample_rate_hz`` in [-1, 1].
@@ -76,6 +77,9 @@ class Ensemble:
         together; None treats each as a stranger (statistics of that clip
         alone, shrunk to everybody's). ``known`` gives statistics of a speaker
         from elsewhere (:meth:`statistics`) which are then used instead.
+        ``neutral_share`` says how much of the speech is neutral where the
+        waveforms come from (:func:`ensemble.vote.expect`); None: as balanced
+        as the training.
         A segment's result depends on its batch mates through these statistics
         only. Raises WaveformError for audio that is not finite, and ValueError
         when the lengths of the two sequences differ.
@@ -91,6 +95,8 @@ class Ensemble:
             for key, (mel, _) in zip(keys, heard, strict=True)
         ]
         probabilities = self.probabilities(mels)
+        if neutral_share is not None:
+            probabilities = expect(probabilities, self.labels, neutral_share)
         return vote(
             probabilities,
             self.labels,

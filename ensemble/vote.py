@@ -76,6 +76,26 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     return shares
 
 
+def expect(
+    probabilities: NDArray[np.float32], labels: tuple[str, ...], neutral_share: float
+) -> NDArray[np.float32]:
+    """Opinions (..., k) of members that learned every label equally often, where neutral is more common.
+
+    Bayes' rule for a change of the label shares (Saerens, Latinne and Decaestecker 2002): each label is
+    weighed by its expected share against the 1/k of training; the emotions share what neutral leaves.
+    Without a neutral label nothing changes. Raises ValueError unless 0 < ``neutral_share`` < 1.
+    """
+    if not 0 < neutral_share < 1:
+        raise ValueError(f"neutral_share {neutral_share} is not between 0 and 1")
+    if "neutral" not in labels:
+        return probabilities
+    weight = np.full(len(labels), (1 - neutral_share) / (len(labels) - 1), dtype=np.float32)
+    weight[labels.index("neutral")] = neutral_share
+    weighed = probabilities * weight
+    shares: NDArray[np.float32] = weighed / np.maximum(weighed.sum(axis=-1, keepdims=True), 1e-12)
+    return shares
+
+
 def calibrate_mean(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
 

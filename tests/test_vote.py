@@ -97,3 +97,16 @@ def test_every_vote_holds_the_rules(logits):
         assert (votes.emotion_index[i] == -1) == (votes.abstain_reason[i] is not None)
         assert votes.abstain_reason[i] is None or votes.abstain_reason[i] in ABSTAIN_REASONS
         assert votes.tie_broken[i] == ((counts == counts.max()).sum() > 1)
+
+
+def test_expecting_neutral_speech_weighs_opinions_by_bayes_rule() -> None:
+    from ensemble.vote import expect
+
+    labels = ("anger", "neutral", "sad")
+    said = np.array([[[0.6, 0.3, 0.1]]], dtype=np.float32)
+    weighed = expect(said, labels, 0.8)
+    assert weighed[0, 0] == pytest.approx(np.array([0.06, 0.24, 0.01]) / 0.31, abs=1e-5)
+    assert expect(said, labels, 1 / 3) == pytest.approx(said, abs=1e-6)
+    assert expect(said, ("anger", "fear", "sad"), 0.8) is said
+    with pytest.raises(ValueError, match="neutral_share"):
+        expect(said, labels, 1.0)
