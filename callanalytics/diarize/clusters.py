@@ -30,9 +30,10 @@ _STAY = 0.7  # probability that the next piece, about 1 s on, is the same speake
 _ROUNDS = 12
 _N_COMPONENTS = 4
 # Log-likelihood ratio that two groups are two voices, above which they are believed. What mood adds to it
-# grows with the talk, so the second speaker needs so much per second of the smaller group; further ones
-# need strong evidence, because two are expected in a call.
+# grows with the talk, so it must reach so much per second of the smaller group. Two speakers are expected
+# in a call: the second is believed on weaker evidence than further ones, which need a floor too.
 _SECOND_VOICE_PER_S = 1.0
+_FURTHER_VOICE_PER_S = 2.5
 _FURTHER_VOICE = 60.0
 # Gap between two groups, in standard deviations, that no change of mood reaches; in smaller groups it
 # comes out too wide, because their own few pieces lay the line it is measured along.
@@ -94,7 +95,10 @@ def _all_different(
     big_pair = n_speakers == 2 and least_s >= _CLEAR_GAP_S
     if big_pair and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
         return True
-    needed = _SECOND_VOICE_PER_S * min(least_s, MAX_TELLING_S) if n_speakers == 2 else _FURTHER_VOICE
+    telling_s = min(least_s, MAX_TELLING_S)
+    needed = _SECOND_VOICE_PER_S * telling_s
+    if n_speakers > 2:
+        needed = max(_FURTHER_VOICE, _FURTHER_VOICE_PER_S * telling_s)
     return all(
         space.two_voices(prints, weight_s, labels == one, labels == other) > needed
         for one, other in combinations(range(n_speakers), 2)

@@ -34,9 +34,9 @@ def package_file(package: str, relative: str) -> Path:
 def cached_onnx(weights: Path, definition: Path, part: str, build: Callable[[Path, Path], None]) -> Path:
     """The ONNX file of some weights, built by `build(weights, target)` when it is not cached yet.
 
-    `part` says which part of the network it is. The
-    name holds a hash of the weights and of the source file that defines the network, so a new
-    version of either builds anew. Written aside and renamed, so parallel workers never read half a file.
+    `part` says which part of the network it is. The name holds a hash of the weights and of the source
+    file that defines the network, so a new version of either builds anew. Written aside and renamed, so
+    parallel workers never read half a file.
     """
     key = hashlib.sha256(weights.read_bytes() + definition.read_bytes()).hexdigest()[:20]
     name = f"{definition.stem}-{part}-{key}.onnx"
