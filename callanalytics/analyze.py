@@ -22,7 +22,7 @@ from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.errors import TooShort
 from callanalytics.escalation import escalations, is_flagged
 from callanalytics.features import extract
-from callanalytics.frustration import Curve, frustration_curve
+from callanalytics.frustration import Curve, evidence_probabilities, frustration_curve
 from callanalytics.measures import call_measures
 from callanalytics.records import (
     Audio,
@@ -226,12 +226,15 @@ def caller_frustration(
 ) -> Curve:
     """Frustration curve of the caller. Segments the ensemble could not judge carry no evidence."""
     mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
+    evidence = evidence_probabilities(
+        votes.mean_probabilities, votes.labels, settings.emotion.neutral_share
+    )
     judged = np.array([votes.abstain_reason[i] not in _UNHEARD for i in mine], dtype=bool)
 
     def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         if emotion not in votes.labels:
             return np.zeros(len(mine), dtype=np.float32)
-        column = votes.mean_probabilities[mine, votes.labels.index(emotion)]
+        column = evidence[mine, votes.labels.index(emotion)]
         return np.where(judged, column, 0.0).astype(np.float32)
 
     return frustration_curve(

@@ -234,7 +234,7 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
     RuleSettings(
         name="frustrated",
         measure="frustration_peak",
-        at_least=0.5,
+        at_least=0.36,
         min_evidence_s=6.0,
         reason="caller sounds frustrated, {value:.0%} at {at}",
     ),
@@ -245,6 +245,22 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
         at_least=12.0,
         weight=0.5,
         reason="{value:.0f} s angry in the second half",
+    ),
+    RuleSettings(
+        name="louder",
+        measure="loudness_rise_db",
+        window="second_half",
+        at_least=8.0,
+        weight=0.5,
+        reason="{value:.0f} dB louder than when calm",
+    ),
+    RuleSettings(
+        name="higher",
+        measure="pitch_rise_st",
+        window="second_half",
+        at_least=6.0,
+        weight=0.5,
+        reason="voice {value:.0f} semitones higher than when calm",
     ),
     RuleSettings(
         name="talked_over",

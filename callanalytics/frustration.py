@@ -25,11 +25,12 @@ from callanalytics.config import FrustrationSettings
 
 FloatArray = npt.NDArray[np.float32]
 
-# Arousal is 0.5 at a rise of this many dB, or of this many semitones, over the calm reference.
-# 6 dB and 4 semitones separate angry from neutral renditions of one sentence by one speaker
-# (medians over CREMA-D training speakers are reported by benchmarks/escalation.py).
-HALF_AROUSAL_DB = 6.0
-HALF_AROUSAL_ST = 4.0
+# Arousal is 0.5 at a rise of this many dB, or of this many semitones, over the calm reference. Chosen with
+# the softness below on built calls, see docs/escalation.md.
+HALF_AROUSAL_DB = 8.0
+HALF_AROUSAL_ST = 6.0
+# Acted anger makes the ensemble surer than a caller should: evidence is softened by this temperature.
+EVIDENCE_TEMPERATURE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def frustration_curve(
         return Curve(empty, empty, 0.0, empty, empty)
     seconds = np.maximum(end_s - start_s, 1e-3)
     evidence = np.clip(settings.anger_weight * anger + settings.disgust_weight * disgust, 0.0, 1.0)
-    calm = _calm_reference(seconds, evidence, settings.baseline_s)
+    calm = _calm_reference(seconds, (evidence, loudness_db, pitch_hz), settings.baseline_s)
     usual = float(np.average(evidence[calm], weights=seconds[calm]))
     loudness_rise_db = loudness_db - np.nanmedian(loudness_db[calm])
     pitch_rise_st = _semitones(pitch_hz, calm)
@@ -88,9 +89,38 @@ def frustration_curve(
     )
 
 
-def _calm_reference(seconds: FloatArray, evidence: FloatArray, baseline_s: float) -> npt.NDArray[np.intp]:
-    """Indices of the calmest `baseline_s` seconds (at most half) of the caller's speech."""
-    order = np.argsort(evidence, kind="stable")
+def evidence_probabilities(
+    mean_probabilities: FloatArray, labels: tuple[str, ...], neutral_share: float
+) -> FloatArray:
+    """The vote's probabilities (n, k) as evidence of a *change* in one voice, rows sum to 1.
+
+    How common neutral speech is (`[emotion] neutral_share`) matters for naming one segment and not for
+    comparing a caller with themselves, so that weight is taken out again; then softened.
+    """
+    if not len(mean_probabilities) or "neutral" not in labels:
+        return mean_probabilities
+    weight = np.full(len(labels), (1 - neutral_share) / (len(labels) - 1))
+    weight[labels.index("neutral")] = neutral_share
+    log = np.log(np.maximum(mean_probabilities, 1e-9) / weight) / EVIDENCE_TEMPERATURE
+    shares = np.exp(log - log.max(axis=1, keepdims=True))
+    result: FloatArray = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return result
+
+
+def _calm_reference(
+    seconds: FloatArray, signs: tuple[FloatArray, ...], baseline_s: float
+) -> npt.NDArray[np.intp]:
+    """Indices of the calmest `baseline_s` seconds (at most half) of the caller's speech.
+
+    Calmest by the mean rank over the signs (evidence, loudness, pitch), so that one sign that is wrong
+    about this voice cannot make the shouting the reference. An unknown value ranks in the middle.
+    """
+    middle = [
+        np.where(np.isfinite(sign), sign, np.nanmedian(sign)) if np.isfinite(sign).any() else sign * 0
+        for sign in signs
+    ]
+    ranks = [np.argsort(np.argsort(np.nan_to_num(sign), kind="stable"), kind="stable") for sign in middle]
+    order = np.argsort(np.sum(ranks, axis=0), kind="stable")
     budget = min(baseline_s, float(seconds.sum()) / 2)
     n_calm = int(np.searchsorted(np.cumsum(seconds[order]), budget)) + 1
     return order[:n_calm]

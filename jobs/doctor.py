@@ -122,8 +122,10 @@ def _clips(settings: Settings, out: Path) -> Iterator[Finding]:
 def _voice_models(settings: Settings, out: Path) -> Iterator[Finding]:
     from callanalytics.diarize import SpeechModels
 
-    SpeechModels.load()
-    yield Finding("voice models", ok=True, found="load and run")
+    models = SpeechModels.load()
+    # The first use of these two converts their weights, which takes a minute: better now than at night.
+    ready = models.segmenter is not None and models.printer is not None
+    yield Finding("voice models", ready, "voice activity, segmentation and voice prints load")
 
 
 def _ensemble(settings: Settings, out: Path) -> Iterator[Finding]:
