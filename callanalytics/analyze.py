@@ -226,9 +226,7 @@ def caller_frustration(
 ) -> Curve:
     """Frustration curve of the caller. Segments the ensemble could not judge carry no evidence."""
     mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
-    evidence = evidence_probabilities(
-        votes.mean_probabilities, votes.labels, settings.emotion.neutral_share
-    )
+    evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
     judged = np.array([votes.abstain_reason[i] not in _UNHEARD for i in mine], dtype=bool)
 
     def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -160,6 +160,7 @@ def open_session(path: Path, n_threads: int) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU that uses `n_threads` and leaves the other cores alone."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # nothing of ours talks to the network
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1

@@ -256,6 +256,7 @@ def _checked(folder: Path, name: str, sha256: str) -> Path:
 def _onnx_member(path: Path, n_threads: int) -> Member:
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()  # nothing of ours talks to the network
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
