@@ -170,7 +170,8 @@ def _recordings(
     closed: list[tuple[Path, OSError]],
 ) -> Iterator[_Seen]:
     """Settled recordings of all inputs, pairs joined and parallel copies left out."""
-    files = {path: None for root in inputs for path in _files(root.absolute(), settings, closed)}
+    roots = [Path(os.path.abspath(root)) for root in inputs]  # noqa: PTH100 - without "..", links kept
+    files = {path: None for root in roots for path in _files(root, settings, closed)}
     joined = _pairs(files)
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}

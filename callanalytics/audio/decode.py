@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -159,19 +159,19 @@ def _fill(
     return n_clipped
 
 
-class _NoResampler:
-    """Stands for the type of soxr's stream, which has no stubs."""
+class _Resampler(Protocol):
+    """What is used of soxr's stream, which has no stubs."""
 
     def resample_chunk(self, block: FloatArray, last: bool = False) -> FloatArray:
-        raise NotImplementedError
+        """The next block at the new rate."""
 
 
-def _resampler(source: Source) -> _NoResampler | None:
+def _resampler(source: Source) -> _Resampler | None:
     if source.rate_hz == CANONICAL_RATE_HZ:
         return None
     import soxr
 
-    stream: _NoResampler = soxr.ResampleStream(
+    stream: _Resampler = soxr.ResampleStream(
         source.rate_hz, CANONICAL_RATE_HZ, source.n_channels, dtype="float32", quality="HQ"
     )
     return stream
