@@ -119,11 +119,18 @@ def _calm_reference(
         np.where(np.isfinite(sign), sign, np.nanmedian(sign)) if np.isfinite(sign).any() else sign * 0
         for sign in signs
     ]
-    ranks = [np.argsort(np.argsort(np.nan_to_num(sign), kind="stable"), kind="stable") for sign in middle]
-    order = np.argsort(np.sum(ranks, axis=0), kind="stable")
+    order = np.argsort(np.sum([_ranks(np.nan_to_num(sign)) for sign in middle], axis=0), kind="stable")
     budget = min(baseline_s, float(seconds.sum()) / 2)
     n_calm = int(np.searchsorted(np.cumsum(seconds[order]), budget)) + 1
     return order[:n_calm]
+
+
+def _ranks(value: FloatArray) -> npt.NDArray[np.float64]:
+    """Ranks from 0, equal values sharing their mean rank, (n,)."""
+    _, place, count = np.unique(value, return_inverse=True, return_counts=True)
+    last = np.cumsum(count) - 1
+    ranks: npt.NDArray[np.float64] = (last - (count - 1) / 2)[place]
+    return ranks
 
 
 def _semitones(pitch_hz: FloatArray, calm: npt.NDArray[np.intp]) -> FloatArray:
