@@ -306,7 +306,8 @@ def _wanted(
     if facts.started_at in window:
         return True
     # As a difference: a window may begin in the year 1, from which no days can be taken.
-    if window.since - facts.started_at > timedelta(days=settings.lookback_days):
+    before = window.since - facts.started_at
+    if not timedelta(0) < before <= timedelta(days=settings.lookback_days):
         return False
     settled_at = seen.arrived_at + timedelta(seconds=settings.settle_s)
     return any(facts.started_at in run.window and settled_at >= run.started_at for run in earlier)

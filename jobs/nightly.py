@@ -139,6 +139,7 @@ class _Night:
         self.failures: list[Failure] = []
         self.n_done = 0
         self.n_flagged = 0
+        self.same_window = False
         self.earliest = window.since
         self.audio_s = 0.0
 
@@ -192,6 +193,8 @@ class _Night:
         )
         self.store.promote_ensemble(ensemble.ensemble_id)
         self.store.remember_files(found.candidates)
+        earlier = self.store.earlier_runs()
+        self.same_window = bool(earlier) and earlier[0][0] == self.window.since
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
         self._commit(list(found.failures))
         workers = min(self.options.workers or n_workers(self.settings), max(len(todo), 1))
@@ -274,7 +277,8 @@ class _Night:
         if changed or not self.database.exists():
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
-        if changed or not self.report.exists():
+        # The report shows the window asked for, also when nothing in it is new.
+        if changed or not self.same_window or not self.report.exists():
             from reports.build import build_reports
 
             self.on_progress("report", 0, 0, "")

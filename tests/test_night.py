@@ -112,6 +112,17 @@ def test_running_again_does_nothing_twice(night: tuple[Path, dict[str, Any]], de
     assert settled["n_quarantined"] == 0, "a file that failed max_attempts times is left alone"
 
 
+def test_another_window_gets_its_own_report_even_when_nothing_is_new(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(night[0], out)
+    before = Path(out / "reports" / "index.html").read_text(encoding="utf-8")
+    empty = ("--since", "2001-01-01", "--until", "2001-01-02", "--input", demo.folder, "--out", out)
+    assert run_json(*empty)["n_found"] == 0
+    assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") != before
+
+
 def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]]) -> None:
     out, _ = night
     answer = callanalytics(
