@@ -43,6 +43,8 @@ class LineSettings:
     telephone: float = 0.75
     packet_loss: float = 0.15
     gain: float = 1.0
+    agc: float = 0.3
+    """Lines that level loud and soft speech: 20 to 80 % of a clip's distance in dB from its line goes."""
     speed_range: float = 0.10
     pitch_semitones: float = 2.0
     stretch_range: float = 0.15
@@ -51,7 +53,7 @@ class LineSettings:
 
 
 CLEAN = LineSettings(
-    speed=0, pitch=0, stretch=0, reverb=0, noise=0, babble=0, telephone=0, packet_loss=0, gain=0
+    speed=0, pitch=0, stretch=0, reverb=0, noise=0, babble=0, telephone=0, packet_loss=0, gain=0, agc=0
 )
 """Every switch off: :func:`augment` returns the samples unchanged."""
 
@@ -66,6 +68,7 @@ def augment(
     clip_seed: int,
     babble: Sequence[Float] = (),
     sample_rate_hz: int = 8000,
+    line_rms: float | None = None,
 ) -> Float:
     """One clip as another voice on another line; float32, 1-D, about as long as ``waveform``.
 
@@ -73,6 +76,10 @@ def augment(
     pitch) is drawn from ``line_seed``: clips of one speaker given the same
     seed come over the same line, as they do in a call. What differs from clip
     to clip (noise samples, who babbles, lost packets) is drawn from ``clip_seed``.
+
+    ``line_rms`` is the speech level of everything said on that line (:func:`speech_rms`):
+    noise and the telephone's level are set once for the line, so that shouting stays
+    louder than sighing, as in a call. None: the clip is all that is known of its line.
     """
     line = np.random.default_rng(line_seed)
     clip = np.random.default_rng(clip_seed)
@@ -83,11 +90,14 @@ def augment(
     room_s, slope, gain_db = line.uniform(0.15, 0.6), line.uniform(-1, 1), line.uniform(-12, 6)
     codec = ("mu-law", "a-law", "gsm", "none")[line.choice(4, p=(0.4, 0.2, 0.3, 0.1))]
     low_hz, high_hz, loss = line.uniform(150, 350), line.uniform(3100, 3700), line.uniform(0.0, 0.1)
+    levelling = line.uniform(0.2, 0.8)
 
     def on(switch: str) -> bool:
         return bool(chance[switch] < getattr(settings, switch))
 
     samples = waveform.astype(np.float32, copy=False)
+    if line_rms is not None and on("agc"):
+        line_rms = float(speech_rms(samples) ** levelling * line_rms ** (1 - levelling))
     if on("speed"):
         samples = change_speed(samples, 1 + settings.speed_range * speed)
     if on("pitch"):
@@ -98,12 +108,12 @@ def augment(
     if on("reverb"):
         samples = reverberate(samples, room_s, clip, sample_rate_hz)
     if on("noise"):
-        samples = add_at_snr(samples, coloured_noise(samples.size, slope, clip), snr_db)
+        samples = add_at_snr(samples, coloured_noise(samples.size, slope, clip), snr_db, line_rms)
     if on("babble") and len(babble):
         voices = [babble[i] for i in clip.integers(0, len(babble), 4)]
-        samples = add_at_snr(samples, sum_voices(voices, samples.size, clip), babble_snr_db)
+        samples = add_at_snr(samples, sum_voices(voices, samples.size, clip), babble_snr_db, line_rms)
     if on("telephone"):
-        samples = telephone(samples, codec, low_hz, high_hz, sample_rate_hz)
+        samples = telephone(samples, codec, low_hz, high_hz, sample_rate_hz, line_rms=line_rms)
     if on("packet_loss"):
         samples = lose_packets(samples, loss, clip, sample_rate_hz)
     if on("gain"):
@@ -121,6 +131,7 @@ _SWITCHES = (
     "telephone",
     "packet_loss",
     "gain",
+    "agc",
 )
 
 
@@ -184,7 +195,7 @@ def reverberate(samples: Float, room_s: float, rng: np.random.Generator, sample_
     tail = rng.standard_normal(n) * np.exp(-6.9 * np.arange(n) / n) * 0.12
     tail[0] = 1.0
     wet = fftconvolve(samples, tail)[: samples.size]
-    return _at_level(wet.astype(np.float32), _rms(samples))
+    return _at_level(wet.astype(np.float32), speech_rms(samples))
 
 
 def coloured_noise(n_samples: int, slope: float, rng: np.random.Generator) -> Float:
@@ -207,9 +218,9 @@ def sum_voices(voices: Sequence[Float], n_samples: int, rng: np.random.Generator
     return total
 
 
-def add_at_snr(samples: Float, noise: Float, snr_db: float) -> Float:
-    """Speech with noise ``snr_db`` below the level of its active part."""
-    return samples + _at_level(noise, _rms(samples) * 10 ** (-snr_db / 20))
+def add_at_snr(samples: Float, noise: Float, snr_db: float, line_rms: float | None = None) -> Float:
+    """Speech with noise ``snr_db`` below ``line_rms``, or below the level of its own active part."""
+    return samples + _at_level(noise, (line_rms or speech_rms(samples)) * 10 ** (-snr_db / 20))
 
 
 def telephone(
@@ -219,12 +230,16 @@ def telephone(
     high_hz: float = 3400.0,
     sample_rate_hz: int = 8000,
     level_dbov: float = -26.0,
+    line_rms: float | None = None,
 ) -> Float:
     """Level, band, codec: the chain of the telephone literature.
 
     ``codec`` is ``mu-law``, ``a-law`` (G.711), ``gsm`` (06.10 full rate) or ``none``.
+    ``line_rms`` is what is brought to ``level_dbov``: the speech level of the whole line
+    (None: of these samples alone).
     """
-    levelled = _at_level(samples, 10 ** (level_dbov / 20))
+    gain = 10 ** (level_dbov / 20) / max(line_rms or speech_rms(samples), 1e-6)
+    levelled = (samples * gain).astype(np.float32)
     sent = _band(levelled, low_hz, high_hz, sample_rate_hz)
     if codec == "none":
         return sent
@@ -282,7 +297,13 @@ def lose_packets(samples: Float, share: float, rng: np.random.Generator, sample_
     return samples * np.repeat(kept, n)[: samples.size]
 
 
-def _rms(samples: NDArray[np.floating]) -> float:
+def line_level(clips: Sequence[Float]) -> float:
+    """Speech RMS of all ``clips`` of one line together, each counted by its length."""
+    power = np.array([speech_rms(clip) ** 2 for clip in clips])
+    return float(np.sqrt(np.average(power, weights=[clip.size for clip in clips])))
+
+
+def speech_rms(samples: NDArray[np.floating]) -> float:
     """RMS of the part within 30 dB of the loudest 20 ms (silence around a clip does not count)."""
     if samples.size < 160:
         return float(np.sqrt(np.mean(samples**2) + 1e-12))
@@ -291,7 +312,7 @@ def _rms(samples: NDArray[np.floating]) -> float:
 
 
 def _at_level(samples: Float, rms: float) -> Float:
-    return (samples * (rms / max(_rms(samples), 1e-6))).astype(np.float32)
+    return (samples * (rms / max(speech_rms(samples), 1e-6))).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,19 +18,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.augment import CLEAN, TELEPHONE, LineSettings, augment
+from ensemble.augment import CLEAN, TELEPHONE, LineSettings, augment, line_level
 from ensemble.corpora import Clip, Unusable, decode_clip
 from ensemble.errors import CorpusError, WaveformError
 from ensemble.spectrogram import FrontEnd, Statistics, hear
 
 SILENT_PEAK = 1e-3
 """A clip that never exceeds this (-60 dBFS) is silent and teaches nothing."""
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """One way of hearing every clip. ``by_speaker``: one line per speaker, as in a call; else per clip."""
+    """One way of hearing every clip.
+
+    ``by_speaker``: one line per speaker, as in a call, so that the speaker's clips
+    keep their levels against each other; else every clip on a line of its own.
+    """
 
     name: str
     line: LineSettings
@@ -68,10 +72,10 @@ class Heard:
 
 
 def standard_hearings(n_augmented: int, seed: int) -> tuple[Hearing, ...]:
-    """Clean, telephone, GSM, and ``n_augmented`` random ones: by speaker and by clip in turn."""
+    """Clean, telephone, and ``n_augmented`` random ones: by speaker and by clip in turn."""
     return (
-        Hearing("clean", CLEAN, False, seed),
-        Hearing("telephone", TELEPHONE, False, seed),
+        Hearing("clean", CLEAN, True, seed),
+        Hearing("telephone", TELEPHONE, True, seed),
         *(
             Hearing(f"augmented-{i}", LineSettings(), i % 2 == 0, seed + 1000 * (i + 1))
             for i in range(n_augmented)
@@ -167,11 +171,21 @@ def _listen(
 ) -> Heard:
     babble = [wave for clip, wave in zip(clips, waves, strict=True) if clip.speaker in babblers]
     speakers = {name: i for i, name in enumerate(sorted({clip.speaker for clip in clips}))}
+    of: dict[str, list[NDArray[np.float32]]] = {}
+    for clip, wave in zip(clips, waves, strict=True):
+        of.setdefault(clip.speaker, []).append(wave)
+    level = {name: line_level(own) if hearing.by_speaker else None for name, own in of.items()}
     frames, starts, statistics = [], [0], []
     for index, (clip, wave) in enumerate(zip(clips, waves, strict=True)):
         line_seed = hearing.seed + (speakers[clip.speaker] if hearing.by_speaker else 10_000 + index)
         heard_wave = augment(
-            wave, hearing.line, line_seed, hearing.seed + 50_000 + index, babble, front.sample_rate_hz
+            wave,
+            hearing.line,
+            line_seed,
+            hearing.seed + 50_000 + index,
+            babble,
+            front.sample_rate_hz,
+            level[clip.speaker],
         )
         mel, known = hear(heard_wave, front)
         frames.append(mel.astype(np.float16))

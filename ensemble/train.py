@@ -51,7 +51,7 @@ class TrainSettings:
     """Focusing exponent of focal loss (Lin et al. 2017); 0 is cross-entropy."""
     votes_share: float = 0.2
     """Weight of the raters' votes in the target, where a corpus has them; the rest is the label."""
-    n_augmented: int = 3
+    n_augmented: int = 6
     clean_share: float = 0.25
     telephone_share: float = 0.35
     """Shares of examples taken from the clean and the plain telephone hearing; the rest is augmented."""
@@ -86,6 +86,8 @@ class Examples:
     clips: tuple[Clip, ...]
     hearings: tuple[Heard, ...]
     names: tuple[str, ...]
+    by_speaker: tuple[bool, ...]
+    """Per hearing: a speaker's clips share a line there, so they say something about each other."""
     targets: Float
     """(n, k) shares of each label."""
     truth: NDArray[np.int64]
@@ -142,7 +144,9 @@ def prepare(
         [telephone.statistics(by_voice[s]) for s in sorted(by_voice) if s in training_speakers]
     )
     targets = np.stack([_target(c, settings) for c in kept])
-    return Examples(kept, heard, names, targets, truth, by_voice, reference, unusable)
+    return Examples(
+        kept, heard, names, tuple(h.by_speaker for h in wanted), targets, truth, by_voice, reference, unusable
+    )
 
 
 def _target(clip: Clip, settings: TrainSettings) -> Float:
@@ -216,11 +220,12 @@ class Batches:
 
     def _one(self, index: int) -> tuple[Float, Float]:
         s, rng, examples = self.settings, self.rng, self.examples
-        heard = examples.hearings[rng.choice(len(self.shares), p=self.shares)]
+        which = rng.choice(len(self.shares), p=self.shares)
+        heard = examples.hearings[which]
         speaker = examples.clips[index].speaker
         known = [index]
-        n_known = int(rng.choice((0, 2, 6, 20, 80), p=(0.35, 0.15, 0.15, 0.15, 0.2)))
-        if s.speaker_norm and n_known:
+        n_known = int(rng.choice((0, 2, 6, 20, 80), p=(0.3, 0.15, 0.15, 0.15, 0.25)))
+        if s.speaker_norm and n_known and examples.by_speaker[which]:
             voice = examples.voices[speaker]
             if rng.random() < s.calm_known:
                 # A caller is mostly calm: the statistics of a call are not those of six acted emotions.

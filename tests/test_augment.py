@@ -18,12 +18,25 @@ from ensemble.augment import (
     change_speed,
     coloured_noise,
     companded,
+    line_level,
     lose_packets,
+    speech_rms,
     stretch_time,
     telephone,
 )
 
-SWITCHES = ("speed", "pitch", "stretch", "reverb", "noise", "babble", "telephone", "packet_loss", "gain")
+SWITCHES = (
+    "speed",
+    "pitch",
+    "stretch",
+    "reverb",
+    "noise",
+    "babble",
+    "telephone",
+    "packet_loss",
+    "gain",
+    "agc",
+)
 
 
 @pytest.fixture
@@ -49,7 +62,13 @@ def test_there_is_a_switch_for_each_of_these():
 def test_each_switch_alone_changes_something_by_its_seed(tone, rng, switch):
     other = rng.standard_normal(9000).astype(np.float32) * 0.1
     settings = replace(CLEAN, **{switch: 1.0})
-    once, again = (augment(tone, settings, 7, 8, [other]) for _ in range(2))
+    # A line of its own for the switch that only acts where a clip has a line around it.
+    line_rms = 0.02 if switch == "agc" else None
+    if switch == "agc":
+        settings = replace(settings, telephone=1.0)
+        other_way = augment(tone, replace(settings, agc=0.0), 9, 8, line_rms=line_rms)
+        assert np.abs(augment(tone, settings, 9, 8, line_rms=line_rms) - other_way).max() > 1e-3
+    once, again = (augment(tone, settings, 9, 8, [other], line_rms=line_rms) for _ in range(2))
     np.testing.assert_array_equal(once, again)
     assert once.dtype == np.float32
     assert np.isfinite(once).all()
@@ -68,6 +87,18 @@ def test_one_line_seed_is_one_line(tone, rng):
     a, b = augment(tone, settings, 5, 1), augment(tone, settings, 5, 2)
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - augment(tone, settings, 6, 1)).max() > 1e-3
+
+
+def test_a_line_keeps_the_levels_of_its_clips_against_each_other(tone):
+    loud, soft = tone, tone * 0.25
+    level = line_level([loud, soft])
+    once = [speech_rms(augment(c, TELEPHONE, 5, 1, line_rms=level)) for c in (loud, soft)]
+    assert 20 * np.log10(once[0] / once[1]) == pytest.approx(12.04, abs=0.5)
+    alone = [speech_rms(augment(c, TELEPHONE, 5, 1)) for c in (loud, soft)]
+    assert 20 * np.log10(alone[0] / alone[1]) == pytest.approx(0, abs=0.5)
+    levelled = replace(TELEPHONE, agc=1.0)
+    less = [speech_rms(augment(c, levelled, 5, 1, line_rms=level)) for c in (loud, soft)]
+    assert 2 < 20 * np.log10(less[0] / less[1]) < 10
 
 
 def test_speed_moves_length_and_pitch_together(tone):

@@ -1,7 +1,8 @@
-"""CRNN: depthwise-separable convolutions, a GRU in both directions, attentive statistics pooling.
+"""CRNN: three convolutions, a GRU in both directions, attentive statistics pooling.
 
-Convolution before recurrence after Trigeorgis et al. (2016); depthwise
-separable steps (Howard et al. 2017); pooling of Okabe et al. (2018).
+Convolution before recurrence after Trigeorgis et al. (2016); pooling of Okabe
+et al. (2018). Depthwise-separable steps were tried first: on a CPU they were
+no faster than these and learnt more slowly (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -12,29 +13,14 @@ from torch import Tensor, nn
 from ensemble.members.layers import AttentiveStatistics, ConvStep
 
 
-class Separable(nn.Module):
-    """A 3 x 3 depthwise step and a 1 x 1 step."""
-
-    def __init__(self, n_in: int, n_out: int, stride: tuple[int, int]) -> None:
-        super().__init__()
-        self.depth = ConvStep(n_in, n_in, stride, groups=n_in)
-        self.point = ConvStep(n_in, n_out, (1, 1), kernel=(1, 1))
-
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(x, mask) at the new resolution."""
-        x, mask = self.depth(x, mask)
-        x, mask = self.point(x, mask)
-        return x, mask
-
-
 class Crnn(nn.Module):
     """(n, time, n_mels) to (n, n_classes)."""
 
     def __init__(self, n_mels: int, n_classes: int, width: int = 128) -> None:
         super().__init__()
-        self.stem = ConvStep(1, 24, (2, 2), kernel=(5, 5))
-        self.step1 = Separable(24, 48, (2, 2))
-        self.step2 = Separable(48, 64, (2, 1))
+        self.stem = ConvStep(1, 24, (2, 2))
+        self.step1 = ConvStep(24, 48, (2, 2))
+        self.step2 = ConvStep(48, 64, (2, 1))
         self.flatten = nn.Sequential(nn.Linear(64 * (n_mels // 8), width), nn.LayerNorm(width), nn.SiLU())
         self.drop = nn.Dropout(0.2)
         self.forwards = nn.GRU(width, width, batch_first=True)

@@ -1,0 +1,21 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+folder_type = click.Path(path_type=Path)
+config_option = click.option("--config", type=folder_type, help="Settings file (default: ./config.toml).")
+out_option = click.option("--out", type=folder_type, help="Folder of the results (default: [paths] out).")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object for machines.")
+quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+
+
+def database(out: Path | None, config: Path | None) -> Path:
+    """The published database of the output folder."""
+    from callanalytics.config import load_config
+    from callanalytics.store import DATABASE_NAME
+
+    return (out or load_config(config).out_dir) / DATABASE_NAME

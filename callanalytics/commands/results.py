@@ -1,0 +1,93 @@
+"""Asking for results: query, schema, report, status, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from callanalytics.commands.options import config_option, database, json_option, out_option
+from callanalytics.console import say
+
+
+@click.command()
+@click.argument("sql")
+@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option("--max-rows", type=click.IntRange(min=1), help="Stop after this many rows.")
+@out_option
+@config_option
+def query(sql: str, style: str, max_rows: int | None, out: Path | None, config: Path | None) -> None:
+    """Ask the published database in SQL."""
+    from callanalytics.store.query import render, run_query
+
+    print(render(run_query(database(out, config), sql, max_rows=max_rows), style), end="")
+
+
+@click.command()
+@json_option
+@out_option
+@config_option
+def schema(as_json: bool, out: Path | None, config: Path | None) -> None:
+    """Print the tables, views and columns of the published database with their comments."""
+    from callanalytics.store.query import describe_schema, render_schema
+
+    tables = describe_schema(database(out, config))
+    print(json.dumps(tables, indent=2) if as_json else render_schema(tables))
+
+
+@click.command()
+@json_option
+@out_option
+@config_option
+def status(as_json: bool, out: Path | None, config: Path | None) -> None:
+    """Show the last runs, the quarantine and whether a run is at work."""
+    from callanalytics.config import load_config
+    from jobs.status import read_status, render_status
+
+    settings = load_config(config)
+    found = read_status(out or settings.out_dir)
+    print(json.dumps(found) if as_json else render_status(found))
+
+
+@click.command()
+@json_option
+@out_option
+@config_option
+def doctor(as_json: bool, out: Path | None, config: Path | None) -> None:
+    """Check decoders, weights, disk, zone and database, each with a fix."""
+    from callanalytics.config import load_config
+    from jobs.doctor import examine, render_findings
+
+    settings = load_config(config)
+    findings = examine(settings, out or settings.out_dir)
+    print(json.dumps([f.to_dict() for f in findings]) if as_json else render_findings(findings))
+    sys.exit(0 if all(f.ok for f in findings) else 1)
+
+
+@click.command()
+@click.option("--since", help="Start of the window (default: yesterday).")
+@click.option("--until", help="End of the window, exclusive (default: now).")
+@out_option
+@config_option
+def report(since: str | None, until: str | None, out: Path | None, config: Path | None) -> None:
+    """Write the HTML report of a window from the published database."""
+    from datetime import UTC, datetime
+
+    from callanalytics.config import load_config
+    from callanalytics.window import parse_window
+    from reports.build import build_reports
+
+    settings = load_config(config)
+    now = datetime.now(UTC)
+    folder = (out or settings.out_dir) / "reports"
+    page = build_reports(
+        database(out, config),
+        folder,
+        settings=settings,
+        window=parse_window(since, until, zone=settings.time.zone_info, now=now),
+        now=now,
+        clips_dir=folder / "clips",
+    )
+    say(f"Report: {page}")
