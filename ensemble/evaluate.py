@@ -3,6 +3,7 @@
 Conditions are what is heard (clean, telephone, GSM) times what is known of the
 speaker (``clip``: the clip alone; ``speaker``: all the speaker's clips, no
 labels; ``calm``: only the neutral and happy ones). They are never mixed.
+A speaker has one line, as in a call: its level is set once for all the clips.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.augment import telephone
+from ensemble.augment import line_level, telephone
 from ensemble.calibrate import coverage_curve, expected_calibration_error, reliability
 from ensemble.corpora import Clip, Corpus, decode_clip
 from ensemble.errors import CorpusError
@@ -29,11 +30,15 @@ LINES: tuple[str, ...] = ("clean", "telephone", "gsm")
 KNOWN: tuple[str, ...] = ("clip", "speaker", "calm")
 
 
-def over(line: str, wave: Float, sample_rate_hz: int) -> Float:
-    """The clip as heard ``clean``, over the ``telephone`` (G.711 mu-law) or over ``gsm``."""
+def over(line: str, wave: Float, sample_rate_hz: int, line_rms: float | None = None) -> Float:
+    """The clip as heard ``clean``, over the ``telephone`` (G.711 mu-law) or over ``gsm``.
+
+    ``line_rms`` is the speech level of everything the speaker says on that line.
+    """
     if line == "clean":
         return wave
-    return telephone(wave, {"telephone": "mu-law", "gsm": "gsm"}[line], sample_rate_hz=sample_rate_hz)
+    codec = {"telephone": "mu-law", "gsm": "gsm"}[line]
+    return telephone(wave, codec, sample_rate_hz=sample_rate_hz, line_rms=line_rms)
 
 
 def confusion(truth: Int, guess: Int, n_labels: int) -> Int:
@@ -119,22 +124,28 @@ class Prepared:
 
 def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], line: str) -> Prepared:
     """Decode and hear every clip whose emotion the ensemble knows; the unreadable are listed."""
-    kept, mels, known, bad = [], [], [], []
+    rate_hz, kept, waves, bad = ensemble.sample_rate_hz, [], [], []
     for clip in clips:
         if clip.emotion not in ensemble.labels:
             continue
         try:
-            wave = over(line, decode_clip(clip, ensemble.sample_rate_hz), ensemble.sample_rate_hz)
+            waves.append(decode_clip(clip, rate_hz))
         except CorpusError as error:
             bad.append(str(error))
             continue
-        mel, statistics = hear(wave, ensemble.front)
         kept.append(clip)
-        mels.append(mel)
-        known.append(statistics)
     if not kept:
         raise CorpusError(f"none of {len(clips)} clips has one of the ensemble's labels and can be read")
-    return Prepared(tuple(kept), tuple(mels), tuple(known), tuple(bad))
+    said: dict[str, list[Float]] = {}
+    for clip, wave in zip(kept, waves, strict=True):
+        said.setdefault(clip.speaker, []).append(wave)
+    level = {speaker: line_level(own) for speaker, own in said.items()}
+    heard = [
+        hear(over(line, wave, rate_hz, level[clip.speaker]), ensemble.front)
+        for clip, wave in zip(kept, waves, strict=True)
+    ]
+    mels, known = zip(*heard, strict=True)
+    return Prepared(tuple(kept), mels, known, tuple(bad))
 
 
 def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> Float:

@@ -131,10 +131,10 @@ def _voice_models(settings: Settings, out: Path) -> Iterator[Finding]:
 def _ensemble(settings: Settings, out: Path) -> Iterator[Finding]:
     from ensemble.errors import EnsembleError
     from ensemble.predict import load_ensemble
-    from jobs.single import ensemble_dir
+    from jobs.ensembles import in_use
 
     try:
-        ensemble = load_ensemble(ensemble_dir(settings))
+        ensemble = load_ensemble(in_use(settings, settings.out_dir))
     except EnsembleError as problem:
         yield Finding(
             "ensemble", False, str(problem), "Remove [emotion] ensemble to use the shipped weights."

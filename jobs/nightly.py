@@ -21,6 +21,7 @@ from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_d
 from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
+from jobs.ensembles import in_use
 from jobs.lock import run_lock
 from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
@@ -144,7 +145,7 @@ class _Night:
         self.audio_s = 0.0
 
     def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
-        ensemble_dir = self._ensemble_dir()
+        ensemble_dir = in_use(self.settings, self.out)
         ensemble = load_ensemble(ensemble_dir)
         found = find_recordings(
             tuple(inputs),
@@ -165,10 +166,6 @@ class _Night:
         self._finish(found, todo, n_skipped, exit_code, now, changed)
         return self._result(found, todo, n_skipped, exit_code, started)
 
-    def _ensemble_dir(self) -> Path | None:
-        chosen = self.settings.emotion.ensemble
-        return self.settings.folder / chosen if chosen else None
-
     def _select(self, found: Discovered, ensemble_id: str) -> tuple[list[Candidate], int]:
         """The recordings still to do, and how many are done or given up."""
         todo = list(found.candidates)
@@ -184,7 +181,7 @@ class _Night:
         found: Discovered,
         todo: list[Candidate],
         ensemble: Ensemble,
-        ensemble_dir: Path | None,
+        ensemble_dir: Path,
         watch: StopWatch,
     ) -> bool:
         """Analyse and commit. True when the database changed."""
@@ -317,7 +314,7 @@ class _Night:
         )
 
 
-def _prepare(settings: Settings, ensemble_dir: Path | None) -> Callable[[Candidate], CallAnalysis]:
+def _prepare(settings: Settings, ensemble_dir: Path) -> Callable[[Candidate], CallAnalysis]:
     """Load the analysis in a worker; imported there, so that the driver stays light."""
     from callanalytics.analyze import load_analysis
 

@@ -11,17 +11,12 @@ import numpy as np
 
 from callanalytics.config import Settings
 from callanalytics.records import CallAnalysis, Candidate, Role
+from jobs.ensembles import in_use
 
 SHOWN_MEASURES = (
     *("talk_share", "silence_s", "longest_silence_s", "overtalk_s", "interruptions"),
     *("angry_s", "frustration_peak", "loudness_rise_db", "pitch_rise_st"),
 )
-
-
-def ensemble_dir(settings: Settings) -> Path | None:
-    """Folder of the configured ensemble, None for the shipped one."""
-    chosen = settings.emotion.ensemble
-    return settings.folder / chosen if chosen else None
 
 
 def candidate_of(paths: Sequence[Path], settings: Settings) -> Candidate:
@@ -35,7 +30,7 @@ def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
     """Everything known about one call. Raises RecordingError or ensemble.errors.ModelError."""
     from callanalytics.analyze import Models, analyze_call
 
-    models = Models.load(ensemble_dir(settings))
+    models = Models.load(in_use(settings, settings.out_dir))
     return analyze_call(candidate_of(paths, settings), settings, models)
 
 
@@ -71,7 +66,7 @@ def classify_clips(
         ).samples.mean(axis=0)
         return mixed
 
-    ensemble = load_ensemble(ensemble_dir(settings))
+    ensemble = load_ensemble(in_use(settings, settings.out_dir))
     yield from classify_paths(paths, decode, ensemble, by_folder=by_folder, abstain=abstain)
 
 

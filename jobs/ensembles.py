@@ -1,0 +1,34 @@
+"""Which ensemble the night uses: the configured folder, else the promoted one, else the shipped one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from ensemble.registry import Registry
+
+FOLDER = "ensembles"
+
+
+def registry(out: Path) -> Registry:
+    """The ensembles kept beside the results of ``out``."""
+    from ensemble.registry import Registry
+
+    return Registry(out / FOLDER)
+
+
+def in_use(settings: Settings, out: Path) -> Path:
+    """Folder of the ensemble in use. Raises ensemble.errors.ModelMissing when a promoted one is gone."""
+    chosen = settings.emotion.ensemble
+    return settings.folder / chosen if chosen else registry(out).current()
+
+
+def named(name: str, out: Path) -> Path:
+    """Folder of an ensemble named by a person: an id of the registry, ``shipped``, or a folder.
+
+    Raises ensemble.errors.ModelMissing when it is none of these.
+    """
+    folder = Path(name)
+    return folder if (folder / "card.json").is_file() else registry(out).folder(name)
