@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -92,6 +92,24 @@ class _LogLines:
         self._stage, self._said_at = stage, now
         count = f" {done} of {total}" if total else ""
         print(f"{WORDS.get(stage, stage)}{count}{': ' + note if note else ''}", file=sys.stderr)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """A table on stdout: as wide as the terminal there, never cut in a pipe."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, name in enumerate(head):
+        numeric = index > 0 and all(row[index][:1].isdigit() or row[index] == "-" for row in rows)
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)
+    console.print(table)
 
 
 def say(text: str, *, quiet: bool = False) -> None:

@@ -79,23 +79,21 @@ def fit_on_validation(
     return Fit(temperature, thresholds, uars["clip"], uars["speaker"], ece, len(validation))
 
 
-def balance(
+def fit_biases(
     weights: Mapping[str, Path],
     examples: Examples,
     validation: NDArray[np.int64],
     settings: TrainSettings,
-    folder: Path,
-) -> dict[str, Path]:
-    """Members whose output bias no longer favours a label: new safetensors in ``folder``, by member.
+) -> dict[str, NDArray[np.float32]]:
+    """What to add to each member's logits (k,) so that it no longer favours a label.
 
     Bias-corrected scaling (Alexandari et al. 2020): one number a label, fitted on
     validation speakers over the telephone by likelihood. Acted corpora rated by
     ear push towards anger and neutral; this takes the push out.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.n_threads)
     heard = examples.hearing("telephone")
     mels = [
@@ -104,13 +102,26 @@ def balance(
         for mel in normalised(examples, heard, validation, known, settings)
     ]
     truth = np.tile(examples.truth[validation], 2)
+    biases = {}
+    for name, path in weights.items():
+        model = make_member(architecture_of(name), settings.front.n_mels, len(settings.labels))
+        model.load_state_dict(load_file(path))
+        biases[name] = fit_bias(predict_logits(model, mels), truth)
+    return biases
+
+
+def add_biases(
+    weights: Mapping[str, Path], biases: Mapping[str, NDArray[np.float32]], folder: Path
+) -> dict[str, Path]:
+    """Members with these output biases added: new safetensors in ``folder``, by member."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
     balanced = {}
     for name, path in weights.items():
         tensors = load_file(path)
-        model = make_member(architecture_of(name), settings.front.n_mels, len(settings.labels))
-        model.load_state_dict(tensors)
-        bias = fit_bias(predict_logits(model, mels), truth)
-        tensors["head.1.bias"] += torch.from_numpy(bias)
+        tensors["head.1.bias"] += torch.from_numpy(biases[name])
         balanced[name] = folder / f"{name}.safetensors"
         save_file(tensors, balanced[name])
     return balanced

@@ -320,14 +320,14 @@ class BatchSettings:
     """Changes of spectrogram batches; probabilities and sizes, 0 switches off."""
 
     time_masks: int = 2
-    time_mask_frames: int = 15
-    band_masks: int = 2
-    band_mask_bands: int = 7
+    time_mask_frames: int = 12
+    band_masks: int = 1
+    band_mask_bands: int = 8
     warp: float = 0.3
     warp_bands: float = 2.5
-    mixup: float = 0.3
+    mixup: float = 0.2
     mixup_alpha: float = 0.3
-    tilt: float = 0.3
+    tilt: float = 0.2
     """Share of clips given a random spectral slope of up to 0.4 standard deviations."""
 
 

@@ -9,7 +9,7 @@ and every result says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip
-from ensemble.errors import CorpusError
+from ensemble.errors import CorpusError, LeakError
 from ensemble.evaluate import interval_by_speaker, measures
 from ensemble.members import make_member
+from ensemble.predict import read_card
 from ensemble.train import (
     Examples,
     Progress,
@@ -29,6 +30,7 @@ from ensemble.train import (
     predict_logits,
     prepare,
     train_member,
+    weights_of,
 )
 from ensemble.vote import calibrate_mean, count_votes, softmax
 
@@ -44,15 +46,17 @@ def crossval(
     cache: Path,
     split: Literal["speaker", "random"] = "speaker",
     lines: Sequence[str] = ("clean", "telephone"),
+    start: Path | None = None,
     say: Callable[[Progress], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Pooled test results over ``folds`` (each the test speakers of one fold), JSON-ready.
 
     ``out[line][known]`` has WA, UAR, macro-F1 and confusion over all test
-    clips, intervals by speaker, UAR per fold, and each member's UAR. ``split``
-    "random" puts the clips into as many folds by chance: speakers leak, and
-    ``out["split"]`` says so. Goes on after a kill. Raises LeakError,
-    CorpusError, TrainingError.
+    clips, intervals by speaker, UAR per fold, and each member's UAR. ``start``
+    is the folder of an ensemble that each fold begins from, trained on other
+    corpora; one that has heard any of these is refused. ``split`` "random" puts
+    the clips into as many folds by chance: speakers leak, and ``out["split"]``
+    says so. Goes on after a kill. Raises LeakError, CorpusError, TrainingError.
     """
     everyone = frozenset(clip.speaker for clip in clips)
     named = [s for fold in folds for s in fold]
@@ -62,6 +66,10 @@ def crossval(
         clips = _leaky(clips, len(folds), settings.seed)
         folds = [[f"random/{i}"] for i in range(len(folds))]
         everyone = frozenset(clip.speaker for clip in clips)
+    if start is not None:
+        heard = set(read_card(start).get("trained_on", ["?"]))
+        if both := heard & ({clip.corpus for clip in clips} | {"?"}):
+            raise LeakError(f"{start} was trained on {', '.join(sorted(both))}: it knows the test speakers")
     guesses: dict[tuple[str, str], list[tuple[Int, NDArray[np.float32]]]] = {}
     examples = None
     for number, fold in enumerate(folds):
@@ -69,7 +77,8 @@ def crossval(
         # No babble: a fold's test voices must not be heard in training, and the hearings are shared.
         examples = prepare(clips, everyone - test_speakers, settings, cache, babblers=frozenset())
         training, test = examples.of(everyone - test_speakers), examples.of(test_speakers)
-        for key, rows in _fold(examples, training, test, settings, folder / f"fold-{number}", lines, say):
+        part = folder / f"fold-{number}"
+        for key, rows in _fold(examples, training, test, settings, part, lines, start, say):
             guesses.setdefault(key, []).append((test, rows))
     if examples is None:
         raise CorpusError("cross-validation needs at least one fold")
@@ -78,6 +87,9 @@ def crossval(
         "labels": list(settings.labels),
         "n_folds": len(folds),
         "seed": settings.seed,
+        "sample_rate_hz": settings.front.sample_rate_hz,
+        "speaker_norm": settings.speaker_norm,
+        "begun_from": str(read_card(start).get("ensemble_id")) if start else None,
     }
     for (line, known), parts in guesses.items():
         out.setdefault(line, {})[known] = _pooled(examples, parts, settings)
@@ -98,6 +110,7 @@ def _fold(
     settings: TrainSettings,
     folder: Path,
     lines: Sequence[str],
+    start: Path | None,
     say: Callable[[Progress], None],
 ) -> list[tuple[tuple[str, str], NDArray[np.float32]]]:
     """Member probabilities (m, n, k) of the test clips for each line and knowledge of the speaker."""
@@ -106,8 +119,9 @@ def _fold(
     nobody = np.zeros(0, dtype=np.int64)
     models = []
     for name in settings.members:
-        weights = train_member(name, examples, training, nobody, settings, folder / name, say)
-        model = make_member(name, settings.front.n_mels, len(settings.labels))
+        begin = weights_of(start, name) if start else None
+        weights = train_member(name, examples, training, nobody, settings, folder / name, say, start=begin)
+        model = make_member(name.partition("-")[0], settings.front.n_mels, len(settings.labels))
         model.load_state_dict(load_file(weights))
         models.append(model)
     rows = []
@@ -140,3 +154,45 @@ def _pooled(
         },
         "soft_uar": measures(truth, probabilities.mean(axis=0).argmax(axis=1), settings.labels)["uar"],
     }
+
+
+def fold_table(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Heading and one row per condition: the vote, its folds, its members; percent."""
+    members = list(next(_conditions(result))[2]["member_uar"])
+    head = ["line", "speaker known by", "n", "WA", "UAR", "95 %", "per fold", *members, "soft"]
+    rows = [
+        [
+            line,
+            known,
+            str(r["n"]),
+            _percent(r["wa"]),
+            _percent(r["uar"]),
+            "-".join(map(_percent, r["interval_95"]["uar"])),
+            " ".join(map(_percent, r["uar_per_fold"])),
+            *(_percent(r["member_uar"][m]) for m in members),
+            _percent(r["soft_uar"]),
+        ]
+        for line, known, r in _conditions(result)
+    ]
+    return head, rows
+
+
+def median_table(results: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Median and range over seeds of the vote's WA and UAR; percent."""
+    rows = []
+    for line, known, _ in _conditions(results[0]):
+        each = [[r[line][known][measure] for r in results] for measure in ("wa", "uar")]
+        spread = f"{_percent(min(each[1]))}-{_percent(max(each[1]))}"
+        rows.append([line, known, *(_percent(float(np.median(values))) for values in each), spread])
+    return ["line", "speaker known by", "WA", "UAR", "UAR range"], rows
+
+
+def _conditions(result: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for line, by_known in result.items():
+        if isinstance(by_known, Mapping):
+            for known, found in by_known.items():
+                yield line, known, found
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"

@@ -7,8 +7,10 @@ Markdown text, both from ``card.json`` and the result of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 Row = Sequence[str]
@@ -109,13 +111,28 @@ def coverage_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     return ("share named", "accuracy"), rows
 
 
+def shown_condition(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The condition to give in detail: telephone, normalised by speaker, where there is such a one."""
+    found = [(corpus, line, known) for corpus, line, known, _ in conditions(results)]
+    return min(found, key=lambda c: (c[1] != "telephone", c[2] != "speaker"))
+
+
+def write_card_pages(folder: Path, card: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """``results.json``, ``model-card.md`` and ``model-card.html`` in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = shown_condition(results)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "model-card.md").write_text(markdown(card, results, shown), encoding="utf-8")
+    (folder / "model-card.html").write_text(html(card, results, shown), encoding="utf-8")
+
+
 def markdown(card: Mapping[str, Any], results: Mapping[str, Any], shown: tuple[str, str, str]) -> str:
     """The card as Markdown; ``shown`` is the condition given in detail."""
     report = results[shown[0]][shown[1]][shown[2]]
     parts = [
         "# Model card",
         "",
-        *(f"- {key}: {value}" for key, value in _facts(card)),
+        *(f"- {key}: {value}" for key, value in facts(card)),
         "",
         "## Scores",
         "",
@@ -158,7 +175,7 @@ def _confusion_table(report: Mapping[str, Any]) -> tuple[Row, list[Row]]:
 def html(card: Mapping[str, Any], results: Mapping[str, Any], shown: tuple[str, str, str]) -> str:
     """The card as one HTML page with pictures; ``shown`` is the condition given in detail."""
     report = results[shown[0]][shown[1]][shown[2]]
-    facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in _facts(card))
+    told = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts(card))
     limits = "".join(f"<li>{escape(str(limit))}</li>" for limit in card.get("limits", ()))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -168,7 +185,7 @@ table{{border-collapse:collapse;font-size:.85rem}}th,td{{padding:.25rem .6rem;bo
 td:nth-child(n+4){{text-align:right}}dt{{font-weight:600}}dd{{margin:0 0 .4rem}}
 .wide{{overflow-x:auto}}figure{{display:inline-block;margin:1rem 1rem 1rem 0;max-width:100%}}
 svg{{max-width:100%;height:auto}}
-</style></head><body><h1>Model card</h1><dl>{facts}</dl>
+</style></head><body><h1>Model card</h1><dl>{told}</dl>
 <h2>Scores</h2>
 <p>Percent. UAR is the mean recall over emotions. Each way of knowing the speaker is a test
 of its own. Intervals by bootstrap over speakers.</p>
@@ -228,9 +245,10 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an ensemble is, as (entry, value) for people."""
     members = ", ".join(f"{m['name']} ({m['n_parameters']:,} parameters)" for m in card["members"])
-    facts = [
+    found = [
         ("ensemble", str(card["ensemble_id"])),
         ("members", members),
         ("labels", ", ".join(card["labels"])),
@@ -248,8 +266,8 @@ def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     for key in known:
         if key in card:
             value = card[key]
-            facts.append((key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value)))
-    return facts
+            found.append((key.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value)))
+    return found
 
 
 def _percent(value: float | None) -> str:

@@ -5,16 +5,16 @@ This is what ``callanalytics train`` runs and what made the shipped weights.
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ensemble.assemble import assemble, balance, fit_on_validation
+from ensemble.assemble import add_biases, assemble, fit_biases, fit_on_validation
 from ensemble.corpora import Corpus, keep_emotions, split_by_speaker
 from ensemble.errors import TrainingError
-from ensemble.evaluate import evaluate
-from ensemble.modelcard import html, markdown
-from ensemble.predict import load_ensemble
+from ensemble.evaluate import LINES, evaluate
+from ensemble.modelcard import write_card_pages
+from ensemble.predict import load_ensemble, read_card
 from ensemble.train import Progress, TrainSettings, train_ensemble
 
 LIMITS = (
@@ -22,6 +22,12 @@ LIMITS = (
     "Voices of English and German speaking actors; other languages and ages were never measured.",
     "Unreliable on less than a second of speech.",
     "Not for judging employees: the EU AI Act, Article 5(1)(f), forbids inferring emotions at work.",
+)
+
+
+EVERYONE = (
+    "Trained on all speakers. Scores, temperature, thresholds and biases are of the same training "
+    "without the validation speakers."
 )
 
 
@@ -34,6 +40,7 @@ def train_from_corpora(
     cache: Path,
     start: Path | None = None,
     precision: float = 0.7,
+    everyone: bool = False,
     licence: str = "",
     note: str = "",
     say: Callable[[Progress], None] = lambda _: None,
@@ -43,40 +50,60 @@ def train_from_corpora(
     ``start`` is the folder of an ensemble to begin from. Members are trained
     in ``folder/members`` and the ensemble written to ``folder/ensemble`` with
     ``results.json``, ``model-card.md`` and ``model-card.html``. ``precision``
-    is what abstaining aims at on the validation speakers. Run it again after
-    a kill and it goes on. Raises CorpusError, LeakError, TrainingError,
-    ModelIncompatible.
+    is what abstaining aims at on the validation speakers. ``everyone`` trains
+    the members once more on all speakers for as many epochs; what was chosen on
+    the validation speakers (temperature, thresholds, output bias) is kept, and
+    the results stay those of the first training, since nobody is left to test
+    the second on. Run it again after a kill and it goes on. Raises CorpusError,
+    LeakError, TrainingError, ModelIncompatible.
     """
     if not validation_speakers:
         raise TrainingError("no validation speakers: temperature and thresholds need voices held out")
     known = [keep_emotions(corpus, settings.labels) for corpus in corpora]
     clips = [clip for corpus in known for clip in corpus.clips]
     split_by_speaker(clips, validation_speakers)
+    everybody = frozenset(clip.speaker for clip in clips)
     examples = train_ensemble(
         clips, validation_speakers, settings, folder=folder / "members", cache=cache, start=start, say=say
     )
-    training = examples.of(frozenset(examples.voices) - validation_speakers)
-    validation = examples.of(validation_speakers)
+    training, validation = examples.of(everybody - validation_speakers), examples.of(validation_speakers)
     weights = {name: folder / "members" / name / "best.safetensors" for name in settings.members}
-    weights = balance(weights, examples, validation, settings, folder / "balanced")
-    fit = fit_on_validation(weights, examples, validation, settings, precision)
+    biases = fit_biases(weights, examples, validation, settings)
+    balanced = add_biases(weights, biases, folder / "balanced")
+    fit = fit_on_validation(balanced, examples, validation, settings, precision)
     out = folder / "ensemble"
     about = {"licence": licence, "note": note, "limits": list(LIMITS)}
-    assemble(weights, examples, training, settings, fit, out, about)
-    describe(out, known, validation_speakers, out)
+    assemble(balanced, examples, training, settings, fit, out, about)
+    results = evaluate(
+        load_ensemble(out), _tested(known, validation_speakers), speakers=validation_speakers, lines=LINES
+    )
+    if everyone:
+        nobody: frozenset[str] = frozenset()
+        final = train_ensemble(
+            clips,
+            nobody,
+            settings,
+            folder=folder / "final",
+            cache=cache,
+            start=start,
+            babblers=everybody - validation_speakers,  # the hearings at hand
+            say=say,
+        )
+        weights = {name: folder / "final" / name / "best.safetensors" for name in settings.members}
+        final_note = " ".join((note, EVERYONE)).strip()
+        shutil.rmtree(out)
+        assemble(
+            add_biases(weights, biases, folder / "final-balanced"),
+            final,
+            final.of(everybody),
+            settings,
+            fit,
+            out,
+            {**about, "note": final_note},
+        )
+    write_card_pages(out, read_card(out), results)
     return out
 
 
-def describe(
-    ensemble_folder: Path, corpora: Sequence[Corpus], speakers: frozenset[str], out: Path
-) -> dict[str, object]:
-    """Evaluate on ``speakers``; write ``results.json``, ``model-card.md`` and ``.html`` to ``out``."""
-    ensemble = load_ensemble(ensemble_folder)
-    tested = [c for c in corpora if any(clip.speaker in speakers for clip in c.clips)]
-    results = evaluate(ensemble, tested, speakers=speakers, lines=("clean", "telephone", "gsm"))
-    shown = (tested[0].name, "telephone", "speaker")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (out / "model-card.md").write_text(markdown(ensemble.card, results, shown), encoding="utf-8")
-    (out / "model-card.html").write_text(html(ensemble.card, results, shown), encoding="utf-8")
-    return results
+def _tested(corpora: Sequence[Corpus], speakers: frozenset[str]) -> list[Corpus]:
+    return [c for c in corpora if any(clip.speaker in speakers for clip in c.clips)]

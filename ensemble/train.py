@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,11 @@ class TrainSettings:
     labels: tuple[str, ...] = SHARED_SIX
     members: tuple[str, ...] = MEMBERS
     seed: int = 1
-    n_epochs: int = 18
+    n_epochs: int = 60
     batch: int = 64
     learning_rate: float = 1.5e-3
-    weight_decay: float = 0.05
-    warmup_epochs: float = 1.5
+    weight_decay: float = 0.03
+    warmup_epochs: float = 2.0
     ema: float = 0.998
     smoothing: float = 0.05
     focal: float = 0.0
@@ -59,13 +59,15 @@ class TrainSettings:
     """Share of clips joined to a neutral clip of the same speaker (CopyPaste)."""
     calm_known: float = 0.3
     """Share of clips whose speaker is known by neutral and happy clips only, as in most real calls."""
-    handset: float = 0.6
+    handset: float = 0.3
     """Share of clips heard through a random handset: a smooth response of up to about 12 dB."""
     crop_s: float = 2.2
     speaker_norm: bool = True
     """False leaves every clip with its own shrunk statistics: the ablation."""
     mix_until: float = 0.85
     """Mixup stops after this share of the epochs."""
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """``plateau`` halves the rate after every four epochs without a better validation UAR."""
     patience_epochs: int = 0
     """Stop after this many epochs without a better validation UAR; 0 never stops early."""
     batch_augment: BatchSettings = field(default_factory=BatchSettings)
@@ -75,6 +77,8 @@ class TrainSettings:
     half: bool = True
     """bfloat16 autocast in the convolutions and linear layers (2x on CPUs with AVX-512 BF16)."""
 
+
+PLATEAU_EPOCHS = 4
 
 PRESETS = {"quick": replace(TrainSettings(), n_epochs=6, n_augmented=2), "night": TrainSettings()}
 
@@ -224,7 +228,7 @@ class Batches:
         heard = examples.hearings[which]
         speaker = examples.clips[index].speaker
         known = [index]
-        n_known = int(rng.choice((0, 2, 6, 20, 80), p=(0.3, 0.15, 0.15, 0.15, 0.25)))
+        n_known = int(rng.choice((0, 2, 6, 20, 80), p=(0.3, 0.1, 0.1, 0.2, 0.3)))
         if s.speaker_norm and n_known and examples.by_speaker[which]:
             voice = examples.voices[speaker]
             if rng.random() < s.calm_known:
@@ -362,9 +366,11 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
 ) -> Path:
     """Train one member and return the path of its averaged weights (safetensors).
 
-    ``start`` gives weights (safetensors) to begin from: a second round at a lower
-    learning rate, or an ensemble fitted to one's own labelled calls. Goes on
-    from ``folder`` when a checkpoint of the same settings and clips is there.
+    ``name`` is an architecture, or one with a number (``cnn-2``): the same from
+    another seed. ``start`` gives weights (safetensors) to begin from: a second
+    round at a lower learning rate, or an ensemble fitted to one's own labelled
+    calls; a head of other labels is left out. Goes on from ``folder`` when a
+    checkpoint of the same settings and clips is there.
     With the same seed, clips and thread count the result is the same.
     Raises LeakError when a speaker is on both sides, TrainingError when the
     checkpoint is of other settings or the loss is not finite.
@@ -376,16 +382,23 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     folder.mkdir(parents=True, exist_ok=True)
     best_path, agrees = folder / "best.safetensors", settings_hash(settings, examples, training, start)
     torch.set_num_threads(settings.n_threads)
+    architecture, _, number = name.partition("-")
+    if number:
+        settings = replace(settings, seed=settings.seed + 1000 * int(number))
+    if settings.schedule == "plateau" and not len(validation):
+        raise TrainingError(
+            f"{name}: a plateau is seen on validation speakers and there are none; use cosine"
+        )
     torch.manual_seed(settings.seed)
-    model = make_member(name, settings.front.n_mels, len(settings.labels)).to(settings.device)
+    model = make_member(architecture, settings.front.n_mels, len(settings.labels)).to(settings.device)
     if start is not None:
-        model.load_state_dict(load_file(start))
+        _begin(model, load_file(start))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         _decay_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
     )
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
-    first, best, stale = _resume(folder, agrees, model, optimizer, average)
+    first, best, stale, factor = _resume(folder, agrees, model, optimizer, average)
     n_steps = settings.n_epochs * -(-len(training) // settings.batch)
     step = first * -(-len(training) // settings.batch)
     durations: list[float] = []
@@ -399,7 +412,7 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
         for arrays in Batches(examples, training, settings, epoch):
             mel, mask, target = change(*(torch.from_numpy(a) for a in arrays), mix=mix)
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * _schedule(step, n_steps, settings)
+                group["lr"] = settings.learning_rate * factor * _schedule(step, n_steps, settings)
             with torch.autocast(settings.device.split(":")[0], torch.bfloat16, enabled=settings.half):
                 logits = model(mel.to(settings.device), mask.to(settings.device))
             loss = _loss(logits.float(), target.to(settings.device), settings.focal)
@@ -422,7 +435,10 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
             save_file({k: v.contiguous().cpu() for k, v in average.items()}, best_path)
         else:
             stale += 1
-        _save_state(folder, agrees, epoch + 1, best, stale, model, optimizer, average)
+            if settings.schedule == "plateau" and stale % PLATEAU_EPOCHS == 0:
+                factor /= 2
+        told = {"epoch": str(epoch + 1), "best": repr(best), "stale": str(stale), "factor": repr(factor)}
+        _save_state(folder, {"agrees": agrees, **told}, model, optimizer, average)
         durations.append(time.monotonic() - started)
         left_s = float(np.mean(durations)) * (settings.n_epochs - epoch - 1)
         progress = Progress(
@@ -436,6 +452,15 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     return best_path
 
 
+def _begin(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Take over weights; a head of other labels stays new."""
+    own = model.state_dict()
+    known = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    if missing := [key for key in own if key not in known and not key.startswith("head.")]:
+        raise TrainingError(f"the weights to begin from are of another architecture: {missing[:3]} differ")
+    model.load_state_dict(known, strict=False)
+
+
 def _decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -443,10 +468,12 @@ def _decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
 
 
 def _schedule(step: int, n_steps: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then a half cosine down to 1 %."""
+    """Linear warm-up, then a half cosine down to 1 %, or level where validation decides."""
     warm = settings.warmup_epochs * n_steps / max(settings.n_epochs, 1)
     if step < warm:
         return (step + 1) / (warm + 1)
+    if settings.schedule == "plateau":
+        return 1.0
     return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(n_steps - warm, 1))))
 
 
@@ -479,7 +506,8 @@ def _validate(
 ) -> tuple[float | None, float | None]:
     if not len(validation):
         return None, None
-    model = make_member(name, settings.front.n_mels, len(settings.labels)).to(settings.device)
+    architecture = name.partition("-")[0]
+    model = make_member(architecture, settings.front.n_mels, len(settings.labels)).to(settings.device)
     model.load_state_dict(average)
     heard = examples.hearing("telephone")
     scores = []
@@ -492,10 +520,7 @@ def _validate(
 
 def _save_state(
     folder: Path,
-    agrees: str,
-    epoch: int,
-    best: float,
-    stale: int,
+    told: dict[str, str],
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, torch.Tensor],
@@ -506,7 +531,6 @@ def _save_state(
     tensors |= {f"average.{k}": v for k, v in average.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    told = {"agrees": agrees, "epoch": str(epoch), "best": repr(best), "stale": str(stale)}
     unfinished = folder / "state.part"
     save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, unfinished, told)
     # One rename: a kill at any moment leaves the old or the new state, never half of one.
@@ -519,14 +543,14 @@ def _resume(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, torch.Tensor],
-) -> tuple[int, float, int]:
-    """(epochs done, best score, epochs since); loads the state found in ``folder`` into the arguments."""
+) -> tuple[int, float, int, float]:
+    """(epochs done, best score, epochs since, rate factor); loads what ``folder`` has into the arguments."""
     import torch
     from safetensors import safe_open
 
     path = folder / "state.safetensors"
     if not path.is_file():
-        return 0, -1.0, 0
+        return 0, -1.0, 0, 1.0
     with safe_open(path, framework="pt") as file:
         told = file.metadata()
         if told["agrees"] != agrees:
@@ -548,7 +572,13 @@ def _resume(
         for field_name, value in list(state.items()):
             if value.shape == weight.shape:
                 state[field_name] = torch.empty_like(weight).copy_(value)
-    return int(told["epoch"]), float(told["best"]), int(told["stale"])
+    return int(told["epoch"]), float(told["best"]), int(told["stale"]), float(told.get("factor", 1))
+
+
+def weights_of(ensemble: Path, member: str) -> Path:
+    """A member's weights in an ensemble's folder; another seed begins from its architecture's."""
+    own = ensemble / f"{member}.safetensors"
+    return own if own.is_file() else ensemble / f"{member.partition('-')[0]}.safetensors"
 
 
 def train_ensemble(
@@ -559,20 +589,22 @@ def train_ensemble(
     folder: Path,
     cache: Path,
     start: Path | None = None,
+    babblers: frozenset[str] | None = None,
     say: Callable[[Progress], None] = lambda _: None,
 ) -> Examples:
     """Train every member of ``settings.members`` into ``folder/<member>``; returns what was heard.
 
     ``start`` is a folder with ``<member>.safetensors`` to begin from (that of an ensemble).
 
-    ``validation_speakers`` are held out (may be empty for the final training).
+    ``validation_speakers`` are held out (may be empty for the final training);
+    ``babblers`` as in :func:`prepare`.
     Run it again after a kill and it goes on where it was. Raises CorpusError,
     LeakError, TrainingError.
     """
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
-    examples = prepare(clips, speakers, settings, cache)
+    examples = prepare(clips, speakers, settings, cache, babblers=babblers)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
     for name in settings.members:
-        begin = start / f"{name}.safetensors" if start else None
+        begin = weights_of(start, name) if start else None
         train_member(name, examples, training, validation, settings, folder / name, say, start=begin)
     return examples

@@ -134,7 +134,7 @@ def _ensemble(settings: Settings, out: Path) -> Iterator[Finding]:
     from jobs.ensembles import in_use
 
     try:
-        ensemble = load_ensemble(in_use(settings, settings.out_dir))
+        ensemble = load_ensemble(in_use(settings, out))
     except EnsembleError as problem:
         yield Finding(
             "ensemble", False, str(problem), "Remove [emotion] ensemble to use the shipped weights."

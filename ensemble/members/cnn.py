@@ -36,9 +36,9 @@ class Cnn(nn.Module):
         self.down2 = ConvStep(24, 48, (2, 2))
         self.down3 = ConvStep(48, 80, (2, 1))
         self.down4 = ConvStep(80, 112, (2, 2))
-        self.deep = Residual(112)
+        self.deep1, self.deep2 = Residual(112), Residual(112)
         self.mix = nn.Linear(112 * (n_mels // 16), 192)
-        self.head = nn.Sequential(nn.Dropout(0.4), nn.Linear(2 * 192, n_classes))
+        self.head = nn.Sequential(nn.Dropout(0.25), nn.Linear(2 * 192, n_classes))
 
     def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
         """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
@@ -47,7 +47,7 @@ class Cnn(nn.Module):
         x, mask = self.down2(x, mask)
         x, mask = self.down3(x, mask)
         x, mask = self.down4(x, mask)
-        x = self.deep(x, mask)  # (n, 112, 4, time / 8)
+        x = self.deep2(self.deep1(x, mask), mask)  # (n, 112, 4, time / 8)
         x = nn.functional.silu(self.mix(x.flatten(1, 2).transpose(1, 2)))
         out: Tensor = self.head(mean_and_max(x, mask))
         return out

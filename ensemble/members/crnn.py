@@ -1,4 +1,4 @@
-"""CRNN: three convolutions, a GRU in both directions, attentive statistics pooling.
+"""CRNN: four convolutions, a GRU in both directions, attentive statistics pooling.
 
 Convolution before recurrence after Trigeorgis et al. (2016); pooling of Okabe
 et al. (2018). Depthwise-separable steps were tried first: on a CPU they were
@@ -20,20 +20,22 @@ class Crnn(nn.Module):
         super().__init__()
         self.stem = ConvStep(1, 24, (2, 2))
         self.step1 = ConvStep(24, 48, (2, 2))
-        self.step2 = ConvStep(48, 64, (2, 1))
-        self.flatten = nn.Sequential(nn.Linear(64 * (n_mels // 8), width), nn.LayerNorm(width), nn.SiLU())
-        self.drop = nn.Dropout(0.2)
+        self.step2 = ConvStep(48, 80, (2, 1))
+        self.step3 = ConvStep(80, 112, (2, 1))
+        self.flatten = nn.Sequential(nn.Linear(112 * (n_mels // 16), width), nn.LayerNorm(width), nn.SiLU())
+        self.drop = nn.Dropout(0.1)
         self.forwards = nn.GRU(width, width, batch_first=True)
         self.backwards = nn.GRU(width, width, batch_first=True)
         self.pool = AttentiveStatistics(2 * width)
-        self.head = nn.Sequential(nn.Dropout(0.4), nn.Linear(4 * width, n_classes))
+        self.head = nn.Sequential(nn.Dropout(0.25), nn.Linear(4 * width, n_classes))
 
     def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
         """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
         x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
         x, mask = self.stem(x, mask)
         x, mask = self.step1(x, mask)
-        x, mask = self.step2(x, mask)  # (n, 64, 8, time / 4)
+        x, mask = self.step2(x, mask)
+        x, mask = self.step3(x, mask)  # (n, 112, 4, time / 4)
         x = self.drop(self.flatten(x.flatten(1, 2).transpose(1, 2)).float())
         # The backward direction must start at each clip's own end, not at the padding's.
         at = mask.cumsum(dim=1) * mask + (1 - mask)

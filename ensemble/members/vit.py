@@ -45,9 +45,9 @@ class Vit(nn.Module):
         self.stem2 = ConvStep(16, 32, (2, 2))
         self.strip = nn.Linear(32 * (n_mels // 4), width)
         self.position = nn.Conv1d(width, width, 9, padding=4, groups=width)
-        self.layers = nn.ModuleList(Layer(width, 4, 0.15) for _ in range(n_layers))
+        self.layers = nn.ModuleList(Layer(width, 4, 0.1) for _ in range(n_layers))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Sequential(nn.Dropout(0.4), nn.Linear(2 * width, n_classes))
+        self.head = nn.Sequential(nn.Dropout(0.25), nn.Linear(2 * width, n_classes))
 
     def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
         """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""

@@ -1,0 +1,465 @@
+"""The ensemble: train, evaluate, crossval, and which one is in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from callanalytics.commands.options import (
+    config_option,
+    database,
+    folder_type,
+    json_option,
+    out_option,
+    quiet_option,
+)
+from callanalytics.console import print_table, progress, say
+
+if TYPE_CHECKING:
+    from ensemble.corpora import Corpus
+    from ensemble.train import Progress, TrainSettings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+LABELS = {
+    "six": ("anger", "disgust", "fear", "happy", "neutral", "sad"),
+    "seven": ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
+}
+
+corpus_option = click.option(
+    "--corpus",
+    "corpora",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]PATH",
+    help="Folder as its authors ship it, or a CSV or Parquet manifest; may be repeated.",
+)
+ensemble_option = click.option(
+    "--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use)."
+)
+
+
+def training_options(command: Command) -> Command:
+    """Options that decide how members are trained."""
+    for option in reversed(
+        (
+            click.option(
+                "--preset", type=click.Choice(["quick", "night"]), default="night", show_default=True
+            ),
+            click.option("--labels", default=None, help="six, seven, native, or names joined by commas."),
+            click.option("--members", help="Names joined by commas; cnn-2 is a second CNN of another seed."),
+            click.option("--epochs", type=click.IntRange(min=1), help="Epochs (default: the preset's)."),
+            click.option("--seed", type=int, default=1, show_default=True),
+            click.option("--schedule", type=click.Choice(["cosine", "plateau"]), help="Of the rate."),
+            click.option("--patience", type=click.IntRange(min=0), help="Stop early; 0 never stops."),
+            click.option("--focal", type=click.FloatRange(min=0), help="Focal loss exponent; 0 is off."),
+            click.option("--no-speaker-norm", is_flag=True, help="Ablation: each clip normalised alone."),
+            click.option("--sample-rate", type=click.Choice(["8000", "16000"]), default="8000"),
+            click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True),
+            click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+            click.option("--work", type=folder_type, help="Checkpoints and cache (default: OUT/training)."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@corpus_option
+@training_options
+@click.option("--validation", multiple=True, help="Speaker held out, as corpus/id; may be repeated.")
+@click.option("--start", help="Ensemble to begin from (id, folder or 'shipped').")
+@click.option("--precision", type=click.FloatRange(0, 1), default=0.7, show_default=True)
+@click.option("--everyone", is_flag=True, help="Then train again on all speakers, with what was chosen.")
+@click.option("--licence", default="", help="Written into the card.")
+@click.option("--note", default="", help="Written into the card.")
+@click.option("--dry-run", is_flag=True, help="Show what would be trained on and write nothing.")
+@out_option
+@config_option
+@json_option
+@quiet_option
+def train(
+    corpora: tuple[str, ...],
+    validation: tuple[str, ...],
+    start: str | None,
+    precision: float,
+    everyone: bool,
+    licence: str,
+    note: str,
+    dry_run: bool,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train the members on labelled corpora, calibrate them, write the card, keep them in the registry."""
+    from ensemble.corpora import keep_emotions
+    from ensemble.modelcard import member_table, score_table
+    from ensemble.recipe import train_from_corpora
+    from ensemble.splits import speakers_of, validation_speakers
+    from jobs.ensembles import named, registry
+
+    folder = _out(out, config)
+    read = _corpora(corpora)
+    settings = _settings(options, read, default_labels="six")
+    usable = [keep_emotions(corpus, settings.labels) for corpus in read]
+    held_out = frozenset(validation) or validation_speakers(usable)
+    for corpus in usable:
+        say(_counted(corpus), quiet=quiet)
+    n_speakers = sum(len(speakers_of(c)) for c in usable) - len(held_out)
+    say(f"{n_speakers} speakers train, {len(held_out)} validate: {', '.join(sorted(held_out))}", quiet=quiet)
+    if dry_run:
+        say("Dry run: nothing was trained or written.", quiet=quiet)
+        return
+    work = _work(options, folder)
+    with _epochs(quiet or as_json) as heard:
+        made = train_from_corpora(
+            usable,
+            held_out,
+            settings,
+            folder=work / "run",
+            cache=work / "cache",
+            start=named(start, folder) if start else None,
+            precision=precision,
+            everyone=everyone,
+            licence=licence,
+            note=note,
+            say=heard,
+        )
+    ensemble_id = registry(folder).add(made)
+    results = json.loads((made / "results.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps({"ensemble_id": ensemble_id, "folder": str(made), "results": results}))
+        return
+    print_table(*score_table(results), title=f"Ensemble {ensemble_id}: the vote, percent")
+    print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
+    say(
+        f"Card: {made / 'model-card.html'}\nUse it: callanalytics ensemble promote {ensemble_id}", quiet=quiet
+    )
+
+
+@click.command()
+@corpus_option
+@ensemble_option
+@click.option("--speaker", "speakers", multiple=True, help="Only these speakers, as corpus/id.")
+@click.option("--validation", is_flag=True, help="Only the speakers that training holds out.")
+@click.option(
+    "--line",
+    "lines",
+    multiple=True,
+    type=click.Choice(["clean", "telephone", "gsm"]),
+    help="May be repeated.",
+)
+@click.option("--card", type=folder_type, help="Folder for results.json and the model card.")
+@out_option
+@config_option
+@json_option
+def evaluate(
+    corpora: tuple[str, ...],
+    name: str | None,
+    speakers: tuple[str, ...],
+    validation: bool,
+    lines: tuple[str, ...],
+    card: Path | None,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure an ensemble on labelled corpora: every condition side by side, intervals by speaker."""
+    from ensemble.corpora import keep_emotions
+    from ensemble.evaluate import evaluate as measure
+    from ensemble.modelcard import member_table, score_table, write_card_pages
+    from ensemble.predict import load_ensemble
+    from ensemble.splits import validation_speakers
+
+    ensemble = load_ensemble(_named(name, out, config))
+    read = [keep_emotions(corpus, ensemble.labels) for corpus in _corpora(corpora)]
+    only = frozenset(speakers) or (validation_speakers(read) if validation else None)
+    if only:
+        read = [c for c in read if any(clip.speaker in only for clip in c.clips)]
+    results = measure(ensemble, read, speakers=only, lines=lines or ("clean", "telephone"))
+    if card:
+        write_card_pages(card, ensemble.card, results)
+        say(f"Card: {card / 'model-card.html'}")
+    if as_json:
+        print(json.dumps(results))
+        return
+    print_table(*score_table(results), title=f"Ensemble {ensemble.ensemble_id}: the vote, percent")
+    print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
+
+
+@click.command()
+@corpus_option
+@training_options
+@click.option(
+    "--folds", default="published", show_default=True, help="published, speaker, corpus, or a number."
+)
+@click.option("--split", type=click.Choice(["speaker", "random"]), default="speaker", show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat; medians.")
+@click.option("--start", help="Weights to begin each fold from: an ensemble trained on OTHER corpora.")
+@out_option
+@config_option
+@json_option
+@quiet_option
+def crossval(
+    corpora: tuple[str, ...],
+    folds: str,
+    split: str,
+    seeds: int,
+    start: str | None,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Cross-validate by speaker: each fold trained afresh, nothing chosen on its test speakers."""
+    from ensemble.corpora import keep_emotions
+    from ensemble.crossval import crossval as cross
+    from ensemble.crossval import fold_table, median_table
+    from ensemble.splits import folds_of
+    from jobs.ensembles import named
+
+    folder = _out(out, config)
+    read = _corpora(corpora)
+    settings = _settings(options, read, default_labels="native" if folds != "corpus" else "six")
+    usable = [keep_emotions(corpus, settings.labels) for corpus in read]
+    for corpus in usable:
+        say(_counted(corpus), quiet=quiet)
+    clips = [clip for corpus in usable for clip in corpus.clips]
+    work, found = _work(options, folder), []
+    for seed in range(settings.seed, settings.seed + seeds):
+        with _epochs(quiet or as_json) as heard:
+            found.append(
+                cross(
+                    clips,
+                    folds_of(usable, folds),
+                    replace(settings, seed=seed),
+                    folder=work / f"crossval-{'-'.join(c.name for c in usable)}-{split}-{seed}",
+                    cache=work / "cache",
+                    split="random" if split == "random" else "speaker",
+                    start=named(start, folder) if start else None,
+                    say=heard,
+                )
+            )
+    if as_json:
+        print(json.dumps(found))
+        return
+    for result in found:
+        print_table(*fold_table(result), title=f"Seed {result['seed']}, split {result['split']}, percent")
+    if len(found) > 1:
+        print_table(*median_table(found), title=f"Median of {len(found)} seeds, percent")
+
+
+@click.group()
+def ensemble() -> None:
+    """Which ensembles there are, and which one the night uses."""
+
+
+@ensemble.command("list")
+@out_option
+@config_option
+@json_option
+def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
+    """Every ensemble kept, its test score, and which one is in use."""
+    from ensemble.predict import fingerprint, read_card
+    from ensemble.registry import headline
+    from jobs.ensembles import registry
+
+    kept = registry(_out(out, config))
+    current = kept.current()
+    rows: list[dict[str, Any]] = []
+    for name in ("shipped", *kept.ids()):
+        card = read_card(kept.folder(name))
+        score = headline(card)
+        rows.append(
+            {
+                "ensemble": name,
+                "id": fingerprint(card),
+                "in_use": kept.folder(name) == current,
+                "members": [str(m["name"]) for m in card["members"]],
+                "uar": score[1] if score else None,
+                "test": score[0] if score else None,
+                "made_at": card.get("made_at"),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    shown = [
+        (
+            ("* " if row["in_use"] else "  ") + str(row["ensemble"]),
+            str(row["id"]),
+            ", ".join(row["members"]),
+            "-" if row["uar"] is None else f"{row['uar']:.1%}",
+            str(row["test"] or "-"),
+            str(row["made_at"] or "-"),
+        )
+        for row in rows
+    ]
+    print_table(("ensemble", "id", "members", "UAR", "on", "made"), shown, title="* is in use")
+
+
+@ensemble.command()
+@click.argument("name", default="")
+@click.option("--html", type=folder_type, help="Write the card as a page, where the ensemble has results.")
+@out_option
+@config_option
+@json_option
+def show(name: str, html: Path | None, out: Path | None, config: Path | None, as_json: bool) -> None:
+    """The card of an ensemble (default: the one in use): data, settings, scores, limits."""
+    from ensemble.modelcard import facts, shown_condition
+    from ensemble.modelcard import html as card_page
+    from ensemble.predict import read_card
+
+    folder = _named(name or None, out, config)
+    card = read_card(folder)
+    if html:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        html.write_text(card_page(card, results, shown_condition(results)), encoding="utf-8")
+        say(f"Card: {html}")
+    elif as_json:
+        print(json.dumps(card))
+    else:
+        print_table(("entry", "value"), [(str(k), str(v)) for k, v in facts(card)], title=str(folder))
+
+
+@ensemble.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also when its score is worse or missing.")
+@click.option("--note", default="", help="Why, kept in the history.")
+@out_option
+@config_option
+def promote(name: str, force: bool, note: str, out: Path | None, config: Path | None) -> None:
+    """Put an ensemble to use from the next run on: an id, 'shipped', or a folder to take in first."""
+    from jobs.ensembles import registry
+
+    kept = registry(_out(out, config))
+    if (Path(name) / "card.json").is_file():
+        name = kept.add(Path(name))
+    done = kept.promote(name, force=force, note=note)
+    say(
+        f"{done.ensemble_id} is in use from the next run on. Calls analysed before keep their labels until "
+        "backfill; undo with: callanalytics ensemble rollback"
+    )
+
+
+@ensemble.command()
+@out_option
+@config_option
+def rollback(out: Path | None, config: Path | None) -> None:
+    """Undo the last promotion."""
+    from jobs.ensembles import registry
+
+    say(f"{registry(_out(out, config)).rollback().name} is in use again.")
+
+
+@ensemble.command()
+@click.argument("one")
+@click.argument("other")
+@out_option
+@config_option
+@json_option
+def compare(one: str, other: str, out: Path | None, config: Path | None, as_json: bool) -> None:
+    """What differs between two ensembles: their cards, and labels and flags of calls both have analysed."""
+    from ensemble.predict import fingerprint, read_card
+    from ensemble.registry import compare as compare_cards
+    from jobs.compare import compare_ensembles, render_comparison
+
+    folders = [_named(name, out, config) for name in (one, other)]
+    ids = [fingerprint(read_card(folder)) for folder in folders]
+    differing = compare_cards(*folders)
+    published = database(out, config)
+    calls = compare_ensembles(published, *ids) if published.is_file() else None
+    if as_json:
+        print(json.dumps({"cards": differing, "calls": calls.to_json() if calls else None}))
+        return
+    print_table(("entry", one, other), [(k, str(a), str(b)) for k, a, b in differing], title="Cards")
+    if calls:
+        print(render_comparison(calls))
+
+
+def _out(out: Path | None, config: Path | None) -> Path:
+    from callanalytics.config import load_config
+
+    return out or load_config(config).out_dir
+
+
+def _named(name: str | None, out: Path | None, config: Path | None) -> Path:
+    from callanalytics.config import load_config
+    from jobs.ensembles import in_use, named
+
+    settings = load_config(config)
+    folder = out or settings.out_dir
+    return named(name, folder) if name else in_use(settings, folder)
+
+
+def _work(options: dict[str, Any], folder: Path) -> Path:
+    chosen: Path | None = options["work"]
+    return chosen or folder / "training"
+
+
+def _corpora(named: Sequence[str]) -> list[Corpus]:
+    """``NAME=PATH`` or a path whose layout is recognised."""
+    from ensemble.corpora import LOADERS, read_corpus
+
+    read = []
+    for text in named:
+        name, equals, path = text.partition("=")
+        known = bool(equals) and (name in LOADERS or Path(path).is_file())
+        read.append(read_corpus(Path(path), name) if known else read_corpus(Path(text)))
+    return read
+
+
+def _counted(corpus: Corpus) -> str:
+    """Clips per emotion and unusable files per reason, on one line."""
+    counts = ", ".join(f"{n} {what}" for what, n in corpus.counts().items())
+    return f"{corpus.name}: {len(corpus.clips)} clips ({counts})"
+
+
+def _settings(options: dict[str, Any], corpora: Sequence[Corpus], default_labels: str) -> TrainSettings:
+    from ensemble.labels import EMOTIONS
+    from ensemble.spectrogram import FrontEnd
+    from ensemble.train import PRESETS
+
+    told = options["labels"] or default_labels
+    there = {clip.emotion for corpus in corpora for clip in corpus.clips}
+    native = tuple(emotion for emotion in EMOTIONS if emotion in there)
+    labels = native if told == "native" else LABELS.get(told) or tuple(told.split(","))
+    if wrong := set(labels) - set(EMOTIONS):
+        raise click.BadParameter(f"{', '.join(sorted(wrong))}: expected six, seven, native or of {EMOTIONS}")
+    chosen: dict[str, Any] = {
+        "labels": labels,
+        "seed": options["seed"],
+        "n_threads": options["threads"],
+        "device": options["device"],
+        "speaker_norm": not options["no_speaker_norm"],
+        "front": FrontEnd.wide() if options["sample_rate"] == "16000" else FrontEnd(),
+    }
+    named = {"epochs": "n_epochs", "schedule": "schedule", "patience": "patience_epochs", "focal": "focal"}
+    chosen |= {field: options[key] for key, field in named.items() if options[key] is not None}
+    if options["members"]:
+        chosen["members"] = tuple(options["members"].split(","))
+    return replace(PRESETS[options["preset"]], **chosen)
+
+
+@contextmanager
+def _epochs(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar a member: epochs, loss, UAR of the averaged weights on the validation speakers."""
+    with progress(quiet) as on_progress:
+
+        def heard(p: Progress) -> None:
+            uars = (
+                f"{name} {uar:.1%}" for name, uar in (("clip", p.uar_clip), ("speaker", p.uar_speaker)) if uar
+            )
+            note = ", ".join((f"loss {p.loss:.3f}", *uars, f"{p.left_s / 60:.0f} min left"))
+            on_progress(f"Training {p.member}", p.epoch, p.n_epochs, note)
+
+        yield heard

@@ -1,0 +1,66 @@
+"""Who is held out: validation speakers and cross-validation folds, chosen the same way every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from ensemble.corpora import CREMA_D_VALIDATION, RAVDESS_FOLDS, Corpus, speaker_folds
+from ensemble.errors import CorpusError
+
+EVERY = 8
+"""Without a published split every eighth speaker (in sorted order) of a corpus validates."""
+FOLDS = {"crema-d": 6}
+"""Neighbouring groups of sorted speakers, for corpora that are not left out one speaker at a time."""
+MOST_FOLDS = 12
+
+
+def speakers_of(corpus: Corpus) -> tuple[str, ...]:
+    """Every speaker of a corpus, sorted."""
+    return tuple(sorted({clip.speaker for clip in corpus.clips}))
+
+
+def validation_speakers(corpora: Sequence[Corpus]) -> frozenset[str]:
+    """Speakers to hold out: a corpus's ``split`` column, else its published set, else every eighth.
+
+    Only the largest corpus validates when it has a published set or a split column, so that a small
+    corpus gives all its speakers to training. Raises CorpusError when nobody can be held out.
+    """
+    for corpus in sorted(corpora, key=lambda c: -len(c.clips)):
+        everybody = speakers_of(corpus)
+        marked = {clip.speaker for clip in corpus.clips if clip.split == "validation"}
+        published = {s for s in CREMA_D_VALIDATION if s in everybody}
+        chosen = marked or published or set(everybody[EVERY // 2 :: EVERY])
+        if chosen and len(chosen) < len(everybody):
+            return frozenset(chosen)
+    raise CorpusError(
+        "no corpus has speakers enough to hold some out: name them by --validation, "
+        f"or give a corpus of at least {EVERY} speakers"
+    )
+
+
+def folds_of(corpora: Sequence[Corpus], how: str) -> list[tuple[str, ...]]:
+    """Test speakers of each fold.
+
+    ``how``: ``published`` (RAVDESS: the EmoBox actor folds; CREMA-D: six groups of sorted speakers;
+    others: one speaker at a time, at most twelve groups), ``speaker`` (one speaker at a time),
+    ``corpus`` (one corpus at a time), or a number of groups. Raises CorpusError when they cannot be made.
+    """
+    clips = [clip for corpus in corpora for clip in corpus.clips]
+    everybody = sorted({clip.speaker for clip in clips})
+    if how == "corpus":
+        if len(corpora) < 2:
+            raise CorpusError("leaving one corpus out needs at least two corpora; give --corpus again")
+        return [speakers_of(corpus) for corpus in corpora]
+    if how == "speaker":
+        return speaker_folds(clips, len(everybody))
+    if how == "published":
+        if len(corpora) != 1:
+            raise CorpusError("published folds are of one corpus; give one, or --folds corpus or a number")
+        known = set(chain.from_iterable(RAVDESS_FOLDS))
+        if known <= set(everybody):
+            return list(RAVDESS_FOLDS)
+        return speaker_folds(clips, FOLDS.get(corpora[0].name, min(len(everybody), MOST_FOLDS)))
+    if not how.isdigit():
+        raise CorpusError(f"folds {how!r} are not 'published', 'speaker', 'corpus' or a number")
+    return speaker_folds(clips, int(how))
