@@ -272,6 +272,19 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
     ),
     RuleSettings(
         name="long_silence",
+    locale: str = "en_GB"  # how dates and numbers are written; the words stay English
+
+    @field_validator("locale")
+    @classmethod
+    def _locale_known(cls, locale: str) -> str:
+        if locale != "en_GB":
+            from babel import Locale, UnknownLocaleError
+
+            try:
+                Locale.parse(locale)
+            except (UnknownLocaleError, ValueError):
+                raise ValueError('no such locale; examples are "en_US", "de_DE", "fr"') from None
+        return locale
         measure="longest_silence_s",
         role="any",
         at_least=45.0,

@@ -12,7 +12,7 @@ from reports.ensembles import ensemble_facts
 from reports.measures import rule_words
 from reports.source import Period, Row, Source
 from reports.views import Brief, Cell, Definition, RuleWords, Table, Tile
-from reports.words import count, percent
+from reports.words import count, percent, plain_number, signed, whole_number
 
 MAX_FAILED_FILES = 10
 MAX_MOVERS = 8
@@ -95,9 +95,10 @@ def _headline(source: Source, totals: Row) -> str:
         return f"No calls were analysed {when}"
     if n_flagged == 0:
         return f"No caller was flagged as frustrated {when}"
+    of_calls = whole_number(n_flagged)
     if n_frustrated == n_flagged:
-        return f"{n_flagged:,} of {count(n, 'caller')} sounded frustrated {when}"
-    return f"{n_flagged:,} of {count(n, 'call')} {'was' if n_flagged == 1 else 'were'} flagged {when}"
+        return f"{of_calls} of {count(n, 'caller')} sounded frustrated {when}"
+    return f"{of_calls} of {count(n, 'call')} {'was' if n_flagged == 1 else 'were'} flagged {when}"
 
 
 def _lead(source: Source, totals: Row, coverage: str) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ def _lead(source: Source, totals: Row, coverage: str) -> tuple[str, ...]:
     n, n_flagged, n_frustrated = totals["n"], totals["n_flagged"], totals["n_frustrated"]
     lead = []
     if 0 < n_frustrated < n_flagged:
-        lead.append(f"In {n_frustrated:,} of them the caller sounded frustrated.")
+        lead.append(f"In {whole_number(n_frustrated)} of them the caller sounded frustrated.")
     lead.append(coverage)
     if n:
         lead += [
@@ -134,12 +135,12 @@ def _comparison(source: Source, totals: Row, period: Period) -> str | None:
         verdict = "Clearly less than"
     else:
         verdict = "No clear change from"
-    return f"{verdict} {period.name} ({before['n_flagged']:,} of {before['n']:,})."
+    return f"{verdict} {period.name} ({whole_number(before['n_flagged'])} of {whole_number(before['n'])})."
 
 
 def _tiles(source: Source, totals: Row) -> tuple[Tile, ...]:
     n, n_flagged = totals["n"], totals["n_flagged"]
-    tiles = [Tile("Calls analysed", f"{n:,}", (f"{words.length(totals['audio_s'])} of sound",))]
+    tiles = [Tile("Calls analysed", whole_number(n), (f"{words.length(totals['audio_s'])} of sound",))]
     share = n_flagged / n if n else 0.0
     (range_,) = source.rows(_CHANGE, now=share, n_now=float(n), before=share, n_before=float(n))
     details = (
@@ -147,7 +148,7 @@ def _tiles(source: Source, totals: Row) -> tuple[Tile, ...]:
         if n
         else []
     )
-    tiles.append(Tile("Flagged", f"{n_flagged:,}", tuple(details)))
+    tiles.append(Tile("Flagged", whole_number(n_flagged), tuple(details)))
     for period in source.earlier():
         before = _totals(source, period)
         if before["n"]:
@@ -155,7 +156,7 @@ def _tiles(source: Source, totals: Row) -> tuple[Tile, ...]:
             tiles.append(
                 Tile(
                     f"Flagged {period.name}",
-                    f"{before['n_flagged']:,}",
+                    whole_number(before["n_flagged"]),
                     (f"{percent(before_share)} of {count(before['n'], 'call')}",),
                 )
             )
@@ -179,7 +180,8 @@ def _cards_title(totals: Row, n_cards: int) -> str:
 
 def _cards_words(totals: Row, n_cards: int) -> str:
     if totals["n_flagged"] > n_cards:
-        return f"The {n_cards} highest scores of {totals['n_flagged']:,}; the other calls are listed below."
+        n_all = whole_number(totals["n_flagged"])
+        return f"The {n_cards} highest scores of {n_all}; the other calls are listed below."
     if totals["n_flagged"]:
         return "Ranked by how frustrated the caller sounded at the peak."
     if n_cards:
@@ -211,9 +213,9 @@ def _mover(row: dict[str, Any]) -> tuple[Cell, ...]:
         Cell(row["queue"] or NO_QUEUE),
         Cell(percent(row["now"]), number=True),
         Cell(percent(row["before"]), number=True),
-        Cell(f"{arrow} {100 * change:+.0f} points{'' if clear else ', not clear'}", number=True),
-        Cell(f"{100 * row['low']:+.0f} to {100 * row['high']:+.0f}", number=True),
-        Cell(f"{row['n_now']:,} / {row['n_before']:,}", number=True),
+        Cell(f"{arrow} {signed(100 * change, 0)} points{'' if clear else ', not clear'}", number=True),
+        Cell(f"{signed(100 * row['low'], 0)} to {signed(100 * row['high'], 0)}", number=True),
+        Cell(f"{whole_number(row['n_now'])} / {whole_number(row['n_before'])}", number=True),
     )
 
 
@@ -225,11 +227,11 @@ def read_definition(source: Source) -> Definition:
             RuleWords(
                 name=rule.name,
                 words=rule_words(rule),
-                weight=f"{rule.weight:g}",
+                weight=plain_number(rule.weight),
             )
             for rule in settings.rule
         ),
-        flag_weight=f"{settings.frustration.flag_weight:g}",
+        flag_weight=plain_number(settings.frustration.flag_weight),
         smoothing=words.length(settings.frustration.smoothing_s),
         baseline=words.length(settings.frustration.baseline_s),
         labelled_roles=labelled_roles(source),

@@ -62,7 +62,8 @@ def build_reports(
             ) as source,
             _building(out_dir) as folder,
         ):
-            _write_pages(source, folder)
+            with words.localised(settings.report.locale):
+                _write_pages(source, folder)
             _put_in_place(folder, out_dir)
     except OSError as problem:
         raise ReportError(

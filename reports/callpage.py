@@ -36,7 +36,7 @@ from reports.views import (
     SegmentRow,
     Table,
 )
-from reports.words import MISSING, clock, length, percent, plain
+from reports.words import MISSING, clock, length, number, percent, plain, plain_number
 
 # Calls read together: enough to amortise a query, few enough to stay small in memory.
 BATCH_CALLS = 100
@@ -147,7 +147,7 @@ def _facts(facts: Row) -> Iterator[Fact]:
     sure = "" if facts["role_source"] == "none" else f"{percent(facts['role_confidence'])} sure"
     yield Fact("Caller and agent", ROLE_SOURCE_WORDS[facts["role_source"]], sure)
     yield Fact("Recorder", plain(facts["recorder"]), f"{percent(facts['recorder_confidence'])} sure")
-    rate = f"{facts['native_rate_hz'] / 1000:g} kHz"
+    rate = f"{plain_number(facts['native_rate_hz'] / 1000)} kHz"
     yield Fact(
         "Sound",
         f"{facts['container']}, {facts['codec']}, {rate}, {words.count(facts['n_channels'], 'channel')}",
@@ -196,7 +196,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
         anchor=f"s{segment['segment']}",
         at=clock(segment["start_s"]),
         sort_at=f"{segment['start_s']:.3f}",
-        length=f"{segment['end_s'] - segment['start_s']:.1f} s",
+        length=f"{number(segment['end_s'] - segment['start_s'])} s",
         role=lanes.ROLE_NAMES[segment["role"]],
         badge=badge(segment["emotion"]),
         confidence=percent(segment["confidence"]) if heard else MISSING,

@@ -14,7 +14,7 @@ from reports.measures import with_unit
 from reports.palette import badge
 from reports.source import Row, Source
 from reports.views import Moment, Reason
-from reports.words import MISSING, clock, count, number, percent
+from reports.words import MISSING, clock, count, number, percent, plain_number
 
 # A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -168,7 +168,7 @@ def _measured(source: Source, escalation: Row) -> str:
         (with_unit(rule.measure, escalation[key]) if rule else number(escalation[key], 2))
         for key in ("value", "threshold")
     )
-    return f"measured {value}, the rule asks for {threshold}, weight {escalation['weight']:g}"
+    return f"measured {value}, the rule asks for {threshold}, weight {plain_number(escalation['weight'])}"
 
 
 def _sentence(words: str) -> str:

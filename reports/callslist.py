@@ -6,7 +6,7 @@ from reports import words
 from reports.calls import page_name, person
 from reports.source import Source
 from reports.views import CallList, Cell, Table
-from reports.words import MISSING, clock, count, percent
+from reports.words import MISSING, clock, count, percent, whole_number
 
 _CHOSEN = """
 SELECT analysis_key, call_id FROM call_summary WHERE started_at >= $since AND started_at < $until
@@ -48,8 +48,8 @@ def read_call_list(source: Source, pages: frozenset[str], n_calls: int) -> CallL
     said = f"{count(len(rows), 'call')} of this window"
     if n_calls > len(rows):
         said = (
-            f"{len(rows):,} of {count(n_calls, 'call')} of this window: all flagged ones, and the highest "
-            "scores of the others ([report] max_call_pages sets how many)"
+            f"{whole_number(len(rows))} of {count(n_calls, 'call')} of this window: all flagged ones, and "
+            "the highest scores of the others ([report] max_call_pages sets how many)"
         )
     columns = ("When", "Score", "Flag", "Queue", "Agent", "Direction", "Length", "Labelled")
     empty = "No call of this window was analysed."

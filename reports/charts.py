@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reports.words import number, signs, whole_number
+
 # From the baseline upwards: what needs attention first, what recedes last.
 STACK = ("anger", "disgust", "fear", "sad", "surprise", "boredom", "happy", "calm", "neutral")
 # A bar of fewer calls than this is drawn pale: its share is hardly more than an anecdote.
@@ -117,7 +119,7 @@ def _stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) -
 
 def _short(n: int) -> str:
     """A number of calls that fits above a narrow column."""
-    return f"{n}" if n < 1000 else f"{n / 1000:.1f}k"
+    return whole_number(n) if n < 1000 else f"{number(n / 1000)}k"
 
 
 def _oriented(along: dict[str, Any], across: dict[str, Any], *, upright: bool) -> dict[str, Any]:
@@ -271,7 +273,17 @@ def _svg(chart: Any) -> str:
         .configure_view(stroke=None)
         .to_dict()
     )
-    drawn: str = vl_convert.vegalite_to_svg(spec)
+    here = signs()
+    drawn: str = vl_convert.vegalite_to_svg(
+        spec,
+        format_locale={
+            "decimal": here.decimal,
+            "thousands": here.thousands,
+            "grouping": [3],
+            "currency": ["", ""],
+            "percent": here.after_percent or here.before_percent,
+        },
+    )
     head, _, body = drawn.partition(">")
     width = _attribute(head, "width")
     # Ids of the renderer (clip paths) would repeat from chart to chart; nothing here needs clipping.

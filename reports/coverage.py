@@ -5,7 +5,7 @@ from __future__ import annotations
 from callanalytics.records import Role
 from reports.source import Row, Source
 from reports.views import Cell, Coverage, CoveragePart, Fact, Table
-from reports.words import count, joined, length, moment, percent, plain
+from reports.words import count, joined, length, moment, percent, plain, whole_number
 
 # What a person should know and do, by the closed words of callanalytics/errors.py.
 FAILURE_WORDS = {
@@ -76,7 +76,7 @@ def read_coverage(source: Source, *, most_files: int) -> Coverage:
 
 def _part(kind: str, letter: str, name: str, n: int, n_received: int) -> CoveragePart:
     share = n / n_received
-    return CoveragePart(kind, letter, name, f"{n:,}", percent(share), f"{100 * share:.2f}%")
+    return CoveragePart(kind, letter, name, whole_number(n), percent(share), f"{100 * share:.2f}%")
 
 
 def _words(calls: Row, n_failed: int, n_received: int) -> str:
@@ -84,7 +84,9 @@ def _words(calls: Row, n_failed: int, n_received: int) -> str:
         return "No recordings were received in this window."
     if not n_failed and calls["n_analysed"] == n_received:
         return f"All {count(n_received, 'recording')} received could be analysed."
-    return f"{calls['n_analysed']:,} of {count(n_received, 'recording')} received could be analysed."
+    return (
+        f"{whole_number(calls['n_analysed'])} of {count(n_received, 'recording')} received could be analysed."
+    )
 
 
 def _facts(calls: Row) -> tuple[Fact, ...]:
@@ -118,7 +120,7 @@ def _reasons_table(failed: list[Row]) -> Table:
         rows.append(
             (
                 Cell(f"The file {what}" if reason in FAILURE_WORDS else what),
-                Cell(f"{n:,}", str(n), True),
+                Cell(whole_number(n), str(n), True),
                 Cell(advice),
             )
         )
@@ -137,7 +139,7 @@ def _files_table(failed: list[Row], most: int) -> Table:
         )
         for row in failed[:most]
     )
-    more = f" The first {most:,} of {len(failed):,}." if len(failed) > most else ""
+    more = f" The first {whole_number(most)} of {whole_number(len(failed))}." if len(failed) > most else ""
     return Table(
         f"Files that could not be analysed.{more}",
         ("File", "Reason", "Details", "Stage", "Attempts", "Call time"),
@@ -153,7 +155,7 @@ def read_abstentions(source: Source) -> Table:
     rows = tuple(
         (
             Cell(ABSTAIN_WORDS.get(row["abstain_reason"], plain(row["abstain_reason"]))),
-            Cell(f"{row['n']:,}", str(row["n"]), True),
+            Cell(whole_number(row["n"]), str(row["n"]), True),
             Cell(length(row["seconds"]), f"{row['seconds']:.1f}", True),
             Cell(percent(row["seconds"] / total_s), f"{row['seconds'] / total_s:.6f}", True),
         )

@@ -9,7 +9,7 @@ from reports.charts import FEW_CALLS, STACK, Share, stacked_columns, stacked_row
 from reports.palette import BADGES
 from reports.source import Row, Source
 from reports.views import Cell, Chart, Table
-from reports.words import percent
+from reports.words import percent, whole_number
 
 NO_QUEUE = "no queue known"
 OTHER_QUEUES = "other queues"
@@ -125,7 +125,7 @@ def share_chart(
     rows = tuple(
         (
             Cell(group),
-            Cell(f"{n_calls.get(group, 0):,}", number=True),
+            Cell(whole_number(n_calls.get(group, 0)), number=True),
             *(
                 Cell(percent(value.get((group, e), 0.0 if group in n_calls else None)), number=True)
                 for e in emotions

@@ -8,7 +8,7 @@ from reports.ensembles import ensemble_card, ensemble_facts
 from reports.palette import badge
 from reports.source import Row, Source
 from reports.views import Cell, Health, Table
-from reports.words import MISSING, length, moment, number, percent, plain
+from reports.words import MISSING, length, moment, number, percent, plain, whole_number
 
 MAX_FAILED_FILES = 500
 MAX_RUNS = 30
@@ -68,8 +68,8 @@ def _members(source: Source) -> Table:
         rows.append(
             (
                 Cell(emotion, badge=badge(emotion)),
-                Cell(f"{any_row['n_segments']:,}", number=True),
-                Cell(f"{any_row['n_calls']:,}", number=True),
+                Cell(whole_number(any_row["n_segments"]), number=True),
+                Cell(whole_number(any_row["n_calls"]), number=True),
                 *(Cell(percent(share), number=True) for share in shares),
             )
         )
@@ -87,7 +87,7 @@ def _sources(source: Source) -> Table:
         (
             Cell(row["kind"]),
             Cell(_WORDS.get(row["kind"], {}).get(row["word"], plain(row["word"]))),
-            Cell(f"{row['n']:,}", number=True),
+            Cell(whole_number(row["n"]), number=True),
             Cell(percent(row["share"]), number=True),
         )
         for row in source.in_window(_SOURCES)
@@ -124,7 +124,7 @@ def _run(row: Row) -> tuple[Cell, ...]:
     return (
         Cell(moment(row["started_local"])),
         Cell(row["state"]),
-        *(Cell(MISSING if n is None else f"{n:,}", number=True) for n in counts),
+        *(Cell(MISSING if n is None else whole_number(n), number=True) for n in counts),
         Cell(length(row["audio_s"]), number=True),
         Cell(length(row["wall_s"]), number=True),
         Cell(MISSING if not speed else f"{number(speed, 0)} × real time", number=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callanalytics.config import RuleSettings
-from reports.words import length, number, percent, plain
+from reports.words import length, number, percent, plain, signed
 
 # Rows of a call page: (measure, role, words).
 MEASURE_ROWS: tuple[tuple[str, str | None, str], ...] = (
@@ -57,13 +57,13 @@ _UNIT_ENDS = ("_s", "_share", "_db", "_st")
 def with_unit(name: str, value: float) -> str:
     """A measure with the unit that its name ends on."""
     if name.endswith("_s"):
-        return length(value) if value >= 10 else f"{value:.1f} s"
+        return length(value) if value >= 10 else f"{number(value)} s"
     if name.endswith("_share") or name.startswith("frustration"):
         return percent(value)
     if name.endswith("_db"):
-        return f"{value:+.1f} dB"
+        return f"{signed(value)} dB"
     if name.endswith("_st"):
-        return f"{value:+.1f} semitones"
+        return f"{signed(value)} semitones"
     return number(value, 0)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from callanalytics.config import Settings
 from callanalytics.errors import ReportError
+from reports import words
 
 Row = dict[str, Any]
 
@@ -76,7 +77,7 @@ class Source:
         if whole_days > timedelta(days=3):
             return (before,)
         week = timedelta(days=7)
-        name = f"{self.since - week:%A} last week" if one_day else "the same days last week"
+        name = f"{words.weekday(self.since - week)} last week" if one_day else "the same days last week"
         return before, Period(self.since - week, self.until - week, name)
 
 

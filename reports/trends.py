@@ -11,13 +11,12 @@ from reports.charts import Point, Share, Square
 from reports.emotions import DATED, NO_QUEUE, share_chart
 from reports.source import Row, Source
 from reports.views import Cell, Chart, Table, Trends
-from reports.words import count, interval, percent
+from reports.words import count, interval, percent, whole_number
 
 N_DAYS = 28
 MAX_PANELS = 9
 # Below this many calls an agent's share is an anecdote and is not shown.
 MIN_AGENT_CALLS = 20
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 _NEWEST = "SELECT max(day) AS day FROM call_summary WHERE started_at < $until"
 _FLAGGED = """
@@ -94,7 +93,7 @@ def read_trends(source: Source) -> Trends:
 
 
 def _day(day: date) -> str:
-    return f"{day.day} {day:%b}"
+    return words.short_day(day)
 
 
 def _ceiling(shares: Sequence[float]) -> float:
@@ -118,7 +117,7 @@ def _table(caption: str, column: str, points: Sequence[Point]) -> Table:
     rows = tuple(
         (
             Cell(p.group),
-            Cell(f"{p.n_calls:,}", number=True),
+            Cell(whole_number(p.n_calls), number=True),
             Cell(percent(p.share), number=True),
             Cell(interval(p.low, p.high), number=True),
         )
@@ -152,16 +151,17 @@ def _hours_chart(source: Source, first: date, last: date) -> Chart | None:
     )
     if not rows:
         return None
+    weekdays = words.weekdays()
     hours = [f"{h:02d}" for h in range(min(r["hour"] for r in rows), max(r["hour"] for r in rows) + 1)]
-    squares = [Square(f"{r['hour']:02d}", WEEKDAYS[r["weekday"] - 1], r["share"], r["n"]) for r in rows]
+    squares = [Square(f"{r['hour']:02d}", weekdays[r["weekday"] - 1], r["share"], r["n"]) for r in rows]
     table = Table(
         "Angry share of callers' speech by weekday and hour",
         ("Weekday", "Hour", "Calls", "Share", "95% interval"),
         tuple(
             (
-                Cell(WEEKDAYS[r["weekday"] - 1]),
+                Cell(weekdays[r["weekday"] - 1]),
                 Cell(f"{r['hour']:02d}"),
-                Cell(f"{r['n']:,}", number=True),
+                Cell(whole_number(r["n"]), number=True),
                 Cell(percent(r["share"]), number=True),
                 Cell(interval(r["low"], r["high"]), number=True),
             )
@@ -172,7 +172,7 @@ def _hours_chart(source: Source, first: date, last: date) -> Chart | None:
         title="When callers sound angry",
         words="Percentage of callers' labelled speech that sounds angry or disgusted, by weekday and "
         "local hour. Empty fields had no calls with a known time.",
-        svg=charts.heat_map(squares, hours, WEEKDAYS, ceiling=_ceiling([s.share for s in squares])),
+        svg=charts.heat_map(squares, hours, weekdays, ceiling=_ceiling([s.share for s in squares])),
         table=table,
     )
 
@@ -208,7 +208,7 @@ def _queues_chart(source: Source, days: Sequence[date]) -> Chart | None:
             (
                 Cell(row["queue"] or NO_QUEUE),
                 Cell(_day(row["day"])),
-                Cell(f"{row['n']:,}", number=True),
+                Cell(whole_number(row["n"]), number=True),
                 Cell(percent(row["share"]), number=True),
                 Cell(interval(row["low"], row["high"]), number=True),
             )
@@ -247,7 +247,7 @@ def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]
         tuple(
             (
                 Cell(_day(row["day"])),
-                Cell(f"{int(row['n']):,}", number=True),
+                Cell(whole_number(int(row["n"])), number=True),
                 Cell(percent(row["agreement"]), number=True),
                 Cell(percent(row["abstained"]), number=True),
                 Cell(
@@ -277,8 +277,8 @@ def _agents(source: Source, first: date, last: date) -> Table | None:
         tuple(
             (
                 Cell(row["agent_name"] or row["agent_id"]),
-                Cell(f"{row['n']:,}", number=True),
-                Cell(f"{row['n_flagged']:,}", number=True),
+                Cell(whole_number(row["n"]), number=True),
+                Cell(whole_number(row["n_flagged"]), number=True),
                 Cell(percent(row["share"]), number=True),
                 Cell(interval(row["low"], row["high"]), number=True),
             )

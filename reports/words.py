@@ -1,11 +1,90 @@
-"""Numbers and times as a person reads them. Pure; everything returns finished text."""
+"""Numbers and times as a person reads them. Everything returns finished text.
+
+The words are English; how numbers and dates are written follows `[report] locale` by Babel's copy of
+the Unicode CLDR. A page has a hundred thousand numbers, so the signs are looked up once per locale.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from babel import Locale
+    from babel.dates import DateTimePattern
 
 MISSING = "–"
+DEFAULT_LOCALE = "en_GB"
+_locale: ContextVar[str] = ContextVar("locale", default=DEFAULT_LOCALE)
+
+
+@contextmanager
+def localised(locale: str) -> Iterator[None]:
+    """Write numbers and dates in this block as `locale` ("de_DE", "en_US") does."""
+    before = _locale.set(locale)
+    try:
+        yield
+    finally:
+        _locale.reset(before)
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """How a locale writes numbers. The digits are always 0 to 9, also where others are usual."""
+
+    decimal: str
+    thousands: str
+    before_percent: str
+    after_percent: str
+
+
+def signs() -> Signs:
+    """The signs of the locale in force."""
+    return _signs(_locale.get())
+
+
+@cache
+def _signs(locale: str) -> Signs:
+    found = _babel(locale)
+    symbols = found.number_symbols.get("latn") or _babel(DEFAULT_LOCALE).number_symbols["latn"]
+    percent = found.percent_formats[None]
+    return Signs(symbols["decimal"], symbols["group"], percent.prefix[0], percent.suffix[0])
+
+
+@cache
+def _babel(locale: str) -> Locale:
+    from babel import Locale
+
+    return Locale.parse(locale)
+
+
+@cache
+def _pattern(locale: str, skeleton: str) -> DateTimePattern:
+    """The locale's way to write the fields of a CLDR skeleton."""
+    from babel.dates import match_skeleton
+
+    known = _babel(locale).datetime_skeletons
+    found: DateTimePattern = known[match_skeleton(skeleton, known, allow_different_fields=True)]
+    return found
+
+
+def _written(at: date, skeleton: str) -> str:
+    locale = _locale.get()
+    return _pattern(locale, skeleton).apply(at, _babel(locale))
+
+
+def _numeral(value: float, form: str) -> str:
+    """`form` is a format of Python; its point and commas become the locale's signs."""
+    here = signs()
+    text = f"{value:{form}}"
+    if here.decimal == "." and here.thousands == ",":
+        return text
+    return text.translate({ord("."): here.decimal, ord(","): here.thousands})
 
 
 def clock(seconds: float) -> str:
@@ -25,7 +104,8 @@ def length(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
     minutes = round(seconds / 60)
-    return f"{minutes // 60:,} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60:,} h"
+    hours = whole_number(minutes // 60)
+    return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
 
 
 def percent(share: float | None) -> str:
@@ -33,10 +113,15 @@ def percent(share: float | None) -> str:
     if share is None:
         return MISSING
     if 0 < share < 0.001:
-        return "under 0.1%"
+        return f"under {_percent(0.001, 1)}"
     if 0.999 < share < 1:
-        return "over 99.9%"
-    return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
+        return f"over {_percent(0.999, 1)}"
+    return _percent(share, 1 if 0 < share < 0.0995 else 0)
+
+
+def _percent(share: float, digits: int) -> str:
+    here = signs()
+    return f"{here.before_percent}{_numeral(100 * share, f'.{digits}f')}{here.after_percent}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -46,12 +131,27 @@ def interval(low: float | None, high: float | None) -> str:
 
 def count(n: int, one: str, many: str | None = None) -> str:
     """1 call, 3 calls, 1,204 calls."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{whole_number(n)} {one if n == 1 else many or one + 's'}"
+
+
+def whole_number(n: int) -> str:
+    """1,204"""
+    return _numeral(n, ",d")
 
 
 def number(value: float | None, digits: int = 1) -> str:
     """A plain number with thousands separators."""
-    return MISSING if value is None else f"{value:,.{digits}f}"
+    return MISSING if value is None else _numeral(value, f",.{digits}f")
+
+
+def plain_number(value: float) -> str:
+    """As short as it goes: 0.25, 1, 8."""
+    return _numeral(value, "g")
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A change: +1.9, -0.2."""
+    return _numeral(value, f"+,.{digits}f")
 
 
 def joined(parts: Sequence[str]) -> str:
@@ -66,20 +166,37 @@ def plain(word: str) -> str:
     return word.replace("_", " ")
 
 
-def day(at: datetime) -> str:
-    """Fri 20 Nov 2026."""
-    return f"{at:%a} {at.day} {at:%b %Y}"
+def day(at: date) -> str:
+    """Fri, 20 Nov 2026."""
+    return _written(at, "yMMMEd")
+
+
+def short_day(at: date) -> str:
+    """20 Nov."""
+    return _written(at, "MMMd")
+
+
+def weekdays() -> tuple[str, ...]:
+    """Mon to Sun."""
+    names = _babel(_locale.get()).days["format"]["abbreviated"]
+    return tuple(names[i] for i in range(7))
+
+
+def weekday(at: date) -> str:
+    """Friday."""
+    return str(_babel(_locale.get()).days["format"]["wide"][at.weekday()])
 
 
 def moment(at: datetime) -> str:
-    """Fri 20 Nov 2026, 14:32."""
-    return f"{day(at)}, {at:%H:%M}"
+    """Fri, 20 Nov 2026, 14:32."""
+    locale = _locale.get()
+    return f"{day(at)}, {_babel(locale).time_formats['short'].apply(at.time(), _babel(locale))}"
 
 
 def window_words(since: datetime, until: datetime, now: datetime) -> str:
     """When a window was, as the end of a sentence. All three in the zone of the reader.
 
-    `until` is exclusive. "yesterday", "on Fri 20 Nov 2026", "from ... to ...".
+    `until` is exclusive. "yesterday", "on Fri, 20 Nov 2026", "from ... to ...".
     """
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     whole_days = _is_midnight(since) and _is_midnight(until)
@@ -92,13 +209,17 @@ def window_words(since: datetime, until: datetime, now: datetime) -> str:
     if whole_days and since.date() == last.date():
         return f"on {day(since)}"
     if whole_days:
-        same_year = since.year == last.year
-        return (
-            f"from {since.day} {since:%B}{'' if same_year else f' {since.year}'} to {last.day} {last:%B %Y}"
-        )
+        first = _written(since, "MMMMd") if since.year == last.year else _long_day(since)
+        return f"from {first} to {_long_day(last)}"
     if until >= now - timedelta(minutes=5):
         return f"since {day(since) if _is_midnight(since) else moment(since)}"
     return f"from {moment(since)} to {moment(until)}"
+
+
+def _long_day(at: date) -> str:
+    """20 November 2026."""
+    locale = _locale.get()
+    return _babel(locale).date_formats["long"].apply(at, _babel(locale))
 
 
 def _is_midnight(at: datetime) -> bool:
