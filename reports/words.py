@@ -219,7 +219,7 @@ def window_words(since: datetime, until: datetime, now: datetime) -> str:
 def _long_day(at: date) -> str:
     """20 November 2026."""
     locale = _locale.get()
-    return _babel(locale).date_formats["long"].apply(at, _babel(locale))
+    return str(_babel(locale).date_formats["long"].apply(at, _babel(locale)))
 
 
 def _is_midnight(at: datetime) -> bool:

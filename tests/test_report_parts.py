@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-from callanalytics.config import DEFAULT_RULES, Settings
+from callanalytics.config import DEFAULT_RULES, ReportSettings, Settings
 from ensemble.labels import EMOTIONS, SHARED_SIX
 from reports import charts, lanes, words
 from reports.charts import Share
@@ -62,6 +62,43 @@ def test_percent_never_rounds_something_to_nothing(share: float, shown: str) -> 
 def test_a_window_in_words(since: str, until: str, now: str, shown: str) -> None:
     read = [datetime.fromisoformat(text).replace(tzinfo=BERLIN) for text in (since, until, now)]
     assert words.window_words(*read) == shown
+
+
+@pytest.mark.parametrize(
+    ("locale", "shown"),
+    [
+        ("en_GB", ["3.1%", "1,204 calls", "+1.9 semitones", "Fri, 20 Nov 2026, 14:32", "20 Nov", "Mon"]),
+        (
+            "en_US",
+            ["3.1%", "1,204 calls", "+1.9 semitones", "Fri, Nov 20, 2026, 2:32\u202fPM", "Nov 20", "Mon"],
+        ),
+        (
+            "de_DE",
+            ["3,1\xa0%", "1.204 calls", "+1,9 semitones", "Fr., 20. Nov. 2026, 14:32", "20. Nov.", "Mo."],
+        ),
+        (
+            "fr",
+            ["3,1\xa0%", "1\u202f204 calls", "+1,9 semitones", "ven. 20 nov. 2026, 14:32", "20 nov.", "lun."],
+        ),
+    ],
+)
+def test_dates_and_numbers_follow_the_locale(locale: str, shown: list[str]) -> None:
+    at = datetime(2026, 11, 20, 14, 32)
+    with words.localised(locale):
+        assert [
+            words.percent(0.031),
+            words.count(1204, "call"),
+            with_unit("pitch_rise_st", 1.94),
+            words.moment(at),
+            words.short_day(at),
+            words.weekdays()[0],
+        ] == shown
+    assert words.percent(0.031) == "3.1%"
+
+
+def test_an_unknown_locale_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such locale"):
+        ReportSettings(locale="xx_YY")
 
 
 def test_the_period_before_keeps_to_calendar_days_when_the_clocks_change() -> None:
