@@ -47,7 +47,7 @@ from callanalytics.records import (
     Turn,
 )
 from callanalytics.segment import cut_segments
-from callanalytics.store import Store
+from callanalytics.store import Review, Store
 from callanalytics.window import Window
 from ensemble.vote import Votes
 
@@ -126,8 +126,12 @@ def fill(store: Store, calls: Sequence[CallAnalysis] | None = None) -> int:
     store.quarantine(plausible_failures(), run_id)
     flagged = [call for call in calls if call.flagged]
     for number, call in enumerate(flagged):
-        verdict = ("right", "right", "right", "wrong", "unsure")[number % 5]
-        store.review(call.recording.call_id, verdict, rule=None, reviewer="supervisor", note=None)
+        verdict = ("confirm", "confirm", "confirm", "reject", "unsure")[number % 5]
+        store.review(Review(call.recording.call_id, verdict, reviewer="supervisor"))
+        _review_segments(store, call)
+    unflagged = [call for call in calls if not call.flagged]
+    for call, verdict in zip(unflagged, ("reject", "reject", "confirm", "reject"), strict=False):
+        store.review(Review(call.recording.call_id, verdict, reviewer="supervisor"))
     store.end_run(
         run_id,
         n_found=len(calls) + 2,
@@ -139,6 +143,15 @@ def fill(store: Store, calls: Sequence[CallAnalysis] | None = None) -> int:
         exit_code=3,
     )
     return run_id
+
+
+def _review_segments(store: Store, call: CallAnalysis) -> None:
+    """Two segments of the call: the first labelled one confirmed, the second heard as neutral."""
+    labelled = [i for i, index in enumerate(call.votes.emotion_index) if index >= 0]
+    key = call.recording.call_id
+    store.review(Review(key, "confirm", segment=labelled[0], reviewer="supervisor"))
+    heard = "sad" if call.votes.labels[call.votes.emotion_index[labelled[1]]] == "neutral" else "neutral"
+    store.review(Review(key, "reject", segment=labelled[1], emotion=heard, reviewer="supervisor"))
 
 
 def _call(

@@ -311,14 +311,15 @@ def test_coverage_adds_up_and_admits_what_failed(database: Path) -> None:
 def test_precision_of_a_rule_counts_the_newest_review(database: Path, tmp_path: Path) -> None:
     found = {row["rule"]: row for row in rows(database, "FROM rule_precision")}
     judged = found["frustrated"]
-    assert judged["n_right"] + judged["n_wrong"] + judged["n_unsure"] == judged["n_fired"] == 25
-    assert judged["precision"] == pytest.approx(judged["n_right"] / (judged["n_right"] + judged["n_wrong"]))
+    n_judged = judged["n_confirmed"] + judged["n_rejected"]
+    assert n_judged + judged["n_unsure"] == judged["n_fired"] == 25
+    assert judged["precision"] == pytest.approx(judged["n_confirmed"] / n_judged)
     copy = tmp_path / "copy.duckdb"
     copy.write_bytes(database.read_bytes())
     with duckdb.connect(copy) as connection:
         connection.execute(
-            "INSERT INTO base.reviews SELECT 1000 + row_number() OVER (), call_id, 'frustrated', 'wrong',"
-            " NULL, NULL, now() FROM call_summary WHERE flagged"
+            "INSERT INTO base.reviews BY NAME SELECT 1000 + row_number() OVER () AS review_id, call_id,"
+            " 'frustrated' AS rule, 'reject' AS verdict, now() AS reviewed_at FROM call_summary WHERE flagged"
         )
     again = {row["rule"]: row for row in rows(copy, "FROM rule_precision")}
     assert again["frustrated"]["precision"] == 0.0

@@ -623,20 +623,49 @@ def test_an_older_file_is_upgraded_and_keeps_its_rows(tmp_path: Path, calls: lis
     out = tmp_path / "out"
     with open_work(out) as store:
         store.write(calls[:2], begin(store))
-    newer = (*shipped_migrations(), Migration(2, "moods", "CREATE TABLE base.moods (mood VARCHAR)"))
+    shipped = shipped_migrations()
+    last = shipped[-1].version
+    newer = (*shipped, Migration(last + 1, "moods", "CREATE TABLE base.moods (mood VARCHAR)"))
     _with_comment("base.moods", "mood")
     try:
         with open_work(out, migrations=newer) as store:
             assert count(store, "base.moods") == 0
             assert count(store, "call_summary") == 2
             steps = store.connection.execute("SELECT version, name FROM schema_version ORDER BY 1").fetchall()
-            assert steps == [(1, "schema"), (2, "moods")]
-        with pytest.raises(StoreError, match=r"schema version 2.*up to 1.*newer"):
+            assert steps == [(m.version, m.name) for m in newer]
+        with pytest.raises(StoreError, match=rf"schema version {last + 1}.*up to {last}.*newer"):
             open_work(out)
         with open_work(out, migrations=newer) as store:
             assert count(store, "call_summary") == 2
     finally:
         RELATIONS.pop("base.moods")
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [m.version for m in shipped_migrations()] == list(range(1, len(shipped_migrations()) + 1))
+
+
+def test_reviews_of_the_first_version_keep_their_meaning(tmp_path: Path) -> None:
+    """A file of version 1, with verdicts in its words, says the same after the upgrade."""
+    out = tmp_path / "out"
+    database = work_database(out)
+    database.parent.mkdir(parents=True)
+    first = shipped_migrations()[0]
+    with duckdb.connect(database) as old:
+        old.execute(first.sql.replace("{n_features}", str(len(Descriptors.current().names))))
+        old.execute("INSERT INTO base.schema_version VALUES (1, 'schema', now())")
+        for number, verdict in enumerate(("right", "wrong", "unsure")):
+            old.execute(
+                "INSERT INTO base.reviews VALUES (?, 'abc', 'a rule', ?, 'eve', 'words', now())",
+                [number, verdict],
+            )
+    with open_work(out) as store:
+        rows = store.connection.execute(
+            "SELECT review_id, rule, verdict::VARCHAR, segment, reviewer, note FROM reviews ORDER BY 1"
+        ).fetchall()
+        publish(store, out)
+    expected = enumerate(("confirm", "reject", "unsure"))
+    assert rows == [(number, "a rule", word, None, "eve", "words") for number, word in expected]
 
 
 def _with_comment(relation: str, column: str) -> None:
@@ -650,8 +679,9 @@ def test_a_failing_upgrade_changes_nothing(tmp_path: Path, calls: list[CallAnaly
     out = tmp_path / "out"
     with open_work(out) as store:
         store.write(calls[:2], begin(store))
-    bad = (*shipped_migrations(), Migration(2, "bad", "DROP TABLE base.reviews; SELECT nonsense"))
-    with pytest.raises(StoreError, match=r"migration 2 \(bad\).*nothing was changed"):
+    shipped = shipped_migrations()
+    bad = (*shipped, Migration(shipped[-1].version + 1, "bad", "DROP TABLE base.reviews; SELECT nonsense"))
+    with pytest.raises(StoreError, match=r"migration \d+ \(bad\).*nothing was changed"):
         open_work(out, migrations=bad)
     with open_work(out) as store:
         assert count(store, "base.reviews") == 0

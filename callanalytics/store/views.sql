@@ -289,24 +289,68 @@ SELECT run_id, started_at, ended_at,
     since_at, until_at, ensemble_id, version, host
 FROM base.runs ORDER BY run_id DESC;
 
--- A review names one rule, or none: then it judges every rule that fired on the call. The newest one counts.
+-- Reviews --------------------------------------------------------------------------------------------------
+-- The newest review of the same thing counts. Of a call or rule, confirm means worth flagging; of a segment,
+-- that the voted emotion is right.
+
+-- A review names one rule, or none: then it judges every rule that fired on the call.
 CREATE VIEW rule_precision AS
 WITH judged AS (
     SELECT e.rule, e.call_id, r.verdict
     FROM escalations e LEFT JOIN base.reviews r
-        ON r.call_id = e.call_id AND (r.rule = e.rule OR r.rule IS NULL)
+        ON r.call_id = e.call_id AND r.segment IS NULL AND (r.rule = e.rule OR r.rule IS NULL)
     QUALIFY row_number() OVER (
         PARTITION BY e.call_id, e.rule ORDER BY r.rule IS NOT NULL DESC, r.reviewed_at DESC, r.review_id DESC
     ) = 1
 ),
 counts AS (
-    SELECT rule, count(*) AS n_fired, count(*) FILTER (WHERE verdict = 'right') AS n_right,
-        count(*) FILTER (WHERE verdict = 'wrong') AS n_wrong,
+    SELECT rule, count(*) AS n_fired, count(*) FILTER (WHERE verdict = 'confirm') AS n_confirmed,
+        count(*) FILTER (WHERE verdict = 'reject') AS n_rejected,
         count(*) FILTER (WHERE verdict = 'unsure') AS n_unsure
     FROM judged GROUP BY rule
 )
-SELECT rule, n_right / nullif(n_right + n_wrong, 0) AS precision,
-    wilson_low(precision, n_right + n_wrong) AS precision_low,
-    wilson_high(precision, n_right + n_wrong) AS precision_high,
-    n_right, n_wrong, n_unsure, n_fired
+SELECT rule, n_confirmed / nullif(n_confirmed + n_rejected, 0) AS precision,
+    wilson_low(precision, n_confirmed + n_rejected) AS precision_low,
+    wilson_high(precision, n_confirmed + n_rejected) AS precision_high,
+    n_confirmed, n_rejected, n_unsure, n_fired
 FROM counts ORDER BY rule;
+
+CREATE VIEW flag_precision AS
+WITH judged AS (
+    SELECT a.flagged, r.verdict FROM analyses a JOIN base.reviews r USING (call_id)
+    WHERE r.segment IS NULL AND r.rule IS NULL
+    QUALIFY row_number() OVER (PARTITION BY call_id ORDER BY r.reviewed_at DESC, r.review_id DESC) = 1
+),
+counts AS (
+    SELECT flagged, count(*) FILTER (WHERE verdict = 'confirm') AS n_confirmed,
+        count(*) FILTER (WHERE verdict = 'reject') AS n_rejected,
+        count(*) FILTER (WHERE verdict = 'unsure') AS n_unsure
+    FROM judged GROUP BY flagged
+)
+SELECT flagged, n_confirmed / nullif(n_confirmed + n_rejected, 0) AS worth_share,
+    wilson_low(worth_share, n_confirmed + n_rejected) AS worth_low,
+    wilson_high(worth_share, n_confirmed + n_rejected) AS worth_high, n_confirmed, n_rejected, n_unsure
+FROM counts ORDER BY flagged DESC;
+
+CREATE VIEW reviewed_segments AS
+SELECT r.call_id, r.segment, r.channel, r.start_s, r.end_s, r.voted, r.verdict, r.emotion, r.reviewer,
+    r.note, r.reviewed_at, s.role, s.speaker, c.agent_id, c.caller_hash, c.path, c.recording_id
+FROM (FROM base.reviews WHERE segment IS NOT NULL QUALIFY row_number() OVER (
+    PARTITION BY call_id, channel, start_s, end_s ORDER BY reviewed_at DESC, review_id DESC) = 1) r
+JOIN base.calls c USING (call_id)
+LEFT JOIN analyses a ON a.call_id = r.call_id
+LEFT JOIN base.segments s ON s.analysis_key = a.analysis_key AND s.segment = r.segment AND s.start_s = r.start_s
+ORDER BY r.call_id, r.start_s;
+
+CREATE VIEW emotion_precision AS
+WITH counts AS (
+    SELECT voted AS emotion, count(*) FILTER (WHERE verdict = 'confirm') AS n_confirmed,
+        count(*) FILTER (WHERE verdict = 'reject') AS n_rejected,
+        count(*) FILTER (WHERE verdict = 'unsure') AS n_unsure,
+        count(DISTINCT call_id) FILTER (WHERE verdict != 'unsure') AS n_calls
+    FROM reviewed_segments WHERE voted IS NOT NULL GROUP BY voted
+)
+SELECT emotion, n_confirmed / nullif(n_confirmed + n_rejected, 0) AS precision,
+    wilson_low(precision, n_calls) AS precision_low, wilson_high(precision, n_calls) AS precision_high,
+    n_confirmed, n_rejected, n_unsure, n_calls
+FROM counts ORDER BY emotion;

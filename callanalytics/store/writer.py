@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
+from callanalytics.store.reviews import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.statements import CALL_EMOTIONS, MEMBER_TALLIES, QUARANTINE
 from callanalytics.store.text import display_text, optional_text
@@ -283,18 +284,16 @@ class Store:
         rows = self._rows("SELECT call_id, swap_roles, corrected_by, note FROM base.corrections", [])
         return {row[0]: Correction(*row) for row in rows}
 
-    def review(
-        self, call_id: str, verdict: str, *, rule: str | None, reviewer: str | None, note: str | None
-    ) -> None:
-        """Keep what a person says about a flagged call ("right", "wrong", "unsure"), or about one rule."""
+    def review(self, review: Review) -> int:
+        """Keep what a person says about a call, a rule or a segment; returns the number of the review.
+
+        Raises:
+            UsageError: no such call, rule, segment, verdict or emotion; or they do not go together.
+        """
         with self.transaction("keep the review"):
-            self.connection.execute(
-                "INSERT INTO base.reviews VALUES (?, ?, ?, ?, ?, ?, now())",
-                [
-                    *(self._next("reviews", "review_id"), call_id, rule, verdict),
-                    *(optional_text(reviewer), optional_text(note)),
-                ],
-            )
+            review_id = self._next("reviews", "review_id")
+            insert_review(self.connection, review, review_id)
+        return review_id
 
     # Inside --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,129 @@
+"""What people say about calls, rules and segments, checked against what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from callanalytics.errors import UsageError
+from callanalytics.store.text import display_text, optional_text
+from ensemble.labels import EMOTIONS
+
+if TYPE_CHECKING:
+    import duckdb
+
+VERDICTS = ("confirm", "reject", "unsure")
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A person's verdict on a call, on one of its rules, or on one of its segments.
+
+    Of a call or a rule, "confirm" means worth flagging and "reject" means not; of a segment, that the
+    voted emotion is right or not. `emotion` is what the reviewer heard in the segment.
+    """
+
+    call_id: str
+    verdict: str
+    rule: str | None = None
+    segment: int | None = None
+    emotion: str | None = None
+    reviewer: str | None = None
+    note: str | None = None
+
+
+def insert_review(connection: duckdb.DuckDBPyConnection, review: Review, review_id: int) -> None:
+    """Append one review, inside a transaction of the caller.
+
+    Raises:
+        UsageError: no such call, rule, segment, verdict or emotion; or they do not go together.
+    """
+    _check_words(review)
+    _check_call(connection, review)
+    place = _Place() if review.segment is None else _place(connection, review)
+    heard = review.emotion
+    if review.verdict == "confirm" and review.segment is not None:
+        heard = _confirmed(review, place)
+    connection.execute(
+        "INSERT INTO base.reviews (review_id, call_id, rule, segment, verdict, emotion, voted, channel,"
+        " start_s, end_s, reviewer, note, reviewed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        [
+            *(review_id, review.call_id, review.rule, review.segment, review.verdict, heard, place.voted),
+            *(place.channel, place.start_s, place.end_s),
+            *(optional_text(review.reviewer), optional_text(review.note)),
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a segment lies in the recording and what was voted; all None for a whole call."""
+
+    voted: str | None = None
+    channel: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+def _check_words(review: Review) -> None:
+    if review.verdict not in VERDICTS:
+        raise UsageError(f"verdict {review.verdict!r}: expected one of {', '.join(VERDICTS)}.")
+    if review.emotion is not None and review.emotion not in EMOTIONS:
+        raise UsageError(f"emotion {review.emotion!r}: expected one of {', '.join(EMOTIONS)}.")
+    if review.emotion is not None and review.segment is None:
+        raise UsageError("An emotion is heard in a segment: say which with its number.")
+    if review.rule is not None and review.segment is not None:
+        raise UsageError("A review is about a rule or about a segment, not both: write two.")
+
+
+def _check_call(connection: duckdb.DuckDBPyConnection, review: Review) -> None:
+    if not _rows(connection, "SELECT 1 FROM base.calls WHERE call_id = ?", review.call_id):
+        raise UsageError(
+            f"no call {display_text(review.call_id)!r}. "
+            "List them with: callanalytics query 'FROM call_summary'"
+        )
+    if review.rule is None:
+        return
+    fired = [
+        r for (r,) in _rows(connection, "SELECT rule FROM escalations WHERE call_id = ?", review.call_id)
+    ]
+    if review.rule not in fired:
+        raise UsageError(
+            f"call {review.call_id}: rule {display_text(review.rule)!r} did not fire on it. "
+            f"Fired: {', '.join(fired) or 'none'}."
+        )
+
+
+def _place(connection: duckdb.DuckDBPyConnection, review: Review) -> _Place:
+    rows = _rows(
+        connection,
+        "SELECT s.emotion::VARCHAR, s.channel, s.start_s, s.end_s FROM base.segments s"
+        " WHERE s.analysis_key = (SELECT analysis_key FROM analyses WHERE call_id = ?) AND s.segment = ?",
+        *(review.call_id, review.segment),
+    )
+    if not rows:
+        raise UsageError(
+            f"call {review.call_id}: no segment {review.segment}. List them with: callanalytics query "
+            f"\"FROM segment_emotions WHERE call_id = '{review.call_id}'\""
+        )
+    return _Place(*rows[0])
+
+
+def _confirmed(review: Review, place: _Place) -> str:
+    """The emotion of a confirmed segment: the voted one, which there must be."""
+    if place.voted is None:
+        raise UsageError(
+            f"call {review.call_id}, segment {review.segment}: the ensemble abstained, there is no emotion "
+            "to confirm. Reject it and name the emotion you hear."
+        )
+    if review.emotion not in (None, place.voted):
+        raise UsageError(
+            f"call {review.call_id}, segment {review.segment}: the vote is {place.voted}; hearing "
+            f"{review.emotion} is a reject."
+        )
+    return place.voted
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = connection.execute(sql, list(parameters)).fetchall()
+    return rows
