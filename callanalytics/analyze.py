@@ -24,11 +24,13 @@ from callanalytics.escalation import escalations, is_flagged
 from callanalytics.features import extract
 from callanalytics.frustration import Curve, evidence_probabilities, frustration_curve
 from callanalytics.measures import call_measures
+from callanalytics.pictures import call_pictures
 from callanalytics.records import (
     Audio,
     CallAnalysis,
     Candidate,
     ChannelLayout,
+    Clip,
     Diarization,
     Escalation,
     Features,
@@ -91,7 +93,7 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
     with stages("measure"):
         judged = judge(audio.duration_s, spoken, segments, features, votes, settings)
     with stages("clips"):
-        clips = evidence_clips(audio, judged.escalations, settings.report) if judged.flagged else ()
+        clips = _clips(audio, spoken, judged, settings) if judged.flagged else ()
     return CallAnalysis(
         recording=recording,
         facts=facts,
@@ -115,6 +117,12 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
         clips=clips,
         stage_wall_s=stages.wall_s,
     )
+
+
+def _clips(audio: Audio, spoken: Diarization, judged: Judgement, settings: Settings) -> tuple[Clip, ...]:
+    """What the page of a flagged call plays and shows of its sound."""
+    heard = sorted({turn.channel for turn in spoken.turns})
+    return (*evidence_clips(audio, judged.escalations, settings.report), *call_pictures(audio, heard))
 
 
 def _check_length(audio: Audio, recording: Recording, settings: Settings) -> None:

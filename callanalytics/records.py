@@ -288,7 +288,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A few seconds of a flagged call to listen to, encoded. `name` is its file name."""
+    """A stretch of a flagged call to hear, or a picture of it, encoded. `name` is its file name."""
 
     name: str
     start_s: float
