@@ -26,12 +26,18 @@ COMMANDS = {
     "relabel": "night",
     "status": "results",
     "report": "results",
+    "purge": "upkeep",
     "query": "results",
     "schema": "results",
     "doctor": "results",
     "analyze": "single",
     "classify": "single",
     "diarize": "single",
+    "app": "app",
+    "train": "training",
+    "evaluate": "training",
+    "crossval": "training",
+    "ensemble": "training",
 }
 """Which module of :mod:`callanalytics.commands` has each command, in the order of ``--help``."""
 

@@ -1,0 +1,146 @@
+"""What the Try page says about an utterance, with every number finished for its template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ensemble.predict import Ensemble
+from ensemble.vote import LOW_AGREEMENT, LOW_CONFIDENCE, NOT_SPEECH, TOO_SHORT
+from jobs.app.drawing import spectrogram_png, waveform_path
+from jobs.app.hear import Heard
+from reports.lanes import Tick, place
+from reports.palette import Badge, badge
+from reports.words import percent
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One emotion with its probability; `width` is a CSS percentage."""
+
+    badge: Badge
+    share: str
+    width: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """One member's vote and everything it thinks likely."""
+
+    member: str
+    architecture: str
+    badge: Badge
+    share: str
+    agrees: bool
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The finished view of one utterance."""
+
+    badge: Badge
+    headline: str
+    why: str
+    aim: str
+    bars: tuple[Bar, ...]
+    opinions: tuple[Opinion, ...]
+    waveform: str
+    spectrogram: str
+    ticks: tuple[Tick, ...]
+    words: str
+    facts: tuple[str, ...]
+
+
+def answer(heard: Heard, ensemble: Ensemble, *, target: str | None = None) -> Answer:
+    """Put an opinion into words and pictures. `target` is the emotion the speaker aimed at."""
+    votes = heard.votes
+    named, top = votes.emotion(0), votes.labels[int(votes.top_index[0])]
+    confidence, n_members = float(votes.confidence[0]), len(votes.member_names)
+    n_agree = round(float(votes.agreement[0]) * n_members)
+    mean = {label: float(p) for label, p in zip(votes.labels, votes.mean_probabilities[0], strict=True)}
+    opinions = tuple(_opinion(heard, ensemble, m, top) for m in range(n_members))
+    agreed = f"{n_agree} of {n_members} models agree" if n_members > 1 else "one model alone"
+    tie = " A tie was broken by the mean probability." if votes.tie_broken[0] else ""
+    return Answer(
+        badge=badge(named),
+        headline=named.capitalize() if named else "No label",
+        why=f"{percent(confidence)} confident, {agreed}.{tie}"
+        if named
+        else why_abstained(votes.abstain_reason[0], ensemble, top, confidence, n_agree),
+        aim=_aim(target, named, top, mean),
+        bars=_bars(mean, top),
+        opinions=opinions,
+        waveform=waveform_path(heard.samples),
+        spectrogram=spectrogram_png(heard.samples, ensemble.front),
+        ticks=second_ticks(heard.duration_s),
+        words=f"Waveform and spectrogram of {heard.duration_s:.1f} s of sound.",
+        facts=(
+            f"{heard.duration_s:.1f} s of sound, {heard.speech_s:.1f} s speech",
+            f"loudest part {heard.loudest_db:.0f} dB below full scale".replace("-", ""),
+            heard.origin,
+            f"answered in {heard.wall_s * 1000:.0f} ms",
+            f"ensemble {ensemble.ensemble_id}",
+        ),
+    )
+
+
+def second_ticks(duration_s: float) -> tuple[Tick, ...]:
+    """Seconds under a short recording, at most nine of them, and its length at the end."""
+    step_s = next(step for step in (1, 2, 5, 10, 20) if duration_s / step <= 8 or step == 20)
+    inner = [at for at in range(0, int(duration_s) + 1, step_s) if duration_s - at > 0.5 * step_s]
+    ticks = [Tick(place(at, duration_s), str(at), "middle" if at else "start") for at in inner]
+    return (*ticks, Tick("100%", f"{duration_s:.1f} s", "end"))
+
+
+def why_abstained(reason: str | None, ensemble: Ensemble, top: str, confidence: float, n_agree: int) -> str:
+    """Why no emotion is named, in a sentence with the numbers that decided it."""
+    thresholds, n_members = ensemble.thresholds, len(ensemble.member_names)
+    leaning = f"It leaned towards {top}"
+    if reason == LOW_CONFIDENCE:
+        return (
+            f"{leaning}, but only {percent(confidence)} confident; a label needs "
+            f"{percent(thresholds.confidence)}. Below that it would be wrong too often."
+        )
+    if reason == LOW_AGREEMENT:
+        needed = int(np.ceil(thresholds.agreement * n_members - 1e-6))
+        return f"{leaning}, but only {n_agree} of {n_members} models agree; a label needs {needed}."
+    if reason == TOO_SHORT:
+        return f"Too little speech: at least {thresholds.shortest_s:g} s are needed. Speak a whole sentence."
+    if reason == NOT_SPEECH:
+        return f"Nothing is louder than {thresholds.quietest_db:g} dB below full scale.".replace("-", "")
+    return "The ensemble names no emotion here."
+
+
+def _aim(target: str | None, named: str | None, top: str, mean: Mapping[str, float]) -> str:
+    if target is None:
+        return ""
+    if target not in mean:
+        return f"You aimed for {target}, which this ensemble cannot name."
+    heard = f"{target} was given {percent(mean[target])}"
+    if named == target:
+        return f"You aimed for {target}: heard as meant."
+    if named is None:
+        return f"You aimed for {target}: {heard}, and no label was named."
+    return f"You aimed for {target}, but it was heard as {named}; {heard}."
+
+
+def _bars(shares: Mapping[str, float], chosen: str) -> tuple[Bar, ...]:
+    return tuple(
+        Bar(badge(label), percent(share), f"{100 * share:.1f}%", label == chosen)
+        for label, share in shares.items()
+    )
+
+
+def _opinion(heard: Heard, ensemble: Ensemble, member: int, top: str) -> Opinion:
+    votes = heard.votes
+    shares = {label: float(p) for label, p in zip(votes.labels, votes.probabilities[member, 0], strict=True)}
+    choice = max(shares, key=lambda label: shares[label])
+    name = votes.member_names[member]
+    entries: Any = ensemble.card["members"]
+    kind = next((str(e["architecture"]) for e in entries if e["name"] == name), name)
+    return Opinion(name, kind, badge(choice), percent(shares[choice]), choice == top, _bars(shares, choice))

@@ -1,0 +1,128 @@
+"""Calls: the published database to filter and sort, one call to hear and to review."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from callanalytics.errors import CallAnalyticsError
+from ensemble.labels import SHARED_SIX
+from jobs.app.call_list import list_view
+from jobs.app.components import panel, player
+from jobs.app.markup import render
+from jobs.app.published import (
+    SORTS,
+    OpenedCall,
+    Wanted,
+    list_calls,
+    open_call,
+    promoted_labels,
+    queues_and_days,
+)
+from jobs.app.review_desk import player_data, read_press
+from jobs.app.reviews import record_review, waiting_reviews
+from jobs.app.room import Room, room
+
+SCORE_STEP = 5  # percent
+
+
+def show() -> None:
+    """The page: the list, or the call that the address names."""
+    here = room()
+    try:
+        call_id = st.query_params.get("call")
+        if call_id:
+            _call(here, call_id)
+        else:
+            _list(here)
+    except CallAnalyticsError as problem:
+        st.error(str(problem))
+        if st.query_params.get("call") and st.button("Back to the list"):
+            _leave()
+            st.rerun()
+
+
+def _list(here: Room) -> None:
+    st.title("Calls")
+    wanted = _filters(here)
+    if (shape := (wanted.text, wanted.queues, wanted.since, wanted.until)) != st.session_state.get("shape"):
+        st.session_state["shape"], st.session_state["page"] = shape, 0
+    wanted = replace(
+        wanted,
+        sort=st.session_state.get("sort", "score"),
+        descending=st.session_state.get("descending", True),
+        page=st.session_state.get("page", 0),
+    )
+    listed = list_calls(here.database, here.settings, wanted)
+    panel(render("list.html", **list_view(listed, wanted)), key="list", on_sent=_sent)
+
+
+def _filters(here: Room) -> Wanted:
+    queues, first, last = queues_and_days(here.database, here.settings)
+    text, days, chosen = st.columns([3, 2, 3])
+    searched = text.text_input("Search", placeholder="call id, file, queue or agent", key="text")
+    span = days.date_input("Days", value=[], min_value=first, max_value=last, key="days")
+    picked = chosen.multiselect(
+        "Queues", queues, format_func=lambda queue: queue or "no queue", placeholder="all", key="queues"
+    )
+    flags, fresh, least = st.columns([3, 3, 5])
+    dates = span if isinstance(span, tuple) else (span,)
+    return Wanted(
+        text=searched,
+        queues=tuple(picked),
+        since=dates[0] if dates else None,
+        until=dates[1] if len(dates) > 1 else None,
+        flagged_only=flags.checkbox("Flagged only", key="flagged"),
+        unreviewed_only=fresh.checkbox("Not reviewed yet", key="unreviewed"),
+        least_score=least.slider("Frustration of at least (%)", 0, 100, 0, SCORE_STEP, key="least") / 100,
+    )
+
+
+def _sent(message: str) -> None:
+    """A click in the list; runs before the page is drawn again."""
+    what, _, value = message.partition(":")
+    if what == "open":
+        st.query_params["call"] = value
+    elif what == "sort" and value in SORTS:
+        again = st.session_state.get("sort", "score") == value
+        st.session_state["descending"] = not st.session_state.get("descending", True) if again else True
+        st.session_state["sort"], st.session_state["page"] = value, 0
+    elif what == "page" and value.isdecimal():
+        st.session_state["page"] = int(value)
+
+
+def _leave() -> None:
+    st.query_params.pop("call", None)
+
+
+def _call(here: Room, call_id: str) -> None:
+    opened = open_call(here.database, here.settings, call_id)
+    st.button("← All calls", on_click=_leave)
+    st.title(opened.page.headline)
+    _desk(here, opened)
+    panel(render("facts.html", call=opened.page), key="facts")
+
+
+@st.fragment
+def _desk(here: Room, opened: OpenedCall) -> None:
+    """The player; a review runs this again and nothing else of the page."""
+    call_id = opened.page.call_id
+    acknowledged: set[str] = st.session_state.setdefault(f"pressed {call_id}", set())
+    problem = st.session_state.pop("review problem", "")
+    labels = promoted_labels(here.database, here.settings) or SHARED_SIX
+    data = player_data(opened, waiting_reviews(here.out, call_id), labels, acknowledged, problem)
+    player(data, key=f"player-{call_id}", on_pressed=partial(_pressed, here, call_id, acknowledged))
+
+
+def _pressed(here: Room, call_id: str, acknowledged: set[str], sent: list[Any]) -> None:
+    for press in filter(None, map(read_press, sent)):
+        if press.press_id in acknowledged:
+            continue
+        acknowledged.add(press.press_id)
+        try:
+            record_review(here.out, call_id, press.verdict, press.segment, press.emotion, press.note)
+        except (CallAnalyticsError, OSError) as problem:
+            st.session_state["review problem"] = f"This review could not be kept: {problem}"

@@ -1,0 +1,94 @@
+"""Compare: two ensembles on one call, or on a slice of a corpus."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from callanalytics.audio import decode_recording
+from callanalytics.errors import CallAnalyticsError
+from ensemble.corpora import decode_clip
+from ensemble.errors import EnsembleError
+from ensemble.predict import Ensemble
+from jobs.app.compare import ClipsCompared, choose_clips, compare_call, compare_clips, shared_labels
+from jobs.app.compare_view import call_view, clips_view
+from jobs.app.components import panel
+from jobs.app.markup import render
+from jobs.app.published import Wanted, call_paths, call_segments, list_calls
+from jobs.app.room import Room, room
+from reports.source import Row
+from reports.words import clock, moment, percent
+
+A_CALL, A_SLICE = "A call", "A slice of a corpus"
+
+
+def show() -> None:
+    """The page."""
+    here = room()
+    st.title("Compare two ensembles")
+    offered = list(here.ensemble_folders())
+    left, right = st.columns(2)
+    names = (
+        left.selectbox("First", offered, key="first"),
+        right.selectbox("Second", offered, index=1, key="second"),
+    )
+    try:
+        first, second = (here.ensemble(name) for name in names)
+        if first.ensemble_id == second.ensemble_id:
+            st.info(
+                f"Both are the same ensemble ({first.ensemble_id}). Choose another; trained ones that were "
+                "added to the registry are offered here, and those given to the app by --ensemble DIR."
+            )
+        on = st.segmented_control("On", [A_CALL, A_SLICE], default=A_CALL, required=True)
+        if on == A_CALL:
+            _call(here, names, first, second)
+        else:
+            _slice(here, names, first, second)
+    except (CallAnalyticsError, EnsembleError) as problem:
+        st.error(str(problem))
+
+
+def _call(here: Room, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:
+    text = st.text_input("Search calls", placeholder="call id, file, queue or agent")
+    listed = list_calls(here.database, here.settings, Wanted(text=text, sort="when"))
+    if not listed.rows:
+        st.info("No such call.")
+        return
+    rows = {row["call_id"]: row for row in listed.rows}
+    call_id = st.selectbox("Call", list(rows), format_func=lambda key: _words(rows[key]))
+    if not st.button("Compare on this call", type="primary"):
+        return
+    with st.spinner("Listening"):
+        segments, layout = call_segments(here.database, here.settings, call_id)
+        audio = decode_recording(call_paths(here.database, call_id), here.settings.audio)
+        compared = compare_call(audio, segments, layout, first, second, here.settings)
+    view = call_view(compared, segments, audio.duration_s, names, f"/call-audio/{call_id}")
+    panel(render("compare.html", **view), key="compared")
+
+
+def _words(row: Row) -> str:
+    parts = (moment(row["started_local"]), row["queue"], clock(row["duration_s"]))
+    return ", ".join(part for part in parts if part) + f", frustration {percent(row['frustration_score'])}"
+
+
+def _slice(here: Room, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:
+    if not here.corpora:
+        st.info("Start the app with --corpus FOLDER to compare on a corpus.")
+        return
+    folders = {folder.name: folder for folder in here.corpora}
+    chosen = st.selectbox("Corpus", list(folders))
+    n_each = st.slider("Clips of each emotion", 5, 100, 20, 5)
+    if st.button("Compare on this slice", type="primary"):
+        with st.spinner("Listening"):
+            clips = choose_clips(here.corpus(folders[chosen]), shared_labels(first, second), n_each)
+            st.session_state["slice"] = compare_clips(clips, first, second), names
+    if "slice" in st.session_state:
+        compared, of = st.session_state["slice"]
+        panel(render("compare.html", **clips_view(compared, of)), key="compared")
+        _hear_clip(compared)
+
+
+def _hear_clip(compared: ClipsCompared) -> None:
+    different = [clip for clip, same in zip(compared.clips, compared.speech.same(), strict=True) if not same]
+    if different:
+        clip = st.selectbox("Hear a clip", different, format_func=lambda c: f"{c.path.name} ({c.emotion})")
+        st.audio(decode_clip(clip, 8_000), sample_rate=8_000)

@@ -1,0 +1,191 @@
+"""The server of the app: Streamlit on loopback, telemetry off, closed to other hosts and to other sites."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callanalytics.errors import UsageError
+from jobs.app.hear import MAX_BYTES
+from jobs.app.room import Room, enter
+from jobs.app.sound import CallSounds
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOPBACK = ("127.0.0.1", "localhost")
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+SCRIPT = Path(__file__).with_name("main.py")
+
+# Whatever a page or a library may try, the browser asks this server and nobody else. Streamlit's own
+# pages need inline styles, and load components from blob: addresses that they made themselves.
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'self' data: blob:",
+        "script-src 'self' blob: data: 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval'",
+        "style-src 'self' 'unsafe-inline'",
+        "connect-src 'self' blob: data:",
+        "frame-ancestors 'none'",
+        "form-action 'self'",
+        "base-uri 'self'",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the app listens. `name` is what people type into the browser when it is not `host`."""
+
+    host: str = LOOPBACK[0]
+    port: int = 8501
+    name: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name in the address bar."""
+        return self.name or self.host
+
+    @property
+    def url(self) -> str:
+        """Where to point a browser."""
+        return f"http://{self.shown}:{self.port}"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in LOOPBACK
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a request may be addressed to."""
+        return tuple(dict.fromkeys((*LOOPBACK, self.shown)))
+
+
+def serve(room: Room, address: Address, *, open_browser: bool) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        UsageError: Streamlit is missing, or the address cannot be listened on safely.
+        ensemble.errors.ModelError: the ensemble in use is missing or broken.
+    """
+    try:
+        import streamlit as st
+    except ImportError as problem:
+        raise UsageError(
+            "The app needs Streamlit, which is not installed. "
+            "Install it with: pip install 'callanalytics[app]'"
+        ) from problem
+    from starlette.middleware import Middleware
+
+    if address.host in EVERY_ADDRESS and not address.name:
+        raise UsageError(
+            f"--host {address.host} listens on every address: say by --name which host name people use, "
+            "so that requests for others can be refused."
+        )
+    room.warm_up()  # a broken ensemble is told here and not in a page
+    enter(room)
+    with tempfile.TemporaryDirectory(prefix="callanalytics-app-") as folder:
+        sounds = CallSounds(room.settings, room.database, Path(folder))
+        app = st.App(
+            SCRIPT,
+            routes=[sounds.route()],
+            middleware=[Middleware(Gate, names=address.names)],
+            lifespan=_announce(address.url if open_browser else None),
+        )
+        app.run(config=streamlit_config(address))
+
+
+def streamlit_config(address: Address) -> dict[str, Any]:
+    """Streamlit's settings. Given here they win over any file or environment of the user."""
+    return {
+        "server.address": address.host,
+        "server.port": address.port,
+        "browser.serverAddress": address.shown,
+        "browser.serverPort": address.port,
+        "browser.gatherUsageStats": False,
+        "server.headless": True,  # no prompt for an e-mail address; the browser is opened by us
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.allowedHosts": list(address.names),
+        "server.enableStaticServing": False,
+        "server.enableAgentApi": False,
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": MAX_BYTES // 1_000_000,
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "client.showErrorLinks": False,
+        "logger.hideWelcomeMessage": True,
+        "logger.level": "warning",
+        "runner.magicEnabled": False,
+        "theme.light.backgroundColor": "#fbfaf7",
+        "theme.light.secondaryBackgroundColor": "#f2f0ea",
+        "theme.light.textColor": "#1c1d21",
+        "theme.light.primaryColor": "#2b5f9e",
+        "theme.dark.backgroundColor": "#15171b",
+        "theme.dark.secondaryBackgroundColor": "#22262c",
+        "theme.dark.textColor": "#ececea",
+        "theme.dark.primaryColor": "#85b4ea",
+    }
+
+
+def _announce(url: str | None) -> Any:
+    @asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        if url:
+            import webbrowser
+
+            webbrowser.open(url)
+        yield
+
+    return lifespan
+
+
+class Gate:
+    """Refuses requests addressed to other names (DNS rebinding) or sent by pages of other sites."""
+
+    def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
+        self.app, self.names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, with the content policy added to the answer, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if _host_name(host) not in self.names or (origin is not None and origin.split("://")[-1] != host):
+            await self._refuse(scope, receive, send)
+            return
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *_GUARDS]}
+            await send(message)
+
+        await self.app(scope, receive, guarded if scope["type"] == "http" else send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        from starlette.responses import PlainTextResponse
+
+        words = f"This app answers to {', '.join(self.names)} only.\n"
+        await PlainTextResponse(words, status_code=403)(scope, receive, send)
+
+
+_GUARDS = (
+    (b"content-security-policy", CONTENT_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+def _host_name(host: str) -> str:
+    """The name of a Host header without its port; IPv6 addresses stand in brackets."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]

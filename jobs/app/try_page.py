@@ -1,0 +1,121 @@
+"""Try: speak or upload, and see what the ensemble hears."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from callanalytics.errors import CallAnalyticsError
+from ensemble.errors import ModelError
+from ensemble.predict import Ensemble
+from jobs.app.answer import answer
+from jobs.app.components import panel
+from jobs.app.hear import LONGEST_S, MAX_BYTES, Heard, hear, only_member
+from jobs.app.keep import keep_utterance, kept_folder
+from jobs.app.markup import render
+from jobs.app.room import Room, room
+from jobs.app.sentences import SENTENCES
+
+EVERYBODY, NO_TARGET = "the whole ensemble", "no target"
+RECORD, UPLOAD = "Record", "Upload a file"
+
+
+def show() -> None:
+    """The page."""
+    here = room()
+    st.title("Try it with your own voice")
+    ask, reply = st.columns([2, 3], gap="large")
+    with ask:
+        sound, target, sentence = _ask(here)
+        ensemble, neutral_share = _judge(here)
+    with reply:
+        if ensemble is None:
+            return
+        if sound is None:
+            st.markdown("The answer appears here: the emotion heard, how sure that is, and who disagrees.")
+            return
+        _reply(here, sound, ensemble, neutral_share, target, sentence)
+
+
+def _ask(here: Room) -> tuple[Any, str | None, str]:
+    """What to say, how, and the sound of it."""
+    sentence = st.selectbox("A sentence to say", SENTENCES)
+    st.markdown(f"> {sentence}")
+    labels = here.ensemble("in use").labels
+    target = st.selectbox("A feeling to put into it", [NO_TARGET, *labels])
+    how = st.segmented_control("Your voice", [RECORD, UPLOAD], default=RECORD, required=True)
+    if how == RECORD:
+        sound = st.audio_input("Press, speak, press again", key="recorded")
+    else:
+        sound = st.file_uploader(
+            f"A recording of one voice, at most {LONGEST_S:.0f} s",
+            key="uploaded",
+            help=f"WAV, MP3, FLAC, Ogg, Opus, M4A, AMR, GSM, mu-law and more, up to {MAX_BYTES // 10**6} MB.",
+        )
+    st.caption(
+        "The sound stays in this computer's memory and goes when this page is closed; nothing is stored "
+        "unless you press Keep."
+    )
+    return sound, None if target == NO_TARGET else target, sentence
+
+
+def _judge(here: Room) -> tuple[Ensemble | None, float | None]:
+    """Who listens."""
+    with st.expander("Who listens"):
+        name = st.selectbox("Ensemble", list(here.ensemble_folders()))
+        try:
+            ensemble = here.ensemble(name)
+        except ModelError as problem:
+            st.error(str(problem))
+            return None, None
+        member = st.selectbox("Models", [EVERYBODY, *ensemble.member_names])
+        as_on_calls = st.toggle(
+            "Expect mostly neutral speech, as on calls",
+            help="In the night most speech is expected to be neutral. When you act a feeling, it is not.",
+        )
+    chosen = ensemble if member == EVERYBODY else only_member(ensemble, member)
+    return chosen, here.settings.emotion.neutral_share if as_on_calls else None
+
+
+def _reply(
+    here: Room, sound: Any, ensemble: Ensemble, neutral_share: float | None, target: str | None, sentence: str
+) -> None:
+    content = sound.getvalue()
+    try:
+        heard = hear(
+            content,
+            sound.name,
+            ensemble,
+            here.detector(),
+            audio=here.settings.audio,
+            neutral_share=neutral_share,
+        )
+    except CallAnalyticsError as problem:
+        st.error(str(problem))
+        return
+    panel(render("answer.html", a=answer(heard, ensemble, target=target)), key="answer")
+    st.audio(content)
+    _tally(sound.file_id, target, heard)
+    _keep(here, sound, heard, target, sentence)
+
+
+def _tally(file_id: str, target: str | None, heard: Heard) -> None:
+    """How often this visitor was heard as meant, each recording once, by its last answer."""
+    if target is None:
+        return
+    tries: dict[str, bool] = st.session_state.setdefault("tries", {})
+    tries[file_id] = heard.votes.emotion(0) == target
+    st.caption(f"Heard as meant: {sum(tries.values())} of {len(tries)} in this visit.")
+
+
+def _keep(here: Room, sound: Any, heard: Heard, target: str | None, sentence: str) -> None:
+    if st.button(
+        "Keep this recording", help=f"Stores it in {kept_folder(here.out)} with what you aimed for."
+    ):
+        try:
+            path = keep_utterance(here.out, heard, target=target, sentence=sentence)
+        except OSError as problem:
+            st.error(f"{kept_folder(here.out)}: could not be written ({problem.strerror}).")
+        else:
+            st.success(f"Kept as {path}")
