@@ -7,6 +7,9 @@ sees half a file, and nobody who holds it open, even for writing, can delay a ru
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,33 @@ def publish(store: Store, out_dir: Path) -> Path:
     Raises:
         StoreError: it could not be written (disk full, permissions); the last copy is untouched.
     """
+    with _partial_copy(store, out_dir) as (partial, target):
+        _put_in_place(partial, target)
+    return target
+
+
+def compact(store: Store, out_dir: Path) -> Path:
+    """Publish, and write the working database anew too: bytes of deleted rows are in neither file then.
+
+    The store is closed. Raises StoreError as `publish` does; both files are then as they were, or new.
+    """
+    with _partial_copy(store, out_dir) as (partial, target):
+        store.close()
+        fresh = store.database.with_suffix(".compacting")
+        try:
+            shutil.copyfile(partial, fresh)
+            fresh.chmod(0o600)
+            _flush(fresh)
+            _put_in_place(fresh, store.database)
+        finally:
+            fresh.unlink(missing_ok=True)
+        _put_in_place(partial, target)
+    return target
+
+
+@contextmanager
+def _partial_copy(store: Store, out_dir: Path) -> Iterator[tuple[Path, Path]]:
+    """A compact copy of the working database, to be put in place, and its place."""
     import duckdb
 
     target = out_dir / DATABASE_NAME
@@ -36,17 +66,20 @@ def publish(store: Store, out_dir: Path) -> Path:
         _copy(store.connection, partial)
         partial.chmod(0o600)
         _flush(partial)
-        partial.replace(target)
-        # The log of somebody's writing to the old copy does not fit the new one and would stop readers.
-        _wal(target).unlink(missing_ok=True)
-        _flush(out_dir)
+        yield partial, target
     except (duckdb.Error, OSError) as problem:
         _remove(partial)
         raise StoreError(
             f"{target}: could not be published, the last published copy is unchanged. {problem} "
             "Free disk space or correct permissions and run again: committed work is kept."
         ) from problem
-    return target
+
+
+def _put_in_place(fresh: Path, target: Path) -> None:
+    fresh.replace(target)
+    # The log of somebody's writing to the old file does not fit the new one and would stop readers.
+    _wal(target).unlink(missing_ok=True)
+    _flush(target.parent)
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, partial: Path) -> None:

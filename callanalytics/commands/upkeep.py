@@ -1,0 +1,34 @@
+"""Keeping the results in order: purge, export, backfill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from callanalytics.commands.options import config_option, json_option, out_option
+from callanalytics.console import say
+
+
+@click.command()
+@click.option("--older-than", "limit", required=True, help="Age such as 365d or 52w, or a date.")
+@click.option("--audio-only", is_flag=True, help="Remove the evidence clips only.")
+@click.option("--dry-run", is_flag=True, help="Show what would go and remove nothing.")
+@out_option
+@config_option
+@json_option
+def purge(
+    limit: str, audio_only: bool, dry_run: bool, out: Path | None, config: Path | None, as_json: bool
+) -> None:
+    """Remove old calls from the results for good; original recordings are never touched."""
+    from callanalytics.config import load_config
+    from jobs.purge import purge as remove
+    from jobs.purge import render_purged
+
+    settings = load_config(config)
+    done = remove(settings, out or settings.out_dir, limit, audio_only=audio_only, dry_run=dry_run)
+    if as_json:
+        print(json.dumps(done.to_json()))
+    else:
+        say(render_purged(done))

@@ -1,0 +1,166 @@
+"""Forget old calls: rows, evidence clips and pages. Original recordings are never touched."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from callanalytics.config import Settings
+from callanalytics.errors import StoreError, UsageError
+from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.publish import compact
+from callanalytics.store.purge import Doomed, forget_calls, forget_clips, older_than
+from callanalytics.window import Window, parse_window
+from jobs.lock import run_lock
+
+# Only such a name is joined to a path; ids in the database are made of a hash.
+_CALL_ID = re.compile(r"[0-9a-f]{8,64}")
+# A page folder in the making that is older than this was left by a report that was killed.
+_LEFT_AFTER_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge removed, or would remove."""
+
+    before: datetime
+    n_calls: int
+    n_quarantined: int
+    n_clips: int
+    n_pages: int
+    n_bytes_freed: int
+    audio_only: bool
+    dry_run: bool
+
+    def to_json(self) -> dict[str, object]:
+        """The object that `purge --json` prints."""
+        return {**asdict(self), "before": self.before.isoformat()}
+
+
+def purge(
+    settings: Settings,
+    out: Path,
+    limit: str,
+    *,
+    audio_only: bool = False,
+    dry_run: bool = False,
+    now: datetime | None = None,
+) -> Purged:
+    """Remove calls that started longer ago than `limit` ("365d", "52w", or before a date).
+
+    Files go first and rows after them, so that what was cut short is found and finished by the next
+    purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
+    Whoever holds an old published file open keeps it until they close it; exports are not touched.
+
+    Raises:
+        UsageError: nothing here yet, or a limit that says no time.
+        LockHeld: a run is at work.
+        StoreError, ReportError: files or databases cannot be written.
+    """
+    now = now or datetime.now(UTC)
+    before = parse_window(None, limit, zone=settings.time.zone_info, now=now).until
+    if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
+        raise UsageError(f"{out}: no results here to purge. Give --out the folder of the results.")
+    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+        doomed = older_than(store, before)
+        clips, pages = _clips(out, doomed), _pages(out, doomed)
+        found = Purged(
+            before=before,
+            n_calls=0 if audio_only else len(doomed.call_ids),
+            n_quarantined=0 if audio_only else doomed.n_quarantined,
+            n_clips=sum(len(list(folder.iterdir())) for folder in clips),
+            n_pages=0 if audio_only else len(pages),
+            n_bytes_freed=_size(clips),
+            audio_only=audio_only,
+            dry_run=dry_run,
+        )
+        if dry_run:
+            return found
+        size_before = _size([out])
+        _remove(clips, () if audio_only else pages)
+        window = _last_window(store)
+        if audio_only:
+            forget_clips(store, before)
+            publish(store, out)
+        else:
+            forget_calls(store, before)
+            _remove_leftovers(out)
+            compact(store, out)
+    if window and (out / "reports" / "index.html").exists():
+        _report_anew(settings, out, window, now)
+    freed = found.n_bytes_freed if audio_only else max(size_before - _size([out]), 0)
+    return Purged(**{**asdict(found), "n_bytes_freed": freed})
+
+
+def render_purged(done: Purged) -> str:
+    """What went, in a few lines."""
+    verb = "Would remove" if done.dry_run else "Removed"
+    what = f"{done.n_clips:,} clips"
+    if not done.audio_only:
+        rows = f"{done.n_calls:,} calls, {done.n_quarantined:,} quarantined recordings"
+        what = f"{rows}, {what}, {done.n_pages:,} pages"
+    size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
+    kept = "Original recordings and exports are not touched."
+    return f"{verb} {what} of calls before {done.before:%Y-%m-%d %H:%M} UTC.{size} {kept}"
+
+
+def _clips(out: Path, doomed: Doomed) -> list[Path]:
+    root = out / "reports" / "clips"
+    folders = [root / call_id for call_id in doomed.call_ids if _CALL_ID.fullmatch(call_id)]
+    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+
+
+def _pages(out: Path, doomed: Doomed) -> list[Path]:
+    root = out / "reports" / "calls"
+    pages = [root / f"{call_id}.html" for call_id in doomed.call_ids if _CALL_ID.fullmatch(call_id)]
+    return [page for page in pages if page.is_file()]
+
+
+def _remove(folders: list[Path], files: list[Path] | tuple[()]) -> None:
+    try:
+        for folder in folders:
+            shutil.rmtree(folder)
+        for file in files:
+            file.unlink(missing_ok=True)
+    except OSError as problem:
+        raise StoreError(
+            f"{problem.filename}: cannot be removed ({problem.strerror}). "
+            "Correct its permissions and purge again: what is gone stays gone."
+        ) from problem
+
+
+def _remove_leftovers(out: Path) -> None:
+    """What killed processes left behind may hold rows and pages of any call."""
+    work = out / ".work"
+    for spilled in work.glob("*.duckdb.tmp"):
+        shutil.rmtree(spilled, ignore_errors=True)
+    for pattern in ("*.restoring", "*.compacting"):
+        for partial in work.glob(pattern):
+            partial.unlink(missing_ok=True)
+    for building in (out / "reports").glob(".building-*"):
+        if time.time() - building.stat().st_mtime > _LEFT_AFTER_S:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def _last_window(store: Store) -> Window | None:
+    runs = store.earlier_runs()
+    return Window(runs[0][0], runs[0][1]) if runs else None
+
+
+def _report_anew(settings: Settings, out: Path, window: Window, now: datetime) -> None:
+    """The pages of the last window again: the old ones may name calls that are gone."""
+    from reports.build import build_reports
+
+    folder = out / "reports"
+    build_reports(
+        out / DATABASE_NAME, folder, settings=settings, window=window, now=now, clips_dir=folder / "clips"
+    )
+
+
+def _size(roots: list[Path]) -> int:
+    """Bytes of all files under some folders."""
+    return sum(p.lstat().st_size for root in roots for p in root.rglob("*") if p.is_file())

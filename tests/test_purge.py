@@ -1,0 +1,255 @@
+"""Purging: what is old is gone from every byte of the results, what is new is as it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, plausible_failures
+
+from callanalytics.cli import cli
+from callanalytics.config import Settings, TimeSettings
+from callanalytics.errors import LockHeld, StoreError, UsageError
+from callanalytics.records import CallAnalysis
+from callanalytics.store import Correction, Review, open_work, publish
+from callanalytics.window import Window
+from jobs.lock import run_lock
+from jobs.purge import purge
+from reports.build import build_reports
+
+SETTINGS = Settings(time=TimeSettings(zone=ZONE))
+NOW = datetime(2025, 4, 2, 3, 0, tzinfo=UTC)
+MARK = "MarkOfAnOldCall"
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy of the results for each test."""
+    return shutil.copytree(made, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four days of calls; those of the first two days carry a mark wherever text can be."""
+    calls = [_marked(call) if _is_old(call) else call for call in plausible_calls(4, 3)]
+    failure = plausible_failures()[0]
+    old_failure = replace(
+        failure,
+        detail=f"{MARK} detail",
+        candidate=replace(
+            failure.candidate,
+            recording=replace(
+                failure.candidate.recording, recording_id="e" * 64, paths=(Path(f"/x/{MARK}bad"),)
+            ),
+            facts=replace(failure.candidate.facts, started_at=calls[0].facts.started_at),
+        ),
+    )
+    folder = tmp_path_factory.mktemp("made") / "out"
+    with open_work(folder) as store:
+        store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
+        store.promote_ensemble(ENSEMBLE_ID)
+        window = Window(NOW - timedelta(days=4), NOW)
+        run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
+        store.write(calls, run_id)
+        store.write(calls, run_id)  # what was replaced leaves bytes behind too
+        store.quarantine([old_failure, failure], run_id)
+        for call in calls:
+            key = call.recording.call_id
+            store.review(Review(key, "confirm", note=f"{MARK} note" if _is_old(call) else "a note"))
+            store.correct(Correction(key, swap_roles=False, note=f"{MARK}" if _is_old(call) else "b"))
+            for clip in call.clips:
+                place = folder / "reports" / "clips" / key / clip.name
+                place.parent.mkdir(parents=True)
+                place.write_bytes(clip.content)
+        store.end_run(
+            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=0
+        )
+        publish(store, folder)
+    build_reports(
+        folder / "callanalytics.duckdb", folder / "reports", settings=SETTINGS, window=window, now=NOW,
+        clips_dir=folder / "reports" / "clips",
+    )  # fmt: skip
+    return folder
+
+
+def _is_old(call: CallAnalysis) -> bool:
+    return call.facts.started_at < NOW - timedelta(days=2)
+
+
+def _marked(call: CallAnalysis) -> CallAnalysis:
+    name = call.recording.path.name
+    return replace(
+        call,
+        recording=replace(call.recording, paths=(Path(f"/calls/{MARK}-{name}"),)),
+        facts=replace(call.facts, agent_name=f"{MARK} Agent", queue=f"{MARK}queue", external_id=f"{MARK}1"),
+    )
+
+
+def found_in(out: Path, words: list[str]) -> set[tuple[str, str]]:
+    """(file, word) for every file under `out` whose bytes or name hold one of the words."""
+    hits = set()
+    for path in out.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for word in words:
+            if word.encode() in content or word in str(path.relative_to(out)):
+                hits.add((str(path.relative_to(out)), word))
+    return hits
+
+
+def rows(out: Path, sql: str, *values: object) -> list[tuple[object, ...]]:
+    with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
+        return reader.execute(sql, list(values)).fetchall()
+
+
+def old_and_new() -> tuple[list[CallAnalysis], list[CallAnalysis]]:
+    calls = plausible_calls(4, 3)
+    return [call for call in calls if _is_old(call)], [call for call in calls if not _is_old(call)]
+
+
+def test_nothing_of_an_old_call_is_left_in_any_byte(out: Path) -> None:
+    old, new = old_and_new()
+    assert len(old) == len(new) == 6
+    ids = [call.recording.call_id for call in old] + [call.recording.recording_id for call in old]
+    words = [MARK, "e" * 64, *ids]
+    before = found_in(out, words)
+    databases = {"callanalytics.duckdb", ".work/callanalytics-work.duckdb"}
+    for word in (MARK, ids[0]):  # the search can find what it looks for
+        assert databases <= {file for file, found in before if found == word}
+    assert any(file.startswith("reports/") for file, _ in before)
+
+    done = purge(SETTINGS, out, "2d", now=NOW)
+
+    assert found_in(out, words) == set()
+    assert (done.n_calls, done.n_quarantined) == (6, 1)
+    assert done.n_clips == sum(len(call.clips) for call in old) > 0
+
+
+def test_what_is_new_stays_as_it_was(out: Path) -> None:
+    _, new = old_and_new()
+    views = ("call_summary", "segment_emotions", "predictions", "call_measures", "reviews", "evidence")
+    ids = [call.recording.call_id for call in new]
+    asked = [f"FROM {view} WHERE call_id IN (SELECT unnest(?)) ORDER BY ALL" for view in views]
+    before = [rows(out, sql, ids) for sql in asked]
+    purge(SETTINGS, out, "2d", now=NOW)
+    assert [rows(out, sql, ids) for sql in asked] == before
+    assert all(before)
+    assert rows(out, "SELECT count(*) FROM calls") == [(6,)]
+    assert rows(out, "SELECT path FROM quarantine") != []
+    for call in new:
+        for clip in call.clips:
+            assert (out / "reports" / "clips" / call.recording.call_id / clip.name).exists()
+    index = (out / "reports" / "index.html").read_text()
+    assert any(key in index for key in ids)
+
+
+def test_the_next_run_goes_on_from_what_is_left(out: Path) -> None:
+    purge(SETTINGS, out, "2d", now=NOW)
+    with open_work(out) as store:
+        assert len(store.done_ids(ENSEMBLE_ID)) == 6
+        window = Window(NOW - timedelta(days=4), NOW)
+        store.write(plausible_calls(4, 3), store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
+        publish(store, out)
+    assert rows(out, "SELECT count(*) FROM call_summary") == [(12,)]
+
+
+def test_audio_only_removes_the_clips_and_says_so_in_the_rows(out: Path) -> None:
+    old, _ = old_and_new()
+    ids = [call.recording.call_id for call in old]
+    cut = "SELECT count(*) FROM evidence WHERE clip IS NOT NULL AND call_id IN (SELECT unnest(?))"
+    assert rows(out, cut, ids) != [(0,)]
+    moments = rows(out, "SELECT call_id, start_s, words FROM evidence ORDER BY ALL")
+    done = purge(SETTINGS, out, "2d", audio_only=True, now=NOW)
+    assert done.n_calls == done.n_pages == 0 < done.n_clips
+    assert rows(out, cut, ids) == [(0,)]
+    assert rows(out, "SELECT call_id, start_s, words FROM evidence ORDER BY ALL") == moments
+    assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
+    for key in ids:
+        assert not (out / "reports" / "clips" / key).exists()
+        assert f"clips/{key}" not in (out / "reports" / "index.html").read_text()
+
+
+def test_a_dry_run_counts_and_changes_nothing(out: Path) -> None:
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    shown = purge(SETTINGS, out, "2d", dry_run=True, now=NOW)
+    unlike = {".work/run.lock"}
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    changed = {str(p.relative_to(out)) for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+    assert changed <= unlike
+    done = purge(SETTINGS, out, "2d", now=NOW)
+    assert replace(done, n_bytes_freed=0, dry_run=True) == replace(shown, n_bytes_freed=0)
+
+
+def test_a_purge_cut_short_is_finished_by_the_next(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the files are written anew: rows are gone, bytes not; then there is room."""
+    with monkeypatch.context() as patched:
+
+        def full(source: object, target: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patched.setattr("shutil.copyfile", full)
+        with pytest.raises(StoreError, match="No space left"):
+            purge(SETTINGS, out, "2d", now=NOW)
+    assert found_in(out, [MARK])
+    assert rows(out, "SELECT count(*) FROM calls") == [(12,)]  # the last published file is intact
+    again = purge(SETTINGS, out, "2d", now=NOW)
+    assert again.n_calls == 0
+    assert found_in(out, [MARK]) == set()
+    assert rows(out, "SELECT count(*) FROM calls") == [(6,)]
+
+
+def test_an_id_that_is_a_path_removes_nothing_outside(out: Path) -> None:
+    precious = out.parent / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("keep")
+    with open_work(out) as store:
+        store.connection.execute(
+            "UPDATE base.calls SET call_id = '../../../precious' WHERE started_at ="
+            " (SELECT min(started_at) FROM base.calls)"
+        )
+    purge(SETTINGS, out, "2d", now=NOW)
+    assert (precious / "file").read_text() == "keep"
+
+
+def test_a_link_in_place_of_a_clip_folder_is_not_followed(out: Path) -> None:
+    old, _ = old_and_new()
+    precious = out.parent / "recordings"
+    precious.mkdir()
+    (precious / "original.wav").write_bytes(b"RIFF")
+    link = out / "reports" / "clips" / next(c for c in old if not c.clips).recording.call_id
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(precious)
+    purge(SETTINGS, out, "2d", now=NOW)
+    assert (precious / "original.wav").exists()
+
+
+def test_a_run_at_work_is_not_disturbed(out: Path) -> None:
+    with run_lock(out / ".work" / "run.lock"), pytest.raises(LockHeld, match="another run"):
+        purge(SETTINGS, out, "2d", now=NOW)
+
+
+@pytest.mark.parametrize("words", ["a while", "-3d", ""])
+def test_a_limit_that_says_no_time_is_refused(out: Path, words: str) -> None:
+    with pytest.raises(UsageError, match="says no time"):
+        purge(SETTINGS, out, words, now=NOW)
+
+
+def test_without_results_there_is_nothing_to_purge(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no results here to purge"):
+        purge(SETTINGS, tmp_path / "typo", "2d", now=NOW)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_command_prints_what_went(out: Path) -> None:
+    arguments = ["purge", "--older-than", "2025-03-31", "--out", str(out), "--json"]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert (printed["n_calls"], printed["dry_run"], printed["audio_only"]) == (6, False, False)
+    said = CliRunner().invoke(cli, [*arguments[:-1], "--dry-run"])
+    assert "Would remove 0 calls" in said.stderr
