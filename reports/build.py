@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from callanalytics.config import Settings
 from callanalytics.errors import ReportError
-from ensemble.labels import SHARED_SIX
 from reports import words
+from reports.agents import read_agent_pages
 from reports.brief import read_brief
 from reports.callpage import read_call_pages
 from reports.callslist import choose_calls, read_call_list
 from reports.health import read_health
-from reports.palette import Badge, legend
+from reports.render import asset, frame_for, render, write_private
 from reports.source import Source, WindowLike, open_source
 from reports.trends import read_trends
 from reports.views import Frame
 
 INDEX = "index.html"
 CALLS_DIR = "calls"
+AGENTS_DIR = "agents"
+PAGE_DIRS = (CALLS_DIR, AGENTS_DIR)
 ASSETS = ("style.css", "report.js")
 
 
@@ -42,13 +39,16 @@ def build_reports(
     window: WindowLike,
     now: datetime,
     clips_dir: Path | None,
+    redact: bool = False,
 ) -> Path:
-    """Write index.html, calls/, trends.html, health.html and their style into `out_dir`.
+    """Write index.html, calls/, agents/, trends.html, health.html and their style into `out_dir`.
 
     database: the published file, read only. window: half-open, `since` and `until` with a zone.
     clips_dir: evidence clips as <clips_dir>/<call_id>/<name>, inside `out_dir` (others are not linked,
-    because the folder must work alone). Files are private (0600). Who has an old page open keeps it;
-    nobody sees an index whose pages are missing. Returns the path of index.html.
+    because the folder must work alone). redact: leave out sound, pictures of it, and what names people or
+    files (source.py); for a folder of its own, since clips that lie in `out_dir` stay there. Files are
+    private (0600). Who has an old page open keeps it; nobody sees an index whose pages are missing.
+    Returns the path of index.html.
 
     Raises:
         ReportError: the database cannot be read or the folder cannot be written.
@@ -58,7 +58,13 @@ def build_reports(
         clips_href = _relative(clips_dir, out_dir)
         with (
             open_source(
-                database, settings, window, now, clips_dir if clips_href else None, clips_href
+                database,
+                settings,
+                window,
+                now,
+                clips_dir=clips_dir if clips_href else None,
+                clips_href=clips_href,
+                redact=redact,
             ) as source,
             _building(out_dir) as folder,
         ):
@@ -85,10 +91,13 @@ def _relative(clips_dir: Path | None, out_dir: Path) -> str:
 
 def _write_pages(source: Source, folder: Path) -> None:
     """Every page, into an empty folder."""
-    (folder / CALLS_DIR).mkdir(mode=0o700)
+    for name in PAGE_DIRS:
+        (folder / name).mkdir(mode=0o700)
     chosen = choose_calls(source)
     pages = frozenset(chosen.values())
-    site = _Site(source, folder, legend(_labels(source)))
+    site = _Site(source, folder, frame_for(source, "brief", ""))
+    for agent in read_agent_pages(source, pages):
+        site.write(f"{AGENTS_DIR}/{agent.file_name}", "agent", agent.headline, agent=agent)
     for page in read_call_pages(source, list(chosen), pages):
         site.write(f"{CALLS_DIR}/{page.call_id}.html", "call", page.headline, call=page)
     (n_calls,) = source.in_window(
@@ -102,13 +111,7 @@ def _write_pages(source: Source, folder: Path) -> None:
     brief = read_brief(source, pages)
     site.write(INDEX, "brief", brief.headline, brief=brief)
     for name in ASSETS:
-        _write(folder / name, _templates().joinpath(name).read_text(encoding="utf-8"))
-
-
-def _labels(source: Source) -> tuple[str, ...]:
-    """What the promoted ensemble can say."""
-    rows = source.rows("SELECT labels::VARCHAR[] AS labels FROM ensembles WHERE promoted LIMIT 1")
-    return tuple(rows[0]["labels"]) if rows else SHARED_SIX
+        write_private(folder / name, asset(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,44 +120,13 @@ class _Site:
 
     source: Source
     folder: Path
-    legend: tuple[Badge, ...]
+    frame: Frame
 
     def write(self, name: str, kind: str, page_title: str, **view: Any) -> None:
         """Render one page. `name` is its path from the report's folder."""
-        source = self.source
-        frame = Frame(
-            title=source.settings.report.title,
-            page=kind,
-            page_title=page_title,
-            window=words.window_words(source.since, source.until, source.now),
-            generated=f"{words.moment(source.now)} ({source.settings.time.zone})",
-            root="../" * name.count("/"),
-            legend=self.legend,
-        )
-        text = _environment().get_template(f"{kind}.html").render(frame=frame, **view)
-        _write(self.folder / name, text)
-
-
-def _templates() -> Any:
-    return resources.files("reports") / "templates"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _write(path: Path, text: str) -> None:
-    """A private text file. Broken surrogates of file names become question marks."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as stream:
-        stream.write(text)
+        root = "../" * name.count("/")
+        frame = replace(self.frame, page=kind, page_title=page_title, root=root)
+        write_private(self.folder / name, render(f"{kind}.html", frame=frame, **view))
 
 
 @contextmanager
@@ -168,12 +140,14 @@ def _building(out_dir: Path) -> Iterator[Path]:
 
 
 def _put_in_place(folder: Path, out_dir: Path) -> None:
-    """Move everything over, the index last, then remove the pages of calls that are no longer in it."""
-    (out_dir / CALLS_DIR).mkdir(mode=0o700, exist_ok=True)
+    """Move everything over, the index last, then remove the pages that no longer belong to it."""
+    for name in PAGE_DIRS:
+        (out_dir / name).mkdir(mode=0o700, exist_ok=True)
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    for name in sorted(names, key=lambda name: name == Path(INDEX)):
-        (folder / name).replace(out_dir / name)
+    for path in sorted(names, key=lambda path: path == Path(INDEX)):
+        (folder / path).replace(out_dir / path)
     kept = set(names)
-    for path in (out_dir / CALLS_DIR).glob("*.html"):
-        if path.relative_to(out_dir) not in kept:
-            path.unlink(missing_ok=True)
+    for folder_name in PAGE_DIRS:
+        for old in (out_dir / folder_name).glob("*.html"):
+            if old.relative_to(out_dir) not in kept:
+                old.unlink(missing_ok=True)

@@ -21,10 +21,13 @@ from reports.calls import (
     load_calls,
     page_name,
     person,
+    review_commands,
+    review_words,
 )
 from reports.coverage import ABSTAIN_WORDS
-from reports.measures import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, with_unit
+from reports.measures import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_words, with_unit
 from reports.palette import badge
+from reports.pictures import read_pictures
 from reports.source import Row, Source
 from reports.views import (
     CallPage,
@@ -110,6 +113,11 @@ def _page(
         measures=_measures(call, usual),
         quarters=_quarters(call),
         same_caller=_same_caller(call, same, pages),
+        pictures=read_pictures(source, call),
+        rules=_rules(source, call),
+        rules_words=_rules_words(source, call),
+        reviewed=review_words(call),
+        review=review_commands(source, call),
     )
 
 
@@ -212,6 +220,36 @@ def _vote(member: str, vote: Row | None, winner: str | None) -> MemberVote:
     if vote is None or vote["emotion"] is None:
         return MemberVote(member, badge(None), MISSING, agrees=False)
     return MemberVote(member, badge(vote["emotion"]), percent(vote["probability"]), vote["emotion"] == winner)
+
+
+def _rules(source: Source, call: CallData) -> Table:
+    """Every rule in force with what this call measured; met are those that the analysis stored."""
+    met = {e["rule"] for e in call.escalations}
+    rows = []
+    for rule in source.settings.rule:
+        role = None if rule.role == "any" else rule.role
+        value = call.measures.get((rule.measure, role, rule.window))
+        rows.append(
+            (
+                Cell(rule.name),
+                Cell(rule_words(rule)),
+                Cell(MISSING if value is None else with_unit(rule.measure, value), number=True),
+                Cell(plain_number(rule.weight), number=True),
+                Cell("✓ met" if rule.name in met else "not met"),
+            )
+        )
+    return Table(
+        "Rules and what this call measured",
+        ("Rule", "Asks for", "Measured", "Weight", ""),
+        tuple(rows),
+        empty="There are no rules in force.",
+    )
+
+
+def _rules_words(source: Source, call: CallData) -> str:
+    weight = plain_number(sum(e["weight"] for e in call.escalations))
+    needed = plain_number(source.settings.frustration.flag_weight)
+    return f"The met rules weigh {weight}; a call is flagged from {needed}."
 
 
 def _measures(call: CallData, usual: Usual) -> Table:

@@ -13,8 +13,8 @@ from reports.lanes import Span, Strip
 from reports.measures import with_unit
 from reports.palette import badge
 from reports.source import Row, Source
-from reports.views import Moment, Reason
-from reports.words import MISSING, clock, count, number, percent, plain_number
+from reports.views import Moment, Reason, ReviewCommand
+from reports.words import MISSING, clock, count, day, number, percent, plain_number
 
 # A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -34,6 +34,7 @@ class CallData:
     sounds: list[Row] = field(default_factory=list)
     measures: dict[tuple[str, str | None, str], float] = field(default_factory=dict)
     escalations: list[Row] = field(default_factory=list)
+    reviews: list[Row] = field(default_factory=list)  # of the call as a whole, the newest first
 
     @property
     def call_id(self) -> str:
@@ -57,7 +58,7 @@ _PARTS = {
     "votes": """SELECT analysis_key, segment, member, emotion::VARCHAR AS emotion,
             probabilities[enum_code(p.emotion) + 1] AS probability
         FROM base.predictions p WHERE {chosen} ORDER BY analysis_key, segment, member""",
-    "turns": """SELECT analysis_key, role::VARCHAR AS role, start_s, end_s
+    "turns": """SELECT analysis_key, role::VARCHAR AS role, channel, start_s, end_s
         FROM base.turns WHERE {chosen} ORDER BY analysis_key, start_s""",
     "sounds": """SELECT analysis_key, kind::VARCHAR AS kind, channel, start_s, end_s
         FROM base.sounds WHERE {chosen} ORDER BY analysis_key, start_s""",
@@ -66,6 +67,13 @@ _PARTS = {
     "escalations": """SELECT analysis_key, rule, weight, value, threshold, reason, evidence
         FROM base.escalations WHERE {chosen} ORDER BY analysis_key, position""",
 }
+_REVIEWS = """
+SELECT a.analysis_key, r.verdict::VARCHAR AS verdict, r.reviewer,
+    r.reviewed_at AT TIME ZONE $zone AS reviewed_local
+FROM reviews r JOIN analyses a USING (call_id)
+WHERE a.analysis_key IN (SELECT unnest($keys)) AND r.segment IS NULL AND r.rule IS NULL
+ORDER BY r.reviewed_at DESC, r.review_id DESC
+"""
 _CHOSEN = "analysis_key BETWEEN $first AND $last AND analysis_key IN (SELECT unnest($keys))"
 
 
@@ -84,6 +92,8 @@ def load_calls(source: Source, keys: Sequence[int]) -> dict[int, CallData]:
         found[row["analysis_key"]].votes[row["segment"]].append(row)
     for row in parts["measures"]:
         found[row["analysis_key"]].measures[row["name"], row["role"], row["period"]] = row["value"]
+    for row in source.rows(_REVIEWS, keys=chosen, zone=source.settings.time.zone):
+        found[row["analysis_key"]].reviews.append(row)
     return found
 
 
@@ -105,7 +115,11 @@ def call_strip(source: Source, call: CallData, *, n_ticks: int, join_s: float = 
         *lanes.sound_marks(sounds, duration_s),
     )
     curve = lanes.frustration(
-        facts["frustration_at_s"], facts["frustration"], duration_s, frustration_threshold(source)
+        facts["frustration_at_s"],
+        facts["frustration"],
+        duration_s,
+        frustration_threshold(source),
+        rule_lines(source),
     )
     return Strip(
         lanes=lanes.lanes(spans, duration_s, join_s=join_s),
@@ -147,6 +161,41 @@ def frustration_threshold(source: Source) -> float | None:
         r.at_least for r in source.settings.rule if r.measure == "frustration_peak" and r.role == "caller"
     ]
     return min(asked) if asked else None
+
+
+def rule_lines(source: Source) -> tuple[lanes.RuleLine, ...]:
+    """Every rule on the caller's frustration, as a line on its curve."""
+    found = []
+    for rule in source.settings.rule:
+        if rule.role == "caller" and rule.measure in _ON_THE_CURVE and 0 <= rule.at_least <= 1:
+            what = f"rule “{rule.name}”: {_ON_THE_CURVE[rule.measure]} {percent(rule.at_least)}"
+            found.append(lanes.rule_line(rule.at_least, rule.window, what))
+    return tuple(found)
+
+
+_ON_THE_CURVE = {"frustration_peak": "peak from", "frustration": "mean from"}
+
+
+def review_commands(source: Source, call: CallData) -> tuple[ReviewCommand, ...]:
+    """What to type after listening; the call id is one of ours, so nothing in it needs quoting."""
+    if not page_name(call.call_id):
+        return ()
+    return tuple(
+        ReviewCommand(words, f"callanalytics review {call.call_id} --verdict {verdict}{source.out_option}")
+        for verdict, words in (("confirm", "Worth flagging"), ("reject", "Not worth it"))
+    )
+
+
+_VERDICTS = {"confirm": "worth flagging", "reject": "not worth flagging", "unsure": "unsure"}
+
+
+def review_words(call: CallData) -> str:
+    """What a person said about the call already, empty when nobody did."""
+    if not call.reviews:
+        return ""
+    said = call.reviews[0]
+    who = f" by {said['reviewer']}" if said["reviewer"] else ""
+    return f"Judged {_VERDICTS[said['verdict']]}{who}, {day(said['reviewed_local'])}"
 
 
 def call_reasons(source: Source, call: CallData) -> tuple[Reason, ...]:

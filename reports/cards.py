@@ -13,6 +13,8 @@ from reports.calls import (
     load_calls,
     page_name,
     person,
+    review_commands,
+    review_words,
     voices,
 )
 from reports.source import Source
@@ -71,6 +73,8 @@ def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> C
         moments=call_moments(source, call, ""),
         path=facts["path"],
         voices=voices(facts),
+        reviewed=review_words(call),
+        review=review_commands(source, call),
     )
 
 

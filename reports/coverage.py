@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callanalytics.records import Role
-from reports.source import Row, Source
+from reports.source import LEFT_OUT, Row, Source
 from reports.views import Cell, Coverage, CoveragePart, Fact, Table
 from reports.words import count, joined, length, moment, percent, plain, whole_number
 
@@ -130,7 +130,7 @@ def _reasons_table(failed: list[Row]) -> Table:
 def _files_table(failed: list[Row], most: int) -> Table:
     rows = tuple(
         (
-            Cell(row["path"]),
+            Cell(row["path"] or LEFT_OUT),
             Cell(plain(row["reason"])),
             Cell(row["detail"]),
             Cell(plain(row["stage"])),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from callanalytics.segment import merge_intervals
 from reports.palette import Badge, badge
-from reports.words import clock, length
+from reports.words import clock, length, percent
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -80,14 +80,23 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleLine:
+    """Where a rule on the curve starts: `path` in the 1000 x 100 box, `y` and `x` place its words."""
+
+    path: str
+    x: str
+    y: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
     """Frustration over time as path data in the 1000 x 100 box. Empty paths when nothing is known."""
 
     line: str
     area: str
     above: str  # the part of the area over the threshold
-    threshold_y: str  # empty without a rule
-    threshold_words: str
+    rules: tuple[RuleLine, ...]
     peak_x: str
     peak_share: str  # of the height, from the top
     peak_words: str
@@ -197,26 +206,44 @@ def ticks(duration_s: float, n_most: int) -> tuple[Tick, ...]:
 
 
 def frustration(
-    at_s: Sequence[float], level: Sequence[float], duration_s: float, threshold: float | None
+    at_s: Sequence[float],
+    level: Sequence[float],
+    duration_s: float,
+    threshold: float | None,
+    rules: tuple[RuleLine, ...] = (),
 ) -> Curve:
     """The caller's frustration (0..1 at segment midpoints) and what lies over the rule's threshold."""
     x = np.asarray(at_s, dtype=float) / max(duration_s, 1e-9) * BOX_WIDTH
     y = np.clip(np.nan_to_num(np.asarray(level, dtype=float)), 0.0, 1.0)
-    threshold_y = "" if threshold is None else f"{_down(threshold):.1f}"
-    words = "" if threshold is None else f"flagged from {threshold:.0%}"
     if not len(x):
-        return Curve("", "", "", threshold_y, words, "", "", "")
+        return Curve("", "", "", rules, "", "", "")
     peak = int(np.argmax(y))
     return Curve(
         line=_path(x, y),
         area=_area(x, y, 0.0),
         above="" if threshold is None or y.max() <= threshold else _above(x, y, threshold),
-        threshold_y=threshold_y,
-        threshold_words=words,
+        rules=rules,
         peak_x=place(float(at_s[peak]), duration_s),
         peak_share=f"{1 - float(y[peak]):.4f}",
-        peak_words=f"{float(y[peak]):.0%} at {clock(float(at_s[peak]))}",
+        peak_words=f"{percent(float(y[peak]))} at {clock(float(at_s[peak]))}",
     )
+
+
+# Part of the call that each window of a rule covers, as shares of its length.
+WINDOWS = {
+    "call": (0.0, 1.0),
+    "first_half": (0.0, 0.5),
+    "second_half": (0.5, 1.0),
+    **{f"q{i + 1}": (i / 4, (i + 1) / 4) for i in range(4)},
+}
+
+
+def rule_line(level: float, window: str, words: str) -> RuleLine:
+    """A threshold 0..1 over the part of the call that its rule looks at."""
+    start, end = WINDOWS[window]
+    y = f"{_down(level):.1f}"
+    path = f"M{start * BOX_WIDTH:g} {y}H{end * BOX_WIDTH:g}"
+    return RuleLine(path, f"{100 * (1 - end):g}%", y, words)
 
 
 def step_area(start_s: FloatArray, end_s: FloatArray, value: FloatArray, duration_s: float) -> str:

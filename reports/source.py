@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +46,8 @@ class Source:
     now: datetime
     clips_dir: Path | None  # clips lie in clips_dir/<call_id>/<name>
     clips_href: str  # the same folder, relative to index.html
+    redacted: bool = False  # people and files have no names in the connection
+    out_option: str = ""  # what `callanalytics review` must be told to find this database
 
     def rows(self, sql: str, **values: object) -> list[Row]:
         """The rows of a query as dictionaries. Values are passed as parameters, never into the text.
@@ -58,6 +61,14 @@ class Source:
     def in_window(self, sql: str, **values: object) -> list[Row]:
         """`rows` for a query that uses $since and $until."""
         return self.rows(sql, since=self.since, until=self.until, **values)
+
+    def four_weeks(self) -> tuple[date, date]:
+        """First and last day of the trends: the 28 days up to the newest call before the window's end."""
+        (newest,) = self.rows(
+            "SELECT max(day) AS day FROM call_summary WHERE started_at < $until", until=self.until
+        )
+        last: date = newest["day"] or self.until.date()
+        return last - timedelta(days=27), last
 
     def earlier(self) -> tuple[Period, ...]:
         """What the window is compared with: the stretch just before, and the same days a week earlier.
@@ -81,16 +92,39 @@ class Source:
         return before, Period(self.since - week, self.until - week, name)
 
 
+LEFT_OUT = "left out"
+# What --redact leaves out is hidden from every query: a temporary view stands before the one of its name.
+REDACTED = (
+    """CREATE TEMP VIEW call_summary AS SELECT * REPLACE (
+        '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS agent_name, NULL::VARCHAR AS team,
+        NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id
+    ) FROM main.call_summary""",
+    "CREATE TEMP VIEW recordings AS SELECT * REPLACE ('' AS path, []::VARCHAR[] AS paths)"
+    " FROM main.recordings",
+    "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail) FROM main.quarantine",
+    "CREATE TEMP VIEW reviews AS SELECT * REPLACE (NULL::VARCHAR AS reviewer, NULL::VARCHAR AS note)"
+    " FROM main.reviews",
+)
+
+
+def _out_option(database: Path, settings: Settings) -> str:
+    """` --out FOLDER` for commands that are copied from a page, empty where the settings say the same."""
+    folder = database.resolve().parent
+    return "" if folder == settings.out_dir.resolve() else f" --out {shlex.quote(str(folder))}"
+
+
 @contextmanager
 def open_source(
     database: Path,
     settings: Settings,
     window: WindowLike,
     now: datetime,
+    *,
     clips_dir: Path | None,
     clips_href: str,
+    redact: bool = False,
 ) -> Iterator[Source]:
-    """Open the published file for reading.
+    """Open the published file for reading. redact: with `REDACTED` instead of what names people.
 
     Raises:
         ReportError: the file is missing or is no database of ours.
@@ -105,14 +139,19 @@ def open_source(
     try:
         with duckdb.connect(str(database), read_only=True) as connection:
             connection.execute("SET enable_external_access = false")
+            if redact:
+                for view in REDACTED:
+                    connection.execute(view)
             yield Source(
                 connection=connection,
                 settings=settings,
                 since=window.since.astimezone(zone),
                 until=window.until.astimezone(zone),
                 now=now.astimezone(zone),
-                clips_dir=clips_dir,
+                clips_dir=None if redact else clips_dir,
                 clips_href=clips_href,
+                redacted=redact,
+                out_option="" if redact else _out_option(database, settings),
             )
     except duckdb.Error as problem:
         raise ReportError(

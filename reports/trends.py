@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from reports import charts, words
+from reports.agents import MIN_AGENT_CALLS, agent_file, read_agents
 from reports.charts import Point, Share, Square
 from reports.emotions import DATED, NO_QUEUE, share_chart
 from reports.source import Row, Source
 from reports.views import Cell, Chart, Table, Trends
 from reports.words import count, interval, percent, whole_number
 
-N_DAYS = 28
 MAX_PANELS = 9
-# Below this many calls an agent's share is an anecdote and is not shown.
-MIN_AGENT_CALLS = 20
 
-_NEWEST = "SELECT max(day) AS day FROM call_summary WHERE started_at < $until"
 _FLAGGED = """
 SELECT day, count(*) AS n, count(*) FILTER (WHERE flagged) / count(*) AS share,
     wilson_low(share, n) AS low, wilson_high(share, n) AS high
@@ -49,20 +46,11 @@ _DRIFT = """
 SELECT day, any_value(distance) AS distance, max(n_calls) AS n FROM label_drift
 WHERE day >= $first AND day <= $last AND n_usual_calls > 0 GROUP BY day ORDER BY day
 """
-_AGENTS = """
-SELECT agent_id, any_value(agent_name) AS agent_name, count(*) AS n,
-    count(*) FILTER (WHERE flagged) AS n_flagged, n_flagged / n AS share,
-    wilson_low(share, n) AS low, wilson_high(share, n) AS high
-FROM call_summary WHERE day >= $first AND day <= $last AND agent_id IS NOT NULL
-GROUP BY agent_id HAVING n >= $least ORDER BY agent_id
-"""
 
 
 def read_trends(source: Source) -> Trends:
     """Assemble the page. With a single day of calls there is no trend and the page says so."""
-    (newest,) = source.rows(_NEWEST, until=source.until)
-    last = newest["day"] or source.until.date()
-    first = last - timedelta(days=N_DAYS - 1)
+    first, last = source.four_weeks()
     flagged = source.rows(_FLAGGED, first=first, last=last)
     if len(flagged) < 2:
         return Trends(
@@ -86,7 +74,7 @@ def read_trends(source: Source) -> Trends:
         words=f"{count(sum(row['n'] for row in flagged), 'call')} on {count(len(flagged), 'day')}, "
         f"{_day(days[0])} to {_day(days[-1])}. Intervals are 95% (Wilson) with calls as the sample.",
         charts=tuple(chart for chart in found if chart is not None),
-        agents=_agents(source, first, last),
+        agents=_agents(source),
         agents_words=f"By name, never ranked: calls differ by queue and hour, and anger is seldom about "
         f"the person who answers. Agents with fewer than {MIN_AGENT_CALLS} calls are left out.",
     )
@@ -241,6 +229,11 @@ def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]
         for row in rows
         if row[key] is not None
     ]
+    points += [
+        Point(_day(day), row["distance"], 0.0, 0.0, int(row["n"]), "Label drift")
+        for day, row in drift.items()
+        if row["distance"] is not None
+    ]
     table = Table(
         "Agreement, labels left out and label drift by day",
         ("Day", "Segments", "Agreement", "Without label", "Distance from the four weeks before"),
@@ -260,15 +253,16 @@ def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]
     )
     return Chart(
         title="Are the labels steady?",
-        words="Mean agreement of the models, and the share of callers' speech left without a label. A jump "
-        "without a reason in the business points to the recordings or the models.",
+        words="Mean agreement of the models, the share of callers' speech left without a label, and label "
+        "drift: the share of labels that would have to change for a day to look like the four weeks before. "
+        "A jump without a reason in the business points to the recordings or the models.",
         svg=charts.lines(points, [_day(d) for d in days]),
         table=table,
     )
 
 
-def _agents(source: Source, first: date, last: date) -> Table | None:
-    rows = source.rows(_AGENTS, first=first, last=last, least=MIN_AGENT_CALLS)
+def _agents(source: Source) -> Table | None:
+    rows = read_agents(source)
     if not rows:
         return None
     return Table(
@@ -276,7 +270,7 @@ def _agents(source: Source, first: date, last: date) -> Table | None:
         ("Agent", "Calls", "Flagged", "Share", "95% interval"),
         tuple(
             (
-                Cell(row["agent_name"] or row["agent_id"]),
+                Cell(row["agent_name"] or row["agent_id"], href=f"agents/{agent_file(row['agent_id'])}"),
                 Cell(whole_number(row["n"]), number=True),
                 Cell(whole_number(row["n_flagged"]), number=True),
                 Cell(percent(row["share"]), number=True),

@@ -87,6 +87,14 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewCommand:
+    """A verdict in words, and the command line that records it."""
+
+    words: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """A call on the morning brief."""
 
@@ -107,6 +115,8 @@ class Card:
     moments: tuple[Moment, ...]
     path: str
     voices: str
+    reviewed: str  # what a person said already, empty when nobody did
+    review: tuple[ReviewCommand, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +175,14 @@ class Frame:
     """What every page has around it."""
 
     title: str  # of the report
-    page: str  # closed word of the page kind: brief, calls, call, trends, health
+    page: str  # closed word of the page kind: brief, calls, call, agent, trends, health, single
     page_title: str
     window: str
     generated: str
     root: str  # relative way to the folder of index.html: "" or "../"
     legend: tuple[Badge, ...]
+    single: bool  # everything is in one file: there are no other pages to link
+    redacted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +235,16 @@ class Probabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """The sound of one channel: `wave` is a path in the 1000 x 100 box, `image` a relative link."""
+
+    name: str
+    wave: str
+    image: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemberVote:
     """One member's opinion of one segment."""
 
@@ -269,6 +291,11 @@ class CallPage:
     measures: Table
     quarters: Table | None
     same_caller: Table | None
+    pictures: tuple[Picture, ...]
+    rules: Table
+    rules_words: str
+    reviewed: str
+    review: tuple[ReviewCommand, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +306,19 @@ class Trends:
     charts: tuple[Chart, ...]
     agents: Table | None
     agents_words: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPage:
+    """agents/<file_name>: how the callers of one agent sounded."""
+
+    file_name: str
+    headline: str
+    words: str
+    tiles: tuple[Tile, ...]
+    emotions: Chart | None
+    weeks: Table
+    flagged: Table
 
 
 @dataclass(frozen=True, slots=True)

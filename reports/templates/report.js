@@ -18,13 +18,13 @@
 
   function follow(link, player) {
     const timeline = document.querySelector(".timeline");
-    const head = timeline && timeline.querySelector(".playhead");
-    if (!head) return;
-    head.hidden = false;
+    if (!timeline) return;
+    const heads = timeline.querySelectorAll(".playhead");
+    for (const head of heads) head.hidden = false;
     const step = () => {
       if (!sounding || sounding.player !== player) return;
       const at = Number(link.dataset.start) + player.currentTime;
-      head.style.left = `${Math.min(100, (100 * at) / Number(timeline.dataset.duration))}%`;
+      for (const head of heads) head.style.left = `${Math.min(100, (100 * at) / Number(timeline.dataset.duration))}%`;
       requestAnimationFrame(step);
     };
     step();
@@ -52,6 +52,21 @@
     link.addEventListener("keydown", (event) => {
       if (event.key === " ") { event.preventDefault(); link.click(); }
     });
+  }
+
+  for (const command of document.querySelectorAll("code[data-copy]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", `Copy: ${command.textContent}`);
+    button.addEventListener("click", () => {
+      getSelection().selectAllChildren(command);
+      document.execCommand("copy"); // also where a page opened from a file has no clipboard
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+    command.after(" ", button);
   }
 
   const key = (row, column) => {

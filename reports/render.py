@@ -1,0 +1,66 @@
+"""Views into pages: the templates, the frame around every page, and files that only their owner reads."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ensemble.labels import SHARED_SIX
+from reports import words
+from reports.palette import Badge, legend
+from reports.source import Source
+from reports.views import Frame
+
+
+def frame_for(source: Source, page: str, page_title: str, *, root: str = "", single: bool = False) -> Frame:
+    """What stands around a page. `root` leads to the folder of index.html."""
+    return Frame(
+        title=source.settings.report.title,
+        page=page,
+        page_title=page_title,
+        window=words.window_words(source.since, source.until, source.now),
+        generated=f"{words.moment(source.now)} ({source.settings.time.zone})",
+        root=root,
+        legend=page_legend(source),
+        single=single,
+        redacted=source.redacted,
+    )
+
+
+def page_legend(source: Source) -> tuple[Badge, ...]:
+    """Badges of what the promoted ensemble can say."""
+    rows = source.rows("SELECT labels::VARCHAR[] AS labels FROM ensembles WHERE promoted LIMIT 1")
+    return legend(tuple(rows[0]["labels"]) if rows else SHARED_SIX)
+
+
+def render(template: str, **views: Any) -> str:
+    """The text of a page. Names of HTML templates end in .html and escape everything."""
+    return _environment().get_template(template).render(**views)
+
+
+def asset(name: str) -> str:
+    """The text of a file beside the templates: style.css, report.js."""
+    return (resources.files("reports") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("reports"),
+        autoescape=jinja2.select_autoescape(("html",), default=False),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_private(path: Path, text: str) -> None:
+    """A new text file with 0600. Broken surrogates of file names become question marks."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as stream:
+        stream.write(text)
