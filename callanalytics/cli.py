@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "night",
     "demo": "night",
     "ingest": "night",
+    "schedule": "schedule",
     "relabel": "night",
     "status": "results",
     "report": "results",

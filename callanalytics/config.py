@@ -22,6 +22,7 @@ CONFIG_NAME = "config.toml"
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 RoleName = Literal["agent", "caller"]
+JOB_NAMES = ("run", "report", "retrain", "purge", "health")  # what [schedule] may schedule
 
 
 class _Table(BaseModel):
@@ -214,6 +215,50 @@ class EngineSettings(_Table):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 2
 
 
+class ScheduleSettings(_Table):
+    """`[schedule]`: when `callanalytics schedule` runs what; five cron fields each, "" for never."""
+
+    zone: str | None = None  # default: [time] zone
+    run: str = "0 2 * * *"
+    report: str = ""
+    retrain: str = ""
+    purge: str = ""
+    health: str = "*/15 * * * *"
+    report_since: str = "7d"  # window of the scheduled report, in the words of --since
+    grace_h: Annotated[float, Field(gt=0, le=168)] = 6.0  # how late a job may still start
+    retries: Annotated[int, Field(ge=0, le=20)] = 2
+    retry_after_s: PositiveSeconds = 900.0
+    ping_url: str | None = None  # GET after a night that ended well
+    ping_failed_url: str | None = None  # GET after a night that failed or was missed
+    ping_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
+    textfile: str | None = None  # metrics for Prometheus node_exporter
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_exists(cls, zone: str | None) -> str | None:
+        return _known_zone(zone) if zone is not None else None
+
+    @field_validator(*JOB_NAMES)
+    @classmethod
+    def _cron_reads(cls, words: str) -> str:
+        from callanalytics.cron import parse_cron
+
+        if words:
+            parse_cron(words)
+        return words
+
+    @field_validator("ping_url", "ping_failed_url")
+    @classmethod
+    def _only_http(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("https://", "http://")):
+            raise ValueError("give an address that begins with https:// or http://")
+        return url
+
+    def crons(self) -> dict[str, str]:
+        """The cron words of every job that is scheduled."""
+        return {name: words for name in JOB_NAMES if (words := getattr(self, name))}
+
+
 class PrivacySettings(_Table):
     """`[privacy]`: the secret that caller numbers are hashed with."""
 
@@ -227,6 +272,19 @@ class ReportSettings(_Table):
     clip_context_s: Annotated[float, Field(ge=0, le=30)] = 2.0
     max_clips_per_call: Annotated[int, Field(ge=0, le=20)] = 3
     max_call_pages: Annotated[int, Field(ge=0)] = 2000
+    locale: str = "en_GB"  # how dates and numbers are written; the words stay English
+
+    @field_validator("locale")
+    @classmethod
+    def _locale_known(cls, locale: str) -> str:
+        if locale != "en_GB":
+            from babel import Locale, UnknownLocaleError
+
+            try:
+                Locale.parse(locale)
+            except (UnknownLocaleError, ValueError):
+                raise ValueError('no such locale; examples are "en_US", "de_DE", "fr"') from None
+        return locale
 
 
 # Thresholds were chosen on built calls, see docs/escalation.md and benchmarks/escalation.py.
@@ -272,19 +330,6 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
     ),
     RuleSettings(
         name="long_silence",
-    locale: str = "en_GB"  # how dates and numbers are written; the words stay English
-
-    @field_validator("locale")
-    @classmethod
-    def _locale_known(cls, locale: str) -> str:
-        if locale != "en_GB":
-            from babel import Locale, UnknownLocaleError
-
-            try:
-                Locale.parse(locale)
-            except (UnknownLocaleError, ValueError):
-                raise ValueError('no such locale; examples are "en_US", "de_DE", "fr"') from None
-        return locale
         measure="longest_silence_s",
         role="any",
         at_least=45.0,
@@ -309,6 +354,7 @@ class Settings(_Table):
     frustration: FrustrationSettings = FrustrationSettings()
     rule: tuple[RuleSettings, ...] = DEFAULT_RULES
     engine: EngineSettings = EngineSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     privacy: PrivacySettings = PrivacySettings()
     report: ReportSettings = ReportSettings()
 
@@ -316,6 +362,11 @@ class Settings(_Table):
     def out_dir(self) -> Path:
         """Folder of everything that a run writes."""
         return self.folder / self.paths.out
+
+    @property
+    def schedule_zone(self) -> ZoneInfo:
+        """The zone that the cron times of `[schedule]` are in."""
+        return ZoneInfo(self.schedule.zone or self.time.zone)
 
     @property
     def input_dirs(self) -> tuple[Path, ...]:

@@ -17,7 +17,7 @@ from jobs.logbook import JobNote, write_whole
 Metric = tuple[str, str, str, dict[str, float]]
 
 
-def metrics_text(jobs: Mapping[str, JobNote], exit_codes: Mapping[str, int], now: datetime) -> str:
+def metrics_text(jobs: Mapping[str, JobNote], now: datetime) -> str:
     """The textfile: one gauge or counter per job and thing, Unix seconds for times."""
     tables: tuple[Metric, ...] = (
         ("alive_timestamp_seconds", "gauge", "When the scheduler last said so.", {}),
@@ -33,10 +33,21 @@ def metrics_text(jobs: Mapping[str, JobNote], exit_codes: Mapping[str, int], now
             *("job_running", "gauge", "1 while the job runs."),
             {name: float(note.running_since is not None) for name, note in jobs.items()},
         ),
-        ("job_last_exit_code", "gauge", "Exit code of the last run.", {n: float(c) for n, c in exit_codes.items()}),
-        (*("job_good_total", "counter", "Runs that ended well."), {n: float(j.n_good) for n, j in jobs.items()}),
+        (
+            "job_last_exit_code",
+            "gauge",
+            "Exit code of the last run.",
+            {n: float(j.exit_code) for n, j in jobs.items() if j.exit_code is not None},
+        ),
+        (
+            *("job_good_total", "counter", "Runs that ended well."),
+            {n: float(j.n_good) for n, j in jobs.items()},
+        ),
         (*("job_failed_total", "counter", "Runs given up."), {n: float(j.n_failed) for n, j in jobs.items()}),
-        (*("job_missed_total", "counter", "Runs beyond their grace."), {n: float(j.n_missed) for n, j in jobs.items()}),
+        (
+            *("job_missed_total", "counter", "Runs beyond their grace."),
+            {n: float(j.n_missed) for n, j in jobs.items()},
+        ),
     )
     lines = []
     for name, kind, words, values in tables:
@@ -47,13 +58,11 @@ def metrics_text(jobs: Mapping[str, JobNote], exit_codes: Mapping[str, int], now
     return "\n".join(lines) + "\n"
 
 
-def write_textfile(
-    path: Path, jobs: Mapping[str, JobNote], exit_codes: Mapping[str, int], now: datetime
-) -> str | None:
+def write_textfile(path: Path, jobs: Mapping[str, JobNote], now: datetime) -> str | None:
     """Write the textfile; words about what went wrong, None when nothing did."""
     try:
         # Read by the exporter, which is another user; it holds counts and times only.
-        write_whole(path, metrics_text(jobs, exit_codes, now), mode=0o644)
+        write_whole(path, metrics_text(jobs, now), mode=0o644)
     except OSError as problem:
         return f"[schedule] textfile {path}: cannot be written ({problem.strerror})"
     return None

@@ -51,6 +51,7 @@ class JobNote:
     due_at: datetime | None = None
     running_since: datetime | None = None
     good_at: datetime | None = None
+    exit_code: int | None = None
     attempts: int = 0
     n_good: int = 0
     n_failed: int = 0

@@ -9,6 +9,7 @@ from typing import Any
 from callanalytics.store import DATABASE_NAME, work_database
 from callanalytics.store.query import render, run_query
 from jobs.lock import lock_holder
+from jobs.watch import read_schedule, render_schedule
 
 RUNS_SQL = """
 SELECT run_id, started_at, ended_at, n_found, n_done, n_skipped, n_quarantined, audio_s, exit_code
@@ -22,7 +23,7 @@ SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
 
 
 def read_status(out: Path) -> dict[str, Any]:
-    """Plain values: whether a run is at work, totals, the last runs, the newest quarantined files."""
+    """Plain values: is a run at work, the schedule, totals, the last runs, the newest quarantined files."""
     lock = out / ".work" / "run.lock"
     running = lock_holder(lock)
     database = out / DATABASE_NAME
@@ -36,6 +37,7 @@ def read_status(out: Path) -> dict[str, Any]:
         "totals": {},
         "runs": [],
         "quarantine": [],
+        "schedule": read_schedule(out),
     }
     if database.exists():
         status["totals"] = _rows(database, TOTALS_SQL)[0]
@@ -53,6 +55,8 @@ def render_status(status: dict[str, Any]) -> str:
     """The status as lines for a person."""
     lines = [f"Results: {status['out']}"]
     lines.append(f"At work: {status['running']}" if status["running"] else "At work: nothing")
+    if status["schedule"]:
+        lines += render_schedule(status["schedule"])
     if status["database"] is None:
         return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
     totals = status["totals"]

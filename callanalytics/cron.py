@@ -1,0 +1,98 @@
+"""Cron expressions as cron(5) reads them: five fields, checked and spelt out.
+
+APScheduler's own reading differs in two ways that have skipped people's nights: it counts weekdays from
+Monday (its issue 286), and it wants day of month *and* weekday where cron(5) takes either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+# field -> lowest value, highest value, words for the lowest and what follows
+FIELDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "minute": (0, 59, ()),
+    "hour": (0, 23, ()),
+    "day": (1, 31, ()),
+    "month": (1, 12, MONTHS),
+    "weekday": (0, 7, WEEKDAYS),  # 0 and 7 are Sunday
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A checked expression; every field lists its values, weekdays as 0 (Sunday) to 6."""
+
+    text: str
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: tuple[int, ...]
+    months: tuple[int, ...]
+    weekdays: tuple[int, ...]
+
+    @property
+    def every_hour(self) -> bool:
+        """Whether it runs around the clock, and so also in both passes of a repeated hour."""
+        return len(self.hours) == 24
+
+    def on_calendar(self, zone: str) -> str:
+        """The same times for systemd's `OnCalendar=`."""
+        names = [WEEKDAYS[d].capitalize() for d in self.weekdays]
+        days = f"{','.join(names)} " if len(names) < 7 else ""
+        month, day = _listed(self.months, 12), _listed(self.days, 31)
+        return f"{days}*-{month}-{day} {_listed(self.hours, 24)}:{_listed(self.minutes, 60)}:00 {zone}"
+
+
+def _listed(values: tuple[int, ...], n_possible: int) -> str:
+    return "*" if len(values) == n_possible else ",".join(f"{value:02d}" for value in values)
+
+
+def parse_cron(text: str) -> Cron:
+    """Check an expression such as "30 2 * * mon-fri" and spell it out.
+
+    Raises:
+        ValueError: not five fields, a value out of range, or both a day of month and a weekday.
+    """
+    words = text.split()
+    if len(words) != len(FIELDS):
+        raise ValueError(
+            f'{text!r} has {len(words)} fields, cron has five: minute hour day month weekday, as "0 2 * * *"'
+        )
+    values = {name: _values(name, word) for name, word in zip(FIELDS, words, strict=True)}
+    weekdays = tuple(sorted({day % 7 for day in values["weekday"]}))
+    if len(values["day"]) < 31 and len(weekdays) < 7:
+        raise ValueError(
+            f"{text!r} limits both the day of the month and the weekday; cron programs disagree on what "
+            "that means: leave one of them *"
+        )
+    return Cron(text, values["minute"], values["hour"], values["day"], values["month"], weekdays)
+
+
+def _values(field: str, word: str) -> tuple[int, ...]:
+    """Every value that one field names."""
+    lowest, highest, names = FIELDS[field]
+    found: set[int] = set()
+    for part in word.lower().split(","):
+        span, _, step_word = part.partition("/")
+        step = _number(field, step_word, 1, highest, ()) if "/" in part else 1
+        first_word, dash, last_word = span.partition("-")
+        if span == "*":
+            first, last = lowest, highest
+        else:
+            first = _number(field, first_word, lowest, highest, names)
+            last = _number(field, last_word, lowest, highest, names) if dash else first
+            if "/" in part and not dash:
+                last = highest
+        if last < first:
+            raise ValueError(f"{field} {span!r} runs backwards; list its values with commas")
+        found |= set(range(first, last + 1, step))
+    return tuple(sorted(found))
+
+
+def _number(field: str, word: str, lowest: int, highest: int, names: tuple[str, ...]) -> int:
+    if word in names:
+        return names.index(word) + lowest
+    if not (word.isascii() and word.isdigit() and lowest <= int(word[:9]) <= highest):
+        raise ValueError(f"{field} {word!r} is not a value from {lowest} to {highest}")
+    return int(word)
