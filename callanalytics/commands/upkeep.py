@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from callanalytics.commands.options import config_option, json_option, out_option
+from callanalytics.commands.options import config_option, database, folder_type, json_option, out_option
 from callanalytics.console import say
 
 
@@ -32,3 +32,22 @@ def purge(
         print(json.dumps(done.to_json()))
     else:
         say(render_purged(done))
+
+
+@click.command()
+@click.argument("folder", type=folder_type)
+@out_option
+@config_option
+@json_option
+def export(folder: Path, out: Path | None, config: Path | None, as_json: bool) -> None:
+    """Write the published results as Parquet files, partitioned by day."""
+    from dataclasses import asdict
+
+    from callanalytics.store.export import export as write
+
+    done = write(database(out, config), folder)
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        n_rows = sum(done.n_rows.values())
+        say(f"{n_rows:,} rows of {len(done.n_rows)} tables, {done.n_bytes / 1e6:,.1f} MB in {folder}")
