@@ -146,9 +146,17 @@ def small_multiples(found: Sequence[Point], groups: Sequence[str], *, ceiling: f
     """One small panel per queue on one scale; the period before as a dashed grey line behind."""
     import altair as alt
 
-    base = alt.Chart(_data([asdict(p) for p in found])).encode(
-        x=alt.X("group:O", title=None, sort=list(groups), axis=alt.Axis(labels=False, ticks=False)),
+    ends = list(dict.fromkeys((groups[0], groups[-1])))
+    dates = alt.Axis(values=ends, labelAngle=0, labelFlush=True, ticks=False)
+    shown = [{**asdict(p), "high": min(p.high, ceiling)} for p in found]
+    base = alt.Chart(_data(shown)).encode(
+        x=alt.X("group:O", title=None, sort=list(groups), scale=alt.Scale(domain=list(groups)), axis=dates),
         y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, ceiling]), axis=_percent_axis()),
+    )
+    band = (
+        base.transform_filter("!datum.earlier")
+        .mark_area(color="var(--c-anger)", opacity=0.13)
+        .encode(y=alt.Y("low:Q", title=None), y2="high:Q")
     )
     before = base.transform_filter("datum.earlier").mark_line(
         color="var(--ink-3)", strokeDash=[4, 3], strokeWidth=1.5
@@ -158,11 +166,11 @@ def small_multiples(found: Sequence[Point], groups: Sequence[str], *, ceiling: f
         strokeWidth=2,
         point={"filled": True, "color": "var(--c-anger)", "size": 22, "opacity": 1},
     )
-    panel = (before + now).properties(width=190, height=84)
+    panel = (band + before + now).properties(width=150, height=84)
     header = alt.Header(
         title=None, labelLimit=185, labelColor="var(--ink)", labelFontSize=12, labelAnchor="start"
     )
-    return _svg(panel.facet(facet=alt.Facet("panel:N", header=header), columns=3, spacing=18))
+    return _svg(panel.facet(facet=alt.Facet("panel:N", header=header), columns=3, spacing=24))
 
 
 def heat_map(
@@ -204,13 +212,13 @@ def lines(found: Sequence[Point], groups: Sequence[str]) -> str:
         point={"filled": True, "size": 26, "color": "var(--accent)", "opacity": 1},
     )
     panel = base.encode(
-        x=_time_axis(groups, n_dates=5),
+        x=_time_axis(groups, n_dates=3),
         y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=_percent_axis()),
-    ).properties(width=280, height=110)
+    ).properties(width=150, height=100)
     header = alt.Header(
-        title=None, labelLimit=280, labelColor="var(--ink)", labelFontSize=12, labelAnchor="start"
+        title=None, labelLimit=165, labelColor="var(--ink)", labelFontSize=12, labelAnchor="start"
     )
-    return _svg(panel.facet(facet=alt.Facet("panel:N", header=header, sort=None), columns=2, spacing=24))
+    return _svg(panel.facet(facet=alt.Facet("panel:N", header=header, sort=None), columns=3, spacing=24))
 
 
 def _time_axis(groups: Sequence[str], n_dates: int = 9) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from callanalytics.errors import ReportError
 from ensemble.labels import SHARED_SIX
 from reports import words
 from reports.palette import Badge, legend
@@ -56,6 +57,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
@@ -64,3 +66,22 @@ def write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as stream:
         stream.write(text)
+
+
+def replace_private(path: Path, text: str) -> None:
+    """`write_private` in place of a file that may exist; who has the old one open keeps it.
+
+    Raises:
+        ReportError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(partial, text)
+        partial.replace(path)
+    except OSError as problem:
+        partial.unlink(missing_ok=True)
+        raise ReportError(
+            f"{path}: the report could not be written ({problem.strerror or problem}). "
+            "Check free space and permissions."
+        ) from problem

@@ -98,12 +98,13 @@ REDACTED = (
     """CREATE TEMP VIEW call_summary AS SELECT * REPLACE (
         '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS agent_name, NULL::VARCHAR AS team,
         NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id
-    ) FROM main.call_summary""",
+    ) FROM {catalog}.main.call_summary""",
     "CREATE TEMP VIEW recordings AS SELECT * REPLACE ('' AS path, []::VARCHAR[] AS paths)"
-    " FROM main.recordings",
-    "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail) FROM main.quarantine",
+    " FROM {catalog}.main.recordings",
+    "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail)"
+    " FROM {catalog}.main.quarantine",
     "CREATE TEMP VIEW reviews AS SELECT * REPLACE (NULL::VARCHAR AS reviewer, NULL::VARCHAR AS note)"
-    " FROM main.reviews",
+    " FROM {catalog}.main.reviews",
 )
 
 
@@ -140,8 +141,10 @@ def open_source(
         with duckdb.connect(str(database), read_only=True) as connection:
             connection.execute("SET enable_external_access = false")
             if redact:
+                ((catalog,),) = connection.execute("SELECT current_database()").fetchall()
+                quoted = '"' + catalog.replace('"', '""') + '"'
                 for view in REDACTED:
-                    connection.execute(view)
+                    connection.execute(view.format(catalog=quoted))
             yield Source(
                 connection=connection,
                 settings=settings,

@@ -48,8 +48,11 @@ WHERE day >= $first AND day <= $last AND n_usual_calls > 0 GROUP BY day ORDER BY
 """
 
 
-def read_trends(source: Source) -> Trends:
-    """Assemble the page. With a single day of calls there is no trend and the page says so."""
+def read_trends(source: Source, *, linked: bool = True) -> Trends:
+    """Assemble the page. With a single day of calls there is no trend and the page says so.
+
+    linked: there are pages of agents to link.
+    """
     first, last = source.four_weeks()
     flagged = source.rows(_FLAGGED, first=first, last=last)
     if len(flagged) < 2:
@@ -74,7 +77,7 @@ def read_trends(source: Source) -> Trends:
         words=f"{count(sum(row['n'] for row in flagged), 'call')} on {count(len(flagged), 'day')}, "
         f"{_day(days[0])} to {_day(days[-1])}. Intervals are 95% (Wilson) with calls as the sample.",
         charts=tuple(chart for chart in found if chart is not None),
-        agents=_agents(source),
+        agents=_agents(source, linked),
         agents_words=f"By name, never ranked: calls differ by queue and hour, and anger is seldom about "
         f"the person who answers. Agents with fewer than {MIN_AGENT_CALLS} calls are left out.",
     )
@@ -206,8 +209,8 @@ def _queues_chart(source: Source, days: Sequence[date]) -> Chart | None:
     )
     return Chart(
         title="Queue by queue",
-        words=f"Angry share of callers' speech, {_day(newest[0])} to {_day(newest[-1])} (solid), and the "
-        f"{count(half, 'day')} before (dashed grey), all on one scale.",
+        words=f"Angry share of callers' speech, {_day(newest[0])} to {_day(newest[-1])} (solid, its 95% "
+        f"interval shaded), and the {count(half, 'day')} before (dashed grey), all on one scale.",
         svg=charts.small_multiples(
             points, [_day(d) for d in newest], ceiling=_ceiling([p.share for p in points])
         ),
@@ -261,7 +264,7 @@ def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]
     )
 
 
-def _agents(source: Source) -> Table | None:
+def _agents(source: Source, linked: bool) -> Table | None:
     rows = read_agents(source)
     if not rows:
         return None
@@ -270,7 +273,10 @@ def _agents(source: Source) -> Table | None:
         ("Agent", "Calls", "Flagged", "Share", "95% interval"),
         tuple(
             (
-                Cell(row["agent_name"] or row["agent_id"], href=f"agents/{agent_file(row['agent_id'])}"),
+                Cell(
+                    row["agent_name"] or row["agent_id"],
+                    href=f"agents/{agent_file(row['agent_id'])}" if linked else "",
+                ),
                 Cell(whole_number(row["n"]), number=True),
                 Cell(whole_number(row["n_flagged"]), number=True),
                 Cell(percent(row["share"]), number=True),

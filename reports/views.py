@@ -65,7 +65,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment worth hearing. `clip` is a relative link, empty when there is no file."""
+    """A moment worth hearing. `clip` is a relative link or a data URI, empty when there is no file."""
 
     at: str
     x: str  # place along the strip
@@ -75,6 +75,7 @@ class Moment:
     clip_start_s: str
     badge: Badge
     agreement: str
+    embedded: bool = False  # `clip` holds the sound itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +320,35 @@ class AgentPage:
     emotions: Chart | None
     weeks: Table
     flagged: Table
+
+
+@dataclass(frozen=True, slots=True)
+class MailCall:
+    """A flagged call in the summary for mail."""
+
+    when: str
+    who: str  # queue, agent, direction, length: what is known
+    score: str
+    reasons: str
+    course: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """email.txt and email.html: the brief in one screen, without sound and drawings."""
+
+    subject: str
+    headline: str
+    lead: tuple[str, ...]
+    doubts: tuple[str, ...]
+    tiles: tuple[Tile, ...]
+    calls_title: str
+    calls: tuple[MailCall, ...]
+    more: str
+    coverage: tuple[Fact, ...]
+    limits: str
+    where: str  # of the whole report, empty when it should not be told
+    written: str
 
 
 @dataclass(frozen=True, slots=True)

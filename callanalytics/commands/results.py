@@ -69,25 +69,64 @@ def doctor(as_json: bool, out: Path | None, config: Path | None) -> None:
 @click.command()
 @click.option("--since", help="Start of the window (default: yesterday).")
 @click.option("--until", help="End of the window, exclusive (default: now).")
+@click.option(
+    "--single-file",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="One HTML file for mail, sounds inside, instead of the folder (default: OUT/report.html).",
+)
+@click.option("--redact", is_flag=True, help="Leave out sound, and names of people, files and numbers.")
+@click.option(
+    "--email-body",
+    type=click.Choice(["files", "text", "html"]),
+    is_flag=False,
+    flag_value="files",
+    help="A summary for mail: as email.txt and email.html beside the report, or only to standard output.",
+)
 @out_option
 @config_option
-def report(since: str | None, until: str | None, out: Path | None, config: Path | None) -> None:
+def report(
+    since: str | None,
+    until: str | None,
+    single_file: str | None,
+    redact: bool,
+    email_body: str | None,
+    out: Path | None,
+    config: Path | None,
+) -> None:
     """Write the HTML report of a window from the published database."""
     from datetime import UTC, datetime
 
     from callanalytics.config import load_config
     from callanalytics.window import parse_window
     from reports.build import build_reports
+    from reports.email import build_email, write_email
+    from reports.single import build_single_file
 
     settings = load_config(config)
     now = datetime.now(UTC)
-    folder = (out or settings.out_dir) / "reports"
-    page = build_reports(
-        database(out, config),
-        folder,
-        settings=settings,
-        window=parse_window(since, until, zone=settings.time.zone_info, now=now),
-        now=now,
-        clips_dir=folder / "clips",
-    )
+    folder = out or settings.out_dir
+    source = database(out, config)
+    window = parse_window(since, until, zone=settings.time.zone_info, now=now)
+    ending = "-redacted" if redact else ""
+    page = folder / f"reports{ending}" / "index.html"
+    if single_file is not None:
+        page = Path(single_file) if single_file else folder / f"report{ending}.html"
+    if email_body in {"text", "html"}:
+        body = build_email(source, settings=settings, window=window, now=now, report=page, redact=redact)
+        print(body.text if email_body == "text" else body.html, end="")
+        return
+    clips_dir = folder / "reports" / "clips"
+    if single_file is None:
+        build_reports(
+            source, page.parent, settings=settings, window=window, now=now, clips_dir=clips_dir, redact=redact
+        )
+    else:
+        build_single_file(
+            source, page, settings=settings, window=window, now=now, clips_dir=clips_dir, redact=redact
+        )
     say(f"Report: {page}")
+    if email_body == "files":
+        body = build_email(source, settings=settings, window=window, now=now, report=page, redact=redact)
+        say(f"Mail:   {write_email(body, page.parent / f'email{ending}.txt')}")

@@ -31,7 +31,7 @@
   }
 
   document.addEventListener("click", (event) => {
-    const link = event.target.closest("a.play");
+    const link = event.target.closest(".play:not(.off)");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     const again = sounding && sounding.link === link;
@@ -42,7 +42,7 @@
     player.currentTime = 0;
     player.onended = stop;
     // A clip that the browser cannot play is opened as a file.
-    player.play().then(() => follow(link, player), () => { if (sounding && sounding.link === link) { stop(); location.assign(link.href); } });
+    player.play().then(() => follow(link, player), () => { if (sounding && sounding.link === link) { stop(); if (link.href) location.assign(link.href); } });
     link.classList.add("playing");
     link.querySelector(".icon").textContent = "■";
   });
