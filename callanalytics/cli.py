@@ -2,7 +2,8 @@
 
 Exit codes: 0 all done; 1 fatal; 2 usage or config; 3 committed, some files quarantined; 4 no files
 (with --fail-on-empty); 5 another run holds the lock; 6 model missing or incompatible; 7 time budget
-used, resumable; 8 the gate held the night back, nothing published; 130/143 interrupted, committed work kept. Angry callers are no error.
+used, resumable; 8 the gate held the night back, nothing published; 130/143 interrupted, committed work
+kept. Angry callers are no error.
 """
 
 from __future__ import annotations

@@ -215,6 +215,16 @@ class EngineSettings(_Table):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 2
 
 
+class GateSettings(_Table):
+    """`[gate]`: what a night must look like to be published; otherwise the run ends with exit 8."""
+
+    enabled: bool = True
+    min_calls: Annotated[int, Field(ge=1)] = 100  # smaller nights are not judged: shares of few say nothing
+    min_volume_share: Share = 0.2  # of what is usual on these weekdays
+    max_failed_share: Share = 0.5  # of the recordings tried
+    min_done_share: Share = 0.0  # when the time budget ends the run; 0 publishes whatever was done
+
+
 class ScheduleSettings(_Table):
     """`[schedule]`: when `callanalytics schedule` runs what; five cron fields each, "" for never."""
 
@@ -354,6 +364,7 @@ class Settings(_Table):
     frustration: FrustrationSettings = FrustrationSettings()
     rule: tuple[RuleSettings, ...] = DEFAULT_RULES
     engine: EngineSettings = EngineSettings()
+    gate: GateSettings = GateSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     privacy: PrivacySettings = PrivacySettings()
     report: ReportSettings = ReportSettings()

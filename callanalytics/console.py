@@ -146,6 +146,9 @@ def closing_words(result: RunResult) -> str:
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
     )
+    if result.held:
+        lines += ["NOT PUBLISHED, the gate held the night back:", *(f"  {reason}" for reason in result.held)]
+        lines.append("What was analysed is kept. Publish it all the same: the same command with --no-gate")
     lines += [f"Database: {result.database}", f"Report:   {result.report}"]
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
 from jobs.ensembles import in_use
+from jobs.gate import held, hold, let_through, night_of, reasons_to_hold
 from jobs.lock import run_lock
 from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
@@ -31,6 +32,9 @@ BATCH_CALLS = 64
 BATCH_S = 10.0
 # A recording may take this long beyond its decoding limit before its worker is taken for hung.
 ANALYSIS_GRACE_S = 600.0
+
+HELD_CODE = 8
+SIGNAL_CODES = 128  # exit codes above it
 
 JSON_FIELDS = (
     *("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"),
@@ -58,6 +62,7 @@ class RunOptions:
     force: bool = False
     dry_run: bool = False
     fail_on_empty: bool = False
+    no_gate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class RunResult:
     planned: tuple[Candidate, ...]  # of a dry run: what would be analysed
     failures: tuple[Failure, ...]
     set_aside: dict[str, int]  # files that are no candidates: reason -> how many
+    held: tuple[str, ...]  # why the gate held the results back; empty when they were published
 
     def to_json(self) -> dict[str, object]:
         """The last line of `run --json`; scripts of others depend on its names."""
@@ -143,6 +149,7 @@ class _Night:
         self.same_window = False
         self.earliest = window.since
         self.audio_s = 0.0
+        self.held: tuple[str, ...] = ()
 
     def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
         ensemble_dir = in_use(self.settings, self.out)
@@ -162,7 +169,7 @@ class _Night:
             return self._result(found, todo, n_skipped, 0, started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
             changed = self._work(found, todo, ensemble, ensemble_dir, watch)
-            exit_code = self._exit_code(found, watch)
+            exit_code = self._judged(found, todo, self._exit_code(found, watch))
         self._finish(found, todo, n_skipped, exit_code, now, changed)
         return self._result(found, todo, n_skipped, exit_code, started)
 
@@ -252,6 +259,22 @@ class _Night:
         nothing = not found.candidates and not found.failures
         return 4 if nothing and self.options.fail_on_empty else 0
 
+    def _judged(self, found: Discovered, todo: list[Candidate], exit_code: int) -> int:
+        """The exit code after the gate, which does not judge what a signal cut short."""
+        gate = self.settings.gate
+        if self.options.no_gate or not gate.enabled or exit_code > SIGNAL_CODES:
+            return exit_code
+        night = night_of(
+            self.store,
+            self.window,
+            self.settings.time.zone_info,
+            n_done=self.n_done,
+            n_failed=len(self.failures),
+            n_left=len(todo) + len(found.failures) - self.n_done - len(self.failures),
+        )
+        self.held = tuple(reasons_to_hold(gate, night))
+        return HELD_CODE if self.held else exit_code
+
     def _finish(
         self,
         found: Discovered,
@@ -271,9 +294,14 @@ class _Night:
             audio_s=self.audio_s,
             exit_code=exit_code,
         )
+        if self.held:
+            hold(self.out, self.run_id, self.window, self.held)
+            return
+        changed = changed or held(self.out) is not None
         if changed or not self.database.exists():
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
+            let_through(self.out)
         # The report shows the window asked for, also when nothing in it is new.
         if changed or not self.same_window or not self.report.exists():
             from reports.build import build_reports
@@ -311,6 +339,7 @@ class _Night:
             planned=tuple(todo) if self.options.dry_run else (),
             failures=tuple(self.failures),
             set_aside=set_aside,
+            held=self.held,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from callanalytics.store import DATABASE_NAME, work_database
 from callanalytics.store.query import render, run_query
+from jobs.gate import held
 from jobs.lock import lock_holder
 from jobs.watch import read_schedule, render_schedule
 
@@ -38,6 +39,7 @@ def read_status(out: Path) -> dict[str, Any]:
         "runs": [],
         "quarantine": [],
         "schedule": read_schedule(out),
+        "held": held(out),
     }
     if database.exists():
         status["totals"] = _rows(database, TOTALS_SQL)[0]
@@ -57,6 +59,9 @@ def render_status(status: dict[str, Any]) -> str:
     lines.append(f"At work: {status['running']}" if status["running"] else "At work: nothing")
     if status["schedule"]:
         lines += render_schedule(status["schedule"])
+    if status["held"]:
+        lines.append(f"NOT PUBLISHED since {status['held']['held_at']}: the gate held a night back")
+        lines += [f"  {reason}" for reason in status["held"]["reasons"]]
     if status["database"] is None:
         return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
     totals = status["totals"]

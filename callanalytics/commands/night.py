@@ -25,6 +25,7 @@ from callanalytics.console import closing_words, progress, say
 @click.option("--force", is_flag=True, help="Analyse again what is done already.")
 @click.option("--dry-run", is_flag=True, help="Show what would be analysed and write nothing.")
 @click.option("--fail-on-empty", is_flag=True, help="Exit 4 when the window holds no recording.")
+@click.option("--no-gate", is_flag=True, help="Publish also what [gate] would hold back.")
 @json_option
 @quiet_option
 def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
