@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +34,8 @@ class Fit:
 
     temperature: float
     thresholds: Thresholds
+    test: str
+    """Whose voices, over what line: scores of different tests are never compared."""
     uar_clip: float
     uar_speaker: float
     ece: float
@@ -76,7 +80,23 @@ def fit_on_validation(
         for known, p in by_known.items()
     }
     ece = expected_calibration_error(mean[np.arange(len(top)), top], top == twice)
-    return Fit(temperature, thresholds, uars["clip"], uars["speaker"], ece, len(validation))
+    return Fit(
+        temperature,
+        thresholds,
+        _name_of_test(examples, validation),
+        uars["clip"],
+        uars["speaker"],
+        ece,
+        len(validation),
+    )
+
+
+def _name_of_test(examples: Examples, validation: NDArray[np.int64]) -> str:
+    clips = [examples.clips[i] for i in validation]
+    speakers = sorted({clip.speaker for clip in clips})
+    corpora = " and ".join(sorted({clip.corpus for clip in clips}))
+    mark = hashlib.sha256(json.dumps([clips_hash(clips), speakers]).encode()).hexdigest()[:8]
+    return f"{corpora}: {len(speakers)} speakers held out ({mark}), telephone, normalised by speaker"
 
 
 def fit_biases(
@@ -164,10 +184,7 @@ def assemble(
         "settings": asdict(settings),
         "validation": asdict(fit),
         "scores": {
-            "headline": {
-                "test": "CREMA-D, 9 validation speakers, telephone, by speaker",
-                "uar": fit.uar_speaker,
-            }
+            "headline": {"test": fit.test, "uar": fit.uar_speaker},
         },
         **about,
     }

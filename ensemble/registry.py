@@ -81,6 +81,9 @@ class Registry:
             names = [entry[kind] for entry in card["members"] for kind in ("onnx", "safetensors")]
             for name in ("card.json", *names):
                 shutil.copyfile(folder / name, arriving / name)
+            for name in ("results.json", "model-card.md", "model-card.html"):
+                if (folder / name).is_file():
+                    shutil.copyfile(folder / name, arriving / name)
             arriving.rename(target)
         return ensemble_id
 

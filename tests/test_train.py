@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import soundfile as sf
 
 pytest.importorskip("torch")
+
+from tiny_corpus import write_tiny_corpus
 
 from ensemble.assemble import assemble, fit_on_validation
 from ensemble.corpora import read_corpus
@@ -45,17 +46,7 @@ VALIDATION = frozenset({"crema-d/1000", "crema-d/1001"})
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Six voices; anger is fast, bright and high, sadness slow and dark."""
-    folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(2)
-    t = np.arange(6400) / 8000
-    for speaker in range(6):
-        for take, sentence in enumerate(("DFA", "IEO", "TAI", "WSI")):
-            for code, pitch, tilt, rhythm in (("ANG", 240, 0.5, 7), ("SAD", 110, 2.0, 2)):
-                hz = pitch * (1 + 0.08 * rng.standard_normal()) * (0.8 + 0.08 * speaker)
-                wave = sum(np.sin(2 * np.pi * hz * k * t + take) / k**tilt for k in range(1, 9))
-                wave = 0.1 * wave * (1 + np.sin(2 * np.pi * rhythm * t)) + 0.002 * rng.standard_normal(t.size)
-                path = folder / f"{1000 + speaker}_{sentence}_{code}_XX.wav"
-                sf.write(path, np.clip(wave, -1, 1), 8000)
-    return read_corpus(folder)
+    return read_corpus(write_tiny_corpus(tmp_path_factory.mktemp("corpus")))
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +204,50 @@ def test_a_handset_response_is_smooth_bounded_and_without_level(rng):
     assert np.abs(responses.mean(axis=1)).max() < 1e-4
     assert 6 < np.abs(responses).max() <= 13
     assert np.abs(np.diff(responses, axis=1)).max() < 1.0
+
+
+def test_a_plateau_halves_the_rate_and_needs_validation(corpus, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.train._validate", lambda *_: (0.5, 0.5 - 1e-9 * len(seen)))
+    seen = []
+    quick = replace(SETTINGS, n_epochs=6, schedule="plateau", learning_rate=1e-9)
+    monkeypatch.setattr("ensemble.train.PLATEAU_EPOCHS", 2)
+    train_ensemble(
+        corpus.clips, VALIDATION, quick, folder=tmp_path, cache=cache, say=lambda p: seen.append(p.epoch)
+    )
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "cnn/state.safetensors", framework="pt") as file:
+        assert float(file.metadata()["factor"]) == 0.25
+    with pytest.raises(TrainingError, match="plateau"):
+        train_ensemble(corpus.clips, frozenset(), quick, folder=tmp_path / "n", cache=cache)
+
+
+def test_a_second_seed_of_a_member_is_another_network(corpus, cache, tmp_path):
+    quick = replace(SETTINGS, n_epochs=1, members=("cnn", "cnn-2"))
+    train_ensemble(corpus.clips, VALIDATION, quick, folder=tmp_path, cache=cache)
+    one, other = (tmp_path / name / "best.safetensors" for name in quick.members)
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_folds_begin_from_weights_of_other_corpora_only(corpus, cache, tmp_path):
+    quick = replace(SETTINGS, n_epochs=1)
+    made = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path / "made", cache=cache)
+    folds = [["crema-d/1000"], ["crema-d/1001"]]
+    with pytest.raises(LeakError, match="trained on crema-d"):
+        crossval(corpus.clips, folds, quick, folder=tmp_path / "x", cache=cache, start=made)
+    other = [replace(c, corpus="other", speaker=c.speaker.replace("crema-d", "other")) for c in corpus.clips]
+    folds = [["other/1000"], ["other/1001"]]
+    found = crossval(other, folds, quick, folder=tmp_path / "y", cache=cache, start=made)
+    assert found["begun_from"] == load_ensemble(made).ensemble_id
+
+
+def test_training_on_everyone_keeps_what_validation_chose(corpus, cache, tmp_path):
+    quick = replace(SETTINGS, n_epochs=1)
+    out = train_from_corpora(
+        [corpus], VALIDATION, quick, folder=tmp_path, cache=cache, everyone=True, note="Ours."
+    )
+    card = load_ensemble(out).card
+    assert card["n_training_speakers"] == 6
+    assert "Ours. Trained on all speakers" in card["note"]
+    results = json.loads((out / "results.json").read_text())
+    assert results["crema-d"]["telephone"]["speaker"]["n"] == 16
