@@ -8,7 +8,7 @@ import soundfile as sf
 
 from ensemble.corpora import read_corpus
 from ensemble.errors import CorpusError
-from ensemble.evaluate import areas, evaluate, interval_by_speaker, measures, over
+from ensemble.evaluate import areas, evaluate, interval_by_speaker, measures, over, prepare_clips
 from ensemble.modelcard import html, markdown
 from ensemble.predict import load_ensemble
 
@@ -61,6 +61,16 @@ def test_lines_differ(rng):
     wave = rng.standard_normal(8000).astype(np.float32) * 0.1
     assert over("clean", wave, 8000) is wave
     assert np.abs(over("telephone", wave, 8000) - over("gsm", wave, 8000)).max() > 1e-4
+
+
+def test_a_speaker_has_one_line_and_keeps_loud_and_soft_apart(tmp_path):
+    t = np.arange(9600) / 8000
+    wave = 0.02 * sum(np.sin(2 * np.pi * 150 * k * t) / k for k in range(1, 8)) * (1 + np.sin(25 * t))
+    for name, gain in (("03a01Wa", 8.0), ("03a02Ta", 1.0)):
+        sf.write(tmp_path / f"{name}.wav", gain * wave, 8000)
+    heard = prepare_clips(load_ensemble(), read_corpus(tmp_path).clips, "telephone")
+    loud, soft = (known.total.mean() / known.n_frames for known in heard.known)
+    assert loud - soft == pytest.approx(18.06, abs=1.5)
 
 
 @pytest.fixture

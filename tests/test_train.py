@@ -19,6 +19,7 @@ from ensemble.errors import CorpusError, LeakError, TrainingError
 from ensemble.evaluate import evaluate
 from ensemble.predict import load_ensemble
 from ensemble.recipe import train_from_corpora
+from ensemble.spectrogram import FrontEnd
 from ensemble.train import (
     Batches,
     TrainSettings,
@@ -251,3 +252,11 @@ def test_training_on_everyone_keeps_what_validation_chose(corpus, cache, tmp_pat
     assert "Ours. Trained on all speakers" in card["note"]
     results = json.loads((out / "results.json").read_text())
     assert results["crema-d"]["telephone"]["speaker"]["n"] == 16
+
+
+def test_wide_band_folds_say_so(corpus, cache, tmp_path):
+    quick = replace(SETTINGS, n_epochs=1, n_augmented=0, front=FrontEnd.wide())
+    folds = [["crema-d/1000"], ["crema-d/1001"]]
+    found = crossval(corpus.clips, folds, quick, folder=tmp_path, cache=cache, lines=("clean",))
+    assert found["sample_rate_hz"] == 16000
+    assert found["clean"]["clip"]["n"] == 16

@@ -1,0 +1,62 @@
+"""Who is held out: the same speakers every time, never on both sides."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from ensemble.corpora import CREMA_D_VALIDATION, RAVDESS_FOLDS, Clip, Corpus
+from ensemble.errors import CorpusError
+from ensemble.splits import folds_of, speakers_of, validation_speakers
+
+
+def made_up(name, n_speakers, *, each=3, ids=None, split=None):
+    ids = ids or [f"{i:02d}" for i in range(n_speakers)]
+    clips = tuple(
+        Clip(Path(f"{i}-{take}.wav"), name, "sad", f"{name}/{i}", split=split(i) if split else None)
+        for i in ids
+        for take in range(each)
+    )
+    return Corpus(name, clips)
+
+
+def test_a_published_validation_set_is_used_where_its_speakers_are():
+    ids = [s.partition("/")[2] for s in CREMA_D_VALIDATION] + ["1001", "1002"]
+    crema, small = made_up("crema-d", 0, ids=ids), made_up("emodb", 8)
+    assert validation_speakers([small, crema]) == frozenset(CREMA_D_VALIDATION)
+
+
+def test_a_manifest_says_itself_who_validates():
+    corpus = made_up("ours", 4, split=lambda i: "validation" if i == "02" else "train")
+    assert validation_speakers([corpus]) == {"ours/02"}
+
+
+def test_without_either_every_eighth_speaker_of_the_largest_corpus():
+    large, small = made_up("large", 20), made_up("small", 9)
+    assert validation_speakers([small, large]) == {"large/04", "large/12"}
+    with pytest.raises(CorpusError, match="--validation"):
+        validation_speakers([made_up("tiny", 3)])
+
+
+def test_published_folds_of_ravdess_are_the_actor_folds():
+    corpus = made_up("ravdess", 0, ids=[f"{i:02d}" for i in range(1, 25)])
+    assert folds_of([corpus], "published") == list(RAVDESS_FOLDS)
+
+
+@pytest.mark.parametrize(("how", "n"), [("published", 8), ("speaker", 8), ("4", 4)])
+def test_folds_hold_every_speaker_once(how, n):
+    corpus = made_up("emodb", 8)
+    folds = folds_of([corpus], how)
+    assert len(folds) == n
+    assert sorted(chain.from_iterable(folds)) == list(speakers_of(corpus))
+
+
+def test_leaving_a_corpus_out_needs_two():
+    one, other = made_up("a", 2), made_up("b", 3)
+    assert folds_of([one, other], "corpus") == [("a/00", "a/01"), ("b/00", "b/01", "b/02")]
+    with pytest.raises(CorpusError, match="two corpora"):
+        folds_of([one], "corpus")
+    with pytest.raises(CorpusError, match="'many'"):
+        folds_of([one], "many")
