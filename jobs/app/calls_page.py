@@ -25,6 +25,7 @@ from jobs.app.published import (
 from jobs.app.review_desk import player_data, read_press
 from jobs.app.reviews import record_review, waiting_reviews
 from jobs.app.room import Room, room
+from reports.words import localised
 
 SCORE_STEP = 5  # percent
 
@@ -113,7 +114,8 @@ def _desk(here: Room, opened: OpenedCall) -> None:
     acknowledged: set[str] = st.session_state.setdefault(f"pressed {call_id}", set())
     problem = st.session_state.pop("review problem", "")
     labels = promoted_labels(here.database, here.settings) or SHARED_SIX
-    data = player_data(opened, waiting_reviews(here.out, call_id), labels, acknowledged, problem)
+    with localised(here.settings.report.locale):
+        data = player_data(opened, waiting_reviews(here.out, call_id), labels, acknowledged, problem)
     player(data, key=f"player-{call_id}", on_pressed=partial(_pressed, here, call_id, acknowledged))
 
 

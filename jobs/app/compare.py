@@ -123,6 +123,12 @@ def compare_clips(clips: Sequence[Clip], first: Ensemble, second: Ensemble) -> C
     )
 
 
+def trained_on(ensemble: Ensemble) -> tuple[str, ...]:
+    """Names of the corpora in an ensemble's card; empty when the card does not say."""
+    named = ensemble.card.get("trained_on")
+    return tuple(str(name) for name in named) if isinstance(named, (list, tuple)) else ()
+
+
 def _score(votes: Votes, clips: Sequence[Clip]) -> Score:
     truth = np.array([votes.labels.index(clip.emotion) for clip in clips])
     right = votes.top_index == truth

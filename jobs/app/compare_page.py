@@ -9,7 +9,14 @@ from callanalytics.errors import CallAnalyticsError
 from ensemble.corpora import decode_clip
 from ensemble.errors import EnsembleError
 from ensemble.predict import Ensemble
-from jobs.app.compare import ClipsCompared, choose_clips, compare_call, compare_clips, shared_labels
+from jobs.app.compare import (
+    ClipsCompared,
+    choose_clips,
+    compare_call,
+    compare_clips,
+    shared_labels,
+    trained_on,
+)
 from jobs.app.compare_view import call_view, clips_view
 from jobs.app.components import panel
 from jobs.app.markup import render
@@ -80,10 +87,11 @@ def _slice(here: Room, names: tuple[str, str], first: Ensemble, second: Ensemble
     if st.button("Compare on this slice", type="primary"):
         with st.spinner("Listening"):
             clips = choose_clips(here.corpus(folders[chosen]), shared_labels(first, second), n_each)
-            st.session_state["slice"] = compare_clips(clips, first, second), names
+            known = trained_on(first), trained_on(second)
+            st.session_state["slice"] = compare_clips(clips, first, second), names, known
     if "slice" in st.session_state:
-        compared, of = st.session_state["slice"]
-        panel(render("compare.html", **clips_view(compared, of)), key="compared")
+        compared, of, known = st.session_state["slice"]
+        panel(render("compare.html", **clips_view(compared, of, known)), key="compared")
         _hear_clip(compared)
 
 

@@ -11,13 +11,12 @@ from callanalytics.records import Segment
 from ensemble.vote import Votes
 from jobs.app.compare import ClipsCompared, Score, SpeechCompared
 from reports import lanes
-from reports.lanes import Curve, Span, Strip
+from reports.lanes import Span, Strip
 from reports.palette import Badge, badge, legend
 from reports.views import Cell, Table
-from reports.words import MISSING, clock, count, percent
+from reports.words import MISSING, clock, count, joined, percent
 
 MOST_DIFFERENCES = 200
-_NO_CURVE = Curve("", "", "", "", "", "", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +61,15 @@ def call_view(
         "table": _seconds(compared, names),
         "recall": None,
         "sound": sound,
-        "left_out": "",
+        "cautions": (),
         **_limited(differences, "segment"),
     }
 
 
-def clips_view(compared: ClipsCompared, names: tuple[str, str]) -> dict[str, Any]:
-    """What compare.html prints about a slice of a corpus."""
+def clips_view(
+    compared: ClipsCompared, names: tuple[str, str], trained_on: tuple[tuple[str, ...], tuple[str, ...]]
+) -> dict[str, Any]:
+    """What compare.html prints about a slice of a corpus; `trained_on` are the corpora each learned from."""
     same = compared.speech.same()
     differences = [
         _difference(compared.speech, i, Path(clip.path).name, badge(clip.emotion), "", "")
@@ -84,7 +85,7 @@ def clips_view(compared: ClipsCompared, names: tuple[str, str]) -> dict[str, Any
         "table": _scores(compared, names),
         "recall": _recall(compared, names),
         "sound": "",
-        "left_out": _left_out(len(compared.unreadable)),
+        "cautions": _cautions(compared, names, trained_on),
         **_limited(differences, "clip"),
     }
 
@@ -92,11 +93,23 @@ def clips_view(compared: ClipsCompared, names: tuple[str, str]) -> dict[str, Any
 def _ahead(points: float, names: tuple[str, str]) -> str:
     if abs(points) < 0.0005:
         return "Both are level"
-    return f"{names[1]} is {abs(points) * 100:.1f} points {'above' if points > 0 else 'below'} {names[0]}"
+    side = "above" if points > 0 else "below"
+    return f"“{names[1]}” is {abs(points) * 100:.1f} points {side} “{names[0]}”"
 
 
-def _left_out(n_unreadable: int) -> str:
-    return f"{count(n_unreadable, 'clip')} could not be read." if n_unreadable else ""
+def _cautions(
+    compared: ClipsCompared, names: tuple[str, str], trained_on: tuple[tuple[str, ...], tuple[str, ...]]
+) -> tuple[str, ...]:
+    corpora = {clip.corpus for clip in compared.clips}
+    found = [
+        f"“{name}” learned from {joined(sorted(corpora & set(known)))}: its score here is about voices it "
+        "heard before, and says little about strangers."
+        for name, known in zip(names, trained_on, strict=True)
+        if corpora & set(known)
+    ]
+    if compared.unreadable:
+        found.append(f"{count(len(compared.unreadable), 'clip')} could not be read.")
+    return tuple(found)
 
 
 def _limited(differences: list[Difference], what: str) -> dict[str, Any]:
@@ -137,7 +150,7 @@ def _strip(votes: Votes, segments: Sequence[Segment], duration_s: float) -> Stri
     return Strip(
         lanes=lanes.lanes(spans, duration_s),
         marks=(),
-        curve=_NO_CURVE,
+        curve=lanes.frustration([], [], duration_s, None),
         ticks=lanes.ticks(duration_s, 12),
         words=f"Emotion over {clock(duration_s)} of the call; {named_s:.0f} s have a label.",
     )

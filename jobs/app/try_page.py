@@ -33,7 +33,7 @@ def show() -> None:
         if ensemble is None:
             return
         if sound is None:
-            st.markdown("The answer appears here: the emotion heard, how sure that is, and who disagrees.")
+            panel(render("waiting.html"), key="answer")  # loads the browser's part before it is needed
             return
         _reply(here, sound, ensemble, neutral_share, target, sentence)
 
