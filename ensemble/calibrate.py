@@ -51,6 +51,17 @@ def expected_calibration_error(confidence: Float, right: NDArray[np.bool_], n_bi
     )
 
 
+def perfect_calibration_error(confidence: Float, n_draws: int = 100, seed: int = 0) -> float:
+    """ECE that perfectly calibrated confidences like these would show by chance, 0..1.
+
+    With few clips the ECE of a perfect ensemble is far from 0 (Roelofs et al. 2022): what is
+    measured can only be judged against this.
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.random((n_draws, len(confidence))) < confidence
+    return float(np.mean([expected_calibration_error(confidence, right) for right in draws]))
+
+
 @dataclass(frozen=True, slots=True)
 class Bin:
     """One bar of a reliability plot: mean confidence and accuracy of a ``share`` of the clips, all 0..1."""

@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.augment import line_level, telephone
-from ensemble.calibrate import coverage_curve, expected_calibration_error, reliability
+from ensemble.calibrate import (
+    coverage_curve,
+    expected_calibration_error,
+    perfect_calibration_error,
+    reliability,
+)
 from ensemble.corpora import Clip, Corpus, decode_clip
 from ensemble.errors import CorpusError
 from ensemble.predict import Ensemble
@@ -192,6 +197,7 @@ def report(ensemble: Ensemble, clips: Sequence[Clip], probabilities: Float) -> d
         "interval_95": interval_by_speaker(truth, votes.top_index, speakers),
         "auc": areas(truth, votes.mean_probabilities, ensemble.labels),
         "ece": expected_calibration_error(votes.confidence, right),
+        "ece_if_perfect": perfect_calibration_error(votes.confidence),
         "reliability": [[b.confidence, b.accuracy, b.share] for b in reliability(votes.confidence, right)],
         "coverage": coverage_curve(votes.confidence, right),
         "abstaining": {

@@ -46,6 +46,7 @@ def score_table(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         "95 %",
         "macro-F1",
         "ECE",
+        "if perfect",
         "named",
         "right then",
     )
@@ -63,6 +64,7 @@ def score_table(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
                 f"{_percent(low)}-{_percent(high)}",
                 _percent(r["macro_f1"]),
                 f"{r['ece']:.3f}",
+                f"{r['ece_if_perfect']:.3f}",
                 _percent(r["abstaining"]["coverage"]),
                 _percent(r["abstaining"]["accuracy"]),
             )
@@ -139,7 +141,8 @@ def markdown(card: Mapping[str, Any], results: Mapping[str, Any], shown: tuple[s
         "UAR is the mean recall over emotions, WA the accuracy; percent. Each way of knowing the speaker is "
         "a test of its own: `clip` the clip alone, `speaker` all clips of that speaker (no labels), "
         "`calm` only the neutral and happy ones. Intervals: bootstrap over speakers. `named` is the share "
-        "of clips that are not abstained on, `right then` the accuracy among them.",
+        "of clips that are not abstained on, `right then` the accuracy among them; `if perfect` the ECE that "
+        "a perfectly calibrated ensemble would show by chance with so few clips.",
         "",
         _markdown_table(*score_table(results)),
         "",

@@ -11,6 +11,7 @@ from ensemble.calibrate import (
     expected_calibration_error,
     fit_bias,
     fit_temperature,
+    perfect_calibration_error,
     reliability,
 )
 from ensemble.vote import calibrate_mean, count_votes, softmax
@@ -84,3 +85,11 @@ def test_the_bias_takes_a_push_towards_a_label_out(rng):
     assert after > before + 0.03
     assert bias[0] == pytest.approx(-1.5 + 0.5 / 6, abs=0.2)
     assert bias[3] == pytest.approx(1.0 + 0.5 / 6, abs=0.2)
+
+
+def test_few_clips_look_badly_calibrated_even_when_they_are_not(rng):
+    confidence = rng.uniform(0.3, 0.95, 4000).astype(np.float32)
+    few, many = (perfect_calibration_error(confidence[:n]) for n in (400, 4000))
+    assert few > 0.03 > many
+    right = rng.random(4000) < confidence
+    assert expected_calibration_error(confidence, right) == pytest.approx(many, abs=0.01)
