@@ -26,10 +26,12 @@ COMMANDS = {
     "ingest": "night",
     "schedule": "schedule",
     "relabel": "night",
+    "review": "review",
     "status": "results",
     "report": "results",
     "purge": "upkeep",
     "export": "upkeep",
+    "backfill": "upkeep",
     "query": "results",
     "schema": "results",
     "doctor": "results",
@@ -40,7 +42,7 @@ COMMANDS = {
     "train": "training",
     "evaluate": "training",
     "crossval": "training",
-    "ensemble": "training",
+    "ensemble": "ensembles",
 }
 """Which module of :mod:`callanalytics.commands` has each command, in the order of ``--help``."""
 
@@ -85,8 +87,8 @@ def main() -> NoReturn:
     except Exception as problem:
         if os.environ.get("CALLANALYTICS_DEBUG"):
             raise
-        if _is_model_error(problem):
-            _end(str(problem), MODEL_EXIT_CODE)
+        if (code := _ensemble_exit_code(problem)) is not None:
+            _end(str(problem), code)
         _end(
             f"unexpected {type(problem).__name__}: {problem}\n"
             "Run again with CALLANALYTICS_DEBUG=1 to see where, and report it.",
@@ -94,10 +96,13 @@ def main() -> NoReturn:
         )
 
 
-def _is_model_error(problem: Exception) -> bool:
-    from ensemble.errors import ModelError
+def _ensemble_exit_code(problem: Exception) -> int | None:
+    """6 for a model that is missing or does not fit, 1 for corpora and trainings, None for anything else."""
+    from ensemble.errors import EnsembleError, ModelError
 
-    return isinstance(problem, ModelError)
+    if isinstance(problem, ModelError):
+        return MODEL_EXIT_CODE
+    return 1 if isinstance(problem, EnsembleError) else None
 
 
 def _end(message: str, code: int) -> NoReturn:

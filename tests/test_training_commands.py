@@ -93,7 +93,7 @@ def test_list_promote_compare_and_roll_back(trained):
         return next(row["ensemble"] for row in rows if row["in_use"])
 
     assert in_use() == "shipped"
-    refused = callanalytics("ensemble", "promote", name, "--out", "out", folder=folder, rc=6)
+    refused = callanalytics("ensemble", "promote", name, "--out", "out", folder=folder, rc=1)
     assert "evaluate both alike, or --force" in refused.stderr
     callanalytics("ensemble", "promote", name, "--out", "out", "--force", folder=folder)
     assert in_use() == name

@@ -19,3 +19,20 @@ def database(out: Path | None, config: Path | None) -> Path:
     from callanalytics.store import DATABASE_NAME
 
     return (out or load_config(config).out_dir) / DATABASE_NAME
+
+
+def results_folder(out: Path | None, config: Path | None) -> Path:
+    """The output folder: the one given, else that of the settings."""
+    from callanalytics.config import load_config
+
+    return out or load_config(config).out_dir
+
+
+def named_or_in_use(name: str | None, out: Path | None, config: Path | None) -> Path:
+    """Folder of an ensemble: an id, a folder or ``shipped``; without a name the one in use."""
+    from callanalytics.config import load_config
+    from jobs.ensembles import in_use, named
+
+    settings = load_config(config)
+    folder = out or settings.out_dir
+    return named(name, folder) if name else in_use(settings, folder)

@@ -1,4 +1,4 @@
-"""The ensemble: train, evaluate, crossval, and which one is in use."""
+"""Making and measuring ensembles: train, evaluate, crossval."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import click
 
 from callanalytics.commands.options import (
     config_option,
-    database,
     folder_type,
     json_option,
+    named_or_in_use,
     out_option,
     quiet_option,
+    results_folder,
 )
 from callanalytics.console import print_table, progress, say
 
@@ -106,7 +107,7 @@ def train(
     from ensemble.splits import speakers_of, validation_speakers
     from jobs.ensembles import named, registry
 
-    folder = _out(out, config)
+    folder = results_folder(out, config)
     read = _corpora(corpora)
     settings = _settings(options, read, default_labels="six")
     usable = [keep_emotions(corpus, settings.labels) for corpus in read]
@@ -179,7 +180,7 @@ def evaluate(
     from ensemble.predict import load_ensemble
     from ensemble.splits import validation_speakers
 
-    ensemble = load_ensemble(_named(name, out, config))
+    ensemble = load_ensemble(named_or_in_use(name, out, config))
     read = [keep_emotions(corpus, ensemble.labels) for corpus in _corpora(corpora)]
     only = frozenset(speakers) or (validation_speakers(read) if validation else None)
     if only:
@@ -227,7 +228,7 @@ def crossval(
     from ensemble.splits import folds_of
     from jobs.ensembles import named
 
-    folder = _out(out, config)
+    folder = results_folder(out, config)
     read = _corpora(corpora)
     settings = _settings(options, read, default_labels="native" if folds != "corpus" else "six")
     usable = [keep_emotions(corpus, settings.labels) for corpus in read]
@@ -256,149 +257,6 @@ def crossval(
         print_table(*fold_table(result), title=f"Seed {result['seed']}, split {result['split']}, percent")
     if len(found) > 1:
         print_table(*median_table(found), title=f"Median of {len(found)} seeds, percent")
-
-
-@click.group()
-def ensemble() -> None:
-    """Which ensembles there are, and which one the night uses."""
-
-
-@ensemble.command("list")
-@out_option
-@config_option
-@json_option
-def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
-    """Every ensemble kept, its test score, and which one is in use."""
-    from ensemble.predict import fingerprint, read_card
-    from ensemble.registry import headline
-    from jobs.ensembles import registry
-
-    kept = registry(_out(out, config))
-    current = kept.current()
-    rows: list[dict[str, Any]] = []
-    for name in ("shipped", *kept.ids()):
-        card = read_card(kept.folder(name))
-        score = headline(card)
-        rows.append(
-            {
-                "ensemble": name,
-                "id": fingerprint(card),
-                "in_use": kept.folder(name) == current,
-                "members": [str(m["name"]) for m in card["members"]],
-                "uar": score[1] if score else None,
-                "test": score[0] if score else None,
-                "made_at": card.get("made_at"),
-            }
-        )
-    if as_json:
-        print(json.dumps(rows))
-        return
-    shown = [
-        (
-            ("* " if row["in_use"] else "  ") + str(row["ensemble"]),
-            str(row["id"]),
-            ", ".join(row["members"]),
-            "-" if row["uar"] is None else f"{row['uar']:.1%}",
-            str(row["test"] or "-"),
-            str(row["made_at"] or "-"),
-        )
-        for row in rows
-    ]
-    print_table(("ensemble", "id", "members", "UAR", "on", "made"), shown, title="* is in use")
-
-
-@ensemble.command()
-@click.argument("name", default="")
-@click.option("--html", type=folder_type, help="Write the card as a page, where the ensemble has results.")
-@out_option
-@config_option
-@json_option
-def show(name: str, html: Path | None, out: Path | None, config: Path | None, as_json: bool) -> None:
-    """The card of an ensemble (default: the one in use): data, settings, scores, limits."""
-    from ensemble.modelcard import facts, shown_condition
-    from ensemble.modelcard import html as card_page
-    from ensemble.predict import read_card
-
-    folder = _named(name or None, out, config)
-    card = read_card(folder)
-    if html:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        html.write_text(card_page(card, results, shown_condition(results)), encoding="utf-8")
-        say(f"Card: {html}")
-    elif as_json:
-        print(json.dumps(card))
-    else:
-        print_table(("entry", "value"), [(str(k), str(v)) for k, v in facts(card)], title=str(folder))
-
-
-@ensemble.command()
-@click.argument("name")
-@click.option("--force", is_flag=True, help="Also when its score is worse or missing.")
-@click.option("--note", default="", help="Why, kept in the history.")
-@out_option
-@config_option
-def promote(name: str, force: bool, note: str, out: Path | None, config: Path | None) -> None:
-    """Put an ensemble to use from the next run on: an id, 'shipped', or a folder to take in first."""
-    from jobs.ensembles import registry
-
-    kept = registry(_out(out, config))
-    if (Path(name) / "card.json").is_file():
-        name = kept.add(Path(name))
-    done = kept.promote(name, force=force, note=note)
-    say(
-        f"{done.ensemble_id} is in use from the next run on. Calls analysed before keep their labels until "
-        "backfill; undo with: callanalytics ensemble rollback"
-    )
-
-
-@ensemble.command()
-@out_option
-@config_option
-def rollback(out: Path | None, config: Path | None) -> None:
-    """Undo the last promotion."""
-    from jobs.ensembles import registry
-
-    say(f"{registry(_out(out, config)).rollback().name} is in use again.")
-
-
-@ensemble.command()
-@click.argument("one")
-@click.argument("other")
-@out_option
-@config_option
-@json_option
-def compare(one: str, other: str, out: Path | None, config: Path | None, as_json: bool) -> None:
-    """What differs between two ensembles: their cards, and labels and flags of calls both have analysed."""
-    from ensemble.predict import fingerprint, read_card
-    from ensemble.registry import compare as compare_cards
-    from jobs.compare import compare_ensembles, render_comparison
-
-    folders = [_named(name, out, config) for name in (one, other)]
-    ids = [fingerprint(read_card(folder)) for folder in folders]
-    differing = compare_cards(*folders)
-    published = database(out, config)
-    calls = compare_ensembles(published, *ids) if published.is_file() else None
-    if as_json:
-        print(json.dumps({"cards": differing, "calls": calls.to_json() if calls else None}))
-        return
-    print_table(("entry", one, other), [(k, str(a), str(b)) for k, a, b in differing], title="Cards")
-    if calls:
-        print(render_comparison(calls))
-
-
-def _out(out: Path | None, config: Path | None) -> Path:
-    from callanalytics.config import load_config
-
-    return out or load_config(config).out_dir
-
-
-def _named(name: str | None, out: Path | None, config: Path | None) -> Path:
-    from callanalytics.config import load_config
-    from jobs.ensembles import in_use, named
-
-    settings = load_config(config)
-    folder = out or settings.out_dir
-    return named(name, folder) if name else in_use(settings, folder)
 
 
 def _work(options: dict[str, Any], folder: Path) -> Path:

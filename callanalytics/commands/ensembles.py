@@ -1,0 +1,148 @@
+"""Which ensembles there are, and which one the night uses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from callanalytics.commands.options import (
+    config_option,
+    database,
+    folder_type,
+    json_option,
+    named_or_in_use,
+    out_option,
+    results_folder,
+)
+from callanalytics.console import print_table, say
+
+
+@click.group()
+def ensemble() -> None:
+    """Which ensembles there are, and which one the night uses."""
+
+
+@ensemble.command("list")
+@out_option
+@config_option
+@json_option
+def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
+    """Every ensemble kept, its test score, and which one is in use."""
+    from ensemble.predict import fingerprint, read_card
+    from ensemble.registry import headline
+    from jobs.ensembles import registry
+
+    kept = registry(results_folder(out, config))
+    current = kept.current()
+    rows: list[dict[str, Any]] = []
+    for name in ("shipped", *kept.ids()):
+        card = read_card(kept.folder(name))
+        score = headline(card)
+        rows.append(
+            {
+                "ensemble": name,
+                "id": fingerprint(card),
+                "in_use": kept.folder(name) == current,
+                "members": [str(m["name"]) for m in card["members"]],
+                "uar": score[1] if score else None,
+                "test": score[0] if score else None,
+                "made_at": card.get("made_at"),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows))
+        return
+    shown = [
+        (
+            ("* " if row["in_use"] else "  ") + str(row["ensemble"]),
+            str(row["id"]),
+            ", ".join(row["members"]),
+            "-" if row["uar"] is None else f"{row['uar']:.1%}",
+            str(row["test"] or "-"),
+            str(row["made_at"] or "-"),
+        )
+        for row in rows
+    ]
+    print_table(("ensemble", "id", "members", "UAR", "on", "made"), shown, title="* is in use")
+
+
+@ensemble.command()
+@click.argument("name", default="")
+@click.option("--html", type=folder_type, help="Write the card as a page, where the ensemble has results.")
+@out_option
+@config_option
+@json_option
+def show(name: str, html: Path | None, out: Path | None, config: Path | None, as_json: bool) -> None:
+    """The card of an ensemble (default: the one in use): data, settings, scores, limits."""
+    from ensemble.modelcard import facts, shown_condition
+    from ensemble.modelcard import html as card_page
+    from ensemble.predict import read_card
+
+    folder = named_or_in_use(name or None, out, config)
+    card = read_card(folder)
+    if html:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        html.write_text(card_page(card, results, shown_condition(results)), encoding="utf-8")
+        say(f"Card: {html}")
+    elif as_json:
+        print(json.dumps(card))
+    else:
+        print_table(("entry", "value"), [(str(k), str(v)) for k, v in facts(card)], title=str(folder))
+
+
+@ensemble.command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also when its score is worse or missing.")
+@click.option("--note", default="", help="Why, kept in the history.")
+@out_option
+@config_option
+def promote(name: str, force: bool, note: str, out: Path | None, config: Path | None) -> None:
+    """Put an ensemble to use from the next run on: an id, 'shipped', or a folder to take in first."""
+    from jobs.ensembles import registry
+
+    kept = registry(results_folder(out, config))
+    if (Path(name) / "card.json").is_file():
+        name = kept.add(Path(name))
+    done = kept.promote(name, force=force, note=note)
+    say(
+        f"{done.ensemble_id} is in use from the next run on. Calls analysed before keep their labels until "
+        "backfill; undo with: callanalytics ensemble rollback"
+    )
+
+
+@ensemble.command()
+@out_option
+@config_option
+def rollback(out: Path | None, config: Path | None) -> None:
+    """Undo the last promotion."""
+    from jobs.ensembles import registry
+
+    say(f"{registry(results_folder(out, config)).rollback().name} is in use again.")
+
+
+@ensemble.command()
+@click.argument("one")
+@click.argument("other")
+@out_option
+@config_option
+@json_option
+def compare(one: str, other: str, out: Path | None, config: Path | None, as_json: bool) -> None:
+    """What differs between two ensembles: their cards, and labels and flags of calls both have analysed."""
+    from ensemble.predict import fingerprint, read_card
+    from ensemble.registry import compare as compare_cards
+    from jobs.compare import compare_ensembles, render_comparison
+
+    folders = [named_or_in_use(name, out, config) for name in (one, other)]
+    ids = [fingerprint(read_card(folder)) for folder in folders]
+    differing = compare_cards(*folders)
+    published = database(out, config)
+    calls = compare_ensembles(published, *ids) if published.is_file() else None
+    if as_json:
+        print(json.dumps({"cards": differing, "calls": calls.to_json() if calls else None}))
+        return
+    print_table(("entry", one, other), [(k, str(a), str(b)) for k, a, b in differing], title="Cards")
+    if calls:
+        print(render_comparison(calls))
