@@ -23,6 +23,7 @@ from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
 from jobs.ensembles import in_use
 from jobs.gate import held, hold, let_through, night_of, reasons_to_hold
+from jobs.inbox import take_in
 from jobs.lock import run_lock
 from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
@@ -294,6 +295,8 @@ class _Night:
             audio_s=self.audio_s,
             exit_code=exit_code,
         )
+        reviews = take_in(self.store, self.out)  # also what was said while this run was at work
+        changed = changed or reviews.n_taken > 0
         if self.held:
             hold(self.out, self.run_id, self.window, self.held)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
@@ -30,6 +31,12 @@ class Review:
     emotion: str | None = None
     reviewer: str | None = None
     note: str | None = None
+    reviewed_at: datetime | None = None  # None: now; tz-aware otherwise
+
+
+def check_review(connection: duckdb.DuckDBPyConnection, review: Review) -> None:
+    """Raise UsageError where `insert_review` would; writes nothing and works on the published file."""
+    _checked(connection, review)
 
 
 def insert_review(connection: duckdb.DuckDBPyConnection, review: Review, review_id: int) -> None:
@@ -38,21 +45,27 @@ def insert_review(connection: duckdb.DuckDBPyConnection, review: Review, review_
     Raises:
         UsageError: no such call, rule, segment, verdict or emotion; or they do not go together.
     """
-    _check_words(review)
-    _check_call(connection, review)
-    place = _Place() if review.segment is None else _place(connection, review)
-    heard = review.emotion
-    if review.verdict == "confirm" and review.segment is not None:
-        heard = _confirmed(review, place)
+    place, heard = _checked(connection, review)
     connection.execute(
         "INSERT INTO base.reviews (review_id, call_id, rule, segment, verdict, emotion, voted, channel,"
-        " start_s, end_s, reviewer, note, reviewed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        " start_s, end_s, reviewer, note, reviewed_at) VALUES"
+        " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(?, now()))",
         [
             *(review_id, review.call_id, review.rule, review.segment, review.verdict, heard, place.voted),
             *(place.channel, place.start_s, place.end_s),
-            *(optional_text(review.reviewer), optional_text(review.note)),
+            *(optional_text(review.reviewer), optional_text(review.note), review.reviewed_at),
         ],
     )
+
+
+def _checked(connection: duckdb.DuckDBPyConnection, review: Review) -> tuple[_Place, str | None]:
+    """Where the reviewed segment lies, and the emotion heard in it."""
+    _check_words(review)
+    _check_call(connection, review)
+    place = _Place() if review.segment is None else _place(connection, review)
+    if review.verdict == "confirm" and review.segment is not None:
+        return place, _confirmed(review, place)
+    return place, review.emotion
 
 
 @dataclass(frozen=True, slots=True)
