@@ -19,7 +19,7 @@ from callanalytics.audio import decode_recording
 from callanalytics.clips import evidence_clips
 from callanalytics.config import Settings
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.errors import TooShort
+from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.escalation import escalations, is_flagged
 from callanalytics.features import extract
 from callanalytics.frustration import Curve, evidence_probabilities, frustration_curve
@@ -184,6 +184,47 @@ def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
         flagged=judged.flagged,
         clips=(),
     )
+
+
+def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> CallAnalysis:
+    """The same call, voices and segments with another ensemble's votes, measured and judged anew.
+
+    Decodes the recording; what was found out about who speaks when is kept, corrections included.
+    Raises a RecordingError when the recording is gone or is no longer what it was.
+    """
+    stages = _Stages()
+    with stages("decode"):
+        audio = decode_recording(
+            call.recording.paths, settings.audio, expected_duration_s=call.facts.expected_duration_s
+        )
+    if abs(audio.duration_s - call.duration_s) > _SAME_LENGTH_S:
+        raise TruncatedAudio(
+            f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {call.duration_s:.1f} s when "
+            "it was analysed first. Run with --force to analyse it from the beginning."
+        )
+    spoken = call.diarization
+    with stages("vote"):
+        votes = vote_segments(audio, call.segments, spoken.layout, settings, ensemble)
+    with stages("measure"):
+        judged = judge(call.duration_s, spoken, call.segments, call.features, votes, settings)
+    with stages("clips"):
+        clips = _clips(audio, spoken, judged, settings) if judged.flagged else ()
+    return replace(
+        call,
+        votes=votes,
+        ensemble_id=ensemble.ensemble_id,
+        frustration_s=judged.curve.at_s,
+        frustration=judged.curve.level,
+        frustration_score=judged.curve.score,
+        measures=judged.measures,
+        escalations=judged.escalations,
+        flagged=judged.flagged,
+        clips=clips,
+        stage_wall_s=stages.wall_s,
+    )
+
+
+_SAME_LENGTH_S = 0.05  # decoders of different versions differ by less than a frame
 
 
 def vote_segments(

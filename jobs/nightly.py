@@ -196,7 +196,8 @@ class _Night:
         self.store.register_ensemble(
             ensemble.ensemble_id, dict(ensemble.card), ensemble.labels, ensemble.member_names
         )
-        self.store.promote_ensemble(ensemble.ensemble_id)
+        # Another ensemble than before changes every view, also when no call is new.
+        promoted = self.store.promote_ensemble(ensemble.ensemble_id)
         self.store.remember_files(found.candidates)
         earlier = self.store.earlier_runs()
         self.same_window = bool(earlier) and earlier[0][0] == self.window.since
@@ -224,14 +225,14 @@ class _Night:
                 waiting = []
                 committed_at = time.monotonic()
         self._commit(waiting)
-        return bool(self.n_done or self.failures)
+        return bool(self.n_done or self.failures or promoted)
 
     def _commit(self, outcomes: list[Outcome]) -> None:
         """Write one batch in one transaction; clips first, so that no row names a missing clip."""
         done = [o for o in outcomes if isinstance(o, CallAnalysis)]
         failed = [o for o in outcomes if isinstance(o, Failure)]
         for analysis in done:
-            self._write_clips(analysis)
+            write_clips(self.out, analysis)
         if done:
             self.store.write(done, self.run_id)
         if failed:
@@ -241,16 +242,6 @@ class _Night:
         self.n_flagged += sum(analysis.flagged for analysis in done)
         self.audio_s += sum(analysis.duration_s for analysis in done)
         self.failures += failed
-
-    def _write_clips(self, analysis: CallAnalysis) -> None:
-        folder = self.out / "reports" / "clips" / analysis.recording.call_id
-        for clip in analysis.clips:
-            _make_private(folder)
-            target = folder / clip.name
-            partial = target.with_suffix(".tmp")
-            partial.write_bytes(clip.content)
-            partial.chmod(0o600)
-            partial.replace(target)
 
     def _exit_code(self, found: Discovered, watch: StopWatch) -> int:
         if watch.exit_code is not None:
@@ -344,6 +335,18 @@ class _Night:
             set_aside=set_aside,
             held=self.held,
         )
+
+
+def write_clips(out: Path, analysis: CallAnalysis) -> None:
+    """Put the clips of a call beside the report; each is there whole or not at all."""
+    folder = out / "reports" / "clips" / analysis.recording.call_id
+    for clip in analysis.clips:
+        _make_private(folder)
+        target = folder / clip.name
+        partial = target.with_suffix(".tmp")
+        partial.write_bytes(clip.content)
+        partial.chmod(0o600)
+        partial.replace(target)
 
 
 def _prepare(settings: Settings, ensemble_dir: Path) -> Callable[[Candidate], CallAnalysis]:

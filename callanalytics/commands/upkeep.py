@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
-from callanalytics.commands.options import config_option, database, folder_type, json_option, out_option
-from callanalytics.console import say
+from callanalytics.commands.options import (
+    config_option,
+    database,
+    folder_type,
+    json_option,
+    out_option,
+    quiet_option,
+)
+from callanalytics.console import progress, say
 
 
 @click.command()
@@ -51,3 +59,48 @@ def export(folder: Path, out: Path | None, config: Path | None, as_json: bool) -
     else:
         n_rows = sum(done.n_rows.values())
         say(f"{n_rows:,} rows of {len(done.n_rows)} tables, {done.n_bytes / 1e6:,.1f} MB in {folder}")
+
+
+@click.command()
+@click.option("--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use).")
+@click.option("--shadow", is_flag=True, help="Score beside the visible ensemble, unseen until promoted.")
+@click.option("--since", help="First call: 7d, a date or a time (default: all).")
+@click.option("--until", help="Last call, exclusive (default: now).")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@out_option
+@config_option
+@json_option
+@quiet_option
+def backfill(
+    name: str | None,
+    shadow: bool,
+    since: str | None,
+    until: str | None,
+    workers: int | None,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Score calls of earlier nights with another ensemble, from their recordings."""
+    from callanalytics.config import load_config
+    from jobs.backfill import backfill as score
+    from jobs.backfill import render_backfilled
+
+    settings = load_config(config)
+    with progress(quiet or as_json) as on_progress:
+        done = score(
+            settings,
+            out or settings.out_dir,
+            name,
+            shadow=shadow,
+            since=since,
+            until=until,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print(json.dumps(done.to_json()))
+    else:
+        say(render_backfilled(done), quiet=quiet)
+    sys.exit(done.exit_code)

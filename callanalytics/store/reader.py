@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,27 @@ def read_call(store: Store, call_id: str) -> CallAnalysis:
     Raises:
         UsageError: no such call, or several whose id starts with `call_id`.
     """
-    analysis = _one(store, call_id)
+    return _read(store, _one(store, call_id))
+
+
+def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
+    """A stored analysis of any ensemble, without measures, escalations and clips."""
+    (analysis,) = _rows(store, "SELECT * FROM base.analyses WHERE analysis_key = ?", analysis_key)
+    return _read(store, analysis)
+
+
+def located(store: Store, recording: Recording) -> Recording:
+    """The recording with its file's name as the file system has it; rows hold names made readable.
+
+    Of several copies of one recording, one that is still there.
+    """
+    sql = "SELECT path FROM base.files WHERE recording_id = ? ORDER BY path"
+    copies = [Path(os.fsdecode(row["path"])) for row in _rows(store, sql, recording.recording_id)]
+    there = next((path for path in copies if path.is_file()), None)
+    return recording if there is None else replace(recording, paths=(there,))
+
+
+def _read(store: Store, analysis: Row) -> CallAnalysis:
     key = analysis["analysis_key"]
     call = _rows(store, "SELECT * FROM base.calls WHERE call_id = ?", analysis["call_id"])[0]
     file = _rows(store, "SELECT * FROM base.recordings WHERE recording_id = ?", analysis["recording_id"])[0]
