@@ -14,6 +14,7 @@ from reports.source import Source, WindowLike, open_source
 from reports.views import Card, Mail, MailCall
 
 MAX_CALLS = 10
+MAX_NAME = 60  # characters: a longer name is cut, the report has it whole
 LIMITS = (
     "The models learned from acted speech and hear how somebody speaks, not why: listen before you act. "
     "The numbers are about callers and must not be used to judge people at work."
@@ -87,17 +88,16 @@ def _mail(source: Source, report: Path | None) -> Mail:
 
 
 def _call(card: Card) -> MailCall:
-    known = (
-        f"queue {card.queue}" if card.queue else "",
-        f"agent {card.agent}" if card.agent else "",
-        card.direction,
-        card.length,
-        card.when_note,
-    )
     return MailCall(
         when=card.when,
-        who=", ".join(part for part in known if part),
+        queue=_short(card.queue),
+        agent=_short(card.agent),
+        more=", ".join(part for part in (card.direction, card.length, card.when_note) if part),
         score=card.score,
-        reasons="".join(f"{reason.words}. " for reason in card.reasons).rstrip(),
+        reasons=" ".join(f"{reason.words}." for reason in card.reasons),
         course=card.course,
     )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"

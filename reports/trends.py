@@ -226,8 +226,8 @@ def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]
     points = [
         Point(_day(row["day"]), row[key], 0.0, 0.0, int(row["n"]), panel)
         for key, panel in (
-            ("agreement", "Agreement of the models"),
-            ("abstained", "Speech left without a label"),
+            ("agreement", "Agreement"),
+            ("abstained", "Without a label"),
         )
         for row in rows
         if row[key] is not None

@@ -327,7 +327,9 @@ class MailCall:
     """A flagged call in the summary for mail."""
 
     when: str
-    who: str  # queue, agent, direction, length: what is known
+    queue: str
+    agent: str
+    more: str  # direction, length, a warning about the time
     score: str
     reasons: str
     course: str

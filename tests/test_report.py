@@ -24,6 +24,8 @@ from callanalytics.errors import ReportError
 from callanalytics.records import CallAnalysis, TimeSource
 from callanalytics.store import open_work, publish
 from reports.build import build_reports
+from reports.email import EmailBody, build_email, write_email
+from reports.single import build_single_file
 
 ZONE_INFO = ZoneInfo(ZONE)
 HOSTILE = "<script>alert('x')</script>\"&amp;"
@@ -55,7 +57,7 @@ class Site:
     database: Path
     folder: Path
 
-    def build(self, window: Span, **report: object) -> Path:
+    def build(self, window: Span, *, redact: bool = False, **report: object) -> Path:
         return build_reports(
             self.database,
             self.folder,
@@ -63,7 +65,31 @@ class Site:
             window=window,
             now=window.until + timedelta(hours=6),
             clips_dir=self.folder / "clips",
+            redact=redact,
         )
+
+    def single(self, window: Span, *, redact: bool = False) -> Path:
+        return build_single_file(
+            self.database,
+            self.folder / "single.html",
+            settings=settings(),
+            window=window,
+            now=window.until + timedelta(hours=6),
+            clips_dir=self.folder / "clips",
+            redact=redact,
+        )
+
+    def mail(self, window: Span, *, redact: bool = False) -> EmailBody:
+        body = build_email(
+            self.database,
+            settings=settings(),
+            window=window,
+            now=window.until + timedelta(hours=6),
+            report=self.folder / "index.html",
+            redact=redact,
+        )
+        write_email(body, self.folder / "email.txt")
+        return body
 
     def text(self, name: str = "index.html") -> str:
         return (self.folder / name).read_text(encoding="utf-8")
