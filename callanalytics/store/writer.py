@@ -250,8 +250,13 @@ class Store:
                 [ensemble_id, list(labels), list(members), json.dumps(card, default=str)],
             )
 
-    def promote_ensemble(self, ensemble_id: str) -> None:
-        """Make this the only ensemble that the views show."""
+    def promoted_ensemble(self) -> str | None:
+        """The ensemble that the views show."""
+        return next(iter(self._ids("SELECT ensemble_id FROM base.ensembles WHERE promoted", [])), None)
+
+    def promote_ensemble(self, ensemble_id: str) -> bool:
+        """Make this the only ensemble that the views show. True when it was not before."""
+        before = self.promoted_ensemble()
         with self.transaction("promote the ensemble"):
             known = self._ids("SELECT ensemble_id FROM base.ensembles", [])
             if ensemble_id not in known:
@@ -265,6 +270,7 @@ class Store:
                 " WHERE promoted != (ensemble_id = $1)",
                 [ensemble_id],
             )
+        return before != ensemble_id
 
     # People --------------------------------------------------------------------------------------------
 
