@@ -27,6 +27,7 @@ COMMANDS = {
     "schedule": "schedule",
     "relabel": "night",
     "review": "review",
+    "labels": "labels",
     "status": "results",
     "report": "results",
     "purge": "upkeep",
