@@ -7,12 +7,17 @@ import shutil
 import time
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fixture_calls import plausible_calls
 from test_report import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
+
+from callanalytics.pictures import call_pictures
+from callanalytics.records import Audio
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +45,10 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A report of a week with hostile names and real sounds as clips."""
-    calls = plausible_calls(8)
+    calls = plausible_calls(20, 12)
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
+    pictures = call_pictures(Audio(noise, 8000, 8000, "pcm_s16le", "wav", 0.0), (0, 1))
+    calls = [replace(call, clips=(*call.clips, *pictures)) if call.clips else call for call in calls]
     flagged = [i for i, call in enumerate(calls) if call.flagged][-3:]
     for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
         calls[index] = renamed(calls[index], name)
@@ -48,6 +56,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     for clip in made.folder.rglob("*.mp3"):
         write_sound(clip)
     made.build(days(7))
+    made.single(days(7))
+    made.mail(days(7))
     return made
 
 
@@ -66,7 +76,9 @@ def call_page(site: Site) -> str:
 
 
 def kinds(site: Site) -> list[str]:
-    return ["index.html", "calls/index.html", "trends.html", "health.html", call_page(site)]
+    agent = sorted((site.folder / "agents").iterdir())[0].name
+    fixed = ("index.html", "calls/index.html", "trends.html", "health.html", "single.html", "email.html")
+    return [*fixed, call_page(site), f"agents/{agent}"]
 
 
 class Visit:
@@ -120,8 +132,8 @@ def test_axe_finds_nothing(browser: Any, site: Site, scheme: str) -> None:
 def test_hostile_names_run_nothing(browser: Any, site: Site) -> None:
     for name in kinds(site):
         with Visit(browser, site, name) as visit:
-            assert visit.page.locator("script").count() == 1
-            assert "alert" not in visit.page.evaluate("[...document.scripts].map((s) => s.text).join()")
+            assert visit.page.locator("script").count() == (0 if name == "email.html" else 1)
+            assert "alert(" not in visit.page.evaluate("[...document.scripts].map((s) => s.text).join()")
 
 
 def test_a_moment_plays_and_the_playhead_follows(browser: Any, site: Site) -> None:
@@ -139,6 +151,55 @@ def test_a_moment_plays_and_the_playhead_follows(browser: Any, site: Site) -> No
         visit.page.wait_for_selector("a.play.playing", state="detached", timeout=10_000)
         assert any(url.endswith(".mp3") for url in visit.requests)
         assert visit.problems == []
+
+
+def test_a_moment_inside_the_one_file_plays(browser: Any, site: Site) -> None:
+    """Its sounds are no audio, so the silence of `write_sound` takes their place before the build."""
+    with Visit(browser, site, "single.html") as visit:
+        play = visit.page.locator("button.play").first
+        play.focus()
+        visit.page.keyboard.press("Enter")
+        visit.page.wait_for_selector("button.play.playing", timeout=5000)
+        visit.page.wait_for_selector("button.play.playing", state="detached", timeout=10_000)
+        assert visit.problems == []
+        assert all(url.startswith(("data:", site.folder.as_uri())) for url in visit.requests)
+
+
+def test_a_command_is_copied_by_keyboard(browser: Any, site: Site) -> None:
+    with Visit(browser, site, "index.html") as visit:
+        command = visit.page.locator("code[data-copy]").first.inner_text()
+        visit.page.locator("button.copy").first.focus()
+        visit.page.keyboard.press("Enter")
+        assert visit.page.locator("button.copy").first.inner_text() == "Copied"
+        field = visit.page.evaluate_handle("document.body.appendChild(document.createElement('textarea'))")
+        field.focus()
+        visit.page.keyboard.press("Control+V")
+        assert field.evaluate("(field) => field.value") == command
+
+
+def test_everything_is_reached_by_keyboard(browser: Any, site: Site) -> None:
+    """From the skip link on, Tab visits every link, button and opener in the order of the page."""
+    for name in kinds(site):
+        with Visit(browser, site, name) as visit:
+            wanted = visit.page.evaluate(
+                "[...document.querySelectorAll('a[href], button, summary, [tabindex=\"0\"]')]"
+                ".filter((e) => e.getClientRects().length && e.checkVisibility()).length"
+            )
+            reached = visit.page.evaluate(
+                """async () => {
+                  window.seen = new Set();
+                  document.addEventListener('focusin', (event) => window.seen.add(event.target));
+                }"""
+            )
+            assert reached is None
+            for _ in range(min(wanted, 60)):
+                visit.page.keyboard.press("Tab")
+            assert visit.page.evaluate("window.seen.size") >= min(wanted, 60) - 2, name
+            unseen = visit.page.evaluate(
+                "[...window.seen].filter((e) => getComputedStyle(e).outlineStyle === 'none' && e === "
+                "document.activeElement).length"
+            )
+            assert unseen == 0, f"{name}: the focus cannot be seen"
 
 
 def test_tables_sort_by_keyboard(browser: Any, site: Site) -> None:
