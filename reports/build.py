@@ -96,9 +96,11 @@ def _write_pages(source: Source, folder: Path) -> None:
     chosen = choose_calls(source)
     pages = frozenset(chosen.values())
     site = _Site(source, folder, frame_for(source, "brief", ""))
+    agents = set()
     for agent in read_agent_pages(source, pages):
         site.write(f"{AGENTS_DIR}/{agent.file_name}", "agent", agent.headline, agent=agent)
-    for page in read_call_pages(source, list(chosen), pages):
+        agents.add(agent.file_name)
+    for page in read_call_pages(source, list(chosen), pages, frozenset(agents)):
         site.write(f"{CALLS_DIR}/{page.call_id}.html", "call", page.headline, call=page)
     (n_calls,) = source.in_window(
         "SELECT count(*) AS n FROM call_summary WHERE started_at >= $since AND started_at < $until"

@@ -9,6 +9,7 @@ import numpy as np
 
 from ensemble.labels import EMOTIONS
 from reports import lanes, words
+from reports.agents import agent_file
 from reports.calls import (
     LAYOUT_WORDS,
     ROLE_SOURCE_WORDS,
@@ -70,15 +71,20 @@ QUALITY_WORDS = {
 }
 
 
-def read_call_pages(source: Source, keys: Sequence[int], pages: frozenset[str]) -> Iterator[CallPage]:
-    """The pages of these analyses, batch by batch so that ten thousand calls fit in little memory."""
+def read_call_pages(
+    source: Source, keys: Sequence[int], pages: frozenset[str], agents: frozenset[str]
+) -> Iterator[CallPage]:
+    """The pages of these analyses, batch by batch so that ten thousand calls fit in little memory.
+
+    pages: call ids, agents: file names that have a page to link.
+    """
     usual = {(row["queue"], row["name"], row["role"]): row for row in source.rows(_USUAL)} if keys else {}
     ordered = sorted(keys)
     for first in range(0, len(ordered), BATCH_CALLS):
         calls = load_calls(source, ordered[first : first + BATCH_CALLS])
         same = _same_callers(source, list(calls.values()))
         for call in calls.values():
-            yield _page(source, call, usual, same.get(call.facts["caller_hash"], []), pages)
+            yield _page(source, call, usual, same.get(call.facts["caller_hash"], []), pages, agents)
 
 
 def _same_callers(source: Source, calls: Sequence[CallData]) -> dict[str, list[Row]]:
@@ -91,7 +97,12 @@ def _same_callers(source: Source, calls: Sequence[CallData]) -> dict[str, list[R
 
 
 def _page(
-    source: Source, call: CallData, usual: Usual, same: Sequence[Row], pages: frozenset[str]
+    source: Source,
+    call: CallData,
+    usual: Usual,
+    same: Sequence[Row],
+    pages: frozenset[str],
+    agents: frozenset[str],
 ) -> CallPage:
     facts = call.facts
     members = tuple(dict.fromkeys(vote["member"] for votes in call.votes.values() for vote in votes))
@@ -108,7 +119,7 @@ def _page(
         probabilities=tuple(_probabilities(call)),
         members=members,
         segments=tuple(_segment(call, segment, members) for segment in call.segments),
-        facts=tuple(_facts(facts)),
+        facts=tuple(_facts(facts, agents)),
         quality=tuple(QUALITY_WORDS.get(word, plain(word)) for word in facts["quality"]),
         measures=_measures(call, usual),
         quarters=_quarters(call),
@@ -121,7 +132,7 @@ def _page(
     )
 
 
-def _facts(facts: Row) -> Iterator[Fact]:
+def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
     """What is known about the call, each with where it was read."""
     origin = facts["fact_sources"]
 
@@ -130,7 +141,13 @@ def _facts(facts: Row) -> Iterator[Fact]:
         return f"from the {plain(found[0])}" if found else ""
 
     yield Fact("Queue", facts["queue"] or MISSING, said("queue"))
-    yield Fact("Agent", person(facts["agent_name"], facts["agent_id"]), said("agent_id", "agent_name"))
+    page = agent_file(facts["agent_id"]) if facts["agent_id"] else ""
+    yield Fact(
+        "Agent",
+        person(facts["agent_name"], facts["agent_id"]),
+        said("agent_id", "agent_name"),
+        f"../agents/{page}" if page in agents else "",
+    )
     yield Fact(
         "Call time",
         f"{words.moment(facts['started_local'])} ({facts['zone']})",

@@ -8,7 +8,7 @@ from reports.ensembles import ensemble_card, ensemble_facts
 from reports.palette import badge
 from reports.source import Row, Source
 from reports.views import Cell, Health, Table
-from reports.words import MISSING, length, moment, number, percent, plain, whole_number
+from reports.words import MISSING, interval, length, moment, number, percent, plain, whole_number
 
 MAX_FAILED_FILES = 500
 MAX_RUNS = 30
@@ -31,6 +31,10 @@ SELECT kind, word, count(*) AS n, count(*) / sum(count(*)) OVER (PARTITION BY ki
     FROM call_summary WHERE started_at >= $since AND started_at < $until
 ) GROUP BY kind, word ORDER BY kind, n DESC, word
 """
+_RULE_PRECISION = """
+SELECT rule, n_fired, n_confirmed, n_rejected, n_unsure, precision, precision_low, precision_high
+FROM rule_precision ORDER BY rule
+"""
 _RUNS = """
 SELECT started_at AT TIME ZONE $zone AS started_local, state, n_found, n_new, n_done, n_skipped,
     n_quarantined, audio_s, wall_s, times_real_time, version
@@ -50,7 +54,29 @@ def read_health(source: Source) -> Health:
         abstentions=read_abstentions(source),
         members=_members(source),
         sources=_sources(source),
+        judged=_judged(source),
         runs=_runs(source),
+    )
+
+
+def _judged(source: Source) -> Table:
+    """What people said about each rule's calls (`callanalytics review`), of all time."""
+    counts = ("n_fired", "n_confirmed", "n_rejected", "n_unsure")
+    rows = tuple(
+        (
+            Cell(row["rule"]),
+            *(Cell(whole_number(row[key]), number=True) for key in counts),
+            Cell(percent(row["precision"]), number=True),
+            Cell(interval(row["precision_low"], row["precision_high"]), number=True),
+        )
+        for row in source.rows(_RULE_PRECISION)
+        if row["n_confirmed"] + row["n_rejected"] + row["n_unsure"]
+    )
+    return Table(
+        "How often people found a rule's calls worth flagging",
+        ("Rule", "Met in calls", "Worth it", "Not worth it", "Unsure", "Share worth it", "95% interval"),
+        rows,
+        empty="Nobody has judged a flagged call yet: every card has the command for it.",
     )
 
 

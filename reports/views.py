@@ -19,6 +19,7 @@ class Fact:
     name: str
     value: str
     note: str = ""
+    href: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,4 +365,5 @@ class Health:
     abstentions: Table
     members: Table
     sources: Table
+    judged: Table
     runs: Table

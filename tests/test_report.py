@@ -383,6 +383,7 @@ OUTLINE = {
         "2 Coverage",
         "2 Failed files",
         "2 Where facts came from",
+        "2 What people said",
         "2 The ensemble",
         "2 Runs",
     ],

@@ -233,6 +233,17 @@ def test_the_callers_of_an_agent_are_counted_and_never_ranked(site: Site) -> Non
     assert "must not be used to judge" in text
 
 
+def test_a_call_leads_to_the_callers_of_its_agent(site: Site) -> None:
+    assert f'href="../agents/{_agent_file("anna")}"><bdi>' in site.text(kinds(site)["call"])
+
+
+def test_health_says_how_often_people_agreed_with_a_rule(site: Site) -> None:
+    n = site.one("SELECT n_confirmed FROM rule_precision WHERE rule = 'frustrated'")
+    row = re.search(r"<td><bdi>frustrated</bdi></td>(.*?)</tr>", site.text("health.html"))
+    assert row
+    assert f"<bdi>{n}</bdi>" in row[1]
+
+
 def _agent_file(agent_id: str) -> str:
     from reports.agents import agent_file
 
