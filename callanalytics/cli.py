@@ -41,6 +41,7 @@ COMMANDS = {
     "diarize": "single",
     "app": "app",
     "train": "training",
+    "retrain": "retrain",
     "evaluate": "training",
     "crossval": "training",
     "ensemble": "ensembles",

@@ -213,6 +213,8 @@ class EngineSettings(_Table):
     workers: Annotated[int, Field(ge=0, le=1024)] = 0  # 0 = one per core
     time_budget_s: PositiveSeconds | None = None
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 2
+    # A worker busy this long with one recording is taken for hung. A call of 4 h takes some minutes.
+    recording_timeout_s: PositiveSeconds = 900.0
 
 
 class GateSettings(_Table):
@@ -223,6 +225,20 @@ class GateSettings(_Table):
     min_volume_share: Share = 0.2  # of what is usual on these weekdays
     max_failed_share: Share = 0.5  # of the recordings tried
     min_done_share: Share = 0.0  # when the time budget ends the run; 0 publishes whatever was done
+
+
+class RetrainSettings(_Table):
+    """`[retrain]`: what `callanalytics retrain` learns from, and when its result is put to use."""
+
+    corpora: tuple[str, ...] = ()  # [NAME=]PATH, relative to the config file
+    reviewed: bool = False  # also the segments that people reviewed
+    consent: bool = False  # that the callers of reviewed calls may be trained on
+    preset: Literal["quick", "night"] = "night"
+    start: Literal["scratch", "in_use"] = "scratch"
+    margin: Share = 0.01  # UAR to gain, with an interval above zero, before it is promoted
+    licence: str = ""  # written into the card
+    # Mean distance of a week's label mix from the four weeks before (0..1) that suggests retraining.
+    drift_limit: Share = 0.15
 
 
 class ScheduleSettings(_Table):
@@ -365,6 +381,7 @@ class Settings(_Table):
     rule: tuple[RuleSettings, ...] = DEFAULT_RULES
     engine: EngineSettings = EngineSettings()
     gate: GateSettings = GateSettings()
+    retrain: RetrainSettings = RetrainSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     privacy: PrivacySettings = PrivacySettings()
     report: ReportSettings = ReportSettings()

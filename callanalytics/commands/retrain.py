@@ -1,0 +1,137 @@
+"""Retraining: train on corpora and reviewed calls, promote only what is clearly better."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from callanalytics.commands.options import config_option, json_option, out_option, quiet_option
+from callanalytics.console import progress, say
+
+if TYPE_CHECKING:
+    from callanalytics.config import RetrainSettings, Settings
+    from ensemble.corpora import Corpus
+    from ensemble.train import TrainSettings
+
+
+@click.command()
+@click.option("--corpus", "corpora", multiple=True, metavar="[NAME=]PATH", help="Default: [retrain] corpora.")
+@click.option("--reviewed/--no-reviewed", default=None, help="Also train on reviewed segments.")
+@click.option("--consent", is_flag=True, help="Say that these callers' voices may be trained on.")
+@click.option("--preset", type=click.Choice(["quick", "night"]), help="Default: [retrain] preset.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs (default: the preset's).")
+@click.option("--members", help="Names joined by commas (default: all).")
+@click.option("--labels", help="Joined by commas (default: those of the ensemble in use).")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--margin", type=click.FloatRange(0, 1), help="UAR it must gain (default: [retrain] margin).")
+@click.option("--no-shadow", is_flag=True, help="Do not score last week with the candidate.")
+@click.option("--history", is_flag=True, help="Show every retraining so far, and train nothing.")
+@json_option
+@quiet_option
+@out_option
+@config_option
+def retrain(
+    corpora: tuple[str, ...],
+    reviewed: bool | None,
+    consent: bool,
+    margin: float | None,
+    no_shadow: bool,
+    history: bool,
+    as_json: bool,
+    quiet: bool,
+    out: Path | None,
+    config: Path | None,
+    **options: Any,
+) -> None:
+    """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
+    from callanalytics.config import load_config
+    from jobs.retrain import collect, read_history
+    from jobs.retrain import retrain as train_and_judge
+
+    settings = load_config(config)
+    folder = out or settings.out_dir
+    if history:
+        _show(read_history(folder), as_json)
+        return
+    plan = settings.retrain
+    if margin is not None:
+        plan = replace_table(plan, margin=margin)
+    found = collect(
+        settings,
+        folder,
+        _read(corpora, settings),
+        reviewed=plan.reviewed if reviewed is None else reviewed,
+        consent=consent or plan.consent,
+    )
+    training = _training(options, plan, settings, folder)
+    with _epochs(quiet or as_json) as on_epoch:
+        done = train_and_judge(
+            settings,
+            folder,
+            found,
+            training,
+            plan=plan,
+            shadow=not no_shadow,
+            on_epoch=on_epoch,
+            say=lambda words: say(words, quiet=quiet or as_json),
+        )
+    if as_json:
+        print(json.dumps(done.to_json()))
+        return
+    say(f"{done.candidate_id} {done.words}\nCard: {done.card}", quiet=quiet)
+    if done.promoted:
+        say("In use from the next run on. Undo it: callanalytics ensemble rollback", quiet=quiet)
+
+
+def replace_table(plan: RetrainSettings, **changes: object) -> RetrainSettings:
+    """The settings of [retrain] with some changed for this call."""
+    return plan.model_copy(update=changes)
+
+
+def _read(named: tuple[str, ...], settings: Settings) -> list[Corpus]:
+    """Corpora of the command line, else those of the config file (relative to it)."""
+    from ensemble.corpora import LOADERS, read_corpus
+
+    read = []
+    for text in named or settings.retrain.corpora:
+        name, equals, path = text.partition("=")
+        known = bool(equals) and (name in LOADERS or "/" not in name)
+        place = Path(path if known else text)
+        place = place if named else settings.folder / place
+        read.append(read_corpus(place, name if known else None))
+    return read
+
+
+def _training(options: dict[str, Any], plan: RetrainSettings, settings: Settings, out: Path) -> TrainSettings:
+    from ensemble.predict import read_card
+    from ensemble.train import PRESETS
+    from jobs.ensembles import in_use
+
+    labels = options["labels"].split(",") if options["labels"] else read_card(in_use(settings, out))["labels"]
+    chosen: dict[str, Any] = {"labels": tuple(labels), "n_threads": options["threads"]}
+    if options["epochs"]:
+        chosen["n_epochs"] = options["epochs"]
+    if options["members"]:
+        chosen["members"] = tuple(options["members"].split(","))
+    return replace(PRESETS[options["preset"] or plan.preset], **chosen)
+
+
+@contextmanager
+def _epochs(quiet: bool) -> Iterator[Any]:
+    with progress(quiet) as on_progress:
+        yield lambda p: on_progress(f"Training {p.member}", p.epoch, p.n_epochs, f"loss {p.loss:.3f}")
+
+
+def _show(history: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(history))
+    elif not history:
+        say("Never retrained.")
+    else:
+        print("\n".join(f"{row['at']}  {row['candidate_id']}  {row['words']}" for row in history))

@@ -1,0 +1,346 @@
+"""Retraining: corpora and reviewed calls in, a decision out. Nothing is promoted that is not clearly better.
+
+    collect -> hold out test speakers -> train -> compare on the same test -> keep in the registry
+            -> shadow-score last week -> promote or keep
+
+The test speakers are held out here, before training sees anything: a corpus's own `test` split, else every
+eighth speaker. Reviewed calls bring a test of their own, the speakers whose names fall into it (`labels`).
+Run again with the same data and settings after a kill, and it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callanalytics.config import RetrainSettings, Settings
+from callanalytics.errors import CallAnalyticsError, LockHeld, UsageError
+from callanalytics.store import DATABASE_NAME
+from callanalytics.store.open import make_private_dir
+from ensemble.corpora import Clip, Corpus, keep_emotions
+from ensemble.dataset import clips_hash
+from ensemble.errors import CorpusError
+from ensemble.paired import Difference, compare_on
+from ensemble.predict import Ensemble, load_ensemble
+from ensemble.splits import validation_speakers
+from jobs.ensembles import in_use, registry
+from jobs.labels import MANIFEST, export_labels
+from jobs.lock import run_lock
+from jobs.logbook import write_whole
+
+if TYPE_CHECKING:
+    from ensemble.train import Progress, TrainSettings
+
+TEST_EVERY = 8
+SHADOW_SINCE = "7d"
+N_CHANGES_SHOWN = 10
+TRAINED = "trained"  # the file that says so
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Clips by what they are for. No speaker is in two of them. `own_test` are reviewed calls."""
+
+    train: tuple[Corpus, ...]
+    validation: frozenset[str]
+    test: tuple[Clip, ...]
+    own_test: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """What came of a retraining; `to_json` is a line of the history."""
+
+    at: str
+    key: str
+    current_id: str
+    candidate_id: str
+    promoted: bool
+    words: str
+    margin: float
+    tests: tuple[Difference, ...]
+    n_training_clips: int
+    n_training_speakers: int
+    corpora: dict[str, int]
+    shadow: dict[str, Any] | None
+    card: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def collect(
+    settings: Settings, out: Path, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool
+) -> tuple[Corpus, ...]:
+    """The corpora given and, when wanted, the reviewed segments (exported anew into OUT/training/reviewed).
+
+    Raises UsageError: nothing to train on, or reviewed calls without consent.
+    """
+    found = list(corpora)
+    if reviewed:
+        from ensemble.corpora import read_manifest
+
+        folder = out / "training" / "reviewed"
+        shutil.rmtree(folder, ignore_errors=True)
+        export_labels(settings, out, folder, consent=consent)
+        found.append(read_manifest(folder / MANIFEST))
+    if not found:
+        raise UsageError(
+            "Nothing to train on: give --corpus, set corpora in [retrain] of config.toml, or use --reviewed."
+        )
+    names = [corpus.name for corpus in found]
+    if len(set(names)) < len(names):
+        raise UsageError(f"Two corpora have one name ({', '.join(names)}). Name them: --corpus NAME=PATH.")
+    return tuple(found)
+
+
+def divide(corpora: Sequence[Corpus], labels: Sequence[str]) -> Material:
+    """Hold out test speakers, then validation speakers, and leave the rest to training.
+
+    Raises CorpusError when nobody is left to train, validate or test on.
+    """
+    known = [keep_emotions(corpus, labels) for corpus in corpora]
+    train: list[Corpus] = []
+    test: list[Clip] = []
+    own_test: list[Clip] = []
+    for corpus in known:
+        held = _test_speakers(corpus)
+        own = corpus.name == Path(MANIFEST).stem
+        (own_test if own else test).extend(clip for clip in corpus.clips if clip.speaker in held)
+        rest = tuple(clip for clip in corpus.clips if clip.speaker not in held)
+        if rest:
+            train.append(replace(corpus, clips=rest))
+    if not train or not (test or own_test):
+        raise CorpusError("too few speakers to hold some out for a test; give a larger corpus")
+    return Material(tuple(train), validation_speakers(train), tuple(test), tuple(own_test))
+
+
+def _test_speakers(corpus: Corpus) -> frozenset[str]:
+    """The speakers of a corpus's `test` split, else every eighth in sorted order."""
+    everybody = sorted({clip.speaker for clip in corpus.clips})
+    marked = {clip.speaker for clip in corpus.clips if clip.split == "test"}
+    if marked or any(clip.split for clip in corpus.clips):
+        return frozenset(marked)
+    validating: frozenset[str] = frozenset()  # published validation speakers stay what they are
+    with contextlib.suppress(CorpusError):  # too few speakers to hold any out
+        validating = validation_speakers([corpus])
+    free = [speaker for speaker in everybody if speaker not in validating]
+    return frozenset(free[::TEST_EVERY]) if len(free) > 1 else frozenset()
+
+
+def decide(plan: RetrainSettings, tests: Sequence[Difference]) -> tuple[bool, str]:
+    """Promote? And why, in words. The first test decides, no other may be clearly worse.
+
+    Better means by `margin` or more, with a 95 % interval that excludes zero; the order is reviewed calls
+    first, where they have speakers enough, since they are what the night hears.
+    """
+    usable = [test for test in tests if test.enough]
+    if not usable:
+        return False, "kept: no test has speakers enough to tell the two apart"
+    first, *others = usable
+    told = (
+        f"{first.test}: UAR {first.uar_a:.1%} -> {first.uar_b:.1%}, difference {first.difference:+.1%} "
+        f"[{first.low:+.1%}, {first.high:+.1%}] on {first.n_clips} clips of {first.n_speakers} speakers"
+    )
+    if first.low <= 0 or first.difference < plan.margin:
+        return False, f"kept: not better by {plan.margin:.1%} with an interval above zero. {told}"
+    for other in others:
+        if other.high < 0:
+            return False, f"kept: better, but clearly worse on {other.test} ({other.difference:+.1%}). {told}"
+    return True, f"promoted. {told}"
+
+
+def retrain(
+    settings: Settings,
+    out: Path,
+    corpora: Sequence[Corpus],
+    training: TrainSettings,
+    *,
+    plan: RetrainSettings,
+    shadow: bool = True,
+    now: datetime | None = None,
+    on_epoch: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Retrained:
+    """Train on the corpora, compare with the ensemble in use, and promote only what is clearly better.
+
+    Every candidate is kept in the registry, promoted or not, and every decision in
+    OUT/training/history.jsonl. The same data and settings again give the decision made before.
+
+    Raises:
+        UsageError: the ensemble is fixed by [emotion] ensemble, so that promoting would change nothing.
+        LockHeld: another retraining is at work.
+        ensemble.errors.EnsembleError: too little data, or training failed.
+    """
+    from ensemble.recipe import train_from_corpora
+
+    if settings.emotion.ensemble:
+        raise UsageError(
+            f"{settings.source}: [emotion] ensemble = {settings.emotion.ensemble!r} fixes the ensemble. "
+            "Remove that key to let retraining promote."
+        )
+    work = out / "training"
+    for folder in (out, work):
+        make_private_dir(folder)
+    with run_lock(work / "retrain.lock"):
+        current = load_ensemble(in_use(settings, out))
+        material = divide(corpora, training.labels)
+        key = _key(material, training, current, plan.start)
+        folder = work / f"retrain-{key}"
+        if (done := _decision(folder, plan.margin)) is not None:
+            say(f"Nothing new since {done.at}: the same data and settings.")
+            return done
+        clips = [clip for corpus in material.train for clip in corpus.clips]
+        n_training = len({c.speaker for c in clips} - material.validation)
+        say(
+            f"{n_training} speakers train, {len(material.validation)} validate, "
+            f"{len({c.speaker for c in (*material.test, *material.own_test)})} test"
+        )
+        made = folder / "run" / "ensemble"
+        if not (folder / TRAINED).exists():
+            made = train_from_corpora(
+                material.train,
+                material.validation,
+                training,
+                folder=folder / "run",
+                cache=work / "cache",
+                start=in_use(settings, out) if plan.start == "in_use" else None,
+                licence=plan.licence,
+                note=f"Retrained beside {current.ensemble_id}.",
+                say=on_epoch,
+            )
+            (folder / TRAINED).touch()
+        candidate = load_ensemble(made)
+        tests = _tests(current, candidate, material)
+        for test in tests:
+            say(f"{test.test}: UAR {test.uar_a:.1%} -> {test.uar_b:.1%} [{test.low:+.1%}, {test.high:+.1%}]")
+        promote, words = decide(plan, tests)
+        words += _heard_before(current, material)
+        kept = registry(out)
+        candidate_id = kept.add(made)
+        told = _shadow(settings, out, current, candidate_id, say) if shadow else None
+        if promote:
+            # Judged here, on a test that both took; the registry compares headlines of different tests.
+            kept.promote(candidate_id, force=True, note=words)
+        result = Retrained(
+            at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+            key=key,
+            current_id=current.ensemble_id,
+            candidate_id=candidate_id,
+            promoted=promote,
+            words=words,
+            margin=plan.margin,
+            tests=tests,
+            n_training_clips=len(clips),
+            n_training_speakers=n_training,
+            corpora={corpus.name: len(corpus.clips) for corpus in corpora},
+            shadow=told,
+            card=str(kept.folder(candidate_id) / "model-card.html"),
+        )
+        _remember(work, folder, result)
+    return result
+
+
+def _key(material: Material, training: TrainSettings, current: Ensemble, start: str) -> str:
+    """What a training depends on: the clips, the settings, the ensemble to beat and where it starts."""
+    clips = [clip for corpus in material.train for clip in corpus.clips]
+    told = [clips_hash(clips), clips_hash([*material.test, *material.own_test]), current.ensemble_id, start]
+    whole = json.dumps(
+        [*told, asdict(replace(training, n_threads=0, device=""))], default=str, sort_keys=True
+    )
+    return hashlib.sha256(whole.encode()).hexdigest()[:12]
+
+
+def _tests(current: Ensemble, candidate: Ensemble, material: Material) -> tuple[Difference, ...]:
+    """Both ensembles on the same clips: reviewed calls as they are, corpora over the telephone."""
+    tests = []
+    if material.own_test:
+        tests.append(compare_on("reviewed calls", current, candidate, material.own_test, "clean"))
+    if material.test:
+        tests.append(compare_on("corpora over the telephone", current, candidate, material.test, "telephone"))
+    return tuple(tests)
+
+
+def _heard_before(current: Ensemble, material: Material) -> str:
+    """A warning where the ensemble in use may have been trained on the test speakers."""
+    trained_on = current.card.get("trained_on", ())
+    names = sorted(
+        {clip.corpus for clip in material.test} & set(trained_on if isinstance(trained_on, list) else ())
+    )
+    if not names:
+        return ""
+    return (
+        f". The ensemble in use was trained on {', '.join(names)} too and may have heard the test "
+        "speakers, which flatters it"
+    )
+
+
+def _shadow(
+    settings: Settings, out: Path, current: Ensemble, candidate_id: str, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Let the candidate vote on last week, unseen, and tell which escalations would change."""
+    from jobs.backfill import backfill
+    from jobs.compare import compare_ensembles
+
+    if candidate_id == current.ensemble_id or not (out / DATABASE_NAME).exists():
+        return None
+    try:
+        backfill(settings, out, candidate_id, shadow=True, since=SHADOW_SINCE)
+        found = compare_ensembles(out / DATABASE_NAME, current.ensemble_id, candidate_id)
+    except LockHeld:
+        say("Last week was not shadow-scored: a run is at work.")
+        return None
+    except CallAnalyticsError as problem:
+        say(f"Last week could not be shadow-scored: {problem}")
+        return None
+    say(
+        f"Last week, {found.n_calls} calls: {found.n_flagged_a} flagged now, {found.n_flagged_b} by the "
+        f"candidate; {len(found.newly_flagged)} would be new, {len(found.no_longer_flagged)} would go."
+    )
+    for sign, changes in (("+", found.newly_flagged), ("-", found.no_longer_flagged)):
+        for change in changes[:N_CHANGES_SHOWN]:
+            say(f"  {sign} {change.call_id} {change.started_local}: {'; '.join(change.reasons)}")
+    return {
+        "n_calls": found.n_calls,
+        "n_flagged": found.n_flagged_a,
+        "n_flagged_by_candidate": found.n_flagged_b,
+        "newly_flagged": [change.call_id for change in found.newly_flagged],
+        "no_longer_flagged": [change.call_id for change in found.no_longer_flagged],
+    }
+
+
+def _remember(work: Path, folder: Path, result: Retrained) -> None:
+    line = json.dumps(result.to_json())
+    with (work / "history.jsonl").open("a", encoding="utf-8") as history:
+        history.write(line + "\n")
+    write_whole(folder / "decision.json", line + "\n", mode=0o600)
+    for big in ("members", "balanced"):  # what training needed to go on
+        shutil.rmtree(folder / "run" / big, ignore_errors=True)
+
+
+def _decision(folder: Path, margin: float) -> Retrained | None:
+    """What was decided on this training by that margin, if anything was."""
+    try:
+        told = json.loads((folder / "decision.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    if told["margin"] != margin:
+        return None
+    return Retrained(**{**told, "tests": tuple(Difference(**test) for test in told["tests"])})
+
+
+def read_history(out: Path) -> list[dict[str, Any]]:
+    """Every retraining of an output folder and what was decided, oldest first."""
+    try:
+        lines = (out / "training" / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line]
