@@ -58,7 +58,7 @@ def frames_of(keyed: Sequence[tuple[int, CallAnalysis]]) -> Frames:
         "analyses": _frame([_analysis(key, a) for key, a in keyed], _ANALYSIS),
         "turns": _frame([row for key, a in keyed for row in _turns(key, a)], _TURN),
         "sounds": _frame([row for key, a in keyed for row in _sounds(key, a)], _SOUND),
-        "call_measures": _frame([row for key, a in keyed for row in _measures(key, a)], _MEASURE),
+        "call_measures": _measures(keyed),
         "escalations": _frame([row for key, a in keyed for row in _escalations(key, a)], _ESCALATION),
         **_segment_frames([(key, a) for key, a in keyed if a.segments]),
     }
@@ -82,7 +82,6 @@ _ANALYSIS = (
 )
 _TURN = ("analysis_key", "turn", "speaker", "role", "channel", "start_s", "end_s")
 _SOUND = ("analysis_key", "kind", "channel", "start_s", "end_s")
-_MEASURE = ("analysis_key", "name", "role", "period", "value")
 _ESCALATION = (*("analysis_key", "position", "rule", "weight", "value", "threshold", "reason", "evidence"),)
 
 
@@ -145,11 +144,20 @@ def _sounds(key: int, a: CallAnalysis) -> list[tuple[Any, ...]]:
     return [(key, s.kind.value, s.channel, s.start_s, s.end_s) for s in a.diarization.sounds]
 
 
-def _measures(key: int, a: CallAnalysis) -> list[tuple[Any, ...]]:
-    return [
-        (key, m.name, m.role.value if m.role is not None else None, m.period, known_number(m.value))
-        for m in a.measures
-    ]
+def _measures(keyed: Sequence[tuple[int, CallAnalysis]]) -> pl.DataFrame:
+    """By column, since a call has some two hundred of them."""
+    measures = [m for _, a in keyed for m in a.measures]
+    n_each = [len(a.measures) for _, a in keyed]
+    values = pl.Series([m.value for m in measures], dtype=pl.Float64)
+    return pl.DataFrame(
+        {
+            "analysis_key": np.repeat(np.array([key for key, _ in keyed], dtype=np.int32), n_each),
+            "name": pl.Series([m.name for m in measures], dtype=pl.String),
+            "role": pl.Series([m.role for m in measures], dtype=pl.String),
+            "period": pl.Series([m.period for m in measures], dtype=pl.String),
+            "value": values.set(~values.is_finite().fill_null(False), None),
+        }
+    )
 
 
 def _escalations(key: int, a: CallAnalysis) -> list[tuple[Any, ...]]:
@@ -189,7 +197,7 @@ def _segment_frames(keyed: Sequence[tuple[int, CallAnalysis]]) -> Frames:
                 "analysis_key": key,
                 "segment": number,
                 "speaker": [s.speaker for s in segments],
-                "role": [s.role.value for s in segments],
+                "role": pl.Series([s.role for s in segments], dtype=pl.String),
                 "channel": np.array([s.channel for s in segments], dtype=np.int32),
                 "start_s": np.array([s.start_s for s in segments], dtype=np.float64),
                 "end_s": np.array([s.end_s for s in segments], dtype=np.float64),
@@ -209,7 +217,7 @@ def _segment_frames(keyed: Sequence[tuple[int, CallAnalysis]]) -> Frames:
             schema={"analysis_key": pl.Int32, "emotion": pl.String},
             orient="row",
         ),
-        "predictions": pl.concat([_predictions(key, a) for key, a in keyed]),
+        "predictions": _predictions(keyed),
         "features": pl.DataFrame(
             {
                 "analysis_key": key,
@@ -220,22 +228,28 @@ def _segment_frames(keyed: Sequence[tuple[int, CallAnalysis]]) -> Frames:
     }
 
 
-def _predictions(key: int, a: CallAnalysis) -> pl.DataFrame:
+def _predictions(keyed: Sequence[tuple[int, CallAnalysis]]) -> pl.DataFrame:
     """One row per segment and member, segments in order, members in the ensemble's order."""
-    votes = a.votes
-    n_members, n_segments, _ = votes.probabilities.shape
-    by_segment = np.ascontiguousarray(votes.probabilities.transpose(1, 0, 2))
-    flat = by_segment.reshape(n_segments * n_members, -1)
-    # A member that heard nothing (too short, not speech) holds no opinion: zeros or NaN, no emotion.
-    silent = ~(np.nan_to_num(flat).max(axis=1, initial=0.0) > 0)
-    top = np.where(silent, -1, np.argmax(np.nan_to_num(flat), axis=1)) if flat.size else np.zeros(0, int)
+    keys, numbers, members, emotions, probabilities = [], [], [], [], []
+    for key, a in keyed:
+        votes = a.votes
+        n_members, n_segments, n_labels = votes.probabilities.shape
+        flat = np.nan_to_num(votes.probabilities.transpose(1, 0, 2).reshape(-1, n_labels))
+        keys.append(np.full(len(flat), key, dtype=np.int32))
+        numbers.append(np.repeat(np.array([s.index for s in a.segments], dtype=np.int32), n_members))
+        members += list(votes.member_names) * n_segments
+        # A member that heard nothing (too short, not speech) holds no opinion: zeros or NaN, no emotion.
+        names = np.array([*votes.labels, None], dtype=object)
+        heard = flat.max(axis=1, initial=0.0) > 0
+        emotions.append(names[np.where(heard, flat.argmax(axis=1), n_labels)])
+        probabilities.append(_in_order(flat, votes.labels))
     return pl.DataFrame(
         {
-            "analysis_key": np.full(len(flat), key, dtype=np.int32),
-            "segment": np.repeat(np.array([s.index for s in a.segments], dtype=np.int32), n_members),
-            "member": list(votes.member_names) * n_segments,
-            "emotion": pl.Series(_names(top, votes.labels), dtype=pl.String),
-            "probabilities": _in_order(flat, votes.labels),
+            "analysis_key": np.concatenate(keys),
+            "segment": np.concatenate(numbers),
+            "member": members,
+            "emotion": pl.Series(np.concatenate(emotions).tolist(), dtype=pl.String),
+            "probabilities": np.concatenate(probabilities),
         }
     )
 
