@@ -237,8 +237,6 @@ class RetrainSettings(_Table):
     start: Literal["scratch", "in_use"] = "scratch"
     margin: Share = 0.01  # UAR to gain, with an interval above zero, before it is promoted
     licence: str = ""  # written into the card
-    # Mean distance of a week's label mix from the four weeks before (0..1) that suggests retraining.
-    drift_limit: Share = 0.15
 
 
 class ScheduleSettings(_Table):

@@ -17,6 +17,7 @@ SELECT run_id, started_at, ended_at, n_found, n_done, n_skipped, n_quarantined, 
 FROM runs ORDER BY started_at DESC LIMIT 10
 """
 QUARANTINE_SQL = "SELECT path, stage, reason, attempts FROM quarantine ORDER BY last_seen_at DESC LIMIT 10"
+HAS_DRIFT_SQL = "SELECT view_name FROM duckdb_views() WHERE view_name = 'drift_now'"
 TOTALS_SQL = """
 SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
        count(*) FILTER (flagged) AS n_flagged FROM call_summary
@@ -38,6 +39,7 @@ def read_status(out: Path) -> dict[str, Any]:
         "totals": {},
         "runs": [],
         "quarantine": [],
+        "drift": [],
         "schedule": read_schedule(out),
         "held": held(out),
     }
@@ -45,6 +47,9 @@ def read_status(out: Path) -> dict[str, Any]:
         status["totals"] = _rows(database, TOTALS_SQL)[0]
         status["runs"] = _rows(database, RUNS_SQL)
         status["quarantine"] = _rows(database, QUARANTINE_SQL)
+        # A file published by an earlier version has no such view until the next run.
+        if _rows(database, HAS_DRIFT_SQL):
+            status["drift"] = _rows(database, "FROM drift_now")
     return status
 
 
@@ -73,7 +78,24 @@ def render_status(status: dict[str, Any]) -> str:
             f"  {row['started_at']}  {state:>9}  found {row['n_found']}, done {row['n_done']}, "
             f"skipped {row['n_skipped']}, quarantined {row['n_quarantined']}"
         )
+    lines += _drift_lines(status["drift"])
     if status["quarantine"]:
         lines.append("Quarantine (newest):")
         lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]
     return "\n".join(lines)
+
+
+def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
+    """What drifted in the newest days (see the view drift_now), and what to do about it."""
+    moved = [row for row in drift if row["n_crossed"]]
+    if not moved:
+        return []
+    lines = ["Drift of the newest days with calls against the four weeks before:"]
+    lines += [
+        f"  {row['measure']}: {row['value']:.3g}, usual {row['usual']:.3g}; beyond its threshold on "
+        f"{row['n_crossed']} of {row['n_days']} days" + ("  MOVED" if row["retrain"] else "")
+        for row in moved
+    ]
+    if any(row["retrain"] for row in moved):
+        lines.append("  Hear some calls (callanalytics review next), then think of: callanalytics retrain")
+    return lines
