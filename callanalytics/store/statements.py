@@ -35,6 +35,18 @@ FROM batch_predictions p JOIN batch_segments s USING (analysis_key, segment)
 WHERE s.emotion IS NOT NULL GROUP BY ALL ORDER BY p.analysis_key
 """
 
+CALL_LEVELS = """
+INSERT INTO base.call_levels BY NAME
+SELECT analysis_key, role, round(sum(end_s - start_s), 6) AS seconds,
+    round(sum((end_s - start_s) * level_db) / sum(end_s - start_s), 4) AS level_db
+FROM batch_segments JOIN (
+    SELECT analysis_key, segment, "values"[(SELECT any_value(position) + 1 FROM base.feature_names
+        WHERE name = 'loudness_db')] AS level_db
+    FROM batch_features
+) USING (analysis_key, segment)
+WHERE isfinite(level_db) GROUP BY ALL ORDER BY analysis_key
+"""
+
 QUARANTINE = """
 INSERT OR REPLACE INTO base.quarantine BY NAME
 SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, ? AS run_id,

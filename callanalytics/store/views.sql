@@ -108,8 +108,9 @@ SELECT a.call_id, e.position, e.rule, e.weight, e.value, e.threshold, e.reason, 
 FROM base.escalations e JOIN analyses a USING (analysis_key);
 
 CREATE VIEW evidence AS
-SELECT a.call_id, e.rule, moment.start_s, moment.end_s, moment.words, moment.clip
-FROM base.escalations e JOIN analyses a USING (analysis_key), unnest(e.evidence) AS m(moment);
+SELECT call_id, rule, moment.start_s, moment.end_s, moment.words, moment.clip
+FROM (SELECT a.call_id, e.rule, unnest(e.evidence) AS moment
+    FROM base.escalations e JOIN analyses a USING (analysis_key));
 
 -- Emotions over calls, hours, days, queues and agents -----------------------------------------------------
 
@@ -230,6 +231,103 @@ usual AS (
 SELECT day, emotion, share, usual_share, share - usual_share AS change,
     sum(abs(share - usual_share)) OVER (PARTITION BY day) / 2 AS distance, n_calls, n_usual_calls
 FROM usual ORDER BY day, emotion;
+
+-- Drift, against the 28 days that ended a week before: without the week between, a change would be usual
+-- after a day or two, and never seen to last. A mix (of labels, of codecs) is compared by its population
+-- stability index; both mixes are counted in calls, and the day's is drawn towards the reference by the
+-- weight of one call, so that a label nobody had on a quiet day is no news. Its threshold is 0.25, a "major
+-- shift" (N. Siddiqi, Credit Risk Scorecards, Wiley 2006), or what chance alone exceeds once in a thousand
+-- days, if that is more: the index of two samples of one mix is (1/n + 1/m) times a chi-square of k - 1
+-- degrees (B. Yurdakul, J. Naranjo, J. Risk Model Validation 14(4), 2020). Means cross at three standard
+-- deviations of the reference days (W. A. Shewhart, Economic Control of Quality, 1931), and at no less
+-- than 0.03 or 1 dB: a choice, below which no reader of a report would act.
+
+-- 99.9 % point of chi-square. Source: E. B. Wilson, M. M. Hilferty, PNAS 17 (1931) 684-688.
+CREATE MACRO chi_square_999(degrees) AS
+    CASE WHEN degrees > 0 THEN degrees * (1 - 2 / (9 * degrees) + 3.0902323 * sqrt(2 / (9 * degrees))) ** 3
+    ELSE 0.0 END;
+
+CREATE VIEW drift AS
+WITH heard AS (
+    SELECT a.analysis_key, c.day, r.codec
+    FROM analyses a JOIN calls c USING (call_id) JOIN base.recordings r ON r.recording_id = a.recording_id
+),
+days AS (
+    SELECT day, count(*) AS n_calls, coalesce(sum(count(*)) OVER before, 0)::BIGINT AS n_usual_calls
+    FROM heard GROUP BY day
+    WINDOW before AS (ORDER BY day RANGE BETWEEN INTERVAL 34 DAY PRECEDING AND INTERVAL 7 DAY PRECEDING)
+),
+votes_of_day AS (
+    SELECT h.day, e.emotion, sum(e.seconds) AS seconds, sum(e.n_segments) AS n_segments,
+        sum(e.confidence_sum) AS confidence_sum, sum(e.agreement_sum) AS agreement_sum
+    FROM base.call_emotions e JOIN heard h USING (analysis_key) GROUP BY ALL
+),
+found AS (
+    SELECT day, 'label_mix' AS measure, emotion::VARCHAR AS part, seconds AS amount
+    FROM votes_of_day WHERE emotion IS NOT NULL
+    UNION ALL
+    SELECT day, 'codec_mix', codec, count(*)::DOUBLE FROM heard GROUP BY ALL
+),
+counted AS (
+    SELECT k.day, k.measure, k.part, k.n_calls * coalesce(f.amount, 0)
+        / nullif(sum(f.amount) OVER (PARTITION BY k.measure, k.day), 0) AS n
+    FROM (SELECT day, n_calls, measure, part FROM days, (SELECT DISTINCT measure, part FROM found)) k
+    LEFT JOIN found f USING (day, measure, part)
+),
+windows AS (
+    SELECT day, measure, part, n, sum(n) OVER before AS m
+    FROM counted
+    WINDOW before AS (PARTITION BY measure, part
+        ORDER BY day RANGE BETWEEN INTERVAL 34 DAY PRECEDING AND INTERVAL 7 DAY PRECEDING)
+),
+shares AS (
+    SELECT *, (m + 0.5) / (sum(m) OVER whole + 0.5 * count(*) OVER whole) AS q,
+        (n + q) / (sum(n) OVER whole + 1) AS p
+    FROM windows WHERE n + m > 0
+    WINDOW whole AS (PARTITION BY day, measure)
+),
+mixes AS (
+    SELECT day, measure, sum((p - q) * ln(p / q)) AS value,
+        greatest(0.25, chi_square_999(count(*) - 1) * (1 / sum(n) + 1 / sum(m))) AS threshold
+    FROM shares GROUP BY day, measure HAVING sum(m) > 0
+),
+means AS (
+    SELECT day, 'confidence' AS measure,
+        sum(confidence_sum) / nullif(sum(n_segments) FILTER (WHERE emotion IS NOT NULL), 0) AS value
+    FROM votes_of_day WHERE emotion IS NOT NULL GROUP BY day
+    UNION ALL
+    SELECT day, 'agreement', sum(agreement_sum) / nullif(sum(n_segments), 0)
+    FROM votes_of_day WHERE emotion IS NOT NULL GROUP BY day
+    UNION ALL
+    SELECT day, 'abstained_share', coalesce(sum(seconds) FILTER (WHERE emotion IS NULL), 0)
+        / nullif(sum(seconds), 0) FROM votes_of_day GROUP BY day
+    UNION ALL
+    SELECT h.day, 'level_db', sum(l.seconds * l.level_db) / sum(l.seconds)
+    FROM base.call_levels l JOIN heard h USING (analysis_key) GROUP BY h.day
+),
+compared AS (
+    SELECT day, measure, value, avg(value) OVER before AS usual, threshold, true AS is_mix FROM mixes
+    WINDOW before AS (PARTITION BY measure
+        ORDER BY day RANGE BETWEEN INTERVAL 34 DAY PRECEDING AND INTERVAL 7 DAY PRECEDING)
+    UNION ALL
+    SELECT day, measure, value, avg(value) OVER before,
+        CASE WHEN count(value) OVER before >= 7 THEN greatest(3 * stddev_samp(value) OVER before,
+            CASE measure WHEN 'level_db' THEN 1.0 ELSE 0.03 END) END, false
+    FROM means WHERE value IS NOT NULL
+    WINDOW before AS (PARTITION BY measure
+        ORDER BY day RANGE BETWEEN INTERVAL 34 DAY PRECEDING AND INTERVAL 7 DAY PRECEDING)
+)
+SELECT day, measure, value, usual, value - usual AS change, threshold,
+    CASE WHEN is_mix THEN value > threshold ELSE abs(change) > threshold END AS crossed,
+    n_calls, n_usual_calls
+FROM compared JOIN days USING (day) ORDER BY day, measure;
+
+CREATE VIEW drift_now AS
+SELECT measure, max(day) AS day, arg_max(value, day) AS value, arg_max(usual, day) AS usual,
+    arg_max(change, day) AS change, arg_max(threshold, day) AS threshold, count(*) AS n_days,
+    count(*) FILTER (WHERE crossed) AS n_crossed, n_crossed >= 3 AS retrain
+FROM (FROM drift QUALIFY row_number() OVER (PARTITION BY measure ORDER BY day DESC) <= 7)
+GROUP BY measure ORDER BY measure;
 
 CREATE VIEW vote_quality AS
 SELECT c.day, e.role, sum(e.n_segments)::BIGINT AS n_segments,

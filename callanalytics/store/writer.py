@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from callanalytics.errors import StoreError
 from callanalytics.store.reviews import Review, insert_review
 from callanalytics.store.schema import first_value
-from callanalytics.store.statements import CALL_EMOTIONS, MEMBER_TALLIES, QUARANTINE
+from callanalytics.store.statements import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, QUARANTINE
 from callanalytics.store.text import display_text, optional_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ FileKey = tuple[str, int, int]  # path, size in bytes, modification time in ns
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (
     *("turns", "sounds", "segments", "predictions", "features", "call_measures", "escalations"),
-    *("call_emotions", "member_tallies", "analyses"),
+    *("call_emotions", "member_tallies", "call_levels", "analyses"),
 )
 
 
@@ -182,6 +182,7 @@ class Store:
             run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
         run(CALL_EMOTIONS)
         run(MEMBER_TALLIES)
+        run(CALL_LEVELS)
 
     @contextlib.contextmanager
     def _registered(self, frames: Mapping[str, pl.DataFrame]) -> Iterator[None]:
