@@ -1,0 +1,284 @@
+"""How fast is a night? Builds one, runs the real `callanalytics run` on it, and the peers on the same calls.
+
+    python benchmarks/throughput.py [--data FOLDER] [--hours 1] [--parts stereo,mono,workers]
+
+Parts: `stereo` and `mono` (audio hours per hour, share of each stage, memory), `workers` (1 against 2),
+`long` (one call of 3 h), `first` (one call from start to report), `known` (nothing new over --known
+files), `peers` (openSMILE eGeMAPS, librosa with eager torch, wav2vec2-base, against one worker of ours).
+
+Thread time is what the processes really used, so it is steadier than the clock on a machine that does other
+work too; ratios within one run are what counts. The load at the start and the end is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nights import Night, build_night, long_call, source_calls
+
+BENCHMARKS = Path(__file__).parent
+ENVIRONMENT = {
+    **os.environ,
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    # The run takes place in a folder without a config.toml: built-in settings.
+    "PYTHONPATH": os.pathsep.join([str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]),
+}
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One child process and those it started."""
+
+    wall_s: float
+    thread_s: float  # user and system, of all its processes
+    driver_mb: float  # highest resident memory
+    worker_mb: float  # of the largest of the processes it started
+    said: str
+
+
+@dataclass(frozen=True)
+class Arguments:
+    data: Path | None
+    hours: float
+    known: int
+    workers: int
+    scratch: Path
+
+
+def run_child(command: list[str], cwd: Path) -> Ran:
+    """Run to the end. Raises CalledProcessError unless it exits with 0 or 3."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as child:
+        peaks: dict[int, float] = {}
+        watcher = threading.Thread(target=_watch, args=(child, peaks))
+        watcher.start()
+        said = child.stdout.read() if child.stdout else ""
+        child.wait()
+        watcher.join()
+    wall_s, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if child.returncode not in (0, 3):
+        raise subprocess.CalledProcessError(child.returncode, command, said)
+    thread_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    driver_mb = peaks.pop(child.pid, 0.0)
+    return Ran(wall_s, thread_s, driver_mb, max(peaks.values(), default=0.0), said)
+
+
+def _watch(child: subprocess.Popen[str], peaks: dict[int, float]) -> None:
+    """Highest resident memory in MB of the child and of the processes below it, by id."""
+    while child.poll() is None:
+        family = [child.pid]
+        for pid in family:
+            try:
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                continue
+            family += [int(number) for number in children.split()]
+            high = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+            if high:
+                peaks[pid] = int(high[0]) / 1000
+        time.sleep(POLL_S)
+
+
+def night_run(night: Night, out: Path, *, workers: int, more: tuple[str, ...] = ()) -> Ran:
+    command = [
+        sys.executable,
+        "-m",
+        "callanalytics.cli",
+        "run",
+        "--since",
+        "2000-01-01",
+        "--json",
+        "--no-gate",
+    ]
+    command += ["--input", str(night.folder), "--out", str(out), "--workers", str(workers), *more]
+    return run_child(command, out.parent)
+
+
+def measured_run(arguments: Arguments, kind: str) -> None:
+    """Whole run of one kind of call."""
+    folder = arguments.scratch / kind
+    night = build_night(
+        folder / "calls", arguments.hours, source_calls(arguments.data), stereo=kind == "stereo"
+    )
+    ran = night_run(night, folder / "out", workers=arguments.workers)
+    result = json.loads(ran.said)
+    print(f"\n{kind}: {night.n_calls} calls, {night.audio_s / 3600:.2f} h, {arguments.workers} workers")
+    print(f"  {result['n_done']} done, {result['n_quarantined']} quarantined")
+    print(f"  {night.audio_s / ran.wall_s:8.0f} x real time by the clock")
+    print(f"  {night.audio_s / ran.thread_s:8.0f} x real time per core (all processes' thread time)")
+    print(f"  {ran.worker_mb:8.0f} MB largest worker, {ran.driver_mb:.0f} MB driver")
+    for stage, share in stage_shares(folder / "out", ran.thread_s).items():
+        print(f"  {share:8.1%} {stage}")
+
+
+def stage_shares(out: Path, thread_s: float) -> dict[str, float]:
+    """Share of a run's thread time by stage: the workers' own clocks, then publishing and pages done again.
+
+    The workers' clocks count waiting too, so on a loaded machine the shares are scaled to what was used.
+    """
+    import duckdb
+
+    with duckdb.connect(str(out / "callanalytics.duckdb"), read_only=True) as connection:
+        rows = connection.execute(
+            "SELECT entry.key, sum(entry.value) FROM (SELECT unnest(map_entries(stage_wall_s)) AS entry"
+            " FROM base.analyses) GROUP BY ALL ORDER BY 2 DESC"
+        ).fetchall()
+    again = {
+        "publish": "import time; from callanalytics.store import open_work, publish; from pathlib import Path\n"
+        "with open_work(Path({out!r})) as store:\n"
+        " t = time.process_time(); publish(store, Path({out!r})); print(time.process_time() - t)",
+        "report": "import subprocess, sys, resource\n"
+        "subprocess.run([sys.executable, '-m', 'callanalytics.cli', 'report', '--quiet', '--out', {out!r},"
+        " '--since', '2000-01-01'], stdout=subprocess.DEVNULL, check=True)\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime)",
+    }
+    driver = {
+        name: float(run_child([sys.executable, "-c", code.format(out=str(out))], out.parent).said)
+        for name, code in again.items()
+    }
+    analysed = sum(seconds for _, seconds in rows)
+    left = max(thread_s - sum(driver.values()), 0.0)
+    shares = {name: min(1.0, left / analysed) * seconds / thread_s for name, seconds in rows}
+    shares |= {name: seconds / thread_s for name, seconds in driver.items()}
+    shares["start, discovery, writing and the rest"] = max(0.0, 1 - sum(shares.values()))
+    return shares
+
+
+def two_workers(arguments: Arguments) -> None:
+    folder = arguments.scratch / "workers"
+    night = build_night(folder / "calls", arguments.hours, source_calls(arguments.data), stereo=True, seed=2)
+    one, two = (night_run(night, folder / f"out{n}", workers=n) for n in (1, 2))
+    print(f"\nworkers, {night.audio_s / 3600:.2f} h stereo: 2 are {one.wall_s / two.wall_s:.2f} x 1")
+    print(
+        f"  ({one.wall_s:.1f} and {two.wall_s:.1f} s; of threads {one.thread_s:.1f} and {two.thread_s:.1f} s)"
+    )
+
+
+def one_long_call(arguments: Arguments) -> None:
+    folder = arguments.scratch / "long"
+    (folder / "calls").mkdir(parents=True)
+    seconds = long_call(folder / "calls" / "20260301-090000_1.wav", 3.0, source_calls(arguments.data))
+    ran = night_run(Night(folder / "calls", 1, seconds), folder / "out", workers=1)
+    print(
+        f"\nlong: a stereo call of 3 h: worker {ran.worker_mb:.0f} MB, {seconds / ran.wall_s:.0f} x real time"
+    )
+
+
+def first_result(arguments: Arguments) -> None:
+    folder = arguments.scratch / "first"
+    night = build_night(folder / "calls", 0.01, source_calls(arguments.data)[:1], stereo=True)
+    ran = night_run(night, folder / "out", workers=1, more=("--limit", "1"))
+    print(f"\nfirst: one call from start to its page in {ran.wall_s:.1f} s ({ran.thread_s:.1f} s of threads)")
+
+
+def nothing_new(arguments: Arguments) -> None:
+    """A run over files that are all known and done. The rows come by SQL, the files are real but tiny."""
+    folder = arguments.scratch / "known"
+    night = build_night(folder / "calls", 0.01, source_calls(arguments.data)[:1], stereo=True)
+    night_run(night, folder / "out", workers=1)
+    settled = time.time() - 2 * 86_400
+    for number in range(arguments.known):
+        path = folder / "calls" / f"{number % 100:02d}" / f"20260302-{number % 86_400:06d}_{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+        os.utime(path, (settled, settled))
+    _settle(folder)
+    ran = night_run(night, folder / "out", workers=1)
+    result = json.loads(ran.said)
+    print(f"\nknown: {result['n_skipped']} known files, {result['n_new']} new: {ran.wall_s:.1f} s ", end="")
+    print(f"({ran.thread_s:.1f} s thread, driver {ran.driver_mb:.0f} MB)")
+
+
+def _settle(folder: Path) -> None:
+    """Note every tiny file as hashed and its recording as done."""
+    import duckdb
+    import polars as pl
+
+    rows = []
+    for path in (folder / "calls").glob("*/*.wav"):
+        facts = path.stat()
+        rows.append((os.fsencode(path), facts.st_size, facts.st_mtime_ns, f"{path.stem:0>64}"))
+    files = pl.DataFrame(rows, schema=["path", "n_bytes", "mtime_ns", "recording_id"], orient="row")
+    database = next((folder / "out" / ".work").glob("*.duckdb"))
+    with duckdb.connect(str(database)) as connection:
+        connection.register("files", files)
+        connection.execute("INSERT INTO base.files SELECT * FROM files")
+        connection.execute(
+            "INSERT INTO base.analyses SELECT a.* REPLACE (a.analysis_key + f.n AS analysis_key,"
+            " f.recording_id AS recording_id, f.recording_id AS call_id) FROM (SELECT * FROM base.analyses LIMIT 1) AS a,"
+            " (SELECT recording_id, 1000 + row_number() OVER () AS n FROM files) AS f"
+        )
+
+
+def against_peers(arguments: Arguments) -> None:
+    folder = arguments.scratch / "peers"
+    night = build_night(folder / "calls", 0.15, source_calls(arguments.data), stereo=True, seed=3)
+    ours = night_run(night, folder / "out", workers=1)
+    calls = sorted(str(path) for path in night.folder.iterdir())
+    peers = json.loads(run_child([sys.executable, str(BENCHMARKS / "peers.py"), *calls], folder).said)
+    # A night of minutes is mostly starting up; what an hour more costs is what a night of hours pays.
+    half = build_night(folder / "more", 0.6, source_calls(arguments.data), stereo=True, seed=4)
+    more = night_run(half, folder / "out_more", workers=1)
+    own = (more.thread_s - ours.thread_s) / ((half.audio_s - night.audio_s) / 3600)
+    print(
+        f"\npeers, {peers['speech_s'] / peers['call_s']:.0%} of {peers['call_s'] / 60:.0f} min are segments"
+    )
+    print(f"  {own:8.1f} s per hour of stereo calls: the whole run of ours, without its start")
+    for name, spent in peers.items():
+        if name.endswith("_s"):
+            continue
+        if isinstance(spent, str):
+            print(f"  {name}: {spent}")
+        else:
+            print(f"  {spent:8.1f} s: {name}; ours is {spent / own:.1f} times as fast")
+
+
+PARTS: dict[str, Callable[[Arguments], None]] = {
+    "stereo": lambda arguments: measured_run(arguments, "stereo"),
+    "mono": lambda arguments: measured_run(arguments, "mono"),
+    "workers": two_workers,
+    "long": one_long_call,
+    "first": first_result,
+    "known": nothing_new,
+    "peers": against_peers,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=os.environ.get("CALLANALYTICS_DATA"))
+    parser.add_argument("--hours", type=float, default=1.0, help="audio of each night")
+    parser.add_argument("--known", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--parts", default=",".join(PARTS))
+    given = parser.parse_args()
+    chosen = given.parts.split(",")
+    if wrong := set(chosen) - set(PARTS):
+        parser.error(f"no such parts: {', '.join(sorted(wrong))}; there are {', '.join(PARTS)}")
+    print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the start", end="")
+    print("" if given.data else "; synthetic calls, give --data for real ones")
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = Arguments(given.data, given.hours, given.known, given.workers, Path(scratch))
+        for part in chosen:
+            PARTS[part](arguments)
+            sys.stdout.flush()
+    print(f"\nload {os.getloadavg()[0]:.1f} at the end")
+
+
+if __name__ == "__main__":
+    main()
