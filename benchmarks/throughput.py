@@ -137,7 +137,8 @@ def stage_shares(out: Path, thread_s: float) -> dict[str, float]:
             " FROM base.analyses) GROUP BY ALL ORDER BY 2 DESC"
         ).fetchall()
     again = {
-        "publish": "import time; from callanalytics.store import open_work, publish; from pathlib import Path\n"
+        "publish": "import time; from pathlib import Path\n"
+        "from callanalytics.store import open_work, publish\n"
         "with open_work(Path({out!r})) as store:\n"
         " t = time.process_time(); publish(store, Path({out!r})); print(time.process_time() - t)",
         "report": "import subprocess, sys, resource\n"
@@ -218,7 +219,8 @@ def _settle(folder: Path) -> None:
         connection.execute("INSERT INTO base.files SELECT * FROM files")
         connection.execute(
             "INSERT INTO base.analyses SELECT a.* REPLACE (a.analysis_key + f.n AS analysis_key,"
-            " f.recording_id AS recording_id, f.recording_id AS call_id) FROM (SELECT * FROM base.analyses LIMIT 1) AS a,"
+            " f.recording_id AS recording_id, f.recording_id AS call_id)"
+            " FROM (SELECT * FROM base.analyses LIMIT 1) AS a,"
             " (SELECT recording_id, 1000 + row_number() OVER () AS n FROM files) AS f"
         )
 

@@ -18,6 +18,7 @@ import numpy as np
 from callanalytics.audio import decode_recording
 from callanalytics.clips import evidence_clips
 from callanalytics.config import Settings
+from callanalytics.denoise import denoise
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.escalation import escalations, is_flagged
@@ -40,6 +41,7 @@ from callanalytics.records import (
     RoleSource,
     Segment,
 )
+from callanalytics.remote import fetched
 from callanalytics.segment import cut_segments
 from ensemble.predict import Ensemble, load_ensemble
 from ensemble.vote import Votes
@@ -71,10 +73,8 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
     """
     stages = _Stages()
     recording, facts = candidate.recording, candidate.facts
-    with stages("decode"):
-        audio = decode_recording(
-            recording.paths, settings.audio, expected_duration_s=facts.expected_duration_s
-        )
+    with stages("decode"), fetched(recording.paths, max_bytes=settings.audio.max_bytes) as paths:
+        audio = decode_recording(paths, settings.audio, expected_duration_s=facts.expected_duration_s)
     _check_length(audio, recording, settings)
     with stages("diarize"):
         spoken = diarize(
@@ -193,10 +193,8 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
     Raises a RecordingError when the recording is gone or is no longer what it was.
     """
     stages = _Stages()
-    with stages("decode"):
-        audio = decode_recording(
-            call.recording.paths, settings.audio, expected_duration_s=call.facts.expected_duration_s
-        )
+    with stages("decode"), fetched(call.recording.paths, max_bytes=settings.audio.max_bytes) as paths:
+        audio = decode_recording(paths, settings.audio, expected_duration_s=call.facts.expected_duration_s)
     if abs(audio.duration_s - call.duration_s) > _SAME_LENGTH_S:
         raise TruncatedAudio(
             f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {call.duration_s:.1f} s when "
@@ -236,10 +234,11 @@ def vote_segments(
     On a mono recording a segment with much overtalk is not one voice, so no label is kept for it.
     """
     rate = audio.sample_rate_hz
+    samples = denoise(audio.samples, rate) if settings.audio.denoise else audio.samples
     allowed = [s.role.value in settings.emotion.roles for s in segments]
     silence = np.zeros(0, dtype=np.float32)
     waveforms = [
-        audio.samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
+        samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
         for s, ok in zip(segments, allowed, strict=True)
     ]
     votes = ensemble.vote(

@@ -208,8 +208,10 @@ class FrustrationSettings(_Table):
 
 
 class EngineSettings(_Table):
-    """`[engine]`: how many processes share the work."""
+    """`[engine]`: who does the work: processes of this machine, or a Ray cluster."""
 
+    kind: Literal["local", "ray"] = "local"
+    address: str = ""  # of the cluster: "auto", "host:6379", "ray://host:10001"; "" = Ray on this machine
     workers: Annotated[int, Field(ge=0, le=1024)] = 0  # 0 = one per core
     time_budget_s: PositiveSeconds | None = None
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 2
@@ -397,7 +399,7 @@ class Settings(_Table):
     @property
     def input_dirs(self) -> tuple[Path, ...]:
         """Folders (or files) that hold recordings."""
-        return tuple(self.folder / entry for entry in self.paths.inputs)
+        return tuple(Path(entry) if "://" in entry else self.folder / entry for entry in self.paths.inputs)
 
 
 def _known_zone(zone: str) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import translate
@@ -22,6 +22,7 @@ from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.recorders.facts import FactReader
 from callanalytics.records import CallFacts, Candidate, Failure, Recording, Role, RoleSource
+from callanalytics.remote import RemoteFile, is_remote, list_remote, path_of
 from callanalytics.window import Window
 
 CHUNK_BYTES = 1 << 20
@@ -79,6 +80,7 @@ class _Seen:
     n_bytes: int
     mtime_ns: int
     arrived_at: datetime
+    content_ids: tuple[str, ...] = ()  # of each file, where its store says so
 
     @property
     def modified_at(self) -> datetime:
@@ -170,8 +172,15 @@ def _recordings(
     closed: list[tuple[Path, OSError]],
 ) -> Iterator[_Seen]:
     """Settled recordings of all inputs, pairs joined and parallel copies left out."""
-    roots = [Path(os.path.abspath(root)) for root in inputs]  # noqa: PTH100 - without "..", links kept
-    files = {path: None for root in roots for path in _files(root, settings, closed)}
+    stored: dict[Path, RemoteFile] = {}
+    files: dict[Path, None] = {}
+    for root in inputs:
+        if is_remote(place := path_of(str(root))):
+            listed = {file.path: file for file in list_remote(place)}
+            stored |= listed
+            files |= dict.fromkeys(_matching(listed, place, settings))
+        else:  # without "..", links kept
+            files |= dict.fromkeys(_files(Path(os.path.abspath(place)), settings, closed))  # noqa: PTH100
     joined = _pairs(files)
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
@@ -186,7 +195,7 @@ def _recordings(
             skipped.append(SkippedFile(path, "parallel_copy", f"of {copy['stem']}"))
             continue
         try:
-            seen = _see(group)
+            seen = _see_stored([stored[part] for part in group]) if path in stored else _see(group)
         except FileNotFoundError:
             skipped.append(SkippedFile(path, "vanished", "gone since the folder was listed"))
             continue
@@ -215,9 +224,7 @@ def _files(root: Path, settings: DiscoverySettings, closed: list[tuple[Path, OSE
     if not is_folder:
         yield root
         return
-    # Case counts in what to leave out (".*" has none), not in extensions: recorders write .WAV too.
-    included = re.compile("|".join(map(translate, settings.include)) or r"(?!)", re.IGNORECASE).match
-    excluded = re.compile("|".join(map(translate, settings.exclude)) or r"(?!)").match
+    included, excluded = _patterns(settings)
     visited: set[str] = set()
     stack = [root]
     while stack:
@@ -248,6 +255,22 @@ def _files(root: Path, settings: DiscoverySettings, closed: list[tuple[Path, OSE
             except OSError:
                 continue  # a link that leads to itself
         stack.extend(reversed(folders))
+
+
+def _patterns(settings: DiscoverySettings) -> tuple[Callable[[str], object], Callable[[str], object]]:
+    """Whether a name is to be taken, and whether it is to be left out."""
+    # Case counts in what to leave out (".*" has none), not in extensions: recorders write .WAV too.
+    included = re.compile("|".join(map(translate, settings.include)) or r"(?!)", re.IGNORECASE).match
+    return included, re.compile("|".join(map(translate, settings.exclude)) or r"(?!)").match
+
+
+def _matching(listed: Iterable[Path], root: Path, settings: DiscoverySettings) -> Iterator[Path]:
+    """The objects below a URL that are recordings by name; one given by its name needs no pattern."""
+    included, excluded = _patterns(settings)
+    for path in listed:
+        inner = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[1:]
+        if path == root or (included(path.name) and not any(map(excluded, inner))):
+            yield path
 
 
 def _pairs(files: Mapping[Path, None]) -> dict[Path, tuple[Path, Path]]:
@@ -295,6 +318,18 @@ def _see(paths: Sequence[Path]) -> _Seen:
     )
 
 
+def _see_stored(files: Sequence[RemoteFile]) -> _Seen:
+    """As `_see`, from what the store listed."""
+    modified_at = max(file.modified_at for file in files)
+    return _Seen(
+        paths=tuple(file.path for file in files),
+        n_bytes=sum(file.n_bytes for file in files),
+        mtime_ns=round(modified_at.timestamp() * 1e9),
+        arrived_at=modified_at,
+        content_ids=tuple(file.content_id for file in files),
+    )
+
+
 def _wanted(
     facts: CallFacts,
     seen: _Seen,
@@ -326,7 +361,10 @@ def _with_sides(seen: _Seen, facts: CallFacts) -> CallFacts:
 
 
 def _recording(seen: _Seen, known: Mapping[FileKey, str]) -> Recording:
-    if len(seen.paths) == 1:
+    if seen.content_ids:
+        joined = hashlib.sha256("".join(seen.content_ids).encode()).hexdigest()
+        content_id = seen.content_ids[0] if len(seen.content_ids) == 1 else joined
+    elif len(seen.paths) == 1:
         path = seen.paths[0]
         content_id = known.get((str(path), seen.n_bytes, seen.mtime_ns)) or _hash(path)
     else:

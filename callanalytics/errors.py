@@ -13,6 +13,7 @@
     │   ├── TooLong           longer, larger or slower to decode than the settings allow
     │   └── WorkerDied        the process that analysed it crashed or hung
     ├── StoreError            the database cannot be read, written or upgraded  exit 1
+    ├── EngineError           no worker process can start                       exit 1
     ├── LockHeld              another run is at work                            exit 5
     ├── OutOfTime             the time budget is used; run again to resume      exit 7
     └── ReportError           a page cannot be built                            exit 1
@@ -98,6 +99,10 @@ class WorkerDied(RecordingError):
 
 class StoreError(CallAnalyticsError):
     """The database cannot be read, written, published or upgraded."""
+
+
+class EngineError(CallAnalyticsError):
+    """No worker process can start, so that nothing can be analysed."""
 
 
 class LockHeld(CallAnalyticsError):

@@ -116,10 +116,15 @@ def _start(prepare: Prepare) -> None:
 
 
 def _analyze_one(candidate: Candidate) -> Outcome:
-    """In a worker: the pure function, with its typed errors turned into data."""
+    """In a worker: one recording."""
     assert _analyze is not None  # noqa: S101 - set by _start
+    return outcome_of(_analyze, candidate)
+
+
+def outcome_of(analyze: Analyze, candidate: Candidate) -> Outcome:
+    """The pure function on one recording, with its typed errors turned into data."""
     try:
-        return _analyze(candidate)
+        return analyze(candidate)
     except RecordingError as problem:
         return Failure(candidate, stage="decode", reason=problem.reason, detail=str(problem))
     except Exception as problem:  # one bad file never stops the rest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -203,17 +203,10 @@ class _Night:
         self.same_window = bool(earlier) and earlier[0][0] == self.window.since
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
         self._commit(list(found.failures))
-        workers = min(self.options.workers or n_workers(self.settings), max(len(todo), 1))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
         corrections = self.store.corrections()
-        outcomes = analyze_all(
-            todo,
-            partial(_prepare, self.settings, ensemble_dir),
-            workers=workers,
-            hung_after_s=self.settings.audio.decode_timeout_s + ANALYSIS_GRACE_S,
-            stop_requested=watch.requested,
-        )
+        outcomes = self._outcomes(todo, ensemble_dir, watch)
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, CallAnalysis):
@@ -226,6 +219,29 @@ class _Night:
                 committed_at = time.monotonic()
         self._commit(waiting)
         return bool(self.n_done or self.failures or promoted)
+
+    def _outcomes(self, todo: list[Candidate], ensemble_dir: Path, watch: StopWatch) -> Iterator[Outcome]:
+        """What the engine of the settings makes of the recordings, as it gets ready."""
+        engine = self.settings.engine
+        hung_after_s = self.settings.audio.decode_timeout_s + ANALYSIS_GRACE_S
+        if engine.kind == "ray":
+            from jobs.cluster import analyze_on_ray, carried
+
+            return analyze_on_ray(
+                todo,
+                carried(self.settings, ensemble_dir),
+                address=engine.address,
+                workers=self.options.workers or engine.workers,
+                hung_after_s=hung_after_s,
+                stop_requested=watch.requested,
+            )
+        return analyze_all(
+            todo,
+            partial(_prepare, self.settings, ensemble_dir),
+            workers=min(self.options.workers or n_workers(self.settings), max(len(todo), 1)),
+            hung_after_s=hung_after_s,
+            stop_requested=watch.requested,
+        )
 
     def _commit(self, outcomes: list[Outcome]) -> None:
         """Write one batch in one transaction; clips first, so that no row names a missing clip."""

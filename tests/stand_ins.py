@@ -37,5 +37,5 @@ def _behave(found: Candidate) -> CallAnalysis:
         raise TruncatedAudio(f"{name}: 3 s found, 9 s promised")
     if name == "bug":
         raise ZeroDivisionError("oops")
-    time.sleep(0.01)
+    time.sleep(0.3 if name.startswith("slowly") else 0.01)
     return cast(CallAnalysis, name)

@@ -1,0 +1,164 @@
+"""Recordings behind a URL (s3://, gs://, sftp://, whatever fsspec opens): listed, and fetched one by one.
+
+Inside the program such a URL is a relative `Path` that begins with its scheme, "s3:/bucket/key": pathlib
+folds the two slashes, and no file that was searched for has a relative path. Names, folders and suffixes
+then work as for files. A recording is copied to the machine that analyses it, and only while it does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from callanalytics.errors import TooLong, UnreadableFile, UsageError
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
+_TRIES = 3
+_WAIT_S = 1.0  # doubled with every try
+_CHUNK_BYTES = 1 << 20
+# What stores say about the content of an object: S3, Google, Azure.
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5")
+_TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """An object as its store lists it. `content_id` stands for the SHA-256 that a file has."""
+
+    path: Path
+    n_bytes: int
+    modified_at: datetime
+    content_id: str
+
+
+def is_remote(path: Path) -> bool:
+    """Whether this path stands for a URL."""
+    return not path.is_absolute() and len(path.parts) > 1 and bool(_SCHEME.fullmatch(path.parts[0]))
+
+
+def path_of(url: str) -> Path:
+    """The path that stands for a URL; of file:// the file's own."""
+    path = Path(url)
+    return Path("/", *path.parts[1:]) if path.parts[:1] == ("file:",) else path
+
+
+def url_of(path: Path) -> str:
+    """The URL that a path stands for."""
+    return f"{path.parts[0]}//{'/'.join(path.parts[1:])}"
+
+
+def list_remote(root: Path) -> list[RemoteFile]:
+    """All objects below a URL, by name. Nothing is read.
+
+    Raises:
+        UsageError: the store does not answer, is not known to fsspec, or holds nothing there.
+    """
+    url = url_of(root)
+    try:
+        store, inside = _store(url)
+        listed: dict[str, dict[str, Any]] = store.find(inside, detail=True)
+    except ImportError as problem:
+        raise UsageError(f"{url}: {problem}") from None
+    except Exception as problem:  # every store has errors of its own
+        raise UsageError(f"{url}: cannot be listed ({_short(problem)}). Check address and rights.") from None
+    if not listed and not store.exists(inside):
+        raise UsageError(f"{url}: no such folder or object. Check --input and [paths] inputs.")
+    scheme = root.parts[0]
+    return [_remote_file(scheme, name, facts) for name, facts in sorted(listed.items())]
+
+
+def _remote_file(scheme: str, name: str, facts: dict[str, Any]) -> RemoteFile:
+    path = Path(scheme, name.lstrip("/"))
+    n_bytes = int(facts.get("size") or 0)
+    modified_at = _time_of(next((facts[key] for key in _TIMES if facts.get(key)), None))
+    tag = next((str(facts[key]) for key in _TAGS if facts.get(key)), None)
+    # The tag of a store changes with the content, and the same content mostly has the same one, so a call
+    # stored twice is mostly one call. Without it only the place tells objects apart.
+    said = f"tag\0{tag}" if tag else f"url\0{path}\0{modified_at.isoformat()}"
+    return RemoteFile(path, n_bytes, modified_at, hashlib.sha256(f"{said}\0{n_bytes}".encode()).hexdigest())
+
+
+def _time_of(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, (int, float)):
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, str):
+        try:
+            parsed = datetime.fromisoformat(value)
+        except ValueError:
+            return datetime.fromtimestamp(0, UTC)
+        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(0, UTC)
+
+
+@contextmanager
+def fetched(paths: Sequence[Path], *, max_bytes: int) -> Iterator[tuple[Path, ...]]:
+    """Local files with the content of `paths` while the block runs; local paths are given back as they are.
+
+    Raises:
+        UnreadableFile: an object is gone or its store does not answer, also when asked again.
+        TooLong: an object is larger than `max_bytes`.
+    """
+    if not any(map(is_remote, paths)):
+        yield tuple(paths)
+        return
+    with tempfile.TemporaryDirectory(prefix="callanalytics-") as folder:
+        # The halves of a pair may lie in different folders under one name.
+        yield tuple(
+            _fetch(path, Path(folder) / str(number) / path.name, max_bytes) if is_remote(path) else path
+            for number, path in enumerate(paths)
+        )
+
+
+def _fetch(path: Path, target: Path, max_bytes: int) -> Path:
+    target.parent.mkdir()
+    for attempt in range(1, _TRIES + 1):
+        try:
+            _copy(path, target, max_bytes)
+        except TooLong:
+            raise
+        except Exception as problem:  # every store has errors of its own
+            if attempt == _TRIES or isinstance(problem, (FileNotFoundError, PermissionError, ImportError)):
+                raise UnreadableFile(
+                    f"{path.name}: cannot be fetched ({_short(problem)}). Check that it still exists and "
+                    "that the machine that analyses it may read it."
+                ) from problem
+            time.sleep(_WAIT_S * 2 ** (attempt - 1))
+        else:
+            break
+    return target
+
+
+def _copy(path: Path, target: Path, max_bytes: int) -> None:
+    store, inside = _store(url_of(path))
+    n_bytes = 0
+    with store.open(inside, "rb") as source, target.open("wb") as local:
+        while chunk := source.read(_CHUNK_BYTES):
+            n_bytes += len(chunk)
+            if n_bytes > max_bytes:
+                raise TooLong(
+                    f"{path.name}: more than the {max_bytes:,} bytes allowed. "
+                    "Raise [audio] max_bytes if such calls are real."
+                )
+            local.write(chunk)
+
+
+def _store(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    store, inside = fsspec.core.url_to_fs(url)
+    return store, inside
+
+
+def _short(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0] if lines else type(problem).__name__
