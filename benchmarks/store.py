@@ -54,7 +54,7 @@ N_DAYS = 365
 # One row or more per segment: counted and asked for one call, not read whole.
 PER_SEGMENT = (
     *("segments", "votes", "segment_emotions", "segment_probabilities", "predictions"),
-    *("features", "segment_features"),
+    *("features", "segment_features", "call_measures"),
 )
 # What the page of a call asks (reports/callpage.py), and a person who looks at one call.
 CALL_PAGE = {
@@ -69,6 +69,17 @@ CALL_PAGE = {
     "escalations": "FROM escalations WHERE call_id = $c",
     "evidence": "FROM evidence WHERE call_id = $c",
     "sounds": "FROM sounds WHERE call_id = $c",
+}
+
+
+# Questions that read every segment, for the record: they are not views.
+WHOLE = {
+    "labels of all": "SELECT role, emotion, count(*) FROM segment_emotions GROUP BY ALL",
+    "labels of a week": "SELECT emotion, count(*) FROM segment_emotions"
+    " WHERE day BETWEEN DATE '2025-06-02' AND DATE '2025-06-08' GROUP BY ALL",
+    "loudness of a week": "SELECT emotion, median(loudness_db) FROM segment_features"
+    " WHERE day BETWEEN DATE '2025-06-02' AND DATE '2025-06-08' GROUP BY ALL",
+    "loudness of all": "SELECT emotion, median(loudness_db) FROM segment_features GROUP BY ALL",
 }
 
 
@@ -198,7 +209,7 @@ def best_ms(connection: duckdb.DuckDBPyConnection, sql: str, repeats: int = 3, *
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        connection.execute(sql, values or None).to_arrow_table()
+        connection.sql(sql, params=values or None).to_arrow_table()
         times.append(time.perf_counter() - began)
     return min(times) * 1000
 
@@ -220,6 +231,10 @@ def ask(database: Path) -> dict[str, dict[str, float]]:
             sql = f"SELECT count(*) FROM {view}" if view in PER_SEGMENT else f"FROM {view}"
             whole[view] = best_ms(connection, sql)
             print(f"  {view:<24}{whole[view]:>10.1f} ms", flush=True)
+        questions = {}
+        for name, sql in WHOLE.items():
+            questions[name] = best_ms(connection, sql, repeats=2)
+            print(f"  {name:<24}{questions[name]:>10.1f} ms", flush=True)
         page: dict[str, float] = {}
         picked = connection.execute("SELECT call_id FROM calls ORDER BY hash(call_id) LIMIT 5").fetchall()
         for name, sql in CALL_PAGE.items():
@@ -228,17 +243,23 @@ def ask(database: Path) -> dict[str, dict[str, float]]:
             print(f"  one call: {name:<14}{page[name]:>10.1f} ms", flush=True)
         page["all together"] = sum(page.values())
     print(f"  {n:,} calls; all queries of one call together {page['all together']:.1f} ms")
-    return {"views_ms": whole, "call_page_ms": page}
+    return {"views_ms": whole, "questions_ms": questions, "call_page_ms": page}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000, help="segments to make")
     parser.add_argument("--out", type=Path, required=True, help="folder of the database; kept")
+    parser.add_argument("--publish-again", action="store_true", help="after an upgrade of the database")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     found: dict[str, object] = {}
     database = options.out / "callanalytics.duckdb"
+    if options.publish_again:
+        with open_work(options.out) as store:
+            began = time.perf_counter()
+            publish(store, options.out)
+            print(f"publishing again: {time.perf_counter() - began:.1f} s")
     if not database.exists():
         with open_work(options.out) as store:
             figures = load(store, options.rows)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 MANIFEST = "export.json"
 # Views with their own day, views that get it from the call, and views of no day. Rows of one call lie
 # together; everything derivable (daily shares, movers, drift) is left to the reader's own sums.
-DATED = ("calls", "call_summary", "segment_emotions", "call_emotions")
+DATED = ("calls", "call_summary", "segment_emotions", "segment_features", "call_emotions")
 OF_CALLS = (
-    *("segment_probabilities", "predictions", "segment_features", "turns", "sounds"),
+    *("segment_probabilities", "predictions", "turns", "sounds"),
     *("call_measures", "escalations", "frustration_curve"),
 )
 UNDATED = ("runs", "ensembles", "recordings", "reviews", "corrections", "quarantine")
@@ -99,6 +99,7 @@ def _check(database: Path, folder: Path) -> None:
 
 
 def _write(connection: duckdb.DuckDBPyConnection, arriving: Path, folder: Path) -> Exported:
+    connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
     connection.execute("SET TimeZone = 'UTC'")
     n_rows: dict[str, int] = {}
     for view in DATED:

@@ -71,6 +71,7 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
 
     try:
         connection = duckdb.connect(database)
+        connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
         # Writing the log back costs more the larger the file is: at ten million segments, every 16 MB (the
         # default) would take half of a run's time in the writer. A killed run's log is replayed in seconds.
         connection.execute("SET checkpoint_threshold = '512MB'")

@@ -46,6 +46,7 @@ def open_published(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         )
         raise StoreError(f"{database}: cannot be opened. {words} {advice}") from problem
     try:
+        connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")

@@ -91,10 +91,12 @@ FROM base.features f JOIN analyses a USING (analysis_key);
 -- NaN is how the analysis says "cannot be known" (pitch of an unvoiced segment); in SQL that is NULL.
 CREATE VIEW segment_features AS
 SELECT a.call_id, s.segment, s.role, s.speaker, s.start_s, s.end_s, s.emotion,
-    {feature_columns}
+    {feature_columns},
+    c.day, c.queue, c.agent_id
 FROM base.features f
 JOIN base.segments s USING (analysis_key, segment)
-JOIN analyses a USING (analysis_key);
+JOIN analyses a USING (analysis_key)
+JOIN calls c USING (call_id);
 
 CREATE VIEW call_measures AS
 SELECT a.call_id, m.name, m.role, m.period, m.value
