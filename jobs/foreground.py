@@ -71,9 +71,8 @@ def keep_schedule(
         if book.set_aside:
             log.error("the logbook was damaged; it is now %s and a new one begins", book.set_aside)
         children = Children(out / WORK_DIR / "logs")
-        scheduler = BackgroundScheduler(
-            timezone=UTC, executors={HEAVY: ThreadPoolExecutor(1), LIGHT: ThreadPoolExecutor(1)}
-        )
+        executors = {HEAVY: ThreadPoolExecutor(1), LIGHT: ThreadPoolExecutor(1)}
+        scheduler = BackgroundScheduler(timezone=UTC, executors=executors)
         schedule = Schedule(scheduler, settings, book, out=out, config=config, launch=children, clock=now_utc)
         wishes = Wishes()
         handlers = {
@@ -90,8 +89,12 @@ def keep_schedule(
                 say(line)
             _watch(schedule, load, config, wishes, say)
             log.info("stopping: waiting for the running job to reach a safe point")
+            scheduler.pause()
             schedule.stop()
-            scheduler.shutdown(wait=True)
+            # Not scheduler.shutdown(wait=True): it waits with locks held that an ending job asks for.
+            for executor in executors.values():
+                executor.shutdown(wait=True)
+            scheduler.shutdown(wait=False)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -32,6 +32,7 @@ from callanalytics.config import Settings
 from callanalytics.cron import WEEKDAYS, parse_cron
 from callanalytics.errors import UsageError
 from jobs.beacon import ping, write_textfile
+from jobs.gate import held
 from jobs.logbook import JobEnd, JobNote, Logbook, State
 
 log = logging.getLogger("callanalytics.schedule")
@@ -42,6 +43,7 @@ GOOD_CODES = frozenset({0, 3, 4})  # all done; some files quarantined; nothing t
 RETRY_CODES = frozenset({1, 5, 130, 143})
 # A night that was missed is caught up from its day on, but no further back than this.
 CATCH_UP_DAYS = 31
+HELD_CODE = 8  # the gate
 HEAVY, LIGHT = "heavy", "light"  # executors: one thread each
 CLI_NAMES = {"health": "doctor"}
 
@@ -217,6 +219,8 @@ class Schedule:
     def _settle(self, job: str, due_at: datetime, started_at: datetime, code: int, words: str) -> None:
         now = self.clock()
         plan = self.settings.schedule
+        if code == HELD_CODE and (told := held(self.out)):
+            words = "; ".join(told["reasons"])
         gave_way = job == "retrain" and self._giving_way and code not in GOOD_CODES
         attempts = self.book.jobs[job].attempts
         state: State
@@ -329,7 +333,12 @@ class Schedule:
                 self.book.note(job.id, partial(_with_next, next_at=moment))
 
     def _log_end(self, end: JobEnd) -> None:
-        level = {"good": logging.INFO, "waits": logging.WARNING, "gave_way": logging.INFO}
+        level = {
+            "good": logging.INFO,
+            "gave_way": logging.INFO,
+            "waits": logging.WARNING,
+            "interrupted": logging.WARNING,
+        }
         code = "" if end.exit_code is None else f" (exit {end.exit_code})"
         log.log(level.get(end.state, logging.ERROR), "%s %s%s: %s", end.job, end.state, code, end.words)
         if end.job != "health" or end.state != "good":  # four good ones an hour would bury the night's

@@ -23,6 +23,8 @@ from apscheduler.schedulers.base import BaseScheduler
 
 from callanalytics.config import Settings, settings_from
 from callanalytics.errors import UsageError
+from callanalytics.window import Window
+from jobs.gate import hold
 from jobs.logbook import JobEnd, Logbook, read_logbook
 from jobs.schedule import HEAVY, LIGHT, NightTrigger, Schedule
 
@@ -60,7 +62,9 @@ class Manual(BaseScheduler):  # type: ignore[misc]
         pass
 
     def shutdown(self, wait: bool = True) -> None:
-        super().shutdown(wait)
+        for executor in self._executors.values():  # as jobs/foreground.py: not with the locks held
+            executor.shutdown(wait)
+        super().shutdown(wait=False)
 
 
 class Deferred(BaseExecutor):  # type: ignore[misc]
@@ -432,3 +436,15 @@ def test_the_trigger_alone_over_ten_years() -> None:
         days.append(moment.astimezone(BERLIN).date())
     assert len(set(days)) == len(days), "no day twice"
     assert (days[-1] - days[0]).days == len(days) - 1, "no day left out"
+
+
+def test_a_held_night_says_why_and_waits_for_a_person(clock: Clock, tmp_path: Path) -> None:
+    launch = Fake(clock)
+    launch.codes = [8]
+    schedule, scheduler = start(clock, launch, settings_with(tmp_path))
+    hold(tmp_path, 1, Window(clock.now - timedelta(days=1), clock.now), ["3 recordings where 400 are usual"])
+    run_until(scheduler, clock, datetime(2026, 3, 3, 12, tzinfo=UTC))
+    (end,) = schedule.book.ends
+    assert (end.state, end.exit_code, end.words) == ("failed", 8, "3 recordings where 400 are usual")
+    run_until(scheduler, clock, datetime(2026, 3, 4, 12, tzinfo=UTC))
+    assert launch.commands[-1][5] == "2026-03-03"
