@@ -18,6 +18,7 @@ import numpy as np
 from callanalytics.audio import decode_recording
 from callanalytics.clips import evidence_clips
 from callanalytics.config import Settings
+from callanalytics.denoise import denoise
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.escalation import escalations, is_flagged
@@ -233,10 +234,11 @@ def vote_segments(
     On a mono recording a segment with much overtalk is not one voice, so no label is kept for it.
     """
     rate = audio.sample_rate_hz
+    samples = denoise(audio.samples, rate) if settings.audio.denoise else audio.samples
     allowed = [s.role.value in settings.emotion.roles for s in segments]
     silence = np.zeros(0, dtype=np.float32)
     waveforms = [
-        audio.samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
+        samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
         for s, ok in zip(segments, allowed, strict=True)
     ]
     votes = ensemble.vote(

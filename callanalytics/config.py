@@ -112,6 +112,7 @@ class AudioSettings(_Table):
     # Decoded length may differ from the promised one by this much before the file is quarantined.
     length_tolerance_s: Annotated[float, Field(ge=0)] = 1.0
     length_tolerance_share: Share = 0.02
+    denoise: bool = False  # less steady noise in what the ensemble hears; see benchmarks/denoise.py
     # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
     headerless: dict[str, str] = {
         "ul": "mulaw:8000:1",
