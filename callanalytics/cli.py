@@ -9,8 +9,10 @@ kept. Angry callers are no error.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -69,8 +71,23 @@ def cli() -> None:
     """Emotion analytics for recorded calls: who spoke, how it sounded, which callers were frustrated."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM or SIGINT arrived: what is open is closed on the way out."""
+
+
+# What arrived: DuckDB makes a RuntimeError of its own of an exception that a handler raises.
+_signals: list[int] = []
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _signals.append(number)
+    raise Interrupted
+
+
 def main() -> NoReturn:
     """Entry point: run a command and turn every failure into one message and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         cli.main(standalone_mode=False)
         sys.exit(0)
@@ -80,13 +97,15 @@ def main() -> NoReturn:
         problem.show()
         sys.exit(problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _end("interrupted; committed work is kept", 130)
+        _end_interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except CallAnalyticsError as problem:
         _end(str(problem), problem.exit_code)
     except Exception as problem:
+        if _signals:
+            _end_interrupted()
         if os.environ.get("CALLANALYTICS_DEBUG"):
             raise
         if (code := _ensemble_exit_code(problem)) is not None:
@@ -105,6 +124,10 @@ def _ensemble_exit_code(problem: Exception) -> int | None:
     if isinstance(problem, ModelError):
         return MODEL_EXIT_CODE
     return 1 if isinstance(problem, EnsembleError) else None
+
+
+def _end_interrupted() -> NoReturn:
+    _end("interrupted; committed work is kept", 128 + (_signals[0] if _signals else signal.SIGINT))
 
 
 def _end(message: str, code: int) -> NoReturn:

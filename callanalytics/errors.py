@@ -11,6 +11,7 @@
     │   ├── InvalidAudio      NaN, infinite or absurd samples, rates, channel counts
     │   ├── TooShort          shorter than any call
     │   ├── TooLong           longer, larger or slower to decode than the settings allow
+    │   ├── OutOfMemory       memory ran out while it was analysed
     │   └── WorkerDied        the process that analysed it crashed or hung
     ├── StoreError            the database cannot be read, written or upgraded  exit 1
     ├── EngineError           no worker process can start                       exit 1
@@ -89,6 +90,12 @@ class TooLong(RecordingError):
     """Longer, larger or slower to decode than the limits in `[audio]` allow."""
 
     reason = "too_long"
+
+
+class OutOfMemory(RecordingError):
+    """Memory ran out while this recording was analysed, also with no other one beside it."""
+
+    reason = "out_of_memory"
 
 
 class WorkerDied(RecordingError):

@@ -20,7 +20,7 @@ from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
 from jobs.ensembles import in_use, named
 from jobs.lock import run_lock
-from jobs.nightly import ANALYSIS_GRACE_S, OnProgress, write_clips
+from jobs.nightly import OnProgress, write_clips
 from jobs.stopping import StopWatch
 
 # Stored analyses are read, and new ones committed, this many calls at a time.
@@ -205,7 +205,7 @@ class _Backfill:
             candidates,
             partial(_prepare, self.settings, self.folder),
             workers=min(self.workers, max(len(candidates), 1)),
-            hung_after_s=self.settings.audio.decode_timeout_s + ANALYSIS_GRACE_S,
+            hung_after_s=self.settings.engine.recording_timeout_s,
             stop_requested=stop_requested,
         )
         scored: dict[int, list[CallAnalysis]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -22,17 +23,16 @@ from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
 from jobs.ensembles import in_use
-from jobs.gate import held, hold, let_through, night_of, reasons_to_hold
+from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
+from jobs.logbook import write_whole
 from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
 
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
 BATCH_CALLS = 64
 BATCH_S = 10.0
-# A recording may take this long beyond its decoding limit before its worker is taken for hung.
-ANALYSIS_GRACE_S = 600.0
 
 HELD_CODE = 8
 SIGNAL_CODES = 128  # exit codes above it
@@ -147,7 +147,6 @@ class _Night:
         self.failures: list[Failure] = []
         self.n_done = 0
         self.n_flagged = 0
-        self.same_window = False
         self.earliest = window.since
         self.audio_s = 0.0
         self.held: tuple[str, ...] = ()
@@ -169,9 +168,9 @@ class _Night:
         if self.options.dry_run:
             return self._result(found, todo, n_skipped, 0, started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
-            changed = self._work(found, todo, ensemble, ensemble_dir, watch)
+            self._work(found, todo, ensemble, ensemble_dir, watch)
             exit_code = self._judged(found, todo, self._exit_code(found, watch))
-        self._finish(found, todo, n_skipped, exit_code, now, changed)
+        self._finish(found, todo, n_skipped, exit_code, now)
         return self._result(found, todo, n_skipped, exit_code, started)
 
     def _select(self, found: Discovered, ensemble_id: str) -> tuple[list[Candidate], int]:
@@ -191,16 +190,14 @@ class _Night:
         ensemble: Ensemble,
         ensemble_dir: Path,
         watch: StopWatch,
-    ) -> bool:
-        """Analyse and commit. True when the database changed."""
+    ) -> None:
+        """Analyse and commit."""
         self.store.register_ensemble(
             ensemble.ensemble_id, dict(ensemble.card), ensemble.labels, ensemble.member_names
         )
         # Another ensemble than before changes every view, also when no call is new.
-        promoted = self.store.promote_ensemble(ensemble.ensemble_id)
+        self.store.promote_ensemble(ensemble.ensemble_id)
         self.store.remember_files(found.candidates)
-        earlier = self.store.earlier_runs()
-        self.same_window = bool(earlier) and earlier[0][0] == self.window.since
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
         self._commit(list(found.failures))
         waiting: list[Outcome] = []
@@ -218,12 +215,11 @@ class _Night:
                 waiting = []
                 committed_at = time.monotonic()
         self._commit(waiting)
-        return bool(self.n_done or self.failures or promoted)
 
     def _outcomes(self, todo: list[Candidate], ensemble_dir: Path, watch: StopWatch) -> Iterator[Outcome]:
         """What the engine of the settings makes of the recordings, as it gets ready."""
         engine = self.settings.engine
-        hung_after_s = self.settings.audio.decode_timeout_s + ANALYSIS_GRACE_S
+        hung_after_s = self.settings.engine.recording_timeout_s
         if engine.kind == "ray":
             from jobs.cluster import analyze_on_ray, carried
 
@@ -290,7 +286,6 @@ class _Night:
         n_skipped: int,
         exit_code: int,
         now: datetime,
-        changed: bool,
     ) -> None:
         self.store.end_run(
             self.run_id,
@@ -302,30 +297,46 @@ class _Night:
             audio_s=self.audio_s,
             exit_code=exit_code,
         )
-        reviews = take_in(self.store, self.out)  # also what was said while this run was at work
-        changed = changed or reviews.n_taken > 0
+        take_in(self.store, self.out)  # also what was said while this run was at work
         if self.held:
             hold(self.out, self.run_id, self.window, self.held)
             return
-        changed = changed or held(self.out) is not None
-        if changed or not self.database.exists():
+        # Not only what this run changed: an earlier one may have been killed, or its disk been full.
+        if self.store.unpublished or not self.database.exists():
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
             let_through(self.out)
         # The report shows the window asked for, also when nothing in it is new.
-        if changed or not self.same_window or not self.report.exists():
-            from reports.build import build_reports
-
+        if not self._is_reported():
             self.on_progress("report", 0, 0, "")
-            build_reports(
-                self.database,
-                self.report.parent,
-                settings=self.settings,
-                # Calls whose files came late lie before the window; the report shows them too.
-                window=Window(self.earliest, self.window.until),
-                now=now,
-                clips_dir=self.report.parent / "clips",
-            )
+            self._report(now)
+
+    def _report(self, now: datetime) -> None:
+        """Write the pages, then note what they show: until then they count as out of date."""
+        from reports.build import build_reports
+
+        shown = self._shown()
+        build_reports(
+            self.database,
+            self.report.parent,
+            settings=self.settings,
+            # Calls whose files came late lie before the window; the report shows them too.
+            window=Window(self.earliest, self.window.until),
+            now=now,
+            clips_dir=self.report.parent / "clips",
+        )
+        write_whole(self.out / ".work" / "reported.json", json.dumps(shown) + "\n", mode=0o600)
+
+    def _shown(self) -> dict[str, object]:
+        """What the pages of this run are made of."""
+        return {"since": self.window.since.isoformat(), "published_ns": self.database.stat().st_mtime_ns}
+
+    def _is_reported(self) -> bool:
+        try:
+            told = json.loads((self.out / ".work" / "reported.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return bool(told == self._shown()) and self.report.exists()
 
     def _result(
         self, found: Discovered, todo: list[Candidate], n_skipped: int, exit_code: int, started: float

@@ -10,8 +10,8 @@ from types import FrameType, TracebackType
 class StopWatch:
     """Asks a run to stop on SIGINT, SIGTERM or when its time budget is used.
 
-    Inside the block the first signal only sets `requested`; a second one ends the process the usual
-    way. Outside the main thread (tests, servers) no handler can be set and only the budget counts.
+    Inside the block the first signal only sets `requested`; a second one does what it did before the
+    block. Outside the main thread (tests, servers) no handler can be set and only the budget counts.
     """
 
     def __init__(self, time_budget_s: float | None = None) -> None:
@@ -34,9 +34,13 @@ class StopWatch:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
-            raise KeyboardInterrupt
-        self._signal = number
+        if self._signal is None:
+            self._signal = number
+            return
+        before = self._previous.get(number)
+        if callable(before):
+            before(number, frame)
+        raise KeyboardInterrupt
 
     def requested(self) -> bool:
         """Whether the run should end now."""

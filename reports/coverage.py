@@ -15,6 +15,8 @@ FAILURE_WORDS = {
     "truncated": ("is cut short", "copy it again; the recorder may still have been writing"),
     "invalid_audio": ("holds damaged samples", "record or convert it again"),
     "too_long": ("is longer or slower to decode than [audio] allows", "raise the limit if it is a real call"),
+    "too_short": ("is too short to be a call", "lower [audio] min_duration_s if such calls are real"),
+    "out_of_memory": ("needed more memory than there is", "lower [audio] max_duration_s or add memory"),
     "worker_died": ("crashed its worker or did not finish", "please report it with the file"),
 }
 ABSTAIN_WORDS = {

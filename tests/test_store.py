@@ -53,6 +53,11 @@ def begin(store: Store) -> int:
     return store.begin_run(Window(now - timedelta(days=1), now), ENSEMBLE_ID, "0.1.0")
 
 
+def end(store: Store, run_id: int, exit_code: int = 3) -> None:
+    counts = {"n_found": 2, "n_new": 2, "n_done": 0, "n_skipped": 0, "n_quarantined": 2}
+    store.end_run(run_id, **counts, audio_s=0.0, exit_code=exit_code)
+
+
 @pytest.fixture(scope="module")
 def calls() -> list[CallAnalysis]:
     return plausible_calls(3, 4)
@@ -407,8 +412,12 @@ def test_a_hostile_name_is_only_ever_text(store: Store, calls: list[CallAnalysis
 def test_failing_again_counts_attempts_until_it_is_given_up(store: Store) -> None:
     failures = plausible_failures()
     ids = {f.candidate.recording.recording_id for f in failures}
+    first = begin(store)
+    store.quarantine(failures, first)
     store.quarantine(failures, begin(store))
-    assert store.given_up_ids(2) == set()
+    assert store.given_up_ids(2) == set(), "a run that was killed is tried again, not counted"
+    end(store, first)
+    end(store, first + 1)
     first_seen = one(store, "SELECT min(first_seen_at)::VARCHAR FROM quarantine")
     store.quarantine(failures, begin(store))
     assert store.given_up_ids(2) == ids
@@ -419,8 +428,10 @@ def test_failing_again_counts_attempts_until_it_is_given_up(store: Store) -> Non
 
 def test_a_changed_file_gets_its_attempts_back(store: Store) -> None:
     failure = plausible_failures()[0]
-    store.quarantine([failure], begin(store))
-    store.quarantine([failure], begin(store))
+    for run_id in (1, 2):
+        store.quarantine([failure], begin(store))
+        end(store, run_id)
+    assert one(store, "SELECT attempts FROM quarantine") == 2
     recording = replace(failure.candidate.recording, recording_id="0" * 64)
     store.quarantine(
         [replace(failure, candidate=replace(failure.candidate, recording=recording))], begin(store)

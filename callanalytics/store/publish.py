@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
 from callanalytics.store.open import DATABASE_NAME, WORK_DIR
 from callanalytics.store.schema import first_value, quoted
-from callanalytics.store.writer import Store
+from callanalytics.store.writer import Store, unpublished_mark
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,6 +32,7 @@ def publish(store: Store, out_dir: Path) -> Path:
     """
     with _partial_copy(store, out_dir) as (partial, target):
         _put_in_place(partial, target)
+        unpublished_mark(store.database).unlink(missing_ok=True)
     return target
 
 
@@ -51,6 +52,7 @@ def compact(store: Store, out_dir: Path) -> Path:
         finally:
             fresh.unlink(missing_ok=True)
         _put_in_place(partial, target)
+        unpublished_mark(store.database).unlink(missing_ok=True)
     return target
 
 
@@ -68,11 +70,13 @@ def _partial_copy(store: Store, out_dir: Path) -> Iterator[tuple[Path, Path]]:
         _flush(partial)
         yield partial, target
     except (duckdb.Error, OSError) as problem:
-        _remove(partial)
         raise StoreError(
             f"{target}: could not be published, the last published copy is unchanged. {problem} "
             "Free disk space or correct permissions and run again: committed work is kept."
         ) from problem
+    finally:
+        with suppress(OSError):
+            _remove(partial)
 
 
 def _put_in_place(fresh: Path, target: Path) -> None:

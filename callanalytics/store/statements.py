@@ -35,6 +35,7 @@ FROM batch_predictions p JOIN batch_segments s USING (analysis_key, segment)
 WHERE s.emotion IS NOT NULL GROUP BY ALL ORDER BY p.analysis_key
 """
 
+# What an interrupted run (killed, or ended by a signal) tried is tried by the next one for the first time.
 CALL_LEVELS = """
 INSERT INTO base.call_levels BY NAME
 SELECT analysis_key, role, round(sum(end_s - start_s), 6) AS seconds,
@@ -49,9 +50,11 @@ WHERE isfinite(level_db) GROUP BY ALL ORDER BY analysis_key
 
 QUARANTINE = """
 INSERT OR REPLACE INTO base.quarantine BY NAME
-SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, ? AS run_id,
-    CASE WHEN q.recording_id = f.recording_id THEN q.attempts + 1 ELSE 1 END AS attempts,
+SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, $1 AS run_id,
+    CASE WHEN q.recording_id IS DISTINCT FROM f.recording_id THEN 1
+        WHEN coalesce(r.exit_code, 128) >= 128 THEN q.attempts
+        ELSE q.attempts + 1 END AS attempts,
     CASE WHEN q.recording_id = f.recording_id THEN q.first_seen_at ELSE now() END AS first_seen_at,
     now() AS last_seen_at
-FROM batch_failures f LEFT JOIN base.quarantine q USING (path)
+FROM batch_failures f LEFT JOIN base.quarantine q USING (path) LEFT JOIN base.runs r ON r.run_id = q.run_id
 """

@@ -45,6 +45,11 @@ class Correction:
     note: str | None = None
 
 
+def unpublished_mark(database: Path) -> Path:
+    """The file that says: what this working database shows was changed and not published yet."""
+    return database.with_name("unpublished")
+
+
 class Store:
     """The open working database (see `open_work`). Not for use by several threads at once.
 
@@ -75,7 +80,7 @@ class Store:
         self, window: Window, ensemble_id: str, version: str, *, settings: Mapping[str, object] | None = None
     ) -> int:
         """Note that a run has started; its number goes with everything it writes."""
-        with self.transaction("note the start of the run"):
+        with self.transaction("note the start of the run", shown=False):
             run_id = self._next("runs", "run_id")
             self.connection.execute(
                 "INSERT INTO base.runs (run_id, started_at, since_at, until_at, ensemble_id, version, host,"
@@ -111,7 +116,7 @@ class Store:
         exit_code: int,
     ) -> None:
         """Note how a run ended. A run without an end was killed."""
-        with self.transaction("note the end of the run"):
+        with self.transaction("note the end of the run", shown=False):
             self.connection.execute(
                 "UPDATE base.runs SET ended_at = now(), n_found = ?, n_new = ?, n_done = ?, n_skipped = ?,"
                 " n_quarantined = ?, audio_s = ?, exit_code = ? WHERE run_id = ?",
@@ -235,7 +240,7 @@ class Store:
         frame = file_frame(candidates)
         if frame.is_empty():
             return
-        with self.transaction("remember files"), self._registered({"files": frame}):
+        with self.transaction("remember files", shown=False), self._registered({"files": frame}):
             self.connection.execute("INSERT OR REPLACE INTO base.files BY NAME FROM batch_files")
 
     # Ensembles ---------------------------------------------------------------------------------------
@@ -244,7 +249,7 @@ class Store:
         self, ensemble_id: str, card: Mapping[str, object], labels: Sequence[str], members: Sequence[str]
     ) -> None:
         """Note an ensemble that labels calls; again is no change except for its card."""
-        with self.transaction("register the ensemble"):
+        with self.transaction("register the ensemble", shown=False):
             self.connection.execute(
                 "INSERT INTO base.ensembles VALUES (?, ?::VARCHAR[]::emotion[], ?, ?, now(), false, NULL)"
                 " ON CONFLICT DO UPDATE SET card = excluded.card",
@@ -257,7 +262,8 @@ class Store:
 
     def promote_ensemble(self, ensemble_id: str) -> bool:
         """Make this the only ensemble that the views show. True when it was not before."""
-        before = self.promoted_ensemble()
+        if self.promoted_ensemble() == ensemble_id:
+            return False
         with self.transaction("promote the ensemble"):
             known = self._ids("SELECT ensemble_id FROM base.ensembles", [])
             if ensemble_id not in known:
@@ -271,7 +277,7 @@ class Store:
                 " WHERE promoted != (ensemble_id = $1)",
                 [ensemble_id],
             )
-        return before != ensemble_id
+        return True
 
     # People --------------------------------------------------------------------------------------------
 
@@ -304,17 +310,25 @@ class Store:
 
     # Inside --------------------------------------------------------------------------------------------
 
+    @property
+    def unpublished(self) -> bool:
+        """Whether something that the views show was committed since the last publishing."""
+        return unpublished_mark(self.database).exists()
+
     @contextlib.contextmanager
-    def transaction(self, purpose: str) -> Iterator[None]:
+    def transaction(self, purpose: str, *, shown: bool = True) -> Iterator[None]:
         """All or nothing; a refusal of the database becomes a StoreError that names the purpose.
 
-        Inside another transaction it is part of that one.
+        Inside another transaction it is part of that one. `shown`: it changes what the views show. That is
+        noted in a file before it begins, so that it is published also when this process is killed first.
         """
         import duckdb
 
         if self._in_transaction:
             yield
             return
+        if shown:
+            self._note_unpublished(purpose)
         self._in_transaction = True
         try:
             self.connection.execute("BEGIN")
@@ -332,6 +346,16 @@ class Store:
         finally:
             self._in_transaction = False
         self.keep_private()
+
+    def _note_unpublished(self, purpose: str) -> None:
+        mark = unpublished_mark(self.database)
+        try:
+            os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as problem:
+            raise StoreError(
+                f"{mark}: could not be made, to {purpose} ({problem.strerror}). "
+                "Check free disk space and permissions and run again: committed work is kept."
+            ) from problem
 
     def _roll_back(self) -> None:
         import duckdb
