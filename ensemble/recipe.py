@@ -39,7 +39,7 @@ def train_from_corpora(
     folder: Path,
     cache: Path,
     start: Path | None = None,
-    precision: float = 0.7,
+    precision: float = 0.8,
     everyone: bool = False,
     licence: str = "",
     note: str = "",

@@ -76,7 +76,7 @@ def training_options(command: Command) -> Command:
 @training_options
 @click.option("--validation", multiple=True, help="Speaker held out, as corpus/id; may be repeated.")
 @click.option("--start", help="Ensemble to begin from (id, folder or 'shipped').")
-@click.option("--precision", type=click.FloatRange(0, 1), default=0.7, show_default=True)
+@click.option("--precision", type=click.FloatRange(0, 1), default=0.8, show_default=True)
 @click.option("--everyone", is_flag=True, help="Then train again on all speakers, with what was chosen.")
 @click.option("--licence", default="", help="Written into the card.")
 @click.option("--note", default="", help="Written into the card.")

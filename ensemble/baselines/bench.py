@@ -282,3 +282,16 @@ def _classical(learner: Classical, data: Data, part: Part, setting: Setting, n_t
     probabilities = np.zeros((len(part.test), len(data.labels)), dtype=np.float32)
     probabilities[:, pipeline.classes_] = pipeline.predict_proba(values[part.test])
     return _Opinion(probabilities, size_of(pipeline), trained)
+
+
+def finished(
+    system: System, protocol: Protocol, clips: Sequence[Clip], setting: Setting
+) -> list[dict[str, Any]]:
+    """The folds that are on disk, in order; empty when the clips do not suit the protocol."""
+    try:
+        kept, _, splits = plan(system, protocol, clips)
+    except CorpusError:
+        return []
+    where = place(system, protocol, kept, setting)
+    paths = [where / f"fold-{number}.json" for number in range(len(splits))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]

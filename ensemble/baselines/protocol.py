@@ -118,7 +118,9 @@ def _stratified(items: Int, emotions: Sequence[str], share: float, seed: int) ->
     from sklearn.model_selection import train_test_split
 
     try:
-        rest, taken = train_test_split(items, test_size=share, stratify=emotions, random_state=seed)
+        rest, taken = train_test_split(
+            items, test_size=round(share * len(items)), stratify=emotions, random_state=seed
+        )
     except ValueError as error:
         raise CorpusError(
             f"{len(items)} clips cannot be split {1 - share:.0%}/{share:.0%} by emotion: {error}"
