@@ -47,6 +47,7 @@ COMMANDS = {
     "evaluate": "training",
     "crossval": "training",
     "ensemble": "ensembles",
+    "bench": "bench",
 }
 """Which module of :mod:`callanalytics.commands` has each command, in the order of ``--help``."""
 
