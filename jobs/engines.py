@@ -28,6 +28,10 @@ JOIN_S = 5.0
 # How libraries say that memory ran out, those that do not raise MemoryError.
 _NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
 
+# One thread a worker: more would compete for the same cores, and sum in another order, so that the last
+# digits of a result would depend on the machine. Ray pins its workers the same way.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 Analyze = Callable[[Candidate], CallAnalysis]
 # Called once in every worker to load what the analysis needs; must be picklable.
 Prepare = Callable[[], Analyze]
@@ -92,6 +96,8 @@ class _Drain:
         self._depth = n_processes * QUEUED_PER_WORKER if n_processes > 1 else 1
         # A recording may wait for the ones before it on the same worker.
         self._hung_after_s = hung_after_s * (self._depth // n_processes)
+        for name in _ONE_THREAD:  # read by libraries when a worker loads them, before `_start` is called
+            os.environ.setdefault(name, "1")
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(n_processes, context, initializer=_start, initargs=(prepare,))
         self._flying: dict[Future[Outcome], tuple[Candidate, float]] = {}

@@ -77,6 +77,11 @@ def test_a_crash_costs_only_the_file_that_crashes() -> None:
     assert failures == {"crash": "worker_died"}
 
 
+def test_a_worker_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert set(outcomes(["threads"])) == {"threads 1"}
+
+
 def test_a_hung_file_is_ended_and_named() -> None:
     found = outcomes(["good", "hang", "fine"], hung_after_s=1.0)
     assert set(found) == {"good", "hang", "fine"}
