@@ -74,6 +74,12 @@ def test_evaluate_prints_a_table_and_writes_a_card(trained):
     assert results["crema-d"]["telephone"]["clip"]["n"] == 8
 
 
+def test_evaluating_a_speaker_who_is_not_there_is_refused(trained):
+    folder, _ = trained
+    args = ("evaluate", "--corpus", folder / "corpus", "--speaker", "crema-d/none", "--out", "out")
+    assert "for example crema-d/1000" in callanalytics(*args, folder=folder, rc=2).stderr
+
+
 def test_crossval_by_speaker_and_by_chance(trained):
     folder, _ = trained
     args = ("crossval", "--corpus", folder / "corpus", *OPTIONS, "--folds", "2", "--out", "out")

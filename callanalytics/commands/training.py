@@ -184,6 +184,10 @@ def evaluate(
     read = [keep_emotions(corpus, ensemble.labels) for corpus in _corpora(corpora)]
     only = frozenset(speakers) or (validation_speakers(read) if validation else None)
     if only:
+        there = {clip.speaker for corpus in read for clip in corpus.clips}
+        if missing := only - there:
+            named = f"{', '.join(sorted(missing))} (for example {min(there)})"
+            raise click.BadParameter(f"no clip of {named}", param_hint="--speaker")
         read = [c for c in read if any(clip.speaker in only for clip in c.clips)]
     results = measure(ensemble, read, speakers=only, lines=lines or ("clean", "telephone"))
     if card:
