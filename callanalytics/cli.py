@@ -48,6 +48,7 @@ COMMANDS = {
     "crossval": "training",
     "ensemble": "ensembles",
     "bench": "bench",
+    "explore": "bench",
 }
 """Which module of :mod:`callanalytics.commands` has each command, in the order of ``--help``."""
 

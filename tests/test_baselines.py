@@ -110,11 +110,16 @@ def test_an_lstm_adds_its_one_bias_like_torchs_two() -> None:
 
     ours = KerasLstm(3, 5, sequences=True, both_ways=False)
     theirs = torch.nn.LSTM(3, 5, batch_first=True)
-    with torch.no_grad():
-        theirs.weight_ih_l0.copy_(ours.lstm.weight_ih_l0[:, :-1])
-        theirs.weight_hh_l0.copy_(ours.lstm.weight_hh_l0)
-        theirs.bias_ih_l0.copy_(ours.lstm.weight_ih_l0[:, -1])
-        theirs.bias_hh_l0.zero_()
+    weights = ours.state_dict()
+    inputs, states = weights["lstm.weight_ih_l0"], weights["lstm.weight_hh_l0"]
+    theirs.load_state_dict(
+        {
+            "weight_ih_l0": inputs[:, :-1],
+            "weight_hh_l0": states,
+            "bias_ih_l0": inputs[:, -1],
+            "bias_hh_l0": torch.zeros(20),
+        }
+    )
     x = torch.randn(2, 7, 3)
     torch.testing.assert_close(ours(x.transpose(1, 2)).transpose(1, 2), theirs(x)[0])
 

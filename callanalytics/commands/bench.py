@@ -193,3 +193,25 @@ def _write(rows: Sequence[Row], about: dict[str, str], out: Path) -> None:
         unfinished = out / f".{name}.part"
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(out / name)
+
+
+@click.command()
+@click.argument("path", metavar="FILE|CORPUS", type=folder_type)
+@click.option(
+    "--out", type=folder_type, default=Path("explore.html"), show_default=True, help="Page to write."
+)
+@quiet_option
+def explore(path: Path, out: Path, quiet: bool) -> None:
+    """Draw waveform, spectrogram, MFCC and augmentations of a file, or per emotion of a corpus, on a page."""
+    from ensemble.corpora import read_corpus
+    from ensemble.explore import counts_of, explore_corpus, explore_file, page
+
+    if path.is_dir() or path.suffix in {".csv", ".parquet"}:
+        corpus = read_corpus(path)
+        sounds, heading = explore_corpus(corpus)
+        text = page(sounds, heading, counts_of(corpus))
+    else:
+        text = page(*explore_file(path))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    say(f"Page: {out}", quiet=quiet)
