@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -103,7 +102,7 @@ def seeds(
         "Clips": f"{len(clips)} of {', '.join(sorted({c.corpus for c in clips}))}, "
         f"{len({c.speaker for c in clips})} speakers; {n_unusable} files unusable",
         "Unknown speakers": "published folds, speakers never cross; stopping and tuning on validation only",
-        "Machine": f"{platform.machine()}, {threads} threads, {device}",
+        "Training": "seconds per fold as measured, on machines that may have had other work beside it",
         "Command": _command(corpora, effort, wav2vec, crossval, out),
     }
     _write(rows, about, out)

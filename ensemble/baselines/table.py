@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ RANDOM_WARNING = (
     "Random split: the same speakers are in training and in test. Such figures say nothing about unknown "
     "callers and are here only beside the documents' own."
 )
+MISSING = "A row without figures has not run yet: the command runs what is missing and keeps what is there."
 HEAD = (
     "system",
     "study",
@@ -199,10 +199,16 @@ def markdown(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     lines = ["# The systems of the studies", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
     lines += [f"**{RANDOM_WARNING}**", "", f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in ordered(rows)]
+    if _some_missing(rows):
+        lines += ["", MISSING]
     lines += ["", "## What each row is", ""]
     for row in ordered(rows):
         lines.append(f"- **{row.name}** ({row.study}): {'; '.join((row.title, *row.notes))}.")
     return "\n".join(lines) + "\n"
+
+
+def _some_missing(rows: Sequence[Row]) -> bool:
+    return any(row.random is None and row.speaker is None for row in rows)
 
 
 def html(rows: Sequence[Row], about: Mapping[str, str]) -> str:
@@ -215,12 +221,12 @@ def html(rows: Sequence[Row], about: Mapping[str, str]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters["span"] = lambda seconds: str(timedelta(seconds=round(seconds)))
     return environment.get_template("seeds.html").render(
         head=HEAD,
         rows=[(row, cells(row), _matrices(row)) for row in ordered(rows)],
         about=about,
         warning=RANDOM_WARNING,
+        missing=MISSING if _some_missing(rows) else "",
     )
 
 
