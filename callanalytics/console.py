@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
+
+from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     from callanalytics.records import Failure
@@ -129,8 +130,7 @@ def closing_words(result: RunResult) -> str:
             f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
         )
         lines += [
-            f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {_shown(c.recording.path)}"
-            for c in result.planned[:MAX_LISTED]
+            f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {c.recording.shown}" for c in result.planned[:MAX_LISTED]
         ]
         return "\n".join(lines + _more(len(result.planned)))
     speed = (
@@ -158,13 +158,8 @@ def _more(n: int) -> list[str]:
 
 
 def _failure(failure: Failure) -> str:
-    return f"{_shown(failure.candidate.recording.path)}: {failure.reason}: {failure.detail}"
-
-
-def _shown(path: os.PathLike[str]) -> str:
-    """A path that is safe to print: control characters and broken encodings are escaped."""
-    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+    recording, facts = failure.candidate.recording, failure.candidate.facts
+    return f"{recording.shown}: {failure.reason}: {display_text(facts.hide(failure.detail))}"
 
 
 def _count(n: int, noun: str) -> str:

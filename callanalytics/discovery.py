@@ -80,6 +80,7 @@ class _Seen:
     n_bytes: int
     mtime_ns: int
     arrived_at: datetime
+    keys: tuple[FileKey, ...] = ()  # of each local file
     content_ids: tuple[str, ...] = ()  # of each file, where its store says so
 
     @property
@@ -135,9 +136,10 @@ def find_recordings(
         if on_progress is not None:
             on_progress(n_done, len(dated))
         try:
-            candidate = Candidate(_recording(seen, known or {}), facts)
+            candidate = Candidate(_recording(seen, facts, known or {}), facts)
         except UnreadableFile as problem:
-            failures.append(Failure(Candidate(_unread(seen), facts), "read", problem.reason, str(problem)))
+            unread = replace(_unread(seen), shown_paths=_shown_paths(seen.paths, facts))
+            failures.append(Failure(Candidate(unread, facts), "read", problem.reason, str(problem)))
             continue
         first = candidates.setdefault(candidate.recording.recording_id, candidate)
         if first is not candidate:
@@ -161,7 +163,7 @@ def candidate_from_files(
     except OSError as problem:
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
     facts = FactReader(settings, salt).read(seen.paths[0], seen.modified_at, stem=seen.stem)
-    return Candidate(_recording(seen, {}), _with_sides(seen, facts))
+    return Candidate(_recording(seen, facts, {}), _with_sides(seen, facts))
 
 
 def _recordings(
@@ -315,6 +317,7 @@ def _see(paths: Sequence[Path]) -> _Seen:
         n_bytes=sum(s.st_size for s in stats),
         mtime_ns=max(s.st_mtime_ns for s in stats),
         arrived_at=_file_time(max(max(s.st_mtime, s.st_ctime) for s in stats)),
+        keys=tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)),
     )
 
 
@@ -360,16 +363,18 @@ def _with_sides(seen: _Seen, facts: CallFacts) -> CallFacts:
     )
 
 
-def _recording(seen: _Seen, known: Mapping[FileKey, str]) -> Recording:
-    if seen.content_ids:
-        joined = hashlib.sha256("".join(seen.content_ids).encode()).hexdigest()
-        content_id = seen.content_ids[0] if len(seen.content_ids) == 1 else joined
-    elif len(seen.paths) == 1:
-        path = seen.paths[0]
-        content_id = known.get((str(path), seen.n_bytes, seen.mtime_ns)) or _hash(path)
-    else:
-        content_id = hashlib.sha256("".join(_hash(path) for path in seen.paths).encode()).hexdigest()
-    return Recording(content_id, seen.paths, seen.n_bytes, seen.modified_at)
+def _recording(seen: _Seen, facts: CallFacts, known: Mapping[FileKey, str]) -> Recording:
+    contents = seen.content_ids or tuple(
+        known.get(key) or _hash(path) for key, path in zip(seen.keys, seen.paths, strict=True)
+    )
+    joined = hashlib.sha256("".join(contents).encode()).hexdigest()
+    recording_id = contents[0] if len(contents) == 1 else joined
+    shown = _shown_paths(seen.paths, facts)
+    return Recording(recording_id, seen.paths, seen.n_bytes, seen.modified_at, contents, shown)
+
+
+def _shown_paths(paths: Sequence[Path], facts: CallFacts) -> tuple[str, ...]:
+    return tuple(facts.hide(str(path)) for path in paths)
 
 
 def _hash(path: Path) -> str:
@@ -399,10 +404,11 @@ def _closed(path: Path, problem: OSError, reader: FactReader) -> Failure:
         modified_at = _file_time(path.stat().st_mtime)
     except OSError:
         modified_at = _file_time(path.parent.stat().st_mtime)
-    recording = Recording(_path_id(path), (path,), 0, modified_at)
     reason = problem.strerror or type(problem).__name__
     detail = f"{path.name}: cannot be opened ({reason}). Check the permissions of it and its folder."
     facts = reader.read(path, modified_at)
+    shown = _shown_paths((path,), facts)
+    recording = Recording(_path_id(path), (path,), 0, modified_at, shown_paths=shown)
     return Failure(Candidate(recording, facts), "read", UnreadableFile.reason, detail)
 
 

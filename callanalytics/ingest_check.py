@@ -10,6 +10,7 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.discovery import find_recordings
+from callanalytics.text import display_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
         facts, files = candidate.facts, candidate.recording.paths
         rows.append(
             CheckedFile(
-                path=_shown(files[0]),
+                path=display_text(str(files[0])),
                 recorder=facts.recorder,
                 confidence=facts.recorder_confidence,
                 started_at=facts.started_at.isoformat(timespec="seconds"),
@@ -53,16 +54,15 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
                 queue=facts.queue,
                 caller_hash=facts.caller_hash,
                 channel_roles=", ".join(facts.channel_roles),
-                pair_with=_shown(files[1]) if len(files) > 1 else None,
+                pair_with=display_text(str(files[1])) if len(files) > 1 else None,
                 set_aside=None,
             )
         )
     for skipped in found.skipped:
         if skipped.reason != "pair_part":
             why = f"{skipped.reason}: {skipped.detail}"
-            rows.append(
-                CheckedFile(_shown(skipped.path), "", 0.0, "", "", "", None, None, None, "", None, why)
-            )
+            path = display_text(str(skipped.path))
+            rows.append(CheckedFile(path, "", 0.0, "", "", "", None, None, None, "", None, why))
     return rows
 
 
@@ -89,9 +89,3 @@ def render_checked(rows: Sequence[CheckedFile]) -> str:
     n_files = sum(row.set_aside is None for row in rows)
     lines.append(f"{n_files} recordings; {n_unmatched} whose name nothing matched (dated by the file).")
     return "\n".join(lines)
-
-
-def _shown(path: Path) -> str:
-    """A path that is safe to print: broken encodings and control characters escaped."""
-    text = str(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)

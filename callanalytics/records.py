@@ -6,11 +6,14 @@ Times named `_s` are seconds from the start of the recording; intervals are half
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,17 +90,31 @@ class Recording:
     """One call's audio as it lies on disk: one file, or the two files of a pair.
 
     `recording_id` is the SHA-256 (hex) of the content; of a pair, of its files' hashes in order.
+    `content_ids` are the hashes of its files. `shown_paths` are their names for people, without numbers of
+    callers (`CallFacts.hide`); empty: as they are.
     """
 
     recording_id: str
     paths: tuple[Path, ...]
     n_bytes: int
     modified_at: datetime
+    content_ids: tuple[str, ...] = ()
+    shown_paths: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
         """The first (usually only) file."""
         return self.paths[0]
+
+    @property
+    def all_shown(self) -> tuple[str, ...]:
+        """What people may read of where the files lie, safe to print."""
+        return tuple(map(display_text, self.shown_paths or map(str, self.paths)))
+
+    @property
+    def shown(self) -> str:
+        """What people may read of where the first file lies, safe to print."""
+        return self.all_shown[0]
 
     @property
     def call_id(self) -> str:
@@ -110,7 +127,8 @@ class CallFacts:
     """What the recorder said about a call by file name, sidecar, manifest or CDR.
 
     Numbers of callers appear only as `caller_hash`, a salted hash. `sources` says for each
-    known fact where it was read, for example `{"queue": "sidecar"}`.
+    known fact where it was read, for example `{"queue": "sidecar"}`. `aliases` (significant digits ->
+    alias) is never stored; it keeps the numbers out of names and messages too.
     """
 
     recorder: str  # profile name, "none" when nothing matched
@@ -133,6 +151,31 @@ class CallFacts:
     hold_s: float | None = None
     disposition: str | None = None
     sources: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def hide(self, text: str) -> str:
+        """The text with the numbers of callers replaced, in every way they are written."""
+        for digits, alias in self.aliases.items():
+            number = r"[-.\s()]{0,2}".join(digits)
+            text = re.sub(rf"(?:\+\d{{1,3}}[-.\s()]{{0,2}}|\+?(?<!\d)\d{{0,5}}){number}(?!\d)", alias, text)
+        return text
+
+
+AgentKey = tuple[str, str]  # recorder profile, agent as that recorder names them
+
+
+def agent_key(facts: CallFacts) -> AgentKey | None:
+    """Whose voice profile a call belongs to; None when the recorder names no agent."""
+    agent = facts.agent_id or facts.agent_name
+    return (facts.recorder, display_text(agent)) if agent else None
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceProfile:
+    """How an agent sounds, from earlier calls in which the recorder or a person said who the agent is."""
+
+    voice: FloatArray = field(compare=False)  # float32 (192,) of unit length
+    n_calls: int  # learned from so many, >= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +184,7 @@ class Candidate:
 
     recording: Recording
     facts: CallFacts
+    agent_voice: VoiceProfile | None = field(default=None, kw_only=True)  # when profiles are kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ Member = Callable[[Float, Float], Float]
 SHIPPED = Path(__file__).parent / "weights"
 CARD_FORMAT = 1
 BATCH = 16
+MAX_CARD_BYTES = 10_000_000
 LONGEST_PIECE_S = 4.0
 """Longer waveforms are heard in equal pieces of at most this and the logits averaged."""
 
@@ -169,6 +170,17 @@ def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str =
     """
     folder = path or SHIPPED
     card = read_card(folder)
+    try:
+        return _load(folder, card, n_threads, device)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        # A card is written by a training; one that was changed by hand can hold anything.
+        raise ModelIncompatible(
+            f"{folder / 'card.json'}: an entry is not what it should be ({type(error).__name__}: {error}); "
+            "restore the card or train again"
+        ) from error
+
+
+def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> Ensemble:
     front = FrontEnd.from_card(card["front_end"])
     labels, entries = tuple(card["labels"]), card["members"]
     if not set(labels) <= set(EMOTIONS):
@@ -176,7 +188,7 @@ def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str =
             f"{folder}: labels {sorted(set(labels) - set(EMOTIONS))} are not known emotions"
         )
     kind = "onnx" if device == "cpu" else "safetensors"
-    files = {entry["name"]: _checked(folder, entry[kind], entry[f"{kind}_sha256"]) for entry in entries}
+    files = {entry["name"]: checked_file(folder, entry[kind], entry[f"{kind}_sha256"]) for entry in entries}
     if device == "cpu":
         members = tuple(_onnx_member(file, n_threads) for file in files.values())
     else:
@@ -211,8 +223,10 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"{path} not found: reinstall the package, or name the folder of a trained ensemble"
         )
     try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise ModelIncompatible(f"{path}: larger than {MAX_CARD_BYTES:,} bytes; restore it")
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelIncompatible(f"{path} is not JSON ({error}); restore it") from error
     needed = {
         "format",
@@ -228,7 +242,20 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise ModelIncompatible(
             f"{path}: not a card of format {CARD_FORMAT} with all its entries; train again with this version"
         )
+    _check_names(path, card["members"])
     return card
+
+
+def _check_names(path: Path, members: object) -> None:
+    """Files of a card lie beside it: their names are joined to paths here and when it is copied."""
+    entries = members if isinstance(members, list) else [None]
+    for entry in entries:
+        for kind in ("onnx", "safetensors"):
+            name = entry.get(kind) if isinstance(entry, dict) else None
+            if not isinstance(name, str) or not name or Path(name).name != name:
+                raise ModelIncompatible(
+                    f"{path}: members: {kind} = {name!r} is no file beside the card; restore it"
+                )
 
 
 def fingerprint(card: Mapping[str, Any]) -> str:
@@ -243,9 +270,10 @@ def fingerprint(card: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _checked(folder: Path, name: str, sha256: str) -> Path:
+def checked_file(folder: Path, name: str, sha256: str) -> Path:
+    """A file of the card, as its card knows it. Raises ModelMissing or ModelIncompatible."""
     path = folder / name
-    if Path(name).name != name or not path.is_file():
+    if not path.is_file():
         raise ModelMissing(f"{path}: named in the card but not there; restore it or choose another ensemble")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
@@ -278,12 +306,16 @@ def _onnx_member(path: Path, n_threads: int) -> Member:
 
 def _torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from ensemble.members import make_member
 
     model = make_member(architecture, n_mels, n_labels)
-    model.load_state_dict(load_file(path))
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:  # torch's word for weights of another shape
+        raise ModelIncompatible(f"{path}: no weights of a {architecture} ({error}); restore it") from error
     model.eval().to(device)
 
     def run(mel: Float, mask: Float) -> Float:

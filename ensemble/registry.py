@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.errors import ModelMissing, PromotionRefused
-from ensemble.predict import SHIPPED, fingerprint, load_ensemble, read_card
+from ensemble.predict import SHIPPED, checked_file, fingerprint, load_ensemble, read_card
 
 TOLERANCE_UAR = 0.005
 """A candidate may score this much below the promoted one: less than one clip in two hundred is noise."""
@@ -74,13 +74,18 @@ class Registry:
         card = read_card(folder)
         ensemble_id = fingerprint(card)
         target = self.root / ensemble_id
+        sources = [
+            checked_file(folder, entry[kind], entry[f"{kind}_sha256"])
+            for entry in card["members"]
+            for kind in ("onnx", "safetensors")  # the night needs the one, a GPU the other
+        ]
         if not target.exists():
             arriving = self.root / f".arriving-{ensemble_id}"
             shutil.rmtree(arriving, ignore_errors=True)
             arriving.mkdir(parents=True)
-            names = [entry[kind] for entry in card["members"] for kind in ("onnx", "safetensors")]
-            for name in ("card.json", *names):
-                shutil.copyfile(folder / name, arriving / name)
+            shutil.copyfile(folder / "card.json", arriving / "card.json")
+            for source in sources:
+                shutil.copyfile(source, arriving / source.name)
             for name in ("results.json", "model-card.md", "model-card.html"):
                 if (folder / name).is_file():
                     shutil.copyfile(folder / name, arriving / name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -238,8 +237,7 @@ class _Backfill:
 
 
 def _not_scored(recording: Recording, reason: str, detail: str) -> NotScored:
-    path = os.fsencode(recording.path).decode("utf-8", "backslashreplace")
-    return NotScored(recording.call_id, path, reason, detail)
+    return NotScored(recording.call_id, recording.shown, reason, detail)
 
 
 def _prepare(settings: Settings, folder: Path) -> Callable[[Candidate], CallAnalysis]:

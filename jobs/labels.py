@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,14 +191,15 @@ def _decoded(
     recording_id: str, paths: list[str], copies: Mapping[str, list[Path]], settings: Settings
 ) -> tuple[FloatArray, int] | str:
     """Samples (channels, n) and rate of the recording, or why there are none."""
-    places = [(path,) for path in copies.get(recording_id, [])] + [tuple(Path(path) for path in paths)]
-    there = next((found for found in places if all(path.is_file() for path in found)), None)
-    if there is None:
+    places = [*permutations(copies.get(recording_id, []), len(paths)), tuple(Path(path) for path in paths)]
+    there = [found for found in places if all(path.is_file() for path in found)]
+    if not there:
         return "recording gone"
     try:
-        if _content_id(there) != recording_id:
+        same = next((found for found in there if _content_id(found) == recording_id), None)
+        if same is None:
             return "recording changed since it was analysed"
-        audio = decode_recording(there, settings.audio)
+        audio = decode_recording(same, settings.audio)
     except (RecordingError, OSError):
         return "recording unreadable"
     return audio.samples, audio.sample_rate_hz

@@ -15,10 +15,11 @@ from pathlib import Path
 from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.discovery import Discovered, EarlierRun, find_recordings
-from callanalytics.errors import UsageError
+from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
@@ -27,8 +28,10 @@ from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
 from jobs.logbook import write_whole
+from jobs.purge import remove_leftovers
 from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
+from jobs.voices import with_profiles
 
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
 BATCH_CALLS = 64
@@ -118,10 +121,16 @@ def run_night(
                 settings, replace(options, out=_fresh(Path(scratch))), now=now, on_progress=on_progress
             )
         return replace(planned, database=str(out / DATABASE_NAME), report=str(out / "reports" / "index.html"))
-    _make_private(out)
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
-        night = _Night(settings, options, window, out, store, on_progress)
-        return night.run(inputs, now, started)
+    try:
+        _make_private(out)
+        with run_lock(out / ".work" / "run.lock"), _tidied(out) as store:
+            night = _Night(settings, options, window, out, store, on_progress)
+            return night.run(inputs, now, started)
+    except OSError as problem:
+        raise StoreError(
+            f"{problem.filename or out}: cannot be written ({problem.strerror or problem}). Check free disk "
+            "space and permissions and run again: what is committed is kept, what people see is unchanged."
+        ) from problem
 
 
 class _Night:
@@ -164,7 +173,7 @@ class _Night:
             earlier=[EarlierRun(Window(a, b), at) for a, b, at in self.store.earlier_runs()],
             on_progress=lambda done, total: self.on_progress("search", done, total, ""),
         )
-        todo, n_skipped = self._select(found, ensemble.ensemble_id)
+        found, todo, n_skipped = self._select(found, ensemble.ensemble_id)
         if self.options.dry_run:
             return self._result(found, todo, n_skipped, 0, started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
@@ -173,15 +182,19 @@ class _Night:
         self._finish(found, todo, n_skipped, exit_code, now)
         return self._result(found, todo, n_skipped, exit_code, started)
 
-    def _select(self, found: Discovered, ensemble_id: str) -> tuple[list[Candidate], int]:
-        """The recordings still to do, and how many are done or given up."""
+    def _select(self, found: Discovered, ensemble_id: str) -> tuple[Discovered, list[Candidate], int]:
+        """What was found without what cannot be read and was given up; the recordings still to do; how
+        many are done or given up."""
         todo = list(found.candidates)
+        n_skipped = 0
         if not self.options.force:
-            settled = self.store.done_ids(ensemble_id)
-            settled |= self.store.given_up_ids(self.settings.engine.max_attempts)
+            given_up = self.store.given_up_ids(self.settings.engine.max_attempts)
+            settled = self.store.done_ids(ensemble_id) | given_up
             todo = [c for c in todo if c.recording.recording_id not in settled]
-        n_skipped = len(found.candidates) - len(todo)
-        return todo[: self.options.limit], n_skipped
+            failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
+            n_skipped = len(found.candidates) - len(todo) + len(found.failures) - len(failures)
+            found = replace(found, failures=failures)
+        return found, todo[: self.options.limit], n_skipped
 
     def _work(
         self,
@@ -203,11 +216,15 @@ class _Night:
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
         corrections = self.store.corrections()
+        if self.settings.privacy.voice_profiles:
+            todo = with_profiles(todo, self.store)
         outcomes = self._outcomes(todo, ensemble_dir, watch)
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, CallAnalysis):
-                outcome = apply_corrections(outcome, corrections, self.settings)  # noqa: PLW2901
+                outcome = apply_corrections(  # noqa: PLW2901
+                    outcome, corrections, self.settings, self.store
+                )
             waiting.append(outcome)
             self.on_progress("analyse", n_ready, len(todo), _describe(outcome))
             if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:
@@ -246,7 +263,10 @@ class _Night:
         for analysis in done:
             write_clips(self.out, analysis)
         if done:
-            self.store.write(done, self.run_id)
+            with self.store.transaction(f"write {len(done)} calls"):
+                self.store.write(done, self.run_id)
+                if self.settings.privacy.voice_profiles:
+                    learn(self.store, done, self.run_id)
         if failed:
             self.store.quarantine(failed, self.run_id)
         self.n_done += len(done)
@@ -381,6 +401,12 @@ def _prepare(settings: Settings, ensemble_dir: Path) -> Callable[[Candidate], Ca
     from callanalytics.analyze import load_analysis
 
     return load_analysis(settings, ensemble_dir)
+
+
+def _tidied(out: Path) -> Store:
+    """The working database, without what a killed run has left beside it."""
+    remove_leftovers(out)
+    return open_work(out)
 
 
 def _fresh(folder: Path) -> Path:

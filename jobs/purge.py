@@ -88,7 +88,7 @@ def purge(
             publish(store, out)
         else:
             forget_calls(store, before)
-            _remove_leftovers(out)
+            remove_leftovers(out)
             compact(store, out)
     if window and (out / "reports" / "index.html").exists():
         _report_anew(settings, out, window, now)
@@ -133,7 +133,7 @@ def _remove(folders: list[Path], files: list[Path] | tuple[()]) -> None:
         ) from problem
 
 
-def _remove_leftovers(out: Path) -> None:
+def remove_leftovers(out: Path) -> None:
     """What killed processes left behind may hold rows and pages of any call."""
     work = out / ".work"
     for spilled in work.glob("*.duckdb.tmp"):

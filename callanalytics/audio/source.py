@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, UnreadableFile
+from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray
@@ -41,8 +42,8 @@ class Source:
 
 
 def shown(path: Path) -> str:
-    """A file name that is safe to print: control characters and broken bytes are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path.name)
+    """A file's name, safe to print."""
+    return display_text(path.name)
 
 
 def clock(seconds: float) -> str:

@@ -140,7 +140,8 @@ class FactReader:
             facts.pop(key, None)
             sources.pop(key, None)
         theirs = ("caller_number", *ends)
-        _drop_numbers(facts, sources, (str(f.facts[n]) for _, f in said for n in theirs if n in f.facts))
+        numbers = [str(f.facts[n]) for _, f in said for n in theirs if n in f.facts]
+        _drop_numbers(facts, sources, numbers)
         roles, roles_source = _roles(facts, sources, recorder)
         started_at = facts.get("started_at")
         source = sources.get("started_at", "file_time").split(" ")[0]
@@ -156,6 +157,7 @@ class FactReader:
             channel_roles=roles,
             channel_roles_source=roles_source,
             sources=sources,
+            aliases=_aliases(numbers, self.salt),
             **{key: facts.get(key) for key in _PLAIN},  # type: ignore[arg-type]
         )
 
@@ -167,6 +169,17 @@ def _customer(said: list[tuple[str, Found]], end: str) -> tuple[str | None, str]
             if key in found.facts:
                 return str(found.facts[key]), source if source != "name" else f"name ({found.recorder})"
     return None, ""
+
+
+def _aliases(numbers: Iterable[str], salt: bytes) -> dict[str, str]:
+    """Significant digits of every phone number -> what stands for it in names: the head of its hash."""
+    found: dict[str, str] = {}
+    for number in numbers:
+        digits = re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:]
+        hashed = hash_number(number, salt)
+        if hashed is not None and len(digits) >= MIN_PHONE_DIGITS:
+            found[digits] = f"caller~{hashed[:8]}"
+    return found
 
 
 def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: Iterable[str]) -> None:

@@ -77,6 +77,7 @@ RELATIONS: dict[str, str] = {
 
 COLUMNS: dict[str, str] = {
     "call_id": "Key of the call: the first 16 hex digits of the recording's hash",
+    "content_id": "SHA-256 of the file's content",
     "recording_id": "SHA-256 of the content; of a pair, of its two files' hashes",
     "analysis_key": "Small integer per call and ensemble, joins the tables in base",
     "path": "First (usually only) file; unprintable characters are written out",

@@ -10,7 +10,7 @@ import polars as pl
 
 from callanalytics.records import Candidate, Failure
 from callanalytics.store.rows import known_number
-from callanalytics.store.text import display_text, optional_text
+from callanalytics.text import display_text, optional_text
 
 _FAILURE = {
     **dict.fromkeys(("path", "stage", "reason", "detail", "recording_id"), pl.String()),
@@ -19,7 +19,8 @@ _FAILURE = {
     **dict.fromkeys(("started_at_source", "zone", "queue"), pl.String()),
     "expected_duration_s": pl.Float64(),
 }
-_FILE = {"path": pl.Binary(), "n_bytes": pl.Int64(), "mtime_ns": pl.Int64(), "recording_id": pl.String()}
+_FILE = {"path": pl.Binary(), "n_bytes": pl.Int64(), "mtime_ns": pl.Int64()}
+_FILE |= {"recording_id": pl.String(), "content_id": pl.String()}
 
 
 def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
@@ -27,9 +28,9 @@ def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
     rows = {}
     for failure in failures:
         recording, facts = failure.candidate.recording, failure.candidate.facts
-        path = display_text(str(recording.path))
+        path, detail = recording.shown, display_text(facts.hide(failure.detail))
         rows[path] = (
-            *(path, failure.stage, failure.reason, display_text(failure.detail), recording.recording_id),
+            *(path, failure.stage, failure.reason, detail, recording.recording_id),
             *(recording.n_bytes, facts.started_at, facts.started_at_source.value, facts.zone),
             *(optional_text(facts.queue), known_number(facts.expected_duration_s)),
         )
@@ -37,22 +38,19 @@ def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
 
 
 def file_frame(candidates: Sequence[Candidate]) -> pl.DataFrame:
-    """Single files that are still what they were when their content was hashed.
-
-    The files of a pair are left out: a pair's id is not the hash of either file.
-    """
+    """Files, also those of pairs, that are still what they were when their content was hashed."""
     rows = {}
     for candidate in candidates:
         recording = candidate.recording
-        if len(recording.paths) != 1:
-            continue
         try:
-            found = recording.path.stat()
+            found = [path.stat() for path in recording.paths]
         except OSError:
             continue  # gone again; the analysis will say so
-        changed_at = datetime.fromtimestamp(found.st_mtime_ns / 1e9, tz=UTC)
+        changed_at = datetime.fromtimestamp(max(facts.st_mtime_ns for facts in found) / 1e9, tz=UTC)
         same_time = abs((changed_at - recording.modified_at).total_seconds()) < 0.001
-        if found.st_size == recording.n_bytes and same_time:
-            path = os.fsencode(recording.path)
-            rows[path] = (path, found.st_size, found.st_mtime_ns, recording.recording_id)
+        if sum(facts.st_size for facts in found) != recording.n_bytes or not same_time:
+            continue
+        for path, facts, content_id in zip(recording.paths, found, recording.content_ids, strict=False):
+            name = os.fsencode(path)
+            rows[name] = (name, facts.st_size, facts.st_mtime_ns, recording.recording_id, content_id)
     return pl.DataFrame(list(rows.values()), schema=_FILE, orient="row")

@@ -7,7 +7,6 @@ sees half a file, and nobody who holds it open, even for writing, can delay a ru
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,31 +40,33 @@ def compact(store: Store, out_dir: Path) -> Path:
 
     The store is closed. Raises StoreError as `publish` does; both files are then as they were, or new.
     """
-    with _partial_copy(store, out_dir) as (partial, target):
+    fresh = store.database.with_suffix(".compacting")
+    with _partial_copy(store, out_dir, fresh) as (partial, target):
         store.close()
-        fresh = store.database.with_suffix(".compacting")
-        try:
-            shutil.copyfile(partial, fresh)
-            fresh.chmod(0o600)
-            _flush(fresh)
-            _put_in_place(fresh, store.database)
-        finally:
-            fresh.unlink(missing_ok=True)
+        _put_in_place(fresh, store.database)
         _put_in_place(partial, target)
         unpublished_mark(store.database).unlink(missing_ok=True)
     return target
 
 
 @contextmanager
-def _partial_copy(store: Store, out_dir: Path) -> Iterator[tuple[Path, Path]]:
-    """A compact copy of the working database, to be put in place, and its place."""
+def _partial_copy(store: Store, out_dir: Path, fresh: Path | None = None) -> Iterator[tuple[Path, Path]]:
+    """A compact copy of the working database, to be put in place, and its place.
+
+    `fresh`: also one of everything there, which the published one is not: it lacks the files' own names.
+    """
     import duckdb
 
     target = out_dir / DATABASE_NAME
     partial = out_dir / WORK_DIR / _PARTIAL_NAME  # same file system, in a folder that nobody else may enter
     try:
         _remove(partial)
-        _copy(store.connection, partial)
+        if fresh is not None:
+            _remove(fresh)
+            _copy(store.connection, fresh, private=True)
+            fresh.chmod(0o600)
+            _flush(fresh)
+        _copy(store.connection, partial, private=False)
         partial.chmod(0o600)
         _flush(partial)
         yield partial, target
@@ -77,6 +78,8 @@ def _partial_copy(store: Store, out_dir: Path) -> Iterator[tuple[Path, Path]]:
     finally:
         with suppress(OSError):
             _remove(partial)
+            if fresh is not None:
+                _remove(fresh)
 
 
 def _put_in_place(fresh: Path, target: Path) -> None:
@@ -86,17 +89,28 @@ def _put_in_place(fresh: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, partial: Path) -> None:
+def _copy(connection: duckdb.DuckDBPyConnection, partial: Path, *, private: bool) -> None:
     source = quoted(first_value(connection, "SELECT current_database()"))
     # ATTACH takes no parameter for the file; a quote in the folder's name is doubled.
     literal = "'" + str(partial).replace("'", "''") + "'"
     connection.execute("DETACH DATABASE IF EXISTS published")  # left by a disk that was full
     connection.execute(f"ATTACH {literal} AS published")
     try:
-        connection.execute(f"COPY FROM DATABASE {source} TO published")
+        connection.execute(f"COPY FROM DATABASE {source} TO published" + ("" if private else " (SCHEMA)"))
+        for schema, table in () if private else _shown_tables(connection):
+            name = f"{quoted(schema)}.{quoted(table)}"
+            connection.execute(f"INSERT INTO published.{name} FROM {source}.{name}")
         connection.execute("CHECKPOINT published")
     finally:
         connection.execute("DETACH published")
+
+
+def _shown_tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """All tables but the voices of agents, and names as the file system has them: callers' numbers."""
+    return connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database()"
+        " AND NOT internal AND NOT temporary AND (schema_name, table_name) <> ('base', 'files')"
+    ).fetchall()
 
 
 def _wal(database: Path) -> Path:

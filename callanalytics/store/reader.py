@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,14 +51,27 @@ def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
 
 
 def located(store: Store, recording: Recording) -> Recording:
-    """The recording with its file's name as the file system has it; rows hold names made readable.
+    """The recording with its files' names as the file system has them.
 
-    Of several copies of one recording, one that is still there.
+    Rows hold names made readable, without callers' numbers. Of several copies, one that is still there.
     """
-    sql = "SELECT path FROM base.files WHERE recording_id = ? ORDER BY path"
-    copies = [Path(os.fsdecode(row["path"])) for row in _rows(store, sql, recording.recording_id)]
-    there = next((path for path in copies if path.is_file()), None)
-    return recording if there is None else replace(recording, paths=(there,))
+    sql = "SELECT path, content_id FROM base.files WHERE recording_id = ? ORDER BY path"
+    there: dict[str, Path] = {}
+    for row in _rows(store, sql, recording.recording_id):
+        path = Path(os.fsdecode(row["path"]))
+        if path.is_file():
+            there.setdefault(row["content_id"], path)
+    if len(there) < len(recording.paths):
+        return recording
+    paths = tuple(there.values())
+    if len(paths) == 2 and _pair_id(there) != recording.recording_id:
+        paths = paths[::-1]
+    return replace(recording, paths=paths, shown_paths=tuple(map(str, recording.paths)))
+
+
+def _pair_id(content_ids: Iterable[str]) -> str:
+    """The id that discovery gives a pair whose files have these hashes, in this order."""
+    return hashlib.sha256("".join(content_ids).encode()).hexdigest()
 
 
 def _read(store: Store, analysis: Row) -> CallAnalysis:

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from callanalytics.store.text import display_text
+from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     import polars as pl

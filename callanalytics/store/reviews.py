@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from callanalytics.store.text import display_text, optional_text
+from callanalytics.text import display_text, optional_text
 from ensemble.labels import EMOTIONS
 
 if TYPE_CHECKING:

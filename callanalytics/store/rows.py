@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from callanalytics.records import CallAnalysis
-from callanalytics.store.text import display_text, optional_text
+from callanalytics.text import display_text, optional_text
 from ensemble.labels import EMOTIONS
 
 Frames = dict[str, pl.DataFrame]
@@ -92,7 +92,7 @@ def _frame(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> pl.DataFrame:
 
 def _recording(a: CallAnalysis) -> tuple[Any, ...]:
     recording = a.recording
-    paths = [display_text(str(path)) for path in recording.paths]
+    paths = list(recording.all_shown)
     return (
         *(recording.recording_id, recording.call_id, paths[0], paths, recording.n_bytes),
         *(recording.modified_at, display_text(a.container), display_text(a.codec)),
@@ -103,7 +103,7 @@ def _recording(a: CallAnalysis) -> tuple[Any, ...]:
 def _call(a: CallAnalysis) -> tuple[Any, ...]:
     facts = a.facts
     return (
-        *(a.recording.call_id, a.recording.recording_id, display_text(str(a.recording.path))),
+        *(a.recording.call_id, a.recording.recording_id, a.recording.shown),
         *(facts.started_at, facts.started_at_source.value, facts.zone, a.duration_s),
         *(
             known_number(facts.expected_duration_s),

@@ -17,7 +17,7 @@ from callanalytics.errors import StoreError
 from callanalytics.store.reviews import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.statements import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, QUARANTINE
-from callanalytics.store.text import display_text, optional_text
+from callanalytics.text import display_text, optional_text
 
 if TYPE_CHECKING:
     import duckdb
@@ -142,7 +142,7 @@ class Store:
             self._forget(newest)
             with self._registered(frames):
                 self._insert(frames, run_id)
-            paths = [display_text(str(p)) for a in newest.values() for p in a.recording.paths]
+            paths = [path for a in newest.values() for path in a.recording.all_shown]
             self.connection.execute(
                 "DELETE FROM base.quarantine WHERE recording_id IN (SELECT unnest(?::VARCHAR[]))"
                 " OR path IN (SELECT unnest(?::VARCHAR[]))",
@@ -226,15 +226,12 @@ class Store:
         return self._ids("SELECT recording_id FROM base.analyses WHERE ensemble_id = ?", [ensemble_id])
 
     def known_files(self) -> dict[FileKey, str]:
-        """(path, size, modification time in ns) -> recording, of files whose content has been hashed."""
-        rows = self._rows("SELECT path, n_bytes, mtime_ns, recording_id FROM base.files", [])
+        """(path, size, modification time in ns) -> hash of the content, of files that were read before."""
+        rows = self._rows("SELECT path, n_bytes, mtime_ns, content_id FROM base.files", [])
         return {(os.fsdecode(path), n_bytes, mtime_ns): known for path, n_bytes, mtime_ns, known in rows}
 
     def remember_files(self, candidates: Sequence[Candidate]) -> None:
-        """Remember the content hash of single files, so that an unchanged file is not read again.
-
-        The files of a pair are not remembered: a pair's id is not the hash of either file.
-        """
+        """Remember the content hash of files, so that an unchanged file is not read again."""
         from callanalytics.store.intake import file_frame
 
         frame = file_frame(candidates)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
-# Control characters, lone surrogates (bytes of a name that are no UTF-8) and the marks that reverse the
-# reading direction of what follows: none is visible, each can make a name look like another one.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+# Control characters, lone surrogates (bytes of a name that are no UTF-8), line separators, empty characters
+# and the marks that turn the reading direction: none is visible, each can make a name look like another one.
+# The joiners of Indian and Persian scripts (200c, 200d) stay.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
 
 
 def display_text(text: str) -> str:

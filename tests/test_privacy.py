@@ -1,0 +1,161 @@
+"""Callers' numbers leave the input folder as salted hashes only; what is written is its owner's alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import duckdb
+import pytest
+from short_calls import call, command, environment, night_args, rows, settle, short_call
+
+from callanalytics.records import CallFacts, TimeSource
+
+NUMBERS = ("2025550143", "2025550144", "3025550145", "4025550146", "5025550147", "6025550148")
+AGENT = "agentissima"
+
+
+def recordings(folder: Path) -> None:
+    """A call of each kind of name that carries a number; some fail, one is a pair."""
+    folder.mkdir(parents=True)
+    names = (
+        f"q-100-+1{NUMBERS[0]}-20251120-101500-1763633700.7.wav",
+        f"20251120-101500_{NUMBERS[1]}_{AGENT}-all.wav",
+        f"_GUID_abc_AGENT_{AGENT}_CUST_{NUMBERS[2]}_DT_2025-11-20T10-15-00.wav",
+        f"out-{NUMBERS[3]}-204-20251120-101500-1763633701.8.wav",
+        f"20251120-111500_{NUMBERS[4]}_{AGENT}_caller.wav",
+        f"20251120-111500_{NUMBERS[4]}_{AGENT}_agent.wav",
+        "plain.wav",
+    )
+    for number, name in enumerate(names):
+        short_call(folder / name, number, seconds=3.0)
+    broken = folder / f"20251120-121500_{NUMBERS[1]}_{AGENT}-all.wav"
+    broken.write_bytes((folder / names[0]).read_bytes()[:9000])
+    sidecar = {"ani": f"+1 ({NUMBERS[5][:3]}) {NUMBERS[5][3:6]}-{NUMBERS[5][6:]}", "agentId": AGENT}
+    (folder / "plain.json").write_text(json.dumps(sidecar), encoding="utf-8")
+    settle(folder)
+
+
+def numbers_in(text: str) -> list[str]:
+    """Numbers written in any way: only their digits count, in order and close together."""
+    return [number for number in NUMBERS if number in text or number[3:] in text]
+
+
+def everything(database: Path, *, without: tuple[str, ...] = ()) -> str:
+    """All cells of all tables and views as text, whatever way the file stores them."""
+    found = []
+    with duckdb.connect(str(database), read_only=True) as connection:
+        relations = connection.execute(
+            "SELECT DISTINCT schema_name, table_name FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
+        ).fetchall()
+        for schema, table in relations:
+            if table not in without:
+                found += map(repr, connection.execute(f'FROM "{schema}"."{table}"').fetchall())
+    return "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The output folder of a run, and all that the run said."""
+    root = tmp_path_factory.mktemp("privacy")
+    recordings(root / "in")
+    before = os.umask(0o022)  # the usual one, which leaves files readable for everybody
+    try:
+        done = call(*night_args(root / "in", root / "out"), expect=3)
+    finally:
+        os.umask(before)
+    return root / "out", done.stderr + done.stdout
+
+
+def test_no_number_is_in_any_byte_that_people_get(night: tuple[Path, str]) -> None:
+    out, said = night
+    assert numbers_in(said) == [], said
+    shown = everything(out / "callanalytics.duckdb")
+    assert AGENT in shown, "the search finds what is there"
+    assert numbers_in(shown) == []
+    for path in out.rglob("*"):
+        if path.is_file() and path.name != "callanalytics-work.duckdb":
+            content = path.read_bytes()
+            assert not [n for n in NUMBERS if n.encode() in content], path
+    # The run's own memory of where the files lie is the one place; it is not published.
+    work = out / ".work" / "callanalytics-work.duckdb"
+    assert numbers_in(everything(work, without=("files",))) == []
+    assert rows(out / "callanalytics.duckdb", "SELECT count(*) FROM base.files") == [(0,)]
+
+
+def test_repeat_callers_are_still_known_by_hash_and_files_by_alias(night: tuple[Path, str]) -> None:
+    database = night[0] / "callanalytics.duckdb"
+    found = rows(database, "SELECT path, caller_hash FROM call_summary WHERE caller_hash IS NOT NULL")
+    assert len(found) == 6
+    for path, caller_hash in found:
+        if "plain" not in path:
+            assert f"caller~{caller_hash[:8]}" in path, "the name says which caller without the number"
+    ((path, detail),) = rows(database, "SELECT path, detail FROM quarantine")
+    alias = next(word for word in path.split("_") if word.startswith("caller~"))
+    assert alias in detail
+
+
+def test_what_is_written_is_its_owners_alone(night: tuple[Path, str]) -> None:
+    out, _ = night
+    for path in (out, *out.rglob("*")):
+        mode = path.stat().st_mode & 0o777
+        assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"
+
+
+def test_a_renamed_file_is_found_again_for_another_ensemble(night: tuple[Path, str], tmp_path: Path) -> None:
+    """The alias in a name is no obstacle to whoever needs the recording: pairs and single files."""
+    from callanalytics.store import open_work
+    from callanalytics.store.reader import located, read_call
+
+    out = tmp_path / "out"
+    shutil.copytree(night[0], out)
+    with open_work(out) as store:
+        ids = [row[0] for row in store.connection.execute("SELECT call_id FROM base.calls").fetchall()]
+        for call_id in ids:
+            recording = located(store, read_call(store, call_id).recording)
+            assert all(path.is_file() for path in recording.paths)
+            if len(recording.paths) == 2:
+                assert [p.stem.rsplit("_", 1)[1] for p in recording.paths] == ["caller", "agent"]
+            assert numbers_in(recording.shown) == []
+
+
+def test_logs_name_recordings_by_id(night: tuple[Path, str]) -> None:
+    out, said = night
+    ids = {call_id for (call_id,) in rows(out / "callanalytics.duckdb", "SELECT call_id FROM calls")}
+    ids |= {i[:16] for (i,) in rows(out / "callanalytics.duckdb", "SELECT recording_id FROM quarantine")}
+    lines = [line for line in said.splitlines() if line.startswith("Analysing") and ":" in line]
+    assert lines
+    assert all(line.split(": ")[1].split()[0] in ids for line in lines)
+
+
+def test_a_number_is_hidden_in_every_way_it_is_written() -> None:
+    facts = CallFacts(
+        "x", 1.0, started_at=None, started_at_source=TimeSource.NAME, zone="UTC",  # type: ignore[arg-type]
+        aliases={"2025550143": "caller~1"},
+    )  # fmt: skip
+    for written in ("2025550143", "+12025550143", "0012025550143", "+1 202-555-0143", "202.555.0143"):
+        assert facts.hide(f"q-100-{written}-20251120.wav") == "q-100-caller~1-20251120.wav"
+    assert facts.hide("20255501431.wav") == "20255501431.wav", "another number"
+
+
+def test_purged_calls_leave_no_byte(night: tuple[Path, str], tmp_path: Path) -> None:
+    """`purge` through the command line; the bytes of both databases are searched for ids and names."""
+    out = tmp_path / "out"
+    shutil.copytree(night[0], out)
+    marks = [i for (i,) in rows(out / "callanalytics.duckdb", "SELECT recording_id FROM recordings")]
+    subprocess.run(
+        command("purge", "--older-than", "2026-01-01", "--out", out),
+        env=environment(), check=True, capture_output=True,
+    )  # fmt: skip
+    kept = [i for (i,) in rows(out / "callanalytics.duckdb", "SELECT recording_id FROM recordings")]
+    gone = set(marks) - set(kept)
+    assert len(gone) >= 4
+    for path in out.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [mark for mark in gone if mark.encode() in content or mark[:16].encode() in content], (
+                path
+            )
