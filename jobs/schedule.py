@@ -310,6 +310,8 @@ class Schedule:
             words += self._window(due_at)
         if job == "report":
             words += ["--since", self.settings.schedule.report_since]
+        if job == "purge":
+            words += ["--older-than", self.settings.schedule.purge_older_than]
         if self.config is not None:
             words += ["--config", str(self.config)]
         return [*words, "--out", str(self.out)]

@@ -21,7 +21,7 @@ from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.base import BaseScheduler
 
-from callanalytics.config import Settings, settings_from
+from callanalytics.config import JOB_NAMES, Settings, settings_from
 from callanalytics.errors import UsageError
 from callanalytics.window import Window
 from jobs.gate import hold
@@ -448,3 +448,17 @@ def test_a_held_night_says_why_and_waits_for_a_person(clock: Clock, tmp_path: Pa
     assert (end.state, end.exit_code, end.words) == ("failed", 8, "3 recordings where 400 are usual")
     run_until(scheduler, clock, datetime(2026, 3, 4, 12, tzinfo=UTC))
     assert launch.commands[-1][5] == "2026-03-03"
+
+
+@pytest.mark.parametrize("job", JOB_NAMES)
+def test_what_is_started_for_a_job_is_a_command_that_parses(job: str, tmp_path: Path, clock: Clock) -> None:
+    import click
+
+    from callanalytics.cli import cli
+
+    schedule, _ = start(clock, None, settings_with(tmp_path))
+    words = schedule.command(job, clock())[3:]
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None
+    # Raises a UsageError for an unknown or missing option.
+    command.make_context(words[0], words[1:])
