@@ -150,7 +150,7 @@ def train(
 @corpus_option
 @ensemble_option
 @click.option("--speaker", "speakers", multiple=True, help="Only these speakers, as corpus/id.")
-@click.option("--validation", is_flag=True, help="Only the speakers that training holds out.")
+@click.option("--validation", is_flag=True, help="Of corpora it trained on only who was held out.")
 @click.option(
     "--line",
     "lines",
@@ -178,11 +178,15 @@ def evaluate(
     from ensemble.evaluate import evaluate as measure
     from ensemble.modelcard import member_table, score_table, write_card_pages
     from ensemble.predict import load_ensemble
-    from ensemble.splits import validation_speakers
+    from ensemble.splits import speakers_of, validation_speakers
 
     ensemble = load_ensemble(named_or_in_use(name, out, config))
     read = [keep_emotions(corpus, ensemble.labels) for corpus in _corpora(corpora)]
-    only = frozenset(speakers) or (validation_speakers(read) if validation else None)
+    only = frozenset(speakers) or None
+    if validation and not only:
+        heard = [corpus for corpus in read if corpus.name in str(ensemble.card.get("trained_on", ""))]
+        unheard = (speakers_of(corpus) for corpus in read if corpus not in heard)
+        only = (validation_speakers(heard) if heard else frozenset()).union(*unheard)
     if only:
         there = {clip.speaker for corpus in read for clip in corpus.clips}
         if missing := only - there:
