@@ -30,14 +30,17 @@ def voice(seconds: float, pitch_hz: float, rng: np.random.Generator) -> np.ndarr
     return 0.1 * np.asarray(buzz) * syllables + rng.normal(0, 1e-3, at_s.size)
 
 
-def short_call(path: Path, seed: int, seconds: float = 6.0) -> None:
-    """Caller speaks, then agent; every seed is another recording."""
+def short_call(path: Path, seed: int, seconds: float = 6.0, *, mono: bool = False) -> None:
+    """Caller speaks, then agent; every seed is another recording. `mono`: the caller's side only."""
     rng = np.random.default_rng(seed)
     half = round(seconds * RATE_HZ / 2)
     sides = rng.normal(0, 1e-3, (2 * half, 2))
     sides[:half, 0] += voice(half / RATE_HZ, rng.uniform(150, 260), rng)
     sides[half:, 1] += voice(half / RATE_HZ, rng.uniform(90, 140), rng)
-    soundfile.write(path, np.clip(sides, -1, 1), RATE_HZ, subtype="PCM_16")
+    with path.open("wb") as file:  # libsndfile itself takes no name that is not UTF-8
+        soundfile.write(
+            file, np.clip(sides[:, 0] if mono else sides, -1, 1), RATE_HZ, format="WAV", subtype="PCM_16"
+        )
 
 
 def short_calls(folder: Path, n: int, *, n_broken: int = 0, seconds: float = 6.0) -> Path:

@@ -31,7 +31,7 @@ def recordings(folder: Path) -> None:
         "plain.wav",
     )
     for number, name in enumerate(names):
-        short_call(folder / name, number, seconds=3.0)
+        short_call(folder / name, number, seconds=3.0, mono=name.endswith(("_caller.wav", "_agent.wav")))
     broken = folder / f"20251120-121500_{NUMBERS[1]}_{AGENT}-all.wav"
     broken.write_bytes((folder / names[0]).read_bytes()[:9000])
     sidecar = {"ani": f"+1 ({NUMBERS[5][:3]}) {NUMBERS[5][3:6]}-{NUMBERS[5][6:]}", "agentId": AGENT}
