@@ -218,9 +218,7 @@ class _Night:
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, CallAnalysis):
-                outcome = apply_corrections(  # noqa: PLW2901
-                    outcome, corrections, self.settings, self.store
-                )
+                outcome = apply_corrections(outcome, corrections, self.settings)  # noqa: PLW2901
             waiting.append(outcome)
             self.on_progress("analyse", n_ready, len(todo), _describe(outcome))
             if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:

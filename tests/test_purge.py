@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import duckdb
@@ -130,6 +131,17 @@ def test_nothing_of_an_old_call_is_left_in_any_byte(out: Path) -> None:
     assert done.n_clips == sum(len(call.clips) for call in old) > 0
 
 
+def test_forms_of_the_report_for_mail_go_too(out: Path) -> None:
+    names = ("report.html", "report-redacted.html", "email.txt", "reports/email.html")
+    for name in names:
+        (out / name).write_text("a call of long ago", encoding="utf-8")
+    (out / "reports-redacted" / "calls").mkdir(parents=True)
+    (out / "notes.html").write_text("my own", encoding="utf-8")
+    purge(SETTINGS, out, "2d", now=NOW)
+    assert not [name for name in (*names, "reports-redacted") if (out / name).exists()]
+    assert (out / "notes.html").exists()
+
+
 def test_what_is_new_stays_as_it_was(out: Path) -> None:
     _, new = old_and_new()
     views = ("call_summary", "segment_emotions", "predictions", "call_measures", "reviews", "evidence")
@@ -189,10 +201,10 @@ def test_a_purge_cut_short_is_finished_by_the_next(out: Path, monkeypatch: pytes
     """The disk is full when the files are written anew: rows are gone, bytes not; then there is room."""
     with monkeypatch.context() as patched:
 
-        def full(source: object, target: object) -> None:
+        def full(path: object) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr("shutil.copyfile", full)
+        patched.setattr(import_module("callanalytics.store.publish"), "_flush", full)
         with pytest.raises(StoreError, match="No space left"):
             purge(SETTINGS, out, "2d", now=NOW)
     assert found_in(out, [MARK])

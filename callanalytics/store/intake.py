@@ -50,7 +50,8 @@ def file_frame(candidates: Sequence[Candidate]) -> pl.DataFrame:
         same_time = abs((changed_at - recording.modified_at).total_seconds()) < 0.001
         if sum(facts.st_size for facts in found) != recording.n_bytes or not same_time:
             continue
-        for path, facts, content_id in zip(recording.paths, found, recording.content_ids, strict=False):
+        contents = recording.content_ids or (recording.recording_id,) * (len(found) == 1)
+        for path, facts, content_id in zip(recording.paths, found, contents, strict=False):
             name = os.fsencode(path)
             rows[name] = (name, facts.st_size, facts.st_mtime_ns, recording.recording_id, content_id)
     return pl.DataFrame(list(rows.values()), schema=_FILE, orient="row")
