@@ -81,7 +81,7 @@ def purge(
         if dry_run:
             return found
         size_before = _size([out])
-        _remove(clips, () if audio_only else pages)
+        _remove([*clips, *_other_folders(out)], [*([] if audio_only else pages), *_other_files(out)])
         window = _last_window(store)
         if audio_only:
             forget_clips(store, before)
@@ -104,7 +104,7 @@ def render_purged(done: Purged) -> str:
         rows = f"{done.n_calls:,} calls, {done.n_quarantined:,} quarantined recordings"
         what = f"{rows}, {what}, {done.n_pages:,} pages"
     size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
-    kept = "Original recordings and exports are not touched."
+    kept = "Original recordings, exports and corpora made of reviews are not touched."
     return f"{verb} {what} of calls before {done.before:%Y-%m-%d %H:%M} UTC.{size} {kept}"
 
 
@@ -120,7 +120,18 @@ def _pages(out: Path, doomed: Doomed) -> list[Path]:
     return [page for page in pages if page.is_file()]
 
 
-def _remove(folders: list[Path], files: list[Path] | tuple[()]) -> None:
+def _other_folders(out: Path) -> list[Path]:
+    """Forms of the report beside the pages: they may hold any call and are written again on request."""
+    folder = out / "reports-redacted"
+    return [folder] if folder.is_dir() and not folder.is_symlink() else []
+
+
+def _other_files(out: Path) -> list[Path]:
+    beside = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
+    return [path for root in (out, out / "reports") for name in beside for path in root.glob(name)]
+
+
+def _remove(folders: list[Path], files: list[Path]) -> None:
     try:
         for folder in folders:
             shutil.rmtree(folder)
