@@ -109,3 +109,33 @@ def test_discovery_finds_recordings_and_pairs_in_a_store(store: Any, tmp_path: P
     assert pair.facts.channel_roles == (Role.CALLER, Role.AGENT)
     assert {c.facts.started_at.date().isoformat() for c in found.values()} == {"2026-03-01"}
     assert set(search()) == set(found)  # known again in the next night
+
+
+@pytest.mark.slow
+def test_an_s3_server_lists_recordings_and_gives_their_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install callanalytics[s3]")
+    moto = pytest.importorskip("moto.server", reason="no S3 server: pip install 'moto[server]'")
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+        bucket.mkdir("calls")
+        content = bytes(range(256)) * 3000
+        bucket.pipe("calls/march/20260301-090000_1.wav", content)
+        bucket.pipe("calls/march/again/20260301-090000_1.wav", content)
+        settings = settings_from({}, source="test", folder=tmp_path)
+        now = datetime.now(UTC) + timedelta(hours=1)
+        found = find_recordings([Path("s3://calls/march")], settings, window=None, now=now, salt=b"")
+        (candidate,) = found.candidates  # the same content twice is one call
+        assert [skipped.reason for skipped in found.skipped] == ["duplicate"]
+        with fetched(candidate.recording.paths, max_bytes=10**6) as (local,):
+            assert local.read_bytes() == content
+    finally:
+        server.stop()
