@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from callanalytics.errors import CallAnalyticsError
+from callanalytics.store import Review
 from ensemble.labels import SHARED_SIX
 from jobs.app.call_list import list_view
 from jobs.app.components import panel, player
@@ -104,6 +105,10 @@ def _call(here: Room, call_id: str) -> None:
     st.button("← All calls", on_click=_leave)
     st.title(opened.page.headline)
     _desk(here, opened)
+    # Kept under another key too, since Streamlit forgets what is typed when the field is not on the page.
+    st.session_state["reviewer"] = st.text_input(
+        "Your name, kept with your reviews", st.session_state.get("reviewer", ""), max_chars=100
+    )
     panel(render("facts.html", call=opened.page), key="facts")
 
 
@@ -125,6 +130,16 @@ def _pressed(here: Room, call_id: str, acknowledged: set[str], sent: list[Any]) 
             continue
         acknowledged.add(press.press_id)
         try:
-            record_review(here.out, call_id, press.verdict, press.segment, press.emotion, press.note)
+            record_review(
+                here.out,
+                Review(
+                    call_id,
+                    press.verdict,
+                    segment=press.segment,
+                    emotion=press.emotion,
+                    reviewer=(st.session_state.get("reviewer") or "").strip() or None,
+                    note=press.note,
+                ),
+            )
         except (CallAnalyticsError, OSError) as problem:
             st.session_state["review problem"] = f"This review could not be kept: {problem}"

@@ -152,7 +152,7 @@ def open_call(database: Path, settings: Settings, call_id: str) -> OpenedCall:
     """Everything stored about one call. Raises UsageError when there is no such call, else as `reading`."""
     with reading(database, settings) as source:
         key = _analysis_key(source, call_id)
-        page = next(iter(read_call_pages(source, [key], frozenset())))
+        page = next(iter(read_call_pages(source, [key], frozenset(), frozenset())))
         data = load_calls(source, [key])[key]
         reviews = source.rows(
             "SELECT * EXCLUDE (reviewed_at) FROM reviews WHERE call_id = $call_id ORDER BY review_id",

@@ -1,47 +1,50 @@
-"""What people say about calls on the way to the next run: a small file each, never the published database."""
+"""What people say in the app on the way to the next run: through the inbox, never into a database.
+
+`jobs.review.give` would put a review into the working database at once when no run is at work, where the
+app cannot see it until something is published. In the inbox it stays visible, and the end of the next
+run takes it in and publishes it.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_FOLDER = Path(".work") / "reviews"
+from callanalytics.config import Settings
+from callanalytics.errors import UsageError
+from callanalytics.store import DATABASE_NAME, Review
+from callanalytics.store.reviews import check_review
+from jobs.app.published import reading
+from jobs.inbox import put, read_review, waiting
 
 
-def record_review(
-    out_dir: Path,
-    call_id: str,
-    verdict: str,
-    segment: int | None = None,
-    emotion: str | None = None,
-    note: str | None = None,
-) -> None:
-    """Put one review where the next run takes it in; works while a run is at work. Raises OSError."""
-    folder = out_dir / _FOLDER
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    review = {
-        **{"call_id": call_id, "verdict": verdict, "segment": segment, "emotion": emotion, "note": note},
-        "reviewed_at": datetime.now(UTC).isoformat(),
-    }
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
-    unfinished = folder / f".{name}.part"
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        json.dump(review, stream)
-    unfinished.rename(folder / f"{name}.json")
+def record_review(out: Path, review: Review) -> None:
+    """Check a review against the published results and leave it for the next run, also during a run.
+
+    Raises UsageError when what it names is not there, StoreError as `reading`, or OSError.
+    """
+    with reading(out / DATABASE_NAME, Settings()) as source:
+        check_review(source.connection, review)
+    put(out, review)
 
 
-def waiting_reviews(out_dir: Path, call_id: str) -> list[dict[str, Any]]:
+def waiting_reviews(out: Path, call_id: str) -> list[dict[str, Any]]:
     """Reviews of a call that no run has taken in yet, oldest first."""
     found = []
-    for path in sorted((out_dir / _FOLDER).glob("*.json")):
+    for path in waiting(out):
         try:
-            review = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # taken in this moment
-        if isinstance(review, dict) and review.get("call_id") == call_id:
-            found.append(review)
+            review = read_review(path)
+        except UsageError:  # taken in at this moment, or no review: the next run says so
+            continue
+        if review.call_id == call_id:
+            found.append(
+                {
+                    "verdict": review.verdict,
+                    "rule": review.rule,
+                    "segment": review.segment,
+                    "emotion": review.emotion,
+                    "note": review.note,
+                    "reviewer": review.reviewer,
+                }
+            )
     return found

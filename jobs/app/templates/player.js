@@ -41,7 +41,7 @@ class Desk {
     this.player.onplay = () => { this.part(".go").textContent = "❚❚ Pause"; this.head.hidden = false; this.follow(); };
     this.player.onpause = () => { this.part(".go").textContent = "▶ Play"; };
     this.player.onerror = () => this.explain();
-    this.player.onseeked = () => this.moved();
+    this.player.onseeked = () => this.drawn(this.at);
     this.part(".seek").oninput = (event) => this.goto(Number(event.target.value));
     this.part(".speed").onchange = (event) => { this.player.playbackRate = Number(event.target.value); };
     this.part(".strip-body").onclick = (event) => {
@@ -101,7 +101,15 @@ class Desk {
     requestAnimationFrame(() => this.follow());
   }
 
+  // The segment under the playhead becomes the current one. A little ahead, since a place that was asked
+  // for is met only to a few milliseconds and should not fall back into the segment before.
   moved(at_s = this.at) {
+    this.drawn(at_s);
+    const heard = this.data.segments.filter((s) => s.start_s <= at_s + 0.05 && at_s < s.end_s);
+    if (heard.length && !heard.includes(this.current)) this.choose(heard[heard.length - 1]);
+  }
+
+  drawn(at_s) {
     this.head.style.left = `${Math.min(100, (100 * at_s) / this.data.duration_s)}%`;
     const slider = this.part(".seek");
     slider.value = at_s;
@@ -112,8 +120,6 @@ class Desk {
       const body = this.part(".strip-body");
       wide.scrollLeft = body.offsetLeft + (body.offsetWidth * at_s) / this.data.duration_s - wide.clientWidth / 2;
     }
-    const heard = this.data.segments.filter((s) => s.start_s <= at_s && at_s < s.end_s);
-    if (heard.length && !heard.includes(this.current)) this.choose(heard[heard.length - 1]);
   }
 
   choose(segment) {
