@@ -18,7 +18,8 @@ MAX_FAILED_FILES = 10
 MAX_MOVERS = 8
 # Rules on these measures of the caller say that the caller *sounded* frustrated; others do not.
 SOUND_MEASURES = frozenset(
-    {"frustration", "frustration_peak", "angry_s", "anger_share", "disgust_share", "loudness_rise_db"}
+    {"frustration", "frustration_peak", "angry_s", "anger_share", "disgust_share"}
+    | {"loudness_rise_db", "pitch_rise_st"}
 )
 
 _TOTALS = """
