@@ -32,7 +32,7 @@ NAMES: tuple[bytes, ...] = (
     b"<img src=x onerror=alert(1)>.wav",
     b"; rm -rf $HOME; touch pwned;.wav",
     b"$(touch pwned)`touch pwned`|touch pwned.wav",
-    b"..%2f..%2f..%2fetc%2fpasswd.wav",
+    b"a..%2f..%2f..%2fetc%2fpasswd.wav",
     b"-rf --help.wav",
     b"'); DROP TABLE base.calls; --.wav",
     b"{name}{0.__class__}%s%n.wav",
@@ -87,8 +87,8 @@ def hostile_folder(root: Path) -> list[bytes]:
         short_call(path, number, seconds=3.0)
         if number % 2:
             path.write_bytes(path.read_bytes()[: 2000 + number])
-    for stem in ("sidecar", "huge", "deep", "deep-lists", "not-json"):
-        short_call(folder / f"{stem}.wav", 100 + len(stem), seconds=3.0)
+    for number, stem in enumerate(("sidecar", "huge", "deep", "deep-lists", "not-json")):
+        short_call(folder / f"{stem}.wav", 100 + number, seconds=3.0)
     (folder / "sidecar.json").write_text(json.dumps(SIDECAR), encoding="utf-8")
     with (folder / "huge.json").open("wb") as file:
         file.write(b'{"queue": "never read", "x": "')
