@@ -26,7 +26,7 @@ def voice(n_lines: int = 1) -> FloatArray:
 
 
 def wav(samples: FloatArray, rate_hz: int = RATE_HZ) -> bytes:
-    """The samples as a WAV file."""
+    """Samples (n,) or (n, n_channels) as a WAV file."""
     out = io.BytesIO()
     sf.write(out, samples, rate_hz, format="WAV", subtype="PCM_16")
     return out.getvalue()
@@ -42,7 +42,8 @@ def publish_calls(out: Path, n_days: int = 8) -> list[CallAnalysis]:
         path = sound / call.recording.path.name
         if call.flagged:
             t = np.arange(round(call.duration_s * RATE_HZ)) / RATE_HZ
-            path.write_bytes(wav((0.1 * np.sin(2 * np.pi * 300 * t)).astype(np.float32)))
+            tone = (0.1 * np.sin(2 * np.pi * 300 * t)).astype(np.float32)
+            path.write_bytes(wav(np.stack([tone] * call.n_channels, axis=1)))
         # Two files of a pair stay as they are: not there.
         paths = (path,) if len(call.recording.paths) == 1 else call.recording.paths
         calls.append(replace(call, recording=replace(call.recording, paths=paths)))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -411,13 +412,15 @@ def test_an_ensemble_agrees_with_itself_on_a_call(database: Path, ensemble: Ense
     segments, layout = call_segments(database, Settings(), row["call_id"])
     assert [s.index for s in segments] == list(range(len(segments)))
     audio = decode_recording(call_paths(database, row["call_id"]), AudioSettings())
-    one_channel = [s for s in segments if s.channel == 0]
-    compared = compare_call(audio, one_channel, layout, ensemble, ensemble, Settings())
+    compared = compare_call(audio, segments, layout, ensemble, ensemble, Settings())
     assert compared.same_share() == pytest.approx(1.0)
-    view = call_view(compared, one_channel, audio.duration_s, ("one", "other"), "/call-audio/x")
+    view = call_view(compared, segments, audio.duration_s, ("one", "other"), "/call-audio/x")
     assert view["differences"] == []
     assert "100%" in view["headline"]
     assert "one" in render("compare.html", **view)
+    other_file = replace(audio, samples=audio.samples[:, : 2 * RATE_HZ])
+    with pytest.raises(UsageError, match="not the one that was analysed"):
+        compare_call(other_file, segments, layout, ensemble, ensemble, Settings())
 
 
 @pytest.fixture

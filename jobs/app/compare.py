@@ -10,6 +10,7 @@ import numpy as np
 
 from callanalytics.analyze import vote_segments
 from callanalytics.config import Settings
+from callanalytics.errors import UsageError
 from callanalytics.records import Audio, ChannelLayout, Segment
 from ensemble.corpora import Clip, Corpus, decode_clip
 from ensemble.errors import CorpusError
@@ -71,7 +72,15 @@ def compare_call(
     second: Ensemble,
     settings: Settings,
 ) -> SpeechCompared:
-    """Both ensembles on the stored segments of a call, under the rules of the night."""
+    """Both ensembles on the stored segments of a call, under the rules of the night.
+
+    Raises UsageError when the recording is not the one that was analysed.
+    """
+    if any(s.channel >= audio.n_channels or s.start_s >= audio.duration_s for s in segments):
+        raise UsageError(
+            "The recording is not the one that was analysed: it has fewer channels or is shorter. "
+            "Analyse it again with `callanalytics run --force`."
+        )
     return SpeechCompared(
         vote_segments(audio, segments, layout, settings, first),
         vote_segments(audio, segments, layout, settings, second),

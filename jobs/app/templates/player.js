@@ -15,6 +15,9 @@ class Desk {
     this.send = () => setStateValue("pressed", this.waiting);
     if (this.html !== data.html) this.build(data);
     this.data = data;
+    // Every answer of the server brings the segments anew; the current one is the same place in the new list.
+    this.current = data.segments.find((s) => s.segment === this.current?.segment) ?? null;
+    this.held = data.segments.find((s) => s.segment === this.held?.segment) ?? null;
     const known = new Set(data.acknowledged);
     this.waiting = this.waiting.filter((press) => !known.has(press.id));
     for (const row of this.sheet.querySelectorAll("tr[data-segment]")) {
@@ -31,7 +34,7 @@ class Desk {
   build(data) {
     this.html = data.html;
     this.data = data;
-    this.current = null;
+    this.current = this.held = null;
     this.player?.pause();
     this.sheet.innerHTML = data.html;
     this.player = this.part("audio");
