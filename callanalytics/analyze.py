@@ -40,6 +40,7 @@ from callanalytics.records import (
     Role,
     RoleSource,
     Segment,
+    agent_key,
 )
 from callanalytics.remote import fetched
 from callanalytics.segment import cut_segments
@@ -83,6 +84,8 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
             layout_hint=ChannelLayout.PAIR if len(recording.paths) > 1 else None,
             channel_roles=facts.channel_roles,
             channel_roles_source=facts.channel_roles_source,
+            agent_voice=candidate.agent_voice,
+            learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
             models=models.speech,
         )
         segments = cut_segments(spoken.turns, spoken.roles, settings.segments)

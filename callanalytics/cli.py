@@ -30,6 +30,7 @@ COMMANDS = {
     "relabel": "night",
     "review": "review",
     "labels": "labels",
+    "voices": "voices",
     "status": "results",
     "report": "results",
     "purge": "upkeep",

@@ -287,9 +287,11 @@ class ScheduleSettings(_Table):
 
 
 class PrivacySettings(_Table):
-    """`[privacy]`: the secret that caller numbers are hashed with."""
+    """`[privacy]`: the secret that caller numbers are hashed with, and whether agents' voices are kept."""
 
     salt_file: str = ".caller-salt"  # made with 0600 in the out folder when it does not exist
+    # Voice prints that tell a person are biometric data (GDPR, Article 9): only on request.
+    voice_profiles: bool = False
 
 
 class ReportSettings(_Table):

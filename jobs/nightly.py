@@ -19,6 +19,7 @@ from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, n_workers
@@ -30,6 +31,7 @@ from jobs.logbook import write_whole
 from jobs.purge import remove_leftovers
 from jobs.relabel import apply_corrections
 from jobs.stopping import StopWatch
+from jobs.voices import with_profiles
 
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
 BATCH_CALLS = 64
@@ -214,11 +216,15 @@ class _Night:
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
         corrections = self.store.corrections()
+        if self.settings.privacy.voice_profiles:
+            todo = with_profiles(todo, self.store)
         outcomes = self._outcomes(todo, ensemble_dir, watch)
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, CallAnalysis):
-                outcome = apply_corrections(outcome, corrections, self.settings)  # noqa: PLW2901
+                outcome = apply_corrections(  # noqa: PLW2901
+                    outcome, corrections, self.settings, self.store
+                )
             waiting.append(outcome)
             self.on_progress("analyse", n_ready, len(todo), _describe(outcome))
             if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:
@@ -259,6 +265,8 @@ class _Night:
         if done:
             with self.store.transaction(f"write {len(done)} calls"):
                 self.store.write(done, self.run_id)
+                if self.settings.privacy.voice_profiles:
+                    learn(self.store, done, self.run_id)
         if failed:
             self.store.quarantine(failed, self.run_id)
         self.n_done += len(done)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from callanalytics.analyze import swap_roles
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, Role
+from callanalytics.records import CallAnalysis, Role, RoleSource
 from callanalytics.store import Correction, Store, open_work, publish
 from callanalytics.store.reader import read_call
+from callanalytics.store.voices import forget_voice_of_call
 from jobs.lock import run_lock
 
 
@@ -32,18 +34,47 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
         with store.transaction("exchange agent and caller"):
             store.write([swapped], run_id)
             store.correct(Correction(call.recording.call_id, swap_roles=not undo, corrected_by=by))
+            forget_voice_of_call(store, call.recording.call_id)  # it was learned from the other side
         publish(store, out)
     return swapped
 
 
 def apply_corrections(
-    call: CallAnalysis, corrections: dict[str, Correction], settings: Settings
+    call: CallAnalysis, corrections: dict[str, Correction], settings: Settings, store: Store
 ) -> CallAnalysis:
-    """A fresh analysis as a person corrected it before."""
+    """A fresh analysis as a person corrected it before.
+
+    The sides are held against the corrected ones in the database: what is inferred today may differ from
+    what was inferred when the person looked (another version, a voice profile), so that blindly exchanging
+    could undo the correction. Without those it is exchanged.
+    """
     correction = corrections.get(call.recording.call_id)
     if correction is None or not correction.swap_roles:
         return call
+    if _agreed_s(store, call) > 0:
+        spoken = replace(call.diarization, role_source=RoleSource.CORRECTION, role_confidence=1.0)
+        return replace(call, diarization=spoken)
     return swap_roles(call, settings)
+
+
+# Newest stored turns of the call: which role they have after the correction.
+_CORRECTED_TURNS = """
+SELECT role::VARCHAR, start_s, end_s FROM base.turns WHERE role != 'unknown' AND analysis_key = (
+    SELECT max(analysis_key) FROM base.analyses WHERE call_id = ? AND role_source = 'correction')
+"""
+
+
+def _agreed_s(store: Store, call: CallAnalysis) -> float:
+    """Seconds that stored turns and those of the call give the same role, less those that they do not."""
+    rows = store.connection.execute(_CORRECTED_TURNS, [call.recording.call_id]).fetchall()
+    agreed_s = 0.0
+    for role, start_s, end_s in rows:
+        for turn in call.diarization.turns:
+            shared_s = min(end_s, turn.end_s) - max(start_s, turn.start_s)
+            now = call.diarization.roles[turn.speaker]
+            if shared_s > 0 and now is not Role.UNKNOWN:
+                agreed_s += shared_s if now.value == role else -shared_s
+    return agreed_s
 
 
 def _check(call: CallAnalysis) -> None:

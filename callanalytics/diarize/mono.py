@@ -37,6 +37,7 @@ _SPEECH_RANGE_DB = 40.0
 _MAYBE_SPEECH = 0.1  # below this everywhere the channel is not worth a second opinion
 _MELS_PER_S = SAMPLE_RATE_HZ / HOP_SAMPLES
 _PIECES_AT_ONCE = 240  # about 4 minutes of speech
+_PROFILE_S = 60.0  # of speech tell a voice as well as an hour does
 _MARGIN_FRAMES = 3  # around speech, so that its edges are judged too
 
 
@@ -85,6 +86,21 @@ def separate_voices(
     if len(centres) > 1:
         _mark_overlap(active, (local.overlap > _OVERLAP_PROBABILITY) & speech)
     return Voices(active, centres)
+
+
+def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:
+    """Mean print (192,) of a side that holds one voice, from its first minute of speech; None without any.
+
+    Args:
+        samples: (n,) at 8 kHz.
+        active: (n_frames,) where that voice speaks.
+    """
+    heard = active & (np.cumsum(active) * FRAME_S <= _PROFILE_S)
+    pieces = _pieces(heard, np.zeros(len(heard), np.bool_))
+    if len(pieces) == 0:
+        return None
+    mean: FloatArray = (pieces[:, 1] - pieces[:, 0]) @ _piece_prints(samples, heard, pieces, models)
+    return (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
 
 
 def _mark_overlap(active: BoolArray, overlap: BoolArray) -> None:

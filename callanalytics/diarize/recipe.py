@@ -8,10 +8,18 @@ from callanalytics.diarize.crosstalk import side_activity
 from callanalytics.diarize.lanes import stretches
 from callanalytics.diarize.layout import find_layout
 from callanalytics.diarize.models import SpeechModels
-from callanalytics.diarize.mono import separate_voices
-from callanalytics.diarize.roles import RoleGuess, inferred_roles, told_roles
+from callanalytics.diarize.mono import separate_voices, voice_of
+from callanalytics.diarize.roles import RoleGuess, inferred_roles, roles_by_voice, told_roles
 from callanalytics.diarize.sounds import blocked_frames, find_sounds
-from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
+from callanalytics.records import (
+    ChannelLayout,
+    Diarization,
+    Role,
+    RoleSource,
+    Sound,
+    Turn,
+    VoiceProfile,
+)
 from callanalytics.speech import SAMPLE_RATE_HZ, BoolArray, FloatArray, frame_levels_db
 
 
@@ -22,6 +30,8 @@ def diarize(
     layout_hint: ChannelLayout | None = None,
     channel_roles: tuple[Role, ...] = (),
     channel_roles_source: RoleSource = RoleSource.NONE,
+    agent_voice: VoiceProfile | None = None,
+    learn_voices: bool = False,
     models: SpeechModels,
 ) -> Diarization:
     """Who spoke when, and who is the agent.
@@ -32,6 +42,8 @@ def diarize(
         layout_hint: PAIR when the channels came from two files.
         channel_roles: role by channel when the recorder says so.
         channel_roles_source: where that was read; NONE makes the roles inferred.
+        agent_voice: how the agent of this call sounds; used where the recorder does not say the roles.
+        learn_voices: also take the voice prints of stereo sides whose roles the recorder says.
         models: loaded once per process.
 
     Raises:
@@ -71,7 +83,17 @@ def diarize(
         }.get(layout.kind, set())
     if not turns:
         quality.add("no_speech")
-    guess = _roles(turns, channel_roles, channel_roles_source, layout.kind)
+    guess = _told(turns, channel_roles, channel_roles_source, layout.kind)
+    if two_sided and (learn_voices if guess is not None else agent_voice is not None):
+        prints = {
+            f"speaker_{side}": voice
+            for side in (0, 1)
+            if (voice := voice_of(heard[side], found.active[side], models)) is not None
+        }
+    if guess is None and agent_voice is not None:
+        guess = roles_by_voice(turns, prints, agent_voice)
+    if guess is None:
+        guess = inferred_roles(turns)
     return Diarization(
         turns=turns,
         roles=guess.roles,
@@ -94,11 +116,10 @@ def _turns(active: BoolArray, channels: tuple[int, ...], duration_s: float) -> t
     return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.speaker)))
 
 
-def _roles(
+def _told(
     turns: tuple[Turn, ...], channel_roles: tuple[Role, ...], source: RoleSource, layout: ChannelLayout
-) -> RoleGuess:
-    """Told by channel where each channel holds one side, else inferred."""
-    told = None
+) -> RoleGuess | None:
+    """Roles as the recorder says them, where each channel holds one side."""
     if layout in (ChannelLayout.STEREO, ChannelLayout.PAIR, ChannelLayout.ONE_SIDED):
-        told = told_roles(turns, channel_roles, source)
-    return told if told is not None else inferred_roles(turns)
+        return told_roles(turns, channel_roles, source)
+    return None

@@ -8,15 +8,22 @@ wish, and an early "hello?" of the other side is short. Log-odds of the clues ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from callanalytics.records import Role, RoleSource, Turn
+from callanalytics.records import Role, RoleSource, Turn, VoiceProfile
+from callanalytics.speech import FloatArray
 
 # A greeting ("Harper Valley National Bank, my name is ...") lasts longer than a "hello?".
 _UTTERANCE_S = 1.2
 # Pieces of one greeting are split by pauses up to this long while nobody else talks.
 _BREATH_S = 2.0
+# Voice profiles: what a cosine between prints says (chosen on the sets of docs/diarization.md marked so).
+_N_SIDES = 2
+_SAME_VOICE_COSINE = 0.35  # nearer than this, or the agent is somebody whose profile this is not
+_LOG_ODDS_PER_COSINE = 10.0
+_TELLING_LOG_ODDS = 1.0  # less of a difference between the two sides does not tell them apart
+_MOST_CERTAIN = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,40 @@ def inferred_roles(turns: Sequence[Turn]) -> RoleGuess:
     agent, caller = (first, second) if odds >= 0 else (second, first)
     roles[agent], roles[caller] = Role.AGENT, Role.CALLER
     return RoleGuess(roles, RoleSource.INFERRED, 1 / (1 + math.exp(-abs(odds))))
+
+
+def roles_by_voice(
+    turns: Sequence[Turn], voices: Mapping[str, FloatArray], profile: VoiceProfile
+) -> RoleGuess | None:
+    """Roles where one voice of the call is clearly the agent's; None where the profile does not decide.
+
+    The shape of the talk counts as much as it does without a profile. Somebody else may have answered
+    on this agent's account: then no voice is near the profile, and the profile says nothing.
+
+    Args:
+        turns: of the whole call, sorted by start.
+        voices: unit-length print (192,) by speaker.
+        profile: how the agent sounds.
+    """
+    talk_s: dict[str, float] = {}
+    for turn in turns:
+        talk_s[turn.speaker] = talk_s.get(turn.speaker, 0.0) + turn.duration_s
+    known = {speaker: float(voices[speaker] @ profile.voice) for speaker in talk_s if speaker in voices}
+    if len(known) < _N_SIDES:
+        return None
+    agent = max(known, key=lambda speaker: known[speaker])
+    if known[agent] < _SAME_VOICE_COSINE:
+        return None
+    caller = max((speaker for speaker in talk_s if speaker != agent), key=lambda speaker: talk_s[speaker])
+    main = [turn for turn in turns if turn.speaker in (agent, caller)]
+    by_voice = _LOG_ODDS_PER_COSINE * (known[agent] - known.get(caller, 0.0))
+    by_talk = agent_log_odds(main, agent, caller)
+    if by_voice <= max(_TELLING_LOG_ODDS, -by_talk):
+        return None
+    roles = dict.fromkeys(talk_s, Role.UNKNOWN)
+    roles[agent], roles[caller] = Role.AGENT, Role.CALLER
+    confidence = 1 / (1 + math.exp(-(by_voice + by_talk)))
+    return RoleGuess(roles, RoleSource.VOICE_PROFILE, min(confidence, _MOST_CERTAIN))
 
 
 def agent_log_odds(turns: Sequence[Turn], one: str, other: str) -> float:

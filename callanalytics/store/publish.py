@@ -109,7 +109,8 @@ def _shown_tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]
     """All tables but the voices of agents, and names as the file system has them: callers' numbers."""
     return connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND NOT internal AND NOT temporary AND (schema_name, table_name) <> ('base', 'files')"
+        " AND NOT internal AND NOT temporary"
+        " AND (schema_name, table_name) NOT IN (('base', 'files'), ('base', 'agent_voices'))"
     ).fetchall()
 
 

@@ -55,7 +55,7 @@ def forget_calls(store: Store, before: datetime) -> None:
                 " (SELECT analysis_key FROM base.analyses WHERE call_id IN (FROM doomed))"
             )
         run("DELETE FROM base.quarantine WHERE started_at < ?", [before])
-        for table in ("reviews", "corrections", "recordings", "calls"):
+        for table in ("reviews", "corrections", "agent_voices", "recordings", "calls"):
             run(f"DELETE FROM base.{table} WHERE call_id IN (FROM doomed)")  # noqa: S608
         run(_FILES, [before])
         run("DROP TABLE doomed_recordings")

@@ -1,0 +1,110 @@
+"""Voice profiles of agents: how each one sounds, from calls in which it was known who the agent is.
+
+A voice print that tells one person from others is biometric data (GDPR, Article 9), so nothing is kept
+unless `[privacy] voice_profiles` says so. What is kept is 192 numbers per call, never sound; it stays in
+the working database, is in no published file and no export, and `callanalytics voices forget` deletes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from callanalytics.records import AgentKey, CallAnalysis, Role, RoleSource, VoiceProfile, agent_key
+from callanalytics.store.writer import Store
+
+# A profile learns from what a recorder or a person said, never from a guess or from itself.
+LEARNED_FROM = frozenset({RoleSource.CORRECTION, RoleSource.SIDECAR, RoleSource.RECORDER, RoleSource.NAME})
+# The newest calls of an agent that make the profile: more add nothing (docs/diarization.md), and
+# no more is kept than is needed.
+MAX_CALLS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVoice:
+    """What is said of a profile when it is listed: whose, from how many calls, how old."""
+
+    recorder: str
+    agent: str
+    n_calls: int
+    first_at: datetime
+    newest_at: datetime
+    newest_run_id: int
+
+
+def load_profiles(store: Store) -> dict[AgentKey, VoiceProfile]:
+    """The mean voice of every agent, of unit length."""
+    import numpy as np
+
+    rows = store.connection.execute(
+        "SELECT recorder, agent, voice FROM base.agent_voices ORDER BY learned_at, call_id"
+    ).fetchall()
+    heard: dict[AgentKey, list[tuple[float, ...]]] = {}
+    for recorder, agent, voice in rows:
+        heard.setdefault((recorder, agent), []).append(voice)
+    found = {}
+    for key, voices in heard.items():
+        mean = np.array(voices, dtype=np.float32).mean(axis=0)
+        found[key] = VoiceProfile(mean / np.maximum(np.linalg.norm(mean), np.float32(1e-9)), len(voices))
+    return found
+
+
+def learn(store: Store, calls: Sequence[CallAnalysis], run_id: int) -> None:
+    """Keep the agents' voices of some calls; a call that is there already is replaced or taken out."""
+    newest = {call.recording.call_id: call for call in calls}
+    rows = [row for call in newest.values() if (row := _row(call, run_id)) is not None]
+    with store.transaction("keep the voices of agents", shown=False):
+        store.connection.execute(
+            "DELETE FROM base.agent_voices WHERE call_id IN (SELECT unnest(?::VARCHAR[]))", [list(newest)]
+        )
+        if not rows:
+            return
+        store.connection.executemany(
+            "INSERT INTO base.agent_voices VALUES (?, ?, ?, ?::FLOAT[192], ?, ?, now())", rows
+        )
+        store.connection.execute(
+            "DELETE FROM base.agent_voices WHERE call_id IN (SELECT call_id FROM base.agent_voices QUALIFY"
+            " row_number() OVER (PARTITION BY recorder, agent ORDER BY learned_at DESC, call_id) > ?)",
+            [MAX_CALLS],
+        )
+
+
+def _row(call: CallAnalysis, run_id: int) -> tuple[object, ...] | None:
+    """The part of a call in its agent's profile; None when it teaches nothing."""
+    spoken, key = call.diarization, agent_key(call.facts)
+    agents = [speaker for speaker, role in spoken.roles.items() if role is Role.AGENT]
+    if key is None or spoken.role_source not in LEARNED_FROM or len(agents) != 1:
+        return None
+    voice = spoken.voices.get(agents[0])
+    if voice is None:
+        return None
+    return (call.recording.call_id, *key, voice.tolist(), spoken.role_source.value, run_id)
+
+
+def list_voices(store: Store) -> list[KnownVoice]:
+    """Every profile, by recorder and agent."""
+    rows = store.connection.execute(
+        "SELECT recorder, agent, count(*), min(learned_at), max(learned_at), max(run_id)"
+        " FROM base.agent_voices GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    return [KnownVoice(*row) for row in rows]
+
+
+def forget_voices(store: Store, agent: str | None) -> int:
+    """Delete the profile of an agent under every recorder, None for all; returns how many calls went.
+
+    The bytes go with `compact`.
+    """
+    with store.transaction("forget voices", shown=False):
+        gone = store.connection.execute(
+            "DELETE FROM base.agent_voices WHERE ?::VARCHAR IS NULL OR agent = ? RETURNING call_id",
+            [agent, agent],
+        ).fetchall()
+    return len(gone)
+
+
+def forget_voice_of_call(store: Store, call_id: str) -> None:
+    """Take one call out of its agent's profile."""
+    with store.transaction("forget the voice of a call", shown=False):
+        store.connection.execute("DELETE FROM base.agent_voices WHERE call_id = ?", [call_id])
