@@ -252,6 +252,7 @@ class ScheduleSettings(_Table):
     purge: str = ""
     health: str = "*/15 * * * *"
     report_since: str = "7d"  # window of the scheduled report, in the words of --since
+    purge_older_than: str = "365d"  # what the scheduled purge removes, in the words of --older-than
     grace_h: Annotated[float, Field(gt=0, le=168)] = 6.0  # how late a job may still start
     retries: Annotated[int, Field(ge=0, le=20)] = 2
     retry_after_s: PositiveSeconds = 900.0
@@ -321,7 +322,7 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
     RuleSettings(
         name="frustrated",
         measure="frustration_peak",
-        at_least=0.36,
+        at_least=0.38,
         min_evidence_s=6.0,
         reason="caller sounds frustrated, {value:.0%} at {at}",
     ),
