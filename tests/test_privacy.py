@@ -46,7 +46,7 @@ def numbers_in(text: str) -> list[str]:
 
 def everything(database: Path, *, without: tuple[str, ...] = ()) -> str:
     """All cells of all tables and views as text, whatever way the file stores them."""
-    found = []
+    found: list[str] = []
     with duckdb.connect(str(database), read_only=True) as connection:
         relations = connection.execute(
             "SELECT DISTINCT schema_name, table_name FROM duckdb_columns() WHERE NOT internal ORDER BY ALL"
