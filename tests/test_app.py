@@ -30,6 +30,7 @@ from callanalytics.errors import (
     UsageError,
 )
 from callanalytics.speech import VoiceDetector
+from callanalytics.store import Review, open_work, publish
 from ensemble.corpora import Clip, Corpus
 from ensemble.errors import CorpusError
 from ensemble.predict import Ensemble, load_ensemble
@@ -51,9 +52,12 @@ from jobs.app.published import (
     queues_and_days,
 )
 from jobs.app.review_desk import player_data, read_press
+from jobs.app.reviews import record_review, waiting_reviews
 from jobs.app.room import AS_SHIPPED, IN_USE, Room
 from jobs.app.serve import Address, Gate, streamlit_config
 from jobs.app.sound import CallSounds
+from jobs.inbox import take_in
+from jobs.lock import run_lock
 
 
 @pytest.fixture(scope="module")
@@ -400,6 +404,33 @@ def test_the_player_has_segments_keys_and_what_was_said(database: Path) -> None:
     assert data["evidence_s"] == sorted(data["evidence_s"])
     assert data["html"].count("<tr data-segment=") == len(data["segments"])
     json.dumps(data)  # what Streamlit does with it
+
+
+def test_a_review_waits_for_the_next_run_and_is_then_published(tmp_path: Path) -> None:
+    calls = publish_calls(tmp_path, 2)
+    call_id = next(call.recording.call_id for call in calls if not call.flagged)
+    database = tmp_path / "callanalytics.duckdb"
+    before = database.read_bytes()
+    with run_lock(tmp_path / ".work" / "run.lock"):  # a night is at work
+        record_review(tmp_path, Review(call_id, "reject", segment=0, emotion="fear", reviewer="Ada"))
+    assert database.read_bytes() == before
+    assert [review["emotion"] for review in waiting_reviews(tmp_path, call_id)] == ["fear"]
+    assert waiting_reviews(tmp_path, "another") == []
+    with open_work(tmp_path) as store:  # what the end of a run does
+        take_in(store, tmp_path)
+        publish(store, tmp_path)
+    assert waiting_reviews(tmp_path, call_id) == []
+    found = open_call(database, Settings(), call_id).reviews
+    (review,) = [each for each in found if each["reviewer"] == "Ada"]
+    assert (review["segment"], review["verdict"], review["emotion"]) == (0, "reject", "fear")
+
+
+def test_a_review_of_nothing_is_refused(out: Path, database: Path) -> None:
+    call_id = list_calls(database, Settings(), Wanted()).rows[0]["call_id"]
+    for review in (Review("nobody", "confirm"), Review(call_id, "reject", segment=10_000)):
+        with pytest.raises(UsageError):
+            record_review(out, review)
+    assert waiting_reviews(out, call_id) == []
 
 
 # Comparing -------------------------------------------------------------------------------------------------

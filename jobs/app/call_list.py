@@ -46,8 +46,8 @@ def list_view(listed: Listed, wanted: Wanted) -> dict[str, Any]:
     return {
         "found": _found(listed),
         "columns": (
-            *(column("When", "when"), column("Queue", "queue"), column("Agent", "agent")),
-            *(column("Length", "length", number=True), column("Frustration", "score", number=True)),
+            *(column("When", "when"), column("Frustration", "score", number=True)),
+            *(column("Length", "length", number=True), column("Queue", "queue"), column("Agent", "agent")),
             *(column("Reasons"), column("Reviewed")),
         ),
         "rows": [_row(row) for row in listed.rows],

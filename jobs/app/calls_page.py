@@ -104,6 +104,7 @@ def _call(here: Room, call_id: str) -> None:
     opened = open_call(here.database, here.settings, call_id)
     st.button("← All calls", on_click=_leave)
     st.title(opened.page.headline)
+    panel(render("lead.html", call=opened.page), key="lead")
     _desk(here, opened)
     # Kept under another key too, since Streamlit forgets what is typed when the field is not on the page.
     st.session_state["reviewer"] = st.text_input(
