@@ -168,6 +168,8 @@ def test_a_file_of_the_version_before_gets_the_levels_of_its_calls(
     with filled(tmp_path, calls[:5]) as store:
         wanted = rows(store, "FROM base.call_levels ORDER BY ALL")
         store.connection.execute("DROP TABLE base.call_levels")
+        store.connection.execute("ALTER TABLE base.files DROP COLUMN content_id")
+        store.connection.execute("DROP TABLE base.agent_voices")
         store.connection.execute("DELETE FROM base.schema_version WHERE version >= 3")
     with open_work(tmp_path / "out") as store:
         assert rows(store, "FROM base.call_levels ORDER BY ALL") == wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -56,6 +57,11 @@ def night(demo: DemoSummary, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return out, run_json("--since", "yesterday", "--input", demo.folder, "--out", out, expect=3)
 
 
+def without_numbers(name: str) -> str:
+    """A file's name with the caller's number masked; the database holds a salted hash in its place."""
+    return re.sub(r"caller~[0-9a-f]+|\d{10,15}", "*", name)
+
+
 def test_the_demonstration_is_analysed_and_its_broken_file_quarantined(
     night: tuple[Path, dict[str, Any]], demo: DemoSummary
 ) -> None:
@@ -66,7 +72,7 @@ def test_the_demonstration_is_analysed_and_its_broken_file_quarantined(
     assert Path(result["database"]) == out / "callanalytics.duckdb"
     assert Path(result["report"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     (path, reason), *_ = rows(out / "callanalytics.duckdb", "SELECT path, reason FROM quarantine")
-    assert Path(path).name == demo.broken[0].name
+    assert without_numbers(Path(path).name) == without_numbers(demo.broken[0].name)
     assert reason == "truncated"
 
 
@@ -95,8 +101,8 @@ def test_the_upset_callers_score_highest(night: tuple[Path, dict[str, Any]], dem
     ranked = rows(
         night[0] / "callanalytics.duckdb", "SELECT path FROM call_summary ORDER BY frustration_score DESC"
     )
-    names = [Path(path).name for (path,) in ranked]
-    best = {names.index(p.name) for p in demo.upset}
+    names = [without_numbers(Path(path).name) for (path,) in ranked]
+    best = {names.index(without_numbers(p.name)) for p in demo.upset}
     assert best <= set(range(len(demo.upset) + 1))
 
 

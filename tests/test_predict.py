@@ -173,7 +173,7 @@ def test_a_file_name_in_a_card_cannot_leave_its_folder(tmp_path):
     card = json.loads((folder / "card.json").read_text())
     card["members"][0]["onnx"] = "../cnn.onnx"
     (folder / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ModelMissing):
+    with pytest.raises(ModelIncompatible, match="no file beside the card"):
         load_ensemble(folder)
 
 

@@ -97,7 +97,7 @@ def test_a_review_never_fails_because_the_night_is_at_work(out: Path, calls: lis
 def test_the_inbox_of_the_app_is_taken_in(out: Path, calls: list[CallAnalysis]) -> None:
     from jobs.app.reviews import record_review
 
-    record_review(out, calls[1].recording.call_id, "reject", note="calm")
+    record_review(out, Review(calls[1].recording.call_id, "reject", note="calm"))
     with open_work(out) as store:
         assert take_in(store, out).n_taken == 1
     assert kept(out) == [(calls[1].recording.call_id, "reject")]
