@@ -4,8 +4,9 @@ Speakers of one call take turns, so the pieces form a hidden Markov model whose 
 a sticky chain with one Gaussian per speaker around its mean voice print. Expectation-maximisation
 runs from several starts (Ward clustering, the signs of the leading principal components) at once,
 and the likeliest result wins; one start alone sometimes splits loud from calm instead of one voice
-from the other (docs/diarization.md). The number of speakers is found by adding one more
-until two groups look like one voice in two moods rather than like two voices (`voices.py`).
+from the other (docs/diarization.md). The number of speakers is found by adding one more as long as the
+groups look like voices rather than like moods of one: by how much likelier the call becomes, and by how
+far apart the means lie in what is known of voices in general (`voices.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.voices import MAX_TELLING_S, VoiceSpace
+from callanalytics.diarize.voices import VoiceSpace
 from callanalytics.speech import FloatArray, IntArray
 
 DoubleArray = npt.NDArray[np.float64]
@@ -29,12 +30,15 @@ _PRECISION = 200.0
 _STAY = 0.7  # probability that the next piece, about 1 s on, is the same speaker's
 _ROUNDS = 12
 _N_COMPONENTS = 4
-# Log-likelihood ratio that two groups are two voices, above which they are believed. What mood adds to it
-# grows with the talk, so it must reach so much per second of the smaller group. Two speakers are expected
-# in a call: the second is believed on weaker evidence than further ones, which need a floor too.
-_SECOND_VOICE_PER_S = 1.0
-_FURTHER_VOICE_PER_S = 2.5
-_FURTHER_VOICE = 60.0
+# Evidence for one more voice, chosen on built calls of other speakers than those reported on
+# (docs/diarization.md): the log-likelihood that the call gains per second of talk, and the log-likelihood
+# ratio that two groups are two voices. Either alone takes more moods for voices. Two speakers are expected
+# in a call, so a second one is believed on the sum of the two; a further one needs both.
+_GAIN_WEIGHT_S = 5.0
+_SECOND_VOICE = 90.0
+_FURTHER_GAIN_PER_S = 6.0
+_FURTHER_VOICE = 40.0
+_FURTHER_SPEAKER_S = 4.0
 # Gap between two groups, in standard deviations, that no change of mood reaches; in smaller groups it
 # comes out too wide, because their own few pieces lay the line it is measured along.
 _CLEAR_GAP = 7.0
@@ -61,8 +65,8 @@ def cluster_voices(
     labels = _count_and_divide(prints[chosen], weight_s[chosen], space)
     n_speakers = int(labels.max()) + 1
     if len(chosen) < len(prints):
-        weight = np.clip(weight_s, 0.2, 1.0)
-        centred = (prints - prints[chosen].mean(axis=0)).astype(np.float64)
+        weight = _weight(weight_s)
+        centred = (prints - prints[chosen].mean(axis=0)).astype(np.float64) * np.sqrt(_PRECISION)
         means = _means(centred[chosen], weight[chosen], _certain(labels, n_speakers)[None])
         labels = _posterior(centred, weight, means)[0][0].argmax(axis=1)
     centres = np.stack([weight_s[labels == k] @ prints[labels == k] for k in range(n_speakers)])
@@ -72,44 +76,68 @@ def cluster_voices(
 
 
 def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace) -> IntArray:
-    """One more speaker as long as every pair of groups looks like two voices."""
-    labels = np.zeros(len(prints), np.int64)
+    """Labels of as many speakers as there is evidence for.
+
+    The prints alone divide two voices best, prints beside their projection more of them (both measured).
+    """
+    plain = prints * np.float32(np.sqrt(_PRECISION))
+    both = np.concatenate([plain, prints @ space.projection], axis=1)
+    talk_s = float(_weight(weight_s).sum())
+    labels, likelihood = partition(both, weight_s, 1)
     for n_speakers in range(2, MAX_SPEAKERS + 1):
         if len(prints) < n_speakers * _MIN_PIECES:
             break
-        tried = partition(prints, weight_s, n_speakers)
-        if not _all_different(prints, weight_s, tried, n_speakers, space):
+        tried, likelier = partition(both, weight_s, n_speakers)
+        if n_speakers == 2:
+            tried, _ = partition(plain, weight_s, 2)
+        gain_per_s = (likelier - likelihood) / talk_s
+        if not _is_believed(prints, weight_s, tried, gain_per_s, space):
             break
-        labels = tried
+        labels, likelihood = tried, likelier
     return labels
 
 
-def _all_different(
-    prints: FloatArray, weight_s: DoubleArray, labels: IntArray, n_speakers: int, space: VoiceSpace
+def _is_believed(
+    prints: FloatArray, weight_s: DoubleArray, labels: IntArray, gain_per_s: float, space: VoiceSpace
 ) -> bool:
-    if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES:
-        return False
+    """Whether all groups are voices of their own, the call being so much likelier with one more."""
+    n_speakers = int(labels.max()) + 1
     least_s = np.bincount(labels, weights=weight_s, minlength=n_speakers).min()
-    if least_s < _MIN_SPEAKER_S:
+    if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES or least_s < _MIN_SPEAKER_S:
         return False
-    big_pair = n_speakers == 2 and least_s >= _CLEAR_GAP_S
-    if big_pair and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
-        return True
-    telling_s = min(least_s, MAX_TELLING_S)
-    needed = _SECOND_VOICE_PER_S * telling_s
-    if n_speakers > 2:
-        needed = max(_FURTHER_VOICE, _FURTHER_VOICE_PER_S * telling_s)
-    return all(
-        space.two_voices(prints, weight_s, labels == one, labels == other) > needed
+    apart = min(
+        space.two_voices(prints, weight_s, labels == one, labels == other)
         for one, other in combinations(range(n_speakers), 2)
     )
+    if n_speakers > 2:
+        return least_s >= _FURTHER_SPEAKER_S and gain_per_s > _FURTHER_GAIN_PER_S and apart > _FURTHER_VOICE
+    if least_s >= _CLEAR_GAP_S and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
+        return True
+    return apart + _GAIN_WEIGHT_S * gain_per_s > _SECOND_VOICE
 
 
-def partition(prints: FloatArray, weight_s: DoubleArray, n_speakers: int) -> IntArray:
-    """The likeliest labels 0..n_speakers-1 of (n, 192) prints, n >= n_speakers."""
+def partition(features: FloatArray, weight_s: DoubleArray, n_speakers: int) -> tuple[IntArray, float]:
+    """The likeliest labels 0..n_speakers-1 and their log-likelihood (up to a constant of the call).
+
+    Args:
+        features: (n, d), scaled so that one voice varies by about 1 in each, n >= n_speakers.
+        weight_s: (n,) seconds that each stands for.
+    """
+    centred = (features - features.mean(axis=0)).astype(np.float64)
+    weight = _weight(weight_s)
+    starts = _starts(centred, n_speakers) if n_speakers > 1 else np.zeros((1, len(centred)), np.int64)
+    return _maximise(centred, weight, starts, n_speakers)
+
+
+def _weight(weight_s: DoubleArray) -> DoubleArray:
+    weight: DoubleArray = np.clip(weight_s, 0.2, 1.0)
+    return weight
+
+
+def _starts(centred: DoubleArray, n_speakers: int) -> IntArray:
+    """Divisions (n_starts, n) to start from."""
     from scipy.cluster import hierarchy
 
-    centred = (prints - prints.mean(axis=0)).astype(np.float64)
     blurred = (np.roll(centred, 1, axis=0) + 2 * centred + np.roll(centred, -1, axis=0)) / 4
     tree = hierarchy.linkage(blurred, "ward")
     starts = [
@@ -123,7 +151,7 @@ def partition(prints: FloatArray, weight_s: DoubleArray, n_speakers: int) -> Int
     for picked in combinations(range(len(seeds)), n_speakers):
         means = seeds[list(picked)]
         starts.append((centred @ means.T - 0.5 * (means**2).sum(axis=1)).argmax(axis=1))
-    return _maximise(centred, np.clip(weight_s, 0.2, 1.0), np.stack(starts), n_speakers)
+    return np.stack(starts)
 
 
 def _gap(one: FloatArray, other: FloatArray) -> float:
@@ -134,14 +162,17 @@ def _gap(one: FloatArray, other: FloatArray) -> float:
     return float((a.mean() - b.mean()) / np.sqrt((a.var() + b.var()) / 2 + 1e-6))
 
 
-def _maximise(centred: DoubleArray, weight: DoubleArray, starts: IntArray, n_speakers: int) -> IntArray:
+def _maximise(
+    centred: DoubleArray, weight: DoubleArray, starts: IntArray, n_speakers: int
+) -> tuple[IntArray, float]:
     """Likeliest labels (n,) after expectation-maximisation from all (n_starts, n) starts."""
     share = np.stack([_certain(start, n_speakers) for start in starts])
     likelihood = np.zeros(len(starts))
     for _ in range(_ROUNDS):
         share, likelihood = _posterior(centred, weight, _means(centred, weight, share))
-    labels: IntArray = share[int(np.argmax(likelihood))].argmax(axis=1)
-    return labels
+    best = int(np.argmax(likelihood))
+    labels: IntArray = share[best].argmax(axis=1)
+    return labels, float(likelihood[best])
 
 
 def _certain(labels: IntArray, n_speakers: int) -> DoubleArray:
@@ -165,7 +196,7 @@ def _posterior(
     n_starts, n_speakers, _ = means.shape
     score = (centred @ means.reshape(-1, means.shape[2]).T).reshape(-1, n_starts, n_speakers)
     score -= 0.5 * (means**2).sum(axis=2)
-    score *= _PRECISION * weight[:, None, None]
+    score *= weight[:, None, None]
     top = score.max(axis=2, keepdims=True)
     emission = np.exp(score - top)
     # stay + move / (k - 1) for the others == change + (stay - change) on the same speaker

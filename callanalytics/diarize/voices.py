@@ -19,7 +19,7 @@ from callanalytics.speech import BoolArray, FloatArray
 # Neighbouring pieces say much the same: a group counts as half its seconds, and as no more than a minute
 # of them, or a long monologue would make every mood a certain stranger.
 _INDEPENDENT_SHARE = 0.5
-MAX_TELLING_S = 60.0
+_MAX_TELLING_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class VoiceSpace:
         means = []
         for chosen in (one, other):
             weight = weight_s[chosen]
-            noise += 1 / max(1e-3, min(MAX_TELLING_S, float(weight.sum())) * _INDEPENDENT_SHARE)
+            noise += 1 / max(1e-3, min(_MAX_TELLING_S, float(weight.sum())) * _INDEPENDENT_SHARE)
             means.append(np.average(prints[chosen], axis=0, weights=weight))
         difference = (means[0] - means[1]) @ self.projection
         apart = noise + 2 * self.between
