@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from callanalytics.analyze import swap_roles
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
 from callanalytics.records import CallAnalysis, Role, RoleSource
-from callanalytics.store import Correction, Store, open_work, publish
+from callanalytics.store import DATABASE_NAME, Correction, Store, open_work, publish
 from callanalytics.store.reader import read_call
 from callanalytics.store.voices import forget_voice_of_call
+from callanalytics.window import Window
 from jobs.lock import run_lock
 
 
 def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = None) -> CallAnalysis:
-    """Exchange agent and caller of one call, and publish. No sound is read and nothing is inferred.
+    """Exchange agent and caller of one call, publish, and write the pages again, if there are any.
+
+    No sound is read and nothing is inferred: measures and escalations follow from what is stored.
 
     Later runs keep the correction; doing it again undoes it.
 
@@ -36,7 +40,35 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
             store.correct(Correction(call.recording.call_id, swap_roles=not undo, corrected_by=by))
             forget_voice_of_call(store, call.recording.call_id)  # it was learned from the other side
         publish(store, out)
+        _write_pages(settings, out, store)
     return swapped
+
+
+# Also calls whose files came late lie in the pages of a run (jobs/nightly.py).
+_SHOWN = """
+SELECT epoch_us(least(r.since_at, min(c.started_at))), epoch_us(r.until_at)
+FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
+WHERE r.exit_code IN (0, 3) GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
+"""
+
+
+def _write_pages(settings: Settings, out: Path, store: Store) -> None:
+    """The pages of the newest run once more."""
+    from reports.build import build_reports
+
+    folder = out / "reports"
+    shown = store.connection.execute(_SHOWN).fetchall()
+    if not shown or not (folder / "index.html").exists():
+        return
+    since, until = (datetime.fromtimestamp(us / 1e6, UTC) for us in shown[0])
+    build_reports(
+        out / DATABASE_NAME,
+        folder,
+        settings=settings,
+        window=Window(since, until),
+        now=datetime.now(UTC),
+        clips_dir=folder / "clips",
+    )
 
 
 def apply_corrections(

@@ -380,6 +380,9 @@ def test_our_ensemble_stands_in_its_own_rows() -> None:
     assert leaky[0].random is not None
     assert "RANDOM" in leaky[0].random.split
     assert "80.0" in markdown(rows, {"Clips": "4"})
+    assert "not from scratch" not in markdown(rows, {})
+    begun = ensemble_rows({**found, "begun_from": "3a3e"}, {})
+    assert "not from scratch: every fold begins from the weights of ensemble 3a3e" in markdown(begun, {})
     assert "&lt;b&gt;" in html(rows, {"Clips": "<b>"})
 
 

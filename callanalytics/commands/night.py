@@ -106,5 +106,5 @@ def relabel(call_id: str, swap: bool, out: Path | None, config: Path | None) -> 
     mark = "flagged" if call.flagged else "not flagged"
     say(
         f"{call.recording.call_id}: agent and caller exchanged; "
-        f"frustration {call.frustration_score:.0%}, {mark}. Write the pages again with: callanalytics report"
+        f"frustration {call.frustration_score:.0%}, {mark}"
     )

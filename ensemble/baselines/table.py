@@ -153,10 +153,23 @@ def ensemble_rows(found: Mapping[str, Any], n_parameters: Mapping[str, int]) -> 
                 None,
                 result if leaks else None,
                 None if leaks else result,
-                (f"UAR of its members: {members}", "heard at 8 kHz, telephone bandwidth"),
+                (f"UAR of its members: {members}", *_conditions(found)),
             )
         )
     return rows
+
+
+def _conditions(found: Mapping[str, Any]) -> list[str]:
+    """What sets our figure apart from the studies' systems, which start untrained on these clips alone."""
+    out = []
+    if found.get("begun_from"):
+        out.append(
+            f"not from scratch: every fold begins from the weights of ensemble {found['begun_from']}, learnt "
+            "on other corpora, while the studies' systems learn from these clips alone"
+        )
+    if found.get("sample_rate_hz"):
+        out.append(f"heard at {found['sample_rate_hz'] // 1000} kHz")
+    return out
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
