@@ -28,7 +28,7 @@ run: $(VENV)/.run-ready
 	@echo "Report: $(CURDIR)/night-out/reports/index.html"
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -m slow

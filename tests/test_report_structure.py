@@ -204,7 +204,7 @@ def test_a_call_says_what_its_rules_measured_and_what_people_said(site: Site) ->
     text = site.text(kinds(site)["call"])
     assert "Rules and what this call measured" in text
     assert text.count('class="threshold"') == 1
-    assert "rule “frustrated”: peak from 36%" in text
+    assert "rule “frustrated”: peak from 38%" in text
     assert re.search(r"<td><bdi>✓ met</bdi></td>", text)
     assert "The met rules weigh" in text
     assert re.search(r"Judged (worth flagging|not worth flagging|unsure) by supervisor", text)
