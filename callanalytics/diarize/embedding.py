@@ -33,7 +33,7 @@ _FFT_SIZE = 256  # 31.25 Hz, as 512 points at 16 kHz
 _PRE_EMPHASIS = 0.97
 _KALDI_FLOOR = float(np.finfo(np.float32).eps)
 # The frame layers hear 3 s of speech at once: as good as 1.5 s windows one by one, at a third of the cost.
-_CHUNK_FRAMES = 300
+_CHUNK_FRAMES = 300  # `campplus.CHUNK_FRAMES`, which imports torch
 _BATCH = 4
 _LAYER_STRIDE = 2  # mel frames per hidden frame
 
