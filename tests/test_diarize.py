@@ -217,6 +217,11 @@ def test_whoever_greets_is_the_agent_even_after_a_hello() -> None:
     assert guess.confidence > 0.7
 
 
+def test_a_short_opening_that_is_answered_in_kind_is_the_agents() -> None:
+    talk = turns_of(("a", 0.3, 1.3), ("b", 2.4, 3.9), ("a", 4.4, 5.9), ("b", 6.4, 8.1))
+    assert inferred_roles(talk).roles == {"a": Role.AGENT, "b": Role.CALLER}
+
+
 def test_a_third_voice_is_unknown() -> None:
     guess = inferred_roles(turns_of(("a", 0, 5), ("b", 6, 12), ("c", 13, 13.5)))
     assert guess.roles["c"] is Role.UNKNOWN

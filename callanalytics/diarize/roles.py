@@ -16,6 +16,8 @@ from callanalytics.speech import FloatArray
 
 # A greeting ("Harper Valley National Bank, my name is ...") lasts longer than a "hello?".
 _UTTERANCE_S = 1.2
+# ... and is answered in kind; to a "hello?" the answer is much longer.
+_SHORT_OF_ANSWER = 0.6
 # Pieces of one greeting are split by pauses up to this long while nobody else talks.
 _BREATH_S = 2.0
 # Voice profiles: what a cosine between prints says (chosen on the sets of docs/diarization.md marked so).
@@ -113,7 +115,7 @@ def agent_log_odds(turns: Sequence[Turn], one: str, other: str) -> float:
         return 0.0 if speaker is None else 1.0 if speaker == one else -1.0
 
     blocks = _blocks(turns)
-    opener = next((speaker for speaker, talk_s in blocks if talk_s >= _UTTERANCE_S), None)
+    opener = _opener(blocks)
     greeting_s = {s: next((talk for who, talk in blocks if who == s), 0.0) for s in (one, other)}
     # The longer of the two opening blocks, as a tendency: a greeting is longer than a "hello?".
     difference = greeting_s[one] - greeting_s[other]
@@ -125,6 +127,15 @@ def agent_log_odds(turns: Sequence[Turn], one: str, other: str) -> float:
         + 0.6 * math.tanh(difference / 3.0)
         + 0.8 * (share - 0.5)
     )
+
+
+def _opener(blocks: Sequence[tuple[str, float]]) -> str | None:
+    """Who says the first whole utterance: no shorter than one, or than most of the answer to it."""
+    for at, (speaker, talk_s) in enumerate(blocks):
+        answer_s = next((later_s for who, later_s in blocks[at + 1 :] if who != speaker), math.inf)
+        if talk_s >= min(_UTTERANCE_S, _SHORT_OF_ANSWER * answer_s):
+            return speaker
+    return None
 
 
 def _blocks(turns: Sequence[Turn]) -> list[tuple[str, float]]:
