@@ -126,13 +126,13 @@ def test_an_s3_server_lists_recordings_and_gives_their_sound(
             monkeypatch.setenv(name, "test")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         bucket = fsspec.filesystem("s3", skip_instance_cache=True)
-        bucket.mkdir("calls")
+        bucket.mkdir("inbox")
         content = bytes(range(256)) * 3000
-        bucket.pipe("calls/march/20260301-090000_1.wav", content)
-        bucket.pipe("calls/march/again/20260301-090000_1.wav", content)
+        bucket.pipe("inbox/march/20260301-090000_1.wav", content)
+        bucket.pipe("inbox/march/again/20260301-090000_1.wav", content)
         settings = settings_from({}, source="test", folder=tmp_path)
         now = datetime.now(UTC) + timedelta(hours=1)
-        found = find_recordings([Path("s3://calls/march")], settings, window=None, now=now, salt=b"")
+        found = find_recordings([Path("s3://inbox/march")], settings, window=None, now=now, salt=b"")
         (candidate,) = found.candidates  # the same content twice is one call
         assert [skipped.reason for skipped in found.skipped] == ["duplicate"]
         with fetched(candidate.recording.paths, max_bytes=10**6) as (local,):

@@ -379,6 +379,7 @@ SELECT run_id, started_at, ended_at,
         WHEN exit_code IN (0, 4) THEN 'ok'
         WHEN exit_code = 3 THEN 'some files failed'
         WHEN exit_code = 7 THEN 'out of time'
+        WHEN exit_code = 8 THEN 'not published'
         WHEN exit_code IN (130, 143) THEN 'interrupted'
         ELSE 'failed'
     END AS state,
