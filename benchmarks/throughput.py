@@ -142,7 +142,7 @@ def stage_shares(out: Path, thread_s: float) -> dict[str, float]:
         "with open_work(Path({out!r})) as store:\n"
         " t = time.process_time(); publish(store, Path({out!r})); print(time.process_time() - t)",
         "report": "import subprocess, sys, resource\n"
-        "subprocess.run([sys.executable, '-m', 'callanalytics.cli', 'report', '--quiet', '--out', {out!r},"
+        "subprocess.run([sys.executable, '-m', 'callanalytics.cli', 'report', '--out', {out!r},"
         " '--since', '2000-01-01'], stdout=subprocess.DEVNULL, check=True)\n"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime)",
     }

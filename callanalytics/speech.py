@@ -165,6 +165,7 @@ def open_session(path: Path, n_threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # a plan per input shape is kept for ever: 100 MB on mono calls
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

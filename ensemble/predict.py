@@ -28,6 +28,8 @@ Member = Callable[[Float, Float], Float]
 SHIPPED = Path(__file__).parent / "weights"
 CARD_FORMAT = 1
 BATCH = 16
+HELD_FRAMES = 60_000
+"""10 minutes of speech, 15 MB."""
 MAX_CARD_BYTES = 10_000_000
 LONGEST_PIECE_S = 4.0
 """Longer waveforms are heard in equal pieces of at most this and the logits averaged."""
@@ -89,13 +91,12 @@ class Ensemble:
         if speakers is not None and len(speakers) != n:
             raise ValueError(f"{len(speakers)} speakers for {n} waveforms; give one each")
         keys: Sequence[Hashable] = range(n) if speakers is None else speakers
-        heard = [hear(check_waveform(w), self.front) for w in waveforms]
-        norms = self._norms(keys, [h[1] for h in heard], known or {})
-        mels = [
-            ((mel - norms[key][0]) / norms[key][1]).astype(np.float32)
-            for key, (mel, _) in zip(keys, heard, strict=True)
-        ]
-        probabilities = self.probabilities(mels)
+        waveforms = [check_waveform(w) for w in waveforms]
+        heard = _Heard(waveforms, self.front)
+        norms = self._norms(keys, heard.statistics, known or {})
+        probabilities = self._probabilities(
+            heard.n_frames, lambda i: (heard.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
+        )
         if neutral_share is not None:
             probabilities = expect(probabilities, self.labels, neutral_share)
         return vote(
@@ -106,28 +107,32 @@ class Ensemble:
             thresholds=self.thresholds if abstain else None,
             rule=self.rule,
             weights=self.weights,
-            unheard=tuple(map(self._unheard, waveforms, [h[1] for h in heard])) if abstain else None,
+            unheard=tuple(map(self._unheard, waveforms, heard.statistics)) if abstain else None,
         )
 
     def probabilities(self, mels: Sequence[Float]) -> Float:
         """Each member's softmax for normalised spectrograms (time, n_mels): (m, n, k) float32."""
+        return self._probabilities([len(mel) for mel in mels], lambda i: mels[i])
+
+    def _probabilities(self, n_frames: Sequence[int], mel: Callable[[int], Float]) -> Float:
+        """The same for spectrograms that are made when their turn comes; ``n_frames`` long each."""
         longest = round(LONGEST_PIECE_S / self.front.hop_s)
         pieces = [
-            (i, piece)
-            for i, mel in enumerate(mels)
-            for piece in np.array_split(mel, max(1, -(-len(mel) // longest)))
+            (i, int(piece[0]) if len(piece) else 0, len(piece))
+            for i, n in enumerate(n_frames)
+            for piece in np.array_split(np.arange(n), max(1, -(-n // longest)))
         ]
-        logits = np.zeros((len(self.members), len(mels), len(self.labels)), dtype=np.float64)
-        count = np.zeros(len(mels))
-        pieces.sort(key=lambda item: len(item[1]))
+        logits = np.zeros((len(self.members), len(n_frames), len(self.labels)), dtype=np.float64)
+        count = np.zeros(len(n_frames))
+        pieces.sort(key=lambda item: item[2])
         for start in range(0, len(pieces), BATCH):
             part = pieces[start : start + BATCH]
-            rows = [i for i, _ in part]
-            batch = np.zeros((len(part), len(part[-1][1]), self.front.n_mels), dtype=np.float32)
+            rows = [i for i, _, _ in part]
+            batch = np.zeros((len(part), part[-1][2], self.front.n_mels), dtype=np.float32)
             mask = np.zeros(batch.shape[:2], dtype=np.float32)
-            for row, (_, piece) in enumerate(part):
-                batch[row, : len(piece)] = piece
-                mask[row, : len(piece)] = 1
+            for row, (i, first, length) in enumerate(part):
+                batch[row, :length] = mel(i)[first : first + length]
+                mask[row, :length] = 1
             np.add.at(count, rows, 1)
             for m, member in enumerate(self.members):
                 np.add.at(logits[m], rows, member(batch, mask))
@@ -152,6 +157,32 @@ class Ensemble:
         if 10 * np.log10(power + 1e-12) < self.thresholds.quietest_db:
             return NOT_SPEECH
         return TOO_SHORT if heard.n_frames * self.front.hop_s < self.thresholds.shortest_s / 2 else None
+
+
+class _Heard:
+    """Spectrograms (n_frames, n_mels) of waveforms, and what they tell of the voice.
+
+    Those beyond the first ``HELD_FRAMES`` are made again when asked for, which costs a call of hours a few
+    per cent of the time and saves hundreds of megabytes.
+    """
+
+    def __init__(self, waveforms: Sequence[Float], front: FrontEnd) -> None:
+        self._waveforms, self._front = waveforms, front
+        self._held: list[Float | None] = []
+        self.statistics: list[Statistics] = []
+        self.n_frames: list[int] = []
+        n_held = 0
+        for waveform in waveforms:
+            mel, statistics = hear(waveform, front)
+            n_held += len(mel)
+            self._held.append(mel if n_held <= HELD_FRAMES else None)
+            self.n_frames.append(len(mel))
+            self.statistics.append(statistics)
+
+    def mel(self, i: int) -> Float:
+        """Spectrogram of waveform ``i``."""
+        held = self._held[i]
+        return hear(self._waveforms[i], self._front)[0] if held is None else held
 
 
 def nothing_known(front: FrontEnd) -> Statistics:
@@ -289,6 +320,7 @@ def _onnx_member(path: Path, n_threads: int) -> Member:
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # a plan per input shape is kept for ever
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:

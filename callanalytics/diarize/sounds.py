@@ -9,6 +9,7 @@ does; *masking* is a run of exact zeros on a channel that is not used to them.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from callanalytics.records import Sound, SoundSpan
 from callanalytics.speech import (
@@ -21,6 +22,8 @@ from callanalytics.speech import (
     runs,
     widen,
 )
+
+Lines = npt.NDArray[np.int16]  # FFT lines
 
 # Lost packets leave shorter runs of zeros; nobody reads out a card number in less.
 _MIN_MASK_S = 1.0
@@ -45,7 +48,8 @@ _N_PEAKS = 6
 _STILL_FRAMES = 4  # 128 ms: longer than a voice holds its harmonics within one line
 _MIN_MUSIC_S = 4.0
 _CLEAR_SPEECH = 0.9  # a frame that the voice detector is this sure of is not looked at
-_BLOCK = 4096
+_BLOCK = 1024
+_ZERO_BLOCK = 1 << 20
 
 
 def find_sounds(
@@ -84,7 +88,7 @@ def _spans(mask: BoolArray) -> list[tuple[float, float]]:
 
 def _masked(samples: FloatArray) -> list[tuple[float, float]]:
     """Runs of exact zeros of a second or more amid sound, on a channel that is not used to them."""
-    zero = runs(samples == 0)
+    zero = _zero_runs(samples)
     length_s = (zero[:, 1] - zero[:, 0]) / SAMPLE_RATE_HZ
     inner = (zero[:, 0] > 0) & (zero[:, 1] < len(samples))
     n_pauses = np.count_nonzero(inner & (length_s >= _HABIT_RUN_S))
@@ -96,9 +100,25 @@ def _masked(samples: FloatArray) -> list[tuple[float, float]]:
     ]
 
 
-def _peaks(
-    samples: FloatArray, levels_db: FloatArray, probability: FloatArray
-) -> tuple[IntArray, FloatArray]:
+def _zero_runs(samples: FloatArray) -> IntArray:
+    """Half-open (start, end) samples of every run of `_HABIT_RUN_S` or more of exact zeros.
+
+    Found block by block, since calls can be hours long and quantised sound is full of single zeros.
+    """
+    found: list[IntArray] = []
+    begun: list[int] = []  # where the run began that the last block ended in
+    for first in range(0, len(samples), _ZERO_BLOCK):
+        zero = samples[first : first + _ZERO_BLOCK] == 0
+        edges = np.concatenate([begun, np.flatnonzero(np.diff(zero, prepend=bool(begun))) + first])
+        begun = edges[-1:].astype(int).tolist() if zero[-1] else []
+        pairs = edges[: len(edges) - len(begun)].astype(np.int64).reshape(-1, 2)
+        found.append(pairs[pairs[:, 1] - pairs[:, 0] >= _HABIT_RUN_S * SAMPLE_RATE_HZ])
+    if begun and len(samples) - begun[0] >= _HABIT_RUN_S * SAMPLE_RATE_HZ:
+        found.append(np.array([[begun[0], len(samples)]]))
+    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+
+
+def _peaks(samples: FloatArray, levels_db: FloatArray, probability: FloatArray) -> tuple[Lines, FloatArray]:
     """The strongest spectral lines of every audible frame that is not clearly speech.
 
     Returns:
@@ -108,7 +128,7 @@ def _peaks(
     import scipy.fft
 
     n_frames = len(levels_db)
-    lines = np.full((n_frames, _N_PEAKS), -1, np.int64)
+    lines = np.full((n_frames, _N_PEAKS), -1, np.int16)
     share = np.zeros(n_frames, np.float32)
     if len(samples) < _FFT_SIZE:
         return lines, share
@@ -134,7 +154,7 @@ def _peaks(
     return lines, share
 
 
-def _tone_frames(lines: IntArray, share: FloatArray) -> BoolArray:
+def _tone_frames(lines: Lines, share: FloatArray) -> BoolArray:
     """Frames of steady tones, and of DTMF digits even when they are short."""
     pure = (share > _TONE_SHARE) & (lines[:, 0] >= _LOWEST_TONE_LINE)
     steady = pure.copy()
@@ -157,7 +177,7 @@ def _near(hz: FloatArray, wanted: tuple[int, ...]) -> BoolArray:
     return near
 
 
-def _music_frames(lines: IntArray, levels_db: FloatArray) -> BoolArray:
+def _music_frames(lines: Lines, levels_db: FloatArray) -> BoolArray:
     """Frames inside stretches of about 3 s without pauses whose peaks stand still."""
     n_frames = len(levels_db)
     width = round(_MUSIC_WINDOW_S / FRAME_S)
