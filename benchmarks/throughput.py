@@ -216,7 +216,7 @@ def _settle(folder: Path) -> None:
     database = next((folder / "out" / ".work").glob("*.duckdb"))
     with duckdb.connect(str(database)) as connection:
         connection.register("files", files)
-        connection.execute("INSERT INTO base.files SELECT * FROM files")
+        connection.execute("INSERT INTO base.files BY NAME SELECT * FROM files")
         connection.execute(
             "INSERT INTO base.analyses SELECT a.* REPLACE (a.analysis_key + f.n AS analysis_key,"
             " f.recording_id AS recording_id, f.recording_id AS call_id)"
