@@ -211,8 +211,10 @@ def _settle(folder: Path) -> None:
     rows = []
     for path in (folder / "calls").glob("*/*.wav"):
         facts = path.stat()
-        rows.append((os.fsencode(path), facts.st_size, facts.st_mtime_ns, f"{path.stem:0>64}"))
-    files = pl.DataFrame(rows, schema=["path", "n_bytes", "mtime_ns", "recording_id"], orient="row")
+        content = f"{path.stem:0>64}"
+        rows.append((os.fsencode(path), facts.st_size, facts.st_mtime_ns, content, content))
+    columns = ["path", "n_bytes", "mtime_ns", "recording_id", "content_id"]
+    files = pl.DataFrame(rows, schema=columns, orient="row")
     database = next((folder / "out" / ".work").glob("*.duckdb"))
     with duckdb.connect(str(database)) as connection:
         connection.register("files", files)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
-from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.diarize import SpeechModels, diarize, sounds
 from callanalytics.diarize.clusters import cluster_voices
 from callanalytics.diarize.embedding import log_mels
 from callanalytics.diarize.lanes import stretches
@@ -24,7 +24,7 @@ from callanalytics.diarize.roles import inferred_roles, told_roles
 from callanalytics.diarize.voices import VoiceSpace
 from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 from callanalytics.rttm import read_rttm
-from callanalytics.speech import FRAME_S
+from callanalytics.speech import FRAME_S, runs
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
 
@@ -245,6 +245,17 @@ def test_roles_always_cover_every_speaker(pieces: list[tuple[str, float, float]]
     )
     if len(guess.roles) == 2 and set(guess.roles) == {"a", "b"} and guess.confidence > 0.501:
         assert mirrored.roles["a"] is guess.roles["b"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 2500)), max_size=12))
+def test_long_runs_of_zeros_are_found_across_blocks(pieces: list[tuple[bool, int]]) -> None:
+    samples = np.concatenate(
+        [np.zeros(0, np.float32), *(np.full(n, 0.0 if zero else 0.1, np.float32) for zero, n in pieces)]
+    )
+    expected = [run for run in runs(samples == 0).tolist() if run[1] - run[0] >= 800]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sounds, "_ZERO_BLOCK", 1000)
+        assert sounds._zero_runs(samples).tolist() == expected
 
 
 @given(st.lists(st.booleans(), max_size=200))

@@ -68,6 +68,13 @@ def test_batch_mates_do_not_matter(shipped, clips):
     np.testing.assert_allclose(together, backwards, atol=1e-4)
 
 
+def test_a_call_of_hours_is_heard_twice_and_gets_the_same_answers(shipped, clips, monkeypatch):
+    at_once = shipped.vote(clips, ["one"] * len(clips))
+    monkeypatch.setattr("ensemble.predict.HELD_FRAMES", 0)
+    again = shipped.vote(clips, ["one"] * len(clips))
+    np.testing.assert_array_equal(again.probabilities, at_once.probabilities)
+
+
 def test_a_shared_speaker_matters_and_known_statistics_do_the_same(shipped, clips):
     alone = shipped.vote(clips).probabilities
     shared = shipped.vote(clips, ["x"] * len(clips)).probabilities
