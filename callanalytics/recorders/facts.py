@@ -186,8 +186,12 @@ def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: It
     """Forget every text that holds a phone number that some source stated: only its hash is kept."""
     phones = {re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:] for number in numbers}
     phones = {phone for phone in phones if len(phone) >= MIN_PHONE_DIGITS}
+    if not phones:
+        return
     for key in _TEXTS:
-        digits = re.sub(r"\D", "", str(facts.get(key, "")))
+        if key not in facts:
+            continue
+        digits = re.sub(r"\D", "", str(facts[key]))
         if any(phone in digits for phone in phones):
             del facts[key]
             sources[key] = "dropped: holds a phone number"

@@ -85,20 +85,14 @@ def fact_named(key: str, extra: dict[str, str] | None = None) -> tuple[str, int]
     return _FACT_OF.get(plain)
 
 
+_NAMES = ("external_id", "agent_id", "agent_name", "team", "queue", "campaign", *NUMBERS, "disposition")
+
+
 def facts_of(stated: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
     """Values as sources write them (text, numbers, epochs) -> typed facts; nonsense is left out."""
     facts: dict[str, object] = {}
-    for name in (
-        "external_id",
-        "agent_id",
-        "agent_name",
-        "team",
-        "queue",
-        "campaign",
-        *NUMBERS,
-        "disposition",
-    ):
-        if text := _words(stated.get(name)):
+    for name in _NAMES:
+        if name in stated and (text := _words(stated[name])):
             facts[name] = text
     started_at = read_time(stated.get("started_at"), zone)
     answered_at = read_time(stated.get("answered_at"), zone)

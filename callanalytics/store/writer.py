@@ -238,7 +238,13 @@ class Store:
         if frame.is_empty():
             return
         with self.transaction("remember files", shown=False), self._registered({"files": frame}):
-            self.connection.execute("INSERT OR REPLACE INTO base.files BY NAME FROM batch_files")
+            # Replacing rows by equal ones would cost seconds when nothing is new.
+            self.connection.execute(
+                "INSERT OR REPLACE INTO base.files BY NAME SELECT * FROM batch_files f WHERE NOT EXISTS"
+                " (FROM base.files k WHERE k.path = f.path AND k.n_bytes = f.n_bytes"
+                " AND k.mtime_ns = f.mtime_ns AND k.recording_id = f.recording_id"
+                " AND k.content_id = f.content_id)"
+            )
 
     # Ensembles ---------------------------------------------------------------------------------------
 
