@@ -143,7 +143,6 @@ def _no_garbage_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()  # nor are these looked through later
         if was_on:
             gc.enable()
 
@@ -189,6 +188,16 @@ class _Night:
                 earlier=[EarlierRun(Window(a, b), at) for a, b, at in self.store.earlier_runs()],
                 on_progress=lambda done, total: self.on_progress("search", done, total, ""),
             )
+        gc.freeze()  # nor is it looked through later
+        try:
+            return self._answer(found, ensemble, ensemble_dir, now, started)
+        finally:
+            gc.unfreeze()
+
+    def _answer(
+        self, found: Discovered, ensemble: Ensemble, ensemble_dir: Path, now: datetime, started: float
+    ) -> RunResult:
+        """Do what is still to do of what was found, publish and report."""
         found, todo, n_skipped = self._select(found, ensemble.ensemble_id)
         if self.options.dry_run:
             return self._result(found, todo, n_skipped, 0, started)
