@@ -42,7 +42,10 @@ def bench() -> None:
     "--wav2vec", type=folder_type, help="Checkpoint folder (else a random stand-in, and it says so)."
 )
 @click.option(
-    "--crossval", type=folder_type, multiple=True, help="crossval.json of our ensemble; repeatable."
+    "--crossval",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="crossval.json of our ensemble; repeatable.",
 )
 @click.option("--out", type=folder_type, default=Path("seeds"), show_default=True, help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
