@@ -22,3 +22,19 @@ SHARED_SIX: tuple[str, ...] = ("anger", "disgust", "fear", "happy", "neutral", "
 
 SHARED_SEVEN: tuple[str, ...] = (*SHARED_SIX, "surprise")
 """``SHARED_SIX`` and surprise, for corpora that have it."""
+
+EMOTION_WORDS: dict[str, str] = {
+    "angry": "anger",
+    "anger": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happy": "happy",
+    "happiness": "happy",
+    "neutral": "neutral",
+    "ps": "surprise",
+    "pleasant_surprise": "surprise",
+    "surprise": "surprise",
+    "sad": "sad",
+    "sadness": "sad",
+}
+"""How corpora and manifests spell them -> the label here."""

@@ -208,10 +208,10 @@ def test_a_handset_response_is_smooth_bounded_and_without_level(rng):
 
 
 def test_a_plateau_halves_the_rate_and_needs_validation(corpus, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("ensemble.train._validate", lambda *_: (0.5, 0.5 - 1e-9 * len(seen)))
+    monkeypatch.setattr("ensemble.train.loop.validate", lambda *_: (0.5, 0.5 - 1e-9 * len(seen)))
     seen = []
     quick = replace(SETTINGS, n_epochs=6, schedule="plateau", learning_rate=1e-9)
-    monkeypatch.setattr("ensemble.train.PLATEAU_EPOCHS", 2)
+    monkeypatch.setattr("ensemble.train.loop.PLATEAU_EPOCHS", 2)
     train_ensemble(
         corpus.clips, VALIDATION, quick, folder=tmp_path, cache=cache, say=lambda p: seen.append(p.epoch)
     )

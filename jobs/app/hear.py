@@ -20,7 +20,7 @@ from ensemble.vote import Votes
 if TYPE_CHECKING:
     from callanalytics.records import Audio, FloatArray
 
-LONGEST_S = 60.0  # the longest utterance that the corpora hold (ensemble/corpora.py)
+LONGEST_S = 60.0  # the longest utterance that the corpora hold (ensemble/corpora/decode.py)
 MAX_BYTES = 50_000_000
 DECODE_TIMEOUT_S = 20.0
 SPEECH_PROBABILITY = 0.5  # Silero's own default

@@ -1,0 +1,67 @@
+"""CREMA-D (Cao et al. 2014): names that say everything, and tables of what raters heard and who spoke."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from ensemble.corpora.clip import Clip, Corpus
+from ensemble.corpora.names import by_name
+from ensemble.labels import EMOTIONS
+
+_CREMA = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+
+
+def read_crema_d(folder: Path) -> Corpus:
+    """CREMA-D: ``1001_DFA_ANG_XX``; voice-only votes and sex from ``labels`` or the folder, where present."""
+    votes = _votes(folder)
+    sexes = _sexes(folder)
+
+    def parse(path: Path) -> Clip | str:
+        found = re.fullmatch(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})", path.stem)
+        if not found:
+            return "name is not ACTOR_SENTENCE_EMOTION_LEVEL"
+        actor, sentence, code, _ = found.groups()
+        if code not in _CREMA:
+            return f"unknown emotion code {code}"
+        return Clip(
+            path,
+            "crema-d",
+            _CREMA[code],
+            f"crema-d/{actor}",
+            sexes.get(actor),
+            sentence,
+            votes=votes.get(path.stem),
+        )
+
+    return by_name("crema-d", folder, parse)
+
+
+def _votes(folder: Path) -> dict[str, tuple[float, ...]]:
+    """Voice-only vote shares: rows of ``tabulatedVotes.csv`` whose id starts with 1 (2 is face, 3 both)."""
+    path = _find(folder, "tabulatedVotes.csv")
+    votes: dict[str, tuple[float, ...]] = {}
+    if path is None:
+        return votes
+    columns = {"A": "anger", "D": "disgust", "F": "fear", "H": "happy", "N": "neutral", "S": "sad"}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            counts = {columns[letter]: float(row[letter]) for letter in columns}
+            total = sum(counts.values())
+            if row[""].startswith("1") and total > 0:
+                votes[row["fileName"]] = tuple(counts.get(e, 0.0) / total for e in EMOTIONS)
+    return votes
+
+
+def _sexes(folder: Path) -> dict[str, str]:
+    """Actor id -> sex, from ``VideoDemographics.csv``; empty without it."""
+    path = _find(folder, "VideoDemographics.csv")
+    if path is None:
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["ActorID"]: row["Sex"].lower() for row in csv.DictReader(file)}
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((p for p in sorted(folder.rglob(name)) if p.is_file()), None)

@@ -1,0 +1,58 @@
+"""A clip's audio, whatever the container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.corpora.clip import Clip
+from ensemble.errors import CorpusError
+
+MAX_CLIP_S = 60.0
+
+
+def decode_clip(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
+    """Mono float32 audio of a clip at the asked rate.
+
+    Raises CorpusError for what cannot be decoded, is empty, or is over a
+    minute (an utterance is not).
+    """
+    import soundfile as sf
+    import soxr
+
+    try:
+        samples, rate_hz = sf.read(clip.path, dtype="float32", always_2d=True)
+    except (sf.LibsndfileError, OSError) as error:
+        samples, rate_hz = _decode_with_ffmpeg(clip.path, error)
+    start = round((clip.start_s or 0.0) * rate_hz)
+    end = len(samples) if clip.end_s is None else round(clip.end_s * rate_hz)
+    mono = samples[start:end].mean(axis=1)
+    if not mono.size:
+        raise CorpusError(f"{clip.path}: holds no audio")
+    if mono.size > MAX_CLIP_S * rate_hz:
+        raise CorpusError(f"{clip.path}: {mono.size / rate_hz:.0f} s long; cut it to utterances first")
+    if rate_hz != sample_rate_hz:
+        mono = soxr.resample(mono, rate_hz, sample_rate_hz)
+    audio: NDArray[np.float32] = np.clip(np.nan_to_num(mono), -1.0, 1.0).astype(np.float32)
+    return audio
+
+
+def _decode_with_ffmpeg(path: Path, first_error: Exception) -> tuple[NDArray[np.float32], int]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler(format="flt", layout="mono")
+            pieces = [
+                out.to_ndarray() for frame in container.decode(stream) for out in resampler.resample(frame)
+            ]
+            rate_hz = stream.rate
+    except (av.FFmpegError, IndexError, ValueError, OSError) as error:
+        raise CorpusError(f"{path}: unreadable ({first_error}; {error})") from error
+    if not pieces:
+        raise CorpusError(f"{path}: holds no audio")
+    joined: NDArray[np.float32] = np.concatenate(pieces, axis=1).reshape(-1, 1).astype(np.float32)
+    return joined, int(rate_hz)

@@ -1,0 +1,60 @@
+"""A corpus of one's own: a table that names each clip, its emotion and its speaker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ensemble.corpora.clip import Clip, Corpus, Unusable, made
+from ensemble.errors import CorpusError
+from ensemble.labels import EMOTION_WORDS, EMOTIONS
+
+
+def read_manifest(path: Path, *, name: str | None = None) -> Corpus:
+    """Any corpus as CSV or Parquet: path, emotion, speaker; optional start_s, end_s, split, sex, sentence.
+
+    Relative paths start at the manifest's folder. Raises CorpusError when a
+    required column is missing or the table cannot be read.
+    """
+    import polars as pl
+
+    try:
+        table = (
+            pl.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pl.read_csv(path, infer_schema_length=None)
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise CorpusError(f"{path}: cannot be read as a manifest ({error})") from error
+    missing = {"path", "emotion", "speaker"} - set(table.columns)
+    if missing:
+        raise CorpusError(f"{path}: columns {sorted(missing)} are missing; found {table.columns}")
+    corpus = name or path.stem
+    clips: list[Clip] = []
+    unusable: list[Unusable] = []
+    for row in table.iter_rows(named=True):
+        file = path.parent / str(row["path"])
+        emotion = EMOTION_WORDS.get(str(row["emotion"]).lower(), str(row["emotion"]).lower())
+        if emotion not in EMOTIONS:
+            unusable.append(Unusable(file, f"unmapped emotion {row['emotion']}"))
+            continue
+        if row["speaker"] is None:
+            unusable.append(Unusable(file, "no speaker named"))
+            continue
+        clips.append(
+            Clip(
+                file,
+                corpus,
+                emotion,
+                f"{corpus}/{row['speaker']}",
+                row.get("sex"),
+                None if row.get("sentence") is None else str(row["sentence"]),
+                _seconds(row.get("start_s")),
+                _seconds(row.get("end_s")),
+                row.get("split"),
+            )
+        )
+    return made(corpus, path, clips, unusable)
+
+
+def _seconds(value: object) -> float | None:
+    return None if value is None else float(str(value))

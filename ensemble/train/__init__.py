@@ -1,0 +1,36 @@
+"""Training: from labelled clips to members, seeded, resumable after a kill, one epoch at a time.
+
+``train_ensemble`` hears the corpora (:mod:`ensemble.dataset`), trains each
+member in turn and leaves one folder per member with ``state.safetensors``
+(everything needed to go on), ``best.safetensors`` (the averaged weights to
+use) and ``log.jsonl``. :mod:`ensemble.export` turns that into an ensemble.
+
+- ``settings`` and ``examples``: what a run is made of; ``batches``: an epoch of it
+- ``validate``: how good weights are; ``checkpoint``: what is on disk between epochs
+- ``loop``: the epochs of a member, the members of an ensemble
+"""
+
+from ensemble.train.batches import Batches, handset_response_db, pad
+from ensemble.train.checkpoint import settings_hash, weights_of
+from ensemble.train.examples import Examples, prepare
+from ensemble.train.loop import Progress, train_ensemble, train_member
+from ensemble.train.settings import PRESETS, TrainSettings
+from ensemble.train.validate import normalised, predict_logits, unweighted_recall
+
+__all__ = [
+    "PRESETS",
+    "Batches",
+    "Examples",
+    "Progress",
+    "TrainSettings",
+    "handset_response_db",
+    "normalised",
+    "pad",
+    "predict_logits",
+    "prepare",
+    "settings_hash",
+    "train_ensemble",
+    "train_member",
+    "unweighted_recall",
+    "weights_of",
+]
