@@ -29,6 +29,7 @@ from callanalytics.features import FEATURE_NAMES
 from callanalytics.records import (
     CallAnalysis,
     CallFacts,
+    CallRows,
     ChannelLayout,
     Diarization,
     Direction,
@@ -41,6 +42,7 @@ from callanalytics.records import (
 )
 from callanalytics.segment import cut_segments
 from callanalytics.store import Review, Store, open_work, publish
+from callanalytics.store.rows import pack
 from callanalytics.window import Window
 from ensemble.vote import Votes
 
@@ -179,21 +181,21 @@ def load(store: Store, n_rows: int) -> dict[str, float]:
     store.promote_ensemble(ENSEMBLE_ID)
     run_id = store.begin_run(Window(FIRST, FIRST + timedelta(days=N_DAYS)), ENSEMBLE_ID, "0")
     wall_s, n_calls, n_segments = 0.0, 0, 0
-    batch: list[CallAnalysis] = []
+    batch: list[CallRows] = []
 
     def write() -> None:
         nonlocal wall_s, n_calls, n_segments
         began = time.perf_counter()
-        store.write(batch, run_id)
+        store.append(batch, run_id)
         wall_s += time.perf_counter() - began
         n_calls += len(batch)
-        n_segments += sum(len(call.segments) for call in batch)
+        n_segments += sum(call.n_segments for call in batch)
         if n_calls % (BATCH_CALLS * 100) == 0:
             print(f"  {n_segments:,} segments, {n_segments / wall_s:,.0f} a second", flush=True)
         batch.clear()
 
     for call in calls(models, n_rows):
-        batch.append(call)
+        batch.append(pack(call))  # as a worker sends it
         if len(batch) == BATCH_CALLS:
             write()
     if batch:

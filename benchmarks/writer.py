@@ -2,8 +2,8 @@
 
     python benchmarks/writer.py --segments 2_000_000 --out DIR
 
-The driver's whole work per call is timed: a result arrives pickled (as pools and Ray send it), is unpacked,
-turned into columns and committed in the batches of a night. At every tenth of the way the pace so far is
+The driver's whole work per call is timed: a result arrives as pools and Ray send it (Arrow in an envelope),
+is unpacked and committed in the batches of a night. At every tenth of the way the pace so far is
 printed, then what publishing costs at the end, and for comparison the same rows written as Parquet files by
 one process without a database, which any number of writers could do side by side.
 
@@ -20,12 +20,13 @@ import time
 from itertools import islice
 from pathlib import Path
 
+from pyarrow import parquet
 from store import ENSEMBLE_ID, FIRST, LABELS, MEMBERS, N_DAYS, calls, templates
 
 from callanalytics.config import Settings
-from callanalytics.records import CallAnalysis
+from callanalytics.records import CallRows
 from callanalytics.store import Store, open_work, publish
-from callanalytics.store.rows import frames_of
+from callanalytics.store.rows import pack, unpack
 from callanalytics.window import Window
 
 BATCH_CALLS = 64
@@ -38,7 +39,7 @@ def feed(store: Store, n_segments: int) -> float:
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
     store.promote_ensemble(ENSEMBLE_ID)
     run_id = store.begin_run(Window(FIRST, FIRST.replace(year=FIRST.year + 1)), ENSEMBLE_ID, "0")
-    source = calls(models, n_segments)
+    source = map(pack, calls(models, n_segments))
     n_done, n_calls, spent_s, wall_s, audio_s = 0, 0, 0.0, 0.0, 0.0
     at_mark = (0, 0.0)
     print(f"{'segments':>12}{'segments/s':>12}{'calls/s':>9}{'audio h/h':>11}{'unpack':>8}{'MB':>8}")
@@ -46,13 +47,13 @@ def feed(store: Store, n_segments: int) -> float:
     while batch := list(islice(source, BATCH_CALLS)):
         parcels = [pickle.dumps(call, protocol=5) for call in batch]
         began, began_wall = time.process_time(), time.perf_counter()
-        arrived: list[CallAnalysis] = [pickle.loads(parcel) for parcel in parcels]
+        arrived: list[CallRows] = [pickle.loads(parcel) for parcel in parcels]
         unpacked_s += time.process_time() - began
-        store.write(arrived, run_id)
+        store.append(arrived, run_id)
         spent_s += time.process_time() - began
         wall_s += time.perf_counter() - began_wall
         n_calls += len(batch)
-        n_done += sum(len(call.segments) for call in batch)
+        n_done += sum(call.n_segments for call in batch)
         audio_s += sum(call.duration_s for call in batch)
         if n_done - at_mark[0] >= n_segments / STEPS:
             pace = (n_done - at_mark[0]) / (spent_s - at_mark[1])
@@ -81,17 +82,17 @@ def published(store: Store, out: Path, n_segments: int) -> None:
 def as_parquet(folder: Path, n_segments: int) -> None:
     """One file per table and batch: what a writer beside others would do."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = calls(templates(Settings()), n_segments)
+    source = map(pack, calls(templates(Settings()), n_segments))
     spent_s, n_done, n_bytes, number = 0.0, 0, 0, 0
     while batch := list(islice(source, BATCH_CALLS * 8)):
         began = time.process_time()
-        frames = frames_of(list(enumerate(batch, start=number * BATCH_CALLS * 8)))
-        paths = [folder / f"{name}-{number:06d}.parquet" for name in frames]
-        for path, frame in zip(paths, frames.values(), strict=True):
-            frame.write_parquet(path, compression="zstd")
+        tables = unpack(dict(enumerate(batch, start=number * BATCH_CALLS * 8)))
+        paths = [folder / f"{name}-{number:06d}.parquet" for name in tables]
+        for path, table in zip(paths, tables.values(), strict=True):
+            parquet.write_table(table, path, compression="zstd")
         spent_s += time.process_time() - began
         n_bytes += sum(path.stat().st_size for path in paths)
-        n_done += sum(len(call.segments) for call in batch)
+        n_done += sum(call.n_segments for call in batch)
         number += 1
         for path in paths:
             path.unlink()

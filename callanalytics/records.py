@@ -178,6 +178,10 @@ class VoiceProfile:
     n_calls: int  # learned from so many, >= 1
 
 
+# (role, start_s, end_s) of what was said, as a person corrected it; empty where only the order is kept.
+CorrectedTurns = tuple[tuple[str, float, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A recording found on disk with its facts: the input of the analysis."""
@@ -185,6 +189,7 @@ class Candidate:
     recording: Recording
     facts: CallFacts
     agent_voice: VoiceProfile | None = field(default=None, kw_only=True)  # when profiles are kept
+    corrected: CorrectedTurns | None = field(default=None, kw_only=True)  # when a person exchanged the sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +374,30 @@ class CallAnalysis:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentVoice:
+    """What one call adds to the profile of its agent."""
+
+    agent: AgentKey
+    voice: FloatArray  # (192,)
+    learned_from: RoleSource
+
+
+@dataclass(frozen=True, slots=True)
+class CallRows:
+    """An analysed call on its way from a worker to the one writer (`store.rows.pack`)."""
+
+    recording: Recording
+    ensemble_id: str
+    started_at: datetime
+    duration_s: float
+    n_segments: int
+    flagged: bool
+    clips: tuple[Clip, ...]
+    agent_voice: AgentVoice | None  # when profiles are kept and the call teaches one
+    tables: dict[str, bytes]  # its rows by table: Arrow IPC streams
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A recording that could not be analysed, for the quarantine table."""
 
@@ -378,4 +407,4 @@ class Failure:
     detail: str  # a sentence for a person
 
 
-Outcome = CallAnalysis | Failure
+Outcome = CallRows | Failure

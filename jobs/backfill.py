@@ -11,12 +11,12 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import UnreadableFile, UsageError
-from callanalytics.records import CallAnalysis, Candidate, Recording
+from callanalytics.records import CallAnalysis, CallRows, Candidate, Recording
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.reader import located, read_analysis
 from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
-from jobs.engines import analyze_all, n_workers
+from jobs.engines import Analyze, analyze_all, n_workers
 from jobs.ensembles import in_use, named
 from jobs.lock import run_lock
 from jobs.nightly import OnProgress, write_clips
@@ -207,9 +207,9 @@ class _Backfill:
             hung_after_s=self.settings.engine.recording_timeout_s,
             stop_requested=stop_requested,
         )
-        scored: dict[int, list[CallAnalysis]] = {}
+        scored: dict[int, list[CallRows]] = {}
         for outcome in outcomes:
-            if isinstance(outcome, CallAnalysis):
+            if isinstance(outcome, CallRows):
                 scored.setdefault(run_ids[outcome.recording.call_id], []).append(outcome)
                 self.n_done += 1
             else:
@@ -222,7 +222,7 @@ class _Backfill:
                 write_clips(self.out, call)
         with self.store.transaction("write scored calls"):
             for run_id, calls in scored.items():
-                self.store.write(calls, run_id)
+                self.store.append(calls, run_id)
 
     def _present(self, keys: Sequence[int]) -> Iterator[_Scored]:
         """Calls whose recording is still where it was; the others are noted as missing."""
@@ -240,15 +240,16 @@ def _not_scored(recording: Recording, reason: str, detail: str) -> NotScored:
     return NotScored(recording.call_id, recording.shown, reason, detail)
 
 
-def _prepare(settings: Settings, folder: Path) -> Callable[[Candidate], CallAnalysis]:
+def _prepare(settings: Settings, folder: Path) -> Analyze:
     """Load the ensemble in a worker."""
     return partial(_score, settings=settings, ensemble=load_ensemble(folder))
 
 
-def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallAnalysis:
+def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
     from callanalytics.analyze import vote_again
     from callanalytics.discovery import candidate_from_files
+    from callanalytics.store.rows import pack
 
     assert isinstance(candidate, _Scored)  # noqa: S101 - only such are sent
     found = candidate_from_files(candidate.recording.paths, settings, now=datetime.now(UTC))
@@ -257,7 +258,7 @@ def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> Call
             f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
         )
     call = replace(candidate.call, recording=candidate.recording)
-    return vote_again(call, settings, ensemble)
+    return pack(vote_again(call, settings, ensemble))
 
 
 def render_backfilled(done: Backfilled) -> str:

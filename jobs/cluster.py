@@ -23,7 +23,7 @@ from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, UsageError, WorkerDied
 from callanalytics.records import Candidate, Failure, Outcome
-from jobs.engines import POLL_S, QUEUED_PER_WORKER, Analyze, Prepare, StopRequested, outcome_of
+from jobs.engines import POLL_S, QUEUED_PER_WORKER, Analyze, Prepare, StopRequested, load_packed, outcome_of
 
 # A recording that takes this many workers with it is the culprit. One more than on one machine, since
 # nobody can tell a crash from a machine that was switched off.
@@ -43,12 +43,10 @@ def carried(settings: Settings, ensemble_dir: Path) -> Prepare:
 
 
 def _load_carried(settings: Settings, files: dict[str, bytes]) -> Analyze:
-    from callanalytics.analyze import load_analysis
-
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
-        return load_analysis(settings, Path(folder))
+        return load_packed(settings, Path(folder))
 
 
 def analyze_on_ray(

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
-from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
+from callanalytics.records import CallRows, Candidate, Failure, Outcome
 
 # In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
 QUEUED_PER_WORKER = 2
@@ -32,10 +33,20 @@ _NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory"
 # digits of a result would depend on the machine. Ray pins its workers the same way.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Analyze = Callable[[Candidate], CallAnalysis]
+Analyze = Callable[[Candidate], CallRows]
 # Called once in every worker to load what the analysis needs; must be picklable.
 Prepare = Callable[[], Analyze]
 StopRequested = Callable[[], bool]
+
+
+def load_packed(settings: Settings, ensemble_dir: Path) -> Analyze:
+    """Load the night's analysis in a worker; imported there, so that the driver stays light."""
+    from callanalytics.analyze import load_analysis
+    from callanalytics.store.rows import pack
+    from jobs.relabel import apply_correction
+
+    analyze = load_analysis(settings, ensemble_dir)
+    return lambda found: pack(apply_correction(analyze(found), found.corrected, settings))
 
 
 def n_workers(settings: Settings) -> int:

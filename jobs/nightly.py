@@ -19,19 +19,19 @@ from callanalytics.config import Settings
 from callanalytics.discovery import Discovered, EarlierRun, find_recordings
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
-from callanalytics.records import CallAnalysis, Candidate, Failure, Outcome
+from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
 from ensemble.predict import Ensemble, load_ensemble
-from jobs.engines import analyze_all, n_workers
+from jobs.engines import analyze_all, load_packed, n_workers
 from jobs.ensembles import in_use
 from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
 from jobs.logbook import write_whole
 from jobs.purge import remove_leftovers
-from jobs.relabel import apply_corrections
+from jobs.relabel import with_corrections
 from jobs.stopping import StopWatch
 from jobs.voices import with_profiles
 
@@ -240,16 +240,12 @@ class _Night:
         self._commit(list(found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
-        corrections = self.store.corrections()
+        todo = with_corrections(todo, self.store)
         if self.settings.privacy.voice_profiles:
             todo = with_profiles(todo, self.store)
         outcomes = self._outcomes(todo, ensemble_dir, watch)
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
-            if isinstance(outcome, CallAnalysis):
-                outcome = apply_corrections(  # noqa: PLW2901
-                    outcome, corrections, self.settings, self.store
-                )
             waiting.append(outcome)
             self.on_progress("analyse", n_ready, len(todo), _describe(outcome))
             if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:
@@ -275,7 +271,7 @@ class _Night:
             )
         return analyze_all(
             todo,
-            partial(_prepare, self.settings, ensemble_dir),
+            partial(load_packed, self.settings, ensemble_dir),
             workers=min(self.options.workers or n_workers(self.settings), max(len(todo), 1)),
             hung_after_s=hung_after_s,
             stop_requested=watch.requested,
@@ -283,21 +279,21 @@ class _Night:
 
     def _commit(self, outcomes: list[Outcome]) -> None:
         """Write one batch in one transaction; clips first, so that no row names a missing clip."""
-        done = [o for o in outcomes if isinstance(o, CallAnalysis)]
+        done = [o for o in outcomes if isinstance(o, CallRows)]
         failed = [o for o in outcomes if isinstance(o, Failure)]
-        for analysis in done:
-            write_clips(self.out, analysis)
+        for call in done:
+            write_clips(self.out, call)
         if done:
             with self.store.transaction(f"write {len(done)} calls"):
-                self.store.write(done, self.run_id)
+                self.store.append(done, self.run_id)
                 if self.settings.privacy.voice_profiles:
                     learn(self.store, done, self.run_id)
         if failed:
             self.store.quarantine(failed, self.run_id)
         self.n_done += len(done)
-        self.earliest = min([self.earliest, *(analysis.facts.started_at for analysis in done)])
-        self.n_flagged += sum(analysis.flagged for analysis in done)
-        self.audio_s += sum(analysis.duration_s for analysis in done)
+        self.earliest = min([self.earliest, *(call.started_at for call in done)])
+        self.n_flagged += sum(call.flagged for call in done)
+        self.audio_s += sum(call.duration_s for call in done)
         self.failures += failed
 
     def _exit_code(self, found: Discovered, watch: StopWatch) -> int:
@@ -409,23 +405,16 @@ class _Night:
         )
 
 
-def write_clips(out: Path, analysis: CallAnalysis) -> None:
+def write_clips(out: Path, call: CallRows) -> None:
     """Put the clips of a call beside the report; each is there whole or not at all."""
-    folder = out / "reports" / "clips" / analysis.recording.call_id
-    for clip in analysis.clips:
+    folder = out / "reports" / "clips" / call.recording.call_id
+    for clip in call.clips:
         _make_private(folder)
         target = folder / clip.name
         partial = target.with_suffix(".tmp")
         partial.write_bytes(clip.content)
         partial.chmod(0o600)
         partial.replace(target)
-
-
-def _prepare(settings: Settings, ensemble_dir: Path) -> Callable[[Candidate], CallAnalysis]:
-    """Load the analysis in a worker; imported there, so that the driver stays light."""
-    from callanalytics.analyze import load_analysis
-
-    return load_analysis(settings, ensemble_dir)
 
 
 def _tidied(out: Path) -> Store:
@@ -444,7 +433,7 @@ def _describe(outcome: Outcome) -> str:
     """A few words for the progress line; recordings are named by id, not by their file."""
     if isinstance(outcome, Failure):
         return f"{outcome.candidate.recording.call_id} quarantined: {outcome.reason}"
-    mark = "flagged" if outcome.flagged else f"{len(outcome.segments)} segments"
+    mark = "flagged" if outcome.flagged else f"{outcome.n_segments} segments"
     return f"{outcome.recording.call_id} {mark}"
 
 

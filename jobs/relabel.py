@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from callanalytics.analyze import swap_roles
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, Role, RoleSource
+from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role, RoleSource
 from callanalytics.store import DATABASE_NAME, Correction, Store, open_work, publish
 from callanalytics.store.reader import read_call
 from callanalytics.store.voices import forget_voice_of_call
@@ -71,22 +72,15 @@ def _write_pages(settings: Settings, out: Path, store: Store) -> None:
     )
 
 
-def apply_corrections(
-    call: CallAnalysis, corrections: dict[str, Correction], settings: Settings, store: Store
-) -> CallAnalysis:
-    """A fresh analysis as a person corrected it before.
-
-    The sides are held against the corrected ones in the database: what is inferred today may differ from
-    what was inferred when the person looked (another version, a voice profile), so that blindly exchanging
-    could undo the correction. Without those it is exchanged.
-    """
-    correction = corrections.get(call.recording.call_id)
-    if correction is None or not correction.swap_roles:
-        return call
-    if _agreed_s(store, call) > 0:
-        spoken = replace(call.diarization, role_source=RoleSource.CORRECTION, role_confidence=1.0)
-        return replace(call, diarization=spoken)
-    return swap_roles(call, settings)
+def with_corrections(candidates: Sequence[Candidate], store: Store) -> list[Candidate]:
+    """The recordings, each with what a person corrected about its sides before."""
+    swapped = {call_id for call_id, correction in store.corrections().items() if correction.swap_roles}
+    return [
+        replace(candidate, corrected=_corrected_turns(store, candidate.recording.call_id))
+        if candidate.recording.call_id in swapped
+        else candidate
+        for candidate in candidates
+    ]
 
 
 # Newest stored turns of the call: which role they have after the correction.
@@ -96,11 +90,31 @@ SELECT role::VARCHAR, start_s, end_s FROM base.turns WHERE role != 'unknown' AND
 """
 
 
-def _agreed_s(store: Store, call: CallAnalysis) -> float:
-    """Seconds that stored turns and those of the call give the same role, less those that they do not."""
-    rows = store.connection.execute(_CORRECTED_TURNS, [call.recording.call_id]).fetchall()
+def _corrected_turns(store: Store, call_id: str) -> CorrectedTurns:
+    return tuple(store.connection.execute(_CORRECTED_TURNS, [call_id]).fetchall())
+
+
+def apply_correction(
+    call: CallAnalysis, corrected: CorrectedTurns | None, settings: Settings
+) -> CallAnalysis:
+    """A fresh analysis as a person corrected it before; None is no correction.
+
+    The sides are held against the corrected ones of the database: what is inferred today may differ from
+    what was inferred when the person looked (another version, a voice profile), so that blindly exchanging
+    could undo the correction. Without those it is exchanged.
+    """
+    if corrected is None:
+        return call
+    if _agreed_s(corrected, call) > 0:
+        spoken = replace(call.diarization, role_source=RoleSource.CORRECTION, role_confidence=1.0)
+        return replace(call, diarization=spoken)
+    return swap_roles(call, settings)
+
+
+def _agreed_s(corrected: CorrectedTurns, call: CallAnalysis) -> float:
+    """Seconds that corrected turns and those of the call give the same role, less those that they do not."""
     agreed_s = 0.0
-    for role, start_s, end_s in rows:
+    for role, start_s, end_s in corrected:
         for turn in call.diarization.turns:
             shared_s = min(end_s, turn.end_s) - max(start_s, turn.start_s)
             now = call.diarization.roles[turn.speaker]

@@ -679,6 +679,37 @@ def test_reviews_of_the_first_version_keep_their_meaning(tmp_path: Path) -> None
     assert rows == [(number, "a rule", word, None, "eve", "words") for number, word in expected]
 
 
+def test_descriptors_in_a_table_of_their_own_move_to_their_segments(tmp_path: Path) -> None:
+    """A file of version 5 kept them apart, in any order, and knew fewer of them."""
+    out = tmp_path / "out"
+    database = work_database(out)
+    database.parent.mkdir(parents=True)
+    with duckdb.connect(database) as old:
+        for migration in shipped_migrations()[:5]:
+            old.execute(migration.sql.replace("{n_features}", "2"))
+            old.execute("INSERT INTO base.schema_version VALUES (?, ?, now())", [migration.version, "old"])
+        old.execute("INSERT INTO base.feature_names VALUES (0, 'loudness_db'), (1, 'f0_median_hz')")
+        places = ((2, 0), (1, 1), (1, 0))
+        for key, segment in places:
+            old.execute(
+                "INSERT INTO base.segments VALUES (?, ?, 'a', 'caller', 0, 1, 2, 0, NULL, NULL, NULL, NULL,"
+                " false, NULL, [0, 0, 0, 0, 0, 0, 1, 0, 0])",
+                [key, segment],
+            )
+        for key, segment in reversed(places):
+            old.execute("INSERT INTO base.features VALUES (?, ?, ?)", [key, segment, [key, segment]])
+    names = Descriptors.current().names
+    with open_work(out) as store:
+        rows = store.connection.execute(
+            "SELECT analysis_key, segment, descriptors FROM base.segments ORDER BY ALL"
+        ).fetchall()
+    found = [
+        (key, segment, d[names.index("loudness_db")], d[names.index("f0_median_hz")])
+        for key, segment, d in rows
+    ]
+    assert found == [(1, 0, 1, 0), (1, 1, 1, 1), (2, 0, 2, 0)]
+
+
 def _with_comment(relation: str, column: str) -> None:
     from callanalytics.store.comments import COLUMNS
 

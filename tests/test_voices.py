@@ -17,8 +17,9 @@ from callanalytics.config import Settings
 from callanalytics.diarize.roles import roles_by_voice
 from callanalytics.records import CallAnalysis, Candidate, Role, RoleSource, Turn, VoiceProfile, agent_key
 from callanalytics.store import Correction, Store, open_work, publish, work_database
+from callanalytics.store.rows import pack
 from callanalytics.store.voices import MAX_CALLS, forget_voices, learn, list_voices, load_profiles
-from jobs.relabel import apply_corrections, relabel
+from jobs.relabel import apply_correction, relabel, with_corrections
 from jobs.voices import with_profiles
 
 
@@ -52,13 +53,17 @@ def store(tmp_path: Path):
         yield opened
 
 
+def learned(store: Store, calls: list[CallAnalysis], run_id: int) -> None:
+    learn(store, [pack(call) for call in calls], run_id)
+
+
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def test_a_profile_is_the_mean_of_the_calls_of_one_agent(store: Store) -> None:
-    learn(store, [call_of(k, "ann", RoleSource.RECORDER, voice(k, near=50)) for k in range(3)], 1)
-    learn(store, [call_of(5, "bob", RoleSource.SIDECAR, voice(5))], 1)
+    learned(store, [call_of(k, "ann", RoleSource.RECORDER, voice(k, near=50)) for k in range(3)], 1)
+    learned(store, [call_of(5, "bob", RoleSource.SIDECAR, voice(5))], 1)
     profiles = load_profiles(store)
     assert set(profiles) == {("freepbx", "ann"), ("freepbx", "bob")}
     assert profiles["freepbx", "ann"].n_calls == 3
@@ -69,22 +74,22 @@ def test_a_profile_is_the_mean_of_the_calls_of_one_agent(store: Store) -> None:
 
 @pytest.mark.parametrize("source", [RoleSource.INFERRED, RoleSource.VOICE_PROFILE, RoleSource.NONE])
 def test_nothing_is_learned_from_a_guess(store: Store, source: RoleSource) -> None:
-    learn(store, [call_of(0, "ann", source, voice(0))], 1)
+    learned(store, [call_of(0, "ann", source, voice(0))], 1)
     assert load_profiles(store) == {}
 
 
 def test_nothing_is_learned_without_an_agent(store: Store) -> None:
-    learn(store, [call_of(0, None, RoleSource.RECORDER, voice(0))], 1)
+    learned(store, [call_of(0, None, RoleSource.RECORDER, voice(0))], 1)
     assert load_profiles(store) == {}
 
 
 def test_a_call_analysed_again_replaces_its_part(store: Store) -> None:
-    learn(store, [call_of(0, "ann", RoleSource.RECORDER, voice(0))], 1)
-    learn(store, [call_of(0, "ann", RoleSource.RECORDER, voice(1))], 2)
+    learned(store, [call_of(0, "ann", RoleSource.RECORDER, voice(0))], 1)
+    learned(store, [call_of(0, "ann", RoleSource.RECORDER, voice(1))], 2)
     (known,) = list_voices(store)
     assert (known.n_calls, known.newest_run_id) == (1, 2)
     assert cosine(load_profiles(store)["freepbx", "ann"].voice, voice(1)) > 0.999
-    learn(store, [call_of(0, "ann", RoleSource.INFERRED, voice(1))], 3)
+    learned(store, [call_of(0, "ann", RoleSource.INFERRED, voice(1))], 3)
     assert list_voices(store) == [], "what is no longer known is taken back"
 
 
@@ -93,13 +98,13 @@ def test_a_profile_keeps_no_more_calls_than_it_needs(store: Store) -> None:
     spoken = replace(calls[0].diarization, role_source=RoleSource.NAME, voices={"speaker_1": voice(1)})
     facts = replace(calls[0].facts, agent_id="ann")
     for call in calls:
-        learn(store, [replace(call, facts=facts, diarization=spoken)], 1)
+        learned(store, [replace(call, facts=facts, diarization=spoken)], 1)
     (known,) = list_voices(store)
     assert known.n_calls == MAX_CALLS
 
 
 def test_candidates_get_their_agents_voice(store: Store) -> None:
-    learn(store, [call_of(0, "ann", RoleSource.RECORDER, voice(0))], 1)
+    learned(store, [call_of(0, "ann", RoleSource.RECORDER, voice(0))], 1)
     asked = ((1, "ann"), (2, "bob"), (3, None))
     mine, other, nobody = (call_of(k, agent, RoleSource.NONE, voice(k)) for k, agent in asked)
     found = with_profiles([Candidate(c.recording, c.facts) for c in (mine, other, nobody)], store)
@@ -113,7 +118,7 @@ def test_voices_are_not_published_and_forgotten_bytes_are_gone(store: Store, tmp
     out = tmp_path / "out"
     mark = "AgentWhoIsForgotten"
     kept = call_of(1, "bob", RoleSource.RECORDER, voice(1))
-    learn(store, [call_of(0, mark, RoleSource.RECORDER, voice(0)), kept], 1)
+    learned(store, [call_of(0, mark, RoleSource.RECORDER, voice(0)), kept], 1)
     publish(store, out)
     store.close()
     with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as published:
@@ -186,7 +191,7 @@ def test_one_voice_alone_is_not_named() -> None:
 def stored(store: Store, call: CallAnalysis) -> None:
     run_id = store.begin_run(_window(call), ENSEMBLE_ID, "0.1.0")
     store.write([call], run_id)
-    learn(store, [call], run_id)
+    learned(store, [call], run_id)
 
 
 def _window(call: CallAnalysis):
@@ -206,13 +211,18 @@ def test_a_swapped_call_leaves_the_profile(store: Store, tmp_path: Path) -> None
         assert load_profiles(again) == {}
 
 
+def as_corrected(store: Store, call: CallAnalysis) -> CallAnalysis:
+    (sent,) = with_corrections([Candidate(call.recording, call.facts)], store)
+    return apply_correction(call, sent.corrected, Settings())
+
+
 @pytest.mark.parametrize("profile_finds_it_now", [True, False])
 def test_a_correction_stays_whatever_is_inferred_later(store: Store, profile_finds_it_now: bool) -> None:
     """A person exchanged the sides; later the inference, with a voice profile, comes out the other way."""
     first = call_of(0, "ann", RoleSource.INFERRED, voice(0))
     store.write([first], 1)
-    correction = {first.recording.call_id: Correction(first.recording.call_id, swap_roles=True)}
-    corrected = apply_corrections(first, correction, Settings(), store)
+    store.correct(Correction(first.recording.call_id, swap_roles=True))
+    corrected = as_corrected(store, first)
     assert corrected.diarization.roles["speaker_0"] is Role.AGENT
     store.write([corrected], 1)
     later = first
@@ -221,7 +231,7 @@ def test_a_correction_stays_whatever_is_inferred_later(store: Store, profile_fin
         spoken = replace(first.diarization, roles=exchanged, role_source=RoleSource.VOICE_PROFILE)
         segments = tuple(replace(s, role=s.role.other) for s in first.segments)
         later = replace(first, diarization=spoken, segments=segments)
-    again = apply_corrections(later, correction, Settings(), store)
+    again = as_corrected(store, later)
     assert again.diarization.roles == corrected.diarization.roles
     assert again.diarization.role_source is RoleSource.CORRECTION
     assert [s.role for s in again.segments] == [s.role for s in corrected.segments]

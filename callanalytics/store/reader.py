@@ -181,8 +181,8 @@ def _features(store: Store, key: int, n_segments: int) -> Features:
     names = tuple(
         row["name"] for row in _rows(store, "SELECT name FROM base.feature_names ORDER BY position")
     )
-    sql = 'SELECT "values" FROM base.features WHERE analysis_key = ? ORDER BY segment'
-    values = np.array([row["values"] for row in _rows(store, sql, key)], dtype=np.float32)
+    sql = "SELECT descriptors FROM base.segments WHERE analysis_key = ? ORDER BY segment"
+    values = np.array([row["descriptors"] for row in _rows(store, sql, key)], dtype=np.float32)
     return Features(names, values.reshape(n_segments, len(names)))
 
 

@@ -123,12 +123,12 @@ def _fit_descriptors(connection: duckdb.DuckDBPyConnection, descriptors: Descrip
         return
     if stored:
         entries = ", ".join(
-            f'"values"[{stored.index(name) + 1}]' if name in stored else "'nan'::FLOAT"
+            f"descriptors[{stored.index(name) + 1}]" if name in stored else "'nan'::FLOAT"
             for name in descriptors.names
         )
         size = len(descriptors.names)
         connection.execute(
-            f'ALTER TABLE base.features ALTER "values" TYPE FLOAT[{size}] USING [{entries}]::FLOAT[{size}]'
+            f"ALTER TABLE base.segments ALTER descriptors TYPE FLOAT[{size}] USING [{entries}]::FLOAT[{size}]"
         )
         connection.execute("DELETE FROM base.feature_names")
     connection.executemany("INSERT INTO base.feature_names VALUES (?, ?)", list(enumerate(descriptors.names)))
@@ -158,7 +158,7 @@ def _define_views(connection: duckdb.DuckDBPyConnection, descriptors: Descriptor
 def view_definitions(descriptors: Descriptors) -> str:
     """views.sql with one column per acoustic descriptor."""
     columns = ",\n    ".join(
-        f"nullif(f.\"values\"[{position}], 'nan'::FLOAT) AS {quoted(name)}"
+        f"nullif(s.descriptors[{position}], 'nan'::FLOAT) AS {quoted(name)}"
         for position, name in enumerate(descriptors.names, start=1)
     )
     text = (files("callanalytics.store") / "views.sql").read_text(encoding="utf-8")

@@ -40,11 +40,11 @@ CALL_LEVELS = """
 INSERT INTO base.call_levels BY NAME
 SELECT analysis_key, role, round(sum(end_s - start_s), 6) AS seconds,
     round(sum((end_s - start_s) * level_db) / sum(end_s - start_s), 4) AS level_db
-FROM batch_segments JOIN (
-    SELECT analysis_key, segment, "values"[(SELECT any_value(position) + 1 FROM base.feature_names
+FROM (
+    SELECT *, descriptors[(SELECT any_value(position) + 1 FROM base.feature_names
         WHERE name = 'loudness_db')] AS level_db
-    FROM batch_features
-) USING (analysis_key, segment)
+    FROM batch_segments
+)
 WHERE isfinite(level_db) GROUP BY ALL ORDER BY analysis_key
 """
 

@@ -85,18 +85,15 @@ SELECT a.call_id, p.segment, p.member, p.emotion, p.probabilities[enum_code(p.em
 FROM base.predictions p JOIN analyses a USING (analysis_key);
 
 CREATE VIEW features AS
-SELECT a.call_id, f.segment, f."values"
-FROM base.features f JOIN analyses a USING (analysis_key);
+SELECT a.call_id, s.segment, s.descriptors AS "values"
+FROM base.segments s JOIN analyses a USING (analysis_key);
 
 -- NaN is how the analysis says "cannot be known" (pitch of an unvoiced segment); in SQL that is NULL.
 CREATE VIEW segment_features AS
 SELECT a.call_id, s.segment, s.role, s.speaker, s.start_s, s.end_s, s.emotion,
     {feature_columns},
     c.day, c.queue, c.agent_id
-FROM base.features f
-JOIN base.segments s USING (analysis_key, segment)
-JOIN analyses a USING (analysis_key)
-JOIN calls c USING (call_id);
+FROM base.segments s JOIN analyses a USING (analysis_key) JOIN calls c USING (call_id);
 
 CREATE VIEW call_measures AS
 SELECT a.call_id, m.name, m.role, m.period, m.value

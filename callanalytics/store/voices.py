@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from callanalytics.records import AgentKey, CallAnalysis, Role, RoleSource, VoiceProfile, agent_key
+from callanalytics.records import AgentKey, CallRows, VoiceProfile
 from callanalytics.store.writer import Store
 
-# A profile learns from what a recorder or a person said, never from a guess or from itself.
-LEARNED_FROM = frozenset({RoleSource.CORRECTION, RoleSource.SIDECAR, RoleSource.RECORDER, RoleSource.NAME})
 # The newest calls of an agent that make the profile: more add nothing (docs/diarization.md), and
 # no more is kept than is needed.
 MAX_CALLS = 20
@@ -50,10 +48,14 @@ def load_profiles(store: Store) -> dict[AgentKey, VoiceProfile]:
     return found
 
 
-def learn(store: Store, calls: Sequence[CallAnalysis], run_id: int) -> None:
+def learn(store: Store, calls: Sequence[CallRows], run_id: int) -> None:
     """Keep the agents' voices of some calls; a call that is there already is replaced or taken out."""
-    newest = {call.recording.call_id: call for call in calls}
-    rows = [row for call in newest.values() if (row := _row(call, run_id)) is not None]
+    newest = {call.recording.call_id: call.agent_voice for call in calls}
+    rows = [
+        (call_id, *heard.agent, heard.voice.tolist(), heard.learned_from.value, run_id)
+        for call_id, heard in newest.items()
+        if heard is not None
+    ]
     with store.transaction("keep the voices of agents", shown=False):
         store.connection.execute(
             "DELETE FROM base.agent_voices WHERE call_id IN (SELECT unnest(?::VARCHAR[]))", [list(newest)]
@@ -68,18 +70,6 @@ def learn(store: Store, calls: Sequence[CallAnalysis], run_id: int) -> None:
             " row_number() OVER (PARTITION BY recorder, agent ORDER BY learned_at DESC, call_id) > ?)",
             [MAX_CALLS],
         )
-
-
-def _row(call: CallAnalysis, run_id: int) -> tuple[object, ...] | None:
-    """The part of a call in its agent's profile; None when it teaches nothing."""
-    spoken, key = call.diarization, agent_key(call.facts)
-    agents = [speaker for speaker, role in spoken.roles.items() if role is Role.AGENT]
-    if key is None or spoken.role_source not in LEARNED_FROM or len(agents) != 1:
-        return None
-    voice = spoken.voices.get(agents[0])
-    if voice is None:
-        return None
-    return (call.recording.call_id, *key, voice.tolist(), spoken.role_source.value, run_id)
 
 
 def list_voices(store: Store) -> list[KnownVoice]:

@@ -22,15 +22,16 @@ from callanalytics.text import display_text, optional_text
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
+    import pyarrow as pa
 
-    from callanalytics.records import CallAnalysis, Candidate, Failure
+    from callanalytics.records import CallAnalysis, CallRows, Candidate, Failure
     from callanalytics.window import Window
 
 FileKey = tuple[str, int, int]  # path, size in bytes, modification time in ns
 
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (
-    *("turns", "sounds", "segments", "predictions", "features", "call_measures", "escalations"),
+    *("turns", "sounds", "segments", "predictions", "call_measures", "escalations"),
     *("call_emotions", "member_tallies", "call_levels", "analyses"),
 )
 
@@ -126,30 +127,36 @@ class Store:
     # Results ---------------------------------------------------------------------------------------
 
     def write(self, batch: Sequence[CallAnalysis], run_id: int) -> None:
-        """Store some analyses in one transaction.
+        """Store some analyses made in this process, see `append`."""
+        from callanalytics.store.rows import pack
+
+        self.append([pack(call) for call in batch], run_id)
+
+    def append(self, batch: Sequence[CallRows], run_id: int) -> None:
+        """Store the rows of some calls in one transaction.
 
         What is there for the same call and ensemble is replaced, so that running again never doubles;
         a recording that succeeds leaves the quarantine.
         """
-        from callanalytics.store.rows import frames_of
+        from callanalytics.store.rows import unpack
 
-        newest = {(a.recording.call_id, a.ensemble_id): a for a in batch}
+        newest = {(call.recording.call_id, call.ensemble_id): call for call in batch}
         if not newest:
             return
         with self.transaction(f"write {len(newest)} calls"):
             first_key = self._next("analyses", "analysis_key")
-            frames = frames_of(list(enumerate(newest.values(), start=first_key)))
+            tables = unpack(dict(enumerate(newest.values(), start=first_key)))
             self._forget(newest)
-            with self._registered(frames):
-                self._insert(frames, run_id)
-            paths = [path for a in newest.values() for path in a.recording.all_shown]
+            with self._registered(tables):
+                self._insert(tables, run_id)
+            paths = [path for call in newest.values() for path in call.recording.all_shown]
             self.connection.execute(
                 "DELETE FROM base.quarantine WHERE recording_id IN (SELECT unnest(?::VARCHAR[]))"
                 " OR path IN (SELECT unnest(?::VARCHAR[]))",
-                [[a.recording.recording_id for a in newest.values()], paths],
+                [[call.recording.recording_id for call in newest.values()], paths],
             )
 
-    def _forget(self, wanted: Mapping[tuple[str, str], CallAnalysis]) -> None:
+    def _forget(self, wanted: Mapping[tuple[str, str], CallRows]) -> None:
         """Delete earlier results of the same calls and ensembles."""
         calls, ensembles = [list(column) for column in zip(*wanted, strict=True)]
         old = self.connection.execute(
@@ -166,7 +173,7 @@ class Store:
                 [keys],
             )
 
-    def _insert(self, frames: Mapping[str, pl.DataFrame], run_id: int) -> None:
+    def _insert(self, tables: Mapping[str, pa.Table], run_id: int) -> None:
         run = self.connection.execute
         run("INSERT OR REPLACE INTO base.recordings BY NAME FROM batch_recordings")
         run(
@@ -181,17 +188,17 @@ class Store:
         )
         for table in ("turns", "sounds", "call_measures", "escalations"):
             run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
-        if "segments" not in frames:
+        if "segments" not in tables:
             return
-        for table in ("segments", "predictions", "features"):
+        for table in ("segments", "predictions"):
             run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
         run(CALL_EMOTIONS)
         run(MEMBER_TALLIES)
         run(CALL_LEVELS)
 
     @contextlib.contextmanager
-    def _registered(self, frames: Mapping[str, pl.DataFrame]) -> Iterator[None]:
-        """Frames as tables `batch_<name>` while the block runs."""
+    def _registered(self, frames: Mapping[str, pa.Table | pl.DataFrame]) -> Iterator[None]:
+        """Frames or Arrow tables as tables `batch_<name>` while the block runs."""
         for name, frame in frames.items():
             self.connection.register(f"batch_{name}", frame)
         try:
