@@ -3,8 +3,9 @@
     python benchmarks/throughput.py [--data FOLDER] [--hours 1] [--parts stereo,mono,workers]
 
 Parts: `stereo` and `mono` (audio hours per hour, share of each stage, memory), `workers` (1 against 2),
-`long` (one call of 3 h), `first` (one call from start to report), `known` (nothing new over --known
-files), `peers` (openSMILE eGeMAPS, librosa with eager torch, wav2vec2-base, against one worker of ours).
+`ray` (the local pool against Ray), `long` (one call of 3 h), `first` (one call from start to report),
+`known` (nothing new over --known files), `peers` (openSMILE eGeMAPS, librosa with eager torch,
+wav2vec2-base, against one worker of ours).
 
 Thread time is what the processes really used, so it is steadier than the clock on a machine that does other
 work too; ratios within one run are what counts. The load at the start and the end is printed.
@@ -168,6 +169,27 @@ def two_workers(arguments: Arguments) -> None:
     )
 
 
+def on_ray(arguments: Arguments) -> None:
+    """The pool of processes against Ray started on this machine for the run, as many workers each."""
+    folder = arguments.scratch / "ray"
+    night = build_night(folder / "calls", arguments.hours, source_calls(arguments.data), stereo=True, seed=5)
+    small = build_night(folder / "small", 0.05, source_calls(arguments.data), stereo=True, seed=6)
+    spent: dict[str, tuple[Ran, Ran]] = {}
+    for kind in ("local", "ray"):
+        config = folder / f"{kind}.toml"
+        config.write_text(f'[engine]\nkind = "{kind}"\n')
+        more = ("--config", str(config))
+        start = night_run(small, folder / f"small_{kind}", workers=arguments.workers, more=more)
+        spent[kind] = (night_run(night, folder / kind, workers=arguments.workers, more=more), start)
+    (local, local_start), (ray, ray_start) = spent["local"], spent["ray"]
+    print(f"\nray, {night.audio_s / 3600:.2f} h stereo, {arguments.workers} workers:")
+    print(f"  {ray.wall_s / local.wall_s - 1:8.1%} more time by the clock than the local pool, all in")
+    without = (ray.wall_s - ray_start.wall_s) / (local.wall_s - local_start.wall_s) - 1
+    print(f"  {without:8.1%} more without the start ({small.audio_s / 60:.0f} min of calls taken off each)")
+    print(f"  ({local.wall_s:.1f} and {ray.wall_s:.1f} s; the start {local_start.wall_s:.1f}", end="")
+    print(f" and {ray_start.wall_s:.1f} s)")
+
+
 def one_long_call(arguments: Arguments) -> None:
     folder = arguments.scratch / "long"
     (folder / "calls").mkdir(parents=True)
@@ -254,6 +276,7 @@ PARTS: dict[str, Callable[[Arguments], None]] = {
     "stereo": lambda arguments: measured_run(arguments, "stereo"),
     "mono": lambda arguments: measured_run(arguments, "mono"),
     "workers": two_workers,
+    "ray": on_ray,
     "long": one_long_call,
     "first": first_result,
     "known": nothing_new,
