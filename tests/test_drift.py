@@ -170,6 +170,11 @@ def test_a_file_of_the_version_before_gets_the_levels_of_its_calls(
         store.connection.execute("DROP TABLE base.call_levels")
         store.connection.execute("ALTER TABLE base.files DROP COLUMN content_id")
         store.connection.execute("DROP TABLE base.agent_voices")
+        store.connection.execute(
+            'CREATE TABLE base.features AS SELECT analysis_key, segment, descriptors AS "values"'
+            " FROM base.segments"
+        )
+        store.connection.execute("ALTER TABLE base.segments DROP COLUMN descriptors")
         store.connection.execute("DELETE FROM base.schema_version WHERE version >= 3")
     with open_work(tmp_path / "out") as store:
         assert rows(store, "FROM base.call_levels ORDER BY ALL") == wanted

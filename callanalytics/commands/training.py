@@ -56,6 +56,9 @@ def training_options(command: Command) -> Command:
             click.option("--labels", default=None, help="six, seven, native, or names joined by commas."),
             click.option("--members", help="Names joined by commas; cnn-2 is a second CNN of another seed."),
             click.option("--epochs", type=click.IntRange(min=1), help="Epochs (default: the preset's)."),
+            click.option(
+                "--batch", type=click.IntRange(min=2), help="Clips a step (default 64); fewer for few clips."
+            ),
             click.option("--seed", type=int, default=1, show_default=True),
             click.option("--schedule", type=click.Choice(["cosine", "plateau"]), help="Of the rate."),
             click.option("--patience", type=click.IntRange(min=0), help="Stop early; 0 never stops."),
@@ -309,7 +312,10 @@ def _settings(options: dict[str, Any], corpora: Sequence[Corpus], default_labels
         "speaker_norm": not options["no_speaker_norm"],
         "front": FrontEnd.wide() if options["sample_rate"] == "16000" else FrontEnd(),
     }
-    named = {"epochs": "n_epochs", "schedule": "schedule", "patience": "patience_epochs", "focal": "focal"}
+    named = {
+        **{"epochs": "n_epochs", "batch": "batch", "schedule": "schedule"},
+        **{"patience": "patience_epochs", "focal": "focal"},
+    }
     chosen |= {field: options[key] for key, field in named.items() if options[key] is not None}
     if options["members"]:
         chosen["members"] = tuple(options["members"].split(","))
