@@ -75,6 +75,9 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
         # Writing the log back costs more the larger the file is: at ten million segments, every 16 MB (the
         # default) would take half of a run's time in the writer. A killed run's log is replayed in seconds.
         connection.execute("SET checkpoint_threshold = '512MB'")
+        # A batch is small: handing it to more threads costs more than they gain (docs/performance.md), and
+        # the cores belong to the workers. Publishing takes them all, see `publish`.
+        connection.execute("SET threads = 1")
         # Nothing that a name or a metadata field says may ever make the database open another file.
         connection.execute("SET autoinstall_known_extensions = false")
         connection.execute("SET autoload_known_extensions = false")

@@ -96,12 +96,14 @@ def _copy(connection: duckdb.DuckDBPyConnection, partial: Path, *, private: bool
     connection.execute("DETACH DATABASE IF EXISTS published")  # left by a disk that was full
     connection.execute(f"ATTACH {literal} AS published")
     try:
+        connection.execute("RESET threads")
         connection.execute(f"COPY FROM DATABASE {source} TO published" + ("" if private else " (SCHEMA)"))
         for schema, table in () if private else _shown_tables(connection):
             name = f"{quoted(schema)}.{quoted(table)}"
             connection.execute(f"INSERT INTO published.{name} FROM {source}.{name}")
         connection.execute("CHECKPOINT published")
     finally:
+        connection.execute("SET threads = 1")
         connection.execute("DETACH published")
 
 
