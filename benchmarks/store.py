@@ -49,7 +49,7 @@ from ensemble.vote import Votes
 LABELS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 MEMBERS = ("cnn", "crnn", "vit")
 ENSEMBLE_ID = "be0c0de000000001"
-BATCH_CALLS = 64
+BATCH_CALLS = 256
 N_TEMPLATES = 192
 FIRST = datetime(2025, 1, 1, 8, tzinfo=UTC)
 N_DAYS = 365
@@ -190,7 +190,7 @@ def load(store: Store, n_rows: int) -> dict[str, float]:
         wall_s += time.perf_counter() - began
         n_calls += len(batch)
         n_segments += sum(call.n_segments for call in batch)
-        if n_calls % (BATCH_CALLS * 100) == 0:
+        if n_calls % (BATCH_CALLS * 25) == 0:
             print(f"  {n_segments:,} segments, {n_segments / wall_s:,.0f} a second", flush=True)
         batch.clear()
 

@@ -29,7 +29,7 @@ from callanalytics.store import Store, open_work, publish
 from callanalytics.store.rows import pack, unpack
 from callanalytics.window import Window
 
-BATCH_CALLS = 64
+BATCH_CALLS = 256
 STEPS = 10
 
 
@@ -84,9 +84,9 @@ def as_parquet(folder: Path, n_segments: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     source = map(pack, calls(templates(Settings()), n_segments))
     spent_s, n_done, n_bytes, number = 0.0, 0, 0, 0
-    while batch := list(islice(source, BATCH_CALLS * 8)):
+    while batch := list(islice(source, BATCH_CALLS * 2)):
         began = time.process_time()
-        tables = unpack(dict(enumerate(batch, start=number * BATCH_CALLS * 8)))
+        tables = unpack(dict(enumerate(batch, start=number * BATCH_CALLS * 2)))
         paths = [folder / f"{name}-{number:06d}.parquet" for name in tables]
         for path, table in zip(paths, tables.values(), strict=True):
             parquet.write_table(table, path, compression="zstd")

@@ -36,7 +36,7 @@ from jobs.stopping import StopWatch
 from jobs.voices import with_profiles
 
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
-BATCH_CALLS = 64
+BATCH_CALLS = 256
 BATCH_S = 10.0
 
 HELD_CODE = 8
