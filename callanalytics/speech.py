@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.errors import CallAnalyticsError
+from ensemble.session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -154,19 +155,6 @@ def widen(mask: BoolArray, n_frames: int) -> BoolArray:
     lower = np.where(at > n_frames, counts[..., np.maximum(at - n_frames - 1, 0)], 0)
     grown: BoolArray = upper > lower
     return grown
-
-
-def open_session(path: Path, n_threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU that uses `n_threads` and leaves the other cores alone."""
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()  # nothing of ours talks to the network
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # a plan per input shape is kept for ever: 100 MB on mono calls
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _model_path() -> Path:

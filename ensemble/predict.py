@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ensemble.errors import ModelIncompatible, ModelMissing
 from ensemble.labels import EMOTIONS
+from ensemble.session import open_session
 from ensemble.spectrogram import FrontEnd, Reference, Statistics, check_waveform, hear, voice_norm
 from ensemble.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, expect, softmax, vote
 
@@ -315,14 +316,8 @@ def checked_file(folder: Path, name: str, sha256: str) -> Path:
 def _onnx_member(path: Path, n_threads: int) -> Member:
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # nothing of ours talks to the network
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # a plan per input shape is kept for ever
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = open_session(path, n_threads)
     except Exception as error:
         # ONNX Runtime's own classes are not exported; all mean that the file does not suit this version.
         raise ModelIncompatible(

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.weights import cached_onnx, package_file
-from callanalytics.speech import SAMPLE_RATE_HZ, FloatArray, IntArray, open_session
+from callanalytics.speech import SAMPLE_RATE_HZ, FloatArray, IntArray
+from ensemble.session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from callanalytics.diarize.weights import cached_onnx, package_file
-from callanalytics.speech import FloatArray, open_session
+from callanalytics.speech import FloatArray
+from ensemble.session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
