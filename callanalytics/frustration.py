@@ -147,7 +147,8 @@ def _arousal(loudness_rise_db: FloatArray, pitch_rise_st: FloatArray) -> FloatAr
     """Logistic of the two rises together: 0.5 when their sum is one half-arousal step."""
     loud = np.nan_to_num(loudness_rise_db, nan=0.0) / HALF_AROUSAL_DB
     high = np.nan_to_num(pitch_rise_st, nan=0.0) / HALF_AROUSAL_ST
-    result: FloatArray = (1.0 / (1.0 + np.exp(-4.0 * (loud + high - 1.0)))).astype(np.float32)
+    exponent = np.minimum(-4.0 * (loud + high - 1.0), 80.0)  # beyond, exp overflows and the result is 0
+    result: FloatArray = (1.0 / (1.0 + np.exp(exponent))).astype(np.float32)
     return result
 
 

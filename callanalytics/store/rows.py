@@ -66,7 +66,8 @@ def pack(a: CallAnalysis) -> CallRows:
     tables = {}
     for name, frame in frames_of(a).items():
         stream = io.BytesIO()
-        frame.write_ipc_stream(stream)
+        # Plain strings: not every Arrow can join or slice views of strings.
+        frame.write_ipc_stream(stream, compat_level=pl.CompatLevel.oldest())
         tables[name] = stream.getvalue()
     return CallRows(
         recording=a.recording,
