@@ -199,7 +199,7 @@ def test_why_it_abstained_has_the_numbers(ensemble: Ensemble) -> None:
     assert "sad" in unsure
     assert "41%" in unsure
     assert f"{ensemble.thresholds.confidence:.0%}" in unsure
-    assert "1 of 3" in why_abstained("low_agreement", ensemble, "sad", 0.7, 1)
+    assert "1 of 5" in why_abstained("low_agreement", ensemble, "sad", 0.7, 1)
     assert "0.4 s" in why_abstained("too_short", ensemble, "sad", 0.7, 3)
 
 
