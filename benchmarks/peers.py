@@ -72,7 +72,7 @@ def egemaps(calls: list[Call]) -> float:
 
 
 def librosa_and_torch(sounds: list[FloatArray]) -> float:
-    """A plain loop: librosa's descriptors (yin, never pyin), then three members in eager torch."""
+    """A plain loop: librosa's descriptors (yin, never pyin), then the members in eager torch."""
     import librosa
     import torch
 

@@ -3,10 +3,10 @@
     python benchmarks/store.py --rows 10_000_000 --out DIR
 
 Calls are made up (about 100 segments each, a year of days, 8 queues, 60 agents, three members), judged by
-the real measures and rules, and written by the real writer in the batches of a night; making them up is
-not counted. Every view is read whole (all rows fetched into the engine, none printed), except the nouns
-that hold one row or more per segment: nobody reads ten million rows, so these are counted and filtered to
-a call. Times are the best of three on a warm cache.
+the real measures and rules, and written by the real writer in the batches of a night; making them up and
+packing them, which is the workers' part, is not counted. Every view is read whole (all rows fetched into
+the engine, none printed), except the nouns that hold one row or more per segment: nobody reads ten million
+rows, so these are counted and filtered to a call. Times are the best of three on a warm cache.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from callanalytics.store import Review, Store, open_work, publish
 from callanalytics.store.rows import pack
 from callanalytics.window import Window
 from ensemble.vote import Votes
+from jobs.nightly import BATCH_CALLS
 
 LABELS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 MEMBERS = ("cnn", "crnn", "vit")
 ENSEMBLE_ID = "be0c0de000000001"
-BATCH_CALLS = 256
 N_TEMPLATES = 192
 FIRST = datetime(2025, 1, 1, 8, tzinfo=UTC)
 N_DAYS = 365

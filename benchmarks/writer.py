@@ -28,8 +28,8 @@ from callanalytics.records import CallRows
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.rows import pack, unpack
 from callanalytics.window import Window
+from jobs.nightly import BATCH_CALLS
 
-BATCH_CALLS = 256
 STEPS = 10
 
 

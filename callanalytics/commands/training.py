@@ -312,11 +312,9 @@ def _settings(options: dict[str, Any], corpora: Sequence[Corpus], default_labels
         "speaker_norm": not options["no_speaker_norm"],
         "front": FrontEnd.wide() if options["sample_rate"] == "16000" else FrontEnd(),
     }
-    named = {
-        **{"epochs": "n_epochs", "batch": "batch", "schedule": "schedule"},
-        **{"patience": "patience_epochs", "focal": "focal"},
-    }
-    chosen |= {field: options[key] for key, field in named.items() if options[key] is not None}
+    named = {"epochs": "n_epochs", "patience": "patience_epochs"}
+    told_too = ("epochs", "batch", "schedule", "patience", "focal")
+    chosen |= {named.get(key, key): options[key] for key in told_too if options[key] is not None}
     if options["members"]:
         chosen["members"] = tuple(options["members"].split(","))
     return replace(PRESETS[options["preset"]], **chosen)

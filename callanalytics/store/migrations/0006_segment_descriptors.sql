@@ -5,9 +5,7 @@ SELECT s.*, f."values" AS descriptors
 FROM base.segments s LEFT JOIN base.features f USING (analysis_key, segment) ORDER BY analysis_key, segment;
 DROP TABLE base.features;
 DROP TABLE base.segments;
-
-CREATE TABLE base.segments AS FROM base.described ORDER BY analysis_key, segment;
-DROP TABLE base.described;
+ALTER TABLE base.described RENAME TO segments;
 ALTER TABLE base.segments ALTER analysis_key SET NOT NULL;
 ALTER TABLE base.segments ALTER segment SET NOT NULL;
 ALTER TABLE base.segments ALTER speaker SET NOT NULL;
