@@ -1,4 +1,4 @@
-"""Fit how voice prints vary within and between speakers, from CREMA-D and EMO-DB.
+"""Fit how voice prints vary between the moods of a speaker and between speakers, from CREMA-D and EMO-DB.
 
     python benchmarks/voice_space.py CORPORA [--write]
 
@@ -16,26 +16,28 @@ import soundfile as sf
 import soxr
 
 from callanalytics.diarize import SpeechModels, voices
-from callanalytics.diarize.embedding import log_mels
+from callanalytics.diarize.embedding import log_mels, piece_sums
 
-N_CLIPS = 24  # per speaker, of all emotions
-WITHIN_SHRINKAGE = 0.3  # towards a sphere: 80 speakers do not fill 192 dimensions
-BETWEEN_SHRINKAGE = 0.03
-N_DIMENSIONS = 60
+N_CLIPS = 10  # per speaker and mood, about 14 s
+WITHIN_SHRINKAGE = 0.5  # towards a sphere: 80 speakers do not fill 192 dimensions
+BETWEEN_SHRINKAGE = 0.1
+N_DIMENSIONS = 40
 RATE_HZ = 8000
 
 
-def clips_by_speaker(corpora: Path) -> dict[str, list[Path]]:
-    """Files of every speaker: the first field of a CREMA-D name, the first two digits of an EMO-DB one."""
-    found: dict[str, list[Path]] = {}
-    for pattern, width in (("crema-d/AudioWAV/*", 4), ("emodb/wav/*", 2)):
-        for path in sorted(corpora.glob(pattern)):
-            found.setdefault(pattern[:2] + path.name[:width], []).append(path)
-    return found
+def clips_by_mood(corpora: Path) -> dict[tuple[str, str], list[Path]]:
+    """Files of every speaker and mood: CREMA-D's 1001_DFA_ANG_XX, EMO-DB's 03a01Fa."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted((corpora / "crema-d" / "AudioWAV").iterdir()):
+        speaker, _, mood, _ = path.stem.split("_")
+        found.setdefault((f"cr{speaker}", mood), []).append(path)
+    for path in sorted((corpora / "emodb" / "wav").iterdir()):
+        found.setdefault((f"em{path.stem[:2]}", path.stem[5]), []).append(path)
+    return {key: paths for key, paths in found.items() if len(paths) > 1}
 
 
 def telephone_speech(paths: list[Path], rng: np.random.Generator) -> np.ndarray:
-    """Clips of one speaker without their quiet ends, at various levels, with line noise, in mu-law."""
+    """Clips of one mood without their quiet ends, at various levels, with line noise, in mu-law."""
     pieces = []
     for path in rng.choice(np.array(paths, dtype=object), min(N_CLIPS, len(paths)), replace=False):
         samples, rate_hz = sf.read(path, dtype="float32")
@@ -55,7 +57,7 @@ def telephone_speech(paths: list[Path], rng: np.random.Generator) -> np.ndarray:
 
 
 def fit(prints: np.ndarray, speakers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Projection (192, d) that whitens the scatter within speakers, and the variances between them."""
+    """Projection (192, d) that whitens the scatter of one speaker, and the variances between speakers."""
     names, counts = np.unique(speakers, return_counts=True)
     means = np.stack([prints[speakers == name].mean(axis=0) for name in names])
     rest = np.concatenate([prints[speakers == name] - mean for name, mean in zip(names, means, strict=True)])
@@ -81,20 +83,18 @@ def main() -> None:
     rng = np.random.default_rng(0)
     printer = SpeechModels().printer
     prints, speakers = [], []
-    for speaker, paths in clips_by_speaker(arguments.corpora).items():
+    for (speaker, _), paths in clips_by_mood(arguments.corpora).items():
         mels = log_mels(telephone_speech(paths, rng))
         hidden = printer.hear(mels, np.arange(len(mels)))
-        first = np.arange(0, len(mels) - 150, 100)
-        prints.append(printer.prints(hidden, first, first + 150))
-        speakers += [speaker] * len(first)
+        everything = piece_sums(hidden, np.array([0]), np.array([len(mels)]))
+        prints.append(printer.whole(everything, np.array([True])))
+        speakers.append(speaker)
     corpus = np.array([speaker[:2] for speaker in speakers])
-    found = np.concatenate(prints)
+    found = np.stack(prints)
     for name in np.unique(corpus):  # each corpus has its own microphone
         found[corpus == name] -= found[corpus == name].mean(axis=0)
     projection, between = fit(found, np.array(speakers))
-    print(
-        f"{len(found)} pieces of {len(set(speakers))} speakers; between / within: {between[:5].round(2)} ..."
-    )
+    print(f"{len(found)} moods of {len(set(speakers))} speakers; between / moods: {between[:5].round(2)} ...")
     if arguments.write:
         target = Path(voices.__file__).with_name("voice_space.npz")
         np.savez(target, projection=projection, between=between)

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize, sounds
-from callanalytics.diarize.clusters import cluster_voices
-from callanalytics.diarize.embedding import log_mels
+from callanalytics.diarize.clusters import Whole, cluster_voices
+from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
 from callanalytics.diarize.lanes import stretches
 from callanalytics.diarize.roles import inferred_roles, told_roles
 from callanalytics.diarize.voices import VoiceSpace
 from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 from callanalytics.rttm import read_rttm
-from callanalytics.speech import FRAME_S, runs
+from callanalytics.speech import FRAME_S, BoolArray, runs
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
 
@@ -274,6 +274,42 @@ def test_pauses_under_half_a_second_belong_to_the_turn() -> None:
     assert len(stretches(mask, 10.0)) == 2
 
 
+def mean_of(prints: FloatArray) -> Whole:
+    """A group's mean print, where there is no sound to hear it in as a whole."""
+
+    def whole(chosen: BoolArray) -> FloatArray:
+        mean = prints[chosen].mean(axis=0)
+        return np.asarray(mean / np.linalg.norm(mean), np.float32)
+
+    return whole
+
+
+@given(st.floats(2, 60), st.floats(2, 60), st.integers(0, 50))
+def test_two_voices_are_the_likelier_the_farther_apart_and_the_longer_heard(
+    one_s: float, other_s: float, seed: int
+) -> None:
+    space = VoiceSpace.load()
+    way = np.random.default_rng(seed).standard_normal(192).astype(np.float32) / 14
+    here = np.zeros(192, np.float32)
+    evidence = [space.two_voices(here, one_s, step * way, other_s) for step in (0.0, 0.3, 0.6, 5.0)]
+    assert evidence[0] < 0
+    assert evidence == sorted(evidence)
+    assert evidence[0] == space.two_voices(way, other_s, way, one_s)
+    assert space.two_voices(here, 2 * one_s, 5 * way, other_s) >= evidence[-1]
+
+
+def test_pieces_heard_as_one_give_the_print_of_all_their_speech(models, call) -> None:
+    mels = log_mels(call[0])
+    hidden = models.printer.hear(mels, np.arange(900))
+    edges = np.arange(0, 901, 90)
+    sums = piece_sums(hidden, edges[:-1], edges[1:])
+    whole = models.printer.whole(sums, np.ones(10, np.bool_))
+    assert float(whole @ models.printer.prints(hidden, np.array([0]), np.array([900]))[0]) > 0.99999
+    first = models.printer.whole(sums, np.arange(10) < 4)
+    assert float(first @ models.printer.prints(hidden, np.array([0]), np.array([360]))[0]) > 0.99999
+    assert not models.printer.whole(Pieces.silent(3), np.ones(3, np.bool_)).any()
+
+
 @settings(max_examples=8)
 @given(st.integers(1, 3), st.integers(0, 100))
 def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None:
@@ -283,7 +319,7 @@ def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None
     who[: 4 * n_speakers] = np.repeat(np.arange(n_speakers), 4)
     prints = centres[who] + 0.35 * random.standard_normal((len(who), 192))
     prints = (prints / np.linalg.norm(prints, axis=1, keepdims=True)).astype(np.float32)
-    labels, found = cluster_voices(prints, np.ones(len(who)), VoiceSpace.load())
+    labels, found = cluster_voices(prints, np.ones(len(who)), VoiceSpace.load(), mean_of(prints))
     if n_speakers == 1:
         assert len(found) == 1
     else:

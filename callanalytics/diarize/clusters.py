@@ -5,19 +5,20 @@ a sticky chain with one Gaussian per speaker around its mean voice print. Expect
 runs from several starts (Ward clustering, the signs of the leading principal components) at once,
 and the likeliest result wins; one start alone sometimes splits loud from calm instead of one voice
 from the other (docs/diarization.md). The number of speakers is found by adding one more as long as the
-groups look like voices rather than like moods of one: by how much likelier the call becomes, and by how
-far apart the means lie in what is known of voices in general (`voices.py`).
+groups look like voices rather than like moods of one: by how far apart they lie, each heard as a whole, in
+what is known of voices in general (`voices.py`), and for a third voice by how much likelier the call becomes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.voices import VoiceSpace
-from callanalytics.speech import FloatArray, IntArray
+from callanalytics.speech import BoolArray, FloatArray, IntArray
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -28,17 +29,14 @@ _MIN_PIECES = 3
 # Inverse variance of a unit-length print of 1.5 s around its speaker's mean.
 _PRECISION = 200.0
 _STAY = 0.7  # probability that the next piece, about 1 s on, is the same speaker's
-_ROUNDS = 12
+_ROUNDS = 6
 _N_COMPONENTS = 4
-# Evidence for one more voice, chosen on built calls of other speakers than those reported on
-# (docs/diarization.md): the log-likelihood that the call gains per second of talk, and the log-likelihood
-# ratio that two groups are two voices. Either alone takes more moods for voices. Two speakers are expected
-# in a call, so a second one is believed on the sum of the two; a further one needs both.
-_GAIN_WEIGHT_S = 5.0
-_SECOND_VOICE = 90.0
-_FURTHER_GAIN_PER_S = 6.0
-_FURTHER_VOICE = 40.0
-_FURTHER_SPEAKER_S = 4.0
+# Every two speakers are two voices at even odds or better. A third one needs more, since a false one tears a
+# caller's emotions apart: the odds of the nearest pair and the log-likelihood that the call gains per second
+# of talk, weighed by logistic regression on built calls of other speakers than those that the space then in
+# use was fitted on (docs/diarization.md).
+_FURTHER_GAIN_S = 2.8
+_FURTHER_VOICE = 33.6
 # Gap between two groups, in standard deviations, that no change of mood reaches; in smaller groups it
 # comes out too wide, because their own few pieces lay the line it is measured along.
 _CLEAR_GAP = 7.0
@@ -46,8 +44,11 @@ _CLEAR_GAP_S = 6.0
 _N_SEEDS = 7
 
 
+Whole = Callable[[BoolArray], FloatArray]
+
+
 def cluster_voices(
-    prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace
+    prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace, whole: Whole
 ) -> tuple[IntArray, FloatArray]:
     """Group voice prints by speaker.
 
@@ -55,6 +56,7 @@ def cluster_voices(
         prints: (n, 192) of unit length, in order of time, n >= 1.
         weight_s: (n,) seconds of speech that each stands for.
         space: what is known of voices in general.
+        whole: the print (192,) of a group, given as a mask (n,), heard as one.
 
     Returns:
         labels (n,) 0..k-1 and mean prints (k, 192) of unit length; k is 1 to 4.
@@ -62,7 +64,13 @@ def cluster_voices(
     chosen = np.arange(len(prints))
     if len(prints) > _MAX_CLUSTERED:
         chosen = np.linspace(0, len(prints) - 1, _MAX_CLUSTERED).astype(np.int64)
-    labels = _count_and_divide(prints[chosen], weight_s[chosen], space)
+
+    def whole_of_chosen(mask: BoolArray) -> FloatArray:
+        among_all = np.zeros(len(prints), np.bool_)
+        among_all[chosen[mask]] = True
+        return whole(among_all)
+
+    labels = _count_and_divide(prints[chosen], weight_s[chosen], space, whole_of_chosen)
     n_speakers = int(labels.max()) + 1
     if len(chosen) < len(prints):
         weight = _weight(weight_s)
@@ -75,45 +83,55 @@ def cluster_voices(
     )
 
 
-def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace) -> IntArray:
+def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace, whole: Whole) -> IntArray:
     """Labels of as many speakers as there is evidence for.
 
-    The prints alone divide two voices best, prints beside their projection more of them (both measured).
+    The prints beside their projection divide best; whether there is a second voice is asked of a division
+    by the prints alone, because one that was made in the space looks far apart in it (all measured).
     """
     plain = prints * np.float32(np.sqrt(_PRECISION))
+    labels = np.zeros(len(prints), np.int64)
+    if len(prints) < 2 * _MIN_PIECES:
+        return labels
+    halves, _ = partition(plain, weight_s, 2)
+    if not _are_two_voices(prints, weight_s, halves, space, whole):
+        return labels
     both = np.concatenate([plain, prints @ space.projection], axis=1)
     talk_s = float(_weight(weight_s).sum())
-    labels, likelihood = partition(both, weight_s, 1)
-    for n_speakers in range(2, MAX_SPEAKERS + 1):
+    labels, likelihood = partition(both, weight_s, 2)
+    for n_speakers in range(3, MAX_SPEAKERS + 1):
         if len(prints) < n_speakers * _MIN_PIECES:
             break
         tried, likelier = partition(both, weight_s, n_speakers)
-        if n_speakers == 2:
-            tried, _ = partition(plain, weight_s, 2)
         gain_per_s = (likelier - likelihood) / talk_s
-        if not _is_believed(prints, weight_s, tried, gain_per_s, space):
+        apart = _least_apart(weight_s, tried, space, whole)
+        if apart < 0 or apart + _FURTHER_GAIN_S * gain_per_s < _FURTHER_VOICE:
             break
         labels, likelihood = tried, likelier
     return labels
 
 
-def _is_believed(
-    prints: FloatArray, weight_s: DoubleArray, labels: IntArray, gain_per_s: float, space: VoiceSpace
+def _are_two_voices(
+    prints: FloatArray, weight_s: DoubleArray, halves: IntArray, space: VoiceSpace, whole: Whole
 ) -> bool:
-    """Whether all groups are voices of their own, the call being so much likelier with one more."""
+    apart = _least_apart(weight_s, halves, space, whole)
+    if apart > 0 or apart == -np.inf:
+        return apart > 0
+    least_s = np.bincount(halves, weights=weight_s).min()
+    return bool(least_s >= _CLEAR_GAP_S and _gap(prints[halves == 0], prints[halves == 1]) > _CLEAR_GAP)
+
+
+def _least_apart(weight_s: DoubleArray, labels: IntArray, space: VoiceSpace, whole: Whole) -> float:
+    """Log-likelihood ratio that the two nearest groups are two voices; -inf when a group is too small."""
     n_speakers = int(labels.max()) + 1
-    least_s = np.bincount(labels, weights=weight_s, minlength=n_speakers).min()
-    if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES or least_s < _MIN_SPEAKER_S:
-        return False
-    apart = min(
-        space.two_voices(prints, weight_s, labels == one, labels == other)
-        for one, other in combinations(range(n_speakers), 2)
+    seconds = np.bincount(labels, weights=weight_s, minlength=n_speakers)
+    if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES or seconds.min() < _MIN_SPEAKER_S:
+        return -np.inf
+    groups = [whole(labels == k) for k in range(n_speakers)]
+    return min(
+        space.two_voices(groups[a], seconds[a], groups[b], seconds[b])
+        for a, b in combinations(range(n_speakers), 2)
     )
-    if n_speakers > 2:
-        return least_s >= _FURTHER_SPEAKER_S and gain_per_s > _FURTHER_GAIN_PER_S and apart > _FURTHER_VOICE
-    if least_s >= _CLEAR_GAP_S and _gap(prints[labels == 0], prints[labels == 1]) > _CLEAR_GAP:
-        return True
-    return apart + _GAIN_WEIGHT_S * gain_per_s > _SECOND_VOICE
 
 
 def partition(features: FloatArray, weight_s: DoubleArray, n_speakers: int) -> tuple[IntArray, float]:

@@ -7,6 +7,7 @@ the ones above 4 kHz at Kaldi's floor. That saves resampling and half the transf
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.weights import cached_onnx, package_file
-from callanalytics.speech import SAMPLE_RATE_HZ, FloatArray, IntArray
+from callanalytics.speech import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
 from ensemble.session import open_session
 
 if TYPE_CHECKING:
@@ -48,6 +49,28 @@ class Hidden:
 
     values: FloatArray
     frame: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Sums over the hidden rows of pieces of speech, so that any group of pieces can be pooled as one.
+
+    n_rows: (n,); total, squares: (n, 512) float32.
+    """
+
+    n_rows: IntArray
+    total: FloatArray
+    squares: FloatArray
+
+    @classmethod
+    def silent(cls, n: int) -> Pieces:
+        """Pieces without a single row."""
+        return cls(np.zeros(n, np.int64), *(np.zeros((n, _N_HIDDEN), np.float32) for _ in range(2)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pieces]) -> Pieces:
+        """The pieces of all parts, in order."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
 
 @dataclass(frozen=True)
@@ -105,13 +128,37 @@ class VoicePrinter:
         begin = np.minimum(begin, np.maximum(0, end - min(_MIN_POOLED, n_rows)))
         n = (end - begin)[:, None]
         window = _window_sums(begin, end, n_rows)
-        mean = (window @ hidden.values) / n
-        variance = (window @ hidden.values**2) / n - mean**2
+        return self._pooled(n, window @ hidden.values, window @ hidden.values**2)
+
+    def whole(self, pieces: Pieces, chosen: BoolArray) -> FloatArray:
+        """One print (192,) of the chosen pieces heard as one; zeros when they hold next to no speech.
+
+        It sways less with mood and words than the mean of their prints does (docs/diarization.md).
+        """
+        n = pieces.n_rows[chosen].sum()
+        if n < _MIN_POOLED:
+            return np.zeros(PRINT_SIZE, np.float32)
+        total, squares = (x[chosen].sum(axis=0, keepdims=True) for x in (pieces.total, pieces.squares))
+        found: FloatArray = self._pooled(np.array([[n]]), total, squares)[0]
+        return found
+
+    def _pooled(self, n: IntArray, total: FloatArray, squares: FloatArray) -> FloatArray:
+        """Unit-length prints (k, 192) of sums (k, 512) over n (k, 1) rows: their means and deviations."""
+        mean = total / n
+        variance = squares / n - mean**2
         deviation = np.sqrt(np.maximum(variance * n / np.maximum(n - 1, 1), 0))
         pooled = np.concatenate([mean, deviation], axis=1).astype(np.float32)
         (voices,) = self.voice_layer.run(None, {"pooled": pooled})
         unit: FloatArray = voices / np.maximum(np.linalg.norm(voices, axis=1, keepdims=True), 1e-9)
         return unit
+
+
+def piece_sums(hidden: Hidden, first: IntArray, last: IntArray) -> Pieces:
+    """The sums over the mel frames [first, last) of each piece."""
+    begin = np.searchsorted(hidden.frame, first)
+    end = np.maximum(begin, np.searchsorted(hidden.frame, last))
+    window = _window_sums(begin, end, len(hidden.frame))
+    return Pieces(end - begin, window @ hidden.values, window @ hidden.values**2)
 
 
 def _window_sums(begin: IntArray, end: IntArray, n_rows: int) -> sparse.csr_array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,14 @@ import numpy as np
 from callanalytics.diarize import segmentation
 from callanalytics.diarize.clusters import cluster_voices
 from callanalytics.diarize.crosstalk import OFF, ON
-from callanalytics.diarize.embedding import HOP_SAMPLES, MEL_CENTRE_S, PRINT_SIZE, log_mels
+from callanalytics.diarize.embedding import (
+    HOP_SAMPLES,
+    MEL_CENTRE_S,
+    PRINT_SIZE,
+    Pieces,
+    log_mels,
+    piece_sums,
+)
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.speech import (
     FRAME_S,
@@ -77,9 +85,11 @@ def separate_voices(
         return nobody
     speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
     pieces = _pieces(speech, local.change)
-    prints = _piece_prints(samples, speech, pieces, models)
+    prints, sums = _hear_pieces(samples, speech, pieces, models)
     weight_s = (pieces[:, 1] - pieces[:, 0]).astype(np.float64) * FRAME_S
-    labels, centres = cluster_voices(prints, weight_s, models.voice_space)
+    labels, centres = cluster_voices(
+        prints, weight_s, models.voice_space, partial(models.printer.whole, sums)
+    )
     active = np.zeros((len(centres), n_frames), np.bool_)
     for (start, end), label in zip(pieces, labels, strict=True):
         active[label, start:end] = True
@@ -99,7 +109,8 @@ def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> Fl
     pieces = _pieces(heard, np.zeros(len(heard), np.bool_))
     if len(pieces) == 0:
         return None
-    mean: FloatArray = (pieces[:, 1] - pieces[:, 0]) @ _piece_prints(samples, heard, pieces, models)
+    prints, _ = _hear_pieces(samples, heard, pieces, models)
+    mean: FloatArray = (pieces[:, 1] - pieces[:, 0]) @ prints
     return (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
 
 
@@ -160,22 +171,22 @@ def _pieces(speech: BoolArray, change: BoolArray) -> IntArray:
     return np.array(pieces, dtype=np.int64)
 
 
-def _piece_prints(
+def _hear_pieces(
     samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
-) -> FloatArray:
-    """Voice print of the speech around the middle of every piece, (n, 192)."""
+) -> tuple[FloatArray, Pieces]:
+    """Voice print of the speech around the middle of every piece, (n, 192), and what each holds itself."""
     found = [
-        _prints_of_block(samples, speech, pieces[first : first + _PIECES_AT_ONCE], models)
+        _hear_block(samples, speech, pieces[first : first + _PIECES_AT_ONCE], models)
         for first in range(0, len(pieces), _PIECES_AT_ONCE)
     ]
-    prints: FloatArray = np.concatenate(found)
-    return prints
+    prints: FloatArray = np.concatenate([block for block, _ in found])
+    return prints, Pieces.joined([sums for _, sums in found])
 
 
-def _prints_of_block(
+def _hear_block(
     samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
-) -> FloatArray:
-    """Prints of neighbouring pieces, heard together: bounds the memory of hour-long calls."""
+) -> tuple[FloatArray, Pieces]:
+    """The same of neighbouring pieces, heard together: bounds the memory of hour-long calls."""
     margin = round(_HEARD_S / FRAME_S)
     begin, end = max(0, pieces[0, 0] - margin), min(len(speech), pieces[-1, 1] + margin)
     mels = log_mels(samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES])
@@ -183,9 +194,10 @@ def _prints_of_block(
     frame = np.minimum((middle_of_mel_s / FRAME_S).astype(np.int64), end - begin - 1)
     chosen = np.flatnonzero(widen(speech[begin:end], _MARGIN_FRAMES)[frame])
     if len(chosen) == 0:  # shorter than one analysis window
-        return np.zeros((len(pieces), PRINT_SIZE), np.float32)
+        return np.zeros((len(pieces), PRINT_SIZE), np.float32), Pieces.silent(len(pieces))
     hidden = models.printer.hear(mels, chosen)
+    edges = ((pieces - begin) * FRAME_S * _MELS_PER_S).astype(np.int64)
     middle_s = (pieces.mean(axis=1) - begin) * FRAME_S
     first = ((middle_s - _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
     last = ((middle_s + _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
-    return models.printer.prints(hidden, first, last)
+    return models.printer.prints(hidden, first, last), piece_sums(hidden, edges[:, 0], edges[:, 1])

@@ -1,9 +1,9 @@
-"""What is known of voices in general: how much one voice varies, and how much voices differ.
+"""What is known of voices in general: how much moods move one voice's print, and how much voices differ.
 
-Two covariances of voice prints, within and between speakers (Kenny: "Bayesian speaker verification
-with heavy-tailed priors", Odyssey 2010; here in the plain Gaussian two-covariance form), fitted by
-`benchmarks/voice_space.py` on CREMA-D and EMO-DB, whose speakers say things in anger, fear, joy and
-sadness: so the part of a print that mood moves weighs little here.
+Two covariances of voice prints, between the moods of a speaker and between speakers (Kenny: "Bayesian
+speaker verification with heavy-tailed priors", Odyssey 2010; here in the plain Gaussian two-covariance
+form), fitted by `benchmarks/voice_space.py` on CREMA-D and EMO-DB, whose speakers say things in anger,
+fear, joy and sadness: so the part of a print that mood moves weighs little here.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from callanalytics.speech import BoolArray, FloatArray
+from callanalytics.speech import FloatArray
 
-# Neighbouring pieces say much the same: a group counts as half its seconds, and as no more than a minute
-# of them, or a long monologue would make every mood a certain stranger.
-_INDEPENDENT_SHARE = 0.5
-_MAX_TELLING_S = 60.0
+# Both chosen on calls built of other speakers than those that the space then in use was fitted on
+# (docs/diarization.md). A group mixes moods, so it is off by less than one mood is; and the print of ten
+# seconds is off by as much as a mood.
+_MOOD_SHARE = 0.5
+_AS_FAR_AS_A_MOOD_S = 10.0
 
 
 @dataclass(frozen=True)
 class VoiceSpace:
-    """projection: (192, d), makes the covariance within speakers the identity; between: (d,) variances."""
+    """projection: (192, d), makes the covariance between moods the identity; between: (d,) variances."""
 
     projection: FloatArray
     between: FloatArray
@@ -35,19 +35,13 @@ class VoiceSpace:
         with np.load(Path(__file__).with_name("voice_space.npz"), allow_pickle=False) as fit:
             return cls(fit["projection"], fit["between"])
 
-    def two_voices(
-        self, prints: FloatArray, weight_s: npt.NDArray[np.float64], one: BoolArray, other: BoolArray
-    ) -> float:
-        """Log-likelihood ratio that the chosen rows of (n, 192) prints are two speakers, not one.
+    def two_voices(self, one: FloatArray, one_s: float, other: FloatArray, other_s: float) -> float:
+        """Log-likelihood ratio that prints (192,) of so many seconds are of two speakers, not one.
 
-        Only the difference of the group means counts, so the channel of the call cancels out.
+        Only their difference counts, so the channel of the call cancels out.
         """
-        noise = 0.0
-        means = []
-        for chosen in (one, other):
-            weight = weight_s[chosen]
-            noise += 1 / max(1e-3, min(_MAX_TELLING_S, float(weight.sum())) * _INDEPENDENT_SHARE)
-            means.append(np.average(prints[chosen], axis=0, weights=weight))
-        difference = (means[0] - means[1]) @ self.projection
-        apart = noise + 2 * self.between
-        return float(0.5 * np.sum(np.log(noise / apart) + difference**2 * (1 / noise - 1 / apart)))
+        seconds = 1 / max(1e-3, one_s) + 1 / max(1e-3, other_s)
+        same = 2 * _MOOD_SHARE + _AS_FAR_AS_A_MOOD_S * seconds
+        apart = same + 2 * self.between
+        difference = (one - other) @ self.projection
+        return float(0.5 * np.sum(np.log(same / apart) + difference**2 * (1 / same - 1 / apart)))
