@@ -16,7 +16,10 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import shutil
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,13 +27,31 @@ from pyarrow import parquet
 from store import ENSEMBLE_ID, FIRST, LABELS, MEMBERS, N_DAYS, calls, templates
 
 from callanalytics.config import Settings
-from callanalytics.records import CallRows
-from callanalytics.store import Store, open_work, publish
+from callanalytics.records import CallAnalysis, CallRows
+from callanalytics.store import Store, open_work, publish, rows
 from callanalytics.store.rows import pack, unpack
 from callanalytics.window import Window
 from jobs.nightly import BATCH_CALLS
 
 STEPS = 10
+
+
+def sent(models: list[CallAnalysis], n_segments: int) -> Iterator[CallRows]:
+    """Calls as workers send them. Rows that do not name their call are packed once a template."""
+    packed: dict[int, CallRows] = {}
+    for call in calls(models, n_segments):
+        rest = packed.get(id(call.segments)) or packed.setdefault(id(call.segments), pack(call))
+        named = {
+            "recordings": rows._frame([rows._recording(call)], rows._RECORDING),
+            "calls": rows._frame([rows._call(call)], rows._CALL),
+            "analyses": rows._frame([rows._analysis(call)], rows._ANALYSIS),
+        }
+        yield replace(
+            rest,
+            recording=call.recording,
+            started_at=call.facts.started_at,
+            tables=rest.tables | {name: rows.as_stream(frame) for name, frame in named.items()},
+        )
 
 
 def feed(store: Store, n_segments: int) -> float:
@@ -39,7 +60,7 @@ def feed(store: Store, n_segments: int) -> float:
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
     store.promote_ensemble(ENSEMBLE_ID)
     run_id = store.begin_run(Window(FIRST, FIRST.replace(year=FIRST.year + 1)), ENSEMBLE_ID, "0")
-    source = map(pack, calls(models, n_segments))
+    source = sent(models, n_segments)
     n_done, n_calls, spent_s, wall_s, audio_s = 0, 0, 0.0, 0.0, 0.0
     at_mark = (0, 0.0)
     print(f"{'segments':>12}{'segments/s':>12}{'calls/s':>9}{'audio h/h':>11}{'unpack':>8}{'MB':>8}")
@@ -71,6 +92,10 @@ def feed(store: Store, n_segments: int) -> float:
 
 
 def published(store: Store, out: Path, n_segments: int) -> None:
+    size, free = store.database.stat().st_size, shutil.disk_usage(out).free
+    if free < 1.1 * size:
+        print(f"not published: a copy of {size / 1e9:.1f} GB does not fit into {free / 1e9:.1f} GB")
+        return
     began, began_wall = time.process_time(), time.perf_counter()
     target = publish(store, out)
     spent_s, wall_s = time.process_time() - began, time.perf_counter() - began_wall
@@ -82,7 +107,7 @@ def published(store: Store, out: Path, n_segments: int) -> None:
 def as_parquet(folder: Path, n_segments: int) -> None:
     """One file per table and batch: what a writer beside others would do."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = map(pack, calls(templates(Settings()), n_segments))
+    source = sent(templates(Settings()), n_segments)
     spent_s, n_done, n_bytes, number = 0.0, 0, 0, 0
     while batch := list(islice(source, BATCH_CALLS * 2)):
         began = time.process_time()

@@ -63,12 +63,6 @@ _TYPES: dict[str, Any] = {
 
 def pack(a: CallAnalysis) -> CallRows:
     """The rows of one call as Arrow IPC streams, with what the writer must know besides."""
-    tables = {}
-    for name, frame in frames_of(a).items():
-        stream = io.BytesIO()
-        # Plain strings: not every Arrow can join or slice views of strings.
-        frame.write_ipc_stream(stream, compat_level=pl.CompatLevel.oldest())
-        tables[name] = stream.getvalue()
     return CallRows(
         recording=a.recording,
         ensemble_id=a.ensemble_id,
@@ -78,8 +72,15 @@ def pack(a: CallAnalysis) -> CallRows:
         flagged=a.flagged,
         clips=a.clips,
         agent_voice=_agent_voice(a),
-        tables=tables,
+        tables={name: as_stream(frame) for name, frame in frames_of(a).items()},
     )
+
+
+def as_stream(frame: pl.DataFrame) -> bytes:
+    """An Arrow IPC stream. With plain strings: not every Arrow can join or slice views of strings."""
+    stream = io.BytesIO()
+    frame.write_ipc_stream(stream, compat_level=pl.CompatLevel.oldest())
+    return stream.getvalue()
 
 
 def unpack(keyed: Mapping[int, CallRows]) -> dict[str, pa.Table]:
