@@ -49,6 +49,11 @@ def bench() -> None:
 )
 @click.option("--out", type=folder_type, default=Path("seeds"), show_default=True, help="Folder to fill.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option(
+    "--bf16",
+    is_flag=True,
+    help="Train networks in bfloat16: 2 to 3 times as fast on GPUs and CPUs with AVX-512 BF16.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--table-only", is_flag=True, help="Run nothing; write the table of what has run.")
 @json_option
@@ -63,6 +68,7 @@ def seeds(
     crossval: tuple[Path, ...],
     out: Path,
     device: str,
+    bf16: bool,
     threads: int,
     table_only: bool,
     as_json: bool,
@@ -83,7 +89,7 @@ def seeds(
     torch.set_num_threads(threads)
     clips, n_unusable = _usable(corpora, out / "cache")
     say(f"{len(clips)} clips, {n_unusable} unusable", quiet=quiet or as_json)
-    setting = Setting(out, out / "cache", EFFORTS[effort], device=device, checkpoint=wav2vec)
+    setting = Setting(out, out / "cache", EFFORTS[effort], device=device, bf16=bf16, checkpoint=wav2vec)
     problems = []
     for name in () if table_only else chosen:
         for each in PROTOCOLS:

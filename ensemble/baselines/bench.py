@@ -67,6 +67,7 @@ class Setting:
     effort: Effort = EFFORTS["full"]
     seed: int = 1
     device: str = "cpu"
+    bf16: bool = False
     checkpoint: Path | None = None
     """wav2vec 2.0 folder; None lets a small random model stand in."""
 
@@ -210,6 +211,7 @@ def _fold(system: System, data: Data, split: Callable[[int, int], Part], setting
         "training_accuracy": [opinion.trained.training_accuracy for opinion in opinions],
         "train_s": sum(opinion.trained.seconds for opinion in opinions),
         "device": setting.device,
+        "bf16": setting.bf16 and isinstance(learner, Network),
     }
 
 
@@ -245,7 +247,15 @@ def _network(
     network = _made(learner, [values.shape[1:] for values in inputs], len(data.labels), setting.checkpoint)
     counted, _ = count_parameters(network)
     trained = train(
-        network, inputs, truth, training, part.validation, learner, seed=seed, device=setting.device
+        network,
+        inputs,
+        truth,
+        training,
+        part.validation,
+        learner,
+        seed=seed,
+        device=setting.device,
+        bf16=setting.bf16,
     )
     return _Opinion(softmax(logits_of(network, inputs, part.test, setting.device)), counted, trained)
 

@@ -42,11 +42,13 @@ def train(
     *,
     seed: int,
     device: str = "cpu",
+    bf16: bool = False,
     say: Callable[[int, float, float], None] = lambda *_: None,
 ) -> Trained:
     """Train ``network`` in place on rows ``training`` of ``inputs``; it ends with its best epoch's weights.
 
-    ``truth`` (rows of inputs,) int64. ``say(epoch, training loss, validation loss)`` after each epoch.
+    ``truth`` (rows of inputs,) int64. ``bf16`` trains under bfloat16 autocast; recurrent layers, validation
+    and the weights stay float32. ``say(epoch, training loss, validation loss)`` after each epoch.
     Raises TrainingError when the loss is not finite.
     """
     import torch
@@ -72,9 +74,9 @@ def train(
             if len(rows) < 2:
                 continue  # Batch normalisation has no variance of one clip.
             optimizer.zero_grad(set_to_none=True)
-            loss = _loss(
-                network(*_batch(inputs, rows, device)), _labels(truth[rows], device), settings, weights
-            )
+            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bf16):
+                logits = network(*_batch(inputs, rows, device))
+            loss = _loss(logits.float(), _labels(truth[rows], device), settings, weights)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())

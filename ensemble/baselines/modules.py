@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ensemble.baselines.network import recurrent
 from ensemble.baselines.wav2vec import load
 
 Shapes = Sequence[tuple[int, ...]]
@@ -93,7 +94,7 @@ class CoAttention(nn.Module):
             spectrogram[:, None], size=self.encoder.size, mode="bilinear", align_corners=False
         )
         seen = self.image(self.encoder(image))
-        heard = self.mfcc(self.lstm(mfcc.transpose(1, 2))[0].mean(dim=1))
+        heard = self.mfcc(recurrent(self.lstm, mfcc.transpose(1, 2))[0].mean(dim=1))
         weight = torch.softmax(self.attend(torch.cat([seen, heard], dim=1)), dim=1)
         told = self.wave((weight[:, None] @ states).squeeze(1))
         out: Tensor = self.head(torch.cat([seen, heard, told], dim=1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,16 @@ class SamePool(nn.Module):
         return nn.functional.max_pool1d(x, self.size, self.stride)
 
 
+def recurrent(cell: nn.Module, x: Tensor) -> tuple[Tensor, Any]:
+    """States and last state of an LSTM or GRU over float32 (n, time, c), also under autocast.
+
+    bfloat16 gains nothing in a loop over time steps and CPUs train none in it.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        states, last = cell(x.float())
+    return states, last
+
+
 class KerasLstm(nn.Module):
     """LSTM over (n, c, time) with a single bias: the weight of one more input that is always 1."""
 
@@ -52,7 +63,7 @@ class KerasLstm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, units, time) with ``sequences``, else (n, units); twice the units both ways."""
         x = nn.functional.pad(x.transpose(1, 2), (0, 1), value=1.0)
-        states, (last, _) = self.lstm(x)
+        states, (last, _) = recurrent(self.lstm, x)
         out: Tensor = states.transpose(1, 2) if self.sequences else last.transpose(0, 1).flatten(1)
         return out
 
@@ -67,7 +78,7 @@ class KerasGru(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, units, time) with ``sequences``, else (n, units); twice the units both ways."""
-        states, last = self.gru(x.transpose(1, 2))
+        states, last = recurrent(self.gru, x.transpose(1, 2))
         out: Tensor = states.transpose(1, 2) if self.sequences else last.transpose(0, 1).flatten(1)
         return out
 
@@ -125,8 +136,8 @@ def _make(layer: spec.Layer, shape: tuple[int, ...]) -> tuple[list[nn.Module], t
             # The study's order is convolution, normalisation, ReLU: its file lists the ReLU.
             return [nn.Conv2d(n_in, filters, kernel, padding="same")], (filters, bands, time)
         case spec.Norm(), (n_in, *rest):
-            kind = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d)[len(rest)]
-            return [kind(n_in, eps=1e-3, momentum=0.01)], shape
+            norm = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d)[len(rest)]
+            return [norm(n_in, eps=1e-3, momentum=0.01)], shape
         case spec.Relu(), _:
             return [nn.ReLU()], shape
         case spec.Pool(size, stride, True), (n_in, time):
@@ -139,8 +150,8 @@ def _make(layer: spec.Layer, shape: tuple[int, ...]) -> tuple[list[nn.Module], t
             return [nn.Dropout(share)], shape
         case (spec.Lstm() | spec.Gru()) as cell, (n_in, time):
             width = cell.units * (1 + cell.both_ways)
-            recurrent = KerasLstm if isinstance(cell, spec.Lstm) else KerasGru
-            made = recurrent(n_in, cell.units, cell.sequences, cell.both_ways)
+            kind = KerasLstm if isinstance(cell, spec.Lstm) else KerasGru
+            made = kind(n_in, cell.units, cell.sequences, cell.both_ways)
             return [made], ((width, time) if cell.sequences else (width,))
         case spec.Attend(hidden), (n_in, _):
             return [Attention(n_in, hidden)], (n_in,)

@@ -50,6 +50,8 @@ class Result:
     n_parameters: int | None = None
     train_s: float | None = None
     training_accuracy: float | None = None
+    n_bf16: int = 0
+    """Folds whose networks were trained in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def result_of(folds: Sequence[Mapping[str, Any]], system: System, protocol: Prot
         n_parameters=int(folds[0]["n_parameters"]),
         train_s=float(np.mean([fold["train_s"] for fold in folds])),
         training_accuracy=float(np.mean([np.mean(fold["training_accuracy"]) for fold in folds])),
+        n_bf16=sum(bool(fold.get("bf16")) for fold in folds),
     )
 
 
@@ -112,6 +115,8 @@ def row_of(system: System, random: Result | None, speaker: Result | None, *, che
         notes += _shortenings(random)
     if random and random.split.startswith("RANDOM, augmented"):
         notes.append("its document split augmented copies at random: copies of test clips were trained on")
+    if any(result and result.n_bf16 for result in (random, speaker)):
+        notes.append("trained in bfloat16")
     return Row(system.name, system.title, system.study, system.figure, random, speaker, tuple(notes))
 
 
