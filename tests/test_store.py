@@ -277,6 +277,15 @@ class _NotALayout:
     value = "octophonic"
 
 
+def test_the_writer_leaves_the_machines_memory_to_the_workers(store: Store) -> None:
+    """The database's default, 80 % of the machine, was used up at 43 million segments."""
+    words = store.connection.execute("SELECT current_setting('memory_limit')").fetchone()
+    assert words is not None
+    number, unit = str(words[0]).split()
+    limit = float(number) * 1024 ** ("KiB", "MiB", "GiB", "TiB").index(unit) * 1024
+    assert limit <= 0.3 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def test_committed_batches_survive_a_kill(tmp_path: Path) -> None:
     """A process is killed while it writes its third batch; the two before are there, the third is not."""
     program = f"""

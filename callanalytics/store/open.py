@@ -78,6 +78,9 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
         # A batch is small: handing it to more threads costs more than they gain (docs/performance.md), and
         # the cores belong to the workers. Publishing takes them all, see `publish`.
         connection.execute("SET threads = 1")
+        # The default, 80 % of the machine, is for a database that is alone on it: at 43 million segments the
+        # writer's cache had grown to 19 GB and the kernel killed it. It only appends and needs no cache.
+        connection.execute("SET memory_limit = '25%'")
         # Nothing that a name or a metadata field says may ever make the database open another file.
         connection.execute("SET autoinstall_known_extensions = false")
         connection.execute("SET autoload_known_extensions = false")
