@@ -133,6 +133,8 @@ def place(system: System, protocol: Protocol, clips: Sequence[Clip], setting: Se
         del told[name]
     if protocol == "speaker":
         del told["own"]
+    if isinstance(system.learner, Network):
+        told["epoch chosen by"] = "validation accuracy"
     versions = [FEATURES[name].version for name in system.features if name in FEATURES]
     weights = fingerprint(setting.checkpoint) if uses_wav2vec(system) else None
     key = json.dumps(

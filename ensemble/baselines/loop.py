@@ -48,7 +48,7 @@ def train(
     """Train ``network`` in place on rows ``training`` of ``inputs``; it ends with its best epoch's weights.
 
     ``truth`` (rows of inputs,) int64. ``bf16`` trains under bfloat16 autocast; recurrent layers, validation
-    and the weights stay float32. ``say(epoch, training loss, validation loss)`` after each epoch.
+    and the weights stay float32. ``say(epoch, training loss, validation accuracy)`` after each epoch.
     Raises TrainingError when the loss is not finite.
     """
     import torch
@@ -64,7 +64,7 @@ def train(
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=settings.plateau_factor, patience=settings.plateau_epochs
     )
-    best, best_epoch, best_weights, epoch = np.inf, 0, _copy(network), 0
+    best, best_epoch, best_weights, epoch = (-1.0, 0.0), 0, _copy(network), 0
     for epoch in range(1, settings.max_epochs + 1):
         network.train()
         losses = []
@@ -74,7 +74,7 @@ def train(
             if len(rows) < 2:
                 continue  # Batch normalisation has no variance of one clip.
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bf16):
                 logits = network(*_batch(inputs, rows, device))
             loss = _loss(logits.float(), _labels(truth[rows], device), settings, weights)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -84,17 +84,20 @@ def train(
             raise TrainingError(f"the loss became {losses[-1]} in epoch {epoch}; lower the learning rate")
         # Validation counts every clip alike: class weights are a means of training.
         logits = torch.from_numpy(logits_of(network, inputs, validation, device))
-        score = float(_loss(logits, _labels(truth[validation], "cpu"), settings, None))
-        plateau.step(score)
-        say(epoch, float(np.mean(losses)), score)
-        if score < best:
-            best, best_epoch, best_weights = score, epoch, _copy(network)
+        loss_then = float(_loss(logits, _labels(truth[validation], "cpu"), settings, None))
+        plateau.step(loss_then)
+        # Not by loss: with batch normalisation that moves by 1 % a step, an untrained first epoch is so
+        # unsure that its loss is never reached again, whatever the network learns (chance, three systems).
+        right = float((logits.numpy().argmax(axis=1) == truth[validation]).mean())
+        say(epoch, float(np.mean(losses)), right)
+        if (right, -loss_then) > best:
+            best, best_epoch, best_weights = (right, -loss_then), epoch, _copy(network)
         elif epoch - best_epoch >= settings.stop_epochs:
             break
     network.load_state_dict(best_weights)
     seconds = time.monotonic() - started
-    right = logits_of(network, inputs, training, device).argmax(axis=1) == truth[training]
-    return Trained(epoch, best_epoch, seconds, float(right.mean()))
+    learnt = logits_of(network, inputs, training, device).argmax(axis=1) == truth[training]
+    return Trained(epoch, best_epoch, seconds, float(learnt.mean()))
 
 
 def logits_of(network: torch.nn.Module, inputs: Sequence[Float], rows: Int, device: str = "cpu") -> Float:

@@ -43,7 +43,8 @@ class Network:
     """A network and how it trains. ``layers`` or, for what is no chain of layers, the name of ``module``.
 
     The learning rate is multiplied by ``plateau_factor`` after ``plateau_epochs`` without a lower
-    validation loss; training stops after ``stop_epochs`` and the best epoch's weights are used.
+    validation loss. The weights of the epoch with the best validation accuracy are used (of equal ones the
+    lower loss); training stops ``stop_epochs`` after it.
     """
 
     layers: tuple[Layer, ...] = ()
