@@ -119,11 +119,13 @@ class _Drain:
         workers: list[BaseProcess] = []
         try:
             ready = self._pool.submit(_say_ready)  # first in the queue: known before any recording is
-            workers = list((self._pool._processes or {}).values())
+            workers = self._started()
             while (self._todo or self._flying) and not self._stop_requested():
                 while self._todo and len(self._flying) < self._depth:
                     future = self._pool.submit(_analyze_one, self._todo[-1])  # raises when it is broken
                     self._flying[future] = (self._todo.pop(), time.monotonic())
+                    # The pool starts one with each task, and any of them may be the one that dies first.
+                    workers = self._started() or workers
                 done, _ = wait(self._flying, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     outcome = future.result()
@@ -156,6 +158,9 @@ class _Drain:
         if any(now - since > self._hung_after_s for _, since in self._flying.values()):
             self.cause = f"was not done after {self._hung_after_s:g} s and was ended"
             _kill(self._pool)
+
+    def _started(self) -> list[BaseProcess]:
+        return list((self._pool._processes or {}).values())
 
 
 def _how_they_died(workers: Sequence[BaseProcess]) -> str:
