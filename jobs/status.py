@@ -17,7 +17,7 @@ SELECT run_id, started_at, ended_at, n_found, n_done, n_skipped, n_quarantined, 
 FROM runs ORDER BY started_at DESC LIMIT 10
 """
 QUARANTINE_SQL = "SELECT path, stage, reason, attempts FROM quarantine ORDER BY last_seen_at DESC LIMIT 10"
-HAS_DRIFT_SQL = "SELECT view_name FROM duckdb_views() WHERE view_name = 'drift_now'"
+VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
 TOTALS_SQL = """
 SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
        count(*) FILTER (flagged) AS n_flagged FROM call_summary
@@ -32,10 +32,12 @@ def read_status(out: Path) -> dict[str, Any]:
     # A run that changed nothing is not published: while nobody writes, the working file knows more.
     if running is None and work_database(out).exists():
         database = work_database(out)
+    # A first run that was killed before it made its tables leaves a file without any view.
+    views = {row["view_name"] for row in _rows(database, VIEWS_SQL)} if database.exists() else set()
     status: dict[str, Any] = {
         "out": str(out),
         "running": running,
-        "database": str(database) if database.exists() else None,
+        "database": str(database) if views else None,
         "totals": {},
         "runs": [],
         "quarantine": [],
@@ -43,12 +45,12 @@ def read_status(out: Path) -> dict[str, Any]:
         "schedule": read_schedule(out),
         "held": held(out),
     }
-    if database.exists():
+    if views:
         status["totals"] = _rows(database, TOTALS_SQL)[0]
         status["runs"] = _rows(database, RUNS_SQL)
         status["quarantine"] = _rows(database, QUARANTINE_SQL)
         # A file published by an earlier version has no such view until the next run.
-        if _rows(database, HAS_DRIFT_SQL):
+        if "drift_now" in views:
             status["drift"] = _rows(database, "FROM drift_now")
     return status
 

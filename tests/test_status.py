@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 from fixture_calls import fill, plausible_calls
 
-from callanalytics.store import open_work, publish
+from callanalytics.store import open_work, publish, work_database
 from jobs.status import read_status, render_status
 
 ROW = {"measure": "label_mix", "value": 0.4, "usual": 0.05, "n_crossed": 4, "n_days": 7, "retrain": True}
@@ -46,3 +47,16 @@ def test_a_file_of_an_earlier_version_has_no_drift_yet(out: Path, tmp_path: Path
         connection.execute("DROP VIEW drift_now")
     assert read_status(tmp_path)["drift"] == []
     render_status(read_status(tmp_path))
+
+
+def test_a_first_run_that_was_killed_before_its_tables_leaves_nothing_to_tell(tmp_path: Path) -> None:
+    database = work_database(tmp_path / "out")
+    database.parent.mkdir(parents=True)
+    duckdb.connect(database).close()
+    status = read_status(tmp_path / "out")
+    assert status["database"] is None
+    assert status["totals"] == {}
+    assert render_status(status)
+    with open_work(tmp_path / "out"):
+        pass
+    assert read_status(tmp_path / "out")["totals"]["n_calls"] == 0
