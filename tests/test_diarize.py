@@ -327,6 +327,14 @@ def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None
         assert len(pairs) == len(set(who.tolist())) == len(found)
 
 
+def test_prints_that_are_all_alike_are_one_voice() -> None:
+    """Both halves of such a division may be the same half."""
+    alike = np.tile(np.eye(1, 192, dtype=np.float32), (20, 1))
+    labels, found = cluster_voices(alike, np.ones(20), VoiceSpace.load(), mean_of(alike))
+    assert not labels.any()
+    assert len(found) == 1
+
+
 def test_log_mels_match_kaldi_at_16_khz(call) -> None:
     """The 8 kHz shortcut against Kaldi's recipe on the resampled sound, mels of 0.3 to 3.6 kHz."""
     import soxr

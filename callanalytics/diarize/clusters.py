@@ -104,7 +104,7 @@ def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpa
             break
         tried, likelier = partition(both, weight_s, n_speakers)
         gain_per_s = (likelier - likelihood) / talk_s
-        apart = _least_apart(weight_s, tried, space, whole)
+        apart = _least_apart(weight_s, tried, n_speakers, space, whole)
         if apart < 0 or apart + _FURTHER_GAIN_S * gain_per_s < _FURTHER_VOICE:
             break
         labels, likelihood = tried, likelier
@@ -114,16 +114,17 @@ def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpa
 def _are_two_voices(
     prints: FloatArray, weight_s: DoubleArray, halves: IntArray, space: VoiceSpace, whole: Whole
 ) -> bool:
-    apart = _least_apart(weight_s, halves, space, whole)
+    apart = _least_apart(weight_s, halves, 2, space, whole)
     if apart > 0 or apart == -np.inf:
         return apart > 0
     least_s = np.bincount(halves, weights=weight_s).min()
     return bool(least_s >= _CLEAR_GAP_S and _gap(prints[halves == 0], prints[halves == 1]) > _CLEAR_GAP)
 
 
-def _least_apart(weight_s: DoubleArray, labels: IntArray, space: VoiceSpace, whole: Whole) -> float:
-    """Log-likelihood ratio that the two nearest groups are two voices; -inf when a group is too small."""
-    n_speakers = int(labels.max()) + 1
+def _least_apart(
+    weight_s: DoubleArray, labels: IntArray, n_speakers: int, space: VoiceSpace, whole: Whole
+) -> float:
+    """Log-likelihood ratio that the two nearest groups are two voices; -inf when one is too small."""
     seconds = np.bincount(labels, weights=weight_s, minlength=n_speakers)
     if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES or seconds.min() < _MIN_SPEAKER_S:
         return -np.inf
