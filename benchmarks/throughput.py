@@ -3,9 +3,9 @@
     python benchmarks/throughput.py [--data FOLDER] [--hours 1] [--parts stereo,mono,workers]
 
 Parts: `stereo` and `mono` (audio hours per hour, share of each stage, memory), `workers` (1 against 2),
-`ray` (the local pool against Ray), `long` (one call of 3 h), `first` (one call from start to report),
-`known` (nothing new over --known files), `peers` (openSMILE eGeMAPS, librosa with eager torch,
-wav2vec2-base, against one worker of ours).
+`ray` (the local pool against Ray), `device` (ONNX on the processor against torch on --device), `long` (one
+call of 3 h), `first` (one call from start to report), `known` (nothing new over --known files), `peers`
+(openSMILE eGeMAPS, librosa with eager torch, wav2vec2-base, against one worker of ours).
 
 Thread time is what the processes really used, so it is steadier than the clock on a machine that does other
 work too; ratios within one run are what counts. The load at the start and the end is printed.
@@ -55,6 +55,7 @@ class Arguments:
     hours: float
     known: int
     workers: int
+    device: str
     scratch: Path
 
 
@@ -130,13 +131,7 @@ def stage_shares(out: Path, thread_s: float) -> dict[str, float]:
 
     The workers' clocks count waiting too, so on a loaded machine the shares are scaled to what was used.
     """
-    import duckdb
-
-    with duckdb.connect(str(out / "callanalytics.duckdb"), read_only=True) as connection:
-        rows = connection.execute(
-            "SELECT entry.key, sum(entry.value) FROM (SELECT unnest(map_entries(stage_wall_s)) AS entry"
-            " FROM base.analyses) GROUP BY ALL ORDER BY 2 DESC"
-        ).fetchall()
+    rows = stage_seconds(out)
     again = {
         "publish": "import time; from pathlib import Path\n"
         "from callanalytics.store import open_work, publish\n"
@@ -151,12 +146,25 @@ def stage_shares(out: Path, thread_s: float) -> dict[str, float]:
         name: float(run_child([sys.executable, "-c", code.format(out=str(out))], out.parent).said)
         for name, code in again.items()
     }
-    analysed = sum(seconds for _, seconds in rows)
+    analysed = sum(rows.values())
     left = max(thread_s - sum(driver.values()), 0.0)
-    shares = {name: min(1.0, left / analysed) * seconds / thread_s for name, seconds in rows}
+    shares = {name: min(1.0, left / analysed) * seconds / thread_s for name, seconds in rows.items()}
     shares |= {name: seconds / thread_s for name, seconds in driver.items()}
     shares["start, discovery, writing and the rest"] = max(0.0, 1 - sum(shares.values()))
     return shares
+
+
+def stage_seconds(out: Path) -> dict[str, float]:
+    """Seconds of all workers by stage, by their own clocks, the longest first."""
+    import duckdb
+
+    with duckdb.connect(str(out / "callanalytics.duckdb"), read_only=True) as connection:
+        return dict(
+            connection.execute(
+                "SELECT entry.key, sum(entry.value) FROM (SELECT unnest(map_entries(stage_wall_s)) AS entry"
+                " FROM base.analyses) GROUP BY ALL ORDER BY 2 DESC"
+            ).fetchall()
+        )
 
 
 def two_workers(arguments: Arguments) -> None:
@@ -188,6 +196,35 @@ def on_ray(arguments: Arguments) -> None:
     print(f"  {without:8.1%} more without the start ({small.audio_s / 60:.0f} min of calls taken off each)")
     print(f"  ({local.wall_s:.1f} and {ray.wall_s:.1f} s; the start {local_start.wall_s:.1f}", end="")
     print(f" and {ray_start.wall_s:.1f} s)")
+
+
+def on_device(arguments: Arguments) -> None:
+    """The whole night and its two heavy stages, on the processor and on the device."""
+    from ensemble.device import check_device
+    from ensemble.errors import DeviceMissing
+
+    try:
+        check_device(arguments.device)
+    except DeviceMissing as problem:
+        print(f"\ndevice: not measured: {problem}")
+        return
+    for kind in ("stereo", "mono"):
+        folder = arguments.scratch / f"device_{kind}"
+        night = build_night(
+            folder / "calls", arguments.hours, source_calls(arguments.data), stereo=kind == "stereo", seed=7
+        )
+        ran: dict[str, Ran] = {}
+        stage_s: dict[str, dict[str, float]] = {}
+        for device in ("cpu", arguments.device):
+            out = folder / device.replace(":", "_")
+            ran[device] = night_run(night, out, workers=arguments.workers, more=("--device", device))
+            stage_s[device] = stage_seconds(out)
+        cpu, other = ran["cpu"], ran[arguments.device]
+        print(f"\ndevice {arguments.device} against cpu, {kind}, {night.audio_s / 3600:.2f} h:", end="")
+        print(f" the night {cpu.wall_s / other.wall_s:.2f} x as fast", end="")
+        print(f" ({other.wall_s:.1f} and {cpu.wall_s:.1f} s), a worker {other.worker_mb:.0f} MB")
+        for stage in ("diarize", "vote"):
+            print(f"  {stage_s['cpu'][stage] / stage_s[arguments.device][stage]:8.2f} x {stage}")
 
 
 def one_long_call(arguments: Arguments) -> None:
@@ -277,6 +314,7 @@ PARTS: dict[str, Callable[[Arguments], None]] = {
     "mono": lambda arguments: measured_run(arguments, "mono"),
     "workers": two_workers,
     "ray": on_ray,
+    "device": on_device,
     "long": one_long_call,
     "first": first_result,
     "known": nothing_new,
@@ -292,6 +330,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=1.0, help="audio of each night")
     parser.add_argument("--known", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", default="cuda", help="of the part `device`")
     parser.add_argument("--parts", default=",".join(PARTS))
     given = parser.parse_args()
     chosen = given.parts.split(",")
@@ -300,7 +339,9 @@ def main() -> None:
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the start", end="")
     print("" if given.data else "; synthetic calls, give --data for real ones")
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = Arguments(given.data, given.hours, given.known, given.workers, Path(scratch))
+        arguments = Arguments(
+            given.data, given.hours, given.known, given.workers, given.device, Path(scratch)
+        )
         for part in chosen:
             PARTS[part](arguments)
             sys.stdout.flush()

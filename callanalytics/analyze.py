@@ -44,6 +44,7 @@ from callanalytics.records import (
 )
 from callanalytics.remote import fetched
 from callanalytics.segment import cut_segments
+from ensemble.device import CPU
 from ensemble.predict import Ensemble, load_ensemble
 from ensemble.vote import Votes
 
@@ -56,14 +57,19 @@ class Models:
     ensemble: Ensemble
 
     @classmethod
-    def load(cls, ensemble_dir: Path | None, *, n_threads: int = 1) -> Models:
-        """Load everything for the CPU. Raises ensemble.errors.ModelMissing or ModelIncompatible."""
-        return cls(SpeechModels.load(n_threads=n_threads), load_ensemble(ensemble_dir, n_threads=n_threads))
+    def load(cls, ensemble_dir: Path | None, *, n_threads: int = 1, device: str = CPU) -> Models:
+        """Load everything. Raises ensemble.errors.ModelMissing, ModelIncompatible or DeviceMissing."""
+        return cls(
+            SpeechModels.load(n_threads, device),
+            load_ensemble(ensemble_dir, n_threads=n_threads, device=device),
+        )
 
 
 def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[Candidate], CallAnalysis]:
     """`analyze_call` with everything loaded: what a worker process prepares once."""
-    return partial(analyze_call, settings=settings, models=Models.load(ensemble_dir))
+    return partial(
+        analyze_call, settings=settings, models=Models.load(ensemble_dir, device=settings.engine.device)
+    )
 
 
 def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> CallAnalysis:

@@ -18,7 +18,7 @@ from typing import NoReturn
 import click
 
 from callanalytics import __version__
-from callanalytics.errors import CallAnalyticsError
+from callanalytics.errors import CallAnalyticsError, UsageError
 
 MODEL_EXIT_CODE = 6
 
@@ -121,11 +121,14 @@ def main() -> NoReturn:
 
 
 def _ensemble_exit_code(problem: Exception) -> int | None:
-    """6 for a model that is missing or does not fit, 1 for corpora and trainings, None for anything else."""
-    from ensemble.errors import EnsembleError, ModelError
+    """6 for a model that is missing or does not fit, 2 for a GPU that is not there, 1 for corpora and
+    trainings, None for anything else."""
+    from ensemble.errors import DeviceMissing, EnsembleError, ModelError
 
     if isinstance(problem, ModelError):
         return MODEL_EXIT_CODE
+    if isinstance(problem, DeviceMissing):
+        return UsageError.exit_code
     return 1 if isinstance(problem, EnsembleError) else None
 
 

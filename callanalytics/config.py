@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from callanalytics.errors import ConfigError
+from ensemble.device import PATTERN as DEVICE_PATTERN
 from ensemble.labels import EMOTIONS
 
 CONFIG_NAME = "config.toml"
@@ -214,6 +215,7 @@ class EngineSettings(_Table):
     kind: Literal["local", "ray"] = "local"
     address: str = ""  # of the cluster: "auto", "host:6379", "ray://host:10001"; "" = Ray on this machine
     workers: Annotated[int, Field(ge=0, le=1024)] = 0  # 0 = one per core
+    device: Annotated[str, Field(pattern=f"^{DEVICE_PATTERN}$")] = "cpu"  # of members and voice prints
     time_budget_s: PositiveSeconds | None = None
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 2
     # A worker busy this long with one recording is taken for hung. A call of 4 h takes some minutes.

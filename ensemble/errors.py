@@ -7,6 +7,7 @@ EnsembleError
 ├── CorpusError             a corpus folder or manifest cannot be read as one
 │   └── LeakError           a split would put one speaker on both sides
 ├── TrainingError           a training run cannot start or go on
+├── DeviceMissing           a GPU was asked for and is not there
 ├── WaveformError           a waveform is not 1-D finite float audio
 └── PromotionRefused        a registry change that would make things worse
 
@@ -41,6 +42,10 @@ class LeakError(CorpusError):
 
 class TrainingError(EnsembleError):
     """A training run cannot start, or cannot go on from its checkpoint."""
+
+
+class DeviceMissing(EnsembleError):
+    """A GPU was asked for that torch does not see on this machine."""
 
 
 class WaveformError(EnsembleError):

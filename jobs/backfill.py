@@ -242,7 +242,7 @@ def _not_scored(recording: Recording, reason: str, detail: str) -> NotScored:
 
 def _prepare(settings: Settings, folder: Path) -> Analyze:
     """Load the ensemble in a worker."""
-    return partial(_score, settings=settings, ensemble=load_ensemble(folder))
+    return partial(_score, settings=settings, ensemble=load_ensemble(folder, device=settings.engine.device))
 
 
 def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:

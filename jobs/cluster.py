@@ -7,6 +7,7 @@ actor had in hand is done again elsewhere.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import tempfile
@@ -55,6 +56,7 @@ def analyze_on_ray(
     *,
     address: str,
     workers: int,
+    on_gpu: bool = False,
     hung_after_s: float,
     stop_requested: StopRequested = lambda: False,
 ) -> Iterator[Outcome]:
@@ -65,6 +67,7 @@ def analyze_on_ray(
         prepare: loads the analysis in a worker; must be picklable, see `carried`.
         address: of a cluster ("auto", "host:6379", "ray://host:10001"); "" starts Ray on this machine.
         workers: 0 = one per core of the cluster, also of nodes that join later.
+        on_gpu: workers share the cluster's GPUs evenly; nodes without one get no work.
         hung_after_s: a worker this long at one recording is ended.
         stop_requested: asked several times a second.
 
@@ -81,7 +84,7 @@ def analyze_on_ray(
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, address, workers)
-    pool = _Pool(ray, list(candidates), prepare, workers, hung_after_s)
+    pool = _Pool(ray, list(candidates), prepare, workers, on_gpu, hung_after_s)
     try:
         while not pool.is_done() and not stop_requested():
             yield from pool.step()
@@ -144,13 +147,20 @@ class _Pool:
     """Recordings waiting, actors, and what each has in hand."""
 
     def __init__(
-        self, ray: Any, todo: list[Candidate], prepare: Prepare, workers: int, hung_after_s: float
+        self,
+        ray: Any,
+        todo: list[Candidate],
+        prepare: Prepare,
+        workers: int,
+        on_gpu: bool,
+        hung_after_s: float,
     ) -> None:
         self._ray = ray
         self._todo = deque(todo)
         self._prepare = ray.put(prepare)  # sent to each node once
         self._worker = ray.remote(num_cpus=1, max_restarts=0)(Worker)
         self._workers = workers
+        self._on_gpu = on_gpu
         self._hung_after_s = hung_after_s
         self._actors: list[_Actor] = []
         self._lost_with: Counter[str] = Counter()
@@ -189,17 +199,21 @@ class _Pool:
         if now - self._resized_at < RESIZE_S and self._actors:
             return
         self._resized_at = now
-        n_cores = int(self._ray.cluster_resources().get("CPU", 0))
+        there = self._ray.cluster_resources()
+        n_cores, n_gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+        if self._on_gpu and not n_gpus:
+            n_cores = 0
         n_wanted = min(n_cores, self._workers or n_cores, len(self._todo) + len(self._actors))
+        share = gpu_share(n_wanted, n_gpus) if self._on_gpu else 0
         for _ in range(n_wanted - len(self._actors)):
-            handle = self._worker.remote(self._prepare)
+            handle = self._worker.options(num_gpus=share).remote(self._prepare)
             self._actors.append(_Actor(handle, handle.version.remote()))
         if self._actors:
             self._alive_at = now
         elif now - self._alive_at > NO_CORE_S:
             raise EngineError(
-                f"The Ray cluster has had no core for {NO_CORE_S:g} s. Start its nodes and run again: "
-                "committed work is kept."
+                f"The Ray cluster has had no {'GPU' if self._on_gpu else 'core'} for {NO_CORE_S:g} s. Start "
+                "its nodes and run again: committed work is kept."
             )
 
     def _hand_out(self) -> None:
@@ -260,6 +274,14 @@ class _Pool:
         for actor in self._actors:
             if actor.flying and now - actor.since > self._hung_after_s:
                 self._ray.kill(actor.handle)  # its answer is an error then
+
+
+def gpu_share(n_workers: int, n_gpus: int) -> float:
+    """How much of a GPU Ray books for a worker: an equal part that lets all of them in.
+
+    Ray hides the GPUs from a worker that books none.
+    """
+    return 1 / math.ceil(n_workers / n_gpus) if n_workers > n_gpus else 1
 
 
 def _gave_up(candidate: Candidate) -> Failure:

@@ -39,6 +39,7 @@ def examine(settings: Settings, out: Path) -> list[Finding]:
         ("decoders", _decoders),
         ("clips", _clips),
         ("voice models", _voice_models),
+        ("device", _device),
         ("ensemble", _ensemble),
         ("disk", _disk),
         ("zone", _zone),
@@ -126,6 +127,22 @@ def _voice_models(settings: Settings, out: Path) -> Iterator[Finding]:
     # The first use of these two converts their weights, which takes a minute: better now than at night.
     ready = models.segmenter is not None and models.printer is not None
     yield Finding("voice models", ready, "voice activity, segmentation and voice prints load")
+
+
+def _device(settings: Settings, out: Path) -> Iterator[Finding]:
+    from ensemble.device import check_device
+    from ensemble.errors import DeviceMissing
+
+    device = settings.engine.device
+    if settings.engine.kind == "ray":
+        yield Finding("device", True, f"{device}, on the nodes of Ray, which are not asked")
+        return
+    try:
+        check_device(device)
+    except DeviceMissing as problem:
+        yield Finding("device", False, str(problem), "Correct [engine] device.")
+        return
+    yield Finding("device", True, f"{device}, for members and voice prints")
 
 
 def _ensemble(settings: Settings, out: Path) -> Iterator[Finding]:

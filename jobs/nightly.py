@@ -23,6 +23,7 @@ from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
+from ensemble.device import check_device
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, load_packed, n_workers
 from jobs.ensembles import in_use
@@ -65,6 +66,7 @@ class RunOptions:
     out: Path | None = None  # None: the settings' folder
     limit: int | None = None
     workers: int | None = None
+    device: str | None = None  # None: the settings'
     force: bool = False
     dry_run: bool = False
     fail_on_empty: bool = False
@@ -109,8 +111,10 @@ def run_night(
         LockHeld: another run works on this output folder.
         StoreError, ReportError: results cannot be written.
         ensemble.errors.ModelError: the ensemble cannot be loaded.
+        ensemble.errors.DeviceMissing: a GPU was asked for that this machine has not.
     """
     started = time.monotonic()
+    settings = _on_device(settings, options.device)
     now = now or datetime.now(UTC)
     window = parse_window(options.since, options.until, zone=settings.time.zone_info, now=now)
     inputs = options.inputs or settings.input_dirs
@@ -145,6 +149,16 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _on_device(settings: Settings, device: str | None) -> Settings:
+    """The settings with the device of the options, which is known to be there when this machine computes."""
+    if device is not None:
+        engine = settings.engine.model_copy(update={"device": device})
+        settings = settings.model_copy(update={"engine": engine})
+    if settings.engine.kind == "local":
+        check_device(settings.engine.device)
+    return settings
 
 
 class _Night:
@@ -266,6 +280,7 @@ class _Night:
                 carried(self.settings, ensemble_dir),
                 address=engine.address,
                 workers=self.options.workers or engine.workers,
+                on_gpu=engine.device.startswith("cuda"),
                 hung_after_s=hung_after_s,
                 stop_requested=watch.requested,
             )

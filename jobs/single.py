@@ -30,7 +30,7 @@ def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
     """Everything known about one call. Raises RecordingError or ensemble.errors.ModelError."""
     from callanalytics.analyze import Models, analyze_call
 
-    models = Models.load(in_use(settings, settings.out_dir))
+    models = Models.load(in_use(settings, settings.out_dir), device=settings.engine.device)
     return analyze_call(candidate_of(paths, settings), settings, models)
 
 
@@ -47,7 +47,7 @@ def diarize_file(path: Path, settings: Settings) -> str:
         audio.sample_rate_hz,
         channel_roles=facts.channel_roles,
         channel_roles_source=facts.channel_roles_source,
-        models=SpeechModels.load(),
+        models=SpeechModels.load(device=settings.engine.device),
     )
     return to_rttm(spoken, path.stem)
 
@@ -66,7 +66,7 @@ def classify_clips(
         ).samples.mean(axis=0)
         return mixed
 
-    ensemble = load_ensemble(in_use(settings, settings.out_dir))
+    ensemble = load_ensemble(in_use(settings, settings.out_dir), device=settings.engine.device)
     yield from classify_paths(paths, decode, ensemble, by_folder=by_folder, abstain=abstain)
 
 

@@ -17,6 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stand_ins import candidate, prepare
 
 from callanalytics import __version__
@@ -38,9 +40,10 @@ class FakeRay:
     exceptions = SimpleNamespace(RayError=Lost)
 
     def __init__(
-        self, cores: int, *, lose: tuple[str, ...] = (), losses: int = 1, starts: bool = True
+        self, cores: int, *, gpus: int = 0, lose: tuple[str, ...] = (), losses: int = 1, starts: bool = True
     ) -> None:
-        self.cores, self.starts = cores, starts
+        self.cores, self.gpus, self.starts = cores, gpus, starts
+        self.booked_gpus: list[float] = []
         self.losses_left = dict.fromkeys(lose, losses)
         self.in_flight: dict[int, int] = {}
         self.most_in_flight = 0
@@ -53,12 +56,15 @@ class FakeRay:
         return value
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": float(self.cores)}
+        return {"CPU": float(self.cores)} | ({"GPU": float(self.gpus)} if self.gpus else {})
 
     def remote(self, **_: Any) -> Any:
-        return lambda actor_class: SimpleNamespace(
-            remote=lambda prepare: FakeActor(self, actor_class, prepare)
-        )
+        def options(num_gpus: float) -> Any:
+            self.booked_gpus.append(num_gpus)
+            return SimpleNamespace(remote=lambda prepare: FakeActor(self, actors[0], prepare))
+
+        actors: list[Any] = []
+        return lambda actor_class: actors.append(actor_class) or SimpleNamespace(options=options)
 
     def wait(self, answers: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
         return answers[-1:], answers[:-1]
@@ -164,6 +170,27 @@ def test_a_stop_ends_early_and_kills_the_workers(monkeypatch: pytest.MonkeyPatch
         seen.append(outcome)
     assert 3 <= len(seen) < len(NAMES)
     assert ray.killed == 2
+
+
+def test_workers_on_gpus_book_equal_parts_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(cores=5, gpus=2)
+    assert sorted(outcomes(monkeypatch, ray, NAMES, on_gpu=True)) == sorted(NAMES)
+    assert set(ray.booked_gpus) == {1 / 3}  # three on one, two on the other
+    outcomes(monkeypatch, without := FakeRay(cores=5, gpus=2), NAMES)
+    assert set(without.booked_gpus) == {0}
+
+
+@given(workers=st.integers(1, 1000), gpus=st.integers(1, 64))
+def test_the_parts_of_gpus_let_every_worker_in(workers: int, gpus: int) -> None:
+    share = cluster.gpu_share(workers, gpus)
+    assert 0 < share <= 1
+    assert gpus * round(1 / share) >= workers
+
+
+def test_a_cluster_without_the_gpu_that_is_asked_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "NO_CORE_S", 0.0)
+    with pytest.raises(EngineError, match="no GPU"):
+        outcomes(monkeypatch, FakeRay(cores=4), NAMES, on_gpu=True)
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

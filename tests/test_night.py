@@ -304,3 +304,28 @@ def test_real_calls_are_all_processed(data_dir: Path, tmp_path: Path) -> None:
     again = run_json(*arguments)
     assert again["n_done"] == 0
     assert again["n_skipped"] == first["n_done"]
+
+
+def test_a_night_in_torch_stores_what_the_night_in_onnx_stores(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    callanalytics(
+        *("run", "--since", "yesterday", "--input", demo.folder, "--out", out),
+        *("--limit", 3, "--device", "cpu:0", "--workers", 1),
+    )
+    with duckdb.connect() as connection:
+        for name, folder in (("ours", night[0]), ("theirs", out)):
+            connection.execute(f"ATTACH '{folder / 'callanalytics.duckdb'}' AS {name} (READ_ONLY)")
+        n_calls, n_segments, n_other, widest = connection.execute(
+            "SELECT count(DISTINCT call_id), count(*),"
+            " count_if(a.start_s <> b.start_s OR a.role <> b.role OR a.emotion IS DISTINCT FROM b.emotion),"
+            " max(abs(a.confidence - b.confidence))"
+            " FROM (FROM ours.segments JOIN ours.votes USING (call_id, segment)) AS a"
+            " JOIN (FROM theirs.segments JOIN theirs.votes USING (call_id, segment)) AS b"
+            " USING (call_id, segment)"
+        ).fetchall()[0]
+    assert n_calls == 3
+    assert n_segments > 20
+    assert n_other == 0
+    assert widest < 1e-4

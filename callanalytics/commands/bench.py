@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from callanalytics.commands.options import folder_type, json_option, quiet_option
+from callanalytics.commands.options import folder_type, json_option, quiet_option, training_device_option
 from callanalytics.console import say
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def bench() -> None:
     help="crossval.json of our ensemble; repeatable.",
 )
 @click.option("--out", type=folder_type, default=Path("seeds"), show_default=True, help="Folder to fill.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@training_device_option
 @click.option(
     "--bf16",
     is_flag=True,
@@ -79,8 +79,10 @@ def seeds(
 
     from ensemble.baselines.bench import EFFORTS, PROTOCOLS, Setting, run
     from ensemble.baselines.systems import SYSTEMS
+    from ensemble.device import check_device
     from ensemble.errors import EnsembleError
 
+    check_device(device)
     chosen = systems.split(",") if systems else list(SYSTEMS)
     if unknown := sorted(set(chosen) - set(SYSTEMS)):
         raise click.BadParameter(

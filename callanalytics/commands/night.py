@@ -10,7 +10,14 @@ from typing import Any
 
 import click
 
-from callanalytics.commands.options import config_option, folder_type, json_option, out_option, quiet_option
+from callanalytics.commands.options import (
+    config_option,
+    device_option,
+    folder_type,
+    json_option,
+    out_option,
+    quiet_option,
+)
 from callanalytics.console import closing_words, progress, say
 
 
@@ -22,6 +29,7 @@ from callanalytics.console import closing_words, progress, say
 @config_option
 @click.option("--limit", type=click.IntRange(min=1), help="Analyse at most this many recordings.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@device_option
 @click.option("--force", is_flag=True, help="Analyse again what is done already.")
 @click.option("--dry-run", is_flag=True, help="Show what would be analysed and write nothing.")
 @click.option("--fail-on-empty", is_flag=True, help="Exit 4 when the window holds no recording.")

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
+
+from ensemble.device import PATTERN as DEVICE_PATTERN
 
 folder_type = click.Path(path_type=Path)
 config_option = click.option("--config", type=folder_type, help="Settings file (default: ./config.toml).")
 out_option = click.option("--out", type=folder_type, help="Folder of the results (default: [paths] out).")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object for machines.")
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+
+
+def _a_device(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(DEVICE_PATTERN, value):
+        raise click.BadParameter(f"{value!r} is none of cpu, cuda, cuda:1")
+    return value
+
+
+training_device_option = click.option(
+    "--device", default="cpu", show_default=True, callback=_a_device, help="cpu, cuda or cuda:1."
+)
+device_option = click.option(
+    "--device", callback=_a_device, help="cpu, cuda or cuda:1 (default: [engine] device)."
+)
 
 
 def database(out: Path | None, config: Path | None) -> Path:

@@ -19,6 +19,7 @@ from callanalytics.commands.options import (
     out_option,
     quiet_option,
     results_folder,
+    training_device_option,
 )
 from callanalytics.console import print_table, progress, say
 
@@ -66,7 +67,7 @@ def training_options(command: Command) -> Command:
             click.option("--no-speaker-norm", is_flag=True, help="Ablation: each clip normalised alone."),
             click.option("--sample-rate", type=click.Choice(["8000", "16000"]), default="8000"),
             click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True),
-            click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+            training_device_option,
             click.option("--work", type=folder_type, help="Checkpoints and cache (default: OUT/training)."),
         )
     ):

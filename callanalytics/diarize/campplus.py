@@ -1,4 +1,4 @@
-"""CAM++ as a torch network, for exporting its published weights to ONNX. Only the exports are for use.
+"""CAM++ as a torch network: exported to ONNX for processors, run as it is on a GPU.
 
 Wang, Zheng, Chen, Cheng, Chen: "CAM++: A Fast and Efficient Network for Speaker Verification Using
 Context-Aware Masking", Interspeech 2023. Residual 2-d front end, densely connected TDNN blocks whose
@@ -9,9 +9,12 @@ pooling. Module names follow the published state dict (3D-Speaker, Apache-2.0).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,6 +22,7 @@ from torch.nn import functional
 N_MELS = 80
 CHUNK_FRAMES = 300
 EMBEDDING_SIZE = 192
+_OnArrays = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 _GROWTH = 32
 _BOTTLENECK = 128
 _FRONT_CHANNELS = 32
@@ -32,9 +36,8 @@ def export_frames(weights: Path, target: Path) -> None:
     The number of frames is fixed, so that the segments are constants of the graph. Pooling stays outside
     (`embedding.py`), so that one pass serves every piece of speech.
     """
-    network = load(weights)
     _export(
-        nn.Sequential(_TimeLast(), network.head, *list(network.xvector.children())[:-2]),
+        frame_layers(load(weights)),
         (torch.randn(2, CHUNK_FRAMES, N_MELS),),
         target,
         {"features": {0: "batch"}, "hidden": {0: "batch"}},
@@ -45,6 +48,28 @@ def export_voice(weights: Path, target: Path) -> None:
     """Write the layer after pooling: "pooled" (batch, 1024), means and deviations -> "voice" (batch, 192)."""
     layer = load(weights).xvector[-1]
     _export(layer, (torch.randn(2, 1024),), target, {"pooled": {0: "batch"}, "voice": {0: "batch"}})
+
+
+def networks(weights: Path, device: str) -> tuple[_OnArrays, _OnArrays]:
+    """The same two parts in torch on `device`: of numpy arrays, and as the exports answer."""
+    network = load(weights).to(device)
+    return _on_arrays(frame_layers(network), device), _on_arrays(network.xvector[-1], device)
+
+
+def frame_layers(network: CamPlusPlus) -> nn.Sequential:
+    """All layers before pooling: (batch, 300, 80) -> (batch, 512, 150)."""
+    return nn.Sequential(_TimeLast(), network.head, *list(network.xvector.children())[:-2])
+
+
+def _on_arrays(network: nn.Module, device: str) -> _OnArrays:
+    network.eval()
+
+    def run(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            found: npt.NDArray[np.float32] = network(torch.from_numpy(values).to(device)).cpu().numpy()
+        return found
+
+    return run
 
 
 def load(weights: Path) -> CamPlusPlus:
@@ -167,7 +192,7 @@ class _ContextMask(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Each segment has one mask: it is worked out once, not once per frame (equal, and a fifth faster).
-        member = _segment_of(int(x.shape[-1]))
+        member = _segment_of(int(x.shape[-1])).to(x.device)
         context = x.mean(-1, keepdim=True) + x @ (member / member.sum(0))
         mask = torch.sigmoid(self.linear2(functional.relu(self.linear1(context))))
         return cast(Tensor, self.linear_local(x) * (mask @ member.T))

