@@ -124,6 +124,27 @@ def test_an_lstm_adds_its_one_bias_like_torchs_two() -> None:
     torch.testing.assert_close(ours(x.transpose(1, 2)).transpose(1, 2), theirs(x)[0])
 
 
+def test_a_network_starts_and_normalises_as_the_library_of_its_document() -> None:
+    import torch
+
+    from ensemble.baselines.network import build
+
+    def moved_by(name: str, shape: tuple[int, ...]) -> set[float | None]:
+        learner = SYSTEMS[name].learner
+        assert isinstance(learner, Network)
+        network = build(learner.layers, shape, 8, learner.library)
+        kinds = torch.nn.BatchNorm1d, torch.nn.BatchNorm2d
+        return {module.momentum for module in network.modules() if isinstance(module, kinds)}
+
+    assert moved_by("mel-cnn", (64, 64)) == {0.1}  # the document names PyTorch
+    assert moved_by("deep-conv", (2376,)) == {0.01}  # and this one Keras
+    torch.manual_seed(0)
+    ours = build([Dense(50)], (100,), 8, "torch")
+    torch.manual_seed(0)
+    theirs = torch.nn.Linear(100, 50)
+    assert torch.equal(next(ours.parameters()), theirs.weight)
+
+
 def test_layers_that_do_not_fit_are_refused() -> None:
     from ensemble.baselines.network import build
 

@@ -114,7 +114,7 @@ def seeds(
         f"{len({c.speaker for c in clips})} speakers; {n_unusable} files unusable",
         "Unknown speakers": "published folds, speakers never cross; stopping and tuning on validation only",
         "Training": "seconds per fold as measured, on machines that may have had other work beside it",
-        "Command": _command(corpora, effort, wav2vec, crossval, out),
+        "Command": _command(corpora, (effort, folds, bf16), wav2vec, crossval, out),
     }
     _write(rows, about, out)
     for problem in problems:
@@ -180,12 +180,17 @@ def _member_sizes(result: dict[str, Any]) -> dict[str, int]:
 
 
 def _command(
-    corpora: Sequence[str], effort: str, wav2vec: Path | None, crossval: Sequence[Path], out: Path
+    corpora: Sequence[str],
+    pace: tuple[str, int | None, bool],
+    wav2vec: Path | None,
+    crossval: Sequence[Path],
+    out: Path,
 ) -> str:
     """The command that completes the table, with folders by their last name only."""
     words = ["callanalytics bench seeds"]
     words += [f"--corpus {Path(c.rpartition('=')[2]).name}" for c in corpora]
-    words += [f"--effort {effort}"]
+    effort, folds, bf16 = pace
+    words += [f"--effort {effort}"] + ([f"--folds {folds}"] if folds else []) + (["--bf16"] if bf16 else [])
     words += [f"--wav2vec {wav2vec.name}"] if wav2vec else []
     words += [f"--crossval {path.name}" for path in crossval]
     return " ".join([*words, f"--out {out.name}"])

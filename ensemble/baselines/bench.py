@@ -135,6 +135,8 @@ def place(system: System, protocol: Protocol, clips: Sequence[Clip], setting: Se
         del told["own"]
     if isinstance(system.learner, Network):
         told["epoch chosen by"] = "validation accuracy"
+        if system.learner.library == "keras":
+            del told["learner"]["library"]  # as in folds from before there was a choice
     versions = [FEATURES[name].version for name in system.features if name in FEATURES]
     weights = fingerprint(setting.checkpoint) if uses_wav2vec(system) else None
     key = json.dumps(
@@ -268,7 +270,7 @@ def _made(
     if learner.layers:
         from ensemble.baselines.network import build
 
-        return build(learner.layers, shapes[0], n_classes)
+        return build(learner.layers, shapes[0], n_classes, learner.library)
     from ensemble.baselines.modules import MODULES
 
     return MODULES[learner.module](shapes, n_classes, checkpoint)

@@ -1,8 +1,8 @@
-"""Keras listings as torch modules: same shapes, same number of parameters, same initial weights.
+"""Listings of layers as torch modules: same shapes, same number of parameters, same initial weights.
 
-Differences of the two libraries that matter for the count and the training are settled Keras's way: an
-LSTM has one bias per gate, weights start Glorot-uniform with the forget gate open, batch normalisation
-moves by 1 %.
+Most listings are Keras's: differences of the two libraries that matter for the count and the training are
+settled its way. An LSTM has one bias per gate, weights start Glorot-uniform with the forget gate open,
+batch normalisation moves by 1 % a step (torch's by 10 %).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.baselines import layers as spec
+from ensemble.baselines.system import Library
 from ensemble.errors import TrainingError
 
 
@@ -104,11 +105,14 @@ class Average(nn.Module):
         return x.flatten(2).mean(dim=2)
 
 
-def build(layers: Sequence[spec.Layer], shape: tuple[int, ...], n_classes: int) -> nn.Module:
+def build(
+    layers: Sequence[spec.Layer], shape: tuple[int, ...], n_classes: int, library: Library = "keras"
+) -> nn.Module:
     """The network of ``layers`` over features of ``shape``, ending in ``n_classes`` logits.
 
-    ``shape`` is (values,) for a vector, which Conv and Lstm read as one channel over that many steps,
-    (channels, time) for a sequence, or (bands, time) for an image. Raises TrainingError when a layer does
+    ``library`` says whose initial weights and normalisation it has. ``shape`` is (values,) for a vector,
+    which Conv and Lstm read as one channel over that many steps, (channels, time) for a sequence, or
+    (bands, time) for an image. Raises TrainingError when a layer does
     not fit what comes before it.
     """
     modules: list[nn.Module] = []
@@ -120,7 +124,9 @@ def build(layers: Sequence[spec.Layer], shape: tuple[int, ...], n_classes: int) 
         made, shape = _make(layer, shape)
         modules += made
     network = nn.Sequential(*modules)
-    for module in network.modules():
+    for module in network.modules() if library == "keras" else ():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.eps, module.momentum = 1e-3, 0.01
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -137,7 +143,7 @@ def _make(layer: spec.Layer, shape: tuple[int, ...]) -> tuple[list[nn.Module], t
             return [nn.Conv2d(n_in, filters, kernel, padding="same")], (filters, bands, time)
         case spec.Norm(), (n_in, *rest):
             norm = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d)[len(rest)]
-            return [norm(n_in, eps=1e-3, momentum=0.01)], shape
+            return [norm(n_in)], shape
         case spec.Relu(), _:
             return [nn.ReLU()], shape
         case spec.Pool(size, stride, True), (n_in, time):

@@ -10,6 +10,7 @@ from ensemble.baselines.layers import Layer
 
 Loss = Literal["focal", "cross-entropy"]
 Balance = Literal["none", "weights", "smote"]
+Library = Literal["keras", "torch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Network:
     layers: tuple[Layer, ...] = ()
     module: str = ""
     """A function of :mod:`ensemble.baselines.modules`."""
+    library: Library = "keras"
+    """Whose defaults ``layers`` start and normalise with: what its document is written in."""
     loss: Loss = "cross-entropy"
     balance: Balance = "none"
     max_epochs: int = 50

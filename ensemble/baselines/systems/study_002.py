@@ -67,6 +67,7 @@ SYSTEMS = (
                 ),
                 *(Mean(), Drop(0.4)),
             ),
+            library="torch",
             max_epochs=80,
             batch=32,
             stop_epochs=15,
