@@ -204,8 +204,8 @@ class _Pool:
         if self._on_gpu and not n_gpus:
             n_cores = 0
         n_wanted = min(n_cores, self._workers or n_cores, len(self._todo) + len(self._actors))
-        share = gpu_share(n_wanted, n_gpus) if self._on_gpu else 0
         for _ in range(n_wanted - len(self._actors)):
+            share = gpu_share(n_wanted, n_gpus) if self._on_gpu else 0
             handle = self._worker.options(num_gpus=share).remote(self._prepare)
             self._actors.append(_Actor(handle, handle.version.remote()))
         if self._actors:
@@ -279,9 +279,10 @@ class _Pool:
 def gpu_share(n_workers: int, n_gpus: int) -> float:
     """How much of a GPU Ray books for a worker: an equal part that lets all of them in.
 
-    Ray hides the GPUs from a worker that books none.
+    Ray hides the GPUs from a worker that books none, and counts in steps of 0.0001.
     """
-    return 1 / math.ceil(n_workers / n_gpus) if n_workers > n_gpus else 1
+    n_sharing = max(1, math.ceil(n_workers / n_gpus))
+    return max(1, 10_000 // n_sharing) / 10_000
 
 
 def _gave_up(candidate: Candidate) -> Failure:

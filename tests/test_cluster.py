@@ -175,16 +175,16 @@ def test_a_stop_ends_early_and_kills_the_workers(monkeypatch: pytest.MonkeyPatch
 def test_workers_on_gpus_book_equal_parts_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay(cores=5, gpus=2)
     assert sorted(outcomes(monkeypatch, ray, NAMES, on_gpu=True)) == sorted(NAMES)
-    assert set(ray.booked_gpus) == {1 / 3}  # three on one, two on the other
+    assert set(ray.booked_gpus) == {0.3333}  # three on one, two on the other
     outcomes(monkeypatch, without := FakeRay(cores=5, gpus=2), NAMES)
     assert set(without.booked_gpus) == {0}
 
 
 @given(workers=st.integers(1, 1000), gpus=st.integers(1, 64))
 def test_the_parts_of_gpus_let_every_worker_in(workers: int, gpus: int) -> None:
-    share = cluster.gpu_share(workers, gpus)
-    assert 0 < share <= 1
-    assert gpus * round(1 / share) >= workers
+    steps = round(10_000 * cluster.gpu_share(workers, gpus))  # Ray counts in these
+    assert 1 <= steps <= 10_000
+    assert gpus * (10_000 // steps) >= workers
 
 
 def test_a_cluster_without_the_gpu_that_is_asked_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
