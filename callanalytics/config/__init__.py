@@ -1,0 +1,55 @@
+"""config.toml -> frozen, validated settings. Unknown keys, wrong types and impossible values are refused.
+
+Every table is one class; its defaults are the shipped behaviour.
+"""
+
+from __future__ import annotations
+
+from callanalytics.config.calls import (
+    AudioSettings,
+    DiscoverySettings,
+    EmotionSettings,
+    FrustrationSettings,
+    PathSettings,
+    RecorderSettings,
+    SegmentSettings,
+    TimeSettings,
+)
+from callanalytics.config.jobs import (
+    JOB_NAMES,
+    EngineSettings,
+    GateSettings,
+    PrivacySettings,
+    ReportSettings,
+    RetrainSettings,
+    ScheduleSettings,
+)
+from callanalytics.config.load import CONFIG_NAME, find_config, load_config, settings_from
+from callanalytics.config.rules import DEFAULT_RULES, RULE_MEASURES, RuleSettings
+from callanalytics.config.settings import Settings
+
+__all__ = [
+    "CONFIG_NAME",
+    "DEFAULT_RULES",
+    "JOB_NAMES",
+    "RULE_MEASURES",
+    "AudioSettings",
+    "DiscoverySettings",
+    "EmotionSettings",
+    "EngineSettings",
+    "FrustrationSettings",
+    "GateSettings",
+    "PathSettings",
+    "PrivacySettings",
+    "RecorderSettings",
+    "ReportSettings",
+    "RetrainSettings",
+    "RuleSettings",
+    "ScheduleSettings",
+    "SegmentSettings",
+    "Settings",
+    "TimeSettings",
+    "find_config",
+    "load_config",
+    "settings_from",
+]
