@@ -12,7 +12,7 @@ from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     from callanalytics.records import Failure
-    from jobs.nightly import RunResult
+    from jobs.runs import RunResult
 
 # A log gets a line this often, and at the end of every stage.
 LOG_EVERY_S = 10.0

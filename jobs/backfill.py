@@ -19,7 +19,8 @@ from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import Analyze, analyze_all, n_workers
 from jobs.ensembles import in_use, named
 from jobs.lock import run_lock
-from jobs.nightly import OnProgress, write_clips
+from jobs.pages import write_clips
+from jobs.runs import OnProgress
 from jobs.stopping import StopWatch
 
 # Stored analyses are read, and new ones committed, this many calls at a time.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,9 +28,10 @@ from jobs.ensembles import in_use
 from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
-from jobs.logbook import write_whole
+from jobs.pages import are_current, index_of, make_private, write_clips, write_pages
 from jobs.purge import remove_leftovers
 from jobs.relabel import with_corrections
+from jobs.runs import OnProgress, RunOptions, RunResult, quiet
 from jobs.stopping import StopWatch
 from jobs.voices import with_profiles
 
@@ -43,64 +42,9 @@ BATCH_S = 10.0
 HELD_CODE = 8
 SIGNAL_CODES = 128  # exit codes above it
 
-JSON_FIELDS = (
-    *("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"),
-    *("audio_s", "wall_s", "exit_code", "database", "report"),
-)
-
-# (stage, done, total, note): total is 0 while it is unknown.
-OnProgress = Callable[[str, int, int, str], None]
-
-
-def _quiet(stage: str, done: int, total: int, note: str) -> None:
-    """Report nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What one `run` was asked to do; everything else is in the settings."""
-
-    since: str | None = None
-    until: str | None = None
-    inputs: tuple[Path, ...] = ()  # empty: the settings' inputs
-    out: Path | None = None  # None: the settings' folder
-    limit: int | None = None
-    workers: int | None = None
-    device: str | None = None  # None: the settings'
-    force: bool = False
-    dry_run: bool = False
-    fail_on_empty: bool = False
-    no_gate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run did. The fields up to `report` are the object that `run --json` prints."""
-
-    n_found: int
-    n_new: int
-    n_done: int
-    n_skipped: int
-    n_quarantined: int
-    audio_s: float
-    wall_s: float
-    exit_code: int
-    database: str
-    report: str
-    n_flagged: int
-    window: Window
-    planned: tuple[Candidate, ...]  # of a dry run: what would be analysed
-    failures: tuple[Failure, ...]
-    set_aside: dict[str, int]  # files that are no candidates: reason -> how many
-    held: tuple[str, ...]  # why the gate held the results back; empty when they were published
-
-    def to_json(self) -> dict[str, object]:
-        """The last line of `run --json`; scripts of others depend on its names."""
-        return {name: getattr(self, name) for name in JSON_FIELDS}
-
 
 def run_night(
-    settings: Settings, options: RunOptions, *, now: datetime | None = None, on_progress: OnProgress = _quiet
+    settings: Settings, options: RunOptions, *, now: datetime | None = None, on_progress: OnProgress = quiet
 ) -> RunResult:
     """Run one window from files to the published database and the report.
 
@@ -126,9 +70,9 @@ def run_night(
             planned = run_night(
                 settings, replace(options, out=_fresh(Path(scratch))), now=now, on_progress=on_progress
             )
-        return replace(planned, database=str(out / DATABASE_NAME), report=str(out / "reports" / "index.html"))
+        return replace(planned, database=str(out / DATABASE_NAME), report=str(index_of(out)))
     try:
-        _make_private(out)
+        make_private(out)
         with run_lock(out / ".work" / "run.lock"), _tidied(out) as store:
             night = _Night(settings, options, window, out, store, on_progress)
             return night.run(inputs, now, started)
@@ -180,7 +124,6 @@ class _Night:
         self.store = store
         self.on_progress = on_progress
         self.database = out / DATABASE_NAME
-        self.report = out / "reports" / "index.html"
         self.failures: list[Failure] = []
         self.n_done = 0
         self.n_flagged = 0
@@ -363,36 +306,9 @@ class _Night:
             publish(self.store, self.out)
             let_through(self.out)
         # The report shows the window asked for, also when nothing in it is new.
-        if not self._is_reported():
+        if not are_current(self.out, self.window):
             self.on_progress("report", 0, 0, "")
-            self._report(now)
-
-    def _report(self, now: datetime) -> None:
-        """Write the pages, then note what they show: until then they count as out of date."""
-        from reports.build import build_reports
-
-        shown = self._shown()
-        build_reports(
-            self.database,
-            self.report.parent,
-            settings=self.settings,
-            # Calls whose files came late lie before the window; the report shows them too.
-            window=Window(self.earliest, self.window.until),
-            now=now,
-            clips_dir=self.report.parent / "clips",
-        )
-        write_whole(self.out / ".work" / "reported.json", json.dumps(shown) + "\n", mode=0o600)
-
-    def _shown(self) -> dict[str, object]:
-        """What the pages of this run are made of."""
-        return {"since": self.window.since.isoformat(), "published_ns": self.database.stat().st_mtime_ns}
-
-    def _is_reported(self) -> bool:
-        try:
-            told = json.loads((self.out / ".work" / "reported.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(told == self._shown()) and self.report.exists()
+            write_pages(self.out, self.settings, self.window, earliest=self.earliest, now=now)
 
     def _result(
         self, found: Discovered, todo: list[Candidate], n_skipped: int, exit_code: int, started: float
@@ -410,7 +326,7 @@ class _Night:
             wall_s=round(time.monotonic() - started, 3),
             exit_code=exit_code,
             database=str(self.database),
-            report=str(self.report),
+            report=str(index_of(self.out)),
             n_flagged=self.n_flagged,
             window=self.window,
             planned=tuple(todo) if self.options.dry_run else (),
@@ -418,18 +334,6 @@ class _Night:
             set_aside=set_aside,
             held=self.held,
         )
-
-
-def write_clips(out: Path, call: CallRows) -> None:
-    """Put the clips of a call beside the report; each is there whole or not at all."""
-    folder = out / "reports" / "clips" / call.recording.call_id
-    for clip in call.clips:
-        _make_private(folder)
-        target = folder / clip.name
-        partial = target.with_suffix(".tmp")
-        partial.write_bytes(clip.content)
-        partial.chmod(0o600)
-        partial.replace(target)
 
 
 def _tidied(out: Path) -> Store:
@@ -450,10 +354,3 @@ def _describe(outcome: Outcome) -> str:
         return f"{outcome.candidate.recording.call_id} quarantined: {outcome.reason}"
     mark = "flagged" if outcome.flagged else f"{outcome.n_segments} segments"
     return f"{outcome.recording.call_id} {mark}"
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter."""
-    if not folder.exists():
-        folder.mkdir(parents=True, mode=0o700)
-        os.chmod(folder, 0o700)  # noqa: PTH101 - mkdir's mode is narrowed by the umask only

@@ -23,7 +23,8 @@ from ensemble.predict import SHIPPED
 from jobs.backfill import backfill, render_backfilled
 from jobs.compare import compare_ensembles
 from jobs.lock import run_lock
-from jobs.nightly import RunOptions, RunResult, run_night
+from jobs.nightly import run_night
+from jobs.runs import RunOptions, RunResult
 
 NOW = datetime.now(UTC)
 N_CALLS = 3

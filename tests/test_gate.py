@@ -16,7 +16,8 @@ import soundfile
 from callanalytics.config import GateSettings, Settings, settings_from
 from callanalytics.window import Window
 from jobs.gate import Night, expected, held, reasons_to_hold, whole_days
-from jobs.nightly import RunOptions, run_night
+from jobs.nightly import run_night
+from jobs.runs import RunOptions
 from jobs.status import read_status, render_status
 
 MONDAY = date(2026, 3, 30)

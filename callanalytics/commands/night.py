@@ -39,7 +39,8 @@ from callanalytics.console import closing_words, progress, say
 def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Analyse the recordings of a window: the nightly job."""
     from callanalytics.config import load_config
-    from jobs.nightly import RunOptions, run_night
+    from jobs.nightly import run_night
+    from jobs.runs import RunOptions
 
     settings = load_config(config)
     with progress(quiet or as_json) as on_progress:

@@ -1,0 +1,77 @@
+"""The report of a run: clips as calls are committed, pages when they no longer show what is published."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+
+from callanalytics.config import Settings
+from callanalytics.records import CallRows
+from callanalytics.store import DATABASE_NAME
+from callanalytics.window import Window
+from jobs.logbook import write_whole
+
+
+def write_clips(out: Path, call: CallRows) -> None:
+    """Put the clips of a call beside the report; each is there whole or not at all."""
+    folder = out / "reports" / "clips" / call.recording.call_id
+    for clip in call.clips:
+        make_private(folder)
+        target = folder / clip.name
+        partial = target.with_suffix(".tmp")
+        partial.write_bytes(clip.content)
+        partial.chmod(0o600)
+        partial.replace(target)
+
+
+def index_of(out: Path) -> Path:
+    """The page to open."""
+    return out / "reports" / "index.html"
+
+
+def are_current(out: Path, window: Window) -> bool:
+    """Whether the pages are those of this window and of what is published."""
+    try:
+        told = json.loads(_note(out).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(told == _shown(out, window)) and index_of(out).exists()
+
+
+def write_pages(out: Path, settings: Settings, window: Window, *, earliest: datetime, now: datetime) -> None:
+    """Write the pages, then note what they show: until then they count as out of date.
+
+    ``earliest`` is the start of the earliest call that the run analysed: calls whose files came late lie
+    before the window, and the report shows them too.
+    """
+    from reports.build import build_reports
+
+    shown = _shown(out, window)
+    build_reports(
+        out / DATABASE_NAME,
+        index_of(out).parent,
+        settings=settings,
+        window=Window(min(earliest, window.since), window.until),
+        now=now,
+        clips_dir=index_of(out).parent / "clips",
+    )
+    write_whole(_note(out), json.dumps(shown) + "\n", mode=0o600)
+
+
+def _shown(out: Path, window: Window) -> dict[str, object]:
+    """What the pages of a run are made of."""
+    published_ns = (out / DATABASE_NAME).stat().st_mtime_ns
+    return {"since": window.since.isoformat(), "published_ns": published_ns}
+
+
+def _note(out: Path) -> Path:
+    return out / ".work" / "reported.json"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter."""
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
+        os.chmod(folder, 0o700)  # noqa: PTH101 - mkdir's mode is narrowed by the umask only
