@@ -26,8 +26,9 @@ from callanalytics.config import Settings
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.records import Audio, Segment
 from callanalytics.segment import cut_segments
+from ensemble.card import read_card
 from ensemble.members import make_member
-from ensemble.predict import SHIPPED, read_card
+from ensemble.predict import SHIPPED
 from ensemble.spectrogram import FrontEnd, hear
 
 # A peer is timed on at most this much speech, since some take minutes for a minute.

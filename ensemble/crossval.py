@@ -17,11 +17,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.card import read_card
 from ensemble.corpora import Clip
 from ensemble.errors import CorpusError, LeakError
 from ensemble.evaluate import interval_by_speaker, measures
 from ensemble.members import make_member
-from ensemble.predict import read_card
 from ensemble.train import (
     Examples,
     Progress,

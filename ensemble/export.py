@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.card import CARD_FORMAT, fingerprint
 from ensemble.errors import ModelIncompatible
 from ensemble.members import make_member
-from ensemble.predict import CARD_FORMAT, _onnx_member, fingerprint
+from ensemble.predict import _onnx_member
 from ensemble.spectrogram import FrontEnd, Reference
 from ensemble.vote import Rule, Thresholds
 

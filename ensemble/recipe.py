@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ensemble.assemble import add_biases, assemble, fit_biases, fit_on_validation
+from ensemble.card import read_card
 from ensemble.corpora import Corpus, keep_emotions, split_by_speaker
 from ensemble.errors import TrainingError
 from ensemble.evaluate import LINES, evaluate
 from ensemble.modelcard import write_card_pages
-from ensemble.predict import load_ensemble, read_card
+from ensemble.predict import load_ensemble
 from ensemble.train import Progress, TrainSettings, train_ensemble
 
 LIMITS = (

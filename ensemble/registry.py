@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ensemble.card import checked_file, fingerprint, read_card
 from ensemble.errors import ModelMissing, PromotionRefused
-from ensemble.predict import SHIPPED, checked_file, fingerprint, load_ensemble, read_card
+from ensemble.predict import SHIPPED, load_ensemble
 
 TOLERANCE_UAR = 0.005
 """A candidate may score this much below the promoted one: less than one clip in two hundred is noise."""

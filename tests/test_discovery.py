@@ -12,11 +12,11 @@ from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.discovery import (
     Discovered,
     EarlierRun,
-    _file_time,
     candidate_from_files,
     find_recordings,
 )
 from callanalytics.errors import UnreadableFile, UsageError
+from callanalytics.folders import file_time
 from callanalytics.ingest_check import check_paths, render_checked
 from callanalytics.records import Role, RoleSource
 from callanalytics.window import Window
@@ -113,7 +113,7 @@ def test_parallel_copies_of_a_call_are_left_out(tmp_path: Path) -> None:
     assert reasons(found) == {"CO_20261120-094103_2025550127-all.wav": "parallel_copy"}
 
 
-def test_call_time_decides_not_file_time(tmp_path: Path) -> None:
+def test_call_time_decides_notfile_time(tmp_path: Path) -> None:
     midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
     window = Window(midnight - timedelta(days=1), midnight)
     for days in (0, 1, 3):
@@ -234,7 +234,7 @@ def test_a_file_that_may_not_be_looked_at_is_a_failure(
 
 @pytest.mark.parametrize("seconds", [1e12, 2e10, -1e12])
 def test_a_file_time_beyond_all_calendars_is_kept_within_one(seconds: float) -> None:
-    assert 1970 <= _file_time(seconds).year < 2200
+    assert 1970 <= file_time(seconds).year < 2200
 
 
 def test_a_window_may_begin_with_the_calendar(tmp_path: Path) -> None:

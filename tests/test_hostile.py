@@ -264,7 +264,7 @@ def test_a_model_folder_made_by_hand_is_refused(make: Callable[[Path], None], tm
     with pytest.raises(ModelError):
         load_ensemble(folder)
     with pytest.raises(ModelError):
-        load_ensemble(folder, device="meta")  # torch's way in, without a GPU
+        load_ensemble(folder, device="cpu:0")  # torch's way in, without a GPU
     with pytest.raises(ModelError):
         Registry(tmp_path / "kept").add(folder)
     assert tree(tmp_path) == before, "nothing was run or copied"

@@ -31,7 +31,7 @@ def ensemble() -> None:
 @json_option
 def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
     """Every ensemble kept, its test score, and which one is in use."""
-    from ensemble.predict import fingerprint, read_card
+    from ensemble.card import fingerprint, read_card
     from ensemble.registry import headline
     from jobs.ensembles import registry
 
@@ -77,9 +77,9 @@ def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
 @json_option
 def show(name: str, html: Path | None, out: Path | None, config: Path | None, as_json: bool) -> None:
     """The card of an ensemble (default: the one in use): data, settings, scores, limits."""
+    from ensemble.card import read_card
     from ensemble.modelcard import facts, shown_condition
     from ensemble.modelcard import html as card_page
-    from ensemble.predict import read_card
 
     folder = named_or_in_use(name or None, out, config)
     card = read_card(folder)
@@ -131,7 +131,7 @@ def rollback(out: Path | None, config: Path | None) -> None:
 @json_option
 def compare(one: str, other: str, out: Path | None, config: Path | None, as_json: bool) -> None:
     """What differs between two ensembles: their cards, and labels and flags of calls both have analysed."""
-    from ensemble.predict import fingerprint, read_card
+    from ensemble.card import fingerprint, read_card
     from ensemble.registry import compare as compare_cards
     from jobs.compare import compare_ensembles, render_comparison
 

@@ -109,7 +109,7 @@ def _read(named: tuple[str, ...], settings: Settings) -> list[Corpus]:
 
 
 def _training(options: dict[str, Any], plan: RetrainSettings, settings: Settings, out: Path) -> TrainSettings:
-    from ensemble.predict import read_card
+    from ensemble.card import read_card
     from ensemble.train import PRESETS
     from jobs.ensembles import in_use
 
