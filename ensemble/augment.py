@@ -1,17 +1,12 @@
-"""Making training speech sound like other rooms, voices and telephone lines.
+"""Making training speech sound like other rooms, voices and telephone lines, from the waveform.
 
-Two places. On the waveform (:func:`augment`): speed, pitch, stretch, reverberation,
-noise, babble and the telephone chain, each with its own probability and all
-drawn from a seed. On batches of spectrograms during training (:class:`BatchAugment`):
-SpecAugment, CopyPaste, mixup, vocal-tract warping, cheap enough for every step.
+Speed, pitch, stretch, reverberation, noise, babble and the telephone chain, each with its own
+probability and all drawn from a seed. The training cache is a materialisation of :func:`augment` for a
+list of seeds and nothing else. What changes spectrograms at every step is in
+:mod:`ensemble.train.batch_augment` and :mod:`ensemble.train.batches`.
 
-The training cache is a materialisation of :func:`augment` for a list of seeds
-and nothing else.
-
-Sources: speed change (Ko et al. 2015); telephone chain (ITU-T G.712, G.711,
-GSM 06.10; level by P.56 in the simple form of the active part's RMS);
-SpecAugment (Park et al. 2019); mixup (Zhang et al. 2018); CopyPaste (Pappagari
-et al. 2021); vocal-tract length perturbation (Jaitly and Hinton 2013).
+Sources: speed change (Ko et al. 2015); telephone chain (ITU-T G.712, G.711, GSM 06.10; level by P.56 in
+the simple form of the active part's RMS).
 """
 
 from __future__ import annotations
@@ -19,13 +14,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import torch
 
 Float = NDArray[np.float32]
 
@@ -313,71 +304,3 @@ def speech_rms(samples: NDArray[np.floating]) -> float:
 
 def _at_level(samples: Float, rms: float) -> Float:
     return (samples * (rms / max(speech_rms(samples), 1e-6))).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchSettings:
-    """Changes of spectrogram batches; probabilities and sizes, 0 switches off."""
-
-    time_masks: int = 2
-    time_mask_frames: int = 12
-    band_masks: int = 1
-    band_mask_bands: int = 8
-    warp: float = 0.3
-    warp_bands: float = 2.5
-    mixup: float = 0.2
-    mixup_alpha: float = 0.3
-    tilt: float = 0.2
-    """Share of clips given a random spectral slope of up to 0.4 standard deviations."""
-
-
-class BatchAugment:
-    """SpecAugment, warping, tilt and mixup on (n, time, bands) float32 torch batches; seeded."""
-
-    def __init__(self, settings: BatchSettings, seed: int) -> None:
-        import torch
-
-        self.settings = settings
-        self.rng = torch.Generator().manual_seed(seed)
-
-    def __call__(
-        self, batch: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor, *, mix: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """New (batch, mask, targets); ``mask`` is (n, time), ``targets`` (n, classes) shares."""
-        import torch
-
-        s, rng = self.settings, self.rng
-        n, n_frames, n_bands = batch.shape
-        chosen = (torch.rand(n, 1, generator=rng) < s.warp).float()
-        shift = (torch.rand(n, 1, generator=rng) * 2 - 1) * s.warp_bands * chosen
-        at = (torch.arange(n_bands) + shift * torch.linspace(0.6, 1.4, n_bands)).clamp(0, n_bands - 1.001)
-        low = at.long()
-        part = (at - low)[:, None, :]
-        index = low[:, None, :].expand(n, n_frames, n_bands)
-        batch = (1 - part) * batch.gather(2, index) + part * batch.gather(2, index + 1)
-        slope = (torch.rand(n, 1, 1, generator=rng) * 2 - 1) * 0.4
-        slope = slope * (torch.rand(n, 1, 1, generator=rng) < s.tilt)
-        batch = batch + slope * torch.linspace(-1, 1, n_bands)
-        hole = torch.ones(n, n_frames, n_bands)
-        for _ in range(s.band_masks):
-            hole = hole * self._gap(n, n_bands, s.band_mask_bands)[:, None, :]
-        for _ in range(s.time_masks):
-            hole = hole * self._gap(n, n_frames, s.time_mask_frames)[:, :, None]
-        batch = batch * hole
-        if mix and s.mixup > 0:
-            # Close to Beta(alpha, alpha) folded to its larger half, but drawn from this generator.
-            weight = 1 - 0.5 * torch.rand(n, generator=rng) ** (1 / s.mixup_alpha)
-            weight = torch.where(torch.rand(n, generator=rng) < s.mixup, weight, torch.ones(n))
-            other = torch.randperm(n, generator=rng)
-            batch = weight[:, None, None] * batch + (1 - weight)[:, None, None] * batch[other]
-            mask = torch.maximum(mask, mask[other] * (weight < 1)[:, None])
-            targets = weight[:, None] * targets + (1 - weight)[:, None] * targets[other]
-        return batch * mask[:, :, None], mask, targets
-
-    def _gap(self, n: int, length: int, most: int) -> torch.Tensor:
-        import torch
-
-        width = torch.rand(n, 1, generator=self.rng) * most
-        start = torch.rand(n, 1, generator=self.rng) * (length - width)
-        at = torch.arange(length)
-        return ((at < start) | (at >= start + width)).float()

@@ -10,8 +10,6 @@ import pytest
 from ensemble.augment import (
     CLEAN,
     TELEPHONE,
-    BatchAugment,
-    BatchSettings,
     LineSettings,
     add_at_snr,
     augment,
@@ -24,6 +22,7 @@ from ensemble.augment import (
     stretch_time,
     telephone,
 )
+from ensemble.train.batch_augment import BatchAugment, BatchSettings
 
 SWITCHES = (
     "speed",

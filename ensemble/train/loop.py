@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.augment import BatchAugment
 from ensemble.corpora import Clip, refuse_leak
 from ensemble.device import check_device
 from ensemble.errors import TrainingError
 from ensemble.members import make_member
+from ensemble.train.batch_augment import BatchAugment
 from ensemble.train.batches import Batches
 from ensemble.train.checkpoint import begin_from, resume, save_state, settings_hash, weights_of
 from ensemble.train.examples import Examples, prepare

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ensemble.augment import BatchSettings
 from ensemble.labels import SHARED_SIX
 from ensemble.members import MEMBERS
 from ensemble.spectrogram import FrontEnd
+from ensemble.train.batch_augment import BatchSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class TrainSettings:
     telephone_share: float = 0.35
     """Shares of examples taken from the clean and the plain telephone hearing; the rest is augmented."""
     paste: float = 0.10
-    """Share of clips joined to a neutral clip of the same speaker (CopyPaste)."""
+    """Share of clips joined to a neutral clip of the same speaker (CopyPaste, Pappagari et al. 2021)."""
     calm_known: float = 0.3
     """Share of clips whose speaker is known by neutral and happy clips only, as in most real calls."""
     handset: float = 0.3
