@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ensemble.baselines.cache import Say, load_features
 from ensemble.baselines.features import FEATURES, Feature
+from ensemble.baselines.layers import Norm
 from ensemble.baselines.loop import Trained
 from ensemble.baselines.protocol import (
     Part,
@@ -135,6 +136,8 @@ def place(system: System, protocol: Protocol, clips: Sequence[Clip], setting: Se
         del told["own"]
     if isinstance(system.learner, Network):
         told["epoch chosen by"] = "validation accuracy"
+        if any(isinstance(layer, Norm) for layer in system.learner.layers):
+            told["normalised by"] = "the mean over an epoch"
         if system.learner.library == "keras":
             del told["learner"]["library"]  # as in folds from before there was a choice
     versions = [FEATURES[name].version for name in system.features if name in FEATURES]

@@ -1,8 +1,7 @@
 """Listings of layers as torch modules: same shapes, same number of parameters, same initial weights.
 
 Most listings are Keras's: differences of the two libraries that matter for the count and the training are
-settled its way. An LSTM has one bias per gate, weights start Glorot-uniform with the forget gate open,
-batch normalisation moves by 1 % a step (torch's by 10 %).
+settled its way. An LSTM has one bias per gate, weights start Glorot-uniform with the forget gate open.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def build(
 ) -> nn.Module:
     """The network of ``layers`` over features of ``shape``, ending in ``n_classes`` logits.
 
-    ``library`` says whose initial weights and normalisation it has. ``shape`` is (values,) for a vector,
+    ``library`` says whose initial weights it has. ``shape`` is (values,) for a vector,
     which Conv and Lstm read as one channel over that many steps, (channels, time) for a sequence, or
     (bands, time) for an image. Raises TrainingError when a layer does
     not fit what comes before it.
@@ -126,7 +125,7 @@ def build(
     network = nn.Sequential(*modules)
     for module in network.modules() if library == "keras" else ():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.eps, module.momentum = 1e-3, 0.01
+            module.eps = 1e-3
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:

@@ -52,7 +52,7 @@ class Network:
     module: str = ""
     """A function of :mod:`ensemble.baselines.modules`."""
     library: Library = "keras"
-    """Whose defaults ``layers`` start and normalise with: what its document is written in."""
+    """Whose initial weights ``layers`` have: that of what its document is written in."""
     loss: Loss = "cross-entropy"
     balance: Balance = "none"
     max_epochs: int = 50
