@@ -113,7 +113,8 @@ def seeds(
         "Clips": f"{len(clips)} of {', '.join(sorted({c.corpus for c in clips}))}, "
         f"{len({c.speaker for c in clips})} speakers; {n_unusable} files unusable",
         "Unknown speakers": "published folds, speakers never cross; stopping and tuning on validation only",
-        "Training": "seconds per fold as measured, on machines that may have had other work beside it",
+        "Training": "networks keep the epoch of the best validation accuracy and normalise by the mean of an "
+        "epoch; seconds per fold as measured, on machines that may have had other work beside it",
         "Command": _command(corpora, (effort, folds, bf16), wav2vec, crossval, out),
     }
     _write(rows, about, out)
