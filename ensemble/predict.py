@@ -27,8 +27,9 @@ Float = NDArray[np.float32]
 Member = Callable[[Float, Float], Float]
 
 SHIPPED = Path(__file__).parent / "weights"
-BATCH, GPU_BATCH = 16, 256
-"""Pieces that a member hears at once. More gain nothing on a processor; a GPU wants a whole call."""
+BATCH, GPU_BATCH = 16, 64
+"""Pieces that a member hears at once. More gain nothing on a processor. On a GPU several workers share the
+memory: 64 pieces of 4 s are some 200 MB a layer."""
 HELD_FRAMES = 60_000
 """10 minutes of speech, 15 MB."""
 LONGEST_PIECE_S = 4.0

@@ -36,7 +36,7 @@ _PRE_EMPHASIS = 0.97
 _KALDI_FLOOR = float(np.finfo(np.float32).eps)
 # The frame layers hear 3 s of speech at once: as good as 1.5 s windows one by one, at a third of the cost.
 _CHUNK_FRAMES = 300  # `campplus.CHUNK_FRAMES`, which imports torch
-_BATCH, _GPU_BATCH = 4, 128  # chunks at once: a GPU wants minutes of speech
+_BATCH, _GPU_BATCH = 4, 64  # chunks at once: a GPU wants minutes of speech, 200 MB a layer
 _LAYER_STRIDE = 2  # mel frames per hidden frame
 
 
