@@ -23,9 +23,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from callanalytics.analyze import judge
 from callanalytics.config import Settings
 from callanalytics.features import FEATURE_NAMES
+from callanalytics.judge import judge
 from callanalytics.records import (
     CallAnalysis,
     CallFacts,

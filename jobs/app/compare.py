@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from callanalytics.analyze import vote_segments
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
+from callanalytics.judge import vote_segments
 from callanalytics.records import Audio, ChannelLayout, Segment
 from ensemble.corpora import Clip, Corpus, decode_clip
 from ensemble.errors import CorpusError
