@@ -51,6 +51,11 @@ def test_a_night_without_its_gpu_ends_before_it_begins(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[engine]\ndevice = "cuda"\n')
     callanalytics("run", "--input", tmp_path, "--out", out, "--config", config, expect=2)
+    callanalytics("analyze", tmp_path / "call.wav", "--config", config, expect=2)
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "callanalytics.duckdb").touch()
+    callanalytics("backfill", "--out", results, "--config", config, expect=2)
     findings = json.loads(callanalytics("doctor", "--json", "--config", config, expect=1))
     assert [f["ok"] for f in findings if f["name"] == "device"] == [False]
     config.write_text('[engine]\ndevice = "cuda"\nkind = "ray"\n')  # the GPU is on a node, not here
