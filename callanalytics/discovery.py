@@ -17,9 +17,9 @@ from pathlib import Path
 
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.errors import UnreadableFile, UsageError
-from callanalytics.folders import FileKey, Seen, SkippedFile, file_time, see, seen_recordings
+from callanalytics.folders import Seen, SkippedFile, file_time, see, seen_recordings
 from callanalytics.recorders.facts import FactReader
-from callanalytics.records import CallFacts, Candidate, Failure, Recording, Role, RoleSource
+from callanalytics.records import CallFacts, Candidate, Failure, FileKey, Recording, Role, RoleSource
 from callanalytics.window import Window
 
 CHUNK_BYTES = 1 << 20

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from callanalytics.config import DiscoverySettings
 from callanalytics.errors import UsageError
-from callanalytics.records import Role
+from callanalytics.records import FileKey, Role
 from callanalytics.remote import RemoteFile, is_remote, list_remote, path_of
 
 # A clock that runs a little ahead is no file from the future.
@@ -35,9 +35,6 @@ _SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
 _SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 _COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
-
-FileKey = tuple[str, int, int]
-"""Path, bytes and time of change in ns: a file for which all three are known is not read again."""
 
 
 @dataclass(frozen=True, slots=True)

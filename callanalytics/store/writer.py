@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from callanalytics.records import CallAnalysis, CallRows, Candidate, Failure
+    from callanalytics.records import CallAnalysis, CallRows, Candidate, Failure, FileKey
     from callanalytics.window import Window
-
-FileKey = tuple[str, int, int]  # path, size in bytes, modification time in ns
 
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (
