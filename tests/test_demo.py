@@ -20,7 +20,7 @@ from callanalytics.demo import DemoSummary, build_demo
 from callanalytics.demo import voices as demo_voices
 from callanalytics.demo.build import MARKER_NAME
 from callanalytics.demo.mix import AGENT, CALLER, mix_call
-from callanalytics.demo.script import CALLS, Between, Call, Interlude, Line, Mood
+from callanalytics.demo.script import Between, Call, Interlude, Line, Mood, calls
 from callanalytics.demo.voices import SAMPLE_RATE_HZ, FloatArray, speak_calls
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.records import Role
@@ -31,7 +31,7 @@ ZONE = ZoneInfo("America/New_York")
 
 @pytest.fixture(scope="module")
 def speech() -> list[list[FloatArray]]:
-    return speak_calls(CALLS)
+    return speak_calls(calls())
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_one_caller_calls_twice(demo: DemoSummary) -> None:
 def test_upset_callers_get_louder_higher_and_faster(
     index: int, speech: list[list[FloatArray]], demo: DemoSummary
 ) -> None:
-    call, spoken = [(c, s) for c, s in zip(CALLS, speech, strict=True) if c.upset][index]
+    call, spoken = [(c, s) for c, s in zip(calls(), speech, strict=True) if c.upset][index]
     lines = [event for event in call.events if isinstance(event, Line)]
 
     def letters_per_s(mood: Mood) -> float:
@@ -177,7 +177,7 @@ def test_upset_callers_get_louder_higher_and_faster(
 
 
 def test_only_the_upset_callers_get_louder(speech: list[list[FloatArray]]) -> None:
-    for index, (call, spoken) in enumerate(zip(CALLS, speech, strict=True)):
+    for index, (call, spoken) in enumerate(zip(calls(), speech, strict=True)):
         sides = mix_call(call, spoken, np.random.default_rng(index))
         first, second = np.array_split(sides[CALLER], 2)
         if not call.upset and not any(
@@ -187,7 +187,7 @@ def test_only_the_upset_callers_get_louder(speech: list[list[FloatArray]]) -> No
 
 
 def test_agent_and_caller_of_a_call_have_different_voices(speech: list[list[FloatArray]]) -> None:
-    for call, spoken in zip(CALLS, speech, strict=True):
+    for call, spoken in zip(calls(), speech, strict=True):
         assert call.agent.voice.name != call.caller.name
         every = set(Mood)
         agent = pitch_of(call, spoken, Role.AGENT, every)
@@ -209,8 +209,8 @@ def test_a_payment_is_masked_with_exact_zeros_and_nothing_else_is(demo: DemoSumm
 
 
 def test_hold_music_plays_while_the_caller_is_silent(speech: list[list[FloatArray]]) -> None:
-    (index,) = [i for i, call in enumerate(CALLS) if call.slug == "router-hold"]
-    sides = mix_call(CALLS[index], speech[index], np.random.default_rng(0))
+    (index,) = [i for i, call in enumerate(calls()) if call.slug == "router-hold"]
+    sides = mix_call(calls()[index], speech[index], np.random.default_rng(0))
     # Music has no pauses: the longest stretch of the agent's side without 50 ms of quiet is the music.
     power = np.sqrt((sides[AGENT, : sides.shape[1] // 400 * 400].reshape(-1, 400) ** 2).mean(axis=1))
     edges = np.flatnonzero(np.diff(np.concatenate([[0], power > 0.008, [0]]).astype(int)))
@@ -242,7 +242,7 @@ def test_a_former_demonstration_is_replaced(tmp_path: Path) -> None:
     build_demo(out, day=date(2026, 3, 16), zone=ZONE)
     told: list[tuple[int, int]] = []
     build_demo(out, day=DAY, zone=ZONE, on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(n, len(CALLS)) for n in range(1, len(CALLS) + 1)]
+    assert told == [(n, len(calls())) for n in range(1, len(calls()) + 1)]
     assert (out / "freepbx/2026/03/17").is_dir()
     assert not (out / "freepbx/2026/03/16").exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["calls"]
@@ -273,7 +273,7 @@ def test_voices_work_from_a_long_and_foreign_path(tmp_path: Path, monkeypatch: p
     assert len(str(far)) > 200
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(far / "espeak-ng-data"))
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: str(far / "libespeak-ng.so"))
-    ((first, *_),) = speak_calls(CALLS[:1])
+    ((first, *_),) = speak_calls(calls()[:1])
     assert len(first) > SAMPLE_RATE_HZ
 
 
@@ -284,7 +284,7 @@ def test_a_synthesiser_that_fails_is_an_error_and_not_the_end_of_us(
 
     monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path / "espeak-ng-data"))
     with pytest.raises(CallAnalyticsError, match="espeak-ng ended with status"):
-        speak_calls(CALLS[:1])
+        speak_calls(calls()[:1])
     monkeypatch.setattr(demo_voices, "TIMEOUT_S", 0.001)
     with pytest.raises(CallAnalyticsError, match="did not speak"):
-        speak_calls(CALLS[:1])
+        speak_calls(calls()[:1])

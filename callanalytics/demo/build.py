@@ -15,7 +15,7 @@ import numpy as np
 
 from callanalytics.demo.mix import mix_call
 from callanalytics.demo.recorders import Take, write_take
-from callanalytics.demo.script import CALLS
+from callanalytics.demo.script import calls
 from callanalytics.demo.voices import FloatArray, speak_calls
 from callanalytics.errors import UsageError
 
@@ -48,7 +48,7 @@ def build_demo(
     """
     folder = out.resolve()
     _refuse_foreign(folder)
-    speech = speak_calls(CALLS)
+    speech = speak_calls(calls())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the last step is a rename on one file system.
@@ -81,7 +81,7 @@ def _fill(
     n_files = 0
     broken: list[Path] = []
     upset: list[Path] = []
-    for index, (call, spoken) in enumerate(zip(CALLS, speech, strict=True)):
+    for index, (call, spoken) in enumerate(zip(calls(), speech, strict=True)):
         sides = mix_call(call, spoken, np.random.default_rng([day.toordinal(), index]))
         take = Take(call, index, datetime.combine(day, call.at, tzinfo=zone), sides)
         files = write_take(root, take)
@@ -92,9 +92,9 @@ def _fill(
             # As if the recorder had closed it: nothing looks as if it were still being written.
             os.utime(file, (take.ended_at.timestamp(),) * 2)
         if on_progress:
-            on_progress(index + 1, len(CALLS))
+            on_progress(index + 1, len(calls()))
     _write_marker(root)
-    n_calls = sum(not call.broken for call in CALLS)
+    n_calls = sum(not call.broken for call in calls())
     return DemoSummary(folder, n_calls, n_files, tuple(broken), tuple(upset))
 
 
