@@ -3,14 +3,12 @@
     collect -> hold out test speakers -> train -> compare on the same test -> keep in the registry
             -> shadow-score last week -> promote or keep
 
-The test speakers are held out here, before training sees anything: a corpus's own `test` split, else every
-eighth speaker. Reviewed calls bring a test of their own, the speakers whose names fall into it (`labels`).
-Run again with the same data and settings after a kill, and it goes on where it was.
+Who tests is held out before training sees anything (`material`). Run again with the same data and settings
+after a kill, and it goes on where it was.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -24,34 +22,21 @@ from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, UsageError
 from callanalytics.store import DATABASE_NAME
 from callanalytics.store.open import make_private_dir
-from ensemble.corpora import Clip, Corpus, keep_emotions
+from ensemble.corpora import Corpus
 from ensemble.dataset import clips_hash
-from ensemble.errors import CorpusError
 from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
-from ensemble.splits import validation_speakers
 from jobs.ensembles import in_use, registry
-from jobs.labels import MANIFEST, export_labels
 from jobs.lock import run_lock
 from jobs.logbook import write_whole
+from jobs.material import Material, divide
 
 if TYPE_CHECKING:
     from ensemble.train import Progress, TrainSettings
 
-TEST_EVERY = 8
 SHADOW_SINCE = "7d"
 N_CHANGES_SHOWN = 10
 TRAINED = "trained"  # the file that says so
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """Clips by what they are for. No speaker is in two of them. `own_test` are reviewed calls."""
-
-    train: tuple[Corpus, ...]
-    validation: frozenset[str]
-    test: tuple[Clip, ...]
-    own_test: tuple[Clip, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,65 +60,6 @@ class Retrained:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-def collect(
-    settings: Settings, out: Path, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool
-) -> tuple[Corpus, ...]:
-    """The corpora given and, when wanted, the reviewed segments (exported anew into OUT/training/reviewed).
-
-    Raises UsageError: nothing to train on, or reviewed calls without consent.
-    """
-    found = list(corpora)
-    if reviewed:
-        from ensemble.corpora import read_manifest
-
-        folder = out / "training" / "reviewed"
-        shutil.rmtree(folder, ignore_errors=True)
-        export_labels(settings, out, folder, consent=consent)
-        found.append(read_manifest(folder / MANIFEST))
-    if not found:
-        raise UsageError(
-            "Nothing to train on: give --corpus, set corpora in [retrain] of config.toml, or use --reviewed."
-        )
-    names = [corpus.name for corpus in found]
-    if len(set(names)) < len(names):
-        raise UsageError(f"Two corpora have one name ({', '.join(names)}). Name them: --corpus NAME=PATH.")
-    return tuple(found)
-
-
-def divide(corpora: Sequence[Corpus], labels: Sequence[str]) -> Material:
-    """Hold out test speakers, then validation speakers, and leave the rest to training.
-
-    Raises CorpusError when nobody is left to train, validate or test on.
-    """
-    known = [keep_emotions(corpus, labels) for corpus in corpora]
-    train: list[Corpus] = []
-    test: list[Clip] = []
-    own_test: list[Clip] = []
-    for corpus in known:
-        held = _test_speakers(corpus)
-        own = corpus.name == Path(MANIFEST).stem
-        (own_test if own else test).extend(clip for clip in corpus.clips if clip.speaker in held)
-        rest = tuple(clip for clip in corpus.clips if clip.speaker not in held)
-        if rest:
-            train.append(replace(corpus, clips=rest))
-    if not train or not (test or own_test):
-        raise CorpusError("too few speakers to hold some out for a test; give a larger corpus")
-    return Material(tuple(train), validation_speakers(train), tuple(test), tuple(own_test))
-
-
-def _test_speakers(corpus: Corpus) -> frozenset[str]:
-    """The speakers of a corpus's `test` split, else every eighth in sorted order."""
-    everybody = sorted({clip.speaker for clip in corpus.clips})
-    marked = {clip.speaker for clip in corpus.clips if clip.split == "test"}
-    if marked or any(clip.split for clip in corpus.clips):
-        return frozenset(marked)
-    validating: frozenset[str] = frozenset()  # published validation speakers stay what they are
-    with contextlib.suppress(CorpusError):  # too few speakers to hold any out
-        validating = validation_speakers([corpus])
-    free = [speaker for speaker in everybody if speaker not in validating]
-    return frozenset(free[::TEST_EVERY]) if len(free) > 1 else frozenset()
 
 
 def decide(plan: RetrainSettings, tests: Sequence[Difference]) -> tuple[bool, str]:

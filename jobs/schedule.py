@@ -10,7 +10,6 @@ where it stopped, gives way when the night is due.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,14 +25,14 @@ from apscheduler.events import (
     EVENT_JOB_MISSED,
     EVENT_JOB_SUBMITTED,
 )
-from apscheduler.triggers.cron import CronTrigger
 
 from callanalytics.config import Settings
-from callanalytics.cron import WEEKDAYS, parse_cron
 from callanalytics.errors import UsageError
 from jobs.beacon import ping, write_textfile
+from jobs.errand import errand
 from jobs.gate import held
 from jobs.logbook import JobEnd, JobNote, Logbook, State
+from jobs.trigger import NightTrigger
 
 log = logging.getLogger("callanalytics.schedule")
 
@@ -41,11 +40,8 @@ GOOD_CODES = frozenset({0, 3, 4})  # all done; some files quarantined; nothing t
 # A crash, a full disk, a held lock, a killed process may pass; wrong settings, a missing model, a used
 # time budget and a closed gate (2, 6, 7, 8) are the same a quarter of an hour later.
 RETRY_CODES = frozenset({1, 5, 130, 143})
-# A night that was missed is caught up from its day on, but no further back than this.
-CATCH_UP_DAYS = 31
 HELD_CODE = 8  # the gate
 HEAVY, LIGHT = "heavy", "light"  # executors: one thread each
-CLI_NAMES = {"health": "doctor"}
 
 
 class Launch(Protocol):
@@ -56,45 +52,6 @@ class Launch(Protocol):
 
     def stop(self, job: str | None = None) -> None:
         """Ask the child of a job, or every child, to end at its next safe point."""
-
-
-class NightTrigger(CronTrigger):  # type: ignore[misc] # APScheduler has no types
-    """Cron times of a zone; a time that the clock shows twice in autumn counts once, the first time.
-
-    A time that the clock skips in spring comes an hour later, as APScheduler does it. Jobs that run
-    every hour run in both passes.
-    """
-
-    def __init__(self, words: str, zone: Any) -> None:
-        self.cron = parse_cron(words)
-        super().__init__(
-            minute=_listed(self.cron.minutes),
-            hour=_listed(self.cron.hours),
-            day=_listed(self.cron.days),
-            month=_listed(self.cron.months),
-            day_of_week=",".join(WEEKDAYS[day] for day in self.cron.weekdays),
-            timezone=zone,
-        )
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """The first time after the previous one; see CronTrigger."""
-        found: datetime | None = super().get_next_fire_time(previous_fire_time, now)
-        while found is not None and not self.cron.every_hour and self._second_pass(found):
-            found = super().get_next_fire_time(found, found)
-        return found
-
-    def _second_pass(self, moment: datetime) -> bool:
-        return moment.astimezone(UTC).astimezone(self.timezone).fold == 1
-
-    def after(self, moment: datetime) -> datetime:
-        """The first time after a moment, in UTC."""
-        found = self.get_next_fire_time(moment.astimezone(self.timezone), moment.astimezone(self.timezone))
-        assert found is not None  # noqa: S101 - a cron expression without an end date never ends
-        return found.astimezone(UTC)
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ",".join(map(str, values))
 
 
 class Schedule:
@@ -304,28 +261,9 @@ class Schedule:
                 log.error(problem)
 
     def command(self, job: str, due_at: datetime) -> list[str]:
-        """What to run for a job: an argument list, never a shell line."""
-        words = [sys.executable, "-m", "callanalytics.cli", CLI_NAMES.get(job, job)]
-        if job == "run":
-            words += self._window(due_at)
-        if job == "report":
-            words += ["--since", self.settings.schedule.report_since]
-        if job == "purge":
-            words += ["--older-than", self.settings.schedule.purge_older_than]
-        if self.config is not None:
-            words += ["--config", str(self.config)]
-        return [*words, "--out", str(self.out)]
-
-    def _window(self, due_at: datetime) -> list[str]:
-        """Every day since the last good night, so that a missed night is made up for."""
-        zone = self.settings.schedule_zone
-        today = due_at.astimezone(zone).date()
-        good_at = self.book.jobs["run"].good_at
-        since = good_at.astimezone(zone).date() if good_at else today - timedelta(days=1)
-        if since >= today:  # more than one run a day
-            return ["--since", today.isoformat()]
-        since = max(since, today - timedelta(days=CATCH_UP_DAYS))
-        return ["--since", since.isoformat(), "--until", today.isoformat()]
+        """What to run for a job, see `errand`."""
+        good_at = self.book.jobs["run"].good_at if job == "run" else None
+        return errand(job, due_at, settings=self.settings, config=self.config, out=self.out, good_at=good_at)
 
     def _note_next(self) -> None:
         for job in self.scheduler.get_jobs():

@@ -10,16 +10,15 @@ import numpy as np
 from ensemble.labels import EMOTIONS
 from reports import lanes, words
 from reports.agents import agent_file
+from reports.calldata import CallData, load_calls
 from reports.calls import (
     LAYOUT_WORDS,
     ROLE_SOURCE_WORDS,
     TIME_SOURCE_WORDS,
-    CallData,
     call_course,
     call_moments,
     call_reasons,
     call_strip,
-    load_calls,
     page_name,
     person,
     review_commands,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from reports import lanes, words
+from reports.calldata import CallData, load_calls
 from reports.calls import (
     TIME_SOURCE_WORDS,
-    CallData,
     call_course,
     call_moments,
     call_reasons,
     call_strip,
-    load_calls,
     page_name,
     person,
     review_commands,

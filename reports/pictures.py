@@ -6,7 +6,8 @@ import json
 from itertools import groupby
 from pathlib import Path
 
-from reports.calls import CallData, page_name
+from reports.calldata import CallData
+from reports.calls import page_name
 from reports.lanes import ROLE_NAMES
 from reports.source import Source
 from reports.views import Picture

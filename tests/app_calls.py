@@ -11,7 +11,7 @@ import numpy.typing as npt
 import soundfile as sf
 from fixture_calls import fill, plausible_calls
 
-from callanalytics.demo.script import CALLS
+from callanalytics.demo.script import calls
 from callanalytics.demo.voices import speak_calls
 from callanalytics.records import CallAnalysis
 from callanalytics.store import open_work, publish
@@ -22,7 +22,7 @@ RATE_HZ = 8000
 
 def voice(n_lines: int = 1) -> FloatArray:
     """Synthesised speech, float32 (n,) at 8 kHz: the first lines of a demonstration call."""
-    return np.concatenate(speak_calls(CALLS[:1])[0][:n_lines])
+    return np.concatenate(speak_calls(calls()[:1])[0][:n_lines])
 
 
 def wav(samples: FloatArray, rate_hz: int = RATE_HZ) -> bytes:

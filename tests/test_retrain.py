@@ -24,7 +24,8 @@ from ensemble.predict import SHIPPED
 from ensemble.train import TrainSettings
 from jobs.ensembles import in_use, registry
 from jobs.lock import run_lock
-from jobs.retrain import collect, decide, divide, read_history, retrain
+from jobs.material import collect, divide
+from jobs.retrain import decide, read_history, retrain
 
 TRAINING = TrainSettings(
     labels=("anger", "sad"),

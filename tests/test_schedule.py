@@ -26,7 +26,8 @@ from callanalytics.errors import UsageError
 from callanalytics.window import Window
 from jobs.gate import hold
 from jobs.logbook import JobEnd, Logbook, read_logbook
-from jobs.schedule import HEAVY, LIGHT, NightTrigger, Schedule
+from jobs.schedule import HEAVY, LIGHT, Schedule
+from jobs.trigger import NightTrigger
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

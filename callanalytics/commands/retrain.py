@@ -51,7 +51,8 @@ def retrain(
 ) -> None:
     """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
     from callanalytics.config import load_config
-    from jobs.retrain import collect, read_history
+    from jobs.material import collect
+    from jobs.retrain import read_history
     from jobs.retrain import retrain as train_and_judge
 
     settings = load_config(config)

@@ -15,8 +15,8 @@ from callanalytics.config import Settings
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.records import ChannelLayout, Role, Segment
 from callanalytics.store.query import open_published
+from reports.calldata import CallData, load_calls
 from reports.callpage import read_call_pages
-from reports.calls import CallData, load_calls
 from reports.source import Row, Source
 from reports.views import CallPage
 

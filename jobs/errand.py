@@ -1,0 +1,49 @@
+"""What a job of the schedule is, as a command line of our own."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from callanalytics.config import Settings
+
+# A night that was missed is caught up from its day on, but no further back than this.
+CATCH_UP_DAYS = 31
+CLI_NAMES = {"health": "doctor"}
+
+
+def errand(
+    job: str,
+    due_at: datetime,
+    *,
+    settings: Settings,
+    config: Path | None,
+    out: Path,
+    good_at: datetime | None,
+) -> list[str]:
+    """What to run for a job that is due: an argument list, never a shell line.
+
+    `good_at` is the time of the last night that ended well; the next one begins there.
+    """
+    plan = settings.schedule
+    words = [sys.executable, "-m", "callanalytics.cli", CLI_NAMES.get(job, job)]
+    if job == "run":
+        zone = settings.schedule_zone
+        words += _window(due_at.astimezone(zone).date(), good_at.astimezone(zone).date() if good_at else None)
+    if job == "report":
+        words += ["--since", plan.report_since]
+    if job == "purge":
+        words += ["--older-than", plan.purge_older_than]
+    if config is not None:
+        words += ["--config", str(config)]
+    return [*words, "--out", str(out)]
+
+
+def _window(today: date, good_on: date | None) -> list[str]:
+    """Every day since the last good night, so that a missed night is made up for."""
+    since = good_on or today - timedelta(days=1)
+    if since >= today:  # more than one run a day
+        return ["--since", today.isoformat()]
+    since = max(since, today - timedelta(days=CATCH_UP_DAYS))
+    return ["--since", since.isoformat(), "--until", today.isoformat()]
