@@ -200,11 +200,11 @@ def on_ray(arguments: Arguments) -> None:
 
 def on_device(arguments: Arguments) -> None:
     """The whole night and its two heavy stages, on the processor and on the device."""
-    from ensemble.device import check_device
+    from ensemble.device import prepare_device
     from ensemble.errors import DeviceMissing
 
     try:
-        check_device(arguments.device)
+        prepare_device(arguments.device)
     except DeviceMissing as problem:
         print(f"\ndevice: not measured: {problem}")
         return

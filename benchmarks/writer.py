@@ -28,8 +28,8 @@ from store import ENSEMBLE_ID, FIRST, LABELS, MEMBERS, N_DAYS, calls, templates
 
 from callanalytics.config import Settings
 from callanalytics.records import CallAnalysis, CallRows
-from callanalytics.store import Store, open_work, publish, rows
-from callanalytics.store.rows import pack, unpack
+from callanalytics.store import Store, open_work, publish
+from callanalytics.store.rows import as_stream, naming_frames, pack, unpack
 from callanalytics.window import Window
 from jobs.nightly import BATCH_CALLS
 
@@ -41,16 +41,11 @@ def sent(models: list[CallAnalysis], n_segments: int) -> Iterator[CallRows]:
     packed: dict[int, CallRows] = {}
     for call in calls(models, n_segments):
         rest = packed.get(id(call.segments)) or packed.setdefault(id(call.segments), pack(call))
-        named = {
-            "recordings": rows._frame([rows._recording(call)], rows._RECORDING),
-            "calls": rows._frame([rows._call(call)], rows._CALL),
-            "analyses": rows._frame([rows._analysis(call)], rows._ANALYSIS),
-        }
         yield replace(
             rest,
             recording=call.recording,
             started_at=call.facts.started_at,
-            tables=rest.tables | {name: rows.as_stream(frame) for name, frame in named.items()},
+            tables=rest.tables | {name: as_stream(frame) for name, frame in naming_frames(call).items()},
         )
 
 

@@ -9,11 +9,12 @@ PATTERN = r"(cpu|cuda)(:\d{1,3})?"
 """What a device may be called: ``cpu``, ``cuda`` (torch's current GPU), ``cuda:1``."""
 
 
-def check_device(device: str) -> None:
-    """Make sure that torch can compute on ``device`` here; ``cpu`` is not asked and torch not imported.
+def prepare_device(device: str) -> None:
+    """Make sure that torch can compute on ``device`` here, and as exactly as on the processor.
 
-    On a GPU, convolutions and recurrent layers are then computed in float32: with torch's own choice,
-    TF32, a result would differ from the processor's in the third digit. Raises DeviceMissing.
+    ``cpu`` is not asked and torch not imported. On a GPU, convolutions and recurrent layers are then computed
+    in float32: with torch's own choice, TF32, a result would differ in the third digit.
+    Raises DeviceMissing.
     """
     if device == CPU:
         return

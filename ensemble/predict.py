@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.card import checked_file, fingerprint, read_card
-from ensemble.device import CPU, check_device
+from ensemble.device import CPU, prepare_device
 from ensemble.errors import ModelIncompatible
 from ensemble.labels import EMOTIONS
 from ensemble.session import open_session
@@ -202,7 +202,7 @@ def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str =
     for or the card is of another version of this code, DeviceMissing when
     torch does not see the device.
     """
-    check_device(device)
+    prepare_device(device)
     folder = path or SHIPPED
     card = read_card(folder)
     try:

@@ -15,7 +15,7 @@ from callanalytics.records import CallAnalysis, CallRows, Candidate, Recording
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.reader import located, read_analysis
 from callanalytics.window import Window, parse_window
-from ensemble.device import check_device
+from ensemble.device import prepare_device
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import Analyze, analyze_all, n_workers
 from jobs.ensembles import in_use, named
@@ -107,7 +107,7 @@ def backfill(
     window = parse_window(since or "1970-01-01", until, zone=settings.time.zone_info, now=now)
     if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
         raise UsageError(f"{out}: no results here to score again. Give --out the folder of the results.")
-    check_device(settings.engine.device)  # in a worker it would look like one that cannot start
+    prepare_device(settings.engine.device)  # in a worker it would look like one that cannot start
     folder = named(ensemble_name, out) if ensemble_name else in_use(settings, out)
     ensemble = load_ensemble(folder)
     with run_lock(out / ".work" / "run.lock"), open_work(out) as store:

@@ -130,7 +130,7 @@ def _voice_models(settings: Settings, out: Path) -> Iterator[Finding]:
 
 
 def _device(settings: Settings, out: Path) -> Iterator[Finding]:
-    from ensemble.device import check_device
+    from ensemble.device import prepare_device
     from ensemble.errors import DeviceMissing
 
     device = settings.engine.device
@@ -138,7 +138,7 @@ def _device(settings: Settings, out: Path) -> Iterator[Finding]:
         yield Finding("device", True, f"{device}, on the nodes of Ray, which are not asked")
         return
     try:
-        check_device(device)
+        prepare_device(device)
     except DeviceMissing as problem:
         yield Finding("device", False, str(problem), "Correct [engine] device.")
         return

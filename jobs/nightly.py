@@ -21,7 +21,7 @@ from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
-from ensemble.device import check_device
+from ensemble.device import prepare_device
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import analyze_all, load_packed, n_workers
 from jobs.ensembles import in_use
@@ -101,7 +101,7 @@ def _on_device(settings: Settings, device: str | None) -> Settings:
         engine = settings.engine.model_copy(update={"device": device})
         settings = settings.model_copy(update={"engine": engine})
     if settings.engine.kind == "local":
-        check_device(settings.engine.device)
+        prepare_device(settings.engine.device)
     return settings
 
 

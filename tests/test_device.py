@@ -19,7 +19,7 @@ from test_night import callanalytics
 from callanalytics.config import load_config
 from callanalytics.diarize import SpeechModels
 from callanalytics.errors import ConfigError
-from ensemble.device import check_device
+from ensemble.device import prepare_device
 from ensemble.errors import DeviceMissing
 from ensemble.members import make_member
 
@@ -27,19 +27,20 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has 
 
 
 def test_the_processor_is_not_asked_and_torch_not_imported() -> None:
-    code = "import sys; from ensemble.device import *; check_device('cpu'); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys; from ensemble.device import *; prepare_device('cpu'); print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False"
 
 
 def test_a_gpu_that_torch_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.cudnn, "fp32_precision", "tf32")
-    check_device("cuda")
-    check_device("cuda:1")
+    prepare_device("cuda")
+    prepare_device("cuda:1")
     assert torch.backends.cudnn.fp32_precision == "ieee"
     with pytest.raises(DeviceMissing, match=r"'cuda:2'.*sees 2 GPUs.*nvidia-smi"):
-        check_device("cuda:2")
+        prepare_device("cuda:2")
 
 
 @no_gpu

@@ -79,10 +79,10 @@ def seeds(
 
     from ensemble.baselines.bench import EFFORTS, PROTOCOLS, Setting, run
     from ensemble.baselines.systems import SYSTEMS
-    from ensemble.device import check_device
+    from ensemble.device import prepare_device
     from ensemble.errors import EnsembleError
 
-    check_device(device)
+    prepare_device(device)
     chosen = systems.split(",") if systems else list(SYSTEMS)
     if unknown := sorted(set(chosen) - set(SYSTEMS)):
         raise click.BadParameter(

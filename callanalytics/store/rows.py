@@ -110,12 +110,18 @@ def _agent_voice(a: CallAnalysis) -> AgentVoice | None:
     return None if voice is None else AgentVoice(key, voice, spoken.role_source)
 
 
-def frames_of(a: CallAnalysis) -> Frames:
-    """All rows of one analysis, by table, without its key."""
+def naming_frames(a: CallAnalysis) -> Frames:
+    """The rows that say which call it is, one a table."""
     return {
         "recordings": _frame([_recording(a)], _RECORDING),
         "calls": _frame([_call(a)], _CALL),
         "analyses": _frame([_analysis(a)], _ANALYSIS),
+    }
+
+
+def frames_of(a: CallAnalysis) -> Frames:
+    """All rows of one analysis, by table, without its key."""
+    return naming_frames(a) | {
         "turns": _frame(_turns(a), _TURN),
         "sounds": _frame(_sounds(a), _SOUND),
         "call_measures": _measures(a),

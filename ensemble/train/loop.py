@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, refuse_leak
-from ensemble.device import check_device
+from ensemble.device import prepare_device
 from ensemble.errors import TrainingError
 from ensemble.members import make_member
 from ensemble.train.batch_augment import BatchAugment
@@ -62,7 +62,7 @@ def train_ensemble(
     Run it again after a kill and it goes on where it was. Raises CorpusError,
     LeakError, TrainingError, DeviceMissing.
     """
-    check_device(settings.device)
+    prepare_device(settings.device)
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
     examples = prepare(clips, speakers, settings, cache, babblers=babblers)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
