@@ -21,6 +21,7 @@ from ensemble.calibrate import (
     fit_bias,
     fit_temperature,
 )
+from ensemble.card import read_card, trained_on
 from ensemble.dataset import clips_hash
 from ensemble.export import export_member, write_card
 from ensemble.members import make_member
@@ -160,10 +161,13 @@ def assemble(
     fit: Fit,
     folder: Path,
     about: Mapping[str, object],
+    *,
+    start: Path | None = None,
 ) -> str:
     """Export every member into ``folder`` and write its card; returns the ensemble's id.
 
-    ``about`` is added to the card (licence, notes). Raises ModelIncompatible when an
+    ``about`` is added to the card (licence, notes). ``start`` is the ensemble that the members began from:
+    whom it heard, they have heard. Raises ModelIncompatible when an
     exported graph does not agree with torch on real spectrograms.
     """
     some = training[:: max(1, len(training) // 8)][:8]
@@ -173,15 +177,20 @@ def assemble(
         for name, path in weights.items()
     ]
     clips = [examples.clips[i] for i in training]
+    begun = read_card(start) if start else {}
+    heard = {clip.speaker for clip in clips}
     told: dict[str, object] = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
-        "trained_on": sorted({clip.corpus for clip in clips}),
+        "begun_from": begun.get("ensemble_id"),
+        "trained_on": sorted({clip.corpus for clip in clips} | trained_on(begun)),
+        "heard_speakers": sorted(heard.union(begun.get("heard_speakers", ()))),
         "n_training_clips": len(clips),
-        "n_training_speakers": len({clip.speaker for clip in clips}),
+        "n_training_speakers": len(heard),
         "data_hash": clips_hash(clips),
         "unusable": [[u.path.name, u.reason] for u in examples.unusable],
         "settings": asdict(settings),
+        "speaker_norm": settings.speaker_norm,
         "validation": asdict(fit),
         "scores": {
             "headline": {"test": fit.test, "uar": fit.uar_speaker},

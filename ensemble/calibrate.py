@@ -5,6 +5,7 @@ Everything here is fitted on validation speakers only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,17 +32,20 @@ def fit_temperature(probabilities: Float, truth: Int) -> float:
 def fit_bias(logits: Float, truth: Int) -> Float:
     """What to add to logits (n, k) for the best likelihood with every label equally common; (k,), mean 0.
 
-    Convex; labels weigh alike whatever their counts. Plain gradient steps.
+    Convex; labels weigh alike whatever their counts. Plain gradient steps. A label that ``truth`` (n,)
+    never has keeps 0: likelihood would take it away from the ensemble altogether.
     """
     counts = np.bincount(truth, minlength=logits.shape[1]).astype(np.float64)
-    weight = 1 / np.maximum(counts[truth], 1)
+    occurs = counts > 0
+    weight = 1 / counts[truth]
     weight /= weight.sum()
-    wanted = np.bincount(truth, weights=weight, minlength=logits.shape[1])
-    bias = np.zeros(logits.shape[1])
+    wanted = np.bincount(truth, weights=weight, minlength=logits.shape[1])[occurs]
+    bias = np.zeros(int(occurs.sum()))
     for _ in range(500):
-        bias -= 3.0 * (weight @ softmax(logits + bias) - wanted)
-    centred: Float = (bias - bias.mean()).astype(np.float32)
-    return centred
+        bias -= 3.0 * (weight @ softmax(logits[:, occurs] + bias) - wanted)
+    whole: Float = np.zeros(logits.shape[1], dtype=np.float32)
+    whole[occurs] = bias - bias.mean()
+    return whole
 
 
 def expected_calibration_error(confidence: Float, right: NDArray[np.bool_], n_bins: int = 15) -> float:
@@ -127,4 +131,6 @@ def choose_thresholds(
                 best = found
     if best is None:
         return Thresholds(precision=float(right.mean()))
-    return Thresholds(confidence=round(best[2], 4), agreement=round(best[3], 4), precision=round(best[4], 4))
+    # Downwards: 2 of 3 members must reach what two thirds were rounded to.
+    least_agreement = math.floor(best[3] * 1e4) / 1e4
+    return Thresholds(round(best[2], 4), least_agreement, precision=round(best[4], 4))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble.errors import ModelIncompatible, ModelMissing
+from ensemble.errors import LeakError, ModelIncompatible, ModelMissing
 
 CARD_FORMAT = 1
 MAX_CARD_BYTES = 10_000_000
@@ -45,6 +45,34 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def trained_on(card: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the corpora that taught it, also in the trainings that it began from."""
+    told = card.get("trained_on")
+    return frozenset(map(str, told)) if isinstance(told, list) else frozenset()
+
+
+def heard_among(card: Mapping[str, Any], speakers: frozenset[str]) -> frozenset[str]:
+    """Those of ``speakers`` (``corpus/id``) whom an ensemble may have learnt from, by its card.
+
+    A card from before speakers were listed is taken to have heard every speaker of its corpora; one that
+    names no corpus, everybody.
+    """
+    if "heard_speakers" in card:
+        return speakers.intersection(card["heard_speakers"])
+    corpora = trained_on(card)
+    return frozenset(s for s in speakers if not corpora or s.partition("/")[0] in corpora)
+
+
+def refuse_heard(card: Mapping[str, Any], held_out: frozenset[str]) -> None:
+    """Raise LeakError when an ensemble to begin from may have learnt from a speaker who is held out."""
+    if known := heard_among(card, held_out):
+        raise LeakError(
+            f"ensemble {card.get('ensemble_id', '?')} to begin from was trained on {len(known)} of the "
+            f"speakers held out, {', '.join(sorted(known)[:3])} among them: begin from one of other corpora, "
+            "hold out others, or train from scratch"
+        )
+
+
 def _check_names(path: Path, members: object) -> None:
     """Files of a card lie beside it: their names are joined to paths here and when it is copied."""
     entries = members if isinstance(members, list) else [None]
@@ -66,6 +94,8 @@ def fingerprint(card: Mapping[str, Any]) -> str:
             for key in ("labels", "front_end", "reference", "temperature", "thresholds", "rule", "format")
         ],
     ]
+    if not card.get("speaker_norm", True):
+        told.append(["every clip alone"])
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.card import read_card
+from ensemble.card import read_card, trained_on
 from ensemble.corpora import Clip
+from ensemble.device import prepare_device
 from ensemble.errors import CorpusError, LeakError
 from ensemble.evaluate import interval_by_speaker, measures
 from ensemble.members import make_member
@@ -56,8 +57,10 @@ def crossval(
     is the folder of an ensemble that each fold begins from, trained on other
     corpora; one that has heard any of these is refused. ``split`` "random" puts
     the clips into as many folds by chance: speakers leak, and ``out["split"]``
-    says so. Goes on after a kill. Raises LeakError, CorpusError, TrainingError.
+    says so. Goes on after a kill. Raises LeakError, CorpusError, TrainingError,
+    DeviceMissing.
     """
+    prepare_device(settings.device)
     everyone = frozenset(clip.speaker for clip in clips)
     named = [s for fold in folds for s in fold]
     if len(named) != len(set(named)) or not set(named) <= everyone:
@@ -67,9 +70,10 @@ def crossval(
         folds = [[f"random/{i}"] for i in range(len(folds))]
         everyone = frozenset(clip.speaker for clip in clips)
     if start is not None:
-        heard = set(read_card(start).get("trained_on", ["?"]))
-        if both := heard & ({clip.corpus for clip in clips} | {"?"}):
-            raise LeakError(f"{start} was trained on {', '.join(sorted(both))}: it knows the test speakers")
+        corpora = trained_on(read_card(start))
+        if not corpora or corpora & {clip.corpus for clip in clips}:
+            told = ", ".join(sorted(corpora)) or "corpora that its card does not name"
+            raise LeakError(f"{start} was trained on {told}: it knows the test speakers")
     guesses: dict[tuple[str, str], list[tuple[Int, NDArray[np.float32]]]] = {}
     examples = None
     for number, fold in enumerate(folds):

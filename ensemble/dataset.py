@@ -113,7 +113,7 @@ def usable_clips_cached(
     clips: Sequence[Clip], sample_rate_hz: int, cache: Path
 ) -> tuple[tuple[Clip, ...], Callable[[], Sequence[NDArray[np.float32]]], tuple[Unusable, ...]]:
     """As :func:`usable_clips`, remembering the verdicts in ``cache``; decodes only when asked for audio."""
-    path = cache / f"usable-{sample_rate_hz}-{clips_hash(clips)[:16]}.json"
+    path = cache / f"usable-{sample_rate_hz}-{_content_key(clips)[:16]}.json"
     if path.is_file():
         reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         good = tuple(c for i, c in enumerate(clips) if str(i) not in reasons)
@@ -124,7 +124,10 @@ def usable_clips_cached(
     kept = {index[id(clip)] for clip in good}
     lost = (i for i in range(len(clips)) if i not in kept)
     cache.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({str(i): u.reason for i, u in zip(lost, bad, strict=True)}), encoding="utf-8")
+    unfinished = path.with_suffix(".part")
+    told = {str(i): u.reason for i, u in zip(lost, bad, strict=True)}
+    unfinished.write_text(json.dumps(told), encoding="utf-8")
+    unfinished.replace(path)  # a kill at any moment leaves no half of it
     return good, lambda: waves, bad
 
 
@@ -132,6 +135,12 @@ def clips_hash(clips: Sequence[Clip]) -> str:
     """Hash of what was labelled how: names, sizes, labels, speakers; not where the files lie."""
     rows = [(c.path.name, c.path.stat().st_size, c.emotion, c.speaker, c.start_s, c.end_s) for c in clips]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _content_key(clips: Sequence[Clip]) -> str:
+    """As :func:`clips_hash`, and when each file changed: other sound of the same name and size is another."""
+    changed = [c.path.stat().st_mtime_ns for c in clips]
+    return hashlib.sha256(json.dumps([clips_hash(clips), changed]).encode()).hexdigest()
 
 
 def listen(
@@ -149,7 +158,8 @@ def listen(
     training ones, so that no test voice is ever heard in training.
     """
     key = json.dumps(
-        [CACHE_FORMAT, clips_hash(clips), asdict(hearing), front.to_card(), sorted(babblers)], sort_keys=True
+        [CACHE_FORMAT, _content_key(clips), asdict(hearing), front.to_card(), sorted(babblers)],
+        sort_keys=True,
     ).encode()
     folder = cache / f"{hearing.name}-{hashlib.sha256(key).hexdigest()[:16]}"
     names = ("frames", "starts", "n_active", "total", "squares")

@@ -22,6 +22,7 @@ from ensemble.calibrate import (
     perfect_calibration_error,
     reliability,
 )
+from ensemble.card import trained_on
 from ensemble.corpora import Clip, Corpus, decode_clip
 from ensemble.errors import CorpusError
 from ensemble.predict import Ensemble
@@ -158,7 +159,7 @@ def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> 
     calm = {"neutral", "happy"}
     gathered: dict[str, Statistics] = {}
     for clip, statistics in zip(prepared.clips, prepared.known, strict=True):
-        if known == "speaker" or (known == "calm" and clip.emotion in calm):
+        if ensemble.speaker_norm and (known == "speaker" or (known == "calm" and clip.emotion in calm)):
             gathered[clip.speaker] = (
                 gathered[clip.speaker] + statistics if clip.speaker in gathered else statistics
             )
@@ -240,7 +241,7 @@ def evaluate(
         rows: dict[str, Any] = {
             "n_other_labels": sum(c.emotion not in ensemble.labels for c in clips),
             "n_unusable": len(corpus.unusable),
-            "trained_on": corpus.name in str(ensemble.card.get("trained_on", "")),
+            "trained_on": corpus.name in trained_on(ensemble.card),
         }
         for line in lines:
             prepared = prepare_clips(ensemble, clips, line)

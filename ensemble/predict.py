@@ -21,7 +21,7 @@ from ensemble.errors import ModelIncompatible
 from ensemble.labels import EMOTIONS
 from ensemble.session import open_session
 from ensemble.spectrogram import FrontEnd, Reference, Statistics, check_waveform, hear, voice_norm
-from ensemble.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, expect, softmax, vote
+from ensemble.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
 
 Float = NDArray[np.float32]
 Member = Callable[[Float, Float], Float]
@@ -55,6 +55,8 @@ class Ensemble:
     rule: Rule
     weights: NDArray[np.float64]
     members: tuple[Member, ...]
+    speaker_norm: bool = True
+    """False: trained to hear every waveform alone, so that nothing is made of who speaks."""
     batch: int = BATCH
 
     @property
@@ -92,15 +94,18 @@ class Ensemble:
         n = len(waveforms)
         if speakers is not None and len(speakers) != n:
             raise ValueError(f"{len(speakers)} speakers for {n} waveforms; give one each")
-        keys: Sequence[Hashable] = range(n) if speakers is None else speakers
+        keys: Sequence[Hashable] = range(n)
+        if speakers is not None and self.speaker_norm:
+            keys, known = speakers, known or {}
+        else:
+            known = {}
         waveforms = [check_waveform(w) for w in waveforms]
         heard = _Heard(waveforms, self.front)
-        norms = self._norms(keys, heard.statistics, known or {})
+        quiet = [self._is_quiet(w) for w in waveforms]
+        norms = self._norms(keys, heard.statistics, quiet, known)
         probabilities = self._probabilities(
             heard.n_frames, lambda i: (heard.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
         )
-        if neutral_share is not None:
-            probabilities = expect(probabilities, self.labels, neutral_share)
         return vote(
             probabilities,
             self.labels,
@@ -109,7 +114,8 @@ class Ensemble:
             thresholds=self.thresholds if abstain else None,
             rule=self.rule,
             weights=self.weights,
-            unheard=tuple(map(self._unheard, waveforms, heard.statistics)) if abstain else None,
+            unheard=tuple(map(self._unheard, waveforms, heard.statistics, quiet)) if abstain else None,
+            neutral_share=neutral_share,
         )
 
     def probabilities(self, mels: Sequence[Float]) -> Float:
@@ -141,22 +147,32 @@ class Ensemble:
         return softmax(logits / np.maximum(count, 1)[None, :, None])
 
     def _norms(
-        self, keys: Sequence[Hashable], heard: Sequence[Statistics], known: Mapping[Hashable, Statistics]
+        self,
+        keys: Sequence[Hashable],
+        heard: Sequence[Statistics],
+        quiet: Sequence[bool],
+        known: Mapping[Hashable, Statistics],
     ) -> dict[Hashable, tuple[Float, Float]]:
+        """By voice. What is too quiet to be speech says nothing of a voice that also speaks."""
+        speaking = {key for key, is_quiet in zip(keys, quiet, strict=True) if not is_quiet}
         gathered: dict[Hashable, Statistics] = {}
-        for key, each in zip(keys, heard, strict=True):
-            gathered[key] = gathered[key] + each if key in gathered else each
+        for key, each, is_quiet in zip(keys, heard, quiet, strict=True):
+            if not is_quiet or key not in speaking:
+                gathered[key] = gathered[key] + each if key in gathered else each
         return {
             key: voice_norm(known.get(key, own), self.reference, self.front) for key, own in gathered.items()
         }
 
-    def _unheard(self, waveform: Float, heard: Statistics) -> str | None:
+    def _is_quiet(self, waveform: Float) -> bool:
         n = max(1, round(0.02 * self.sample_rate_hz))
         whole = waveform[: waveform.size // n * n].reshape(-1, n)
         power = float(np.mean(whole.astype(np.float64) ** 2, axis=1).max()) if whole.size else 0.0
+        return bool(10 * np.log10(power + 1e-12) < self.thresholds.quietest_db)
+
+    def _unheard(self, waveform: Float, heard: Statistics, is_quiet: bool) -> str | None:
         if waveform.size < self.thresholds.shortest_s * self.sample_rate_hz:
             return TOO_SHORT
-        if 10 * np.log10(power + 1e-12) < self.thresholds.quietest_db:
+        if is_quiet:
             return NOT_SPEECH
         return TOO_SHORT if heard.n_frames * self.front.hop_s < self.thresholds.shortest_s / 2 else None
 
@@ -247,6 +263,7 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         card["rule"],
         np.array([entry["weight"] for entry in entries], dtype=np.float64),
         members,
+        card.get("speaker_norm", True),
         BATCH if device == CPU else GPU_BATCH,
     )
 

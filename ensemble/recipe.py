@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ensemble.assemble import add_biases, assemble, fit_biases, fit_on_validation
-from ensemble.card import read_card
+from ensemble.card import read_card, refuse_heard
 from ensemble.corpora import Corpus, keep_emotions, split_by_speaker
 from ensemble.errors import TrainingError
 from ensemble.evaluate import LINES, evaluate
@@ -60,6 +60,13 @@ def train_from_corpora(
     """
     if not validation_speakers:
         raise TrainingError("no validation speakers: temperature and thresholds need voices held out")
+    if everyone and (settings.schedule == "plateau" or settings.patience_epochs):
+        raise TrainingError(
+            "everyone is trained for a fixed number of epochs: nobody is left to see a plateau or to stop "
+            "early by; leave --schedule plateau and --patience away"
+        )
+    if start is not None:
+        refuse_heard(read_card(start), validation_speakers)
     known = [keep_emotions(corpus, settings.labels) for corpus in corpora]
     clips = [clip for corpus in known for clip in corpus.clips]
     split_by_speaker(clips, validation_speakers)
@@ -74,7 +81,7 @@ def train_from_corpora(
     fit = fit_on_validation(balanced, examples, validation, settings, precision)
     out = folder / "ensemble"
     about = {"licence": licence, "note": note, "limits": list(LIMITS)}
-    assemble(balanced, examples, training, settings, fit, out, about)
+    assemble(balanced, examples, training, settings, fit, out, about, start=start)
     results = evaluate(
         load_ensemble(out), _tested(known, validation_speakers), speakers=validation_speakers, lines=LINES
     )
@@ -101,6 +108,7 @@ def train_from_corpora(
             fit,
             out,
             {**about, "note": final_note},
+            start=start,
         )
     write_card_pages(out, read_card(out), results)
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 
 from ensemble.corpora import CREMA_D_VALIDATION, RAVDESS_FOLDS, Corpus, speaker_folds
@@ -23,20 +24,45 @@ def speakers_of(corpus: Corpus) -> tuple[str, ...]:
 def validation_speakers(corpora: Sequence[Corpus]) -> frozenset[str]:
     """Speakers to hold out: a corpus's ``split`` column, else its published set, else every eighth.
 
-    Only the largest corpus validates when it has a published set or a split column, so that a small
-    corpus gives all its speakers to training. Raises CorpusError when nobody can be held out.
+    Whoever a corpus marks is held out. Else only the largest corpus validates, so that a small one gives all
+    its speakers to training; further ones where they have an emotion that nobody else validates: an ensemble
+    cannot be calibrated on what it never hears. Raises CorpusError when nobody can be held out.
     """
-    for corpus in sorted(corpora, key=lambda c: -len(c.clips)):
+    held: set[str] = set()
+    unheard = {clip.emotion for corpus in corpora for clip in corpus.clips}
+    by_size = sorted(corpora, key=lambda c: -len(c.clips))
+    for corpus in sorted(by_size, key=lambda c: not _marked(c)):  # stable: the marked ones first
         everybody = speakers_of(corpus)
-        marked = {clip.speaker for clip in corpus.clips if clip.split == "validation"}
         published = {s for s in CREMA_D_VALIDATION if s in everybody}
-        chosen = marked or published or set(everybody[EVERY // 2 :: EVERY])
-        if chosen and len(chosen) < len(everybody):
-            return frozenset(chosen)
-    raise CorpusError(
-        "no corpus has speakers enough to hold some out: name them by --validation, "
-        f"or give a corpus of at least {EVERY} speakers"
-    )
+        chosen = _marked(corpus) or published or set(everybody[EVERY // 2 :: EVERY])
+        theirs = {clip.emotion for clip in corpus.clips if clip.speaker in chosen}
+        wanted = corpus is by_size[0] or _marked(corpus) or unheard & theirs
+        if wanted and len(chosen) < len(everybody):
+            held |= chosen
+            unheard -= theirs
+    if not held:
+        raise CorpusError(
+            "no corpus has speakers enough to hold some out: name them by --validation, "
+            f"or give a corpus of at least {EVERY} speakers"
+        )
+    return frozenset(held)
+
+
+def _marked(corpus: Corpus) -> set[str]:
+    return {clip.speaker for clip in corpus.clips if clip.split == "validation"}
+
+
+def without_test(corpora: Sequence[Corpus]) -> tuple[Corpus, ...]:
+    """The corpora without the clips that their ``split`` column keeps for a test; empty ones go."""
+    left = (replace(c, clips=tuple(clip for clip in c.clips if clip.split != "test")) for c in corpora)
+    return tuple(corpus for corpus in left if corpus.clips)
+
+
+def never_validated(corpora: Sequence[Corpus], held_out: frozenset[str]) -> tuple[str, ...]:
+    """Emotions of the corpora that no speaker held out has, sorted."""
+    clips = [clip for corpus in corpora for clip in corpus.clips]
+    heard = {clip.emotion for clip in clips if clip.speaker in held_out}
+    return tuple(sorted({clip.emotion for clip in clips} - heard))
 
 
 def folds_of(corpora: Sequence[Corpus], how: str) -> list[tuple[str, ...]]:

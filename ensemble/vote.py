@@ -39,13 +39,14 @@ class Thresholds:
 class Votes:
     """What the ensemble says of n segments: m members, k labels.
 
-    ``probabilities`` float32 (m, n, k): each member's own softmax, raw (not
-    calibrated). ``mean_probabilities`` float32 (n, k): their mean, calibrated
-    by temperature; rows sum to 1. ``emotion_index`` int64 (n,): the named
-    label, -1 where the ensemble abstains. ``top_index`` int64 (n,): the label
-    it would name without abstaining. ``confidence`` float32 (n,): calibrated
-    mean probability of the top label. ``agreement`` float32 (n,): share of
-    members whose own first choice is the top label. ``tie_broken`` bool (n,).
+    ``probabilities`` float32 (m, n, k): each member's own softmax, not
+    calibrated. ``mean_probabilities`` float32 (n, k): their mean, calibrated
+    by temperature; rows sum to 1. Both are weighed as by :func:`expect` where
+    that was asked for. ``emotion_index`` int64 (n,): the named label, -1 where
+    the ensemble abstains. ``top_index`` int64 (n,): the label it would name
+    without abstaining. ``confidence`` float32 (n,): calibrated mean
+    probability of the top label. ``agreement`` float32 (n,): share of members
+    whose own first choice is the top label. ``tie_broken`` bool (n,).
     ``abstain_reason``: None or one of ABSTAIN_REASONS per segment.
     """
 
@@ -77,21 +78,26 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def expect(
-    probabilities: NDArray[np.float32], labels: tuple[str, ...], neutral_share: float
+    probabilities: NDArray[np.float32],
+    labels: tuple[str, ...],
+    neutral_share: float,
+    temperature: float = 1.0,
 ) -> NDArray[np.float32]:
-    """Opinions (..., k) of members that learned every label equally often, where neutral is more common.
+    """Opinions (..., k) that learned every label equally often, where neutral is more common.
 
     Bayes' rule for a change of the label shares (Saerens, Latinne and Decaestecker 2002): each label is
     weighed by its expected share against the 1/k of training; the emotions share what neutral leaves.
+    Opinions that are still to be divided by a ``temperature`` are weighed so that the expected shares have
+    their full weight afterwards, and no more: without it, 70 % neutral would count as 88 % at 0.68.
     Without a neutral label nothing changes. Raises ValueError unless 0 < ``neutral_share`` < 1.
     """
     if not 0 < neutral_share < 1:
         raise ValueError(f"neutral_share {neutral_share} is not between 0 and 1")
     if "neutral" not in labels:
         return probabilities
-    weight = np.full(len(labels), (1 - neutral_share) / (len(labels) - 1), dtype=np.float32)
+    weight = np.full(len(labels), (1 - neutral_share) / (len(labels) - 1))
     weight[labels.index("neutral")] = neutral_share
-    weighed = probabilities * weight
+    weighed = probabilities * (weight**temperature).astype(np.float32)
     shares: NDArray[np.float32] = weighed / np.maximum(weighed.sum(axis=-1, keepdims=True), 1e-12)
     return shares
 
@@ -152,13 +158,18 @@ def vote(
     rule: Rule = "majority",
     weights: NDArray[np.floating] | None = None,
     unheard: tuple[str | None, ...] | None = None,
+    neutral_share: float | None = None,
 ) -> Votes:
     """One vote for each of n segments.
 
     ``thresholds`` None never abstains, unless ``unheard`` gives a reason
-    (``too_short``, ``not_speech``) for a segment.
+    (``too_short``, ``not_speech``) for a segment. ``neutral_share``: see :func:`expect`;
+    None takes the opinions as they are.
     """
     mean = calibrate_mean(probabilities, temperature)
+    if neutral_share is not None:
+        mean = expect(mean, labels, neutral_share)
+        probabilities = expect(probabilities, labels, neutral_share, temperature)
     top, agreement, tied = count_votes(probabilities, mean, rule, weights)
     confidence = mean[np.arange(len(top)), top] if len(top) else np.zeros(0, np.float32)
     reasons: list[str | None] = list(unheard) if unheard else [None] * len(top)

@@ -22,6 +22,7 @@ from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, UsageError
 from callanalytics.store import DATABASE_NAME
 from callanalytics.store.open import make_private_dir
+from ensemble.card import heard_among
 from ensemble.corpora import Corpus
 from ensemble.dataset import clips_hash
 from ensemble.paired import Difference, compare_on
@@ -197,15 +198,11 @@ def _tests(current: Ensemble, candidate: Ensemble, material: Material) -> tuple[
 
 def _heard_before(current: Ensemble, material: Material) -> str:
     """A warning where the ensemble in use may have been trained on the test speakers."""
-    trained_on = current.card.get("trained_on", ())
-    names = sorted(
-        {clip.corpus for clip in material.test} & set(trained_on if isinstance(trained_on, list) else ())
-    )
-    if not names:
+    tested = frozenset(clip.speaker for clip in (*material.test, *material.own_test))
+    if not (heard := heard_among(current.card, tested)):
         return ""
     return (
-        f". The ensemble in use was trained on {', '.join(names)} too and may have heard the test "
-        "speakers, which flatters it"
+        f". The ensemble in use was trained on {len(heard)} of {len(tested)} test speakers, which flatters it"
     )
 
 

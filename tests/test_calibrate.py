@@ -14,7 +14,7 @@ from ensemble.calibrate import (
     perfect_calibration_error,
     reliability,
 )
-from ensemble.vote import calibrate_mean, count_votes, softmax
+from ensemble.vote import calibrate_mean, count_votes, softmax, vote
 
 
 def opinions(rng, n=6000, spread=2.0, sharpness=1.0):
@@ -85,6 +85,28 @@ def test_the_bias_takes_a_push_towards_a_label_out(rng):
     assert after > before + 0.03
     assert bias[0] == pytest.approx(-1.5 + 0.5 / 6, abs=0.2)
     assert bias[3] == pytest.approx(1.0 + 0.5 / 6, abs=0.2)
+
+
+def test_a_label_that_validation_never_has_keeps_its_place(rng):
+    probabilities, truth = opinions(rng)
+    heard = truth != 5
+    bias = fit_bias(np.log(probabilities[0][heard]), truth[heard])
+    assert bias[5] == 0
+    assert abs(float(bias[:5].mean())) < 1e-6
+
+
+@pytest.mark.parametrize("n_members", [3, 6, 7, 9])
+def test_the_agreement_that_was_chosen_is_enough(n_members):
+    # Two thirds or more agree and are right; fewer are wrong: two thirds must be enough.
+    n_agree = -(-2 * n_members // 3)
+    right = np.eye(4, dtype=np.float32)[[0] * n_agree + [1] * (n_members - n_agree)]
+    wrong = np.eye(4, dtype=np.float32)[np.arange(n_members) % 3]
+    members = np.stack([right] * 60 + [wrong] * 40, axis=1) * 0.9 + 0.1 / 4
+    truth = np.array([0] * 60 + [3] * 40)
+    limits = choose_thresholds(members, truth, 1.0, precision=0.9)
+    said = vote(members, ("a", "b", "c", "d"), tuple("123456789"[:n_members]), thresholds=limits)
+    assert (said.emotion_index[:60] == 0).all()
+    assert (said.emotion_index[60:] == -1).all()
 
 
 def test_few_clips_look_badly_calibrated_even_when_they_are_not(rng):

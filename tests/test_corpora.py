@@ -108,6 +108,12 @@ def test_enterface(tmp_path):
     assert len(corpus.unusable) == 1
 
 
+def test_enterface_below_a_folder_named_like_an_emotion(tmp_path):
+    touch(tmp_path, "happy/enterface/subject 1/anger/sentence 1/s1_an_1.avi")
+    corpus = read_corpus(tmp_path / "happy/enterface", "enterface")
+    assert [clip.emotion for clip in corpus.clips] == ["anger"]
+
+
 def test_iemocap(tmp_path):
     wavs = [f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{u}.wav" for u in ("F000", "M001", "F002")]
     touch(tmp_path, *wavs)
@@ -144,6 +150,7 @@ def test_manifest(tmp_path, suffix):
         }
     )
     path = tmp_path / f"mine{suffix}"
+    touch(tmp_path, "a.wav", "b.wav", "c.wav")
     table.write_csv(path) if suffix == ".csv" else table.write_parquet(path)
     corpus = read_corpus(path)
     assert [(c.emotion, c.speaker, c.start_s, c.end_s) for c in corpus.clips] == [
@@ -159,6 +166,17 @@ def test_manifest_without_a_needed_column(tmp_path):
     path.write_text("path,emotion\na.wav,sad\n")
     with pytest.raises(CorpusError, match="speaker"):
         read_manifest(path)
+
+
+def test_a_manifest_counts_what_it_names_wrongly(tmp_path):
+    touch(tmp_path, "a.wav")
+    rows = ("a.wav,sad,1,,", "gone.wav,sad,1,,", "a.wav,sad,1,-2,1", "a.wav,sad,1,3,2", "a.wav,sad,1,early,2")
+    (tmp_path / "m.csv").write_text("path,emotion,speaker,start_s,end_s\n" + "\n".join(rows) + "\n")
+    assert read_corpus(tmp_path / "m.csv").counts() == {
+        "sad": 1,
+        "unusable: no such file": 1,
+        "unusable: start_s and end_s are no part of a file": 3,
+    }
 
 
 def test_what_is_no_corpus_is_refused(tmp_path):

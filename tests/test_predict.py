@@ -6,12 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile as sf
 
+from ensemble.card import fingerprint, heard_among
 from ensemble.classify import classify_paths
+from ensemble.corpora import CREMA_D_VALIDATION
 from ensemble.errors import ModelIncompatible, ModelMissing, WaveformError
 from ensemble.labels import EMOTIONS, SHARED_SIX
 from ensemble.predict import SHIPPED, load_ensemble
@@ -98,6 +101,30 @@ def test_silence_and_snippets_are_not_labelled(shipped, clips):
     assert votes.emotion(0) is votes.emotion(1) is None
     named = shipped.vote(waves, abstain=False)
     assert all(named.emotion(i) in SHARED_SIX for i in range(4))
+
+
+def test_silence_says_nothing_of_the_voice_it_lies_beside(shipped, clips):
+    alone = shipped.vote(clips, ["x"] * len(clips))
+    hiss = np.full(24000, 1e-5, np.float32)
+    beside = shipped.vote([*clips, hiss, hiss], ["x"] * (len(clips) + 2))
+    np.testing.assert_allclose(beside.probabilities[:, : len(clips)], alone.probabilities, atol=1e-5)
+    assert shipped.vote([hiss], ["x"]).abstain_reason == ("not_speech",)
+
+
+def test_one_trained_to_hear_each_clip_alone_makes_nothing_of_speakers(shipped, clips):
+    deaf_to_speakers = replace(shipped, speaker_norm=False)
+    shared = deaf_to_speakers.vote(clips, ["x"] * len(clips), known={"x": shipped.statistics(clips)})
+    np.testing.assert_array_equal(shared.probabilities, shipped.vote(clips).probabilities)
+    without = {**shipped.card, "speaker_norm": False}
+    assert fingerprint(without) != fingerprint(dict(shipped.card)) == shipped.ensemble_id
+
+
+def test_the_shipped_card_names_whom_it_heard(shipped):
+    heard = set(shipped.card["heard_speakers"])
+    assert len(heard) == shipped.card["n_training_speakers"] == 71
+    assert not heard & set(CREMA_D_VALIDATION)
+    asked = frozenset({"crema-d/1002", "crema-d/1009", "ravdess/01"})
+    assert heard_among(shipped.card, asked) == {"crema-d/1002"}
 
 
 def test_nothing_gives_nothing(shipped):

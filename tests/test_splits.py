@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from ensemble.corpora import CREMA_D_VALIDATION, RAVDESS_FOLDS, Clip, Corpus
 from ensemble.errors import CorpusError
-from ensemble.splits import folds_of, speakers_of, validation_speakers
+from ensemble.splits import folds_of, never_validated, speakers_of, validation_speakers, without_test
 
 
 def made_up(name, n_speakers, *, each=3, ids=None, split=None):
@@ -31,6 +32,26 @@ def test_a_published_validation_set_is_used_where_its_speakers_are():
 def test_a_manifest_says_itself_who_validates():
     corpus = made_up("ours", 4, split=lambda i: "validation" if i == "02" else "train")
     assert validation_speakers([corpus]) == {"ours/02"}
+
+
+def test_whoever_is_marked_is_held_out_also_beside_a_larger_corpus():
+    ids = [s.partition("/")[2] for s in CREMA_D_VALIDATION] + ["1001", "1002"]
+    mine = made_up("mine", 4, each=1, split=lambda i: "validation" if i == "02" else "train")
+    held = validation_speakers([mine, made_up("crema-d", 0, ids=ids)])
+    assert held == frozenset(CREMA_D_VALIDATION) | {"mine/02"}
+
+
+def test_an_emotion_of_the_smaller_corpus_alone_is_validated_there():
+    large, small = made_up("large", 20), made_up("small", 9)
+    surprised = replace(small, clips=tuple(replace(clip, emotion="surprise") for clip in small.clips))
+    assert validation_speakers([large, surprised]) == {"large/04", "large/12", "small/04"}
+    assert never_validated([large, surprised], frozenset({"large/04"})) == ("surprise",)
+
+
+def test_clips_kept_for_a_test_are_not_trained_on():
+    marked = made_up("mine", 3, split=lambda i: "test" if i == "01" else "train")
+    (left,) = without_test([marked, made_up("tests", 2, split=lambda _: "test")])
+    assert speakers_of(left) == ("mine/00", "mine/02")
 
 
 def test_without_either_every_eighth_speaker_of_the_largest_corpus():

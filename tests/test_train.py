@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 pytest.importorskip("torch")
 
@@ -118,6 +119,89 @@ def test_a_checkpoint_of_other_settings_is_refused(trained, corpus, cache):
     other = replace(SETTINGS, smoothing=0.2)
     with pytest.raises(TrainingError, match="other settings"):
         train_ensemble(corpus.clips, VALIDATION, other, folder=trained[1], cache=cache)
+
+
+@pytest.mark.parametrize("change", ["speaker", "emotion", "validation"])
+def test_a_checkpoint_of_other_speakers_or_labels_is_refused(corpus, tmp_path, change):
+    quick = replace(SETTINGS, n_epochs=1)
+    train_ensemble(corpus.clips, VALIDATION, quick, folder=tmp_path, cache=tmp_path / "cache")
+    clips, held = list(corpus.clips), VALIDATION
+    if change == "validation":
+        held = frozenset({"crema-d/1000"})
+    else:
+        other = {"speaker": "crema-d/1005", "emotion": "sad"}[change]
+        place = next(i for i, c in enumerate(clips) if c.speaker == "crema-d/1004" and c.emotion != other)
+        clips[place] = replace(clips[place], **{change: other})
+    with pytest.raises(TrainingError, match="other settings or clips"):
+        train_ensemble(clips, held, quick, folder=tmp_path, cache=tmp_path / "cache")
+
+
+def test_a_member_that_stopped_early_stays_stopped(corpus, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.train.loop.validate", lambda *_: (0.5, 0.5 - 1e-9 * len(told)))
+    told = []
+    patient = replace(SETTINGS, n_epochs=6, patience_epochs=2)
+    for _ in range(2):
+        train_ensemble(
+            corpus.clips,
+            VALIDATION,
+            patient,
+            folder=tmp_path,
+            cache=cache,
+            say=lambda p: told.append(p.epoch),
+        )
+    assert told == [1, 2, 3]
+
+
+def test_everyone_needs_a_fixed_number_of_epochs(corpus, cache, tmp_path):
+    for wrong in (replace(SETTINGS, schedule="plateau"), replace(SETTINGS, patience_epochs=3)):
+        with pytest.raises(TrainingError, match="fixed number of epochs"):
+            train_from_corpora([corpus], VALIDATION, wrong, folder=tmp_path, cache=cache, everyone=True)
+    assert not (tmp_path / "members").exists()
+
+
+def test_whom_the_first_training_heard_a_later_one_has_heard(corpus, cache, tmp_path):
+    quick = replace(SETTINGS, n_epochs=1)
+    first = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path / "a", cache=cache)
+    other = replace(
+        corpus,
+        name="other",
+        clips=tuple(
+            replace(c, corpus="other", speaker=c.speaker.replace("crema-d", "other")) for c in corpus.clips
+        ),
+    )
+    held = frozenset({"other/1000"})
+    second = train_from_corpora([other], held, quick, folder=tmp_path / "b", cache=cache, start=first)
+    card = load_ensemble(second).card
+    assert card["begun_from"] == load_ensemble(first).ensemble_id
+    assert card["trained_on"] == ["crema-d", "other"]
+    assert set(card["heard_speakers"]) >= {"crema-d/1002", "other/1001"}
+    folds = [["crema-d/1000"], ["crema-d/1001"]]
+    with pytest.raises(LeakError, match="trained on crema-d, other"):
+        crossval(corpus.clips, folds, quick, folder=tmp_path / "x", cache=cache, start=second)
+    with pytest.raises(LeakError, match="crema-d/1002"):
+        train_from_corpora(
+            [corpus], frozenset({"crema-d/1002"}), quick, folder=tmp_path / "c", cache=cache, start=second
+        )
+
+
+def test_other_sound_of_the_same_name_and_size_is_heard_anew(tmp_path):
+    corpus = read_corpus(write_tiny_corpus(tmp_path / "corpus"))
+    speakers = frozenset(clip.speaker for clip in corpus.clips)
+    before = prepare(corpus.clips, speakers, SETTINGS, tmp_path / "cache").hearing("clean").clip(0)
+    file = corpus.clips[0].path
+    wave, rate_hz = sf.read(file)
+    sf.write(file, wave[::-1], rate_hz)
+    after = prepare(corpus.clips, speakers, SETTINGS, tmp_path / "cache").hearing("clean").clip(0)
+    assert before.shape == after.shape
+    assert np.abs(before - after).max() > 1
+
+
+def test_an_ensemble_without_speaker_norm_is_judged_and_used_that_way(corpus, cache, tmp_path):
+    alone = replace(SETTINGS, n_epochs=1, speaker_norm=False)
+    made = train_from_corpora([corpus], VALIDATION, alone, folder=tmp_path, cache=cache)
+    assert load_ensemble(made).speaker_norm is False
+    results = json.loads((made / "results.json").read_text())["crema-d"]["telephone"]
+    assert results["clip"]["confusion"] == results["speaker"]["confusion"]
 
 
 def test_a_speaker_on_both_sides_is_refused(trained, tmp_path):

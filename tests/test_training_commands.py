@@ -74,6 +74,31 @@ def test_evaluate_prints_a_table_and_writes_a_card(trained):
     assert results["crema-d"]["telephone"]["clip"]["n"] == 8
 
 
+def test_nobody_whom_it_was_trained_on_passes_for_held_out(trained, tmp_path):
+    folder, answer = trained
+    only = tmp_path / "corpus"
+    only.mkdir()
+    for clip in (folder / "corpus").glob("1001_*"):
+        (only / clip.name).write_bytes(clip.read_bytes())
+    args = ("evaluate", "--corpus", only, "--ensemble", answer["ensemble_id"], "--validation", "--out", "out")
+    assert "trained on every speaker of crema-d" in callanalytics(*args, folder=folder, rc=2).stderr
+
+
+def test_test_clips_of_a_manifest_are_left_out_and_missing_labels_told(tmp_path):
+    corpus = write_tiny_corpus(tmp_path / "corpus")
+    split = {"1000": "validation", "1001": "test"}
+    rows = []
+    for clip in sorted(corpus.iterdir()):
+        speaker, emotion = clip.name[:4], "anger" if "ANG" in clip.name else "sad"
+        if (speaker, emotion) != ("1000", "anger"):
+            rows.append(f"corpus/{clip.name},{emotion},{speaker},{split.get(speaker, 'train')}")
+    (tmp_path / "mine.csv").write_text("path,emotion,speaker,split\n" + "\n".join(rows) + "\n")
+    said = callanalytics("train", "--corpus", "mine.csv", *OPTIONS, "--dry-run", folder=tmp_path).stderr
+    assert "4 speakers train, 1 validate: mine/1000" in said
+    assert "8 clips marked as test are left out" in said
+    assert "Nobody held out has anger" in said
+
+
 def test_evaluating_a_speaker_who_is_not_there_is_refused(trained):
     folder, _ = trained
     args = ("evaluate", "--corpus", folder / "corpus", "--speaker", "crema-d/none", "--out", "out")
@@ -121,5 +146,7 @@ def test_what_cannot_be_trained_is_said_before_it_starts(tmp_path):
     assert "crema-d/9999" in wrong.stderr
     nothing = callanalytics("train", "--corpus", tmp_path / "nothing", folder=tmp_path, rc=1)
     assert "no such folder or manifest" in nothing.stderr
+    members = callanalytics(*common, "--members", "cnn,rnn", "--dry-run", folder=tmp_path, rc=2)
+    assert "rnn: expected cnn, crnn, vit" in members.stderr
     labels = callanalytics("train", "--corpus", corpus, "--labels", "angst", folder=tmp_path, rc=2)
     assert "angst" in labels.stderr

@@ -110,3 +110,24 @@ def test_expecting_neutral_speech_weighs_opinions_by_bayes_rule() -> None:
     assert expect(said, ("anger", "fear", "sad"), 0.8) is said
     with pytest.raises(ValueError, match="neutral_share"):
         expect(said, labels, 1.0)
+
+
+def test_the_expected_share_counts_once_whatever_the_temperature(rng) -> None:
+    from callanalytics.frustration import EVIDENCE_TEMPERATURE, evidence_probabilities
+
+    labels = ("anger", "disgust", "neutral", "sad")
+    members = rng.dirichlet(np.ones(4), (5, 300)).astype(np.float32)
+    plain = vote(members, labels, tuple("abcde"), temperature=0.68)
+    weighed = vote(members, labels, tuple("abcde"), temperature=0.68, neutral_share=0.7)
+    prior = np.array([0.1, 0.1, 0.7, 0.1])
+    by_hand = plain.mean_probabilities * prior
+    by_hand /= by_hand.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(weighed.mean_probabilities, by_hand, atol=1e-5)
+    # A member's choice is the same before and after its own opinion is sharpened.
+    sharp = members ** (1 / 0.68) * prior
+    assert (weighed.probabilities.argmax(axis=2) == sharp.argmax(axis=2)).all()
+    # What compares a caller with themselves sees none of the weight.
+    softened = plain.mean_probabilities ** (1 / EVIDENCE_TEMPERATURE)
+    softened /= softened.sum(axis=1, keepdims=True)
+    evidence = evidence_probabilities(weighed.mean_probabilities, labels, 0.7)
+    np.testing.assert_allclose(evidence, softened, atol=1e-4)

@@ -25,6 +25,7 @@ from callanalytics.console import print_table, progress, say
 
 if TYPE_CHECKING:
     from ensemble.corpora import Corpus
+    from ensemble.predict import Ensemble
     from ensemble.train import Progress, TrainSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -108,18 +109,27 @@ def train(
     from ensemble.corpora import keep_emotions
     from ensemble.modelcard import member_table, score_table
     from ensemble.recipe import train_from_corpora
-    from ensemble.splits import speakers_of, validation_speakers
+    from ensemble.splits import never_validated, speakers_of, validation_speakers, without_test
     from jobs.ensembles import named, registry
 
     folder = results_folder(out, config)
     read = _corpora(corpora)
     settings = _settings(options, read, default_labels="six")
-    usable = [keep_emotions(corpus, settings.labels) for corpus in read]
+    known = [keep_emotions(corpus, settings.labels) for corpus in read]
+    usable = without_test(known)
     held_out = frozenset(validation) or validation_speakers(usable)
     for corpus in usable:
         say(_counted(corpus), quiet=quiet)
     n_speakers = sum(len(speakers_of(c)) for c in usable) - len(held_out)
     say(f"{n_speakers} speakers train, {len(held_out)} validate: {', '.join(sorted(held_out))}", quiet=quiet)
+    if n_test := sum(len(c.clips) for c in known) - sum(len(c.clips) for c in usable):
+        say(f"{n_test} clips marked as test are left out", quiet=quiet)
+    if unheard := never_validated(usable, held_out):
+        say(
+            f"Nobody held out has {', '.join(unheard)}: confidence there is not calibrated. Hold out a "
+            "speaker who has: --validation corpus/id",
+            quiet=quiet,
+        )
     if dry_run:
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
@@ -154,7 +164,7 @@ def train(
 @corpus_option
 @ensemble_option
 @click.option("--speaker", "speakers", multiple=True, help="Only these speakers, as corpus/id.")
-@click.option("--validation", is_flag=True, help="Of corpora it trained on only who was held out.")
+@click.option("--validation", is_flag=True, help="Only speakers whom it was not trained on.")
 @click.option(
     "--line",
     "lines",
@@ -182,15 +192,12 @@ def evaluate(
     from ensemble.evaluate import evaluate as measure
     from ensemble.modelcard import member_table, score_table, write_card_pages
     from ensemble.predict import load_ensemble
-    from ensemble.splits import speakers_of, validation_speakers
 
     ensemble = load_ensemble(named_or_in_use(name, out, config))
     read = [keep_emotions(corpus, ensemble.labels) for corpus in _corpora(corpora)]
     only = frozenset(speakers) or None
     if validation and not only:
-        heard = [corpus for corpus in read if corpus.name in str(ensemble.card.get("trained_on", ""))]
-        unheard = (speakers_of(corpus) for corpus in read if corpus not in heard)
-        only = (validation_speakers(heard) if heard else frozenset()).union(*unheard)
+        only = _never_heard(ensemble, read)
     if only:
         there = {clip.speaker for corpus in read for clip in corpus.clips}
         if missing := only - there:
@@ -206,6 +213,20 @@ def evaluate(
         return
     print_table(*score_table(results), title=f"Ensemble {ensemble.ensemble_id}: the vote, percent")
     print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
+
+
+def _never_heard(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[str]:
+    """Speakers of the corpora whom no training of the ensemble heard, as far as its card says."""
+    from ensemble.card import heard_among
+
+    everybody = frozenset(clip.speaker for corpus in corpora for clip in corpus.clips)
+    if unheard := everybody - heard_among(ensemble.card, everybody):
+        return unheard
+    names = ", ".join(corpus.name for corpus in corpora)
+    raise click.UsageError(
+        f"Ensemble {ensemble.ensemble_id} was trained on every speaker of {names}, as far as its card says: "
+        "nobody is left to test on. Give another corpus, or name speakers by --speaker corpus/id."
+    )
 
 
 @click.command()
@@ -296,6 +317,7 @@ def _counted(corpus: Corpus) -> str:
 
 def _settings(options: dict[str, Any], corpora: Sequence[Corpus], default_labels: str) -> TrainSettings:
     from ensemble.labels import EMOTIONS
+    from ensemble.members import MEMBERS
     from ensemble.spectrogram import FrontEnd
     from ensemble.train import PRESETS
 
@@ -318,6 +340,11 @@ def _settings(options: dict[str, Any], corpora: Sequence[Corpus], default_labels
     chosen |= {named.get(key, key): options[key] for key in told_too if options[key] is not None}
     if options["members"]:
         chosen["members"] = tuple(options["members"].split(","))
+        if strange := sorted({name.partition("-")[0] for name in chosen["members"]} - set(MEMBERS)):
+            raise click.BadParameter(
+                f"{', '.join(strange)}: expected {', '.join(MEMBERS)}, or with a number as in cnn-2",
+                param_hint="--members",
+            )
     return replace(PRESETS[options["preset"]], **chosen)
 
 

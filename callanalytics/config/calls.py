@@ -132,7 +132,7 @@ class EmotionSettings(Table):
     abstain: bool = True
     # 10 to 30 % of the turns in real calls carry emotion (docs/escalation.md), while the members learned
     # from acted clips with every emotion equally often. 0.7 is the cautious end.
-    neutral_share: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    neutral_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
 
 
 class FrustrationSettings(Table):

@@ -23,20 +23,32 @@ def decode_clip(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
     import soxr
 
     try:
-        samples, rate_hz = sf.read(clip.path, dtype="float32", always_2d=True)
+        with sf.SoundFile(clip.path) as file:
+            rate_hz = file.samplerate
+            start, end = _part(clip, rate_hz, file.frames)
+            if start:
+                file.seek(start)  # of a call of an hour only the clip is read
+            samples = file.read(end - start, dtype="float32", always_2d=True)
     except (sf.LibsndfileError, OSError) as error:
         samples, rate_hz = _decode_with_ffmpeg(clip.path, error)
-    start = round((clip.start_s or 0.0) * rate_hz)
-    end = len(samples) if clip.end_s is None else round(clip.end_s * rate_hz)
-    mono = samples[start:end].mean(axis=1)
+        start, end = _part(clip, rate_hz, len(samples))
+        samples = samples[start:end]
+    mono = samples.mean(axis=1)
     if not mono.size:
         raise CorpusError(f"{clip.path}: holds no audio")
-    if mono.size > MAX_CLIP_S * rate_hz:
-        raise CorpusError(f"{clip.path}: {mono.size / rate_hz:.0f} s long; cut it to utterances first")
     if rate_hz != sample_rate_hz:
         mono = soxr.resample(mono, rate_hz, sample_rate_hz)
     audio: NDArray[np.float32] = np.clip(np.nan_to_num(mono), -1.0, 1.0).astype(np.float32)
     return audio
+
+
+def _part(clip: Clip, rate_hz: int, n_there: int) -> tuple[int, int]:
+    """First sample of the clip in its file and the one after its last."""
+    start = min(round((clip.start_s or 0.0) * rate_hz), n_there)
+    end = n_there if clip.end_s is None else min(round(clip.end_s * rate_hz), n_there)
+    if end - start > MAX_CLIP_S * rate_hz:
+        raise CorpusError(f"{clip.path}: {(end - start) / rate_hz:.0f} s long; cut it to utterances first")
+    return start, end
 
 
 def _decode_with_ffmpeg(path: Path, first_error: Exception) -> tuple[NDArray[np.float32], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 
 from ensemble.corpora.clip import Clip, Corpus, Unusable, made
@@ -40,6 +41,16 @@ def read_manifest(path: Path, *, name: str | None = None) -> Corpus:
         if row["speaker"] is None:
             unusable.append(Unusable(file, "no speaker named"))
             continue
+        if not file.is_file():
+            unusable.append(Unusable(file, "no such file"))
+            continue
+        try:
+            start_s, end_s = _seconds(row.get("start_s")), _seconds(row.get("end_s"))
+        except ValueError:
+            start_s, end_s = -1.0, None
+        if not 0 <= (start_s or 0.0) < (inf if end_s is None else end_s):
+            unusable.append(Unusable(file, "start_s and end_s are no part of a file"))
+            continue
         clips.append(
             Clip(
                 file,
@@ -48,8 +59,8 @@ def read_manifest(path: Path, *, name: str | None = None) -> Corpus:
                 f"{corpus}/{row['speaker']}",
                 row.get("sex"),
                 None if row.get("sentence") is None else str(row["sentence"]),
-                _seconds(row.get("start_s")),
-                _seconds(row.get("end_s")),
+                start_s,
+                end_s,
                 row.get("split"),
             )
         )

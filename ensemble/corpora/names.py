@@ -133,7 +133,7 @@ def read_enterface(folder: Path) -> Corpus:
     """eNTERFACE'05: ``subject 1/anger/sentence 1/s1_an_1.avi``."""
 
     def parse(path: Path) -> Clip | str:
-        parts = [part.lower() for part in path.parts]
+        parts = [part.lower() for part in path.relative_to(folder).parts]
         subject = next((m for p in parts if (m := re.fullmatch(r"subject[ _]?(\d+)", p))), None)
         emotion = next((EMOTION_WORDS[p] for p in parts if p in EMOTION_WORDS), None)
         sentence = re.search(r"_(\d)\.?$", path.stem) or re.search(r"(\d)$", path.stem)

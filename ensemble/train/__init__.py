@@ -11,7 +11,7 @@ use) and ``log.jsonl``. :mod:`ensemble.export` turns that into an ensemble.
 """
 
 from ensemble.train.batches import Batches, handset_response_db, pad
-from ensemble.train.checkpoint import settings_hash, weights_of
+from ensemble.train.checkpoint import weights_of
 from ensemble.train.examples import Examples, prepare
 from ensemble.train.loop import Progress, train_ensemble, train_member
 from ensemble.train.settings import PRESETS, TrainSettings
@@ -28,7 +28,6 @@ __all__ = [
     "pad",
     "predict_logits",
     "prepare",
-    "settings_hash",
     "train_ensemble",
     "train_member",
     "unweighted_recall",

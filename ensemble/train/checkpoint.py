@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.dataset import clips_hash
 from ensemble.errors import TrainingError
 from ensemble.train.examples import Examples
 from ensemble.train.settings import TrainSettings
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
 
 
 def settings_hash(
-    settings: TrainSettings, examples: Examples, training: NDArray[np.int64], start: Path | None
+    settings: TrainSettings,
+    examples: Examples,
+    training: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    start: Path | None,
 ) -> str:
-    """What a checkpoint must agree with to be gone on from; threads and device do not count."""
+    """What a checkpoint must agree with to be gone on from; threads and device do not count.
+
+    Clips count with their speaker and label: names alone are the same for every speaker of some corpora.
+    """
     told = asdict(replace(settings, n_threads=0, device="", members=()))
-    names = [examples.clips[i].path.name for i in training]
+    heard = [clips_hash([examples.clips[i] for i in rows]) for rows in (training, validation)]
+    targets = hashlib.sha256(examples.targets[training].tobytes()).hexdigest()
     began = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
-    return hashlib.sha256(json.dumps([told, names, began], default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([told, heard, targets, began], default=str).encode()).hexdigest()
 
 
 def save_state(

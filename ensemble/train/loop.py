@@ -99,7 +99,8 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
 
     refuse_leak([examples.clips[i] for i in training], [examples.clips[i] for i in validation])
     folder.mkdir(parents=True, exist_ok=True)
-    best_path, agrees = folder / "best.safetensors", settings_hash(settings, examples, training, start)
+    best_path = folder / "best.safetensors"
+    agrees = settings_hash(settings, examples, training, validation, start)
     torch.set_num_threads(settings.n_threads)
     architecture, _, number = name.partition("-")
     if number:
@@ -118,6 +119,8 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     )
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
     first, best, stale, factor = resume(folder, agrees, model, optimizer, average)
+    if settings.patience_epochs and stale >= settings.patience_epochs:
+        return best_path  # it had ended here
     n_steps = settings.n_epochs * -(-len(training) // settings.batch)
     step = first * -(-len(training) // settings.batch)
     durations: list[float] = []

@@ -49,8 +49,10 @@ def normalised(
     """Spectrograms as a member hears them. ``known`` is what statistics come from:
 
     ``clip`` (each alone), ``speaker`` (all clips of the speaker in ``indices``),
-    ``calm`` (only the speaker's neutral and happy ones, a calm start of a call).
+    ``calm`` (only the speaker's neutral and happy ones, a calm start of a call). Without
+    ``settings.speaker_norm`` each is alone whatever is known.
     """
+    known = known if settings.speaker_norm else "clip"
     inside = set(indices.tolist())
     calm = [settings.labels.index(e) for e in ("neutral", "happy") if e in settings.labels]
     out = []
