@@ -298,6 +298,90 @@ def test_an_id_that_holds_the_number_is_dropped_whichever_source_said_so(tmp_pat
     assert "dropped" in found.sources["external_id"]
 
 
+def test_hosts_ports_tags_and_names_are_no_part_of_a_number() -> None:
+    ways = (
+        "sip:+12025550143@10.20.30.40:5060", "sips:2025550143@pbx7.example.org;transport=tls", "tel:+12025550143;ext=9",
+        '"Kim 17" <sip:+12025550143@10.20.30.40:5060;user=phone>;tag=99', "2025550143@10.20.30.41",
+        "<tel:+1-202-555-0143>", "SIP:%2B12025550143@10.1.1.1?x=1",
+    )  # fmt: skip
+    assert {hash_number(way, SALT) for way in ways} == {hash_number("2025550143", SALT)}
+    assert hash_number("sip:+4930123456@10.20.30.40:5060", SALT) == hash_number("+4930123456", SALT)
+    assert hash_number("sip:anonymous@10.20.30.40:5060", SALT) is None
+
+
+def test_a_sip_address_hides_its_number_wherever_it_stands(tmp_path: Path) -> None:
+    audio = tmp_path / "20261120-094103_2025550143.wav"
+    said = {"id": "A2-2025550143", "ani": "sip:+12025550143@10.20.30.40:5060"}
+    (tmp_path / f"{audio.name}.json").write_text(json.dumps(said))
+    found = read(audio)
+    assert found.external_id is None
+    assert found.caller_hash == hash_number("2025550143", SALT)
+    assert "2025550143" not in found.hide(str(audio))
+
+
+@pytest.mark.parametrize(
+    ("name", "agent_id", "direction"),
+    [
+        ("force-2025550143-101", "101", Direction.OUTBOUND),
+        ("force-101-2025550143", "101", Direction.INBOUND),
+        ("conf-8000-2025550143", None, Direction.INBOUND),
+        ("page-8000-+12025550143", None, Direction.INBOUND),
+        ("internal-2025550143-101", "101", Direction.OUTBOUND),
+        ("exten-2025550143-101", "101", Direction.OUTBOUND),
+        ("exten-101-2025550143", "101", Direction.INBOUND),
+        ("newkind-2025550143-101", "101", Direction.OUTBOUND),
+        ("in-18005550100-2025550143", None, Direction.INBOUND),
+        ("out-2025550143-3025550177", None, Direction.OUTBOUND),
+        ("internal-3025550177-2025550143", None, Direction.UNKNOWN),
+    ],
+)
+def test_a_long_number_in_a_freepbx_name_is_a_customers(
+    name: str, agent_id: str | None, direction: Direction
+) -> None:
+    path = f"{name}-20261120-083412-1795163652.410.wav"
+    found = read(path)
+    assert (found.recorder, found.agent_id, found.direction) == ("freepbx", agent_id, direction)
+    assert found.caller_hash == hash_number("2025550143", SALT)
+    for number in ("2025550143", "3025550177"):
+        assert number not in found.hide(path)
+
+
+def test_short_numbers_in_a_freepbx_name_are_extensions() -> None:
+    found = read("internal-102-101-20261120-083412-1795163652.410.wav")
+    assert (found.agent_id, found.direction) == ("101", Direction.INTERNAL)
+    assert read("force-102-101-20261120-083412-1795163652.410.wav").direction is Direction.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"CustomerEndpoint": {"Address": "+12025550143", "Type": "TELEPHONE_NUMBER"},
+         "SystemEndpoint": {"Address": "+18005550100", "Type": "TELEPHONE_NUMBER"}},
+        {"conversationId": "c", "originatingDirection": "inbound", "participants": [
+            {"purpose": "agent", "userId": "u7", "ani": "sip:7@pbx"},
+            {"purpose": "ivr", "ani": "tel:+18005550100"},
+            {"purpose": "customer", "ani": "tel:+12025550143", "dnis": "tel:+18005550100"}]},
+    ],
+    ids=["connect", "genesys"],
+)  # fmt: skip
+def test_numbers_inside_objects_and_lists_are_seen(tmp_path: Path, said: dict[str, object]) -> None:
+    audio = tmp_path / "call-2025550143.wav"
+    (tmp_path / f"{audio.name}.json").write_text(json.dumps(said))
+    found = read(audio)
+    assert found.caller_hash == hash_number("2025550143", SALT)
+    assert "2025550143" not in found.hide(str(audio))
+
+
+def test_a_list_says_nothing_of_the_whole_call_but_numbers(tmp_path: Path) -> None:
+    words = [{"start": 0.5, "from": 1234567, "to": "2026-11-20T10:00:00", "duration": 2, "callId": "w1"}]
+    (tmp_path / "a.wav.json").write_text(
+        json.dumps({"timestamp": "2026-11-20T10:00:00Z", "id": "c7", "words": words})
+    )
+    found = read(tmp_path / "a.wav")
+    assert (found.started_at, found.external_id) == (utc("2026-11-20T10:00:00"), "c7")
+    assert (found.caller_hash, found.expected_duration_s) == (None, None)
+
+
 def test_an_extension_is_no_phone_number(tmp_path: Path) -> None:
     (tmp_path / "a.wav.json").write_text('{"agentId": "204", "ani": "204", "dnis": "18005550100"}')
     assert read(tmp_path / "a.wav").agent_id == "204"

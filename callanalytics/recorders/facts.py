@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.errors import ConfigError
 from callanalytics.recorders.found import NUMBERS, Found
-from callanalytics.recorders.phone import SIGNIFICANT_DIGITS, hash_number
+from callanalytics.recorders.phone import hash_number, is_phone, significant_digits
 from callanalytics.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.recorders.sidecars import Manifest, check_template, read_sidecar
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
@@ -30,8 +30,6 @@ _CUSTOMER_END: dict[object, tuple[str, ...]] = {
     Direction.INBOUND: ("from_number",),
     Direction.OUTBOUND: ("to_number",),
 }
-# Shorter numbers are extensions, which may well be the agent's id.
-MIN_PHONE_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ class FactReader:
         for key in NUMBERS:
             facts.pop(key, None)
             sources.pop(key, None)
-        theirs = ("caller_number", *ends)
+        theirs = ("caller_number", "other_number", *ends)
         numbers = [str(f.facts[n]) for _, f in said for n in theirs if n in f.facts]
         _drop_numbers(facts, sources, numbers)
         roles, roles_source = _roles(facts, sources, recorder)
@@ -175,17 +173,15 @@ def _aliases(numbers: Iterable[str], salt: bytes) -> dict[str, str]:
     """Significant digits of every phone number -> what stands for it in names: the head of its hash."""
     found: dict[str, str] = {}
     for number in numbers:
-        digits = re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:]
         hashed = hash_number(number, salt)
-        if hashed is not None and len(digits) >= MIN_PHONE_DIGITS:
-            found[digits] = f"caller~{hashed[:8]}"
+        if hashed is not None and is_phone(number):
+            found[significant_digits(number)] = f"caller~{hashed[:8]}"
     return found
 
 
 def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: Iterable[str]) -> None:
     """Forget every text that holds a phone number that some source stated: only its hash is kept."""
-    phones = {re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:] for number in numbers}
-    phones = {phone for phone in phones if len(phone) >= MIN_PHONE_DIGITS}
+    phones = {significant_digits(number) for number in numbers if is_phone(number)}
     if not phones:
         return
     for key in _TEXTS:

@@ -30,7 +30,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     ),
     "duration_s": ("billsec", "durations", "duration", "lengthinsec", "recordingduration", "durationsec"),
     "duration_ms": ("durationms", "lengthms"),
-    "direction": ("direction", "initialdirection", "calldirection", "initiationmethod"),
+    "direction": (
+        "direction",
+        "initialdirection",
+        "calldirection",
+        "originatingdirection",
+        "initiationmethod",
+    ),
     "agent_id": ("agentid", "agentusername", "user", "userid", "agent", "extension", "ccagent"),
     "agent_name": ("agentname", "fullname", "username"),
     "team": ("team", "usergroup", "division"),
@@ -57,7 +63,8 @@ _FACT_OF = {
     alias: (fact, rank) for fact, aliases in reversed(ALIASES.items()) for rank, alias in enumerate(aliases)
 }
 MAX_WORDS = 200
-NUMBERS = ("caller_number", "from_number", "to_number")
+# `other_number` is one more of the outside world on the same call: never shown, and nobody's hash.
+NUMBERS = ("caller_number", "other_number", "from_number", "to_number")
 # Outside these years a time is a placeholder (.NET writes 0001-01-01 for "none") or a broken clock.
 FIRST_YEAR, LAST_YEAR = 1980, 2200
 _SIDES = {"left": 0, "right": 1, "0": 0, "1": 1}

@@ -12,7 +12,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from callanalytics.errors import ConfigError
-from callanalytics.recorders.found import Found, fact_named, facts_of
+from callanalytics.recorders.found import NUMBERS, Found, fact_named, facts_of
+from callanalytics.recorders.phone import is_phone, number_of
 
 # `{name}` is the file name with, `{stem}` without its extension.
 BESIDE = ("{name}.json", "{stem}.json", "{name}_metadata.json", "{stem}_metadata.json")
@@ -20,6 +21,7 @@ BESIDE = ("{name}.json", "{stem}.json", "{name}_metadata.json", "{stem}_metadata
 OF_FOLDER = "_metadata.json"
 MAX_DEPTH = 6
 MAX_KEYS = 2000
+_DIALLED = re.compile(r"\+?[\d\s().-]{7,25}")
 MANIFEST_MAX_BYTES = 2_000_000_000
 _FILE_COLUMNS = {"file", "filename", "recording", "recordingfile", "path", "location", "recordname", "uri"}
 
@@ -72,28 +74,53 @@ def read_sidecar(
 def _stated(document: dict[str, Any]) -> dict[str, object]:
     """Known keys of a JSON object, also inside objects: the best alias wins, then the shallowest."""
     best: dict[str, tuple[int, int, object]] = {}
-    for n_seen, (depth, key, value) in enumerate(_flat(document)):
+    for n_seen, (depth, key, value, listed) in enumerate(_flat(document)):
         if n_seen >= MAX_KEYS:
             break
         named = fact_named(key)
         if named is not None and isinstance(value, (str, int, float)):
             fact, rank = named
+            if listed and not _tells_of_the_call(fact, value):
+                continue
             if fact not in best or (rank, depth) < best[fact][:2]:
                 best[fact] = (rank, depth, _without_scheme(value))
     return {fact: value for fact, (_, _, value) in best.items()}
 
 
-def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object]]:
-    level = [document]
+def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object, bool]]:
+    """Depth, key and value of everything, by levels, and whether it stands in a list.
+
+    An object with an address, such as Amazon Connect's `CustomerEndpoint`, also counts as that address.
+    """
+    level = [(document, False)]
     for depth in range(MAX_DEPTH):
-        below: list[dict[str, Any]] = []
-        for table in level:
+        below: list[tuple[dict[str, Any], bool]] = []
+        for table, listed in level:
             for key, value in table.items():
                 if isinstance(value, dict):
-                    below.append(value)
+                    below.append((value, listed))
+                    yield from ((depth, key, v, listed) for k, v in value.items() if _plain(k) == "address")
+                elif isinstance(value, list):
+                    tables = [entry for entry in value if isinstance(entry, dict)]
+                    below += [(entry, True) for entry in sorted(tables, key=_is_ours)]
                 else:
-                    yield depth, key, value
+                    yield depth, key, value, listed
         level = below
+
+
+def _is_ours(participant: dict[str, Any]) -> bool:
+    """Of Genesys' participants the customer comes first, since each of them may state numbers."""
+    return participant.get("purpose") not in ("customer", "external")
+
+
+def _tells_of_the_call(fact: str, value: object) -> bool:
+    """What lists are read for: numbers of participants and the direction.
+
+    Times, lengths and ids in a list are those of parts of the call.
+    """
+    if fact in NUMBERS:
+        return isinstance(value, str) and is_phone(value) and _DIALLED.fullmatch(number_of(value)) is not None
+    return fact == "direction"
 
 
 def _without_scheme(value: str | float) -> str | float:
