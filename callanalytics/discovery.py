@@ -17,9 +17,10 @@ from pathlib import Path
 
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.errors import UnreadableFile, UsageError
-from callanalytics.folders import Seen, SkippedFile, file_time, see, seen_recordings
+from callanalytics.folders import Seen, file_time, see, seen_recordings
 from callanalytics.recorders.facts import FactReader
 from callanalytics.records import CallFacts, Candidate, Failure, FileKey, Recording, Role, RoleSource
+from callanalytics.set_aside import SetAside, SkippedFile
 from callanalytics.window import Window
 
 CHUNK_BYTES = 1 << 20
@@ -27,11 +28,15 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What a search found: candidates by start time, the files set aside, the ones that cannot be read."""
+    """What a search found: candidates by start time, the files set aside, the ones that cannot be read.
+
+    `set_aside` counts by reason what is no candidate; `skipped` names the files, where it was asked for.
+    """
 
     candidates: tuple[Candidate, ...]
     skipped: tuple[SkippedFile, ...]
     failures: tuple[Failure, ...]
+    set_aside: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,13 @@ def find_recordings(
     salt: bytes,
     known: Mapping[FileKey, str] | None = None,
     earlier: Sequence[EarlierRun] = (),
+    name_skipped: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Discovered:
     """Search files and folders. `known` maps (path, size, mtime in ns) of unchanged files to their id.
 
-    `earlier` lists the runs that are over, so that what came too late for them is found.
+    `earlier` lists the runs that are over, so that what came too late for them is found. Without
+    `name_skipped` the files that are no candidates are counted and not listed.
 
     A file or folder that cannot be read becomes a Failure under an id made from its path, since it has no
     content to hash: a night must not pass over calls in silence.
@@ -65,15 +72,15 @@ def find_recordings(
         ConfigError: a recorder's template or manifest cannot be used.
     """
     reader = FactReader(settings, salt)
-    skipped: list[SkippedFile] = []
+    skipped = SetAside(name_skipped)
+    for manifest, n_lines, detail in reader.unread_lines():
+        skipped.add(manifest, "manifest_lines_unread", detail, n=n_lines)
     dated = []
     closed: list[tuple[Path, OSError]] = []
     for seen in seen_recordings(inputs, settings.discovery, now, skipped, closed):
         facts = reader.read(seen.paths[0], seen.modified_at, stem=seen.stem)
         if window is not None and not _wanted(facts, seen, window, earlier, settings.discovery):
-            skipped.append(
-                SkippedFile(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
-            )
+            skipped.add(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
             continue
         dated.append((seen, _with_sides(seen, facts)))
     dated.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
@@ -90,8 +97,8 @@ def find_recordings(
             continue
         first = candidates.setdefault(candidate.recording.recording_id, candidate)
         if first is not candidate:
-            skipped.append(SkippedFile(seen.paths[0], "duplicate", f"same content as {first.recording.path}"))
-    return Discovered(tuple(candidates.values()), tuple(skipped), tuple(failures))
+            skipped.add(seen.paths[0], "duplicate", f"same content as {first.recording.path}")
+    return Discovered(tuple(candidates.values()), tuple(skipped.files), tuple(failures), skipped.counts)
 
 
 def candidate_from_files(

@@ -18,6 +18,7 @@ from callanalytics.config import DiscoverySettings
 from callanalytics.errors import UsageError
 from callanalytics.records import FileKey, Role
 from callanalytics.remote import RemoteFile, is_remote, list_remote, path_of
+from callanalytics.set_aside import SetAside
 
 # A clock that runs a little ahead is no file from the future.
 CLOCK_SKEW_S = 60.0
@@ -35,15 +36,6 @@ _SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
 _SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 _COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file that is no candidate: still settling, outside the window, a duplicate, ..."""
-
-    path: Path
-    reason: str
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +66,7 @@ def seen_recordings(
     inputs: Sequence[Path],
     settings: DiscoverySettings,
     now: datetime,
-    skipped: list[SkippedFile],
+    skipped: SetAside,
     closed: list[tuple[Path, OSError]],
 ) -> Iterator[Seen]:
     """Settled recordings of all inputs, pairs joined and parallel copies left out."""
@@ -94,23 +86,23 @@ def seen_recordings(
     for path in files:
         group = joined.get(path, (path,))
         if group[0] != path:
-            skipped.append(SkippedFile(path, "pair_part", f"one call with {group[0].name}"))
+            skipped.add(path, "pair_part", f"one call with {group[0].name}")
             continue
         copy = _COPY.fullmatch(path.stem)
         if copy is not None and (path.parent, copy["stem"]) in stems:
-            skipped.append(SkippedFile(path, "parallel_copy", f"of {copy['stem']}"))
+            skipped.add(path, "parallel_copy", f"of {copy['stem']}")
             continue
         try:
             seen = _see_objects([stored[part] for part in group]) if path in stored else see(group)
         except FileNotFoundError:
-            skipped.append(SkippedFile(path, "vanished", "gone since the folder was listed"))
+            skipped.add(path, "vanished", "gone since the folder was listed")
             continue
         except OSError as problem:
             closed.append((path, problem))
             continue
         age_s = (now - seen.modified_at).total_seconds()
         if -CLOCK_SKEW_S < age_s < settings.settle_s:
-            skipped.append(SkippedFile(path, "settling", f"changed {age_s:.0f} s ago"))
+            skipped.add(path, "settling", f"changed {age_s:.0f} s ago")
             continue
         yield seen
 

@@ -143,6 +143,7 @@ class _Night:
                 salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
                 known=self.store.known_files(),  # unchanged files are not read again
                 earlier=[EarlierRun(Window(a, b), at) for a, b, at in self.store.earlier_runs()],
+                name_skipped=False,
                 on_progress=lambda done, total: self.on_progress("search", done, total, ""),
             )
         gc.freeze()  # nor is it looked through later
@@ -313,9 +314,6 @@ class _Night:
     def _result(
         self, found: Discovered, todo: list[Candidate], n_skipped: int, exit_code: int, started: float
     ) -> RunResult:
-        set_aside: dict[str, int] = {}
-        for skipped in found.skipped:
-            set_aside[skipped.reason] = set_aside.get(skipped.reason, 0) + 1
         return RunResult(
             n_found=len(found.candidates) + len(found.failures),
             n_new=len(todo) + len(found.failures),
@@ -331,7 +329,7 @@ class _Night:
             window=self.window,
             planned=tuple(todo) if self.options.dry_run else (),
             failures=tuple(self.failures),
-            set_aside=set_aside,
+            set_aside=dict(found.set_aside),
             held=self.held,
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callanalytics.config import DiscoverySettings, Settings
+from callanalytics.config import DiscoverySettings, RecorderSettings, Settings
 from callanalytics.discovery import (
     Discovered,
     EarlierRun,
@@ -248,6 +248,16 @@ def test_a_check_shows_no_hash_that_can_be_reversed(tmp_path: Path) -> None:
     one, two = (check_paths([tmp_path], Settings())[0].caller_hash for _ in range(2))
     assert one is not None
     assert one != two
+
+
+def test_bad_lines_of_a_manifest_are_counted(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.wav")
+    (tmp_path / "cdr.csv").write_text('file,agent\na.wav,kim\nb.wav,"x\n"c.wav,y\n')
+    table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
+    settings = Settings(folder=tmp_path, recorder=(table,))
+    found = find_recordings([tmp_path / "in"], settings, window=None, now=NOW, salt=b"", name_skipped=False)
+    assert (found.set_aside, found.skipped) == ({"manifest_lines_unread": 1}, ())
+    assert "cdr.csv" in render_checked(check_paths([tmp_path / "in"], settings))
 
 
 def test_a_missing_input_is_a_usage_error(tmp_path: Path) -> None:

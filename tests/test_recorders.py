@@ -218,6 +218,31 @@ def test_a_cdr_that_begins_with_data_is_read(tmp_path: Path, line: str) -> None:
     assert found.caller_hash == hash_number("2025550112", SALT)
 
 
+@pytest.mark.parametrize("n_after", [3, 4000], ids=["few", "more than a field may hold"])
+def test_a_stray_quote_in_a_manifest_costs_one_line(tmp_path: Path, n_after: int) -> None:
+    after = [f"20255{n:05d},{n},kim,{n}.1,/rec/call-{n}.wav" for n in range(n_after)]
+    lines = ["src,dst,agent,uniqueid,recordingfile", '2025550100,1,"kim,7.1,/rec/bad.wav', *after]
+    (tmp_path / "cdr.csv").write_text("\n".join(lines) + "\n")
+    table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
+    reader = FactReader(Settings(folder=tmp_path, recorder=(table,)), SALT)
+    for n in (0, n_after - 1):
+        found = reader.read(Path(f"/rec/call-{n}.wav"), FILE_TIME)
+        assert (found.agent_id, found.external_id) == ("kim", f"{n}.1")
+        assert found.caller_hash == hash_number(f"20255{n:05d}", SALT)
+    assert reader.read(Path("/rec/bad.wav"), FILE_TIME).caller_hash is None
+    assert list(reader.unread_lines()) == [(tmp_path / "cdr.csv", 1, "line 2")]
+
+
+def test_quotes_that_still_fit_and_endless_lines_in_a_manifest(tmp_path: Path) -> None:
+    lines = ["name,src,file", '"Jo "JJ" Doe",2025550112,a.wav', "x" * 3_000_000, "\0,,", "K,2025550113,b.wav"]
+    (tmp_path / "cdr.csv").write_text("\r\n".join(lines))
+    table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
+    reader = FactReader(Settings(folder=tmp_path, recorder=(table,)), SALT)
+    for name, number in (("a.wav", "2025550112"), ("b.wav", "2025550113")):
+        assert reader.read(Path(name), FILE_TIME).caller_hash == hash_number(number, SALT)
+    assert [n for _, n, _ in reader.unread_lines()] == [1]
+
+
 def test_on_an_outbound_call_the_customer_is_who_was_dialled(tmp_path: Path) -> None:
     (tmp_path / "cdr.csv").write_text("src,dst,uniqueid\n204,2025550112,1795163652.410\n")
     table = RecorderSettings(name="pbx", kind="freepbx", manifest="cdr.csv")
@@ -300,7 +325,8 @@ def test_an_id_that_holds_the_number_is_dropped_whichever_source_said_so(tmp_pat
 
 def test_hosts_ports_tags_and_names_are_no_part_of_a_number() -> None:
     ways = (
-        "sip:+12025550143@10.20.30.40:5060", "sips:2025550143@pbx7.example.org;transport=tls", "tel:+12025550143;ext=9",
+        "sip:+12025550143@10.20.30.40:5060", "sips:2025550143@pbx7.example.org;transport=tls",
+        "tel:+12025550143;ext=9",
         '"Kim 17" <sip:+12025550143@10.20.30.40:5060;user=phone>;tag=99', "2025550143@10.20.30.41",
         "<tel:+1-202-555-0143>", "SIP:%2B12025550143@10.1.1.1?x=1",
     )  # fmt: skip

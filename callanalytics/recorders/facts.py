@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatch
@@ -85,6 +85,14 @@ class FactReader:
             row = recorder.manifest.find(path, stem, str(known_id) if known_id else None)
         said = [(s, f) for s, f in (("sidecar", sidecar), ("manifest", row), ("name", name)) if f is not None]
         return self._weigh(said, name, recorder, zone, modified_at)
+
+    def unread_lines(self) -> Iterator[tuple[Path, int, str]]:
+        """Manifests with lines that cannot be read: the file, how many, and which."""
+        for recorder in self._recorders:
+            if (manifest := recorder.manifest) and manifest.n_unread:
+                few = ", ".join(map(str, manifest.unread))
+                more = ", ..." if manifest.n_unread > len(manifest.unread) else ""
+                yield manifest.path, manifest.n_unread, f"line {few}{more}"
 
     def _names_beside(self, path: Path) -> frozenset[str]:
         """Names in the folder of `path`, listed once per run: asking for every possible sidecar of

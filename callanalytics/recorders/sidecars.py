@@ -8,7 +8,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
 from callanalytics.errors import ConfigError
@@ -22,6 +22,8 @@ OF_FOLDER = "_metadata.json"
 MAX_DEPTH = 6
 MAX_KEYS = 2000
 _DIALLED = re.compile(r"\+?[\d\s().-]{7,25}")
+MAX_LINE_CHARS = 1_000_000
+MAX_NUMBERED = 5  # unread lines that are named
 MANIFEST_MAX_BYTES = 2_000_000_000
 _FILE_COLUMNS = {"file", "filename", "recording", "recordingfile", "path", "location", "recordname", "uri"}
 
@@ -128,7 +130,11 @@ def _without_scheme(value: str | float) -> str | float:
 
 
 class Manifest:
-    """A CSV with a row per recording, found by file name or by the recorder's own id."""
+    """A CSV with a row per recording, found by file name or by the recorder's own id.
+
+    A row is a line, so that a stray quote costs one row and not all that follow. `n_unread` counts the
+    lines that cannot be read, `unread` holds the numbers of the first few (from 1).
+    """
 
     def __init__(self, path: Path, zone: ZoneInfo, columns: dict[str, str]) -> None:
         """Read the whole table.
@@ -136,17 +142,21 @@ class Manifest:
         Raises:
             ConfigError: the file cannot be read, or has no column that names recordings.
         """
+        self.path = path
+        self.n_unread = 0
+        self.unread: list[int] = []
         self._by_key: dict[str, dict[str, object]] = {}
         try:
             if path.stat().st_size > MANIFEST_MAX_BYTES:
                 raise ConfigError(f"{path}: larger than {MANIFEST_MAX_BYTES / 1e9:.0f} GB. Split it by day.")
-            with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-                rows: Iterator[list[str]] = csv.reader(stream)
-                header = next(rows, [])
+            with path.open(encoding="utf-8-sig", errors="replace") as stream:
+                lines: Iterator[tuple[int, str]] = enumerate(_lines(stream), start=1)
+                first = next(lines, (1, ""))
+                header = _cells(first[1], None) or []
                 if (layout := _headerless(header)) is not None:
-                    header, rows = layout, chain([header], rows)
-                self._read(header, rows, path, zone, columns)
-        except (OSError, csv.Error) as problem:
+                    header, lines = layout, chain([first], lines)
+                self._read(header, lines, path, zone, columns)
+        except OSError as problem:
             raise ConfigError(
                 f"{path}: manifest cannot be read ({problem}). Check [[recorder]] manifest."
             ) from None
@@ -154,7 +164,7 @@ class Manifest:
     def _read(
         self,
         header: Sequence[str],
-        rows: Iterable[list[str]],
+        lines: Iterable[tuple[int, str]],
         path: Path,
         zone: ZoneInfo,
         columns: dict[str, str],
@@ -166,7 +176,13 @@ class Manifest:
                 f"{path}: no column names the recordings; found {', '.join(header[:20])}. "
                 'Set manifest_columns = { file = "..." } in [[recorder]].'
             )
-        for cells in rows:
+        for number, line in lines:
+            cells = _cells(line, len(header))
+            if cells is None:
+                self.n_unread += 1
+                if len(self.unread) < MAX_NUMBERED:
+                    self.unread.append(number)
+                continue
             row = dict(zip(header, cells, strict=False))  # damaged rows are short or long
             stated: dict[str, object] = {}
             for _, fact, name in named:
@@ -185,6 +201,30 @@ class Manifest:
             if key is not None and key in self._by_key:
                 return Found("manifest", 0.9, self._by_key[key])
         return None
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Lines of a text; of an endless one only the beginning."""
+    while line := stream.readline(MAX_LINE_CHARS):
+        yield line
+        while line and not line.endswith("\n"):
+            line = stream.readline(MAX_LINE_CHARS)
+
+
+def _cells(line: str, n_columns: int | None) -> list[str] | None:
+    """The cells of one line, None when its quotes do not fit.
+
+    FreeSWITCH does not double the quotes in a caller's name: such a line is read when it still has
+    `n_columns` cells (None: any).
+    """
+    for strict in (True, False):
+        try:
+            cells = next(csv.reader([line.rstrip("\n")], strict=strict), [])
+        except csv.Error:
+            continue
+        if strict or n_columns is None or len(cells) == n_columns:
+            return cells
+    return None
 
 
 # CDRs that begin with data, by the first column that holds a date. Orders of Asterisk's cdr_csv, of its
