@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from callanalytics.config import DiscoverySettings, Settings
-from callanalytics.errors import UnreadableFile, UsageError
+from callanalytics.config import AudioSettings, DiscoverySettings, Settings
+from callanalytics.errors import EmptyAudio, RecordingError, UnreadableFile, UsageError
 from callanalytics.folders import Seen, file_time, see, seen_recordings
 from callanalytics.recorders.facts import FactReader
 from callanalytics.records import CallFacts, Candidate, Failure, FileKey, Recording, Role, RoleSource
@@ -78,7 +78,7 @@ def find_recordings(
     dated = []
     closed: list[tuple[Path, OSError]] = []
     for seen in seen_recordings(inputs, settings.discovery, now, skipped, closed):
-        facts = reader.read(seen.paths[0], seen.modified_at, stem=seen.stem)
+        facts = reader.read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
         if window is not None and not _wanted(facts, seen, window, earlier, settings.discovery):
             skipped.add(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
             continue
@@ -90,8 +90,8 @@ def find_recordings(
         if on_progress is not None:
             on_progress(n_done, len(dated))
         try:
-            candidate = Candidate(_recording(seen, facts, known or {}), facts)
-        except UnreadableFile as problem:
+            candidate = Candidate(_recording(seen, facts, known or {}, settings.audio), facts)
+        except RecordingError as problem:
             unread = replace(_unread(seen), shown_paths=_shown_paths(seen.paths, facts))
             failures.append(Failure(Candidate(unread, facts), "read", problem.reason, str(problem)))
             continue
@@ -107,7 +107,8 @@ def candidate_from_files(
     """One recording from named files: one, or the caller's and the agent's of a pair.
 
     Raises:
-        UnreadableFile: a file does not exist or cannot be read.
+        UnreadableFile: a file does not exist, cannot be read or is no regular file.
+        TooLong: it has more bytes than `[audio] max_bytes`.
         UsageError: more than two files.
     """
     if len(paths) > 2:
@@ -116,8 +117,8 @@ def candidate_from_files(
         seen = see([Path(p) for p in paths])
     except OSError as problem:
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
-    facts = FactReader(settings, salt).read(seen.paths[0], seen.modified_at, stem=seen.stem)
-    return Candidate(_recording(seen, facts, {}), _with_sides(seen, facts))
+    facts = FactReader(settings, salt).read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
+    return Candidate(_recording(seen, facts, {}, settings.audio), _with_sides(seen, facts))
 
 
 def _wanted(
@@ -150,9 +151,11 @@ def _with_sides(seen: Seen, facts: CallFacts) -> CallFacts:
     )
 
 
-def _recording(seen: Seen, facts: CallFacts, known: Mapping[FileKey, str]) -> Recording:
+def _recording(
+    seen: Seen, facts: CallFacts, known: Mapping[FileKey, str], limits: AudioSettings
+) -> Recording:
     contents = seen.content_ids or tuple(
-        known.get(key) or _hash(path) for key, path in zip(seen.keys, seen.paths, strict=True)
+        known.get(key) or _hash(path, limits) for key, path in zip(seen.keys, seen.paths, strict=True)
     )
     joined = hashlib.sha256("".join(contents).encode()).hexdigest()
     recording_id = contents[0] if len(contents) == 1 else joined
@@ -164,20 +167,24 @@ def _shown_paths(paths: Sequence[Path], facts: CallFacts) -> tuple[str, ...]:
     return tuple(facts.hide(str(path)) for path in paths)
 
 
-def _hash(path: Path) -> str:
-    """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call."""
+def _hash(path: Path, limits: AudioSettings) -> str:
+    """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call.
+
+    Raises UnreadableFile, also for what is no regular file, and TooLong: neither is read.
+    """
+    from callanalytics.audio.source import opened, unreadable
+
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
+        with opened(path, limits) as (stream, _):
             if not os.fstat(stream.fileno()).st_mode & 0o444:  # root could read on; nobody should
                 raise PermissionError(errno.EACCES, "no read permission for anybody")
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
-            if stream.tell() == 0:
-                return _path_id(path)
+    except EmptyAudio:
+        return _path_id(path)
     except OSError as problem:
-        reason = problem.strerror or type(problem).__name__
-        raise UnreadableFile(f"{path.name}: cannot be read ({reason}). Check its permissions.") from None
+        raise unreadable(path, problem) from None
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callanalytics.config import RecorderSettings, Settings, TimeSettings
+from callanalytics.config import DiscoverySettings, RecorderSettings, Settings, TimeSettings
 from callanalytics.errors import ConfigError, StoreError
 from callanalytics.recorders.facts import FactReader
 from callanalytics.recorders.found import Found, facts_of
@@ -174,6 +175,18 @@ def test_a_damaged_sidecar_never_stops_a_call(tmp_path: Path, content: bytes) ->
 def test_a_huge_sidecar_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.wav.json").write_bytes(b'{"agent_id": "7", "x": "' + b"a" * 2_000_000 + b'"}')
     assert read(tmp_path / "a.wav").agent_id is None
+
+
+def test_a_sidecar_behind_a_link_is_read_only_on_request(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text('{"agent_id": "secret"}')
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "call.wav.json").symlink_to(tmp_path / "secret.json")
+    os.mkfifo(tmp_path / "in" / "pipe.wav.json")
+    audio = tmp_path / "in" / "call.wav"
+    assert read(audio).agent_id is None
+    assert read(tmp_path / "in" / "pipe.wav").agent_id is None
+    following = Settings(discovery=DiscoverySettings(follow_links=True))
+    assert FactReader(following, SALT).read(audio, FILE_TIME).agent_id == "secret"
 
 
 def test_a_manifest_is_joined_by_file_name_or_id(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class FactReader:
             names=self._names_beside(path),
             stem=stem,
             template=recorder.settings.sidecar if recorder else None,
+            follow_links=self.settings.discovery.follow_links,
         )
         known_id = name.facts.get("external_id") if name else None
         row = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import stat
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -46,11 +48,13 @@ def read_sidecar(
     names: Container[str],
     stem: str | None = None,
     template: str | None = None,
+    follow_links: bool = False,
 ) -> Found | None:
     """Facts of the JSON beside a recording; None when there is none or it is no JSON object.
 
     `names` are the files of the recording's folder; `stem` is the name of a pair without its sides.
-    Too large, too deep or damaged sidecars are passed over: they never stop a call.
+    Too large, too deep or damaged sidecars are passed over, and links too unless `follow_links`: they never
+    stop a call.
     """
     name, own_stem = audio.name, audio.stem
     if template:
@@ -61,16 +65,24 @@ def read_sidecar(
             places += [f"{stem}.json", f"{stem}_metadata.json"]
         places = [place for place in (*places, OF_FOLDER) if place in names]
     for place in places:
-        path = audio.parent / place
         try:
-            if not path.is_file() or path.stat().st_size > max_bytes:
-                continue
-            document = json.loads(path.read_bytes())
+            document = json.loads(_content(audio.parent / place, max_bytes, follow_links=follow_links))
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(document, dict):
             return Found("sidecar", 0.95, facts_of(_stated(document), zone))
     return None
+
+
+def _content(path: Path, max_bytes: int, *, follow_links: bool) -> bytes:
+    """Raises OSError; ValueError when it is no file, or too large."""
+    # Without O_NONBLOCK a named pipe would keep the open itself waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW))
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > max_bytes:
+            raise ValueError("no sidecar")
+        return stream.read(max_bytes)
 
 
 def _stated(document: dict[str, Any]) -> dict[str, object]:
