@@ -77,7 +77,13 @@ def find_recordings(
         skipped.add(manifest, "manifest_lines_unread", detail, n=n_lines)
     dated = []
     closed: list[tuple[Path, OSError]] = []
+    if window is not None:
+        lookback = timedelta(days=settings.discovery.lookback_days)
+        earlier = [run for run in earlier if window.since - run.window.until < lookback]
     for seen in seen_recordings(inputs, settings.discovery, now, skipped, closed):
+        if window is not None and _long_past(reader, seen, window, settings.discovery):
+            skipped.add(seen.paths[0], "outside_window", "neither name nor file is of these days")
+            continue
         facts = reader.read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
         if window is not None and not _wanted(facts, seen, window, earlier, settings.discovery):
             skipped.add(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
@@ -137,6 +143,18 @@ def _wanted(
         return False
     settled_at = seen.arrived_at + timedelta(seconds=settings.settle_s)
     return any(facts.started_at in run.window and settled_at >= run.started_at for run in earlier)
+
+
+def _long_past(reader: FactReader, seen: Seen, window: Window, settings: DiscoverySettings) -> bool:
+    """Whether nothing that the file system and the name say is recent enough for a look at the sidecar.
+
+    No call begins after its file was written, and a file that came late is as young as its coming.
+    """
+    oldest = timedelta(days=settings.lookback_days + 1)
+    if window.since - seen.arrived_at <= oldest:
+        return False
+    named_at = reader.name_date(seen.paths[0], seen.stem)
+    return named_at is None or window.since - named_at > oldest
 
 
 def _with_sides(seen: Seen, facts: CallFacts) -> CallFacts:

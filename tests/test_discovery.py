@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -154,6 +155,25 @@ def test_a_file_that_came_too_late_for_its_run_is_found_by_the_next(tmp_path: Pa
     assert found(long_ago) == {stamped(midnight, 1), stamped(midnight, 3)}, "30 days are beyond the lookback"
     after_arrival = EarlierRun(long_ago.window, NOW + timedelta(hours=1))
     assert found(after_arrival) == {stamped(midnight, 1)}, "that run could have taken it"
+
+
+def test_of_what_is_long_past_no_sidecar_is_read_and_nothing_kept_but_a_count(tmp_path: Path) -> None:
+    """Ten days from now: the lookback of a week and a day more have gone by since the files were written."""
+    later = NOW + timedelta(days=10)
+    said = json.dumps({"startTime": (later - timedelta(hours=2)).isoformat()})
+    that_day = f"{later - timedelta(hours=3):%Y%m%d-%H%M%S}_1004.wav"
+    for name in ("old.wav", f"{NOW:%Y%m%d}-100000_2025550127.wav", that_day):
+        put(tmp_path / name)
+        (tmp_path / f"{name}.json").write_text(said)
+
+    def found(lookback_days: int) -> Discovered:
+        settings = Settings(discovery=DiscoverySettings(lookback_days=lookback_days))
+        window = Window(later - timedelta(days=1), later)
+        return find_recordings([tmp_path], settings, window=window, now=later, salt=b"", name_skipped=False)
+
+    assert len(names(found(7))) == 1, "its name is of that day"
+    assert (found(7).set_aside, found(7).skipped) == ({"outside_window": 2}, ())
+    assert len(names(found(9))) == 3, "within the lookback every sidecar counts"
 
 
 def stamped(midnight: datetime, days: int) -> str:

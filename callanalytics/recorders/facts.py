@@ -87,6 +87,12 @@ class FactReader:
         said = [(s, f) for s, f in (("sidecar", sidecar), ("manifest", row), ("name", name)) if f is not None]
         return self._weigh(said, name, recorder, zone, modified_at)
 
+    def name_date(self, path: Path, stem: str) -> datetime | None:
+        """The start of the call as its name alone says it."""
+        _, name = self._by_name(path, stem)
+        started_at = name.facts.get("started_at") if name else None
+        return started_at if isinstance(started_at, datetime) else None
+
     def unread_lines(self) -> Iterator[tuple[Path, int, str]]:
         """Manifests with lines that cannot be read: the file, how many, and which."""
         for recorder in self._recorders:
