@@ -426,6 +426,24 @@ def test_an_extension_is_no_phone_number(tmp_path: Path) -> None:
     assert read(tmp_path / "a.wav").agent_id == "204"
 
 
+@pytest.mark.parametrize(
+    ("said", "expected_s"),
+    [
+        ({"duration": 85, "answer": "2026-11-20T10:00:25Z"}, 60),
+        ({"duration": 85, "billsec": 58, "answer": "2026-11-20T10:00:25Z"}, 58),
+        ({"recordingDuration": 85, "answer": "2026-11-20T10:00:25Z"}, 85),
+        ({"duration": 85}, 85),
+        ({"duration": "00:01:25", "answer": "2026-11-20T10:09:00Z"}, 0),
+    ],
+)
+def test_ringing_need_not_be_on_the_recording(
+    tmp_path: Path, said: dict[str, object], expected_s: int
+) -> None:
+    """Only less sound than expected is `truncated`: whoever records the ringing too has more."""
+    (tmp_path / "a.wav.json").write_text(json.dumps({"start": "2026-11-20T10:00:00Z", **said}))
+    assert read(tmp_path / "a.wav").expected_duration_s == expected_s
+
+
 def test_the_salt_is_made_once_and_private(tmp_path: Path) -> None:
     salt = load_or_make_salt(tmp_path / "salt")
     assert load_or_make_salt(tmp_path / "salt") == salt
