@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from callanalytics.config import DiscoverySettings, Settings
-from callanalytics.errors import UnreadableFile, UsageError
-from callanalytics.folders import Seen, SkippedFile, file_time, see, seen_recordings
+from callanalytics.config import AudioSettings, DiscoverySettings, Settings
+from callanalytics.errors import EmptyAudio, RecordingError, UnreadableFile, UsageError
+from callanalytics.folders import Seen, file_time, see, seen_recordings
 from callanalytics.recorders.facts import FactReader
 from callanalytics.records import CallFacts, Candidate, Failure, FileKey, Recording, Role, RoleSource
+from callanalytics.set_aside import SetAside, SkippedFile
 from callanalytics.window import Window
 
 CHUNK_BYTES = 1 << 20
@@ -27,11 +28,15 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What a search found: candidates by start time, the files set aside, the ones that cannot be read."""
+    """What a search found: candidates by start time, the files set aside, the ones that cannot be read.
+
+    `set_aside` counts by reason what is no candidate; `skipped` names the files, where it was asked for.
+    """
 
     candidates: tuple[Candidate, ...]
     skipped: tuple[SkippedFile, ...]
     failures: tuple[Failure, ...]
+    set_aside: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,13 @@ def find_recordings(
     salt: bytes,
     known: Mapping[FileKey, str] | None = None,
     earlier: Sequence[EarlierRun] = (),
+    name_skipped: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Discovered:
     """Search files and folders. `known` maps (path, size, mtime in ns) of unchanged files to their id.
 
-    `earlier` lists the runs that are over, so that what came too late for them is found.
+    `earlier` lists the runs that are over, so that what came too late for them is found. Without
+    `name_skipped` the files that are no candidates are counted and not listed.
 
     A file or folder that cannot be read becomes a Failure under an id made from its path, since it has no
     content to hash: a night must not pass over calls in silence.
@@ -65,15 +72,21 @@ def find_recordings(
         ConfigError: a recorder's template or manifest cannot be used.
     """
     reader = FactReader(settings, salt)
-    skipped: list[SkippedFile] = []
+    skipped = SetAside(name_skipped)
+    for manifest, n_lines, detail in reader.unread_lines():
+        skipped.add(manifest, "manifest_lines_unread", detail, n=n_lines)
     dated = []
     closed: list[tuple[Path, OSError]] = []
+    if window is not None:
+        lookback = timedelta(days=settings.discovery.lookback_days)
+        earlier = [run for run in earlier if window.since - run.window.until < lookback]
     for seen in seen_recordings(inputs, settings.discovery, now, skipped, closed):
-        facts = reader.read(seen.paths[0], seen.modified_at, stem=seen.stem)
+        if window is not None and _long_past(reader, seen, window, settings.discovery):
+            skipped.add(seen.paths[0], "outside_window", "neither name nor file is of these days")
+            continue
+        facts = reader.read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
         if window is not None and not _wanted(facts, seen, window, earlier, settings.discovery):
-            skipped.append(
-                SkippedFile(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
-            )
+            skipped.add(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
             continue
         dated.append((seen, _with_sides(seen, facts)))
     dated.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
@@ -83,15 +96,15 @@ def find_recordings(
         if on_progress is not None:
             on_progress(n_done, len(dated))
         try:
-            candidate = Candidate(_recording(seen, facts, known or {}), facts)
-        except UnreadableFile as problem:
+            candidate = Candidate(_recording(seen, facts, known or {}, settings.audio), facts)
+        except RecordingError as problem:
             unread = replace(_unread(seen), shown_paths=_shown_paths(seen.paths, facts))
             failures.append(Failure(Candidate(unread, facts), "read", problem.reason, str(problem)))
             continue
         first = candidates.setdefault(candidate.recording.recording_id, candidate)
         if first is not candidate:
-            skipped.append(SkippedFile(seen.paths[0], "duplicate", f"same content as {first.recording.path}"))
-    return Discovered(tuple(candidates.values()), tuple(skipped), tuple(failures))
+            skipped.add(seen.paths[0], "duplicate", f"same content as {first.recording.path}")
+    return Discovered(tuple(candidates.values()), tuple(skipped.files), tuple(failures), skipped.counts)
 
 
 def candidate_from_files(
@@ -100,7 +113,8 @@ def candidate_from_files(
     """One recording from named files: one, or the caller's and the agent's of a pair.
 
     Raises:
-        UnreadableFile: a file does not exist or cannot be read.
+        UnreadableFile: a file does not exist, cannot be read or is no regular file.
+        TooLong: it has more bytes than `[audio] max_bytes`.
         UsageError: more than two files.
     """
     if len(paths) > 2:
@@ -109,8 +123,8 @@ def candidate_from_files(
         seen = see([Path(p) for p in paths])
     except OSError as problem:
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
-    facts = FactReader(settings, salt).read(seen.paths[0], seen.modified_at, stem=seen.stem)
-    return Candidate(_recording(seen, facts, {}), _with_sides(seen, facts))
+    facts = FactReader(settings, salt).read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
+    return Candidate(_recording(seen, facts, {}, settings.audio), _with_sides(seen, facts))
 
 
 def _wanted(
@@ -131,6 +145,18 @@ def _wanted(
     return any(facts.started_at in run.window and settled_at >= run.started_at for run in earlier)
 
 
+def _long_past(reader: FactReader, seen: Seen, window: Window, settings: DiscoverySettings) -> bool:
+    """Whether nothing that the file system and the name say is recent enough for a look at the sidecar.
+
+    No call begins after its file was written, and a file that came late is as young as its coming.
+    """
+    oldest = timedelta(days=settings.lookback_days + 1)
+    if window.since - seen.arrived_at <= oldest:
+        return False
+    named_at = reader.name_date(seen.paths[0], seen.stem)
+    return named_at is None or window.since - named_at > oldest
+
+
 def _with_sides(seen: Seen, facts: CallFacts) -> CallFacts:
     """The sides of a pair are known from its names."""
     if len(seen.paths) < 2:
@@ -143,9 +169,11 @@ def _with_sides(seen: Seen, facts: CallFacts) -> CallFacts:
     )
 
 
-def _recording(seen: Seen, facts: CallFacts, known: Mapping[FileKey, str]) -> Recording:
+def _recording(
+    seen: Seen, facts: CallFacts, known: Mapping[FileKey, str], limits: AudioSettings
+) -> Recording:
     contents = seen.content_ids or tuple(
-        known.get(key) or _hash(path) for key, path in zip(seen.keys, seen.paths, strict=True)
+        known.get(key) or _hash(path, limits) for key, path in zip(seen.keys, seen.paths, strict=True)
     )
     joined = hashlib.sha256("".join(contents).encode()).hexdigest()
     recording_id = contents[0] if len(contents) == 1 else joined
@@ -157,20 +185,24 @@ def _shown_paths(paths: Sequence[Path], facts: CallFacts) -> tuple[str, ...]:
     return tuple(facts.hide(str(path)) for path in paths)
 
 
-def _hash(path: Path) -> str:
-    """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call."""
+def _hash(path: Path, limits: AudioSettings) -> str:
+    """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call.
+
+    Raises UnreadableFile, also for what is no regular file, and TooLong: neither is read.
+    """
+    from callanalytics.audio.source import opened, unreadable
+
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
+        with opened(path, limits) as (stream, _):
             if not os.fstat(stream.fileno()).st_mode & 0o444:  # root could read on; nobody should
                 raise PermissionError(errno.EACCES, "no read permission for anybody")
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
-            if stream.tell() == 0:
-                return _path_id(path)
+    except EmptyAudio:
+        return _path_id(path)
     except OSError as problem:
-        reason = problem.strerror or type(problem).__name__
-        raise UnreadableFile(f"{path.name}: cannot be read ({reason}). Check its permissions.") from None
+        raise unreadable(path, problem) from None
     return digest.hexdigest()
 
 

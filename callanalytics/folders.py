@@ -18,9 +18,13 @@ from callanalytics.config import DiscoverySettings
 from callanalytics.errors import UsageError
 from callanalytics.records import FileKey, Role
 from callanalytics.remote import RemoteFile, is_remote, list_remote, path_of
+from callanalytics.set_aside import SetAside
+from callanalytics.store.open import DATABASE_NAME, work_database
 
 # A clock that runs a little ahead is no file from the future.
 CLOCK_SKEW_S = 60.0
+# A file cannot have changed tomorrow: such a clock has been put right since, and nobody is writing.
+MAX_AHEAD_S = 86_400.0
 # Suffix of one side of a pair -> whose side. Asterisk's "in" and "rx" hold what the caller says.
 PAIR_SIDES: dict[str, Role] = {
     **dict.fromkeys(("caller", "customer", "cust", "in", "rx"), Role.CALLER),
@@ -33,17 +37,10 @@ MAX_PAIR_SIZE_RATIO = 1.5
 _SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 # Some file systems keep times that no calendar holds.
 MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
+# In an output folder: clips and training material are no calls.
+_OWN_FOLDERS = {"reports", "reports-redacted", "training"}
 _SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 _COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file that is no candidate: still settling, outside the window, a duplicate, ..."""
-
-    path: Path
-    reason: str
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +51,7 @@ class Seen:
     n_bytes: int
     mtime_ns: int
     arrived_at: datetime
+    noted_at: datetime  # when the file system itself noted the last change (ctime)
     keys: tuple[FileKey, ...] = ()  # of each local file
     content_ids: tuple[str, ...] = ()  # of each file, where its store says so
 
@@ -61,6 +59,15 @@ class Seen:
     def modified_at(self) -> datetime:
         """When the younger of its files last changed."""
         return file_time(self.mtime_ns / 1e9)
+
+    def changed_at(self, now: datetime) -> datetime:
+        """When it last changed, as far as can be believed.
+
+        A time of change in the future was copied from a machine with a wrong clock: then the file system's
+        own note of the change counts, which whoever still writes renews.
+        """
+        is_future = (self.modified_at - now).total_seconds() > CLOCK_SKEW_S
+        return min(self.modified_at, self.noted_at) if is_future else self.modified_at
 
     @property
     def stem(self) -> str:
@@ -74,7 +81,7 @@ def seen_recordings(
     inputs: Sequence[Path],
     settings: DiscoverySettings,
     now: datetime,
-    skipped: list[SkippedFile],
+    skipped: SetAside,
     closed: list[tuple[Path, OSError]],
 ) -> Iterator[Seen]:
     """Settled recordings of all inputs, pairs joined and parallel copies left out."""
@@ -86,7 +93,7 @@ def seen_recordings(
             stored |= listed
             files |= dict.fromkeys(_matching(listed, place, settings))
         else:  # without "..", links kept
-            files |= dict.fromkeys(_files(Path(os.path.abspath(place)), settings, closed))  # noqa: PTH100
+            files |= dict.fromkeys(_files(Path(os.path.abspath(place)), settings, skipped, closed))  # noqa: PTH100
     joined = _pairs(files)
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
@@ -94,32 +101,35 @@ def seen_recordings(
     for path in files:
         group = joined.get(path, (path,))
         if group[0] != path:
-            skipped.append(SkippedFile(path, "pair_part", f"one call with {group[0].name}"))
+            skipped.add(path, "pair_part", f"one call with {group[0].name}")
             continue
         copy = _COPY.fullmatch(path.stem)
         if copy is not None and (path.parent, copy["stem"]) in stems:
-            skipped.append(SkippedFile(path, "parallel_copy", f"of {copy['stem']}"))
+            skipped.add(path, "parallel_copy", f"of {copy['stem']}")
             continue
         try:
             seen = _see_objects([stored[part] for part in group]) if path in stored else see(group)
         except FileNotFoundError:
-            skipped.append(SkippedFile(path, "vanished", "gone since the folder was listed"))
+            skipped.add(path, "vanished", "gone since the folder was listed")
             continue
         except OSError as problem:
             closed.append((path, problem))
             continue
-        age_s = (now - seen.modified_at).total_seconds()
-        if -CLOCK_SKEW_S < age_s < settings.settle_s:
-            skipped.append(SkippedFile(path, "settling", f"changed {age_s:.0f} s ago"))
+        age_s = (now - seen.changed_at(now)).total_seconds()
+        if -MAX_AHEAD_S < age_s < settings.settle_s:
+            skipped.add(path, "settling", f"changed {age_s:.0f} s ago")
             continue
         yield seen
 
 
-def _files(root: Path, settings: DiscoverySettings, closed: list[tuple[Path, OSError]]) -> Iterator[Path]:
+def _files(
+    root: Path, settings: DiscoverySettings, skipped: SetAside, closed: list[tuple[Path, OSError]]
+) -> Iterator[Path]:
     """Matching files of one input in a stable order; a file given by name needs no pattern.
 
     Links are followed only when the settings say so, and then never twice into the same folder. Folders
-    that cannot be listed go to `closed`.
+    that cannot be listed go to `closed`. What runs of ours have written is never searched, neither an
+    output folder inside the root nor, where the root itself is one, what belongs to it.
     """
     try:
         is_folder = stat.S_ISDIR(root.stat().st_mode)
@@ -154,13 +164,21 @@ def _files(root: Path, settings: DiscoverySettings, closed: list[tuple[Path, OSE
                 continue
             try:
                 if entry.is_dir():
-                    if entry.name not in _SYSTEM_FOLDERS:
-                        folders.append(Path(entry.path))
+                    inner = Path(entry.path)
+                    if _is_output(inner) or (entry.name in _OWN_FOLDERS and _is_output(folder)):
+                        skipped.add(inner, "output_folder", "written by callanalytics")
+                    elif entry.name not in _SYSTEM_FOLDERS:
+                        folders.append(inner)
                 elif (included(entry.name) or (bare and "." not in entry.name)) and entry.is_file():
                     yield Path(entry.path)
             except OSError:
                 continue  # a link that leads to itself
         stack.extend(reversed(folders))
+
+
+def _is_output(folder: Path) -> bool:
+    # Not Path.exists, which raises for a folder that is closed to us.
+    return any(os.path.exists(file) for file in (work_database(folder), folder / DATABASE_NAME))  # noqa: PTH110
 
 
 def _patterns(settings: DiscoverySettings) -> tuple[Callable[[str], object], Callable[[str], object]]:
@@ -223,6 +241,7 @@ def see(paths: Sequence[Path]) -> Seen:
         n_bytes=sum(s.st_size for s in stats),
         mtime_ns=max(s.st_mtime_ns for s in stats),
         arrived_at=file_time(max(max(s.st_mtime, s.st_ctime) for s in stats)),
+        noted_at=file_time(max(s.st_ctime for s in stats)),
         keys=tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)),
     )
 
@@ -235,5 +254,6 @@ def _see_objects(files: Sequence[RemoteFile]) -> Seen:
         n_bytes=sum(file.n_bytes for file in files),
         mtime_ns=round(modified_at.timestamp() * 1e9),
         arrived_at=modified_at,
+        noted_at=modified_at,
         content_ids=tuple(file.content_id for file in files),
     )

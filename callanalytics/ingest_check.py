@@ -10,12 +10,12 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.discovery import find_recordings
-from callanalytics.text import display_text
+from callanalytics.text import display_text, optional_text
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """One recording, or one file set aside, as the search sees it."""
+    """One recording, or one file set aside, as the search sees it; all words are safe to print."""
 
     path: str
     recorder: str
@@ -45,13 +45,13 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
         rows.append(
             CheckedFile(
                 path=display_text(str(files[0])),
-                recorder=facts.recorder,
+                recorder=display_text(facts.recorder),
                 confidence=facts.recorder_confidence,
                 started_at=facts.started_at.isoformat(timespec="seconds"),
                 started_at_source=facts.started_at_source.value,
                 direction=facts.direction.value,
-                agent_id=facts.agent_id,
-                queue=facts.queue,
+                agent_id=optional_text(facts.agent_id),
+                queue=optional_text(facts.queue),
                 caller_hash=facts.caller_hash,
                 channel_roles=", ".join(facts.channel_roles),
                 pair_with=display_text(str(files[1])) if len(files) > 1 else None,
@@ -60,7 +60,7 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
         )
     for skipped in found.skipped:
         if skipped.reason != "pair_part":
-            why = f"{skipped.reason}: {skipped.detail}"
+            why = display_text(f"{skipped.reason}: {skipped.detail}")
             path = display_text(str(skipped.path))
             rows.append(CheckedFile(path, "", 0.0, "", "", "", None, None, None, "", None, why))
     return rows

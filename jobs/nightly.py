@@ -19,6 +19,7 @@ from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.supersede import supersede
 from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
 from ensemble.device import prepare_device
@@ -28,7 +29,7 @@ from jobs.ensembles import in_use
 from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
-from jobs.pages import are_current, index_of, make_private, write_clips, write_pages
+from jobs.pages import are_current, index_of, make_private, remove_clips, write_clips, write_pages
 from jobs.purge import remove_leftovers
 from jobs.relabel import with_corrections
 from jobs.runs import OnProgress, RunOptions, RunResult, quiet
@@ -127,6 +128,7 @@ class _Night:
         self.failures: list[Failure] = []
         self.n_done = 0
         self.n_flagged = 0
+        self.superseded: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
         self.audio_s = 0.0
         self.held: tuple[str, ...] = ()
@@ -143,6 +145,7 @@ class _Night:
                 salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
                 known=self.store.known_files(),  # unchanged files are not read again
                 earlier=[EarlierRun(Window(a, b), at) for a, b, at in self.store.earlier_runs()],
+                name_skipped=False,
                 on_progress=lambda done, total: self.on_progress("search", done, total, ""),
             )
         gc.freeze()  # nor is it looked through later
@@ -244,6 +247,7 @@ class _Night:
         if done:
             with self.store.transaction(f"write {len(done)} calls"):
                 self.store.append(done, self.run_id)
+                self.superseded += supersede(self.store, done)
                 if self.settings.privacy.voice_profiles:
                     learn(self.store, done, self.run_id)
         if failed:
@@ -305,6 +309,7 @@ class _Night:
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
             let_through(self.out)
+            remove_clips(self.out, self.superseded)
         # The report shows the window asked for, also when nothing in it is new.
         if not are_current(self.out, self.window):
             self.on_progress("report", 0, 0, "")
@@ -313,9 +318,6 @@ class _Night:
     def _result(
         self, found: Discovered, todo: list[Candidate], n_skipped: int, exit_code: int, started: float
     ) -> RunResult:
-        set_aside: dict[str, int] = {}
-        for skipped in found.skipped:
-            set_aside[skipped.reason] = set_aside.get(skipped.reason, 0) + 1
         return RunResult(
             n_found=len(found.candidates) + len(found.failures),
             n_new=len(todo) + len(found.failures),
@@ -331,7 +333,7 @@ class _Night:
             window=self.window,
             planned=tuple(todo) if self.options.dry_run else (),
             failures=tuple(self.failures),
-            set_aside=set_aside,
+            set_aside=dict(found.set_aside),
             held=self.held,
         )
 

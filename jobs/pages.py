@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +26,12 @@ def write_clips(out: Path, call: CallRows) -> None:
         partial.write_bytes(clip.content)
         partial.chmod(0o600)
         partial.replace(target)
+
+
+def remove_clips(out: Path, call_ids: Iterable[str]) -> None:
+    """Remove the clips of calls that are no longer there."""
+    for call_id in call_ids:
+        shutil.rmtree(out / "reports" / "clips" / call_id, ignore_errors=True)
 
 
 def index_of(out: Path) -> Path:

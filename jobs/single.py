@@ -11,6 +11,7 @@ import numpy as np
 
 from callanalytics.config import Settings
 from callanalytics.records import CallAnalysis, Candidate, Role
+from callanalytics.text import display_text
 from jobs.ensembles import in_use
 
 SHOWN_MEASURES = (
@@ -133,8 +134,8 @@ def _known(share: np.float32) -> float | None:
 def render_call(call: CallAnalysis) -> str:
     """One analysed call as a page of text."""
     lines = [
-        f"{call.recording.path.name}: {_clock(call.duration_s)}, {call.diarization.layout}, {call.codec} "
-        f"{call.native_rate_hz} Hz",
+        f"{display_text(call.recording.path.name)}: {_clock(call.duration_s)}, {call.diarization.layout}, "
+        f"{call.codec} {call.native_rate_hz} Hz",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} (from {call.facts.started_at_source}); "
         f"recorder {call.facts.recorder}; roles from {call.diarization.role_source} "
         f"({call.diarization.role_confidence:.0%})",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from callanalytics.config import DiscoverySettings, Settings
+from callanalytics.config import DiscoverySettings, RecorderSettings, Settings
 from callanalytics.discovery import (
     Discovered,
     EarlierRun,
     candidate_from_files,
     find_recordings,
 )
-from callanalytics.errors import UnreadableFile, UsageError
+from callanalytics.errors import TooLong, UnreadableFile, UsageError
 from callanalytics.folders import file_time
 from callanalytics.ingest_check import check_paths, render_checked
 from callanalytics.records import Role, RoleSource
@@ -56,12 +58,27 @@ def test_several_roots_patterns_and_a_single_file(tmp_path: Path) -> None:
     assert names(search(tmp_path / "a", tmp_path / "b", alone)) == {"one.wav", "TWO.MP3", "three.dat"}
 
 
-def test_a_file_still_being_written_waits_and_one_from_the_future_does_not(tmp_path: Path) -> None:
+def test_a_file_still_being_written_waits(tmp_path: Path) -> None:
     put(tmp_path / "fresh.wav", at=NOW - timedelta(seconds=5))
-    put(tmp_path / "future.wav", at=NOW + timedelta(days=3))
+    put(tmp_path / "settled.wav")
     found = search(tmp_path)
-    assert names(found) == {"future.wav"}
+    assert names(found) == {"settled.wav"}
     assert reasons(found) == {"fresh.wav": "settling"}
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=90), timedelta(days=3), timedelta(days=10_000)])
+def test_a_file_dated_in_the_future_waits_until_nobody_changes_it_and_is_not_lost(
+    tmp_path: Path, ahead: timedelta
+) -> None:
+    put(tmp_path / "future.wav", at=NOW + ahead)
+    assert reasons(search(tmp_path)) == {"future.wav": "settling"}, "changed just now, whatever it says"
+    later = datetime.now(UTC) + timedelta(seconds=300)
+    window = Window(NOW - timedelta(hours=1), later)
+    found = find_recordings([tmp_path], Settings(), window=window, now=later, salt=b"")
+    assert names(found) == {"future.wav"}, "its own time may never come"
+    clock_put_right = datetime.now(UTC) - timedelta(days=2)
+    found = find_recordings([tmp_path], Settings(), window=None, now=clock_put_right, salt=b"")
+    assert names(found) == {"future.wav"}, "nobody writes to it two days from now"
 
 
 def test_the_same_content_is_one_recording_but_empty_files_are_not_one_call(tmp_path: Path) -> None:
@@ -140,6 +157,25 @@ def test_a_file_that_came_too_late_for_its_run_is_found_by_the_next(tmp_path: Pa
     assert found(after_arrival) == {stamped(midnight, 1)}, "that run could have taken it"
 
 
+def test_of_what_is_long_past_no_sidecar_is_read_and_nothing_kept_but_a_count(tmp_path: Path) -> None:
+    """Ten days from now: the lookback of a week and a day more have gone by since the files were written."""
+    later = NOW + timedelta(days=10)
+    said = json.dumps({"startTime": (later - timedelta(hours=2)).isoformat()})
+    that_day = f"{later - timedelta(hours=3):%Y%m%d-%H%M%S}_1004.wav"
+    for name in ("old.wav", f"{NOW:%Y%m%d}-100000_2025550127.wav", that_day):
+        put(tmp_path / name)
+        (tmp_path / f"{name}.json").write_text(said)
+
+    def found(lookback_days: int) -> Discovered:
+        settings = Settings(discovery=DiscoverySettings(lookback_days=lookback_days))
+        window = Window(later - timedelta(days=1), later)
+        return find_recordings([tmp_path], settings, window=window, now=later, salt=b"", name_skipped=False)
+
+    assert len(names(found(7))) == 1, "its name is of that day"
+    assert (found(7).set_aside, found(7).skipped) == ({"outside_window": 2}, ())
+    assert len(names(found(9))) == 3, "within the lookback every sidecar counts"
+
+
 def stamped(midnight: datetime, days: int) -> str:
     return f"{midnight - timedelta(days=days):%Y%m%d}-120000_2025550127-all.wav"
 
@@ -172,22 +208,56 @@ def test_hostile_names_survive(tmp_path: Path) -> None:
     assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
 
 
-def test_an_unreadable_file_is_a_failure_not_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path / "locked.wav")
+def test_an_unreadable_file_is_a_failure_not_a_crash(tmp_path: Path) -> None:
+    put(tmp_path / "locked.wav").chmod(0)
     put(tmp_path / "good.wav")
-    really_open = Path.open
-
-    def refuse(self: Path, *args: object, **kwargs: object) -> object:
-        if self.name == "locked.wav":
-            raise PermissionError(13, "Permission denied", str(self))
-        return really_open(self, *args, **kwargs)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(Path, "open", refuse)
     found = search(tmp_path)
     assert names(found) == {"good.wav"}
     (failure,) = found.failures
     assert (failure.stage, failure.reason) == ("read", "unreadable")
     assert "locked.wav" in failure.detail
+
+
+def test_a_file_beyond_the_limit_is_not_read_to_learn_that(tmp_path: Path) -> None:
+    put(tmp_path / "good.wav")
+    huge = put(tmp_path / "huge.wav")
+    os.truncate(huge, 60_000_000_000)  # sparse: to read it would take minutes
+    os.utime(huge, (OLD.timestamp(), OLD.timestamp()))
+    begin = time.process_time()
+    found = search(tmp_path)
+    assert time.process_time() - begin < 1
+    assert names(found) == {"good.wav"}
+    (failure,) = found.failures
+    assert (failure.stage, failure.reason) == ("read", "too_long")
+    assert "[audio] max_bytes" in failure.detail
+    with pytest.raises(TooLong):
+        candidate_from_files([huge], Settings(), now=NOW)
+
+
+def test_what_our_own_runs_have_written_is_never_searched(tmp_path: Path) -> None:
+    out = tmp_path / "callanalytics-out"
+    put(tmp_path / "call.wav")
+    put(tmp_path / "reports" / "of-somebody-else.wav")
+    put(out / ".work" / "callanalytics-work.duckdb")
+    put(out / "reports" / "clips" / "abc" / "clip.mp3")
+    put(out / "training" / "reviewed" / "segment.wav")
+    put(out / "beside.wav")
+    found = search(tmp_path)
+    assert names(found) == {"call.wav", "of-somebody-else.wav"}
+    assert found.set_aside == {"output_folder": 1}
+    assert names(search(out)) == {"beside.wav"}, "recordings in the output folder itself, on request"
+
+
+def test_words_of_a_sidecar_are_safe_to_print(tmp_path: Path) -> None:
+    put(tmp_path / "a.wav")
+    (tmp_path / "a.wav.json").write_text(
+        '{"agent_id": "\\ud800x\\u001b[2J", "queue": "\\u001b]0;owned\\u0007"}'
+    )
+    checked = check_paths([tmp_path], Settings())
+    text = render_checked(checked)
+    text.encode()
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "\\ud800x" in text
 
 
 def test_a_closed_folder_is_reported_and_not_passed_over(
@@ -248,6 +318,16 @@ def test_a_check_shows_no_hash_that_can_be_reversed(tmp_path: Path) -> None:
     one, two = (check_paths([tmp_path], Settings())[0].caller_hash for _ in range(2))
     assert one is not None
     assert one != two
+
+
+def test_bad_lines_of_a_manifest_are_counted(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.wav")
+    (tmp_path / "cdr.csv").write_text('file,agent\na.wav,kim\nb.wav,"x\n"c.wav,y\n')
+    table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
+    settings = Settings(folder=tmp_path, recorder=(table,))
+    found = find_recordings([tmp_path / "in"], settings, window=None, now=NOW, salt=b"", name_skipped=False)
+    assert (found.set_aside, found.skipped) == ({"manifest_lines_unread": 1}, ())
+    assert "cdr.csv" in render_checked(check_paths([tmp_path / "in"], settings))
 
 
 def test_a_missing_input_is_a_usage_error(tmp_path: Path) -> None:

@@ -161,6 +161,13 @@ def test_any_sidecar_gives_facts_or_nothing(tmp_path_factory: pytest.TempPathFac
     assert found is None or found.recorder == "sidecar"
 
 
+@pytest.mark.parametrize("words", [("analyze",), ("diarize", "--rttm", "-")])
+def test_a_pipe_given_by_name_is_refused_and_not_waited_for(tmp_path: Path, words: tuple[str, ...]) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    done = call(words[0], tmp_path / "pipe.wav", *words[1:], expect=1, timeout_s=60)
+    assert "pipe.wav: not a regular file" in done.stderr
+
+
 # Model folders made by hand --------------------------------------------------------------------------------
 
 

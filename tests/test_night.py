@@ -20,8 +20,10 @@ import duckdb
 import numpy as np
 import pytest
 import soundfile
+from short_calls import settle, short_call
 
 from callanalytics.demo import DemoSummary, build_demo
+from callanalytics.store import Correction, open_work
 
 YESTERDAY = date.today() - timedelta(days=1)
 
@@ -329,3 +331,72 @@ def test_a_night_in_torch_stores_what_the_night_in_onnx_stores(
     assert n_segments > 20
     assert n_other == 0
     assert widest < 1e-4
+
+
+def test_a_new_version_of_a_recording_replaces_the_old_one_everywhere(tmp_path: Path) -> None:
+    """Grown, then completed by the agent's side; another call under another name stays."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    database = out / "callanalytics.duckdb"
+    short_call(folder / "grown.wav", 1, seconds=6.0)
+    short_call(folder / "other.wav", 2, seconds=5.0)
+    short_call(folder / "half_2025550143_caller.wav", 3, seconds=6.0, mono=True)
+    settle(folder)
+
+    def night() -> dict[str, Any]:
+        return run_json("--since", "2000-01-01", "--input", folder, "--out", out)
+
+    assert night()["n_done"] == 3
+    ((before,),) = rows(database, "SELECT call_id FROM calls WHERE path LIKE '%grown%'")
+    callanalytics("review", before, "--verdict", "confirm", "--out", out)
+    with open_work(out) as store:
+        store.correct(Correction(before, swap_roles=True))
+        store.connection.execute(
+            "INSERT INTO base.reviews BY NAME"
+            " SELECT * REPLACE (99 AS review_id, 0 AS segment) FROM base.reviews"
+        )
+    (out / "reports" / "clips" / before).mkdir(parents=True, exist_ok=True)
+    short_call(folder / "grown.wav", 1, seconds=12.0)
+    short_call(folder / "half_2025550143_agent.wav", 4, seconds=6.0, mono=True)
+    settle(folder)
+
+    assert night()["n_done"] == 2
+    found = rows(database, "SELECT path, round(duration_s) FROM calls")
+    lengths = {re.split(r"[_.]", Path(path).name)[0]: seconds for path, seconds in found}
+    assert lengths == {"grown": 12, "other": 5, "half": 6}
+    for table in ("recordings", "base.analyses", "base.calls"):
+        assert rows(database, f"SELECT count(*) FROM {table}") == [(3,)]
+    work = out / ".work" / "callanalytics-work.duckdb"
+    ((after,),) = rows(database, "SELECT call_id FROM calls WHERE path LIKE '%grown%'")
+    assert rows(database, "SELECT call_id, segment FROM base.reviews") == [(after, None)]
+    assert rows(work, "SELECT * FROM base.corrections") == []
+    assert rows(work, "SELECT count(DISTINCT recording_id), count(*) FROM base.files") == [(3, 4)]
+    assert not (out / "reports" / "clips" / before).exists()
+    assert before not in (out / "reports" / "index.html").read_text(encoding="utf-8")
+    again = night()
+    assert (again["n_done"], again["n_skipped"]) == (0, 3)
+
+
+def test_a_name_used_again_on_another_day_is_another_call_and_a_copy_keeps_its_own(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    database = out / "callanalytics.duckdb"
+    short_call(folder / "line1.wav", 1, seconds=5.0)
+    short_call(folder / "kept.wav", 2, seconds=5.0)
+    settle(folder)
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(folder / "line1.wav", (two_days_ago, two_days_ago))
+    args = ("--since", "2000-01-01", "--input", folder, "--out", out)
+    assert run_json(*args)["n_done"] == 2
+    short_call(folder / "line1.wav", 3, seconds=6.0)
+    shutil.copy2(folder / "kept.wav", folder / "moved.wav")
+    short_call(folder / "kept.wav", 4, seconds=6.0)
+    then = time.time() - 7_200
+    for name in ("line1.wav", "kept.wav"):
+        os.utime(folder / name, (then, then))
+    assert run_json(*args)["n_done"] == 2
+    assert rows(database, "SELECT round(duration_s), count(*) FROM calls GROUP BY 1 ORDER BY 1") == [
+        (5, 2),
+        (6, 2),
+    ]
+    assert run_json(*args)["n_done"] == 0

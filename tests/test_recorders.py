@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callanalytics.config import RecorderSettings, Settings, TimeSettings
+from callanalytics.config import DiscoverySettings, RecorderSettings, Settings, TimeSettings
 from callanalytics.errors import ConfigError, StoreError
 from callanalytics.recorders.facts import FactReader
 from callanalytics.recorders.found import Found, facts_of
@@ -176,6 +177,18 @@ def test_a_huge_sidecar_is_not_read(tmp_path: Path) -> None:
     assert read(tmp_path / "a.wav").agent_id is None
 
 
+def test_a_sidecar_behind_a_link_is_read_only_on_request(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text('{"agent_id": "secret"}')
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "call.wav.json").symlink_to(tmp_path / "secret.json")
+    os.mkfifo(tmp_path / "in" / "pipe.wav.json")
+    audio = tmp_path / "in" / "call.wav"
+    assert read(audio).agent_id is None
+    assert read(tmp_path / "in" / "pipe.wav").agent_id is None
+    following = Settings(discovery=DiscoverySettings(follow_links=True))
+    assert FactReader(following, SALT).read(audio, FILE_TIME).agent_id == "secret"
+
+
 def test_a_manifest_is_joined_by_file_name_or_id(tmp_path: Path) -> None:
     (tmp_path / "cdr.csv").write_text(
         "calldate,src,dst,billsec,uniqueid,recordingfile,cc_queue\n"
@@ -216,6 +229,31 @@ def test_a_cdr_that_begins_with_data_is_read(tmp_path: Path, line: str) -> None:
     assert (found.expected_duration_s, found.answered_s) == (60, 8)
     assert found.disposition == "ANSWERED"
     assert found.caller_hash == hash_number("2025550112", SALT)
+
+
+@pytest.mark.parametrize("n_after", [3, 4000], ids=["few", "more than a field may hold"])
+def test_a_stray_quote_in_a_manifest_costs_one_line(tmp_path: Path, n_after: int) -> None:
+    after = [f"20255{n:05d},{n},kim,{n}.1,/rec/call-{n}.wav" for n in range(n_after)]
+    lines = ["src,dst,agent,uniqueid,recordingfile", '2025550100,1,"kim,7.1,/rec/bad.wav', *after]
+    (tmp_path / "cdr.csv").write_text("\n".join(lines) + "\n")
+    table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
+    reader = FactReader(Settings(folder=tmp_path, recorder=(table,)), SALT)
+    for n in (0, n_after - 1):
+        found = reader.read(Path(f"/rec/call-{n}.wav"), FILE_TIME)
+        assert (found.agent_id, found.external_id) == ("kim", f"{n}.1")
+        assert found.caller_hash == hash_number(f"20255{n:05d}", SALT)
+    assert reader.read(Path("/rec/bad.wav"), FILE_TIME).caller_hash is None
+    assert list(reader.unread_lines()) == [(tmp_path / "cdr.csv", 1, "line 2")]
+
+
+def test_quotes_that_still_fit_and_endless_lines_in_a_manifest(tmp_path: Path) -> None:
+    lines = ["name,src,file", '"Jo "JJ" Doe",2025550112,a.wav', "x" * 3_000_000, "\0,,", "K,2025550113,b.wav"]
+    (tmp_path / "cdr.csv").write_text("\r\n".join(lines))
+    table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
+    reader = FactReader(Settings(folder=tmp_path, recorder=(table,)), SALT)
+    for name, number in (("a.wav", "2025550112"), ("b.wav", "2025550113")):
+        assert reader.read(Path(name), FILE_TIME).caller_hash == hash_number(number, SALT)
+    assert [n for _, n, _ in reader.unread_lines()] == [1]
 
 
 def test_on_an_outbound_call_the_customer_is_who_was_dialled(tmp_path: Path) -> None:
@@ -298,9 +336,112 @@ def test_an_id_that_holds_the_number_is_dropped_whichever_source_said_so(tmp_pat
     assert "dropped" in found.sources["external_id"]
 
 
+def test_hosts_ports_tags_and_names_are_no_part_of_a_number() -> None:
+    ways = (
+        "sip:+12025550143@10.20.30.40:5060", "sips:2025550143@pbx7.example.org;transport=tls",
+        "tel:+12025550143;ext=9",
+        '"Kim 17" <sip:+12025550143@10.20.30.40:5060;user=phone>;tag=99', "2025550143@10.20.30.41",
+        "<tel:+1-202-555-0143>", "SIP:%2B12025550143@10.1.1.1?x=1",
+    )  # fmt: skip
+    assert {hash_number(way, SALT) for way in ways} == {hash_number("2025550143", SALT)}
+    assert hash_number("sip:+4930123456@10.20.30.40:5060", SALT) == hash_number("+4930123456", SALT)
+    assert hash_number("sip:anonymous@10.20.30.40:5060", SALT) is None
+
+
+def test_a_sip_address_hides_its_number_wherever_it_stands(tmp_path: Path) -> None:
+    audio = tmp_path / "20261120-094103_2025550143.wav"
+    said = {"id": "A2-2025550143", "ani": "sip:+12025550143@10.20.30.40:5060"}
+    (tmp_path / f"{audio.name}.json").write_text(json.dumps(said))
+    found = read(audio)
+    assert found.external_id is None
+    assert found.caller_hash == hash_number("2025550143", SALT)
+    assert "2025550143" not in found.hide(str(audio))
+
+
+@pytest.mark.parametrize(
+    ("name", "agent_id", "direction"),
+    [
+        ("force-2025550143-101", "101", Direction.OUTBOUND),
+        ("force-101-2025550143", "101", Direction.INBOUND),
+        ("conf-8000-2025550143", None, Direction.INBOUND),
+        ("page-8000-+12025550143", None, Direction.INBOUND),
+        ("internal-2025550143-101", "101", Direction.OUTBOUND),
+        ("exten-2025550143-101", "101", Direction.OUTBOUND),
+        ("exten-101-2025550143", "101", Direction.INBOUND),
+        ("newkind-2025550143-101", "101", Direction.OUTBOUND),
+        ("in-18005550100-2025550143", None, Direction.INBOUND),
+        ("out-2025550143-3025550177", None, Direction.OUTBOUND),
+        ("internal-3025550177-2025550143", None, Direction.UNKNOWN),
+    ],
+)
+def test_a_long_number_in_a_freepbx_name_is_a_customers(
+    name: str, agent_id: str | None, direction: Direction
+) -> None:
+    path = f"{name}-20261120-083412-1795163652.410.wav"
+    found = read(path)
+    assert (found.recorder, found.agent_id, found.direction) == ("freepbx", agent_id, direction)
+    assert found.caller_hash == hash_number("2025550143", SALT)
+    for number in ("2025550143", "3025550177"):
+        assert number not in found.hide(path)
+
+
+def test_short_numbers_in_a_freepbx_name_are_extensions() -> None:
+    found = read("internal-102-101-20261120-083412-1795163652.410.wav")
+    assert (found.agent_id, found.direction) == ("101", Direction.INTERNAL)
+    assert read("force-102-101-20261120-083412-1795163652.410.wav").direction is Direction.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"CustomerEndpoint": {"Address": "+12025550143", "Type": "TELEPHONE_NUMBER"},
+         "SystemEndpoint": {"Address": "+18005550100", "Type": "TELEPHONE_NUMBER"}},
+        {"conversationId": "c", "originatingDirection": "inbound", "participants": [
+            {"purpose": "agent", "userId": "u7", "ani": "sip:7@pbx"},
+            {"purpose": "ivr", "ani": "tel:+18005550100"},
+            {"purpose": "customer", "ani": "tel:+12025550143", "dnis": "tel:+18005550100"}]},
+    ],
+    ids=["connect", "genesys"],
+)  # fmt: skip
+def test_numbers_inside_objects_and_lists_are_seen(tmp_path: Path, said: dict[str, object]) -> None:
+    audio = tmp_path / "call-2025550143.wav"
+    (tmp_path / f"{audio.name}.json").write_text(json.dumps(said))
+    found = read(audio)
+    assert found.caller_hash == hash_number("2025550143", SALT)
+    assert "2025550143" not in found.hide(str(audio))
+
+
+def test_a_list_says_nothing_of_the_whole_call_but_numbers(tmp_path: Path) -> None:
+    words = [{"start": 0.5, "from": 1234567, "to": "2026-11-20T10:00:00", "duration": 2, "callId": "w1"}]
+    (tmp_path / "a.wav.json").write_text(
+        json.dumps({"timestamp": "2026-11-20T10:00:00Z", "id": "c7", "words": words})
+    )
+    found = read(tmp_path / "a.wav")
+    assert (found.started_at, found.external_id) == (utc("2026-11-20T10:00:00"), "c7")
+    assert (found.caller_hash, found.expected_duration_s) == (None, None)
+
+
 def test_an_extension_is_no_phone_number(tmp_path: Path) -> None:
     (tmp_path / "a.wav.json").write_text('{"agentId": "204", "ani": "204", "dnis": "18005550100"}')
     assert read(tmp_path / "a.wav").agent_id == "204"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected_s"),
+    [
+        ({"duration": 85, "answer": "2026-11-20T10:00:25Z"}, 60),
+        ({"duration": 85, "billsec": 58, "answer": "2026-11-20T10:00:25Z"}, 58),
+        ({"recordingDuration": 85, "answer": "2026-11-20T10:00:25Z"}, 85),
+        ({"duration": 85}, 85),
+        ({"duration": "00:01:25", "answer": "2026-11-20T10:09:00Z"}, 0),
+    ],
+)
+def test_ringing_need_not_be_on_the_recording(
+    tmp_path: Path, said: dict[str, object], expected_s: int
+) -> None:
+    """Only less sound than expected is `truncated`: whoever records the ringing too has more."""
+    (tmp_path / "a.wav.json").write_text(json.dumps({"start": "2026-11-20T10:00:00Z", **said}))
+    assert read(tmp_path / "a.wav").expected_duration_s == expected_s
 
 
 def test_the_salt_is_made_once_and_private(tmp_path: Path) -> None:

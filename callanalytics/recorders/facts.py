@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatch
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.errors import ConfigError
 from callanalytics.recorders.found import NUMBERS, Found
-from callanalytics.recorders.phone import SIGNIFICANT_DIGITS, hash_number
+from callanalytics.recorders.phone import hash_number, is_phone, significant_digits
 from callanalytics.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.recorders.sidecars import Manifest, check_template, read_sidecar
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
@@ -30,8 +30,6 @@ _CUSTOMER_END: dict[object, tuple[str, ...]] = {
     Direction.INBOUND: ("from_number",),
     Direction.OUTBOUND: ("to_number",),
 }
-# Shorter numbers are extensions, which may well be the agent's id.
-MIN_PHONE_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ class FactReader:
             names=self._names_beside(path),
             stem=stem,
             template=recorder.settings.sidecar if recorder else None,
+            follow_links=self.settings.discovery.follow_links,
         )
         known_id = name.facts.get("external_id") if name else None
         row = None
@@ -87,6 +86,20 @@ class FactReader:
             row = recorder.manifest.find(path, stem, str(known_id) if known_id else None)
         said = [(s, f) for s, f in (("sidecar", sidecar), ("manifest", row), ("name", name)) if f is not None]
         return self._weigh(said, name, recorder, zone, modified_at)
+
+    def name_date(self, path: Path, stem: str) -> datetime | None:
+        """The start of the call as its name alone says it."""
+        _, name = self._by_name(path, stem)
+        started_at = name.facts.get("started_at") if name else None
+        return started_at if isinstance(started_at, datetime) else None
+
+    def unread_lines(self) -> Iterator[tuple[Path, int, str]]:
+        """Manifests with lines that cannot be read: the file, how many, and which."""
+        for recorder in self._recorders:
+            if (manifest := recorder.manifest) and manifest.n_unread:
+                few = ", ".join(map(str, manifest.unread))
+                more = ", ..." if manifest.n_unread > len(manifest.unread) else ""
+                yield manifest.path, manifest.n_unread, f"line {few}{more}"
 
     def _names_beside(self, path: Path) -> frozenset[str]:
         """Names in the folder of `path`, listed once per run: asking for every possible sidecar of
@@ -139,7 +152,7 @@ class FactReader:
         for key in NUMBERS:
             facts.pop(key, None)
             sources.pop(key, None)
-        theirs = ("caller_number", *ends)
+        theirs = ("caller_number", "other_number", *ends)
         numbers = [str(f.facts[n]) for _, f in said for n in theirs if n in f.facts]
         _drop_numbers(facts, sources, numbers)
         roles, roles_source = _roles(facts, sources, recorder)
@@ -175,17 +188,15 @@ def _aliases(numbers: Iterable[str], salt: bytes) -> dict[str, str]:
     """Significant digits of every phone number -> what stands for it in names: the head of its hash."""
     found: dict[str, str] = {}
     for number in numbers:
-        digits = re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:]
         hashed = hash_number(number, salt)
-        if hashed is not None and len(digits) >= MIN_PHONE_DIGITS:
-            found[digits] = f"caller~{hashed[:8]}"
+        if hashed is not None and is_phone(number):
+            found[significant_digits(number)] = f"caller~{hashed[:8]}"
     return found
 
 
 def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: Iterable[str]) -> None:
     """Forget every text that holds a phone number that some source stated: only its hash is kept."""
-    phones = {re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:] for number in numbers}
-    phones = {phone for phone in phones if len(phone) >= MIN_PHONE_DIGITS}
+    phones = {significant_digits(number) for number in numbers if is_phone(number)}
     if not phones:
         return
     for key in _TEXTS:

@@ -28,9 +28,16 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "answerepoch",
         "connectedtoagenttimestamp",
     ),
-    "duration_s": ("billsec", "durations", "duration", "lengthinsec", "recordingduration", "durationsec"),
+    "duration_s": ("billsec", "durations", "lengthinsec", "recordingduration", "durationsec"),
+    "rung_duration_s": ("duration",),  # of CDRs: with the ringing, which few recorders record
     "duration_ms": ("durationms", "lengthms"),
-    "direction": ("direction", "initialdirection", "calldirection", "initiationmethod"),
+    "direction": (
+        "direction",
+        "initialdirection",
+        "calldirection",
+        "originatingdirection",
+        "initiationmethod",
+    ),
     "agent_id": ("agentid", "agentusername", "user", "userid", "agent", "extension", "ccagent"),
     "agent_name": ("agentname", "fullname", "username"),
     "team": ("team", "usergroup", "division"),
@@ -51,13 +58,13 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "disposition": ("disposition", "status", "wrapup", "wrapupcode", "hangupcause"),
     "agent_channel": ("agentchannel",),
 }
-# Alias -> its fact and its rank among the aliases of that fact: a CDR may have several of them, and
-# "billsec" (talk) is the length of a recording where "duration" counts the ringing too.
+# Alias -> its fact and its rank among the aliases of that fact: a CDR may have several of them.
 _FACT_OF = {
     alias: (fact, rank) for fact, aliases in reversed(ALIASES.items()) for rank, alias in enumerate(aliases)
 }
 MAX_WORDS = 200
-NUMBERS = ("caller_number", "from_number", "to_number")
+# `other_number` is one more of the outside world on the same call: never shown, and nobody's hash.
+NUMBERS = ("caller_number", "other_number", "from_number", "to_number")
 # Outside these years a time is a placeholder (.NET writes 0001-01-01 for "none") or a broken clock.
 FIRST_YEAR, LAST_YEAR = 1980, 2200
 _SIDES = {"left": 0, "right": 1, "0": 0, "1": 1}
@@ -103,6 +110,12 @@ def facts_of(stated: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
     for name in ("duration_s", "hold_s"):
         if (seconds := _seconds(stated.get(name))) is not None:
             facts["expected_duration_s" if name == "duration_s" else name] = seconds
+    # Who records from the answer on has the rest; a recording that holds the ringing too is only longer.
+    if "expected_duration_s" not in facts and (rung_s := _seconds(stated.get("rung_duration_s"))) is not None:
+        answered_s = facts.get("answered_s")
+        facts["expected_duration_s"] = max(
+            rung_s - (answered_s if isinstance(answered_s, float) else 0.0), 0.0
+        )
     if "expected_duration_s" not in facts and (ms := _number(stated.get("duration_ms"))) is not None:
         facts["expected_duration_s"] = ms / 1000
     if direction := read_direction(stated.get("direction")):

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from pathlib import Path
+from urllib.parse import unquote
 
 from callanalytics.errors import StoreError
 
@@ -15,6 +16,31 @@ HASH_BYTES = 16
 # "+1 202 555 0143", "0012025550143" and "2025550143" are one caller: country and trunk prefixes differ
 # between recorders, the last ten digits do not.
 SIGNIFICANT_DIGITS = 10
+# Shorter numbers are extensions, which may well be the agent's id.
+MIN_PHONE_DIGITS = 7
+
+_BRACKETED = re.compile(r"<([^<>]*)>?\s*$")
+_USER = re.compile(r"\s*(?:sips?:|tel:)?([^@;?]*)", re.IGNORECASE)
+
+
+def number_of(stated: str) -> str:
+    """The number alone, of what a source states: the user part of `"Kim" <sip:+12025550143@10.0.0.1;tag=7>`.
+
+    Hosts, ports, tags and display names hold digits too, which would make two callers one or hide none.
+    """
+    bracketed = _BRACKETED.search(stated)
+    user = _USER.match(bracketed[1] if bracketed else stated)
+    return unquote(user[1]).strip() if user else ""
+
+
+def significant_digits(stated: str) -> str:
+    """The digits that tell callers apart, however the number is written; "" where there are none."""
+    return re.sub(r"\D", "", number_of(stated))[-SIGNIFICANT_DIGITS:]
+
+
+def is_phone(stated: str) -> bool:
+    """Whether it is long enough for a number of the outside world."""
+    return len(significant_digits(stated)) >= MIN_PHONE_DIGITS
 
 
 def hash_number(number: str, salt: bytes) -> str | None:
@@ -23,7 +49,7 @@ def hash_number(number: str, salt: bytes) -> str | None:
     Numbers have so few digits that an unsalted hash could be reversed by trying all of them: the salt
     must stay secret.
     """
-    digits = re.sub(r"\D", "", number)[-SIGNIFICANT_DIGITS:]
+    digits = significant_digits(number)
     if not digits:
         return None
     return hmac.new(salt, digits.encode(), hashlib.sha256).hexdigest()[: 2 * HASH_BYTES]

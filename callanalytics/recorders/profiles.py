@@ -14,6 +14,7 @@ from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
 from callanalytics.recorders.found import Found, facts_of, read_time
+from callanalytics.recorders.phone import is_phone
 from callanalytics.recorders.templates import compile_template, iso_stamp, stated_by
 from callanalytics.records import Direction, Role
 
@@ -32,10 +33,12 @@ class Profile:
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
 _FREEPBX = re.compile(
-    r"(?P<type>q|in|out|rg|force|exten|internal|external|conf|page|ivr)"
+    r"(?P<type>[a-z]+)"  # q, in, out, rg, force, exten, internal, external, conf, page, ivr, ...
     r"-(?P<to>[^-]+)-(?P<from>[^-]+)-(?P<stamp>\d{8}-\d{6})-(?P<epoch>\d{9,10})\.(?P<seq>\d+)"
 )
 _INBOUND = {"q", "in", "rg", "ivr", "external"}
+_INTERNAL = {"internal", "exten", "conf", "page"}
+_ROOMS = {"conf", "page"}  # whose number is nobody's
 
 
 def _freepbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
@@ -51,17 +54,32 @@ def _freepbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     wall_clock = started_at.astimezone(zone).replace(tzinfo=UTC)
     if stamped_at is None or abs((stamped_at - wall_clock).total_seconds()) > 1800:
         facts["zone_note"] = f"stamp {m['stamp']} does not fit zone {zone.key}; the unique id was used"
-    if m["type"] in _INBOUND or (m["type"] == "exten" and len(m["from"]) > len(m["to"])):
-        facts |= {"direction": Direction.INBOUND, "caller_number": m["from"]}
-        if m["type"] == "q":
-            facts["queue"] = m["to"]
-        if m["type"] == "exten":
-            facts["agent_id"] = m["to"]
-    elif m["type"] == "out":
-        facts |= {"direction": Direction.OUTBOUND, "caller_number": m["to"], "agent_id": m["from"]}
-    elif m["type"] in {"internal", "exten", "conf", "page"}:
-        facts |= {"direction": Direction.INTERNAL, "agent_id": m["from"]}
-    return Found("freepbx", 0.95, facts)
+    return Found("freepbx", 0.95, facts | _freepbx_ends(m["type"], m["to"], m["from"]))
+
+
+def _freepbx_ends(kind: str, to: str, source: str) -> dict[str, object]:
+    """Who called whom. Where the type does not say, a long number is the customer's, a short one ours."""
+    facts: dict[str, object]
+    ours: str | None
+    if kind in _INBOUND or (kind == "exten" and len(source) > len(to)):
+        facts = {"direction": Direction.INBOUND, "caller_number": source}
+        if kind == "q":
+            facts["queue"] = to
+        ours = to if kind == "exten" else None
+    elif kind == "out" or (is_phone(to) and not is_phone(source)):
+        facts, ours = {"direction": Direction.OUTBOUND, "caller_number": to}, source
+    elif is_phone(source):
+        facts, ours = {"caller_number": source}, to
+        if not is_phone(to):
+            facts["direction"] = Direction.INBOUND
+            ours = None if kind in _ROOMS else to
+    else:
+        facts, ours = {}, source
+        if kind in _INTERNAL:
+            facts["direction"] = Direction.INTERNAL
+    if ours is not None:  # a call that was passed on shows a number of the outside world at both ends
+        facts["other_number" if is_phone(ours) else "agent_id"] = ours
+    return facts
 
 
 _VICIDIAL = tuple(

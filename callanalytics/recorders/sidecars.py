@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import stat
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from zoneinfo import ZoneInfo
 
 from callanalytics.errors import ConfigError
-from callanalytics.recorders.found import Found, fact_named, facts_of
+from callanalytics.recorders.found import NUMBERS, Found, fact_named, facts_of
+from callanalytics.recorders.phone import is_phone, number_of
 
 # `{name}` is the file name with, `{stem}` without its extension.
 BESIDE = ("{name}.json", "{stem}.json", "{name}_metadata.json", "{stem}_metadata.json")
@@ -20,6 +23,9 @@ BESIDE = ("{name}.json", "{stem}.json", "{name}_metadata.json", "{stem}_metadata
 OF_FOLDER = "_metadata.json"
 MAX_DEPTH = 6
 MAX_KEYS = 2000
+_DIALLED = re.compile(r"\+?[\d\s().-]{7,25}")
+MAX_LINE_CHARS = 1_000_000
+MAX_NUMBERED = 5  # unread lines that are named
 MANIFEST_MAX_BYTES = 2_000_000_000
 _FILE_COLUMNS = {"file", "filename", "recording", "recordingfile", "path", "location", "recordname", "uri"}
 
@@ -42,11 +48,13 @@ def read_sidecar(
     names: Container[str],
     stem: str | None = None,
     template: str | None = None,
+    follow_links: bool = False,
 ) -> Found | None:
     """Facts of the JSON beside a recording; None when there is none or it is no JSON object.
 
     `names` are the files of the recording's folder; `stem` is the name of a pair without its sides.
-    Too large, too deep or damaged sidecars are passed over: they never stop a call.
+    Too large, too deep or damaged sidecars are passed over, and links too unless `follow_links`: they never
+    stop a call.
     """
     name, own_stem = audio.name, audio.stem
     if template:
@@ -57,11 +65,8 @@ def read_sidecar(
             places += [f"{stem}.json", f"{stem}_metadata.json"]
         places = [place for place in (*places, OF_FOLDER) if place in names]
     for place in places:
-        path = audio.parent / place
         try:
-            if not path.is_file() or path.stat().st_size > max_bytes:
-                continue
-            document = json.loads(path.read_bytes())
+            document = json.loads(_content(audio.parent / place, max_bytes, follow_links=follow_links))
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(document, dict):
@@ -69,31 +74,67 @@ def read_sidecar(
     return None
 
 
+def _content(path: Path, max_bytes: int, *, follow_links: bool) -> bytes:
+    """Raises OSError; ValueError when it is no file, or too large."""
+    # Without O_NONBLOCK a named pipe would keep the open itself waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW))
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > max_bytes:
+            raise ValueError("no sidecar")
+        return stream.read(max_bytes)
+
+
 def _stated(document: dict[str, Any]) -> dict[str, object]:
     """Known keys of a JSON object, also inside objects: the best alias wins, then the shallowest."""
     best: dict[str, tuple[int, int, object]] = {}
-    for n_seen, (depth, key, value) in enumerate(_flat(document)):
+    for n_seen, (depth, key, value, listed) in enumerate(_flat(document)):
         if n_seen >= MAX_KEYS:
             break
         named = fact_named(key)
         if named is not None and isinstance(value, (str, int, float)):
             fact, rank = named
+            if listed and not _tells_of_the_call(fact, value):
+                continue
             if fact not in best or (rank, depth) < best[fact][:2]:
                 best[fact] = (rank, depth, _without_scheme(value))
     return {fact: value for fact, (_, _, value) in best.items()}
 
 
-def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object]]:
-    level = [document]
+def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object, bool]]:
+    """Depth, key and value of everything, by levels, and whether it stands in a list.
+
+    An object with an address, such as Amazon Connect's `CustomerEndpoint`, also counts as that address.
+    """
+    level = [(document, False)]
     for depth in range(MAX_DEPTH):
-        below: list[dict[str, Any]] = []
-        for table in level:
+        below: list[tuple[dict[str, Any], bool]] = []
+        for table, listed in level:
             for key, value in table.items():
                 if isinstance(value, dict):
-                    below.append(value)
+                    below.append((value, listed))
+                    yield from ((depth, key, v, listed) for k, v in value.items() if _plain(k) == "address")
+                elif isinstance(value, list):
+                    tables = [entry for entry in value if isinstance(entry, dict)]
+                    below += [(entry, True) for entry in sorted(tables, key=_is_ours)]
                 else:
-                    yield depth, key, value
+                    yield depth, key, value, listed
         level = below
+
+
+def _is_ours(participant: dict[str, Any]) -> bool:
+    """Of Genesys' participants the customer comes first, since each of them may state numbers."""
+    return participant.get("purpose") not in ("customer", "external")
+
+
+def _tells_of_the_call(fact: str, value: object) -> bool:
+    """What lists are read for: numbers of participants and the direction.
+
+    Times, lengths and ids in a list are those of parts of the call.
+    """
+    if fact in NUMBERS:
+        return isinstance(value, str) and is_phone(value) and _DIALLED.fullmatch(number_of(value)) is not None
+    return fact == "direction"
 
 
 def _without_scheme(value: str | float) -> str | float:
@@ -101,7 +142,11 @@ def _without_scheme(value: str | float) -> str | float:
 
 
 class Manifest:
-    """A CSV with a row per recording, found by file name or by the recorder's own id."""
+    """A CSV with a row per recording, found by file name or by the recorder's own id.
+
+    A row is a line, so that a stray quote costs one row and not all that follow. `n_unread` counts the
+    lines that cannot be read, `unread` holds the numbers of the first few (from 1).
+    """
 
     def __init__(self, path: Path, zone: ZoneInfo, columns: dict[str, str]) -> None:
         """Read the whole table.
@@ -109,17 +154,21 @@ class Manifest:
         Raises:
             ConfigError: the file cannot be read, or has no column that names recordings.
         """
+        self.path = path
+        self.n_unread = 0
+        self.unread: list[int] = []
         self._by_key: dict[str, dict[str, object]] = {}
         try:
             if path.stat().st_size > MANIFEST_MAX_BYTES:
                 raise ConfigError(f"{path}: larger than {MANIFEST_MAX_BYTES / 1e9:.0f} GB. Split it by day.")
-            with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-                rows: Iterator[list[str]] = csv.reader(stream)
-                header = next(rows, [])
+            with path.open(encoding="utf-8-sig", errors="replace") as stream:
+                lines: Iterator[tuple[int, str]] = enumerate(_lines(stream), start=1)
+                first = next(lines, (1, ""))
+                header = _cells(first[1], None) or []
                 if (layout := _headerless(header)) is not None:
-                    header, rows = layout, chain([header], rows)
-                self._read(header, rows, path, zone, columns)
-        except (OSError, csv.Error) as problem:
+                    header, lines = layout, chain([first], lines)
+                self._read(header, lines, path, zone, columns)
+        except OSError as problem:
             raise ConfigError(
                 f"{path}: manifest cannot be read ({problem}). Check [[recorder]] manifest."
             ) from None
@@ -127,7 +176,7 @@ class Manifest:
     def _read(
         self,
         header: Sequence[str],
-        rows: Iterable[list[str]],
+        lines: Iterable[tuple[int, str]],
         path: Path,
         zone: ZoneInfo,
         columns: dict[str, str],
@@ -139,7 +188,13 @@ class Manifest:
                 f"{path}: no column names the recordings; found {', '.join(header[:20])}. "
                 'Set manifest_columns = { file = "..." } in [[recorder]].'
             )
-        for cells in rows:
+        for number, line in lines:
+            cells = _cells(line, len(header))
+            if cells is None:
+                self.n_unread += 1
+                if len(self.unread) < MAX_NUMBERED:
+                    self.unread.append(number)
+                continue
             row = dict(zip(header, cells, strict=False))  # damaged rows are short or long
             stated: dict[str, object] = {}
             for _, fact, name in named:
@@ -158,6 +213,30 @@ class Manifest:
             if key is not None and key in self._by_key:
                 return Found("manifest", 0.9, self._by_key[key])
         return None
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Lines of a text; of an endless one only the beginning."""
+    while line := stream.readline(MAX_LINE_CHARS):
+        yield line
+        while line and not line.endswith("\n"):
+            line = stream.readline(MAX_LINE_CHARS)
+
+
+def _cells(line: str, n_columns: int | None) -> list[str] | None:
+    """The cells of one line, None when its quotes do not fit.
+
+    FreeSWITCH does not double the quotes in a caller's name: such a line is read when it still has
+    `n_columns` cells (None: any).
+    """
+    for strict in (True, False):
+        try:
+            cells = next(csv.reader([line.rstrip("\n")], strict=strict), [])
+        except csv.Error:
+            continue
+        if strict or n_columns is None or len(cells) == n_columns:
+            return cells
+    return None
 
 
 # CDRs that begin with data, by the first column that holds a date. Orders of Asterisk's cdr_csv, of its

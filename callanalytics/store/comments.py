@@ -90,7 +90,7 @@ COLUMNS: dict[str, str] = {
     "weekday": "Local day of the week, 1 = Monday .. 7 = Sunday",
     "hour": "Local hour of the day, 0..23",
     "duration_s": "Length of the decoded sound in seconds",
-    "expected_duration_s": "Length that the recorder stated, seconds",
+    "expected_duration_s": "Length that the recorder stated, less the ringing where it said so, seconds",
     "answered_s": "Seconds into the recording when the agent answered",
     "hold_s": "Seconds on hold that the recorder stated",
     "direction": "Which way the call went, seen from the call centre",

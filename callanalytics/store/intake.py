@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from callanalytics.records import Candidate, Failure
+from callanalytics.records import Failure, Recording
 from callanalytics.store.rows import known_number
 from callanalytics.text import display_text, optional_text
 
@@ -37,11 +37,10 @@ def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
     return pl.DataFrame(list(rows.values()), schema=_FAILURE, orient="row")
 
 
-def file_frame(candidates: Sequence[Candidate]) -> pl.DataFrame:
+def file_frame(recordings: Sequence[Recording]) -> pl.DataFrame:
     """Files, also those of pairs, that are still what they were when their content was hashed."""
     rows = {}
-    for candidate in candidates:
-        recording = candidate.recording
+    for recording in recordings:
         try:
             found = [path.stat() for path in recording.paths]
         except OSError:

@@ -59,6 +59,8 @@ class Store:
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: Path) -> None:
         self.connection = connection
         self.database = database
+        # Path -> the analysed recording that lay there before its content changed, of `remember_files`.
+        self.replaced: dict[bytes, str] = {}
         self._in_transaction = False
 
     def __enter__(self) -> Self:
@@ -145,7 +147,7 @@ class Store:
             first_key = self._next("analyses", "analysis_key")
             tables = unpack(dict(enumerate(newest.values(), start=first_key)))
             self._forget(newest)
-            with self._registered(tables):
+            with self.registered(tables):
                 self._insert(tables, run_id)
             paths = [path for call in newest.values() for path in call.recording.all_shown]
             self.connection.execute(
@@ -195,7 +197,7 @@ class Store:
         run(CALL_LEVELS)
 
     @contextlib.contextmanager
-    def _registered(self, frames: Mapping[str, pa.Table | pl.DataFrame]) -> Iterator[None]:
+    def registered(self, frames: Mapping[str, pa.Table | pl.DataFrame]) -> Iterator[None]:
         """Frames or Arrow tables as tables `batch_<name>` while the block runs."""
         for name, frame in frames.items():
             self.connection.register(f"batch_{name}", frame)
@@ -217,7 +219,7 @@ class Store:
         if not failures:
             return
         frame = failure_frame(failures)
-        with self.transaction(f"quarantine {frame.height} recordings"), self._registered({"failures": frame}):
+        with self.transaction(f"quarantine {frame.height} recordings"), self.registered({"failures": frame}):
             self.connection.execute(QUARANTINE, [run_id])
 
     def given_up_ids(self, max_attempts: int) -> set[str]:
@@ -236,13 +238,37 @@ class Store:
         return {(os.fsdecode(path), n_bytes, mtime_ns): known for path, n_bytes, mtime_ns, known in rows}
 
     def remember_files(self, candidates: Sequence[Candidate]) -> None:
-        """Remember the content hash of files, so that an unchanged file is not read again."""
+        """Remember the content hash of files, so that an unchanged file is not read again.
+
+        A file whose content is no longer what was analysed under its name goes to `replaced` and is noted
+        when the new content is analysed (`supersede`), so that a killed run forgets nothing.
+        """
         from callanalytics.store.intake import file_frame
 
-        frame = file_frame(candidates)
+        frame = file_frame([candidate.recording for candidate in candidates])
         if frame.is_empty():
             return
-        with self.transaction("remember files", shown=False), self._registered({"files": frame}):
+        with self.transaction("remember files", shown=False):
+            with self.registered({"files": frame}):
+                changed = self.connection.execute(
+                    "SELECT f.path, k.recording_id FROM batch_files f JOIN base.files k USING (path)"
+                    " WHERE k.recording_id != f.recording_id"
+                ).fetchall()
+            if changed:
+                analysed = self._ids(
+                    "SELECT recording_id FROM base.recordings WHERE recording_id IN"
+                    " (SELECT unnest(?::VARCHAR[]))",
+                    [[recording_id for _, recording_id in changed]],
+                )
+                self.replaced = {path: old for path, old in changed if old in analysed}
+                frame = frame.filter(~frame["path"].is_in(list(self.replaced)))
+            self.keep_files(frame)
+
+    def keep_files(self, frame: pl.DataFrame) -> None:
+        """Note which recording lies under each path, see `intake.file_frame`."""
+        if frame.is_empty():
+            return
+        with self.transaction("remember files", shown=False), self.registered({"files": frame}):
             # Replacing rows by equal ones would cost seconds when nothing is new.
             self.connection.execute(
                 "INSERT OR REPLACE INTO base.files BY NAME SELECT * FROM batch_files f WHERE NOT EXISTS"
