@@ -52,6 +52,28 @@ def parse_window(since: str | None, until: str | None, *, zone: ZoneInfo, now: d
     return Window(start, end)
 
 
+def parse_age(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:
+    """Read `--older-than`: an age in days or weeks ("365d", "52w"), or a day or a time that is over.
+
+    What is older than this is deleted for good, so nothing is taken that may mean something else: "12m" is
+    minutes in `--since`, and people write it for months.
+
+    Raises:
+        UsageError: any other words, or a moment that is not over.
+    """
+    text = words.strip().lower()
+    if not re.fullmatch(r"\d{1,6}\s*[dw]|\d{4}-.*", text):
+        raise UsageError(
+            f"{words!r} says no time to delete by. Give days or weeks (365d or 52w) or a date (2026-01-31)."
+        )
+    before = _moment(words, zone=zone, now=now)
+    if before >= now:
+        raise UsageError(
+            f"{words!r} ({before:%Y-%m-%d %H:%M} UTC) is not over: every call is older. Give an earlier time."
+        )
+    return before
+
+
 def local_to_utc(moment: datetime, zone: ZoneInfo) -> datetime:
     """A wall-clock time of `zone` in UTC.
 

@@ -14,7 +14,7 @@ from callanalytics.errors import StoreError, UsageError
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.publish import compact
 from callanalytics.store.purge import Doomed, forget_calls, forget_clips, older_than
-from callanalytics.window import Window, parse_window
+from callanalytics.window import Window, parse_age
 from jobs.lock import run_lock
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
@@ -57,12 +57,12 @@ def purge(
     Whoever holds an old published file open keeps it until they close it; exports are not touched.
 
     Raises:
-        UsageError: nothing here yet, or a limit that says no time.
+        UsageError: nothing here yet, or a limit that is no age in days or weeks and no time that is over.
         LockHeld: a run is at work.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
-    before = parse_window(None, limit, zone=settings.time.zone_info, now=now).until
+    before = parse_age(limit, zone=settings.time.zone_info, now=now)
     if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
         raise UsageError(f"{out}: no results here to purge. Give --out the folder of the results.")
     with run_lock(out / ".work" / "run.lock"), open_work(out) as store:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -245,10 +247,21 @@ def test_a_run_at_work_is_not_disturbed(out: Path) -> None:
         purge(SETTINGS, out, "2d", now=NOW)
 
 
-@pytest.mark.parametrize("words", ["a while", "-3d", ""])
+@pytest.mark.parametrize("words", ["a while", "-3d", "", "12m", "36h", "now", "today"])
 def test_a_limit_that_says_no_time_is_refused(out: Path, words: str) -> None:
     with pytest.raises(UsageError, match="says no time"):
         purge(SETTINGS, out, words, now=NOW)
+
+
+def test_the_command_refuses_months_and_the_future(out: Path) -> None:
+    for words in ("12m", "now", "2999-01-01"):
+        result = subprocess.run(
+            [sys.executable, "-m", "callanalytics.cli", "purge", "--older-than", words, "--out", str(out)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert result.returncode == 2, result.stderr
+        assert repr(words) in result.stderr
+    assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 
 def test_without_results_there_is_nothing_to_purge(tmp_path: Path) -> None:

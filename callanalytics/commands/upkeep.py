@@ -20,7 +20,9 @@ from callanalytics.console import progress, say
 
 
 @click.command()
-@click.option("--older-than", "limit", required=True, help="Age such as 365d or 52w, or a date.")
+@click.option(
+    "--older-than", "limit", required=True, help="Age in days or weeks (365d, 52w), or a date that is over."
+)
 @click.option("--audio-only", is_flag=True, help="Remove the evidence clips only.")
 @click.option("--dry-run", is_flag=True, help="Show what would go and remove nothing.")
 @out_option
