@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LOG_EVERY_S = 10.0
 MAX_LISTED = 20
 
+HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics status)."
+
 WORDS = {
     "search": "Searching",
     "analyse": "Analysing",

@@ -160,7 +160,8 @@ class _Night:
             return self._result(found, todo, n_skipped, 0, started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
             self._work(found, todo, ensemble, ensemble_dir, watch)
-            exit_code = self._judged(found, todo, self._exit_code(found, watch))
+            n_left = len(todo) + len(found.failures) - self.n_done - len(self.failures)
+            exit_code = self._judged(n_left, self._exit_code(found, watch.exit_code(n_left)))
         self._finish(found, todo, n_skipped, exit_code, now)
         return self._result(found, todo, n_skipped, exit_code, started)
 
@@ -254,15 +255,15 @@ class _Night:
         self.audio_s += sum(call.duration_s for call in done)
         self.failures += failed
 
-    def _exit_code(self, found: Discovered, watch: StopWatch) -> int:
-        if watch.exit_code is not None:
-            return watch.exit_code
+    def _exit_code(self, found: Discovered, stopped: int | None) -> int:
+        if stopped is not None:
+            return stopped
         if self.failures:
             return 3
         nothing = not found.candidates and not found.failures
         return 4 if nothing and self.options.fail_on_empty else 0
 
-    def _judged(self, found: Discovered, todo: list[Candidate], exit_code: int) -> int:
+    def _judged(self, n_left: int, exit_code: int) -> int:
         """The exit code after the gate, which does not judge what a signal cut short."""
         gate = self.settings.gate
         if self.options.no_gate or not gate.enabled or exit_code > SIGNAL_CODES:
@@ -273,7 +274,7 @@ class _Night:
             self.settings.time.zone_info,
             n_done=self.n_done,
             n_failed=len(self.failures),
-            n_left=len(todo) + len(found.failures) - self.n_done - len(self.failures),
+            n_left=n_left,
         )
         self.held = tuple(reasons_to_hold(gate, night))
         return HELD_CODE if self.held else exit_code
@@ -304,7 +305,7 @@ class _Night:
         if self.store.unpublished or not self.database.exists():
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
-            let_through(self.out)
+        let_through(self.out)
         # The report shows the window asked for, also when nothing in it is new.
         if not are_current(self.out, self.window):
             self.on_progress("report", 0, 0, "")

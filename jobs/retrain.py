@@ -219,7 +219,10 @@ def _shadow(
     if candidate_id == current.ensemble_id or not (out / DATABASE_NAME).exists():
         return None
     try:
-        backfill(settings, out, candidate_id, shadow=True, since=SHADOW_SINCE)
+        scored = backfill(settings, out, candidate_id, shadow=True, since=SHADOW_SINCE)
+        if not scored.published:
+            say("Last week was shadow-scored but not compared: the gate holds a night back.")
+            return None
         found = compare_ensembles(out / DATABASE_NAME, current.ensemble_id, candidate_id)
     except LockHeld:
         say("Last week was not shadow-scored: a run is at work.")

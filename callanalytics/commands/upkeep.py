@@ -16,7 +16,7 @@ from callanalytics.commands.options import (
     out_option,
     quiet_option,
 )
-from callanalytics.console import progress, say
+from callanalytics.console import HELD_WORDS, progress, say
 
 
 @click.command()
@@ -105,4 +105,6 @@ def backfill(
         print(json.dumps(done.to_json()))
     else:
         say(render_backfilled(done), quiet=quiet)
+        if not done.published:
+            say(HELD_WORDS, quiet=quiet)
     sys.exit(done.exit_code)
