@@ -41,7 +41,7 @@ def parse_window(since: str | None, until: str | None, *, zone: ZoneInfo, now: d
     if until is not None:
         end = _moment(until, zone=zone, now=now)
     elif since is not None and since.strip().lower() == "yesterday":
-        end = _midnight(now.astimezone(zone).date(), zone)
+        end = day_start(now.astimezone(zone).date(), zone)
     else:
         end = now.astimezone(UTC)
     if start >= end:
@@ -83,7 +83,8 @@ def local_to_utc(moment: datetime, zone: ZoneInfo) -> datetime:
     return moment.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
+def day_start(day: date, zone: ZoneInfo) -> datetime:
+    """The first moment of a local day in UTC: midnight, or what follows where the clock skips midnight."""
     return local_to_utc(datetime.combine(day, time()), zone)
 
 
@@ -93,12 +94,12 @@ def _moment(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:
     if text == "now":
         return now.astimezone(UTC)
     if text in {"today", "yesterday"}:
-        return _midnight(today - timedelta(days=text == "yesterday"), zone)
+        return day_start(today - timedelta(days=text == "yesterday"), zone)
     try:
         if ago := _AGO.fullmatch(text):
             return _ago(int(ago[1]), ago[2], zone, now)
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-            return _midnight(date.fromisoformat(text), zone)
+            return day_start(date.fromisoformat(text), zone)
         moment = datetime.fromisoformat(words.strip())
         return moment.astimezone(UTC) if moment.tzinfo else local_to_utc(moment, zone)
     except (ValueError, OverflowError) as problem:

@@ -8,7 +8,6 @@ each one is settled is all that a restart needs: what came due since then is cau
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from callanalytics.files import write_whole
 from callanalytics.store.open import WORK_DIR, make_private_dir
 
 FORMAT = 1
@@ -135,16 +135,6 @@ def read_logbook(out: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return told if isinstance(told, dict) and told.get("format") == FORMAT else None
-
-
-def write_whole(path: Path, text: str, *, mode: int) -> None:
-    """Replace a file so that a reader sees the old or the new text, never a part."""
-    partial = path.with_name(f".{path.name}.part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.chmod(mode)
-    partial.replace(path)
 
 
 def _iso(moment: object) -> str:

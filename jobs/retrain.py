@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, UsageError
+from callanalytics.files import write_whole
 from callanalytics.store import DATABASE_NAME
 from callanalytics.store.open import make_private_dir
 from ensemble.corpora import Corpus
@@ -28,7 +29,6 @@ from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.ensembles import in_use, registry
 from jobs.lock import run_lock
-from jobs.logbook import write_whole
 from jobs.material import Material, divide
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from callanalytics.errors import StoreError
 from callanalytics.store.reviews import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.statements import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, QUARANTINE
+from callanalytics.store.summary import leave_summary, left_summary
 from callanalytics.text import display_text, optional_text
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Store:
         self.connection = connection
         self.database = database
         self._in_transaction = False
+        self._summary_is_old = left_summary(database) is None
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +72,14 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file; safe to call twice."""
+        """Leave a summary for `status` and close the file; safe to call twice."""
+        self._leave_summary()
         self.connection.close()
+
+    def _leave_summary(self) -> None:
+        if self._summary_is_old:
+            leave_summary(self.connection, self.database)
+        self._summary_is_old = False
 
     # Runs ------------------------------------------------------------------------------------------
 
@@ -90,6 +98,7 @@ class Store:
                     json.dumps(settings, default=str) if settings is not None else None,
                 ],
             )
+        self._leave_summary()  # if this run is killed, `status` shows that it has not ended
         return run_id
 
     def earlier_runs(self) -> list[tuple[datetime, datetime, datetime]]:
@@ -337,7 +346,7 @@ class Store:
             return
         if shown:
             self._note_unpublished(purpose)
-        self._in_transaction = True
+        self._in_transaction = self._summary_is_old = True
         try:
             self.connection.execute("BEGIN")
             yield
