@@ -62,7 +62,7 @@ def night_of(
 
 
 def whole_days(window: Window, zone: ZoneInfo) -> tuple[date, ...]:
-    """Local days that lie in the window from their first to their last moment; none when there are too many."""
+    """Local days that lie whole in the window; none when there are too many."""
     first = window.since.astimezone(zone).date()
     if window.since > day_start(first, zone):
         first += timedelta(days=1)
@@ -96,7 +96,7 @@ def _volume(settings: GateSettings, night: Night) -> list[str]:
 
 
 def expected(night: Night, days: Sequence[date]) -> float | None:
-    """Usual recordings of these days of the night: medians of the weeks before; None when too little is known.
+    """Usual recordings of days of the window: medians of the weeks before; None when too little is known.
 
     Days without any recording count as zero from the first day that had one. The median, because a
     single holiday or outage among eight weeks must not move it.

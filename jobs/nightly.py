@@ -142,7 +142,7 @@ class _Night:
                 now=now,
                 salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
                 known=self.store.known_files(),  # unchanged files are not read again
-                earlier=[EarlierRun(Window(a, b), at) for a, b, at in self.store.earlier_runs()],
+                earlier=[EarlierRun(Window(a, b), at, well) for a, b, at, well in self.store.earlier_runs()],
                 on_progress=lambda done, total: self.on_progress("search", done, total, ""),
             )
         gc.freeze()  # nor is it looked through later

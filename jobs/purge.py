@@ -166,8 +166,8 @@ def remove_leftovers(out: Path) -> None:
 
 
 def _last_window(store: Store) -> Window | None:
-    runs = store.earlier_runs()
-    return Window(runs[0][0], runs[0][1]) if runs else None
+    windows = (Window(since, until) for since, until, _, ended_well in store.earlier_runs() if ended_well)
+    return next(windows, None)
 
 
 def _report_anew(settings: Settings, out: Path, window: Window, now: datetime) -> None:

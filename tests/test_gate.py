@@ -68,7 +68,7 @@ def test_two_days_are_expected_together() -> None:
 def test_good_days_do_not_hide_that_the_newest_has_nothing() -> None:
     days = tuple(MONDAY - timedelta(days=d) for d in range(6, -1, -1))
     before = {d - timedelta(weeks=w): 300 for d in days for w in range(1, 9)}
-    week = {d: 300 for d in days[:-1]}
+    week = dict.fromkeys(days[:-1], 300)
     (reason,) = reasons_to_hold(GATE, Night(1800, 0, 0, days, {**before, **week}))
     assert "0 recordings of Monday 2026-03-30 where about 300" in reason
     # A holiday three days ago was judged when it was the newest; it does not hold the nights after it.

@@ -101,15 +101,16 @@ class Store:
         self._leave_summary()  # if this run is killed, `status` shows that it has not ended
         return run_id
 
-    def earlier_runs(self) -> list[tuple[datetime, datetime, datetime]]:
-        """Start and end of the window, and start, of every run that ended well, newest first."""
+    def earlier_runs(self) -> list[tuple[datetime, datetime, datetime, bool]]:
+        """Start and end of the window, and start, of every run that is over, newest first, and whether it
+        ended well: did all there was, quarantined some, or found nothing (exit 0, 3, 4)."""
         rows = self._rows(
-            "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at) FROM base.runs"
-            " WHERE exit_code IN (0, 3) ORDER BY started_at DESC LIMIT 1000",
+            "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at),"
+            " coalesce(exit_code IN (0, 3, 4), false) FROM base.runs ORDER BY started_at DESC LIMIT 1000",
             [],
         )
-        seconds = [[datetime.fromtimestamp(us / 1e6, UTC) for us in row] for row in rows]
-        return [(since, until, began) for since, until, began in seconds]
+        times = [([datetime.fromtimestamp(us / 1e6, UTC) for us in row[:3]], row[3]) for row in rows]
+        return [(since, until, began, ended_well) for (since, until, began), ended_well in times]
 
     def end_run(
         self,
