@@ -19,6 +19,7 @@ from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.publish import mend_published
 from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
 from ensemble.device import prepare_device
@@ -298,11 +299,12 @@ class _Night:
             exit_code=exit_code,
         )
         take_in(self.store, self.out)  # also what was said while this run was at work
+        readable = mend_published(self.out)
         if self.held:
             hold(self.out, self.run_id, self.window, self.held)
             return
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
-        if self.store.unpublished or not self.database.exists():
+        if self.store.unpublished or not readable:
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
         let_through(self.out)

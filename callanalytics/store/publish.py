@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
 from callanalytics.store.open import DATABASE_NAME, WORK_DIR, make_private_dir, open_work
+from callanalytics.store.query import open_published
 from callanalytics.store.schema import first_value, quoted
 from callanalytics.store.writer import Store, unpublished_mark
 
@@ -63,6 +64,33 @@ def compact_unpublished(store: Store) -> None:
     with _fresh_copy(store, _compacting(store), store.database, private=True) as fresh:
         store.close()
         _put_in_place(fresh, store.database)
+
+
+def mend_published(out_dir: Path) -> bool:
+    """Whether the published copy can be opened; one that cannot has to be published anew.
+
+    Who still has an older copy open for writing leaves a log under the name that the new copy has now, and
+    nobody can open that beside it. Such a log holds nothing of the new copy and is removed.
+    """
+    database = out_dir / DATABASE_NAME
+    try:
+        return _opens(database)
+    except StoreError as problem:
+        if not (_wal(database).exists() and "WAL" in str(problem)):
+            return False
+    _wal(database).unlink(missing_ok=True)
+    try:
+        return _opens(database)
+    except StoreError:
+        return False
+
+
+def _opens(database: Path) -> bool:
+    """Whether there is a published file. Raises StoreError when it cannot be opened."""
+    if not database.exists():
+        return False
+    with open_published(database):
+        return True
 
 
 def change_published(out_dir: Path, change: Callable[[Store], None]) -> None:
