@@ -87,6 +87,27 @@ class Logbook:
             self._write()
             return self.jobs[job]
 
+    def back_to(self, job: str, now: datetime) -> bool:
+        """Take times to come, which a clock that was ahead has left, out of a note. Whether there were any.
+
+        What is settled until 2036 would not be due before. When it was last good is not known then.
+        """
+        known = self.jobs[job]
+        good_at = known.good_at if known.good_at and known.good_at <= now else None
+        began = known.running_since and min(known.running_since, now)
+        due_at = known.due_at and min(known.due_at, now)
+        changed = replace(
+            known,
+            settled_at=min(known.settled_at, now),
+            good_at=good_at,
+            due_at=due_at,
+            running_since=began,
+        )
+        if changed == known:
+            return False
+        self.note(job, lambda _: changed)
+        return True
+
     def keep_only(self, jobs: frozenset[str]) -> None:
         """Forget the next times of jobs that are no longer scheduled."""
         with self._lock:

@@ -158,7 +158,7 @@ class _Night:
         """Do what is still to do of what was found, publish and report."""
         found, todo, n_skipped = self._select(found, ensemble.ensemble_id)
         if self.options.dry_run:
-            return self._result(found, todo, n_skipped, 0, started)
+            return self._result(found, todo, n_skipped, self._empty_code(found), started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
             self._work(found, todo, ensemble, ensemble_dir, watch)
             n_left = len(todo) + len(found.failures) - self.n_done - len(self.failures)
@@ -261,6 +261,9 @@ class _Night:
             return stopped
         if self.failures:
             return 3
+        return self._empty_code(found)
+
+    def _empty_code(self, found: Discovered) -> int:
         nothing = not found.candidates and not found.failures
         return 4 if nothing and self.options.fail_on_empty else 0
 
@@ -332,7 +335,7 @@ class _Night:
             report=str(index_of(self.out)),
             n_flagged=self.n_flagged,
             window=self.window,
-            planned=tuple(todo) if self.options.dry_run else (),
+            planned=tuple(todo) if self.options.dry_run else None,
             failures=tuple(self.failures),
             set_aside=set_aside,
             held=self.held,

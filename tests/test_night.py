@@ -220,6 +220,17 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     window = ("--since", "yesterday", "--input", tmp_path / "in", "--out", tmp_path / "o")
     assert run_json(*window)["n_found"] == 0
     assert run_json(*window, "--fail-on-empty", expect=4)["n_found"] == 0
+    assert run_json(*window, "--fail-on-empty", "--dry-run", expect=4)["n_found"] == 0
+
+
+def test_a_dry_run_with_nothing_to_do_says_so_and_no_report(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    said = _message("run", "--dry-run", "--quiet", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert said == ""
+    said = _message("run", "--dry-run", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert "Dry run: 0 recordings would be analysed, nothing was written." in said
+    assert "Report" not in said
+    assert "Analysed" not in said
 
 
 def test_usage_errors_are_one_line(tmp_path: Path) -> None:
