@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LOG_EVERY_S = 10.0
 MAX_LISTED = 20
 
+HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics status)."
+
 WORDS = {
     "search": "Searching",
     "analyse": "Analysing",
@@ -125,7 +127,7 @@ def closing_words(result: RunResult) -> str:
         moment.strftime("%Y-%m-%d %H:%M %Z") for moment in (result.window.since, result.window.until)
     )
     lines = [f"Window {since} to {until}: {_count(result.n_found, 'recording')} found."]
-    if result.planned:
+    if result.planned is not None:
         lines.append(
             f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
         )

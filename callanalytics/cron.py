@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of each month, in a leap year
 # field -> lowest value, highest value, words for the lowest and what follows
 FIELDS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "minute": (0, 59, ()),
@@ -52,7 +53,8 @@ def parse_cron(text: str) -> Cron:
     """Check an expression such as "30 2 * * mon-fri" and spell it out.
 
     Raises:
-        ValueError: not five fields, a value out of range, or both a day of month and a weekday.
+        ValueError: not five fields, a value out of range, both a day of month and a weekday, or a day that
+            never comes (31 April).
     """
     words = text.split()
     if len(words) != len(FIELDS):
@@ -66,6 +68,8 @@ def parse_cron(text: str) -> Cron:
             f"{text!r} limits both the day of the month and the weekday; cron programs disagree on what "
             "that means: leave one of them *"
         )
+    if min(values["day"]) > max(_LONGEST[month - 1] for month in values["month"]):
+        raise ValueError(f"{text!r} never comes: no month that it names has a day {min(values['day'])}")
     return Cron(text, values["minute"], values["hour"], values["day"], values["month"], weekdays)
 
 

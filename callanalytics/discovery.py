@@ -41,10 +41,14 @@ class Discovered:
 
 @dataclass(frozen=True, slots=True)
 class EarlierRun:
-    """A run that is over: which calls it covered, and when it looked."""
+    """A run that is over: which calls it covered, when it looked, and whether it came to its end.
+
+    One that was killed, was held back or used up its time may have left some of its calls.
+    """
 
     window: Window
     started_at: datetime
+    ended_well: bool = True
 
 
 def find_recordings(
@@ -134,15 +138,19 @@ def _wanted(
     earlier: Sequence[EarlierRun],
     settings: DiscoverySettings,
 ) -> bool:
-    """Whether the call lies in the window, or its file came too late for the run that covered it."""
+    """Whether the call lies in the window, its file came too late for the run that covered it, or the newest
+    run that covered it did not end well."""
     if facts.started_at in window:
         return True
     # As a difference: a window may begin in the year 1, from which no days can be taken.
     before = window.since - facts.started_at
     if not timedelta(0) < before <= timedelta(days=settings.lookback_days):
         return False
+    covering = [run for run in earlier if facts.started_at in run.window]
+    if covering and not max(covering, key=lambda run: run.started_at).ended_well:
+        return True
     settled_at = seen.arrived_at + timedelta(seconds=settings.settle_s)
-    return any(facts.started_at in run.window and settled_at >= run.started_at for run in earlier)
+    return any(run.ended_well and settled_at >= run.started_at for run in covering)
 
 
 def _long_past(reader: FactReader, seen: Seen, window: Window, settings: DiscoverySettings) -> bool:

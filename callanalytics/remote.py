@@ -55,6 +55,23 @@ def url_of(path: Path) -> str:
     return f"{path.parts[0]}//{'/'.join(path.parts[1:])}"
 
 
+def check_remote(root: Path) -> None:
+    """Ask the store whether there is anything at a URL; nothing is listed.
+
+    Raises UsageError as `list_remote` does.
+    """
+    url = url_of(root)
+    try:
+        store, inside = _store(url)
+        found = store.exists(inside)
+    except ImportError as problem:
+        raise UsageError(f"{url}: {problem}") from None
+    except Exception as problem:  # every store has errors of its own
+        raise UsageError(f"{url}: does not answer ({_short(problem)}). Check address and rights.") from None
+    if not found:
+        raise UsageError(f"{url}: no such folder or object. Check --input and [paths] inputs.")
+
+
 def list_remote(root: Path) -> list[RemoteFile]:
     """All objects below a URL, by name. Nothing is read.
 

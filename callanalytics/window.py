@@ -41,7 +41,7 @@ def parse_window(since: str | None, until: str | None, *, zone: ZoneInfo, now: d
     if until is not None:
         end = _moment(until, zone=zone, now=now)
     elif since is not None and since.strip().lower() == "yesterday":
-        end = _midnight(now.astimezone(zone).date(), zone)
+        end = day_start(now.astimezone(zone).date(), zone)
     else:
         end = now.astimezone(UTC)
     if start >= end:
@@ -50,6 +50,28 @@ def parse_window(since: str | None, until: str | None, *, zone: ZoneInfo, now: d
             f"({end:%Y-%m-%d %H:%M} UTC). Give an earlier start or a later end."
         )
     return Window(start, end)
+
+
+def parse_age(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:
+    """Read `--older-than`: an age in days or weeks ("365d", "52w"), or a day or a time that is over.
+
+    What is older than this is deleted for good, so nothing is taken that may mean something else: "12m" is
+    minutes in `--since`, and people write it for months.
+
+    Raises:
+        UsageError: any other words, or a moment that is not over.
+    """
+    text = words.strip().lower()
+    if not re.fullmatch(r"\d{1,6}\s*[dw]|\d{4}-.*", text):
+        raise UsageError(
+            f"{words!r} says no time to delete by. Give days or weeks (365d or 52w) or a date (2026-01-31)."
+        )
+    before = _moment(words, zone=zone, now=now)
+    if before >= now:
+        raise UsageError(
+            f"{words!r} ({before:%Y-%m-%d %H:%M} UTC) is not over: every call is older. Give an earlier time."
+        )
+    return before
 
 
 def local_to_utc(moment: datetime, zone: ZoneInfo) -> datetime:
@@ -61,7 +83,8 @@ def local_to_utc(moment: datetime, zone: ZoneInfo) -> datetime:
     return moment.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
+def day_start(day: date, zone: ZoneInfo) -> datetime:
+    """The first moment of a local day in UTC: midnight, or what follows where the clock skips midnight."""
     return local_to_utc(datetime.combine(day, time()), zone)
 
 
@@ -71,12 +94,12 @@ def _moment(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:
     if text == "now":
         return now.astimezone(UTC)
     if text in {"today", "yesterday"}:
-        return _midnight(today - timedelta(days=text == "yesterday"), zone)
+        return day_start(today - timedelta(days=text == "yesterday"), zone)
     try:
         if ago := _AGO.fullmatch(text):
             return _ago(int(ago[1]), ago[2], zone, now)
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-            return _midnight(date.fromisoformat(text), zone)
+            return day_start(date.fromisoformat(text), zone)
         moment = datetime.fromisoformat(words.strip())
         return moment.astimezone(UTC) if moment.tzinfo else local_to_utc(moment, zone)
     except (ValueError, OverflowError) as problem:

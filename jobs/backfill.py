@@ -19,6 +19,7 @@ from ensemble.device import prepare_device
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.engines import Analyze, analyze_all, n_workers
 from jobs.ensembles import in_use, named
+from jobs.gate import held
 from jobs.lock import run_lock
 from jobs.pages import write_clips
 from jobs.runs import OnProgress
@@ -62,6 +63,7 @@ class Backfilled:
     failed: tuple[NotScored, ...]
     exit_code: int
     wall_s: float
+    published: bool  # not while the gate holds a night back
     database: str
 
     def to_json(self) -> dict[str, object]:
@@ -89,6 +91,8 @@ def backfill(
     on_progress: OnProgress = lambda stage, done, total, note: None,
 ) -> Backfilled:
     """Let an ensemble (default: the one in use) vote on calls that others have analysed, and publish.
+
+    While the gate holds a night back the scores are kept and not published.
 
     With `shadow` its results stay invisible in the views until it is promoted and a run has begun;
     without, it must be the one whose results are visible. Safe to repeat and to stop: scored calls are
@@ -119,9 +123,12 @@ def backfill(
         with StopWatch(settings.engine.time_budget_s) as watch:
             todo = job.todo(window)
             job.work(todo, watch.requested)
-            exit_code = watch.exit_code or (3 if job.failed else 0)
-        on_progress("publish", 0, 0, "")
-        publish(store, out)
+            n_left = len(todo) - job.n_done - len(job.failed) - len(job.missing)
+            exit_code = watch.exit_code(n_left) or (3 if job.failed else 0)
+        published = not held(out)  # what the gate holds back must not get out with the scores
+        if published:
+            on_progress("publish", 0, 0, "")
+            publish(store, out)
         n_already = job.n_already(window)
     return Backfilled(
         ensemble_id=ensemble.ensemble_id,
@@ -134,6 +141,7 @@ def backfill(
         failed=tuple(job.failed),
         exit_code=exit_code,
         wall_s=round(time.monotonic() - started, 3),
+        published=published,
         database=str(out / DATABASE_NAME),
     )
 

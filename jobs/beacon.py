@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from jobs.logbook import JobNote, write_whole
+from callanalytics.files import write_whole
+from jobs.logbook import JobNote
 
 Metric = tuple[str, str, str, dict[str, float]]
 

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from callanalytics.config import Settings
-from callanalytics.errors import CallAnalyticsError
+from callanalytics.errors import CallAnalyticsError, UsageError
+from callanalytics.remote import check_remote, is_remote, url_of
 
 # A night writes about 60 kB a call to the database and its published copy; 2 GB is 30,000 calls.
 LOW_DISK_BYTES = 2_000_000_000
@@ -89,8 +90,19 @@ def _inputs(settings: Settings, out: Path) -> Iterator[Finding]:
             "inputs", False, "no input folder set", "Set inputs in [paths], or give run --input FOLDER."
         )
     for folder in settings.input_dirs:
+        if is_remote(folder):
+            yield _remote_input(folder)
+            continue
         readable = os.access(folder, os.R_OK)
         yield Finding("inputs", readable, str(folder), f"Mount or create {folder} and allow reading it.")
+
+
+def _remote_input(root: Path) -> Finding:
+    try:
+        check_remote(root)
+    except UsageError as problem:
+        return Finding("inputs", False, str(problem), "Correct the address in [paths] inputs, or its rights.")
+    return Finding("inputs", True, f"{url_of(root)} answers")
 
 
 def _decoders(settings: Settings, out: Path) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -26,15 +27,23 @@ def errand(
 
     `good_at` is the time of the last night that ended well; the next one begins there.
     """
-    plan = settings.schedule
+    zone = settings.schedule_zone
+    good_on = good_at.astimezone(zone).date() if good_at else None
+    window = _window(due_at.astimezone(zone).date(), good_on)
+    return command_of(job, window, settings=settings, config=config, out=out)
+
+
+def command_of(
+    job: str, window: Sequence[str], *, settings: Settings, config: Path | None, out: Path
+) -> list[str]:
+    """The argument list of a job; `window` has the words that a run alone takes."""
     words = [sys.executable, "-m", "callanalytics.cli", CLI_NAMES.get(job, job)]
     if job == "run":
-        zone = settings.schedule_zone
-        words += _window(due_at.astimezone(zone).date(), good_at.astimezone(zone).date() if good_at else None)
+        words += window
     if job == "report":
-        words += ["--since", plan.report_since]
+        words += ["--since", settings.schedule.report_since]
     if job == "purge":
-        words += ["--older-than", plan.purge_older_than]
+        words += ["--older-than", settings.schedule.purge_older_than]
     if config is not None:
         words += ["--config", str(config)]
     return [*words, "--out", str(out)]

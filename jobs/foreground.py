@@ -119,6 +119,9 @@ def _watch(
             wishes.reload, seen = False, found
             _reload(schedule, load, say)
         if abs((now_utc() - beaten_at).total_seconds()) >= BEAT_S:
+            if now_utc() < beaten_at:
+                log.warning("the clock was set back: everything is planned again")
+                schedule.apply(schedule.settings)
             beaten_at = now_utc()
             schedule.beat()
             schedule.scheduler.wakeup()  # the machine may have slept, or its clock been set

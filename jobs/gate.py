@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from callanalytics.config import GateSettings
+from callanalytics.files import write_whole
 from callanalytics.store import Store
-from callanalytics.window import Window
-from jobs.logbook import write_whole
+from callanalytics.window import Window, day_start
 
 HISTORY_WEEKS = 8
 # Fewer days of the same weekday say nothing about what is usual.
@@ -62,10 +62,11 @@ def night_of(
 
 
 def whole_days(window: Window, zone: ZoneInfo) -> tuple[date, ...]:
-    """Local days that lie in the window from midnight to midnight; none when there are too many."""
-    start, end = window.since.astimezone(zone), window.until.astimezone(zone)
-    first = start.date() + timedelta(days=start.time() != time())
-    n_days = (end.date() - first).days
+    """Local days that lie whole in the window; none when there are too many."""
+    first = window.since.astimezone(zone).date()
+    if window.since > day_start(first, zone):
+        first += timedelta(days=1)
+    n_days = (window.until.astimezone(zone).date() - first).days
     return tuple(first + timedelta(days=i) for i in range(n_days)) if 0 < n_days <= MAX_DAYS else ()
 
 
@@ -75,30 +76,36 @@ def reasons_to_hold(settings: GateSettings, night: Night) -> list[str]:
 
 
 def _volume(settings: GateSettings, night: Night) -> list[str]:
-    usual = expected(night)
-    found = sum(night.per_day.get(day, 0) for day in night.days)
-    if usual is None or usual < settings.min_calls or found >= settings.min_volume_share * usual:
-        return []
-    span = night.days[0].strftime("%A %Y-%m-%d")
-    if len(night.days) > 1:
-        span += f" to {night.days[-1].strftime('%A %Y-%m-%d')}"
-    return [
-        f"{found} recordings of {span} where about {usual:.0f} are usual: less than "
-        f"{settings.min_volume_share:.0%}. Is a recorder down, or a folder not mounted?"
-    ]
+    """All days of the window together, and the newest by itself, which good days before it would hide.
+
+    Not every day by itself: a holiday would hold back every night whose window still reaches it.
+    """
+    for days in (night.days, night.days[-1:]):
+        usual = expected(night, days)
+        found = sum(night.per_day.get(day, 0) for day in days)
+        if usual is None or usual < settings.min_calls or found >= settings.min_volume_share * usual:
+            continue
+        span = days[0].strftime("%A %Y-%m-%d")
+        if len(days) > 1:
+            span += f" to {days[-1].strftime('%A %Y-%m-%d')}"
+        return [
+            f"{found} recordings of {span} where about {usual:.0f} are usual: less than "
+            f"{settings.min_volume_share:.0%}. Is a recorder down, or a folder not mounted?"
+        ]
+    return []
 
 
-def expected(night: Night) -> float | None:
-    """Usual recordings of these weekdays: medians of the weeks before; None when too little is known.
+def expected(night: Night, days: Sequence[date]) -> float | None:
+    """Usual recordings of days of the window: medians of the weeks before; None when too little is known.
 
     Days without any recording count as zero from the first day that had one. The median, because a
     single holiday or outage among eight weeks must not move it.
     """
     before = [day for day in night.per_day if day not in night.days]
-    if not night.days or not before:
+    if not days or not before:
         return None
     first, total = min(before), 0.0
-    for day in night.days:
+    for day in days:
         weeks = [day - timedelta(weeks=w) for w in range(1, HISTORY_WEEKS + 1)]
         known = [night.per_day.get(w, 0) for w in weeks if w >= first and w not in night.days]
         if len(known) < MIN_SAME_WEEKDAYS:

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
+from callanalytics.files import write_whole
 from callanalytics.store import DATABASE_NAME
 from callanalytics.store.open import make_private_dir
 from callanalytics.store.query import open_published
-from jobs.logbook import write_whole
 
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,10 +14,14 @@ from pathlib import Path
 
 from callanalytics.errors import LockHeld
 
+# A review that is being kept, a look at the lock: such holders are gone in a moment.
+PATIENCE_S = 3.0
+_LOOK_AGAIN_S = 0.02
+
 
 @contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file for the duration of the block.
+def run_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Hold the lock file for the duration of the block; wait `patience_s` for another holder to go.
 
     A lock left by a process that died is free again at once, since the kernel releases it.
 
@@ -26,13 +31,11 @@ def run_lock(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor, patience_s):
             raise LockHeld(
                 f"{path}: another run is at work: {_describe(descriptor)}. "
                 "Wait for it to end, or stop that process."
-            ) from None
+            )
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -46,14 +49,33 @@ def run_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _locked(descriptor: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return True
+
+
 def lock_holder(path: Path) -> str | None:
-    """Words about the process that holds the lock, None when it is free."""
+    """Words about the process that holds the lock, None when it is free.
+
+    The lock is not touched unless a holder has left its name, and then shared: many may look at once, and
+    a run that starts in that moment waits no longer than the look takes.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.pread(descriptor, 1, 0):
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _describe(descriptor)
     else:

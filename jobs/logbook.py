@@ -8,7 +8,6 @@ each one is settled is all that a restart needs: what came due since then is cau
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from callanalytics.files import write_whole
 from callanalytics.store.open import WORK_DIR, make_private_dir
 
 FORMAT = 1
@@ -87,6 +87,27 @@ class Logbook:
             self._write()
             return self.jobs[job]
 
+    def back_to(self, job: str, now: datetime) -> bool:
+        """Take times to come, which a clock that was ahead has left, out of a note. Whether there were any.
+
+        What is settled until 2036 would not be due before. When it was last good is not known then.
+        """
+        known = self.jobs[job]
+        good_at = known.good_at if known.good_at and known.good_at <= now else None
+        began = known.running_since and min(known.running_since, now)
+        due_at = known.due_at and min(known.due_at, now)
+        changed = replace(
+            known,
+            settled_at=min(known.settled_at, now),
+            good_at=good_at,
+            due_at=due_at,
+            running_since=began,
+        )
+        if changed == known:
+            return False
+        self.note(job, lambda _: changed)
+        return True
+
     def keep_only(self, jobs: frozenset[str]) -> None:
         """Forget the next times of jobs that are no longer scheduled."""
         with self._lock:
@@ -135,16 +156,6 @@ def read_logbook(out: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return told if isinstance(told, dict) and told.get("format") == FORMAT else None
-
-
-def write_whole(path: Path, text: str, *, mode: int) -> None:
-    """Replace a file so that a reader sees the old or the new text, never a part."""
-    partial = path.with_name(f".{path.name}.part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.chmod(mode)
-    partial.replace(path)
 
 
 def _iso(moment: object) -> str:

@@ -19,6 +19,7 @@ from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.publish import mend_published
 from callanalytics.store.supersede import supersede
 from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
@@ -144,7 +145,7 @@ class _Night:
                 now=now,
                 salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
                 known=self.store.known_files(),  # unchanged files are not read again
-                earlier=[EarlierRun(Window(a, b), at) for a, b, at in self.store.earlier_runs()],
+                earlier=[EarlierRun(Window(a, b), at, well) for a, b, at, well in self.store.earlier_runs()],
                 name_skipped=False,
                 on_progress=lambda done, total: self.on_progress("search", done, total, ""),
             )
@@ -160,10 +161,11 @@ class _Night:
         """Do what is still to do of what was found, publish and report."""
         found, todo, n_skipped = self._select(found, ensemble.ensemble_id)
         if self.options.dry_run:
-            return self._result(found, todo, n_skipped, 0, started)
+            return self._result(found, todo, n_skipped, self._empty_code(found), started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
             self._work(found, todo, ensemble, ensemble_dir, watch)
-            exit_code = self._judged(found, todo, self._exit_code(found, watch))
+            n_left = len(todo) + len(found.failures) - self.n_done - len(self.failures)
+            exit_code = self._judged(n_left, self._exit_code(found, watch.exit_code(n_left)))
         self._finish(found, todo, n_skipped, exit_code, now)
         return self._result(found, todo, n_skipped, exit_code, started)
 
@@ -258,15 +260,18 @@ class _Night:
         self.audio_s += sum(call.duration_s for call in done)
         self.failures += failed
 
-    def _exit_code(self, found: Discovered, watch: StopWatch) -> int:
-        if watch.exit_code is not None:
-            return watch.exit_code
+    def _exit_code(self, found: Discovered, stopped: int | None) -> int:
+        if stopped is not None:
+            return stopped
         if self.failures:
             return 3
+        return self._empty_code(found)
+
+    def _empty_code(self, found: Discovered) -> int:
         nothing = not found.candidates and not found.failures
         return 4 if nothing and self.options.fail_on_empty else 0
 
-    def _judged(self, found: Discovered, todo: list[Candidate], exit_code: int) -> int:
+    def _judged(self, n_left: int, exit_code: int) -> int:
         """The exit code after the gate, which does not judge what a signal cut short."""
         gate = self.settings.gate
         if self.options.no_gate or not gate.enabled or exit_code > SIGNAL_CODES:
@@ -277,7 +282,7 @@ class _Night:
             self.settings.time.zone_info,
             n_done=self.n_done,
             n_failed=len(self.failures),
-            n_left=len(todo) + len(found.failures) - self.n_done - len(self.failures),
+            n_left=n_left,
         )
         self.held = tuple(reasons_to_hold(gate, night))
         return HELD_CODE if self.held else exit_code
@@ -301,15 +306,16 @@ class _Night:
             exit_code=exit_code,
         )
         take_in(self.store, self.out)  # also what was said while this run was at work
+        readable = mend_published(self.out)
         if self.held:
             hold(self.out, self.run_id, self.window, self.held)
             return
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
-        if self.store.unpublished or not self.database.exists():
+        if self.store.unpublished or not readable:
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
-            let_through(self.out)
             remove_clips(self.out, self.superseded)
+        let_through(self.out)
         # The report shows the window asked for, also when nothing in it is new.
         if not are_current(self.out, self.window):
             self.on_progress("report", 0, 0, "")
@@ -331,7 +337,7 @@ class _Night:
             report=str(index_of(self.out)),
             n_flagged=self.n_flagged,
             window=self.window,
-            planned=tuple(todo) if self.options.dry_run else (),
+            planned=tuple(todo) if self.options.dry_run else None,
             failures=tuple(self.failures),
             set_aside=dict(found.set_aside),
             held=self.held,

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
+from callanalytics.files import write_whole
 from callanalytics.records import CallRows
 from callanalytics.store import DATABASE_NAME
 from callanalytics.window import Window
-from jobs.logbook import write_whole
 
 
 def write_clips(out: Path, call: CallRows) -> None:

@@ -7,14 +7,16 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
-from callanalytics.store.publish import compact
+from callanalytics.store.publish import CHANGING_NAME, change_published, compact, compact_unpublished
 from callanalytics.store.purge import Doomed, forget_calls, forget_clips, older_than
-from callanalytics.window import Window, parse_window
+from callanalytics.window import Window, parse_age
+from jobs.gate import held
 from jobs.lock import run_lock
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
@@ -54,15 +56,16 @@ def purge(
 
     Files go first and rows after them, so that what was cut short is found and finished by the next
     purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
-    Whoever holds an old published file open keeps it until they close it; exports are not touched.
+    Whoever holds an old published file open keeps it until they close it; exports are not touched. A night
+    that the gate holds back stays unpublished.
 
     Raises:
-        UsageError: nothing here yet, or a limit that says no time.
+        UsageError: nothing here yet, or a limit that is no age in days or weeks and no time that is over.
         LockHeld: a run is at work.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
-    before = parse_window(None, limit, zone=settings.time.zone_info, now=now).until
+    before = parse_age(limit, zone=settings.time.zone_info, now=now)
     if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
         raise UsageError(f"{out}: no results here to purge. Give --out the folder of the results.")
     with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
@@ -83,12 +86,17 @@ def purge(
         size_before = _size([out])
         _remove([*clips, *_other_folders(out)], [*([] if audio_only else pages), *_other_files(out)])
         window = _last_window(store)
-        if audio_only:
-            forget_clips(store, before)
+        forget = partial(forget_clips if audio_only else forget_calls, before=before)
+        forget(store)
+        if not audio_only:
+            remove_leftovers(out)
+        if held(out):  # what people see loses the calls too, and does not gain the night
+            if not audio_only:
+                compact_unpublished(store)
+            change_published(out, forget)
+        elif audio_only:
             publish(store, out)
         else:
-            forget_calls(store, before)
-            remove_leftovers(out)
             compact(store, out)
     if window and (out / "reports" / "index.html").exists():
         _report_anew(settings, out, window, now)
@@ -147,19 +155,19 @@ def _remove(folders: list[Path], files: list[Path]) -> None:
 def remove_leftovers(out: Path) -> None:
     """What killed processes left behind may hold rows and pages of any call."""
     work = out / ".work"
-    for spilled in work.glob("*.duckdb.tmp"):
-        shutil.rmtree(spilled, ignore_errors=True)
+    for folder in (*work.glob("*.duckdb.tmp"), work / CHANGING_NAME):
+        shutil.rmtree(folder, ignore_errors=True)
     for pattern in ("*.restoring", "*.compacting"):
-        for partial in work.glob(pattern):
-            partial.unlink(missing_ok=True)
+        for unfinished in work.glob(pattern):
+            unfinished.unlink(missing_ok=True)
     for building in (out / "reports").glob(".building-*"):
         if time.time() - building.stat().st_mtime > _LEFT_AFTER_S:
             shutil.rmtree(building, ignore_errors=True)
 
 
 def _last_window(store: Store) -> Window | None:
-    runs = store.earlier_runs()
-    return Window(runs[0][0], runs[0][1]) if runs else None
+    windows = (Window(since, until) for since, until, _, ended_well in store.earlier_runs() if ended_well)
+    return next(windows, None)
 
 
 def _report_anew(settings: Settings, out: Path, window: Window, now: datetime) -> None:

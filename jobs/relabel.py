@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +15,22 @@ from callanalytics.store import DATABASE_NAME, Correction, Store, open_work, pub
 from callanalytics.store.reader import read_call
 from callanalytics.store.voices import forget_voice_of_call
 from callanalytics.window import Window
+from jobs.gate import held
 from jobs.lock import run_lock
 
 
-def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = None) -> CallAnalysis:
+@dataclass(frozen=True, slots=True)
+class Relabelled:
+    """A call whose sides were exchanged. Not `published`: the gate holds a night back, and this with it."""
+
+    call: CallAnalysis
+    published: bool
+
+
+def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = None) -> Relabelled:
     """Exchange agent and caller of one call, publish, and write the pages again, if there are any.
+
+    While the gate holds a night back nothing is published: the exchange is kept and shown with that night.
 
     No sound is read and nothing is inferred: measures and escalations follow from what is stored.
 
@@ -40,9 +51,11 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
             store.write([swapped], run_id)
             store.correct(Correction(call.recording.call_id, swap_roles=not undo, corrected_by=by))
             forget_voice_of_call(store, call.recording.call_id)  # it was learned from the other side
-        publish(store, out)
-        _write_pages(settings, out, store)
-    return swapped
+        shown = not held(out)
+        if shown:
+            publish(store, out)
+            _write_pages(settings, out, store)
+    return Relabelled(swapped, shown)
 
 
 # Also calls whose files came late lie in the pages of a run (jobs/nightly.py).

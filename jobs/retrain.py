@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, UsageError
+from callanalytics.files import write_whole
 from callanalytics.store import DATABASE_NAME
 from callanalytics.store.open import make_private_dir
 from ensemble.card import heard_among
@@ -29,7 +30,6 @@ from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.ensembles import in_use, registry
 from jobs.lock import run_lock
-from jobs.logbook import write_whole
 from jobs.material import Material, divide
 
 if TYPE_CHECKING:
@@ -216,7 +216,10 @@ def _shadow(
     if candidate_id == current.ensemble_id or not (out / DATABASE_NAME).exists():
         return None
     try:
-        backfill(settings, out, candidate_id, shadow=True, since=SHADOW_SINCE)
+        scored = backfill(settings, out, candidate_id, shadow=True, since=SHADOW_SINCE)
+        if not scored.published:
+            say("Last week was shadow-scored but not compared: the gate holds a night back.")
+            return None
         found = compare_ensembles(out / DATABASE_NAME, current.ensemble_id, candidate_id)
     except LockHeld:
         say("Last week was not shadow-scored: a run is at work.")

@@ -46,7 +46,7 @@ def give(out: Path, reviews: Sequence[Review]) -> Given:
     paths = [put(out, review) for review in checked]
     call_ids = tuple(dict.fromkeys(review.call_id for review in checked))
     try:
-        with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+        with run_lock(out / ".work" / "run.lock", patience_s=0), open_work(out) as store:
             refused = take_in(store, out, [path for path in paths if path.exists()]).refused
     except LockHeld:
         return Given(call_ids, queued=True)

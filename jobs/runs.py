@@ -55,7 +55,7 @@ class RunResult:
     report: str
     n_flagged: int
     window: Window
-    planned: tuple[Candidate, ...]  # of a dry run: what would be analysed
+    planned: tuple[Candidate, ...] | None  # of a dry run: what would be analysed
     failures: tuple[Failure, ...]
     set_aside: dict[str, int]  # files that are no candidates: reason -> how many
     held: tuple[str, ...]  # why the gate held the results back; empty when they were published

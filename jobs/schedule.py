@@ -112,6 +112,10 @@ class Schedule:
         for job, words in crons.items():
             trigger = self.triggers[job] = NightTrigger(words, zone)
             note = self.book.begin(job, f"{words} {zone}", self.clock())
+            if self.book.back_to(job, self.clock()):
+                until = _shown(note.settled_at, settings)
+                log.warning("%s was settled until %s: the clock was ahead. It counts from now on", job, until)
+                note = self.book.jobs[job]
             if note.running_since is not None and job not in self._at_work:
                 note = self._note_crash(job, note)
             self.scheduler.add_job(

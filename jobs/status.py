@@ -6,53 +6,55 @@ import json
 from pathlib import Path
 from typing import Any
 
+from callanalytics.errors import StoreError
 from callanalytics.store import DATABASE_NAME, work_database
 from callanalytics.store.query import render, run_query
+from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, left_summary
 from jobs.gate import held
 from jobs.lock import lock_holder
 from jobs.watch import read_schedule, render_schedule
 
-RUNS_SQL = """
-SELECT run_id, started_at, ended_at, n_found, n_done, n_skipped, n_quarantined, audio_s, exit_code
-FROM runs ORDER BY started_at DESC LIMIT 10
-"""
-QUARANTINE_SQL = "SELECT path, stage, reason, attempts FROM quarantine ORDER BY last_seen_at DESC LIMIT 10"
 VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
-TOTALS_SQL = """
-SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
-       count(*) FILTER (flagged) AS n_flagged FROM call_summary
-"""
 
 
 def read_status(out: Path) -> dict[str, Any]:
-    """Plain values: is a run at work, the schedule, totals, the last runs, the newest quarantined files."""
-    lock = out / ".work" / "run.lock"
-    running = lock_holder(lock)
-    database = out / DATABASE_NAME
-    # A run that changed nothing is not published: while nobody writes, the working file knows more.
-    if running is None and work_database(out).exists():
-        database = work_database(out)
-    # A first run that was killed before it made its tables leaves a file without any view.
-    views = {row["view_name"] for row in _rows(database, VIEWS_SQL)} if database.exists() else set()
-    status: dict[str, Any] = {
+    """Plain values: is a run at work, the schedule, totals, the last runs, the newest quarantined files.
+
+    The working database is never opened, so that looking as often as you like disturbs no run.
+    """
+    published, unreadable = _published(out / DATABASE_NAME)
+    # What was written last, published or not; results of an earlier version have only what is published.
+    told = left_summary(work_database(out)) or published
+    database = out / DATABASE_NAME if published else work_database(out)
+    return {
         "out": str(out),
-        "running": running,
-        "database": str(database) if views else None,
-        "totals": {},
-        "runs": [],
-        "quarantine": [],
-        "drift": [],
+        "running": lock_holder(out / ".work" / "run.lock"),
+        "database": str(database) if told else None,
+        "unreadable": unreadable,
+        "totals": told.get("totals", {}),
+        "runs": told.get("runs", []),
+        "quarantine": told.get("quarantine", []),
+        "drift": published.get("drift", []),
         "schedule": read_schedule(out),
         "held": held(out),
     }
-    if views:
-        status["totals"] = _rows(database, TOTALS_SQL)[0]
-        status["runs"] = _rows(database, RUNS_SQL)
-        status["quarantine"] = _rows(database, QUARANTINE_SQL)
-        # A file published by an earlier version has no such view until the next run.
-        if "drift_now" in views:
-            status["drift"] = _rows(database, "FROM drift_now")
-    return status
+
+
+def _published(database: Path) -> tuple[dict[str, Any], str | None]:
+    """What the published file tells, and why it tells nothing when it cannot be read."""
+    if not database.exists():
+        return {}, None
+    try:
+        views = {row["view_name"] for row in _rows(database, VIEWS_SQL)}
+        return {
+            "totals": _rows(database, TOTALS_SQL)[0],
+            "runs": _rows(database, RUNS_SQL),
+            "quarantine": _rows(database, QUARANTINE_SQL),
+            # A file published by an earlier version has no such view until the next run.
+            "drift": _rows(database, "FROM drift_now") if "drift_now" in views else [],
+        }, None
+    except StoreError as problem:
+        return {}, str(problem)
 
 
 def _rows(database: Path, sql: str) -> list[dict[str, Any]]:
@@ -69,6 +71,8 @@ def render_status(status: dict[str, Any]) -> str:
     if status["held"]:
         lines.append(f"NOT PUBLISHED since {status['held']['held_at']}: the gate held a night back")
         lines += [f"  {reason}" for reason in status["held"]["reasons"]]
+    if status["unreadable"]:
+        lines.append(f"NOT READABLE: {status['unreadable']}")
     if status["database"] is None:
         return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
     totals = status["totals"]

@@ -51,9 +51,8 @@ class StopWatch:
         """Whether the time budget is used."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    @property
-    def exit_code(self) -> int | None:
-        """130 or 143 after a signal, 7 when out of time, None when nothing asked to stop."""
+    def exit_code(self, n_left: int) -> int | None:
+        """130 or 143 after a signal, 7 when out of time with something left to do, else None."""
         if self._signal is not None:
             return 128 + self._signal
-        return 7 if self.out_of_time else None
+        return 7 if n_left and self.out_of_time else None

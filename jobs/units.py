@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.cron import parse_cron
+from jobs.errand import command_of
 
-CLI = (sys.executable, "-m", "callanalytics.cli")
-# A window of days, because neither systemd nor cron tells a job which nights were missed. What is done
-# already is skipped, so that looking back costs a search only.
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "run": ("run", "--since", "7d", "--until", "today", "--quiet"),
-    "report": ("report",),
-    "retrain": ("retrain",),
-    "purge": ("purge",),
-    "health": ("doctor",),
-}
+# Of days, because neither systemd nor cron tells a job which nights were missed. What is done already is
+# skipped, so that looking back costs a search only.
+RUN_WINDOW = ("--since", "7d", "--until", "today", "--quiet")
 
 
-def command_of(job: str, settings: Settings, config: Path | None, out: Path) -> list[str]:
-    """The argument list of a job."""
-    words = [*CLI, *COMMANDS[job]]
-    if job == "report":
-        words += ["--since", settings.schedule.report_since]
-    if config is not None:
-        words += ["--config", str(config.resolve())]
-    return [*words, "--out", str(out.resolve())]
+def _command(job: str, settings: Settings, config: Path | None, out: Path) -> list[str]:
+    """The argument list of a job, by paths that do not depend on where it is started."""
+    found = config.resolve() if config else None
+    return command_of(job, RUN_WINDOW, settings=settings, config=found, out=out.resolve())
 
 
 def systemd_units(settings: Settings, config: Path | None, out: Path) -> str:
@@ -39,7 +28,7 @@ def systemd_units(settings: Settings, config: Path | None, out: Path) -> str:
     zone = str(settings.schedule_zone)
     parts = []
     for job, words in settings.schedule.crons().items():
-        command = " ".join(_systemd_word(word) for word in command_of(job, settings, config, out))
+        command = " ".join(_systemd_word(word) for word in _command(job, settings, config, out))
         parts.append(
             f"# /etc/systemd/system/callanalytics-{job}.service\n"
             f"[Unit]\nDescription=callanalytics {job}\n\n"
@@ -62,7 +51,7 @@ def cron_lines(settings: Settings, config: Path | None, out: Path) -> str:
     """A crontab. CRON_TZ is understood by cronie and others, not by Debian's cron: there set TZ of cron."""
     lines = [f"CRON_TZ={settings.schedule_zone}"]
     for job, words in settings.schedule.crons().items():
-        command = shlex.join(command_of(job, settings, config, out)).replace("%", r"\%")
+        command = shlex.join(_command(job, settings, config, out)).replace("%", r"\%")
         lines.append(f"{words} {command}")
     return "\n".join(lines) + "\n"
 

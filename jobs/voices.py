@@ -9,8 +9,9 @@ from pathlib import Path
 from callanalytics.errors import UsageError
 from callanalytics.records import Candidate, agent_key
 from callanalytics.store import DATABASE_NAME, Store, open_work, work_database
-from callanalytics.store.publish import compact
+from callanalytics.store.publish import compact, compact_unpublished
 from callanalytics.store.voices import KnownVoice, forget_voices, list_voices, load_profiles
+from jobs.gate import held
 from jobs.lock import run_lock
 
 
@@ -48,7 +49,10 @@ def forget(out: Path, agent: str | None) -> int:
         if agent is not None and agent not in known:
             raise UsageError(f"no voice profile of {agent!r}. Known are: {', '.join(known) or 'none'}.")
         n_gone = forget_voices(store, agent)
-        compact(store, out)
+        if held(out):  # the published file has no voices; the night must not get there with the deletion
+            compact_unpublished(store)
+        else:
+            compact(store, out)
     return n_gone
 
 

@@ -18,10 +18,12 @@ from click.testing import CliRunner
 from callanalytics.cli import cli
 from callanalytics.config import EmotionSettings, EngineSettings, Settings
 from callanalytics.errors import LockHeld, UsageError
+from callanalytics.window import Window
 from ensemble.errors import ModelMissing
 from ensemble.predict import SHIPPED
 from jobs.backfill import backfill, render_backfilled
 from jobs.compare import compare_ensembles
+from jobs.gate import hold, let_through
 from jobs.lock import run_lock
 from jobs.nightly import run_night
 from jobs.runs import RunOptions, RunResult
@@ -190,6 +192,19 @@ def test_a_used_time_budget_ends_with_7_and_keeps_what_is_done(out: Path, other:
     settings = Settings(engine=EngineSettings(time_budget_s=0.001))
     done = backfill(settings, out, str(other), shadow=True, workers=1)
     assert (done.exit_code, done.n_done, done.n_todo) == (7, 0, N_CALLS)
+
+
+def test_while_a_night_is_held_scores_are_kept_and_not_published(out: Path, other: Path) -> None:
+    hold(out, 1, Window(NOW - timedelta(days=1), NOW), ["too few"])
+    before = (out / "callanalytics.duckdb").read_bytes()
+    arguments = ["backfill", "--ensemble", str(other), "--shadow", "--workers", "1", "--out", str(out)]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    assert "not published: the gate holds a night back" in done.stderr
+    assert (out / "callanalytics.duckdb").read_bytes() == before
+    let_through(out)
+    again = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    assert (again.n_already, again.published) == (N_CALLS, True)
 
 
 def test_the_command_takes_a_window(out: Path, other: Path) -> None:

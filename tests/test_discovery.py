@@ -176,6 +176,26 @@ def test_of_what_is_long_past_no_sidecar_is_read_and_nothing_kept_but_a_count(tm
     assert len(names(found(9))) == 3, "within the lookback every sidecar counts"
 
 
+def test_what_a_run_that_did_not_end_well_left_is_taken_by_the_next(tmp_path: Path) -> None:
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    window = Window(midnight - timedelta(days=1), midnight)
+    for days in (1, 3, 30):
+        put(tmp_path / stamped(midnight, days))
+    covered = Window(midnight - timedelta(days=60), midnight - timedelta(days=1))
+    broken = EarlierRun(covered, NOW + timedelta(hours=1), ended_well=False)
+    good = EarlierRun(covered, NOW + timedelta(hours=2))
+
+    def found(*earlier: EarlierRun) -> set[str]:
+        return names(
+            find_recordings([tmp_path], Settings(), window=window, now=NOW, salt=b"", earlier=earlier)
+        )
+
+    left = {stamped(midnight, 1), stamped(midnight, 3)}
+    assert found(broken) == left, "within the lookback"
+    assert found(broken, good) == found(good, broken) == {stamped(midnight, 1)}, "a later run took them"
+    assert found(EarlierRun(covered, broken.started_at - timedelta(minutes=1)), broken) == left
+
+
 def stamped(midnight: datetime, days: int) -> str:
     return f"{midnight - timedelta(days=days):%Y%m%d}-120000_2025550127-all.wav"
 

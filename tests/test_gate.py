@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from callanalytics.config import GateSettings, Settings, settings_from
-from callanalytics.window import Window
+from callanalytics.window import Window, parse_window
 from jobs.gate import Night, expected, held, reasons_to_hold, whole_days
 from jobs.nightly import run_night
 from jobs.runs import RunOptions
@@ -40,10 +40,10 @@ def test_a_usual_night_passes_and_an_almost_empty_one_does_not() -> None:
 
 def test_one_outage_among_the_weeks_before_does_not_move_what_is_usual() -> None:
     weeks = {MONDAY - timedelta(weeks=w): 400 for w in range(1, 9) if w != 3}
-    assert expected(night(0, weeks)) == 400
+    assert expected(night(0, weeks), (MONDAY,)) == 400
     two = {MONDAY - timedelta(weeks=w): 400 for w in (1, 2)}
-    assert expected(night(0, two)) is None, "two Mondays say nothing yet"
-    assert expected(night(0, {})) is None
+    assert expected(night(0, two), (MONDAY,)) is None, "two Mondays say nothing yet"
+    assert expected(night(0, {}), (MONDAY,)) is None
 
 
 def test_quiet_weekdays_are_judged_by_themselves() -> None:
@@ -54,7 +54,7 @@ def test_quiet_weekdays_are_judged_by_themselves() -> None:
     sunday = MONDAY - timedelta(days=1)
     quiet = Night(0, 0, 0, (sunday,), {d: n for d, n in days.items() if n})
     assert reasons_to_hold(GATE, quiet) == []
-    assert expected(quiet) == 0
+    assert expected(quiet, quiet.days) == 0
 
 
 def test_two_days_are_expected_together() -> None:
@@ -63,6 +63,28 @@ def test_two_days_are_expected_together() -> None:
     both = Night(10, 0, 0, (MONDAY, tuesday), {MONDAY: 10, **before})
     (reason,) = reasons_to_hold(GATE, both)
     assert "Monday 2026-03-30 to Tuesday 2026-03-31 where about 600" in reason
+
+
+def test_good_days_do_not_hide_that_the_newest_has_nothing() -> None:
+    days = tuple(MONDAY - timedelta(days=d) for d in range(6, -1, -1))
+    before = {d - timedelta(weeks=w): 300 for d in days for w in range(1, 9)}
+    week = dict.fromkeys(days[:-1], 300)
+    (reason,) = reasons_to_hold(GATE, Night(1800, 0, 0, days, {**before, **week}))
+    assert "0 recordings of Monday 2026-03-30 where about 300" in reason
+    # A holiday three days ago was judged when it was the newest; it does not hold the nights after it.
+    holiday = {**before, **{d: 300 for d in days if d != days[3]}}
+    assert reasons_to_hold(GATE, Night(1800, 0, 0, days, holiday)) == []
+
+
+def test_a_day_that_begins_at_one_is_whole() -> None:
+    """Where the clock skips midnight: Cairo in spring."""
+    zone = ZoneInfo("Africa/Cairo")
+    now = datetime(2026, 4, 25, 0, 30, tzinfo=UTC)
+    assert whole_days(parse_window("yesterday", None, zone=zone, now=now), zone) == (date(2026, 4, 24),)
+    now += timedelta(days=1)
+    assert len(whole_days(parse_window("2026-04-20", "today", zone=zone, now=now), zone)) == 6
+    window = Window(datetime(2026, 4, 23, 22, 30, tzinfo=UTC), datetime(2026, 4, 25, 21, tzinfo=UTC))
+    assert whole_days(window, zone) == (date(2026, 4, 25),), "the 24th lacks its first half hour"
 
 
 def test_small_nights_are_not_judged_by_shares() -> None:

@@ -222,6 +222,17 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     window = ("--since", "yesterday", "--input", tmp_path / "in", "--out", tmp_path / "o")
     assert run_json(*window)["n_found"] == 0
     assert run_json(*window, "--fail-on-empty", expect=4)["n_found"] == 0
+    assert run_json(*window, "--fail-on-empty", "--dry-run", expect=4)["n_found"] == 0
+
+
+def test_a_dry_run_with_nothing_to_do_says_so_and_no_report(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    said = _message("run", "--dry-run", "--quiet", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert said == ""
+    said = _message("run", "--dry-run", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert "Dry run: 0 recordings would be analysed, nothing was written." in said
+    assert "Report" not in said
+    assert "Analysed" not in said
 
 
 def test_usage_errors_are_one_line(tmp_path: Path) -> None:
@@ -295,6 +306,25 @@ def test_a_terminated_run_keeps_what_it_committed_and_the_next_completes(
     ((n_calls,),) = rows(out / "callanalytics.duckdb", "SELECT count(*) FROM call_summary")
     assert n_calls == demo.n_calls
     assert result["n_done"] <= demo.n_calls
+
+
+def test_what_a_used_time_budget_left_is_taken_by_the_next_night(tmp_path: Path) -> None:
+    """The night of two days ago had no time; the next one looks at yesterday only, and takes it up."""
+    folder, out, config = tmp_path / "calls", tmp_path / "out", tmp_path / "config.toml"
+    folder.mkdir()
+    before, yesterday = (YESTERDAY - timedelta(days=d) for d in (1, 0))
+    good_call(folder / f"{before:%Y%m%d}-120000_2025550127-all.wav")
+    old = time.time() - 90000  # it was there when the first night looked
+    os.utime(folder / f"{before:%Y%m%d}-120000_2025550127-all.wav", (old, old))
+    config.write_text("[engine]\ntime_budget_s = 0.001\n", encoding="utf-8")
+    where = ("--input", folder, "--out", out, "--workers", "1")
+    first = run_json("--since", before, "--until", yesterday, "--config", config, *where, expect=7)
+    assert (first["n_new"], first["n_done"]) == (1, 0)
+    second = run_json("--since", "yesterday", *where)
+    assert (second["n_found"], second["n_done"]) == (1, 1)
+    # Nothing is left: a budget that is used is no reason to end with 7.
+    window = ("--since", before, "--until", yesterday)
+    assert run_json(*window, "--config", config, *where)["n_skipped"] == 1
 
 
 def test_real_calls_are_all_processed(data_dir: Path, tmp_path: Path) -> None:

@@ -12,11 +12,15 @@ import duckdb
 import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.config import Settings
 from callanalytics.errors import StoreError
 from callanalytics.records import CallAnalysis
-from callanalytics.store import Store, open_work, publish
+from callanalytics.store import Store, open_work, publish, work_database
 from callanalytics.store.query import run_query
+from callanalytics.store.writer import unpublished_mark
 from callanalytics.window import Window
+from jobs.nightly import run_night
+from jobs.runs import RunOptions
 
 N_NIGHTS = 3
 # A notebook: opened once, asked again and again, in a process of its own. Without a cache and from the
@@ -118,6 +122,37 @@ def test_who_writes_to_the_published_file_keeps_other_readers_out_until_the_next
             run_query(database, "SELECT 1", max_rows=None)
         night(store, calls, 1)
         assert run_query(database, "SELECT count(*) AS n FROM calls", max_rows=None).item() == 10
+
+
+def test_the_log_of_a_session_with_an_old_file_is_gone_after_the_next_run_also_when_nothing_is_new(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in").mkdir()
+    out, options = tmp_path / "out", RunOptions(inputs=(tmp_path / "in",), out=tmp_path / "out")
+    assert run_night(Settings(), options).exit_code == 0
+    database = out / "callanalytics.duckdb"
+    with notebook(database, "write") as analyst:
+        unpublished_mark(work_database(out)).touch()
+        assert run_night(Settings(), options).exit_code == 0  # a new file lies there now
+        analyst.ask()
+        with pytest.raises(StoreError, match="WAL does not match"):
+            run_query(database, "SELECT 1", max_rows=None)
+        published = database.stat().st_ino
+        assert run_night(Settings(), options).exit_code == 0
+        assert run_query(database, "SELECT 1", max_rows=None).item() == 1
+        assert database.stat().st_ino == published, "the file itself was well"
+
+
+def test_a_published_file_that_cannot_be_opened_is_published_anew(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    options = RunOptions(inputs=(tmp_path / "in",), out=tmp_path / "out")
+    run_night(Settings(), options)
+    database = tmp_path / "out" / "callanalytics.duckdb"
+    database.write_bytes(b"damaged" * 1000)
+    with pytest.raises(StoreError, match="The next run publishes it anew"):
+        run_query(database, "SELECT 1", max_rows=None)
+    assert run_night(Settings(), options).exit_code == 0
+    assert run_query(database, "SELECT count(*) FROM calls", max_rows=None).item() == 0
 
 
 def test_one_process_sees_the_new_file_once_it_has_closed_the_old_one(

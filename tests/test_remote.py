@@ -15,6 +15,7 @@ from callanalytics.discovery import find_recordings
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
 from callanalytics.records import Role
 from callanalytics.remote import fetched, is_remote, list_remote, path_of, url_of
+from jobs.doctor import _inputs
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 
@@ -139,3 +140,14 @@ def test_an_s3_server_lists_recordings_and_gives_their_sound(
             assert local.read_bytes() == content
     finally:
         server.stop()
+
+
+def test_doctor_asks_the_store_of_an_input_behind_a_url(store: Any, tmp_path: Path) -> None:
+    store.pipe({"/calls/a.wav": b"sound"})
+    found = {}
+    for url in ("memory://calls", "memory://nowhere", "nosuchstore://bucket"):
+        settings = settings_from({"paths": {"inputs": [url]}}, source="config.toml", folder=tmp_path)
+        (found[url],) = _inputs(settings, tmp_path)
+    assert [finding.ok for finding in found.values()] == [True, False, False]
+    assert found["memory://calls"].found == "memory://calls answers"
+    assert "no such folder or object" in found["memory://nowhere"].found

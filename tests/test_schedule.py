@@ -22,7 +22,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.base import BaseScheduler
 
 from callanalytics.config import JOB_NAMES, Settings, settings_from
-from callanalytics.errors import UsageError
+from callanalytics.errors import ConfigError, UsageError
 from callanalytics.window import Window
 from jobs.gate import hold
 from jobs.logbook import JobEnd, Logbook, read_logbook
@@ -404,6 +404,38 @@ def test_good_health_checks_do_not_bury_the_nights(clock: Clock, tmp_path: Path)
     assert states(schedule, "health") == []
     assert schedule.book.jobs["health"].n_good > 600
     assert launch.commands[0][3] == "doctor"
+
+
+def test_a_clock_that_was_ahead_does_not_stop_the_schedule_for_years(
+    clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    today = clock.now
+    clock.now = datetime(2036, 3, 2, 12, tzinfo=UTC)
+    schedule, scheduler = start(clock, Fake(clock), settings_with(tmp_path))
+    run_until(scheduler, clock, clock.now + timedelta(days=2))
+    assert schedule.book.jobs["run"].good_at is not None
+    clock.now = today
+    launch = Fake(clock)
+    schedule, scheduler = start(clock, launch, settings_with(tmp_path))
+    assert "the clock was ahead" in caplog.text
+    assert schedule.book.jobs["run"].next_at == datetime(2026, 3, 3, 1, 30, tzinfo=UTC)
+    run_until(scheduler, clock, datetime(2026, 3, 4, 12, tzinfo=UTC))
+    assert launch.times() == ["03-03 02:30", "03-04 02:30"]
+    assert launch.commands[0][4:] == [
+        "--since",
+        "2026-03-02",
+        "--until",
+        "2026-03-03",
+        "--out",
+        str(tmp_path),
+    ]
+
+
+@pytest.mark.parametrize("words", ["0 3 31 4 *", "0 3 30 feb *", "0 3 31 4,6,9,11 *"])
+def test_a_date_that_never_comes_is_refused(words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="never comes"):
+        settings_with(tmp_path, purge=words)
+    assert settings_with(tmp_path, purge="0 3 29 2 *").schedule.purge
 
 
 def test_a_damaged_logbook_is_set_aside(tmp_path: Path) -> None:

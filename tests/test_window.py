@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callanalytics.errors import UsageError
-from callanalytics.window import Window, local_to_utc, parse_window
+from callanalytics.window import Window, local_to_utc, parse_age, parse_window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -73,3 +73,30 @@ def test_any_words_give_a_window_or_a_usage_error(since: str, until: str | None)
     except UsageError:
         return
     assert window.since < window.until
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        ("365d", "2025-11-21T03:00"),
+        ("52W", "2025-11-22T03:00"),
+        ("2026-11-01", "2026-10-31T23:00"),
+        ("2026-11-01T08:30Z", "2026-11-01T08:30"),
+    ],
+)
+def test_what_may_be_deleted_by_is_days_weeks_and_what_is_over(words: str, before: str) -> None:
+    assert parse_age(words, zone=BERLIN, now=NOW) == utc(before)
+
+
+@pytest.mark.parametrize(
+    "words", ["12m", "36h", "now", "today", "yesterday", "one year", "", "-3d", "2026-99-01"]
+)
+def test_nothing_is_deleted_by_words_that_may_mean_something_else(words: str) -> None:
+    with pytest.raises(UsageError, match="says no time"):
+        parse_age(words, zone=BERLIN, now=NOW)
+
+
+@pytest.mark.parametrize("words", ["0d", "2026-11-22", "2126-01-01"])
+def test_a_time_that_is_not_over_would_delete_everything(words: str) -> None:
+    with pytest.raises(UsageError, match="every call is older"):
+        parse_age(words, zone=BERLIN, now=NOW)

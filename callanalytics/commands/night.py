@@ -18,7 +18,7 @@ from callanalytics.commands.options import (
     out_option,
     quiet_option,
 )
-from callanalytics.console import closing_words, progress, say
+from callanalytics.console import HELD_WORDS, closing_words, progress, say
 
 
 @click.command()
@@ -111,9 +111,12 @@ def relabel(call_id: str, swap: bool, out: Path | None, config: Path | None) -> 
     from jobs.relabel import relabel as exchange
 
     settings = load_config(config)
-    call = exchange(settings, out or settings.out_dir, call_id, by=os.environ.get("USER"))
+    done = exchange(settings, out or settings.out_dir, call_id, by=os.environ.get("USER"))
+    call = done.call
     mark = "flagged" if call.flagged else "not flagged"
     say(
         f"{call.recording.call_id}: agent and caller exchanged; "
         f"frustration {call.frustration_score:.0%}, {mark}"
     )
+    if not done.published:
+        say(HELD_WORDS)

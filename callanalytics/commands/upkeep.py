@@ -16,11 +16,13 @@ from callanalytics.commands.options import (
     out_option,
     quiet_option,
 )
-from callanalytics.console import progress, say
+from callanalytics.console import HELD_WORDS, progress, say
 
 
 @click.command()
-@click.option("--older-than", "limit", required=True, help="Age such as 365d or 52w, or a date.")
+@click.option(
+    "--older-than", "limit", required=True, help="Age in days or weeks (365d, 52w), or a date that is over."
+)
 @click.option("--audio-only", is_flag=True, help="Remove the evidence clips only.")
 @click.option("--dry-run", is_flag=True, help="Show what would go and remove nothing.")
 @out_option
@@ -103,4 +105,6 @@ def backfill(
         print(json.dumps(done.to_json()))
     else:
         say(render_backfilled(done), quiet=quiet)
+        if not done.published:
+            say(HELD_WORDS, quiet=quiet)
     sys.exit(done.exit_code)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
 from callanalytics.config.table import PositiveSeconds, Share, Table, known_zone
+from callanalytics.errors import UsageError
 from ensemble.device import PATTERN as DEVICE_PATTERN
 
 JOB_NAMES = ("run", "report", "retrain", "purge", "health")  # what [schedule] may schedule
@@ -47,6 +53,15 @@ class RetrainSettings(Table):
     licence: str = ""  # written into the card
 
 
+def _if_read(words: str, read: Callable[..., object]) -> str:
+    """Words about time, when they can be read. Raises ValueError, as pydantic expects it."""
+    try:
+        read(zone=ZoneInfo("UTC"), now=datetime.now(UTC))
+    except UsageError as problem:
+        raise ValueError(str(problem).removesuffix(".")) from None
+    return words
+
+
 class ScheduleSettings(Table):
     """`[schedule]`: when `callanalytics schedule` runs what; five cron fields each, "" for never."""
 
@@ -57,7 +72,7 @@ class ScheduleSettings(Table):
     purge: str = ""
     health: str = "*/15 * * * *"
     report_since: str = "7d"  # window of the scheduled report, in the words of --since
-    purge_older_than: str = "365d"  # what the scheduled purge removes, in the words of --older-than
+    purge_older_than: str = "365d"  # what the scheduled purge removes: days, weeks, or a date
     grace_h: Annotated[float, Field(gt=0, le=168)] = 6.0  # how late a job may still start
     retries: Annotated[int, Field(ge=0, le=20)] = 2
     retry_after_s: PositiveSeconds = 900.0
@@ -79,6 +94,24 @@ class ScheduleSettings(Table):
         if words:
             parse_cron(words)
         return words
+
+    @field_validator("report_since")
+    @classmethod
+    def _window_reads(cls, words: str) -> str:
+        from callanalytics.window import parse_window
+
+        if re.fullmatch(r"\d+\s*m", words.strip().lower()):
+            raise ValueError(
+                "m is minutes, which are no window of a report: give days or weeks, as 30d or 4w"
+            )
+        return _if_read(words, partial(parse_window, words, None))
+
+    @field_validator("purge_older_than")
+    @classmethod
+    def _age_reads(cls, words: str) -> str:
+        from callanalytics.window import parse_age
+
+        return _if_read(words, partial(parse_age, words))
 
     @field_validator("ping_url", "ping_failed_url")
     @classmethod

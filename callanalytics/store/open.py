@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 DATABASE_NAME = "callanalytics.duckdb"
 WORK_NAME = "callanalytics-work.duckdb"
 WORK_DIR = ".work"
+
+PATIENCE_S = 3.0
+_TRY_AGAIN_S = 0.1
 
 
 def work_database(out_dir: Path) -> Path:
@@ -70,7 +74,7 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     try:
-        connection = duckdb.connect(database)
+        connection = _patiently(database)
         connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
         # Writing the log back costs more the larger the file is: at ten million segments, every 16 MB (the
         # default) would take half of a run's time in the writer. A killed run's log is replayed in seconds.
@@ -94,6 +98,20 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
             )
         raise StoreError(f"{database}: the working database cannot be opened. {words} {advice}") from problem
     return connection
+
+
+def _patiently(database: Path) -> duckdb.DuckDBPyConnection:
+    """Open for writing; somebody who only looks into the file is given some seconds to close it."""
+    import duckdb
+
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return duckdb.connect(database)
+        except duckdb.IOException as problem:
+            if "lock" not in str(problem).lower() or time.monotonic() >= deadline:
+                raise
+            time.sleep(_TRY_AGAIN_S)
 
 
 def make_private_dir(folder: Path) -> None:

@@ -7,13 +7,15 @@ sees half a file, and nobody who holds it open, even for writing, can delay a ru
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
-from callanalytics.store.open import DATABASE_NAME, WORK_DIR
+from callanalytics.store.open import DATABASE_NAME, WORK_DIR, make_private_dir, open_work
+from callanalytics.store.query import open_published
 from callanalytics.store.schema import first_value, quoted
 from callanalytics.store.writer import Store, unpublished_mark
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _PARTIAL_NAME = "publishing.duckdb"
+CHANGING_NAME = "changing"
 
 
 def publish(store: Store, out_dir: Path) -> Path:
@@ -29,7 +32,8 @@ def publish(store: Store, out_dir: Path) -> Path:
     Raises:
         StoreError: it could not be written (disk full, permissions); the last copy is untouched.
     """
-    with _partial_copy(store, out_dir) as (partial, target):
+    target = out_dir / DATABASE_NAME
+    with _fresh_copy(store, _partial(out_dir), target, private=False) as partial:
         _put_in_place(partial, target)
         unpublished_mark(store.database).unlink(missing_ok=True)
     return target
@@ -40,8 +44,11 @@ def compact(store: Store, out_dir: Path) -> Path:
 
     The store is closed. Raises StoreError as `publish` does; both files are then as they were, or new.
     """
-    fresh = store.database.with_suffix(".compacting")
-    with _partial_copy(store, out_dir, fresh) as (partial, target):
+    target = out_dir / DATABASE_NAME
+    with (
+        _fresh_copy(store, _compacting(store), store.database, private=True) as fresh,
+        _fresh_copy(store, _partial(out_dir), target, private=False) as partial,
+    ):
         store.close()
         _put_in_place(fresh, store.database)
         _put_in_place(partial, target)
@@ -49,37 +56,101 @@ def compact(store: Store, out_dir: Path) -> Path:
     return target
 
 
-@contextmanager
-def _partial_copy(store: Store, out_dir: Path, fresh: Path | None = None) -> Iterator[tuple[Path, Path]]:
-    """A compact copy of the working database, to be put in place, and its place.
+def compact_unpublished(store: Store) -> None:
+    """Write the working database anew and publish nothing of it. The store is closed.
 
-    `fresh`: also one of everything there, which the published one is not: it lacks the files' own names.
+    Raises StoreError as `publish` does.
+    """
+    with _fresh_copy(store, _compacting(store), store.database, private=True) as fresh:
+        store.close()
+        _put_in_place(fresh, store.database)
+
+
+def mend_published(out_dir: Path) -> bool:
+    """Whether the published copy can be opened; one that cannot has to be published anew.
+
+    Who still has an older copy open for writing leaves a log under the name that the new copy has now, and
+    nobody can open that beside it. Such a log holds nothing of the new copy and is removed.
+    """
+    database = out_dir / DATABASE_NAME
+    try:
+        return _opens(database)
+    except StoreError as problem:
+        if not (_wal(database).exists() and "WAL" in str(problem)):
+            return False
+    _wal(database).unlink(missing_ok=True)
+    try:
+        return _opens(database)
+    except StoreError:
+        return False
+
+
+def _opens(database: Path) -> bool:
+    """Whether there is a published file. Raises StoreError when it cannot be opened."""
+    if not database.exists():
+        return False
+    with open_published(database):
+        return True
+
+
+def change_published(out_dir: Path, change: Callable[[Store], None]) -> None:
+    """Change what people see by itself, when what waits in the working database must not be seen yet.
+
+    Nothing is done when there is no published copy. Raises StoreError as `publish` does.
+    """
+    if not (out_dir / DATABASE_NAME).exists():
+        return
+    aside = out_dir / WORK_DIR / CHANGING_NAME
+    try:
+        shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
+        make_private_dir(aside)
+        shutil.copyfile(out_dir / DATABASE_NAME, aside / DATABASE_NAME)
+        with open_work(aside) as copy:
+            change(copy)
+            publish(copy, out_dir)
+    except OSError as problem:
+        raise StoreError(
+            f"{out_dir / DATABASE_NAME}: cannot be changed ({problem.strerror}), it is as it was. "
+            "Free disk space or correct permissions and try again."
+        ) from problem
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _partial(out_dir: Path) -> Path:
+    """The same file system as the published copy, in a folder that nobody else may enter."""
+    return out_dir / WORK_DIR / _PARTIAL_NAME
+
+
+def _compacting(store: Store) -> Path:
+    return store.database.with_suffix(".compacting")
+
+
+@contextmanager
+def _fresh_copy(store: Store, partial: Path, target: Path, *, private: bool) -> Iterator[Path]:
+    """A compact copy of the working database, to be put in the place of `target`.
+
+    `private`: of everything there; the published one lacks the files' own names and agents' voices.
     """
     import duckdb
 
-    target = out_dir / DATABASE_NAME
-    partial = out_dir / WORK_DIR / _PARTIAL_NAME  # same file system, in a folder that nobody else may enter
     try:
         _remove(partial)
-        if fresh is not None:
-            _remove(fresh)
-            _copy(store.connection, fresh, private=True)
-            fresh.chmod(0o600)
-            _flush(fresh)
-        _copy(store.connection, partial, private=False)
+        _copy(store.connection, partial, private=private)
         partial.chmod(0o600)
         _flush(partial)
-        yield partial, target
+        yield partial
     except (duckdb.Error, OSError) as problem:
         raise StoreError(
             f"{target}: could not be published, the last published copy is unchanged. {problem} "
             "Free disk space or correct permissions and run again: committed work is kept."
+            if not private
+            else f"{target}: could not be written anew. {problem} "
+            "Free disk space or correct permissions and do the same again."
         ) from problem
     finally:
         with suppress(OSError):
             _remove(partial)
-            if fresh is not None:
-                _remove(fresh)
 
 
 def _put_in_place(fresh: Path, target: Path) -> None:

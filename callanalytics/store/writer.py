@@ -17,6 +17,7 @@ from callanalytics.errors import StoreError
 from callanalytics.store.reviews import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.statements import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, QUARANTINE
+from callanalytics.store.summary import leave_summary, left_summary
 from callanalytics.text import display_text, optional_text
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Store:
         # Path -> the analysed recording that lay there before its content changed, of `remember_files`.
         self.replaced: dict[bytes, str] = {}
         self._in_transaction = False
+        self._summary_is_old = left_summary(database) is None
 
     def __enter__(self) -> Self:
         return self
@@ -72,8 +74,14 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file; safe to call twice."""
+        """Leave a summary for `status` and close the file; safe to call twice."""
+        self._leave_summary()
         self.connection.close()
+
+    def _leave_summary(self) -> None:
+        if self._summary_is_old:
+            leave_summary(self.connection, self.database)
+        self._summary_is_old = False
 
     # Runs ------------------------------------------------------------------------------------------
 
@@ -92,17 +100,19 @@ class Store:
                     json.dumps(settings, default=str) if settings is not None else None,
                 ],
             )
+        self._leave_summary()  # if this run is killed, `status` shows that it has not ended
         return run_id
 
-    def earlier_runs(self) -> list[tuple[datetime, datetime, datetime]]:
-        """Start and end of the window, and start, of every run that ended well, newest first."""
+    def earlier_runs(self) -> list[tuple[datetime, datetime, datetime, bool]]:
+        """Start and end of the window, and start, of every run that is over, newest first, and whether it
+        ended well: did all there was, quarantined some, or found nothing (exit 0, 3, 4)."""
         rows = self._rows(
-            "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at) FROM base.runs"
-            " WHERE exit_code IN (0, 3) ORDER BY started_at DESC LIMIT 1000",
+            "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at),"
+            " coalesce(exit_code IN (0, 3, 4), false) FROM base.runs ORDER BY started_at DESC LIMIT 1000",
             [],
         )
-        seconds = [[datetime.fromtimestamp(us / 1e6, UTC) for us in row] for row in rows]
-        return [(since, until, began) for since, until, began in seconds]
+        times = [([datetime.fromtimestamp(us / 1e6, UTC) for us in row[:3]], row[3]) for row in rows]
+        return [(since, until, began, ended_well) for (since, until, began), ended_well in times]
 
     def end_run(
         self,
@@ -363,7 +373,7 @@ class Store:
             return
         if shown:
             self._note_unpublished(purpose)
-        self._in_transaction = True
+        self._in_transaction = self._summary_is_old = True
         try:
             self.connection.execute("BEGIN")
             yield

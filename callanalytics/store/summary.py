@@ -1,0 +1,63 @@
+"""What an operator asks every morning, kept as a small file beside the working database.
+
+Whoever opens the working database, even to read, keeps the run that is about to start out of it. So the one
+who writes there leaves this behind, and `status` reads it in place of the database.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callanalytics.files import write_whole
+from callanalytics.store.render import render
+
+if TYPE_CHECKING:
+    import duckdb
+
+SUMMARY_NAME = "summary.json"
+
+TOTALS_SQL = """
+SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
+       count(*) FILTER (flagged) AS n_flagged FROM call_summary
+"""
+RUNS_SQL = """
+SELECT run_id, started_at, ended_at, n_found, n_done, n_skipped, n_quarantined, audio_s, exit_code
+FROM runs ORDER BY started_at DESC LIMIT 10
+"""
+QUARANTINE_SQL = "SELECT path, stage, reason, attempts FROM quarantine ORDER BY last_seen_at DESC LIMIT 10"
+
+
+def leave_summary(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+    """Write the summary of a working database beside it; none rather than an old one when that fails."""
+    import duckdb
+
+    path = database.with_name(SUMMARY_NAME)
+    try:
+        told = {
+            "totals": _rows(connection, TOTALS_SQL)[0],
+            "runs": _rows(connection, RUNS_SQL),
+            "quarantine": _rows(connection, QUARANTINE_SQL),
+        }
+        write_whole(path, json.dumps(told) + "\n", mode=0o600)
+    except (duckdb.Error, OSError):  # a full disk, a damaged file: whoever works with it will say so
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def left_summary(database: Path) -> dict[str, Any] | None:
+    """What was left beside a working database: totals, runs, quarantine; None when nothing was."""
+    try:
+        told = json.loads(database.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) and {"totals", "runs", "quarantine"} <= set(told) else None
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:  # a cursor has settings of its own
+        cursor.execute("SET TimeZone = 'UTC'")
+        rows: list[dict[str, Any]] = json.loads(render(cursor.sql(sql).pl(), "json"))
+    return rows
