@@ -135,7 +135,8 @@ def _check_length(audio: Audio, recording: Recording, settings: Settings) -> Non
 def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
     """The same call with agent and caller exchanged: measured and judged again, without inference.
 
-    Evidence clips are dropped, since they belong to the old caller.
+    Evidence clips are dropped, since they belong to the old caller; `jobs.pages.kept_clips` finds those
+    that still fit.
     """
     spoken = replace(
         call.diarization,

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
-from callanalytics.records import CallRows
+from callanalytics.records import CallAnalysis, CallRows, Clip
 from callanalytics.store import DATABASE_NAME
 from callanalytics.window import Window
 from jobs.logbook import write_whole
@@ -16,7 +16,7 @@ from jobs.logbook import write_whole
 
 def write_clips(out: Path, call: CallRows) -> None:
     """Put the clips of a call beside the report; each is there whole or not at all."""
-    folder = out / "reports" / "clips" / call.recording.call_id
+    folder = _clips_of(out, call.recording.call_id)
     for clip in call.clips:
         make_private(folder)
         target = folder / clip.name
@@ -24,6 +24,24 @@ def write_clips(out: Path, call: CallRows) -> None:
         partial.write_bytes(clip.content)
         partial.chmod(0o600)
         partial.replace(target)
+
+
+def kept_clips(out: Path, call: CallAnalysis) -> tuple[Clip, ...]:
+    """The clips of a flagged call's moments that lie beside the report from an earlier analysis.
+
+    A clip is named after the start of its moment, so that one of the same name plays the same place.
+    """
+    folder = _clips_of(out, call.recording.call_id)
+    moments = {m.clip_name: m for e in call.escalations for m in e.evidence} if call.flagged else {}
+    return tuple(
+        Clip(name, moment.start_s, moment.end_s, (folder / name).read_bytes())
+        for name, moment in moments.items()
+        if (folder / name).is_file()
+    )
+
+
+def _clips_of(out: Path, call_id: str) -> Path:
+    return out / "reports" / "clips" / call_id
 
 
 def index_of(out: Path) -> Path:

@@ -16,12 +16,14 @@ from callanalytics.store.reader import read_call
 from callanalytics.store.voices import forget_voice_of_call
 from callanalytics.window import Window
 from jobs.lock import run_lock
+from jobs.pages import kept_clips
 
 
 def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = None) -> CallAnalysis:
     """Exchange agent and caller of one call, publish, and write the pages again, if there are any.
 
-    No sound is read and nothing is inferred: measures and escalations follow from what is stored.
+    No sound is read and nothing is inferred: measures and escalations follow from what is stored. A moment
+    gets a play button where its clip was cut before.
 
     Later runs keep the correction; doing it again undoes it.
 
@@ -33,6 +35,7 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
         call = read_call(store, call_id)
         _check(call)
         swapped = swap_roles(call, settings)
+        swapped = replace(swapped, clips=kept_clips(out, swapped))
         already = store.corrections().get(call.recording.call_id)
         undo = already is not None and already.swap_roles
         run_id = _run_of(store, call)

@@ -165,6 +165,9 @@ def test_relabel_swaps_without_inference_and_is_remembered(
         f"WHERE call_id = '{call_id}' ORDER BY segment"
     )
     before = rows(database, state)
+    moments = f"SELECT rule, start_s, clip FROM evidence WHERE call_id = '{call_id}' ORDER BY ALL"
+    to_hear = rows(database, moments)
+    assert any(clip for *_, clip in to_hear)
     callanalytics("relabel", call_id[:10], "--swap", "--out", out)
     swapped = rows(database, state)
     assert [(n, e, c) for n, _, e, c in swapped] == [(n, e, c) for n, _, e, c in before]
@@ -182,6 +185,7 @@ def test_relabel_swaps_without_inference_and_is_remembered(
     assert rows(database, state) == swapped, "a later run keeps the correction"
     callanalytics("relabel", call_id, "--swap", "--out", out)
     assert rows(database, state) == before
+    assert rows(database, moments) == to_hear, "clips that are there are played again"
     callanalytics("relabel", "ffffffff", "--swap", "--out", out, expect=2)
 
 
