@@ -39,6 +39,7 @@ from jobs.voices import with_profiles
 BATCH_CALLS = 256
 BATCH_S = 10.0
 
+EMPTY_CODE = 4
 HELD_CODE = 8
 SIGNAL_CODES = 128  # exit codes above it
 
@@ -126,6 +127,7 @@ class _Night:
         self.database = out / DATABASE_NAME
         self.failures: list[Failure] = []
         self.n_done = 0
+        self.n_given_up = 0
         self.n_flagged = 0
         self.earliest = window.since
         self.audio_s = 0.0
@@ -171,10 +173,16 @@ class _Night:
         n_skipped = 0
         if not self.options.force:
             given_up = self.store.given_up_ids(self.settings.engine.max_attempts)
-            settled = self.store.done_ids(ensemble_id) | given_up
+            done = self.store.done_ids(ensemble_id)
+            settled = done | given_up
             todo = [c for c in todo if c.recording.recording_id not in settled]
             failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
             n_skipped = len(found.candidates) - len(todo) + len(found.failures) - len(failures)
+            left_alone = given_up - done
+            self.n_given_up = sum(
+                c.recording.recording_id in left_alone
+                for c in (*found.candidates, *(f.candidate for f in found.failures))
+            )
             found = replace(found, failures=failures)
         return found, todo[: self.options.limit], n_skipped
 
@@ -260,7 +268,7 @@ class _Night:
         if self.failures:
             return 3
         nothing = not found.candidates and not found.failures
-        return 4 if nothing and self.options.fail_on_empty else 0
+        return EMPTY_CODE if nothing and self.options.fail_on_empty else 0
 
     def _judged(self, found: Discovered, todo: list[Candidate], exit_code: int) -> int:
         """The exit code after the gate, which does not judge what a signal cut short."""
@@ -305,8 +313,10 @@ class _Night:
             self.on_progress("publish", 0, 0, "")
             publish(self.store, self.out)
             let_through(self.out)
-        # The report shows the window asked for, also when nothing in it is new.
-        if not are_current(self.out, self.window):
+        # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
+        # found and that is an error, the pages of the last night are worth more than empty ones.
+        stays = exit_code == EMPTY_CODE and index_of(self.out).exists()
+        if not stays and not are_current(self.out, self.window):
             self.on_progress("report", 0, 0, "")
             write_pages(self.out, self.settings, self.window, earliest=self.earliest, now=now)
 
@@ -328,6 +338,7 @@ class _Night:
             database=str(self.database),
             report=str(index_of(self.out)),
             n_flagged=self.n_flagged,
+            n_given_up=self.n_given_up,
             window=self.window,
             planned=tuple(todo) if self.options.dry_run else (),
             failures=tuple(self.failures),

@@ -120,6 +120,8 @@ def test_running_again_does_nothing_twice(night: tuple[Path, dict[str, Any]], de
     assert rows(out / "callanalytics.duckdb", counts) == before
     settled = run_json("--since", "yesterday", "--input", demo.folder, "--out", out)
     assert settled["n_quarantined"] == 0, "a file that failed max_attempts times is left alone"
+    said = messages("run", "--since", "yesterday", "--input", demo.folder, "--out", out)
+    assert f"already done {first['n_done']}, 1 given up (see quarantine);" in said
 
 
 def test_another_window_gets_its_own_report_even_when_nothing_is_new(
@@ -129,6 +131,10 @@ def test_another_window_gets_its_own_report_even_when_nothing_is_new(
     shutil.copytree(night[0], out)
     before = Path(out / "reports" / "index.html").read_text(encoding="utf-8")
     empty = ("--since", "2001-01-01", "--until", "2001-01-02", "--input", demo.folder, "--out", out)
+    pages = sorted((out / "reports" / "calls").iterdir())
+    run_json(*empty, "--fail-on-empty", expect=4)
+    assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") == before
+    assert sorted((out / "reports" / "calls").iterdir()) == pages
     assert run_json(*empty)["n_found"] == 0
     assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") != before
 
@@ -142,10 +148,11 @@ def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]
     assert "frustration_score" in callanalytics("schema", "--out", out)
     assert json.loads(callanalytics("status", "--json", "--out", out))["runs"]
     callanalytics("report", "--since", "yesterday", "--out", out)
-    assert "nothing" in _message("query", "SELECT * FROM nothing", "--out", out)
+    assert "nothing" in messages("query", "SELECT * FROM nothing", "--out", out)
 
 
-def _message(*args: object) -> str:
+def messages(*args: object) -> str:
+    """What the command says to a person."""
     command = [sys.executable, "-m", "callanalytics.cli", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
@@ -234,7 +241,7 @@ def test_usage_errors_are_one_line(tmp_path: Path) -> None:
         ("query", "SELECT 1", "--out", tmp_path / "nothing"),
     ):
         callanalytics(*arguments, expect=2)
-        message = _message(*arguments)
+        message = messages(*arguments)
         assert message.startswith("callanalytics: ")
 
 
