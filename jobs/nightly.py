@@ -19,6 +19,7 @@ from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.open import make_private_dir
 from callanalytics.store.voices import learn
 from callanalytics.window import Window, parse_window
 from ensemble.device import prepare_device
@@ -28,7 +29,7 @@ from jobs.ensembles import in_use
 from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
-from jobs.pages import are_current, index_of, make_private, write_clips, write_pages
+from jobs.pages import are_current, index_of, write_clips, write_pages
 from jobs.purge import remove_leftovers
 from jobs.relabel import with_corrections
 from jobs.runs import OnProgress, RunOptions, RunResult, quiet
@@ -73,7 +74,7 @@ def run_night(
             )
         return replace(planned, database=str(out / DATABASE_NAME), report=str(index_of(out)))
     try:
-        make_private(out)
+        make_private_dir(out)
         with run_lock(out / ".work" / "run.lock"), _tidied(out) as store:
             night = _Night(settings, options, window, out, store, on_progress)
             return night.run(inputs, now, started)

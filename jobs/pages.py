@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.records import CallAnalysis, CallRows, Clip
 from callanalytics.store import DATABASE_NAME
+from callanalytics.store.open import make_private_dir
 from callanalytics.window import Window
 from jobs.logbook import write_whole
 
@@ -18,7 +18,7 @@ def write_clips(out: Path, call: CallRows) -> None:
     """Put the clips of a call beside the report; each is there whole or not at all."""
     folder = _clips_of(out, call.recording.call_id)
     for clip in call.clips:
-        make_private(folder)
+        make_private_dir(folder)
         target = folder / clip.name
         partial = target.with_suffix(".tmp")
         partial.write_bytes(clip.content)
@@ -86,10 +86,3 @@ def _shown(out: Path, window: Window) -> dict[str, object]:
 
 def _note(out: Path) -> Path:
     return out / ".work" / "reported.json"
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter."""
-    if not folder.exists():
-        folder.mkdir(parents=True, mode=0o700)
-        os.chmod(folder, 0o700)  # noqa: PTH101 - mkdir's mode is narrowed by the umask only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -23,6 +24,8 @@ from callanalytics.config import ReportSettings, Settings, TimeSettings
 from callanalytics.errors import ReportError
 from callanalytics.records import CallAnalysis, Escalation, TimeSource
 from callanalytics.store import open_work, publish
+from callanalytics.store.rows import pack
+from jobs.pages import write_clips
 from reports.build import build_reports
 from reports.email import EmailBody, build_email, write_email
 from reports.single import build_single_file
@@ -386,9 +389,22 @@ def test_a_failed_build_leaves_the_old_report(week: Site, monkeypatch: pytest.Mo
     assert not list(week.folder.glob(".building-*"))
 
 
+def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Path) -> None:
+    call = next(call for call in plausible_calls() if call.clips)
+    usual = os.umask(0o022)
+    try:
+        Site(site.database, tmp_path / "new" / "reports").build(days(1))
+        write_clips(tmp_path / "clips-first", pack(call))
+    finally:
+        os.umask(usual)
+    for folder in (path for path in tmp_path.rglob("*") if path.is_dir()):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
 def test_a_missing_or_foreign_database_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="no published database"):
-        Site(tmp_path / "none.duckdb", tmp_path / "r").build(days(1))
+        Site(tmp_path / "none.duckdb", tmp_path / "out" / "r").build(days(1))
+    assert not (tmp_path / "out").exists(), "nothing is made before it is looked for"
     foreign = tmp_path / "foreign.duckdb"
     duckdb.connect(str(foreign)).close()
     with pytest.raises(ReportError, match="could not be read"):
