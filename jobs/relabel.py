@@ -10,7 +10,7 @@ from pathlib import Path
 from callanalytics.analyze import swap_roles
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role, RoleSource
+from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role
 from callanalytics.store import DATABASE_NAME, Correction, Store, open_work, publish
 from callanalytics.store.reader import read_call
 from callanalytics.store.voices import forget_voice_of_call
@@ -95,35 +95,6 @@ SELECT role::VARCHAR, start_s, end_s FROM base.turns WHERE role != 'unknown' AND
 
 def _corrected_turns(store: Store, call_id: str) -> CorrectedTurns:
     return tuple(store.connection.execute(_CORRECTED_TURNS, [call_id]).fetchall())
-
-
-def apply_correction(
-    call: CallAnalysis, corrected: CorrectedTurns | None, settings: Settings
-) -> CallAnalysis:
-    """A fresh analysis as a person corrected it before; None is no correction.
-
-    The sides are held against the corrected ones of the database: what is inferred today may differ from
-    what was inferred when the person looked (another version, a voice profile), so that blindly exchanging
-    could undo the correction. Without those it is exchanged.
-    """
-    if corrected is None:
-        return call
-    if _agreed_s(corrected, call) > 0:
-        spoken = replace(call.diarization, role_source=RoleSource.CORRECTION, role_confidence=1.0)
-        return replace(call, diarization=spoken)
-    return swap_roles(call, settings)
-
-
-def _agreed_s(corrected: CorrectedTurns, call: CallAnalysis) -> float:
-    """Seconds that corrected turns and those of the call give the same role, less those that they do not."""
-    agreed_s = 0.0
-    for role, start_s, end_s in corrected:
-        for turn in call.diarization.turns:
-            shared_s = min(end_s, turn.end_s) - max(start_s, turn.start_s)
-            now = call.diarization.roles[turn.speaker]
-            if shared_s > 0 and now is not Role.UNKNOWN:
-                agreed_s += shared_s if now.value == role else -shared_s
-    return agreed_s
 
 
 def _check(call: CallAnalysis) -> None:

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from callanalytics.analyze import Models, analyze_call
+from callanalytics.config import Settings
 from callanalytics.demo import DemoSummary, build_demo
+from callanalytics.records import RoleSource
+from jobs.single import candidate_of
 
 YESTERDAY = date.today() - timedelta(days=1)
 
@@ -194,6 +199,23 @@ def test_relabel_swaps_without_inference_and_is_remembered(
     assert rows(database, state) == before
     assert rows(database, moments) == to_hear, "clips that are there are played again"
     callanalytics("relabel", "ffffffff", "--swap", "--out", out, expect=2)
+
+
+def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSummary) -> None:
+    """The recorder lays the sides out wrongly, and a person has said so: the clips are the caller's."""
+    settings, models = Settings(), Models.load(None)
+    found = candidate_of([demo.upset[0]], settings)
+    right = analyze_call(found, settings, models)
+    assert right.clips
+    side_of = {t.channel: right.diarization.roles[t.speaker] for t in right.diarization.turns}
+    wrong = replace(
+        found.facts,
+        channel_roles=(side_of[0].other, side_of[1].other),
+        channel_roles_source=RoleSource.RECORDER,
+    )
+    assert not analyze_call(replace(found, facts=wrong), settings, models).clips
+    corrected = analyze_call(replace(found, facts=wrong, corrected=()), settings, models)
+    assert [clip.name for clip in corrected.clips] == [clip.name for clip in right.clips]
 
 
 def test_excluded_agents_are_never_heard(demo: DemoSummary, tmp_path: Path) -> None:
