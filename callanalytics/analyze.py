@@ -16,6 +16,7 @@ from pathlib import Path
 from callanalytics.audio import decode_recording
 from callanalytics.clips import evidence_clips
 from callanalytics.config import Settings
+from callanalytics.corrections import as_corrected, exchanged
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.features import extract
@@ -29,7 +30,6 @@ from callanalytics.records import (
     Clip,
     Diarization,
     Recording,
-    RoleSource,
     agent_key,
 )
 from callanalytics.remote import fetched
@@ -62,7 +62,7 @@ def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[Ca
 
 
 def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> CallAnalysis:
-    """Decode, find who speaks when, cut, describe, vote, measure, judge.
+    """Decode, find who speaks when (as a person corrected it), cut, describe, vote, measure, judge.
 
     Raises a RecordingError when the sound cannot be analysed. A call without speech is a normal
     result with no segments.
@@ -83,6 +83,7 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
             learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
             models=models.speech,
         )
+        spoken = as_corrected(spoken, candidate.corrected)
         segments = cut_segments(spoken.turns, spoken.roles, settings.segments)
     with stages("features"):
         features = extract(audio.samples, audio.sample_rate_hz, segments)
@@ -135,14 +136,10 @@ def _check_length(audio: Audio, recording: Recording, settings: Settings) -> Non
 def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
     """The same call with agent and caller exchanged: measured and judged again, without inference.
 
-    Evidence clips are dropped, since they belong to the old caller.
+    Evidence clips are dropped, since they belong to the old caller; `jobs.pages.kept_clips` finds those
+    that still fit.
     """
-    spoken = replace(
-        call.diarization,
-        roles={speaker: role.other for speaker, role in call.diarization.roles.items()},
-        role_source=RoleSource.CORRECTION,
-        role_confidence=1.0,
-    )
+    spoken = exchanged(call.diarization)
     segments = tuple(replace(s, role=s.role.other) for s in call.segments)
     judged = judge(call.duration_s, spoken, segments, call.features, call.votes, settings)
     return replace(

@@ -138,9 +138,11 @@ def closing_words(result: RunResult) -> str:
     speed = (
         f" ({result.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and result.audio_s else ""
     )
+    given_up = f", {result.n_given_up} given up (see quarantine)" if result.n_given_up else ""
     lines.append(
         f"Analysed {result.n_done} ({result.audio_s / 60:.1f} min of sound) in {result.wall_s:.1f} s{speed}; "
-        f"already done {result.n_skipped}; flagged {result.n_flagged}; quarantined {result.n_quarantined}."
+        f"already done {result.n_skipped - result.n_given_up}{given_up}; flagged {result.n_flagged}; "
+        f"quarantined {result.n_quarantined}."
     )
     if result.set_aside:
         words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))

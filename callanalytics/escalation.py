@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from callanalytics.config import RuleSettings
-from callanalytics.frustration import Curve
-from callanalytics.measures import interruptions
+from callanalytics.frustration import HALF_AROUSAL_DB, HALF_AROUSAL_ST, Curve, FloatArray
+from callanalytics.measures import interruptions, period_bounds
 from callanalytics.records import Diarization, Escalation, Evidence, Measure, Role, Segment
 from callanalytics.segment import merge_intervals
 
 MAX_EVIDENCE = 3
 # Moments closer than this are one moment to a listener.
 APART_S = 8.0
+MAX_RISE = 2.0  # half-arousal steps
 
 
 def escalations(
@@ -80,30 +81,56 @@ def _evidence(
         )
     if rule.measure in {"longest_silence_s", "silence_s", "silence_share", "n_long_silences"}:
         return _longest_silence(diarization, duration_s)
-    if role is Role.CALLER:
-        return _frustrated_moments(segments, curve)
-    return ()
+    if role is not Role.CALLER:
+        return ()
+    if rule.measure in {"loudness_rise_db", "pitch_rise_st"}:
+        begin_s, finish_s = period_bounds(duration_s)[rule.window]
+        inside = (curve.at_s >= begin_s) & (curve.at_s < finish_s)
+        return _moments(segments, curve, np.where(inside, _raised(curve), 0.0), _raised_words)
+    return _moments(segments, curve, curve.level, _frustrated_words)
 
 
-def _frustrated_moments(segments: Sequence[Segment], curve: Curve) -> tuple[Evidence, ...]:
-    """The caller's segments with the highest level, at least `APART_S` apart."""
+def _moments(
+    segments: Sequence[Segment], curve: Curve, by: FloatArray, words: Callable[[Curve, int], str]
+) -> tuple[Evidence, ...]:
+    """The caller's segments where `by` (n,) is highest and above zero, at least `APART_S` apart."""
     mine = [s for s in segments if s.role is Role.CALLER]
     chosen: list[int] = []
-    for index in np.argsort(-curve.level, kind="stable"):
-        if len(chosen) == MAX_EVIDENCE or curve.level[index] <= 0:
+    for index in np.argsort(-by, kind="stable"):
+        if len(chosen) == MAX_EVIDENCE or by[index] <= 0:
             break
         if all(abs(curve.at_s[index] - curve.at_s[other]) >= APART_S for other in chosen):
             chosen.append(int(index))
-    return tuple(Evidence(mine[i].start_s, mine[i].end_s, _moment_words(curve, i)) for i in sorted(chosen))
+    return tuple(Evidence(mine[i].start_s, mine[i].end_s, words(curve, i)) for i in sorted(chosen))
 
 
-def _moment_words(curve: Curve, index: int) -> str:
-    words = [f"frustration {curve.level[index]:.0%}"]
+def _raised(curve: Curve) -> FloatArray:
+    """How far the voice is raised, louder and higher together, (n,).
+
+    Both for either rule, so that their moments are the same; each capped, since a pitch an octave too
+    high is more often an error than a shout.
+    """
+    louder = np.clip(np.nan_to_num(curve.loudness_rise_db) / HALF_AROUSAL_DB, 0.0, MAX_RISE)
+    higher = np.clip(np.nan_to_num(curve.pitch_rise_st) / HALF_AROUSAL_ST, 0.0, MAX_RISE)
+    raised: FloatArray = (louder + higher).astype(np.float32)
+    return raised
+
+
+def _frustrated_words(curve: Curve, index: int) -> str:
+    return ", ".join((f"frustration {curve.level[index]:.0%}", *_rises(curve, index)))
+
+
+def _raised_words(curve: Curve, index: int) -> str:
+    return ", ".join(_rises(curve, index)) or "voice raised"
+
+
+def _rises(curve: Curve, index: int) -> list[str]:
+    words = []
     if np.isfinite(curve.loudness_rise_db[index]) and curve.loudness_rise_db[index] >= 1:
         words.append(f"{curve.loudness_rise_db[index]:.0f} dB louder than when calm")
     if np.isfinite(curve.pitch_rise_st[index]) and curve.pitch_rise_st[index] >= 1:
         words.append(f"{curve.pitch_rise_st[index]:.0f} semitones higher")
-    return ", ".join(words)
+    return words
 
 
 def _longest_silence(diarization: Diarization, duration_s: float) -> tuple[Evidence, ...]:

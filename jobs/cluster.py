@@ -79,7 +79,7 @@ def analyze_on_ray(
         import ray
     except ImportError:
         raise UsageError(
-            '[engine] kind = "ray" needs Ray. Install callanalytics[ray], or set kind = "local".'
+            '[engine] kind = "ray" needs Ray. In the checkout: pip install ".[ray]", or set kind = "local".'
         ) from None
     ours = not ray.is_initialized()
     if ours:

@@ -43,10 +43,9 @@ def load_packed(settings: Settings, ensemble_dir: Path) -> Analyze:
     """Load the night's analysis in a worker; imported there, so that the driver stays light."""
     from callanalytics.analyze import load_analysis
     from callanalytics.store.rows import pack
-    from jobs.relabel import apply_correction
 
     analyze = load_analysis(settings, ensemble_dir)
-    return lambda found: pack(apply_correction(analyze(found), found.corrected, settings))
+    return lambda found: pack(analyze(found))
 
 
 def n_workers(settings: Settings) -> int:

@@ -19,6 +19,7 @@ from callanalytics.errors import StoreError, UsageError
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.open import make_private_dir
 from callanalytics.store.publish import mend_published
 from callanalytics.store.supersede import supersede
 from callanalytics.store.voices import learn
@@ -30,7 +31,7 @@ from jobs.ensembles import in_use
 from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
-from jobs.pages import are_current, index_of, make_private, remove_clips, write_clips, write_pages
+from jobs.pages import are_current, index_of, remove_clips, write_clips, write_pages
 from jobs.purge import remove_leftovers
 from jobs.relabel import with_corrections
 from jobs.runs import OnProgress, RunOptions, RunResult, quiet
@@ -41,6 +42,7 @@ from jobs.voices import with_profiles
 BATCH_CALLS = 256
 BATCH_S = 10.0
 
+EMPTY_CODE = 4
 HELD_CODE = 8
 SIGNAL_CODES = 128  # exit codes above it
 
@@ -74,7 +76,7 @@ def run_night(
             )
         return replace(planned, database=str(out / DATABASE_NAME), report=str(index_of(out)))
     try:
-        make_private(out)
+        make_private_dir(out)
         with run_lock(out / ".work" / "run.lock"), _tidied(out) as store:
             night = _Night(settings, options, window, out, store, on_progress)
             return night.run(inputs, now, started)
@@ -128,6 +130,7 @@ class _Night:
         self.database = out / DATABASE_NAME
         self.failures: list[Failure] = []
         self.n_done = 0
+        self.n_given_up = 0
         self.n_flagged = 0
         self.superseded: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
@@ -176,10 +179,16 @@ class _Night:
         n_skipped = 0
         if not self.options.force:
             given_up = self.store.given_up_ids(self.settings.engine.max_attempts)
-            settled = self.store.done_ids(ensemble_id) | given_up
+            done = self.store.done_ids(ensemble_id)
+            settled = done | given_up
             todo = [c for c in todo if c.recording.recording_id not in settled]
             failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
             n_skipped = len(found.candidates) - len(todo) + len(found.failures) - len(failures)
+            left_alone = given_up - done
+            self.n_given_up = sum(
+                c.recording.recording_id in left_alone
+                for c in (*found.candidates, *(f.candidate for f in found.failures))
+            )
             found = replace(found, failures=failures)
         return found, todo[: self.options.limit], n_skipped
 
@@ -269,7 +278,7 @@ class _Night:
 
     def _empty_code(self, found: Discovered) -> int:
         nothing = not found.candidates and not found.failures
-        return 4 if nothing and self.options.fail_on_empty else 0
+        return EMPTY_CODE if nothing and self.options.fail_on_empty else 0
 
     def _judged(self, n_left: int, exit_code: int) -> int:
         """The exit code after the gate, which does not judge what a signal cut short."""
@@ -316,8 +325,10 @@ class _Night:
             publish(self.store, self.out)
             remove_clips(self.out, self.superseded)
         let_through(self.out)
-        # The report shows the window asked for, also when nothing in it is new.
-        if not are_current(self.out, self.window):
+        # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
+        # found and that is an error, the pages of the last night are worth more than empty ones.
+        stays = exit_code == EMPTY_CODE and index_of(self.out).exists()
+        if not stays and not are_current(self.out, self.window):
             self.on_progress("report", 0, 0, "")
             write_pages(self.out, self.settings, self.window, earliest=self.earliest, now=now)
 
@@ -336,6 +347,7 @@ class _Night:
             database=str(self.database),
             report=str(index_of(self.out)),
             n_flagged=self.n_flagged,
+            n_given_up=self.n_given_up,
             window=self.window,
             planned=tuple(todo) if self.options.dry_run else None,
             failures=tuple(self.failures),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,16 +10,17 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.files import write_whole
-from callanalytics.records import CallRows
+from callanalytics.records import CallAnalysis, CallRows, Clip
 from callanalytics.store import DATABASE_NAME
+from callanalytics.store.open import make_private_dir
 from callanalytics.window import Window
 
 
 def write_clips(out: Path, call: CallRows) -> None:
     """Put the clips of a call beside the report; each is there whole or not at all."""
-    folder = out / "reports" / "clips" / call.recording.call_id
+    folder = _clips_of(out, call.recording.call_id)
     for clip in call.clips:
-        make_private(folder)
+        make_private_dir(folder)
         target = folder / clip.name
         partial = target.with_suffix(".tmp")
         partial.write_bytes(clip.content)
@@ -31,7 +31,25 @@ def write_clips(out: Path, call: CallRows) -> None:
 def remove_clips(out: Path, call_ids: Iterable[str]) -> None:
     """Remove the clips of calls that are no longer there."""
     for call_id in call_ids:
-        shutil.rmtree(out / "reports" / "clips" / call_id, ignore_errors=True)
+        shutil.rmtree(_clips_of(out, call_id), ignore_errors=True)
+
+
+def kept_clips(out: Path, call: CallAnalysis) -> tuple[Clip, ...]:
+    """The clips of a flagged call's moments that lie beside the report from an earlier analysis.
+
+    A clip is named after the start of its moment, so that one of the same name plays the same place.
+    """
+    folder = _clips_of(out, call.recording.call_id)
+    moments = {m.clip_name: m for e in call.escalations for m in e.evidence} if call.flagged else {}
+    return tuple(
+        Clip(name, moment.start_s, moment.end_s, (folder / name).read_bytes())
+        for name, moment in moments.items()
+        if (folder / name).is_file()
+    )
+
+
+def _clips_of(out: Path, call_id: str) -> Path:
+    return out / "reports" / "clips" / call_id
 
 
 def index_of(out: Path) -> Path:
@@ -76,10 +94,3 @@ def _shown(out: Path, window: Window) -> dict[str, object]:
 
 def _note(out: Path) -> Path:
     return out / ".work" / "reported.json"
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter."""
-    if not folder.exists():
-        folder.mkdir(parents=True, mode=0o700)
-        os.chmod(folder, 0o700)  # noqa: PTH101 - mkdir's mode is narrowed by the umask only

@@ -10,13 +10,14 @@ from pathlib import Path
 from callanalytics.analyze import swap_roles
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role, RoleSource
+from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role
 from callanalytics.store import DATABASE_NAME, Correction, Store, open_work, publish
 from callanalytics.store.reader import read_call
 from callanalytics.store.voices import forget_voice_of_call
 from callanalytics.window import Window
 from jobs.gate import held
 from jobs.lock import run_lock
+from jobs.pages import kept_clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
 
     While the gate holds a night back nothing is published: the exchange is kept and shown with that night.
 
-    No sound is read and nothing is inferred: measures and escalations follow from what is stored.
+    No sound is read and nothing is inferred: measures and escalations follow from what is stored. A moment
+    gets a play button where its clip was cut before.
 
     Later runs keep the correction; doing it again undoes it.
 
@@ -44,6 +46,7 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
         call = read_call(store, call_id)
         _check(call)
         swapped = swap_roles(call, settings)
+        swapped = replace(swapped, clips=kept_clips(out, swapped))
         already = store.corrections().get(call.recording.call_id)
         undo = already is not None and already.swap_roles
         run_id = _run_of(store, call)
@@ -105,35 +108,6 @@ SELECT role::VARCHAR, start_s, end_s FROM base.turns WHERE role != 'unknown' AND
 
 def _corrected_turns(store: Store, call_id: str) -> CorrectedTurns:
     return tuple(store.connection.execute(_CORRECTED_TURNS, [call_id]).fetchall())
-
-
-def apply_correction(
-    call: CallAnalysis, corrected: CorrectedTurns | None, settings: Settings
-) -> CallAnalysis:
-    """A fresh analysis as a person corrected it before; None is no correction.
-
-    The sides are held against the corrected ones of the database: what is inferred today may differ from
-    what was inferred when the person looked (another version, a voice profile), so that blindly exchanging
-    could undo the correction. Without those it is exchanged.
-    """
-    if corrected is None:
-        return call
-    if _agreed_s(corrected, call) > 0:
-        spoken = replace(call.diarization, role_source=RoleSource.CORRECTION, role_confidence=1.0)
-        return replace(call, diarization=spoken)
-    return swap_roles(call, settings)
-
-
-def _agreed_s(corrected: CorrectedTurns, call: CallAnalysis) -> float:
-    """Seconds that corrected turns and those of the call give the same role, less those that they do not."""
-    agreed_s = 0.0
-    for role, start_s, end_s in corrected:
-        for turn in call.diarization.turns:
-            shared_s = min(end_s, turn.end_s) - max(start_s, turn.start_s)
-            now = call.diarization.roles[turn.speaker]
-            if shared_s > 0 and now is not Role.UNKNOWN:
-                agreed_s += shared_s if now.value == role else -shared_s
-    return agreed_s
 
 
 def _check(call: CallAnalysis) -> None:

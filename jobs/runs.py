@@ -54,6 +54,7 @@ class RunResult:
     database: str
     report: str
     n_flagged: int
+    n_given_up: int  # of the skipped: files that failed `max_attempts` times
     window: Window
     planned: tuple[Candidate, ...] | None  # of a dry run: what would be analysed
     failures: tuple[Failure, ...]

@@ -14,11 +14,6 @@ from callanalytics.records import CallAnalysis, Candidate, Role
 from callanalytics.text import display_text
 from jobs.ensembles import in_use
 
-SHOWN_MEASURES = (
-    *("talk_share", "silence_s", "longest_silence_s", "overtalk_s", "interruptions"),
-    *("angry_s", "frustration_peak", "loudness_rise_db", "pitch_rise_st"),
-)
-
 
 def candidate_of(paths: Sequence[Path], settings: Settings) -> Candidate:
     """One recording with the facts its name and sidecar give; no window, no database."""
@@ -132,34 +127,50 @@ def _known(share: np.float32) -> float | None:
 
 
 def render_call(call: CallAnalysis) -> str:
-    """One analysed call as a page of text."""
+    """One analysed call as a page of text, in the words of the report."""
+    from reports.calls import TIME_SOURCE_WORDS, voices
+    from reports.coverage import ABSTAIN_WORDS
+
+    spoken = call.diarization
+    told = voices(
+        {
+            "channel_layout": spoken.layout.value,
+            "role_source": spoken.role_source.value,
+            "role_confidence": spoken.role_confidence,
+        }
+    )
     lines = [
-        f"{display_text(call.recording.path.name)}: {_clock(call.duration_s)}, {call.diarization.layout}, "
-        f"{call.codec} {call.native_rate_hz} Hz",
-        f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} (from {call.facts.started_at_source}); "
-        f"recorder {call.facts.recorder}; roles from {call.diarization.role_source} "
-        f"({call.diarization.role_confidence:.0%})",
+        f"{display_text(call.recording.path.name)}: {_clock(call.duration_s)}, "
+        f"{call.codec} {call.native_rate_hz} Hz, {told}",
+        f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
+        f"({TIME_SOURCE_WORDS[call.facts.started_at_source]}); recorder {call.facts.recorder}",
         f"Frustration {call.frustration_score:.0%}" + ("  FLAGGED" if call.flagged else ""),
         *(f"  - {e.reason}" for e in call.escalations),
         "",
     ]
     for i, segment in enumerate(call.segments):
-        label = call.votes.emotion(i) or f"({call.votes.abstain_reason[i]})"
         who = segment.role.value if segment.role is not Role.UNKNOWN else segment.speaker
-        lines.append(
-            f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {label:<18}"
-            + (
-                f" {call.votes.confidence[i]:4.0%}  {call.votes.agreement[i]:4.0%} agree"
-                if label[0] != "("
-                else ""
-            )
+        emotion, reason = call.votes.emotion(i), call.votes.abstain_reason[i]
+        said = (
+            f"{emotion:<18} {call.votes.confidence[i]:4.0%}  {call.votes.agreement[i]:4.0%} agree"
+            if emotion
+            else f"({ABSTAIN_WORDS.get(reason or '', 'no label')})"
         )
-    lines.append("")
-    for measure in call.measures:
-        if measure.period == "call" and measure.name in SHOWN_MEASURES and measure.value is not None:
-            who = f" ({measure.role})" if measure.role else ""
-            lines.append(f"{measure.name}{who}: {measure.value:.2f}")
-    return "\n".join(lines)
+        lines.append(f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {said}")
+    return "\n".join([*lines, "", *_measures(call)])
+
+
+def _measures(call: CallAnalysis) -> Iterator[str]:
+    """The measures of the whole call as its page in the report names them."""
+    from reports.measures import MEASURE_ROWS, with_unit
+
+    values = {
+        (m.name, m.role.value if m.role else None): m.value for m in call.measures if m.period == "call"
+    }
+    for name, role, title in MEASURE_ROWS:
+        value = values.get((name, role))
+        if value is not None:
+            yield f"{title}: {with_unit(name, value)}"
 
 
 def _clock(seconds: float) -> str:

@@ -9,6 +9,14 @@ from reports.cards import MAX_CARDS, more_flagged, read_cards
 from reports.coverage import labelled_roles, read_coverage
 from reports.emotions import NO_QUEUE, doubts, share_by_hour, share_by_queue, side_of, side_words
 from reports.ensembles import ensemble_facts
+from reports.flags import (
+    FRUSTRATION_MEASURES,
+    VOICE_MEASURES,
+    flag_headline,
+    flag_lead,
+    ranking_words,
+    rules_on,
+)
 from reports.measures import rule_words
 from reports.source import Period, Row, Source
 from reports.views import Brief, Cell, Definition, RuleWords, Table, Tile
@@ -16,20 +24,19 @@ from reports.words import count, percent, plain_number, signed, whole_number
 
 MAX_FAILED_FILES = 10
 MAX_MOVERS = 8
-# Rules on these measures of the caller say that the caller *sounded* frustrated; others do not.
-SOUND_MEASURES = frozenset(
-    {"frustration", "frustration_peak", "angry_s", "anger_share", "disgust_share"}
-    | {"loudness_rise_db", "pitch_rise_st"}
-)
 
 _TOTALS = """
+WITH met AS (
+    SELECT call_id, bool_or(list_contains($frustrated, rule)) AS frustrated,
+        bool_or(list_contains($raised, rule)) AS raised
+    FROM escalations GROUP BY call_id
+)
 SELECT count(*) AS n, count(*) FILTER (WHERE flagged) AS n_flagged, coalesce(sum(duration_s), 0) AS audio_s,
-    count(*) FILTER (WHERE flagged AND EXISTS (
-        SELECT 1 FROM escalations e WHERE e.call_id = s.call_id AND list_contains($rules, e.rule)
-    )) AS n_frustrated,
+    count(*) FILTER (WHERE flagged AND frustrated) AS n_frustrated,
+    count(*) FILTER (WHERE flagged AND raised AND NOT frustrated) AS n_raised,
     coalesce(sum(segments_s), 0) AS segments_s, coalesce(sum(labelled_s), 0) AS labelled_s,
     count(*) FILTER (WHERE started_at_source = 'file_time') AS n_undated
-FROM call_summary s WHERE started_at >= $since AND started_at < $until
+FROM call_summary LEFT JOIN met USING (call_id) WHERE started_at >= $since AND started_at < $until
 """
 _CHANGE = """
 SELECT wilson_low($now, $n_now) AS low, wilson_high($now, $n_now) AS high,
@@ -84,32 +91,26 @@ def read_brief(source: Source, pages: frozenset[str]) -> Brief:
 
 
 def _totals(source: Source, period: Period) -> Row:
-    rules = [r.name for r in source.settings.rule if r.role == "caller" and r.measure in SOUND_MEASURES]
-    (totals,) = source.rows(_TOTALS, since=period.since, until=period.until, rules=rules)
+    (totals,) = source.rows(
+        _TOTALS,
+        since=period.since,
+        until=period.until,
+        frustrated=rules_on(source.settings, FRUSTRATION_MEASURES),
+        raised=rules_on(source.settings, VOICE_MEASURES),
+    )
     return totals
 
 
 def _headline(source: Source, totals: Row) -> str:
-    n, n_flagged, n_frustrated = totals["n"], totals["n_flagged"], totals["n_frustrated"]
     when = words.window_words(source.since, source.until, source.now)
-    if n == 0:
-        return f"No calls were analysed {when}"
-    if n_flagged == 0:
-        return f"No caller was flagged as frustrated {when}"
-    of_calls = whole_number(n_flagged)
-    if n_frustrated == n_flagged:
-        return f"{of_calls} of {count(n, 'caller')} sounded frustrated {when}"
-    return f"{of_calls} of {count(n, 'call')} {'was' if n_flagged == 1 else 'were'} flagged {when}"
+    return flag_headline(totals, when) if totals["n"] else f"No calls were analysed {when}"
 
 
 def _lead(source: Source, totals: Row, coverage: str) -> tuple[str, ...]:
     """The sentences under the headline."""
-    n, n_flagged, n_frustrated = totals["n"], totals["n_flagged"], totals["n_frustrated"]
-    lead = []
-    if 0 < n_frustrated < n_flagged:
-        lead.append(f"In {whole_number(n_frustrated)} of them the caller sounded frustrated.")
+    lead = [said] if (said := flag_lead(totals)) else []
     lead.append(coverage)
-    if n:
+    if totals["n"]:
         lead += [
             text
             for period in source.earlier()[:1]
@@ -182,9 +183,9 @@ def _cards_title(totals: Row, n_cards: int) -> str:
 def _cards_words(totals: Row, n_cards: int) -> str:
     if totals["n_flagged"] > n_cards:
         n_all = whole_number(totals["n_flagged"])
-        return f"The {n_cards} highest scores of {n_all}; the other calls are listed below."
+        return f"The first {n_cards} of {n_all}; the other calls are listed below. {ranking_words(totals)}"
     if totals["n_flagged"]:
-        return "Ranked by how frustrated the caller sounded at the peak."
+        return ranking_words(totals)
     if n_cards:
         return (
             "No call reached the rules. These came nearest; listen to one when the day felt different "

@@ -13,6 +13,7 @@ from typing import Any
 
 from callanalytics.config import Settings
 from callanalytics.errors import ReportError
+from callanalytics.store.open import make_private_dir
 from reports import words
 from reports.agents import read_agent_pages
 from reports.brief import read_brief
@@ -54,7 +55,6 @@ def build_reports(
         ReportError: the database cannot be read or the folder cannot be written.
     """
     try:
-        out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         clips_href = _relative(clips_dir, out_dir)
         with (
             open_source(
@@ -133,7 +133,8 @@ class _Site:
 
 @contextmanager
 def _building(out_dir: Path) -> Iterator[Path]:
-    """An empty folder on the same file system as `out_dir`, removed in the end."""
+    """An empty folder in `out_dir`, which is made where it is missing; removed in the end."""
+    make_private_dir(out_dir)
     folder = Path(tempfile.mkdtemp(prefix=".building-", dir=out_dir))
     try:
         yield folder

@@ -247,16 +247,16 @@ def _rules(source: Source, call: CallData) -> Table:
         value = call.measures.get((rule.measure, role, rule.window))
         rows.append(
             (
+                Cell("✓ met" if rule.name in met else "not met"),
                 Cell(rule.name),
                 Cell(rule_words(rule)),
                 Cell(MISSING if value is None else with_unit(rule.measure, value), number=True),
                 Cell(plain_number(rule.weight), number=True),
-                Cell("✓ met" if rule.name in met else "not met"),
             )
         )
     return Table(
         "Rules and what this call measured",
-        ("Rule", "Asks for", "Measured", "Weight", ""),
+        ("", "Rule", "Asks for", "Measured there", "Weight"),
         tuple(rows),
         empty="There are no rules in force.",
     )
@@ -285,7 +285,7 @@ def _measures(call: CallData, usual: Usual) -> Table:
         )
     place = f"queue {queue}" if queue else "calls without a queue"
     return Table(
-        f"Measures against what is usual for {place}",
+        f"Measures of the whole call, against what is usual for {place}",
         ("Measure", "This call", "Usual", "8 in 10 calls"),
         tuple(rows),
     )

@@ -16,6 +16,7 @@ from reports.calls import (
     review_words,
     voices,
 )
+from reports.flags import FRUSTRATION_MEASURES, RANKING, rules_on
 from reports.source import Source
 from reports.views import Card, Cell, Table
 from reports.words import count, percent
@@ -28,20 +29,25 @@ N_HIGHEST = 5
 CARD_JOIN_SHARE = 0.006
 
 _RANKED = """
-SELECT analysis_key, call_id FROM call_summary
+SELECT analysis_key, call_id FROM call_summary s
 WHERE started_at >= $since AND started_at < $until AND flagged >= $flagged
-ORDER BY frustration_score DESC, started_at, call_id LIMIT $most
+ORDER BY {ranking} LIMIT $most
 """
 _MORE = """
 SELECT call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score, reasons
-FROM call_summary WHERE started_at >= $since AND started_at < $until AND flagged
-ORDER BY frustration_score DESC, started_at, call_id OFFSET $skip
+FROM call_summary s WHERE started_at >= $since AND started_at < $until AND flagged
+ORDER BY {ranking} OFFSET $skip
 """
 
 
 def read_cards(source: Source, pages: frozenset[str], calm: bool) -> tuple[Card, ...]:
-    """Flagged calls by score; on a calm window the highest scores of all."""
-    ranked = source.in_window(_RANKED, flagged=not calm, most=N_HIGHEST if calm else MAX_CARDS)
+    """Flagged calls as `flags.RANKING` puts them; on a calm window the highest scores of all."""
+    ranked = source.in_window(
+        _RANKED.format(ranking=RANKING),
+        flagged=not calm,
+        most=N_HIGHEST if calm else MAX_CARDS,
+        frustrated=rules_on(source.settings, FRUSTRATION_MEASURES),
+    )
     calls = load_calls(source, [row["analysis_key"] for row in ranked])
     return tuple(
         _card(source, calls[row["analysis_key"]], rank, pages) for rank, row in enumerate(ranked, start=1)
@@ -97,7 +103,11 @@ def more_flagged(source: Source, pages: frozenset[str]) -> Table:
             Cell(person(row["agent_name"], row["agent_id"])),
             Cell(words.clock(row["duration_s"]), f"{row['duration_s']:.1f}", True),
         )
-        for row in source.in_window(_MORE, skip=MAX_CARDS)
+        for row in source.in_window(
+            _MORE.format(ranking=RANKING),
+            skip=MAX_CARDS,
+            frustrated=rules_on(source.settings, FRUSTRATION_MEASURES),
+        )
     )
     columns = ("When", "Score", "Reasons", "Queue", "Agent", "Length")
     return Table(f"The other {count(len(rows), 'flagged call')}", columns, rows, sortable=True)

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from callanalytics.errors import ReportError
+from callanalytics.store.open import make_private_dir
 from ensemble.labels import SHARED_SIX
 from reports import words
 from reports.palette import Badge, legend
@@ -76,7 +77,7 @@ def replace_private(path: Path, text: str) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_dir(path.parent)
         write_private(partial, text)
         partial.replace(path)
     except OSError as problem:

@@ -76,7 +76,7 @@ RULES = (
         window="second_half",
         at_least=12.0,
         weight=0.5,
-        reason="{value:.0f} s angry in the second half",
+        reason="{value:.0f} s angry or disgusted in the second half",
     ),
     RuleSettings(
         name="talked_over",

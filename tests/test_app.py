@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
 import threading
 from dataclasses import replace
@@ -318,6 +319,15 @@ def test_the_list_prints_names_as_text(database: Path) -> None:
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     assert 'aria-sort="descending"' in text
+
+
+def test_a_flag_stands_before_everything_else_of_its_row(database: Path) -> None:
+    """A phone shows the left end of the table only."""
+    listed = list_calls(database, Settings(), Wanted())
+    text = render("list.html", **list_view(listed, Wanted()))
+    _, *table_rows = re.findall(r"<tr><td class=\"mark\">(.*?)</td>", text)
+    assert [("⚑" in first) for first in table_rows] == [row["flagged"] for row in listed.rows]
+    assert any(row["flagged"] for row in listed.rows)
 
 
 def test_the_style_holds_in_a_shadow_root() -> None:

@@ -60,7 +60,11 @@ def test_analyze_needs_no_database(call: Path) -> None:
     found = json.loads(callanalytics("analyze", call, "--json"))
     assert found["channel_layout"] == "stereo"
     assert {s["role"] for s in found["segments"]} == {"agent", "caller"}
-    assert "Frustration" in callanalytics("analyze", call)
+    text = callanalytics("analyze", call)
+    assert "Caller angry or disgusted: " in text
+    assert "% sure)" in text
+    for internal in ("angry_s", "low_confidence", "overtalk_s", "roles from", "pitch_rise_st"):
+        assert internal not in text
 
 
 def test_analyze_of_a_pair(calls: Path) -> None:

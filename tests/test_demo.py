@@ -15,7 +15,9 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 
+from callanalytics.cli import cli
 from callanalytics.demo import DemoSummary, build_demo
 from callanalytics.demo import voices as demo_voices
 from callanalytics.demo.build import MARKER_NAME
@@ -288,3 +290,9 @@ def test_a_synthesiser_that_fails_is_an_error_and_not_the_end_of_us(
     monkeypatch.setattr(demo_voices, "TIMEOUT_S", 0.001)
     with pytest.raises(CallAnalyticsError, match="did not speak"):
         speak_calls(calls()[:1])
+
+
+def test_the_command_says_that_the_voices_are_synthetic(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["demo", "--out", str(tmp_path / "calls"), "--day", "2026-02-03"])
+    assert done.exit_code == 0, done.output
+    assert "synthetic (espeak-ng)" in done.output.splitlines()[-1]

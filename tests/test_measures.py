@@ -179,6 +179,21 @@ def test_interruptions_come_with_the_moments_to_hear() -> None:
     assert found.evidence[0].start_s == pytest.approx(63)
 
 
+def test_a_raised_voice_comes_with_the_moments_where_it_is_raised() -> None:
+    rule = RuleSettings(name="r", measure="loudness_rise_db", window="second_half", at_least=8.0, reason="x")
+    starts = np.arange(0, 100, 10, dtype=np.float32)
+    cut = [Segment(i, "c", Role.CALLER, 0, float(s), float(s) + 3, 0.0) for i, s in enumerate(starts)]
+    level = np.linspace(0.0, 0.2, 10, dtype=np.float32)  # frustration is highest at the end
+    louder = np.array([0, 0, 15, 0, 0, 0, 9, 12, 1, 1], dtype=np.float32)  # 0:20 lies before the window
+    curve = Curve(starts + 1.5, level, 0.2, louder, np.full(10, np.nan, dtype=np.float32))
+    measures = [Measure("loudness_rise_db", Role.CALLER, "second_half", 8.0)]
+    (found,) = escalations([rule], measures, spoken(("c", 0, 99)), cut, curve, 100.0)
+    assert [(m.start_s, m.words) for m in found.evidence][:2] == [
+        (60.0, "9 dB louder than when calm"),
+        (70.0, "12 dB louder than when calm"),
+    ]
+
+
 def test_weights_add_up_to_a_flag() -> None:
     rules = [
         RuleSettings(name=n, measure="silence_s", role="any", at_least=1.0, weight=w, reason="x")

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,12 @@ import pytest
 import soundfile
 from short_calls import settle, short_call
 
+from callanalytics.analyze import Models, analyze_call
+from callanalytics.config import Settings
 from callanalytics.demo import DemoSummary, build_demo
+from callanalytics.records import RoleSource
 from callanalytics.store import Correction, open_work
+from jobs.single import candidate_of
 
 YESTERDAY = date.today() - timedelta(days=1)
 
@@ -122,6 +127,8 @@ def test_running_again_does_nothing_twice(night: tuple[Path, dict[str, Any]], de
     assert rows(out / "callanalytics.duckdb", counts) == before
     settled = run_json("--since", "yesterday", "--input", demo.folder, "--out", out)
     assert settled["n_quarantined"] == 0, "a file that failed max_attempts times is left alone"
+    said = messages("run", "--since", "yesterday", "--input", demo.folder, "--out", out)
+    assert f"already done {first['n_done']}, 1 given up (see quarantine);" in said
 
 
 def test_another_window_gets_its_own_report_even_when_nothing_is_new(
@@ -131,6 +138,10 @@ def test_another_window_gets_its_own_report_even_when_nothing_is_new(
     shutil.copytree(night[0], out)
     before = Path(out / "reports" / "index.html").read_text(encoding="utf-8")
     empty = ("--since", "2001-01-01", "--until", "2001-01-02", "--input", demo.folder, "--out", out)
+    pages = sorted((out / "reports" / "calls").iterdir())
+    run_json(*empty, "--fail-on-empty", expect=4)
+    assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") == before
+    assert sorted((out / "reports" / "calls").iterdir()) == pages
     assert run_json(*empty)["n_found"] == 0
     assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") != before
 
@@ -144,10 +155,11 @@ def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]
     assert "frustration_score" in callanalytics("schema", "--out", out)
     assert json.loads(callanalytics("status", "--json", "--out", out))["runs"]
     callanalytics("report", "--since", "yesterday", "--out", out)
-    assert "nothing" in _message("query", "SELECT * FROM nothing", "--out", out)
+    assert "nothing" in messages("query", "SELECT * FROM nothing", "--out", out)
 
 
-def _message(*args: object) -> str:
+def messages(*args: object) -> str:
+    """What the command says to a person."""
     command = [sys.executable, "-m", "callanalytics.cli", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
@@ -167,6 +179,9 @@ def test_relabel_swaps_without_inference_and_is_remembered(
         f"WHERE call_id = '{call_id}' ORDER BY segment"
     )
     before = rows(database, state)
+    moments = f"SELECT rule, start_s, clip FROM evidence WHERE call_id = '{call_id}' ORDER BY ALL"
+    to_hear = rows(database, moments)
+    assert any(clip for *_, clip in to_hear)
     callanalytics("relabel", call_id[:10], "--swap", "--out", out)
     swapped = rows(database, state)
     assert [(n, e, c) for n, _, e, c in swapped] == [(n, e, c) for n, _, e, c in before]
@@ -184,7 +199,25 @@ def test_relabel_swaps_without_inference_and_is_remembered(
     assert rows(database, state) == swapped, "a later run keeps the correction"
     callanalytics("relabel", call_id, "--swap", "--out", out)
     assert rows(database, state) == before
+    assert rows(database, moments) == to_hear, "clips that are there are played again"
     callanalytics("relabel", "ffffffff", "--swap", "--out", out, expect=2)
+
+
+def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSummary) -> None:
+    """The recorder lays the sides out wrongly, and a person has said so: the clips are the caller's."""
+    settings, models = Settings(), Models.load(None)
+    found = candidate_of([demo.upset[0]], settings)
+    right = analyze_call(found, settings, models)
+    assert right.clips
+    side_of = {t.channel: right.diarization.roles[t.speaker] for t in right.diarization.turns}
+    wrong = replace(
+        found.facts,
+        channel_roles=(side_of[0].other, side_of[1].other),
+        channel_roles_source=RoleSource.RECORDER,
+    )
+    assert not analyze_call(replace(found, facts=wrong), settings, models).clips
+    corrected = analyze_call(replace(found, facts=wrong, corrected=()), settings, models)
+    assert [clip.name for clip in corrected.clips] == [clip.name for clip in right.clips]
 
 
 def test_excluded_agents_are_never_heard(demo: DemoSummary, tmp_path: Path) -> None:
@@ -227,9 +260,9 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 
 def test_a_dry_run_with_nothing_to_do_says_so_and_no_report(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    said = _message("run", "--dry-run", "--quiet", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    said = messages("run", "--dry-run", "--quiet", "--input", tmp_path / "in", "--out", tmp_path / "o")
     assert said == ""
-    said = _message("run", "--dry-run", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    said = messages("run", "--dry-run", "--input", tmp_path / "in", "--out", tmp_path / "o")
     assert "Dry run: 0 recordings would be analysed, nothing was written." in said
     assert "Report" not in said
     assert "Analysed" not in said
@@ -243,7 +276,7 @@ def test_usage_errors_are_one_line(tmp_path: Path) -> None:
         ("query", "SELECT 1", "--out", tmp_path / "nothing"),
     ):
         callanalytics(*arguments, expect=2)
-        message = _message(*arguments)
+        message = messages(*arguments)
         assert message.startswith("callanalytics: ")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -21,8 +22,10 @@ from fixture_calls import LAST_DAY, ZONE, fill, plausible_calls
 
 from callanalytics.config import ReportSettings, Settings, TimeSettings
 from callanalytics.errors import ReportError
-from callanalytics.records import CallAnalysis, TimeSource
+from callanalytics.records import CallAnalysis, Escalation, TimeSource
 from callanalytics.store import open_work, publish
+from callanalytics.store.rows import pack
+from jobs.pages import write_clips
 from reports.build import build_reports
 from reports.email import EmailBody, build_email, write_email
 from reports.single import build_single_file
@@ -265,9 +268,52 @@ def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> No
     calm_site = publish_site(tmp_path, calm)
     calm_site.build(days(1))
     text = calm_site.text()
-    assert "No caller was flagged as frustrated yesterday" in text
+    assert "No call was flagged yesterday" in text
     assert "The highest scores, to check" in text
     assert text.count('<article class="card unflagged"') == 5
+
+
+def flagged_by(call: CallAnalysis, score: float, **rules: float) -> CallAnalysis:
+    """The call as flagged by rules of these names and weights."""
+    found = tuple(Escalation(rule, weight, 9.0, 8.0, f"{rule} met") for rule, weight in rules.items())
+    return replace(call, flagged=bool(found), escalations=found, frustration_score=score, clips=())
+
+
+def day_of(out: Path, *last: CallAnalysis) -> str:
+    """The brief of a day whose first calls are those; no other of it is flagged."""
+    calls = plausible_calls(1)
+    rest = [flagged_by(call, 0.3) for call in calls[len(last) :]]
+    made = publish_site(out, [*last, *rest])
+    made.build(days(1))
+    return made.text()
+
+
+def test_a_raised_voice_is_not_called_frustration(tmp_path: Path) -> None:
+    one, other, *_ = plausible_calls(1)
+    text = day_of(
+        tmp_path,
+        flagged_by(one, 0.17, louder=0.5, higher=0.5),
+        flagged_by(other, 0.09, louder=0.5, higher=0.5),
+    )
+    assert "2 of 6 callers raised their voice yesterday" in text
+    assert "None of them reached the rule for frustration." in text
+    assert "Ranked by the weight of the rules they met" in text
+    assert "how frustrated the caller sounded" not in text
+
+
+def test_frustrated_callers_come_first_and_raised_voices_are_counted_apart(tmp_path: Path) -> None:
+    one, two, three, four, *_ = plausible_calls(1)
+    text = day_of(
+        tmp_path,
+        flagged_by(one, 0.2, louder=0.5, higher=0.5, talked_over=0.25),
+        flagged_by(two, 0.4, frustrated=1.0),
+        flagged_by(three, 0.37, louder=0.5, higher=0.5),
+        flagged_by(four, 0.1, long_silence=1.0),
+    )
+    assert "4 of 6 calls were flagged yesterday" in text
+    assert "In 1 of them the caller sounded frustrated, in 2 more the voice was raised." in text
+    order = [text.index(f"calls/{c.recording.call_id}.html") for c in (two, one, three, four)]
+    assert order == sorted(order)
 
 
 def test_labels_that_cannot_be_true_are_doubted(week: Site, tmp_path: Path) -> None:
@@ -343,9 +389,22 @@ def test_a_failed_build_leaves_the_old_report(week: Site, monkeypatch: pytest.Mo
     assert not list(week.folder.glob(".building-*"))
 
 
+def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Path) -> None:
+    call = next(call for call in plausible_calls() if call.clips)
+    usual = os.umask(0o022)
+    try:
+        Site(site.database, tmp_path / "new" / "reports").build(days(1))
+        write_clips(tmp_path / "clips-first", pack(call))
+    finally:
+        os.umask(usual)
+    for folder in (path for path in tmp_path.rglob("*") if path.is_dir()):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
 def test_a_missing_or_foreign_database_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="no published database"):
-        Site(tmp_path / "none.duckdb", tmp_path / "r").build(days(1))
+        Site(tmp_path / "none.duckdb", tmp_path / "out" / "r").build(days(1))
+    assert not (tmp_path / "out").exists(), "nothing is made before it is looked for"
     foreign = tmp_path / "foreign.duckdb"
     duckdb.connect(str(foreign)).close()
     with pytest.raises(ReportError, match="could not be read"):

@@ -205,8 +205,10 @@ def test_a_call_says_what_its_rules_measured_and_what_people_said(site: Site) ->
     assert "Rules and what this call measured" in text
     assert text.count('class="threshold"') == 1
     assert "rule “frustrated”: peak from 38%" in text
-    assert re.search(r"<td><bdi>✓ met</bdi></td>", text)
+    assert re.search(r"<tr><td><bdi>✓ met</bdi></td>", text), "first, where a phone shows it"
     assert "The met rules weigh" in text
+    assert ">Measured there</th>" in text
+    assert "Measures of the whole call, against what is usual" in text
     assert re.search(r"Judged (worth flagging|not worth flagging|unsure) by supervisor", text)
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 from fixture_calls import fill, plausible_calls
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callanalytics.commands.review import review
 from callanalytics.errors import UsageError
 from callanalytics.records import CallAnalysis
 from callanalytics.store import Review, open_work, publish
@@ -217,3 +219,9 @@ def test_next_as_json_and_when_there_is_nothing(out: Path, tmp_path: Path) -> No
     assert len(told) == 3
     assert {"call_id", "worth", "moments"} <= set(told[0])
     assert cli(tmp_path / "nowhere", "next").returncode == 2
+
+
+def test_help_names_what_a_review_of_a_call_can_say() -> None:
+    told = CliRunner().invoke(review, ["--help"]).output
+    for option in ("--verdict", "--rule", "--segment", "--emotion", "--note", "--by"):
+        assert option in told

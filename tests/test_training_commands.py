@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -137,6 +138,17 @@ def test_list_promote_compare_and_roll_back(trained):
     assert in_use() == "shipped"
     unknown = callanalytics("ensemble", "promote", "nothing", "--out", "out", folder=folder, rc=6)
     assert "no ensemble 'nothing'" in unknown.stderr
+
+
+def test_the_shipped_card_shows_scores_and_limits_and_says_where_its_page_lies(tmp_path):
+    shown = callanalytics("ensemble", "show", "shipped", "--out", "out", folder=tmp_path).stdout
+    assert re.search(r"UAR \d\d\.\d% on crema-d", shown)
+    assert "Not for judging employees" in shown
+    page = ("ensemble", "show", "shipped", "--out", "out", "--html", "card.html")
+    refused = callanalytics(*page, folder=tmp_path, rc=2)
+    assert "docs/model-card.html" in refused.stderr
+    assert "unexpected" not in refused.stderr
+    assert not (tmp_path / "card.html").exists()
 
 
 def test_what_cannot_be_trained_is_said_before_it_starts(tmp_path):

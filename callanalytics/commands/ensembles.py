@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from callanalytics.commands.options import (
     results_folder,
 )
 from callanalytics.console import print_table, say
+from callanalytics.errors import UsageError
 
 
 @click.group()
@@ -71,12 +73,12 @@ def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
 
 @ensemble.command()
 @click.argument("name", default="")
-@click.option("--html", type=folder_type, help="Write the card as a page, where the ensemble has results.")
+@click.option("--html", type=folder_type, help="Write the card as a page, where a training left its results.")
 @out_option
 @config_option
 @json_option
 def show(name: str, html: Path | None, out: Path | None, config: Path | None, as_json: bool) -> None:
-    """The card of an ensemble (default: the one in use): data, settings, scores, limits."""
+    """The card of an ensemble (default: the one in use): data, score, limits; all of it with --json."""
     from ensemble.card import read_card
     from ensemble.modelcard import facts, shown_condition
     from ensemble.modelcard import html as card_page
@@ -84,13 +86,35 @@ def show(name: str, html: Path | None, out: Path | None, config: Path | None, as
     folder = named_or_in_use(name or None, out, config)
     card = read_card(folder)
     if html:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = _results(folder)
         html.write_text(card_page(card, results, shown_condition(results)), encoding="utf-8")
         say(f"Card: {html}")
     elif as_json:
         print(json.dumps(card))
     else:
-        print_table(("entry", "value"), [(str(k), str(v)) for k, v in facts(card)], title=str(folder))
+        print_table(("entry", "value"), [*facts(card), *_score_and_limits(card)], title=str(folder))
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    """What `train` and `evaluate` measured of an ensemble and left beside its card."""
+    path = folder / "results.json"
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: not there, so no page can be drawn: only the folder of a training holds it. The page "
+            "of the shipped ensemble is docs/model-card.html of the source; make one of any other with "
+            "callanalytics evaluate --ensemble ID --corpus PATH --card FOLDER."
+        )
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _score_and_limits(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The score that a card is judged by and what it warns of, as (entry, value)."""
+    from ensemble.registry import headline
+
+    score = headline(card)
+    scored = [("score", f"UAR {score[1]:.1%} on {score[0]}")] if score else []
+    return [*scored, *(("limit", str(limit)) for limit in card.get("limits", ()))]
 
 
 @ensemble.command()

@@ -76,6 +76,11 @@ def demo(out: Path, day: Any, config: Path | None, quiet: bool) -> None:
             on_progress=lambda done, total: on_progress("Making demonstration calls", done, total, ""),
         )
     say(f"{summary.n_calls} calls of {chosen} in {summary.folder}", quiet=quiet)
+    say(
+        "Their voices are synthetic (espeak-ng), so the emotions named in them say nothing: look at the "
+        "flow, not at the labels.",
+        quiet=quiet,
+    )
 
 
 @click.group()

@@ -30,6 +30,9 @@ def review() -> None:
     Of a call or a rule, "confirm" means worth flagging; of a segment, that the voted emotion is right.
     Reviews show each rule's precision (FROM rule_precision) and teach the next ensemble. They are
     published with the next run, and wait for it while one is at work.
+
+    With CALL: --rule NAME judges one rule that fired, --segment N one segment, where --emotion says what
+    you hear; --note TEXT is for others, --by NAME says who you are. All of them: review CALL --help.
     """
 
 

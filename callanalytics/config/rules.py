@@ -70,7 +70,7 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
         window="second_half",
         at_least=12.0,
         weight=0.5,
-        reason="{value:.0f} s angry in the second half",
+        reason="{value:.0f} s angry or disgusted in the second half",
     ),
     RuleSettings(
         name="louder",

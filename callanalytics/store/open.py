@@ -115,7 +115,12 @@ def _patiently(database: Path) -> duckdb.DuckDBPyConnection:
 
 
 def make_private_dir(folder: Path) -> None:
-    """Make a folder that only its owner may enter; one that exists is left as it is."""
-    if not folder.exists():
-        folder.mkdir(parents=True, mode=0o700)
-        os.chmod(folder, 0o700)  # noqa: PTH101 - the umask narrows mkdir's mode
+    """Make a folder that only its owner may enter, and likewise the missing ones above it.
+
+    A folder that is there keeps its mode. Raises OSError.
+    """
+    if folder.exists():
+        return
+    make_private_dir(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)  # made by another process meanwhile is as good
+    os.chmod(folder, 0o700)  # noqa: PTH101 - the umask narrows mkdir's mode

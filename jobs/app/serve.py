@@ -77,7 +77,7 @@ def serve(room: Room, address: Address, *, open_browser: bool) -> None:
     except ImportError as problem:
         raise UsageError(
             "The app needs Streamlit, which is not installed. "
-            "Install it with: pip install 'callanalytics[app]'"
+            "Install it in the checkout with: pip install '.[app]'"
         ) from problem
     from starlette.middleware import Middleware
 

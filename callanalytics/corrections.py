@@ -1,0 +1,39 @@
+"""A person said that agent and caller are exchanged: the sides as that person has them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from callanalytics.records import CorrectedTurns, Diarization, Role, RoleSource
+
+
+def exchanged(spoken: Diarization) -> Diarization:
+    """The same voices with agent and caller the other way round."""
+    roles = {speaker: role.other for speaker, role in spoken.roles.items()}
+    return replace(spoken, roles=roles, role_source=RoleSource.CORRECTION, role_confidence=1.0)
+
+
+def as_corrected(spoken: Diarization, corrected: CorrectedTurns | None) -> Diarization:
+    """Sides inferred afresh as a person corrected them before; None is no correction.
+
+    They are held against the corrected ones of the database: what is inferred today may differ from what
+    was inferred when the person looked (another version, a voice profile), so that blindly exchanging
+    could undo the correction. Without those they are exchanged.
+    """
+    if corrected is None:
+        return spoken
+    if _agreed_s(corrected, spoken) > 0:
+        return replace(spoken, role_source=RoleSource.CORRECTION, role_confidence=1.0)
+    return exchanged(spoken)
+
+
+def _agreed_s(corrected: CorrectedTurns, spoken: Diarization) -> float:
+    """Seconds that corrected and inferred turns give the same role, less those that they do not."""
+    agreed_s = 0.0
+    for role, start_s, end_s in corrected:
+        for turn in spoken.turns:
+            shared_s = min(end_s, turn.end_s) - max(start_s, turn.start_s)
+            now = spoken.roles[turn.speaker]
+            if shared_s > 0 and now is not Role.UNKNOWN:
+                agreed_s += shared_s if now.value == role else -shared_s
+    return agreed_s
