@@ -195,7 +195,7 @@ def test_a_cluster_without_the_gpu_that_is_asked_for_is_an_error(monkeypatch: py
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"callanalytics\[ray\]"):
+    with pytest.raises(UsageError, match=r"\.\[ray\]"):
         list(cluster.analyze_on_ray([], prepare, address="", workers=0, hung_after_s=1))
     assert Settings(engine=EngineSettings(kind="ray")).engine.address == ""
 

@@ -87,7 +87,7 @@ def _tune(
     try:
         import optuna
     except ImportError as error:
-        raise TrainingError("optuna is not installed: pip install 'callanalytics[bench]'") from error
+        raise TrainingError("optuna is not installed; here: pip install '.[bench]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def accuracy(trial: optuna.Trial) -> float:
@@ -133,9 +133,7 @@ def smote(values: Float, truth: Int, seed: int) -> tuple[Float, Int]:
     try:
         from imblearn.over_sampling import SMOTE  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
-        raise TrainingError(
-            "imbalanced-learn is not installed: pip install 'callanalytics[bench]'"
-        ) from error
+        raise TrainingError("imbalanced-learn is not installed; here: pip install '.[bench]'") from error
     fewest = int(np.bincount(truth)[np.unique(truth)].min())
     if fewest < 2:
         raise TrainingError("SMOTE needs at least two training clips of every emotion")

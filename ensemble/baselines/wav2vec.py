@@ -35,7 +35,7 @@ def load(folder: Path | None) -> nn.Module:
     try:
         from transformers import AutoConfig, Wav2Vec2Config, Wav2Vec2Model
     except ImportError as error:
-        raise TrainingError("transformers is not installed: pip install 'callanalytics[bench]'") from error
+        raise TrainingError("transformers is not installed; here: pip install '.[bench]'") from error
     if folder is None:
         import torch
 
