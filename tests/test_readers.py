@@ -30,6 +30,7 @@ import duckdb, sys
 results = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "read")
 results.execute("SET enable_external_file_cache = false")
 results.execute("SET enable_progress_bar = false")
+print("open", flush=True)
 for line in sys.stdin:
     rows = results.execute(
         "SELECT (SELECT count(*) FROM call_summary), (SELECT sum(hash(s)) FROM segment_emotions s),"
@@ -60,8 +61,10 @@ class Notebook:
 def notebook(database: Path, how: str) -> Iterator[Notebook]:
     command = [sys.executable, "-c", NOTEBOOK, str(database), how]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Notebook(process)
         assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"  # before anybody puts another file there
+        yield Notebook(process)
         process.stdin.close()
         assert process.wait(timeout=30) == 0
 
