@@ -66,8 +66,9 @@ class Seen:
         A time of change in the future was copied from a machine with a wrong clock: then the file system's
         own note of the change counts, which whoever still writes renews.
         """
-        is_future = (self.modified_at - now).total_seconds() > CLOCK_SKEW_S
-        return min(self.modified_at, self.noted_at) if is_future else self.modified_at
+        modified_at = self.modified_at
+        is_future = (modified_at - now).total_seconds() > CLOCK_SKEW_S
+        return min(modified_at, self.noted_at) if is_future else modified_at
 
     @property
     def stem(self) -> str:
