@@ -279,6 +279,10 @@ def _settle(folder: Path) -> None:
         connection.register("files", files)
         connection.execute("INSERT INTO base.files BY NAME SELECT * FROM files")
         connection.execute(
+            "INSERT INTO base.calls SELECT c.* REPLACE (f.recording_id AS recording_id,"
+            " f.recording_id AS call_id) FROM (SELECT * FROM base.calls LIMIT 1) AS c, files AS f"
+        )
+        connection.execute(
             "INSERT INTO base.analyses SELECT a.* REPLACE (a.analysis_key + f.n AS analysis_key,"
             " f.recording_id AS recording_id, f.recording_id AS call_id)"
             " FROM (SELECT * FROM base.analyses LIMIT 1) AS a,"

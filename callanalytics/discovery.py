@@ -7,23 +7,24 @@ covered its call is still taken for `lookback_days`.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
-from callanalytics.config import AudioSettings, DiscoverySettings, Settings
-from callanalytics.errors import EmptyAudio, RecordingError, UnreadableFile, UsageError
-from callanalytics.folders import Seen, file_time, see, seen_recordings
+from callanalytics.config import DiscoverySettings, Settings
+from callanalytics.errors import RecordingError, UnreadableFile, UsageError
+from callanalytics.folders import Seen, see, seen_recordings
+from callanalytics.identity import closed, identified, not_read, settled
+from callanalytics.known import AskKnown, FileKey, KnownFile, nothing_known
 from callanalytics.recorders.facts import FactReader
-from callanalytics.records import CallFacts, Candidate, Failure, FileKey, Recording, Role, RoleSource
+from callanalytics.records import CallFacts, Candidate, Failure, Role, RoleSource
 from callanalytics.set_aside import SetAside, SkippedFile
 from callanalytics.window import Window
 
-CHUNK_BYTES = 1 << 20
+# So many recordings are asked about at once: a question costs a look through all files ever known.
+ASKED_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,19 @@ class Discovered:
     """What a search found: candidates by start time, the files set aside, the ones that cannot be read.
 
     `set_aside` counts by reason what is no candidate; `skipped` names the files, where it was asked for.
+    `n_settled` recordings were wanted, too, but are known and nothing is left to do about them.
     """
 
     candidates: tuple[Candidate, ...]
     skipped: tuple[SkippedFile, ...]
     failures: tuple[Failure, ...]
     set_aside: Mapping[str, int]
+    n_settled: int = 0
+
+    @property
+    def n_found(self) -> int:
+        """Recordings that were wanted, read or not."""
+        return len(self.candidates) + len(self.failures) + self.n_settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,12 @@ def find_recordings(
     window: Window | None,
     now: datetime,
     salt: bytes,
-    known: Mapping[FileKey, str] | None = None,
+    known: AskKnown = nothing_known,
     earlier: Sequence[EarlierRun] = (),
     name_skipped: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Discovered:
-    """Search files and folders. `known` maps (path, size, mtime in ns) of unchanged files to their id.
+    """Search files and folders. `known` says what earlier runs know of unchanged files.
 
     `earlier` lists the runs that are over, so that what came too late for them is found. Without
     `name_skipped` the files that are no candidates are counted and not listed.
@@ -79,36 +87,55 @@ def find_recordings(
     skipped = SetAside(name_skipped)
     for manifest, n_lines, detail in reader.unread_lines():
         skipped.add(manifest, "manifest_lines_unread", detail, n=n_lines)
-    dated = []
-    closed: list[tuple[Path, OSError]] = []
+    dated: list[tuple[Seen, CallFacts]] = []
+    kept: dict[FileKey, KnownFile] = {}
+    done: dict[str, Path] = {}  # recording -> where it was found first
+    n_settled = 0
+    refused: list[tuple[Path, OSError]] = []
     if window is not None:
         lookback = timedelta(days=settings.discovery.lookback_days)
         earlier = [run for run in earlier if window.since - run.window.until < lookback]
-    for seen in seen_recordings(inputs, settings.discovery, now, skipped, closed):
+
+    def is_wanted(seen: Seen, started_at: datetime) -> bool:
+        wanted = window is None or _wanted(started_at, seen, window, earlier, settings.discovery)
+        if not wanted:
+            skipped.add(seen.paths[0], "outside_window", f"{started_at:%Y-%m-%d %H:%M %Z}")
+        return wanted
+
+    def is_first(seen: Seen, recording_id: str) -> bool:
+        first = done.setdefault(recording_id, seen.paths[0])
+        if first != seen.paths[0]:
+            skipped.add(seen.paths[0], "duplicate", f"same content as {first}")
+        return first == seen.paths[0]
+
+    for seen, files in _with_known(seen_recordings(inputs, settings.discovery, now, skipped, refused), known):
+        if (was := settled(seen, files)) is not None:
+            n_settled += is_wanted(seen, was.started_at) and is_first(seen, was.recording_id)
+            continue
         if window is not None and _long_past(reader, seen, window, settings.discovery):
             skipped.add(seen.paths[0], "outside_window", "neither name nor file is of these days")
             continue
         facts = reader.read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
-        if window is not None and not _wanted(facts, seen, window, earlier, settings.discovery):
-            skipped.add(seen.paths[0], "outside_window", f"{facts.started_at:%Y-%m-%d %H:%M %Z}")
+        if not is_wanted(seen, facts.started_at):
             continue
         dated.append((seen, _with_sides(seen, facts)))
+        kept |= {key: files[key] for key in seen.keys if key in files}
     dated.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
-    candidates: dict[str, Candidate] = {}
-    failures = [_closed(path, problem, reader) for path, problem in closed]
+    candidates: list[Candidate] = []
+    failures = [closed(path, problem, reader) for path, problem in refused]
     for n_done, (seen, facts) in enumerate(dated, start=1):
         if on_progress is not None:
             on_progress(n_done, len(dated))
         try:
-            candidate = Candidate(_recording(seen, facts, known or {}, settings.audio), facts)
+            candidate = Candidate(identified(seen, facts, kept, settings.audio), facts)
         except RecordingError as problem:
-            unread = replace(_unread(seen), shown_paths=_shown_paths(seen.paths, facts))
-            failures.append(Failure(Candidate(unread, facts), "read", problem.reason, str(problem)))
+            failures.append(
+                Failure(Candidate(not_read(seen, facts), facts), "read", problem.reason, str(problem))
+            )
             continue
-        first = candidates.setdefault(candidate.recording.recording_id, candidate)
-        if first is not candidate:
-            skipped.add(seen.paths[0], "duplicate", f"same content as {first.recording.path}")
-    return Discovered(tuple(candidates.values()), tuple(skipped.files), tuple(failures), skipped.counts)
+        if is_first(seen, candidate.recording.recording_id):
+            candidates.append(candidate)
+    return Discovered(tuple(candidates), tuple(skipped.files), tuple(failures), skipped.counts, n_settled)
 
 
 def candidate_from_files(
@@ -128,11 +155,21 @@ def candidate_from_files(
     except OSError as problem:
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
     facts = FactReader(settings, salt).read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
-    return Candidate(_recording(seen, facts, {}, settings.audio), _with_sides(seen, facts))
+    return Candidate(identified(seen, facts, {}, settings.audio), _with_sides(seen, facts))
+
+
+def _with_known(
+    recordings: Iterator[Seen], known: AskKnown
+) -> Iterator[tuple[Seen, Mapping[FileKey, KnownFile]]]:
+    """Every recording, with what is known of the files of it and of those around it."""
+    while several := list(islice(recordings, ASKED_AT_ONCE)):
+        files = known([key for seen in several for key in seen.keys])
+        for seen in several:
+            yield seen, files
 
 
 def _wanted(
-    facts: CallFacts,
+    started_at: datetime,
     seen: Seen,
     window: Window,
     earlier: Sequence[EarlierRun],
@@ -140,13 +177,13 @@ def _wanted(
 ) -> bool:
     """Whether the call lies in the window, its file came too late for the run that covered it, or the newest
     run that covered it did not end well."""
-    if facts.started_at in window:
+    if started_at in window:
         return True
     # As a difference: a window may begin in the year 1, from which no days can be taken.
-    before = window.since - facts.started_at
+    before = window.since - started_at
     if not timedelta(0) < before <= timedelta(days=settings.lookback_days):
         return False
-    covering = [run for run in earlier if facts.started_at in run.window]
+    covering = [run for run in earlier if started_at in run.window]
     if covering and not max(covering, key=lambda run: run.started_at).ended_well:
         return True
     settled_at = seen.arrived_at + timedelta(seconds=settings.settle_s)
@@ -175,62 +212,3 @@ def _with_sides(seen: Seen, facts: CallFacts) -> CallFacts:
         channel_roles_source=RoleSource.NAME,
         sources={**facts.sources, "channel_roles": "name"},
     )
-
-
-def _recording(
-    seen: Seen, facts: CallFacts, known: Mapping[FileKey, str], limits: AudioSettings
-) -> Recording:
-    contents = seen.content_ids or tuple(
-        known.get(key) or _hash(path, limits) for key, path in zip(seen.keys, seen.paths, strict=True)
-    )
-    joined = hashlib.sha256("".join(contents).encode()).hexdigest()
-    recording_id = contents[0] if len(contents) == 1 else joined
-    shown = _shown_paths(seen.paths, facts)
-    return Recording(recording_id, seen.paths, seen.n_bytes, seen.modified_at, contents, shown)
-
-
-def _shown_paths(paths: Sequence[Path], facts: CallFacts) -> tuple[str, ...]:
-    return tuple(facts.hide(str(path)) for path in paths)
-
-
-def _hash(path: Path, limits: AudioSettings) -> str:
-    """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call.
-
-    Raises UnreadableFile, also for what is no regular file, and TooLong: neither is read.
-    """
-    from callanalytics.audio.source import opened, unreadable
-
-    digest = hashlib.sha256()
-    try:
-        with opened(path, limits) as (stream, _):
-            if not os.fstat(stream.fileno()).st_mode & 0o444:  # root could read on; nobody should
-                raise PermissionError(errno.EACCES, "no read permission for anybody")
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
-    except EmptyAudio:
-        return _path_id(path)
-    except OSError as problem:
-        raise unreadable(path, problem) from None
-    return digest.hexdigest()
-
-
-def _path_id(path: Path) -> str:
-    return hashlib.sha256(b"path\0" + os.fsencode(path)).hexdigest()
-
-
-def _closed(path: Path, problem: OSError, reader: FactReader) -> Failure:
-    """A file or folder that cannot even be looked at; dated by its name, else by the folder around it."""
-    try:
-        modified_at = file_time(path.stat().st_mtime)
-    except OSError:
-        modified_at = file_time(path.parent.stat().st_mtime)
-    reason = problem.strerror or type(problem).__name__
-    detail = f"{path.name}: cannot be opened ({reason}). Check the permissions of it and its folder."
-    facts = reader.read(path, modified_at)
-    shown = _shown_paths((path,), facts)
-    recording = Recording(_path_id(path), (path,), 0, modified_at, shown_paths=shown)
-    return Failure(Candidate(recording, facts), "read", UnreadableFile.reason, detail)
-
-
-def _unread(seen: Seen) -> Recording:
-    return Recording(_path_id(seen.paths[0]), seen.paths, seen.n_bytes, seen.modified_at)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from callanalytics.config import DiscoverySettings
 from callanalytics.errors import UsageError
-from callanalytics.records import FileKey, Role
+from callanalytics.known import FileKey
+from callanalytics.records import Role
 from callanalytics.remote import RemoteFile, is_remote, list_remote, path_of
 from callanalytics.set_aside import SetAside
 from callanalytics.store.open import DATABASE_NAME, work_database

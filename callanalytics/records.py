@@ -161,7 +161,6 @@ class CallFacts:
         return text
 
 
-FileKey = tuple[str, int, int]  # path, bytes, time of change in ns: a known file is not read again
 AgentKey = tuple[str, str]  # recorder profile, agent as that recorder names them
 
 

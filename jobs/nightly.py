@@ -16,9 +16,11 @@ from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.discovery import Discovered, EarlierRun, find_recordings
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.known import AskKnown
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.known import done_among, given_up_among, known_files, remember_files
 from callanalytics.store.open import make_private_dir
 from callanalytics.store.publish import mend_published
 from callanalytics.store.supersede import supersede
@@ -147,7 +149,7 @@ class _Night:
                 window=self.window,
                 now=now,
                 salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
-                known=self.store.known_files(),  # unchanged files are not read again
+                known=self._known(ensemble.ensemble_id),  # unchanged files are not read again
                 earlier=[EarlierRun(Window(a, b), at, well) for a, b, at, well in self.store.earlier_runs()],
                 name_skipped=False,
                 on_progress=lambda done, total: self.on_progress("search", done, total, ""),
@@ -157,6 +159,11 @@ class _Night:
             return self._answer(found, ensemble, ensemble_dir, now, started)
         finally:
             gc.unfreeze()
+
+    def _known(self, ensemble_id: str) -> AskKnown:
+        """What the database knows of files; with `force` no call is settled."""
+        labelled_by = None if self.options.force else ensemble_id
+        return partial(known_files, self.store, ensemble_id=labelled_by)
 
     def _answer(
         self, found: Discovered, ensemble: Ensemble, ensemble_dir: Path, now: datetime, started: float
@@ -176,14 +183,15 @@ class _Night:
         """What was found without what cannot be read and was given up; the recordings still to do; how
         many are done or given up."""
         todo = list(found.candidates)
-        n_skipped = 0
+        n_skipped = found.n_settled
         if not self.options.force:
-            given_up = self.store.given_up_ids(self.settings.engine.max_attempts)
-            done = self.store.done_ids(ensemble_id)
+            ids = [c.recording.recording_id for c in (*todo, *(f.candidate for f in found.failures))]
+            given_up = given_up_among(self.store, ids, self.settings.engine.max_attempts)
+            done = done_among(self.store, ids, ensemble_id)
             settled = done | given_up
             todo = [c for c in todo if c.recording.recording_id not in settled]
             failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
-            n_skipped = len(found.candidates) - len(todo) + len(found.failures) - len(failures)
+            n_skipped += len(found.candidates) - len(todo) + len(found.failures) - len(failures)
             left_alone = given_up - done
             self.n_given_up = sum(
                 c.recording.recording_id in left_alone
@@ -206,7 +214,7 @@ class _Night:
         )
         # Another ensemble than before changes every view, also when no call is new.
         self.store.promote_ensemble(ensemble.ensemble_id)
-        self.store.remember_files(found.candidates)
+        remember_files(self.store, found.candidates)
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
         self._commit(list(found.failures))
         waiting: list[Outcome] = []
@@ -277,8 +285,7 @@ class _Night:
         return self._empty_code(found)
 
     def _empty_code(self, found: Discovered) -> int:
-        nothing = not found.candidates and not found.failures
-        return EMPTY_CODE if nothing and self.options.fail_on_empty else 0
+        return EMPTY_CODE if not found.n_found and self.options.fail_on_empty else 0
 
     def _judged(self, n_left: int, exit_code: int) -> int:
         """The exit code after the gate, which does not judge what a signal cut short."""
@@ -306,7 +313,7 @@ class _Night:
     ) -> None:
         self.store.end_run(
             self.run_id,
-            n_found=len(found.candidates) + len(found.failures),
+            n_found=found.n_found,
             n_new=len(todo),
             n_done=self.n_done,
             n_skipped=n_skipped,
@@ -336,7 +343,7 @@ class _Night:
         self, found: Discovered, todo: list[Candidate], n_skipped: int, exit_code: int, started: float
     ) -> RunResult:
         return RunResult(
-            n_found=len(found.candidates) + len(found.failures),
+            n_found=found.n_found,
             n_new=len(todo) + len(found.failures),
             n_done=self.n_done,
             n_skipped=n_skipped,

@@ -20,6 +20,7 @@ from callanalytics.discovery import (
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
 from callanalytics.folders import file_time
 from callanalytics.ingest_check import check_paths, render_checked
+from callanalytics.known import FileKey, KnownFile
 from callanalytics.records import Role, RoleSource
 from callanalytics.window import Window
 
@@ -34,10 +35,10 @@ def put(path: Path, content: bytes = b"", at: datetime = OLD) -> Path:
     return path
 
 
-def search(*roots: Path, window: Window | None = None, known: dict[tuple[str, int, int], str] | None = None,
+def search(*roots: Path, window: Window | None = None, known: dict[FileKey, KnownFile] | None = None,
            **discovery: object) -> Discovered:  # fmt: skip
     settings = Settings(discovery=DiscoverySettings(**discovery))
-    return find_recordings(roots, settings, window=window, now=NOW, salt=b"salt", known=known)
+    return find_recordings(roots, settings, window=window, now=NOW, salt=b"salt", known=lambda _: known or {})
 
 
 def names(found: Discovered) -> set[str]:
@@ -202,7 +203,7 @@ def stamped(midnight: datetime, days: int) -> str:
 
 def test_unchanged_known_files_are_not_read_again(tmp_path: Path) -> None:
     path = put(tmp_path / "a.wav")
-    known = {(str(path), path.stat().st_size, path.stat().st_mtime_ns): "f" * 64}
+    known = {(str(path), path.stat().st_size, path.stat().st_mtime_ns): KnownFile("f" * 64)}
     assert search(tmp_path, known=known).candidates[0].recording.recording_id == "f" * 64
     put(path, b"changed")
     assert search(tmp_path, known=known).candidates[0].recording.recording_id != "f" * 64

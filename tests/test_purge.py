@@ -21,6 +21,7 @@ from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import LockHeld, StoreError, UsageError
 from callanalytics.records import CallAnalysis
 from callanalytics.store import Correction, Review, open_work, publish
+from callanalytics.store.known import done_among
 from callanalytics.window import Window
 from jobs.gate import hold
 from jobs.lock import run_lock
@@ -163,7 +164,7 @@ def test_a_purge_takes_old_calls_from_what_people_see_and_leaves_a_held_night_he
     assert not (held_out / ".work" / "changing").exists()
     with open_work(held_out) as store:
         assert store.unpublished
-        assert "f" * 64 in store.done_ids(ENSEMBLE_ID)
+        assert done_among(store, ["f" * 64], ENSEMBLE_ID)
 
 
 def test_clips_go_from_what_people_see_while_a_night_is_held(held_out: Path) -> None:
@@ -244,7 +245,7 @@ def test_what_is_new_stays_as_it_was(out: Path) -> None:
 def test_the_next_run_goes_on_from_what_is_left(out: Path) -> None:
     purge(SETTINGS, out, "2d", now=NOW)
     with open_work(out) as store:
-        assert len(store.done_ids(ENSEMBLE_ID)) == 6
+        assert len(store.rows("FROM base.analyses")) == 6
         window = Window(NOW - timedelta(days=4), NOW)
         store.write(plausible_calls(4, 3), store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
         publish(store, out)

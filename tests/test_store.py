@@ -25,9 +25,10 @@ from fixture_calls import (
 
 from callanalytics import records
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.records import CallAnalysis, Candidate
+from callanalytics.records import CallAnalysis
 from callanalytics.store import Correction, Store, open_work, publish, work_database
 from callanalytics.store.comments import RELATIONS
+from callanalytics.store.known import done_among, given_up_among
 from callanalytics.store.reader import read_call
 from callanalytics.store.schema import Descriptors, Migration, relations, shipped_migrations
 from callanalytics.window import Window
@@ -312,7 +313,7 @@ store.write(calls[4:6], run)
     assert killed.returncode == -9, killed.stderr
     expected = plausible_calls(3, 2)
     with open_work(tmp_path / "out") as store:
-        done = store.done_ids(ENSEMBLE_ID)
+        done = done_among(store, [call.recording.recording_id for call in expected], ENSEMBLE_ID)
         assert done == {call.recording.recording_id for call in expected[:4]}
         assert count(store, "segments") == sum(len(call.segments) for call in expected[:4])
         assert one(store, "SELECT state FROM run_health") == "unfinished"
@@ -424,12 +425,13 @@ def test_failing_again_counts_attempts_until_it_is_given_up(store: Store) -> Non
     first = begin(store)
     store.quarantine(failures, first)
     store.quarantine(failures, begin(store))
-    assert store.given_up_ids(2) == set(), "a run that was killed is tried again, not counted"
+    assert given_up_among(store, ids, 2) == set(), "a run that was killed is tried again, not counted"
     end(store, first)
     end(store, first + 1)
     first_seen = one(store, "SELECT min(first_seen_at)::VARCHAR FROM quarantine")
     store.quarantine(failures, begin(store))
-    assert store.given_up_ids(2) == ids
+    assert given_up_among(store, {*ids, "f" * 64}, 2) == ids
+    assert given_up_among(store, ["f" * 64], 2) == set(), "only those asked about"
     assert one(store, "SELECT min(first_seen_at)::VARCHAR FROM quarantine") == first_seen
     rows = store.connection.execute("SELECT stage, reason, attempts FROM quarantine ORDER BY ALL").fetchall()
     assert rows == [("decode", "not_audio", 2), ("decode", "truncated", 2)]
@@ -477,7 +479,8 @@ def test_only_the_promoted_ensemble_is_visible(
         store.write(shadow, run_id)
         assert count(store, "call_summary") == len(calls)
         assert one(store, "SELECT count(*) FROM call_summary WHERE frustration_score = 0.5") == 0
-        assert store.done_ids(SHADOW_ID) == {call.recording.recording_id for call in shadow}
+        ids = [call.recording.recording_id for call in calls]
+        assert done_among(store, ids, SHADOW_ID) == set(ids[:3])
         store.promote_ensemble(SHADOW_ID)
         assert one(store, "SELECT count(*) FROM call_summary WHERE frustration_score = 0.5") == 3
         assert count(store, "call_summary") == 3
@@ -496,20 +499,6 @@ def test_corrections_are_remembered_and_the_newest_counts(store: Store) -> None:
     store.correct(Correction("abc", swap_roles=True, corrected_by="eve"))
     store.correct(Correction("abc", swap_roles=False, note="was right after all"))
     assert store.corrections() == {"abc": Correction("abc", swap_roles=False, note="was right after all")}
-
-
-def test_an_unchanged_file_is_known_by_its_name_size_and_time(store: Store, tmp_path: Path) -> None:
-    name = tmp_path / os.fsdecode(b"caf\xe9 \n.wav")
-    name.write_bytes(b"sound")
-    found = name.stat()
-    candidate = plausible_failures()[0].candidate
-    modified_at = datetime.fromtimestamp(found.st_mtime, tz=UTC)
-    recording = replace(candidate.recording, paths=(name,), n_bytes=5, modified_at=modified_at)
-    pair = replace(recording, paths=(name, name))
-    gone = replace(recording, paths=(tmp_path / "gone.wav",))
-    store.remember_files([Candidate(r, candidate.facts) for r in (recording, pair, gone)])
-    store.remember_files([Candidate(recording, candidate.facts)])
-    assert store.known_files() == {(str(name), 5, found.st_mtime_ns): recording.recording_id}
 
 
 # Publishing
@@ -584,7 +573,7 @@ def test_a_lost_working_database_goes_on_from_the_published_copy(
         publish(store, out)
     work_database(out).unlink()
     with open_work(out) as store:
-        assert len(store.done_ids(ENSEMBLE_ID)) == 2
+        assert count(store, "base.analyses") == 2
         store.write(calls, begin(store))
         assert count(store, "call_summary") == len(calls)
 
@@ -629,7 +618,7 @@ except StoreError as problem:
     with open_work(out) as store:
         kept = 4 if step == "write" else len(expected)
         assert count(store, "call_summary") == kept
-        done = store.done_ids(ENSEMBLE_ID)
+        done = done_among(store, [call.recording.recording_id for call in expected], ENSEMBLE_ID)
         store.write([call for call in expected if call.recording.recording_id not in done], begin(store))
         publish(store, out)
     with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from callanalytics.records import CallRows
 from callanalytics.store.intake import file_frame
+from callanalytics.store.known import keep_files
 from callanalytics.store.writer import DERIVED, Store
 
 # More than any error of a zone can shift a start; less than lies between two nights.
@@ -69,11 +70,11 @@ def supersede(store: Store, calls: Sequence[CallRows]) -> tuple[str, ...]:
         }
         for (call_id, recording_id), new_id in old.items():
             _replace(store, call_id, recording_id, new_id)
-        # Which recording lies there now could not be said before (`Store.remember_files`).
+        # Which recording lies there now could not be said before (`remember_files`).
         changed = [
             c.recording for c in calls if any(os.fsencode(p) in store.replaced for p in c.recording.paths)
         ]
-        store.keep_files(file_frame(changed))
+        keep_files(store, file_frame(changed))
         gone = [recording_id for _, recording_id in old]
         if gone:
             store.connection.execute(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from callanalytics.records import CallAnalysis, CallRows, Candidate, Failure, FileKey
+    from callanalytics.records import CallAnalysis, CallRows, Failure
     from callanalytics.window import Window
 
 # Everything that hangs on an analysis and is replaced with it.
@@ -60,7 +60,7 @@ class Store:
     def __init__(self, connection: duckdb.DuckDBPyConnection, database: Path) -> None:
         self.connection = connection
         self.database = database
-        # Path -> the analysed recording that lay there before its content changed, of `remember_files`.
+        # Path -> the analysed recording that lay there before its content changed, of `known.remember_files`.
         self.replaced: dict[bytes, str] = {}
         self._in_transaction = False
         self._summary_is_old = left_summary(database) is None
@@ -106,7 +106,7 @@ class Store:
     def earlier_runs(self) -> list[tuple[datetime, datetime, datetime, bool]]:
         """Start and end of the window, and start, of every run that is over, newest first, and whether it
         ended well: did all there was, quarantined some, or found nothing (exit 0, 3, 4)."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at),"
             " coalesce(exit_code IN (0, 3, 4), false) FROM base.runs ORDER BY started_at DESC LIMIT 1000",
             [],
@@ -232,61 +232,6 @@ class Store:
         with self.transaction(f"quarantine {frame.height} recordings"), self.registered({"failures": frame}):
             self.connection.execute(QUARANTINE, [run_id])
 
-    def given_up_ids(self, max_attempts: int) -> set[str]:
-        """Recordings that failed so often that they are not tried again; they stay listed."""
-        return self._ids("SELECT recording_id FROM base.quarantine WHERE attempts >= ?", [max_attempts])
-
-    # What is known -----------------------------------------------------------------------------------
-
-    def done_ids(self, ensemble_id: str) -> set[str]:
-        """Recordings that this ensemble has labelled."""
-        return self._ids("SELECT recording_id FROM base.analyses WHERE ensemble_id = ?", [ensemble_id])
-
-    def known_files(self) -> dict[FileKey, str]:
-        """(path, size, modification time in ns) -> hash of the content, of files that were read before."""
-        rows = self._rows("SELECT path, n_bytes, mtime_ns, content_id FROM base.files", [])
-        return {(os.fsdecode(path), n_bytes, mtime_ns): known for path, n_bytes, mtime_ns, known in rows}
-
-    def remember_files(self, candidates: Sequence[Candidate]) -> None:
-        """Remember the content hash of files, so that an unchanged file is not read again.
-
-        A file whose content is no longer what was analysed under its name goes to `replaced` and is noted
-        when the new content is analysed (`supersede`), so that a killed run forgets nothing.
-        """
-        from callanalytics.store.intake import file_frame
-
-        frame = file_frame([candidate.recording for candidate in candidates])
-        if frame.is_empty():
-            return
-        with self.transaction("remember files", shown=False):
-            with self.registered({"files": frame}):
-                changed = self.connection.execute(
-                    "SELECT f.path, k.recording_id FROM batch_files f JOIN base.files k USING (path)"
-                    " WHERE k.recording_id != f.recording_id"
-                ).fetchall()
-            if changed:
-                analysed = self._ids(
-                    "SELECT recording_id FROM base.recordings WHERE recording_id IN"
-                    " (SELECT unnest(?::VARCHAR[]))",
-                    [[recording_id for _, recording_id in changed]],
-                )
-                self.replaced = {path: old for path, old in changed if old in analysed}
-                frame = frame.filter(~frame["path"].is_in(list(self.replaced)))
-            self.keep_files(frame)
-
-    def keep_files(self, frame: pl.DataFrame) -> None:
-        """Note which recording lies under each path, see `intake.file_frame`."""
-        if frame.is_empty():
-            return
-        with self.transaction("remember files", shown=False), self.registered({"files": frame}):
-            # Replacing rows by equal ones would cost seconds when nothing is new.
-            self.connection.execute(
-                "INSERT OR REPLACE INTO base.files BY NAME SELECT * FROM batch_files f WHERE NOT EXISTS"
-                " (FROM base.files k WHERE k.path = f.path AND k.n_bytes = f.n_bytes"
-                " AND k.mtime_ns = f.mtime_ns AND k.recording_id = f.recording_id"
-                " AND k.content_id = f.content_id)"
-            )
-
     # Ensembles ---------------------------------------------------------------------------------------
 
     def register_ensemble(
@@ -302,14 +247,14 @@ class Store:
 
     def promoted_ensemble(self) -> str | None:
         """The ensemble that the views show."""
-        return next(iter(self._ids("SELECT ensemble_id FROM base.ensembles WHERE promoted", [])), None)
+        return next(iter(self._ids("SELECT ensemble_id FROM base.ensembles WHERE promoted")), None)
 
     def promote_ensemble(self, ensemble_id: str) -> bool:
         """Make this the only ensemble that the views show. True when it was not before."""
         if self.promoted_ensemble() == ensemble_id:
             return False
         with self.transaction("promote the ensemble"):
-            known = self._ids("SELECT ensemble_id FROM base.ensembles", [])
+            known = self._ids("SELECT ensemble_id FROM base.ensembles")
             if ensemble_id not in known:
                 raise StoreError(
                     f"Ensemble {ensemble_id} cannot be promoted: it is not registered in {self.database}. "
@@ -338,7 +283,7 @@ class Store:
 
     def corrections(self) -> dict[str, Correction]:
         """All corrections by call."""
-        rows = self._rows("SELECT call_id, swap_roles, corrected_by, note FROM base.corrections", [])
+        rows = self.rows("SELECT call_id, swap_roles, corrected_by, note FROM base.corrections")
         return {row[0]: Correction(*row) for row in rows}
 
     def review(self, review: Review) -> int:
@@ -417,7 +362,8 @@ class Store:
         newest = first_value(self.connection, f"SELECT max({key}) FROM base.{table}")  # noqa: S608
         return int(newest or 0) + 1
 
-    def _rows(self, sql: str, parameters: list[object]) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The answer to a question about the working database."""
         import duckdb
 
         try:
@@ -426,5 +372,5 @@ class Store:
             raise StoreError(f"{self.database}: cannot be read. {problem}") from problem
         return rows
 
-    def _ids(self, sql: str, parameters: list[object]) -> set[str]:
-        return {str(row[0]) for row in self._rows(sql, parameters)}
+    def _ids(self, sql: str) -> set[str]:
+        return {str(row[0]) for row in self.rows(sql)}
