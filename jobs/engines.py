@@ -164,8 +164,11 @@ class _Drain:
 
 def _how_they_died(workers: Sequence[BaseProcess]) -> str:
     """The exit that no order of ours explains: of the worker that died first."""
-    for worker in workers:
-        worker.join(JOIN_S)
+    deadline = time.monotonic() + JOIN_S
+    while any(worker.exitcode is None for worker in workers) and time.monotonic() < deadline:
+        # Not one join: the pool's own thread joins them too, and who comes second is told nothing until
+        # the first has noted the exit code.
+        time.sleep(POLL_S / 10)
     codes = {worker.exitcode for worker in workers} - {None, 0, -signal.SIGTERM}
     code = min((c for c in codes if c is not None), default=None)
     if code is None:

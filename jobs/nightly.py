@@ -33,7 +33,7 @@ from jobs.ensembles import in_use
 from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
-from jobs.pages import are_current, index_of, remove_clips, write_clips, write_pages
+from jobs.pages import are_current, index_of, load_ahead, remove_clips, write_clips, write_pages
 from jobs.purge import remove_leftovers
 from jobs.relabel import with_corrections
 from jobs.runs import OnProgress, RunOptions, RunResult, quiet
@@ -223,6 +223,8 @@ class _Night:
         if self.settings.privacy.voice_profiles:
             todo = with_profiles(todo, self.store)
         outcomes = self._outcomes(todo, ensemble_dir, watch)
+        if todo:
+            load_ahead()
         self.on_progress("analyse", 0, len(todo), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             waiting.append(outcome)
