@@ -166,8 +166,13 @@ def remove_leftovers(out: Path) -> None:
 
 
 def _last_window(store: Store) -> Window | None:
-    windows = (Window(since, until) for since, until, _, ended_well in store.earlier_runs() if ended_well)
-    return next(windows, None)
+    """Of the newest run that wrote pages: also one that a signal, a limit or its budget cut short, but not
+    one that was killed, or held back (8)."""
+    rows = store.rows(
+        "SELECT epoch_us(since_at), epoch_us(until_at) FROM base.runs WHERE exit_code != 8"
+        " ORDER BY started_at DESC LIMIT 1"
+    )
+    return next((Window(*(datetime.fromtimestamp(us / 1e6, UTC) for us in row)) for row in rows), None)
 
 
 def _report_anew(settings: Settings, out: Path, window: Window, now: datetime) -> None:

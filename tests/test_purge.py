@@ -137,6 +137,13 @@ def test_nothing_of_an_old_call_is_left_in_any_byte(out: Path) -> None:
     assert done.n_clips == sum(len(call.clips) for call in old) > 0
 
 
+def test_the_pages_of_a_run_out_of_time_are_written_anew(out: Path) -> None:
+    with open_work(out) as store:
+        store.connection.execute("UPDATE base.runs SET exit_code = 7")
+    purge(SETTINGS, out, "2d", now=NOW)
+    assert found_in(out / "reports", [MARK]) == set()
+
+
 @pytest.fixture
 def held_out(out: Path) -> Path:
     """The results with one more call, of a night that the gate holds back."""

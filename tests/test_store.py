@@ -416,6 +416,15 @@ def test_a_hostile_name_is_only_ever_text(store: Store, calls: list[CallAnalysis
         assert queue == name
 
 
+def test_a_run_that_left_some_for_later_did_not_cover_its_window(store: Store) -> None:
+    counts = {"n_new": 2, "n_quarantined": 1, "audio_s": 0.0}
+    for n_found, exit_code in ((4, 3), (5, 3), (4, 7)):
+        store.end_run(begin(store), n_found=n_found, n_done=1, n_skipped=2, exit_code=exit_code, **counts)
+    begin(store)
+    ended_well = [well for *_, well in store.earlier_runs()]
+    assert ended_well == [False, False, False, True], "newest first: killed, out of time, limited, whole"
+
+
 # Quarantine
 
 

@@ -105,10 +105,12 @@ class Store:
 
     def earlier_runs(self) -> list[tuple[datetime, datetime, datetime, bool]]:
         """Start and end of the window, and start, of every run that is over, newest first, and whether it
-        ended well: did all there was, quarantined some, or found nothing (exit 0, 3, 4)."""
+        ended well: did all there was, quarantined some, or found nothing (exit 0, 3, 4). One that had a
+        `--limit` and left some did not."""
         rows = self.rows(
             "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at),"
-            " coalesce(exit_code IN (0, 3, 4), false) FROM base.runs ORDER BY started_at DESC LIMIT 1000",
+            " coalesce(exit_code IN (0, 3, 4) AND n_done + n_skipped + n_quarantined >= n_found, false)"
+            " FROM base.runs ORDER BY started_at DESC LIMIT 1000",
             [],
         )
         times = [([datetime.fromtimestamp(us / 1e6, UTC) for us in row[:3]], row[3]) for row in rows]
