@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,61 +18,25 @@ from callanalytics.commands.options import (
     out_option,
     quiet_option,
     results_folder,
-    training_device_option,
 )
-from callanalytics.console import print_table, progress, say
+from callanalytics.commands.training_options import (
+    corpus_option,
+    counted,
+    epochs_shown,
+    named_corpora,
+    train_settings,
+    training_options,
+    work_folder,
+)
+from callanalytics.console import print_table, say
 
 if TYPE_CHECKING:
     from ensemble.corpora import Corpus
     from ensemble.predict import Ensemble
-    from ensemble.train import Progress, TrainSettings
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-LABELS = {
-    "six": ("anger", "disgust", "fear", "happy", "neutral", "sad"),
-    "seven": ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
-}
-
-corpus_option = click.option(
-    "--corpus",
-    "corpora",
-    multiple=True,
-    required=True,
-    metavar="[NAME=]PATH",
-    help="Folder as its authors ship it, or a CSV or Parquet manifest; may be repeated.",
-)
 ensemble_option = click.option(
     "--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use)."
 )
-
-
-def training_options(command: Command) -> Command:
-    """Options that decide how members are trained."""
-    for option in reversed(
-        (
-            click.option(
-                "--preset", type=click.Choice(["quick", "night"]), default="night", show_default=True
-            ),
-            click.option("--labels", default=None, help="six, seven, native, or names joined by commas."),
-            click.option("--members", help="Names joined by commas; cnn-2 is a second CNN of another seed."),
-            click.option("--epochs", type=click.IntRange(min=1), help="Epochs (default: the preset's)."),
-            click.option(
-                "--batch", type=click.IntRange(min=2), help="Clips a step (default 64); fewer for few clips."
-            ),
-            click.option("--seed", type=int, default=1, show_default=True),
-            click.option("--schedule", type=click.Choice(["cosine", "plateau"]), help="Of the rate."),
-            click.option("--patience", type=click.IntRange(min=0), help="Stop early; 0 never stops."),
-            click.option("--focal", type=click.FloatRange(min=0), help="Focal loss exponent; 0 is off."),
-            click.option("--no-speaker-norm", is_flag=True, help="Ablation: each clip normalised alone."),
-            click.option("--sample-rate", type=click.Choice(["8000", "16000"]), default="8000"),
-            click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True),
-            training_device_option,
-            click.option("--work", type=folder_type, help="Checkpoints and cache (default: OUT/training)."),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -113,13 +76,13 @@ def train(
     from jobs.ensembles import named, registry
 
     folder = results_folder(out, config)
-    read = _corpora(corpora)
-    settings = _settings(options, read, default_labels="six")
+    read = named_corpora(corpora)
+    settings = train_settings(options, read, default_labels="six")
     known = [keep_emotions(corpus, settings.labels) for corpus in read]
     usable = without_test(known)
     held_out = frozenset(validation) or validation_speakers(usable)
     for corpus in usable:
-        say(_counted(corpus), quiet=quiet)
+        say(counted(corpus), quiet=quiet)
     n_speakers = sum(len(speakers_of(c)) for c in usable) - len(held_out)
     say(f"{n_speakers} speakers train, {len(held_out)} validate: {', '.join(sorted(held_out))}", quiet=quiet)
     if n_test := sum(len(c.clips) for c in known) - sum(len(c.clips) for c in usable):
@@ -133,8 +96,8 @@ def train(
     if dry_run:
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
-    work = _work(options, folder)
-    with _epochs(quiet or as_json) as heard:
+    work = work_folder(options, folder)
+    with epochs_shown(quiet or as_json) as heard:
         made = train_from_corpora(
             usable,
             held_out,
@@ -194,7 +157,7 @@ def evaluate(
     from ensemble.predict import load_ensemble
 
     ensemble = load_ensemble(named_or_in_use(name, out, config))
-    read = [keep_emotions(corpus, ensemble.labels) for corpus in _corpora(corpora)]
+    read = [keep_emotions(corpus, ensemble.labels) for corpus in named_corpora(corpora)]
     only = frozenset(speakers) or None
     if validation and not only:
         only = _never_heard(ensemble, read)
@@ -262,15 +225,15 @@ def crossval(
     from jobs.ensembles import named
 
     folder = results_folder(out, config)
-    read = _corpora(corpora)
-    settings = _settings(options, read, default_labels="native" if folds != "corpus" else "six")
+    read = named_corpora(corpora)
+    settings = train_settings(options, read, default_labels="native" if folds != "corpus" else "six")
     usable = [keep_emotions(corpus, settings.labels) for corpus in read]
     for corpus in usable:
-        say(_counted(corpus), quiet=quiet)
+        say(counted(corpus), quiet=quiet)
     clips = [clip for corpus in usable for clip in corpus.clips]
-    work, found = _work(options, folder), []
+    work, found = work_folder(options, folder), []
     for seed in range(settings.seed, settings.seed + seeds):
-        with _epochs(quiet or as_json) as heard:
+        with epochs_shown(quiet or as_json) as heard:
             found.append(
                 cross(
                     clips,
@@ -290,74 +253,3 @@ def crossval(
         print_table(*fold_table(result), title=f"Seed {result['seed']}, split {result['split']}, percent")
     if len(found) > 1:
         print_table(*median_table(found), title=f"Median of {len(found)} seeds, percent")
-
-
-def _work(options: dict[str, Any], folder: Path) -> Path:
-    chosen: Path | None = options["work"]
-    return chosen or folder / "training"
-
-
-def _corpora(named: Sequence[str]) -> list[Corpus]:
-    """``NAME=PATH`` or a path whose layout is recognised."""
-    from ensemble.corpora import LOADERS, read_corpus
-
-    read = []
-    for text in named:
-        name, equals, path = text.partition("=")
-        known = bool(equals) and (name in LOADERS or Path(path).is_file())
-        read.append(read_corpus(Path(path), name) if known else read_corpus(Path(text)))
-    return read
-
-
-def _counted(corpus: Corpus) -> str:
-    """Clips per emotion and unusable files per reason, on one line."""
-    counts = ", ".join(f"{n} {what}" for what, n in corpus.counts().items())
-    return f"{corpus.name}: {len(corpus.clips)} clips ({counts})"
-
-
-def _settings(options: dict[str, Any], corpora: Sequence[Corpus], default_labels: str) -> TrainSettings:
-    from ensemble.labels import EMOTIONS
-    from ensemble.members import MEMBERS
-    from ensemble.spectrogram import FrontEnd
-    from ensemble.train import PRESETS
-
-    told = options["labels"] or default_labels
-    there = {clip.emotion for corpus in corpora for clip in corpus.clips}
-    native = tuple(emotion for emotion in EMOTIONS if emotion in there)
-    labels = native if told == "native" else LABELS.get(told) or tuple(told.split(","))
-    if wrong := set(labels) - set(EMOTIONS):
-        raise click.BadParameter(f"{', '.join(sorted(wrong))}: expected six, seven, native or of {EMOTIONS}")
-    chosen: dict[str, Any] = {
-        "labels": labels,
-        "seed": options["seed"],
-        "n_threads": options["threads"],
-        "device": options["device"],
-        "speaker_norm": not options["no_speaker_norm"],
-        "front": FrontEnd.wide() if options["sample_rate"] == "16000" else FrontEnd(),
-    }
-    named = {"epochs": "n_epochs", "patience": "patience_epochs"}
-    told_too = ("epochs", "batch", "schedule", "patience", "focal")
-    chosen |= {named.get(key, key): options[key] for key in told_too if options[key] is not None}
-    if options["members"]:
-        chosen["members"] = tuple(options["members"].split(","))
-        if strange := sorted({name.partition("-")[0] for name in chosen["members"]} - set(MEMBERS)):
-            raise click.BadParameter(
-                f"{', '.join(strange)}: expected {', '.join(MEMBERS)}, or with a number as in cnn-2",
-                param_hint="--members",
-            )
-    return replace(PRESETS[options["preset"]], **chosen)
-
-
-@contextmanager
-def _epochs(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar a member: epochs, loss, UAR of the averaged weights on the validation speakers."""
-    with progress(quiet) as on_progress:
-
-        def heard(p: Progress) -> None:
-            uars = (
-                f"{name} {uar:.1%}" for name, uar in (("clip", p.uar_clip), ("speaker", p.uar_speaker)) if uar
-            )
-            note = ", ".join((f"loss {p.loss:.3f}", *uars, f"{p.left_s / 60:.0f} min left"))
-            on_progress(f"Training {p.member}", p.epoch, p.n_epochs, note)
-
-        yield heard
