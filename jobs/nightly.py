@@ -6,7 +6,6 @@ import gc
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,13 +13,11 @@ from pathlib import Path
 
 from callanalytics import __version__
 from callanalytics.config import Settings
-from callanalytics.discovery import Discovered, EarlierRun, find_recordings
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.known import AskKnown
 from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.records import CallRows, Candidate, Failure, Outcome
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
-from callanalytics.store.known import done_among, given_up_among, known_files, remember_files
+from callanalytics.store.known import remember_files
 from callanalytics.store.open import make_private_dir
 from callanalytics.store.publish import mend_published
 from callanalytics.store.supersede import supersede
@@ -37,6 +34,7 @@ from jobs.pages import are_current, index_of, load_ahead, remove_clips, write_cl
 from jobs.purge import remove_leftovers
 from jobs.relabel import with_corrections
 from jobs.runs import OnProgress, RunOptions, RunResult, quiet
+from jobs.search import Todo, search
 from jobs.stopping import StopWatch
 from jobs.voices import with_profiles
 
@@ -89,18 +87,6 @@ def run_night(
         ) from problem
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """What a search finds stays and holds no cycles: to look for some among 100,000 files costs a seventh."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def _on_device(settings: Settings, device: str | None) -> Settings:
     """The settings with the device of the options, which is known to be there when this machine computes."""
     if device is not None:
@@ -132,7 +118,6 @@ class _Night:
         self.database = out / DATABASE_NAME
         self.failures: list[Failure] = []
         self.n_done = 0
-        self.n_given_up = 0
         self.n_flagged = 0
         self.superseded: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
@@ -142,68 +127,39 @@ class _Night:
     def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
         ensemble_dir = in_use(self.settings, self.out)
         ensemble = load_ensemble(ensemble_dir)
-        with _no_garbage_collection():
-            found = find_recordings(
-                tuple(inputs),
-                self.settings,
-                window=self.window,
-                now=now,
-                salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
-                known=self._known(ensemble.ensemble_id),  # unchanged files are not read again
-                earlier=[EarlierRun(Window(a, b), at, well) for a, b, at, well in self.store.earlier_runs()],
-                name_skipped=False,
-                on_progress=lambda done, total: self.on_progress("search", done, total, ""),
-            )
-        gc.freeze()  # nor is it looked through later
+        todo = search(
+            self.store,
+            self.settings,
+            self.options,
+            inputs,
+            self.window,
+            ensemble_id=ensemble.ensemble_id,
+            salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
+            now=now,
+            on_progress=lambda done, total: self.on_progress("search", done, total, ""),
+        )
+        gc.freeze()  # what was found stays and holds no cycles: not looked through again
         try:
-            return self._answer(found, ensemble, ensemble_dir, now, started)
+            return self._answer(todo, ensemble, ensemble_dir, now, started)
         finally:
             gc.unfreeze()
 
-    def _known(self, ensemble_id: str) -> AskKnown:
-        """What the database knows of files; with `force` no call is settled."""
-        labelled_by = None if self.options.force else ensemble_id
-        return partial(known_files, self.store, ensemble_id=labelled_by)
-
     def _answer(
-        self, found: Discovered, ensemble: Ensemble, ensemble_dir: Path, now: datetime, started: float
+        self, todo: Todo, ensemble: Ensemble, ensemble_dir: Path, now: datetime, started: float
     ) -> RunResult:
         """Do what is still to do of what was found, publish and report."""
-        found, todo, n_skipped = self._select(found, ensemble.ensemble_id)
         if self.options.dry_run:
-            return self._result(found, todo, n_skipped, self._empty_code(found), started)
+            return self._result(todo, self._empty_code(todo), started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
-            self._work(found, todo, ensemble, ensemble_dir, watch)
-            n_left = len(todo) + len(found.failures) - self.n_done - len(self.failures)
-            exit_code = self._judged(n_left, self._exit_code(found, watch.exit_code(n_left)))
-        self._finish(found, todo, n_skipped, exit_code, now)
-        return self._result(found, todo, n_skipped, exit_code, started)
-
-    def _select(self, found: Discovered, ensemble_id: str) -> tuple[Discovered, list[Candidate], int]:
-        """What was found without what cannot be read and was given up; the recordings still to do; how
-        many are done or given up."""
-        todo = list(found.candidates)
-        n_skipped = found.n_settled
-        if not self.options.force:
-            ids = [c.recording.recording_id for c in (*todo, *(f.candidate for f in found.failures))]
-            given_up = given_up_among(self.store, ids, self.settings.engine.max_attempts)
-            done = done_among(self.store, ids, ensemble_id)
-            settled = done | given_up
-            todo = [c for c in todo if c.recording.recording_id not in settled]
-            failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
-            n_skipped += len(found.candidates) - len(todo) + len(found.failures) - len(failures)
-            left_alone = given_up - done
-            self.n_given_up = sum(
-                c.recording.recording_id in left_alone
-                for c in (*found.candidates, *(f.candidate for f in found.failures))
-            )
-            found = replace(found, failures=failures)
-        return found, todo[: self.options.limit], n_skipped
+            self._work(todo, ensemble, ensemble_dir, watch)
+            n_left = todo.n_new - self.n_done - len(self.failures)
+            exit_code = self._judged(n_left, self._exit_code(todo, watch.exit_code(n_left)))
+        self._finish(todo, exit_code, now)
+        return self._result(todo, exit_code, started)
 
     def _work(
         self,
-        found: Discovered,
-        todo: list[Candidate],
+        todo: Todo,
         ensemble: Ensemble,
         ensemble_dir: Path,
         watch: StopWatch,
@@ -214,28 +170,30 @@ class _Night:
         )
         # Another ensemble than before changes every view, also when no call is new.
         self.store.promote_ensemble(ensemble.ensemble_id)
-        remember_files(self.store, found.candidates)
+        remember_files(self.store, todo.found.candidates)
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
-        self._commit(list(found.failures))
+        self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
-        todo = with_corrections(todo, self.store)
+        candidates = with_corrections(todo.candidates, self.store)
         if self.settings.privacy.voice_profiles:
-            todo = with_profiles(todo, self.store)
-        outcomes = self._outcomes(todo, ensemble_dir, watch)
-        if todo:
+            candidates = with_profiles(candidates, self.store)
+        outcomes = self._outcomes(candidates, ensemble_dir, watch)
+        if candidates:
             load_ahead()
-        self.on_progress("analyse", 0, len(todo), "")
+        self.on_progress("analyse", 0, len(candidates), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             waiting.append(outcome)
-            self.on_progress("analyse", n_ready, len(todo), _describe(outcome))
+            self.on_progress("analyse", n_ready, len(candidates), _describe(outcome))
             if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:
                 self._commit(waiting)
                 waiting = []
                 committed_at = time.monotonic()
         self._commit(waiting)
 
-    def _outcomes(self, todo: list[Candidate], ensemble_dir: Path, watch: StopWatch) -> Iterator[Outcome]:
+    def _outcomes(
+        self, candidates: list[Candidate], ensemble_dir: Path, watch: StopWatch
+    ) -> Iterator[Outcome]:
         """What the engine of the settings makes of the recordings, as it gets ready."""
         engine = self.settings.engine
         hung_after_s = self.settings.engine.recording_timeout_s
@@ -243,7 +201,7 @@ class _Night:
             from jobs.cluster import analyze_on_ray, carried
 
             return analyze_on_ray(
-                todo,
+                candidates,
                 carried(self.settings, ensemble_dir),
                 address=engine.address,
                 workers=self.options.workers or engine.workers,
@@ -252,9 +210,9 @@ class _Night:
                 stop_requested=watch.requested,
             )
         return analyze_all(
-            todo,
+            candidates,
             partial(load_packed, self.settings, ensemble_dir),
-            workers=min(self.options.workers or n_workers(self.settings), max(len(todo), 1)),
+            workers=min(self.options.workers or n_workers(self.settings), max(len(candidates), 1)),
             hung_after_s=hung_after_s,
             stop_requested=watch.requested,
         )
@@ -279,15 +237,15 @@ class _Night:
         self.audio_s += sum(call.duration_s for call in done)
         self.failures += failed
 
-    def _exit_code(self, found: Discovered, stopped: int | None) -> int:
+    def _exit_code(self, todo: Todo, stopped: int | None) -> int:
         if stopped is not None:
             return stopped
         if self.failures:
             return 3
-        return self._empty_code(found)
+        return self._empty_code(todo)
 
-    def _empty_code(self, found: Discovered) -> int:
-        return EMPTY_CODE if not found.n_found and self.options.fail_on_empty else 0
+    def _empty_code(self, todo: Todo) -> int:
+        return EMPTY_CODE if not todo.found.n_found and self.options.fail_on_empty else 0
 
     def _judged(self, n_left: int, exit_code: int) -> int:
         """The exit code after the gate, which does not judge what a signal cut short."""
@@ -305,20 +263,13 @@ class _Night:
         self.held = tuple(reasons_to_hold(gate, night))
         return HELD_CODE if self.held else exit_code
 
-    def _finish(
-        self,
-        found: Discovered,
-        todo: list[Candidate],
-        n_skipped: int,
-        exit_code: int,
-        now: datetime,
-    ) -> None:
+    def _finish(self, todo: Todo, exit_code: int, now: datetime) -> None:
         self.store.end_run(
             self.run_id,
-            n_found=found.n_found,
-            n_new=len(todo),
+            n_found=todo.found.n_found,
+            n_new=len(todo.candidates),
             n_done=self.n_done,
-            n_skipped=n_skipped,
+            n_skipped=todo.n_skipped,
             n_quarantined=len(self.failures),
             audio_s=self.audio_s,
             exit_code=exit_code,
@@ -341,14 +292,12 @@ class _Night:
             self.on_progress("report", 0, 0, "")
             write_pages(self.out, self.settings, self.window, earliest=self.earliest, now=now)
 
-    def _result(
-        self, found: Discovered, todo: list[Candidate], n_skipped: int, exit_code: int, started: float
-    ) -> RunResult:
+    def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
         return RunResult(
-            n_found=found.n_found,
-            n_new=len(todo) + len(found.failures),
+            n_found=todo.found.n_found,
+            n_new=todo.n_new,
             n_done=self.n_done,
-            n_skipped=n_skipped,
+            n_skipped=todo.n_skipped,
             n_quarantined=len(self.failures),
             audio_s=round(self.audio_s, 3),
             wall_s=round(time.monotonic() - started, 3),
@@ -356,11 +305,11 @@ class _Night:
             database=str(self.database),
             report=str(index_of(self.out)),
             n_flagged=self.n_flagged,
-            n_given_up=self.n_given_up,
+            n_given_up=todo.n_given_up,
             window=self.window,
-            planned=tuple(todo) if self.options.dry_run else None,
+            planned=tuple(todo.candidates) if self.options.dry_run else None,
             failures=tuple(self.failures),
-            set_aside=dict(found.set_aside),
+            set_aside=dict(todo.found.set_aside),
             held=self.held,
         )
 
