@@ -30,7 +30,7 @@ from jobs.ensembles import in_use
 from jobs.gate import hold, let_through, night_of, reasons_to_hold
 from jobs.inbox import take_in
 from jobs.lock import run_lock
-from jobs.pages import are_current, index_of, load_ahead, remove_clips, write_clips, write_pages
+from jobs.pages import are_current, index_of, remove_clips, write_clips, write_pages
 from jobs.purge import remove_leftovers
 from jobs.relabel import with_corrections
 from jobs.runs import OnProgress, RunOptions, RunResult, quiet
@@ -179,8 +179,6 @@ class _Night:
         if self.settings.privacy.voice_profiles:
             candidates = with_profiles(candidates, self.store)
         outcomes = self._outcomes(candidates, ensemble_dir, watch)
-        if candidates:
-            load_ahead()
         self.on_progress("analyse", 0, len(candidates), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             waiting.append(outcome)
@@ -245,7 +243,7 @@ class _Night:
         return self._empty_code(todo)
 
     def _empty_code(self, todo: Todo) -> int:
-        return EMPTY_CODE if not todo.found.n_found and self.options.fail_on_empty else 0
+        return EMPTY_CODE if not todo.n_found and self.options.fail_on_empty else 0
 
     def _judged(self, n_left: int, exit_code: int) -> int:
         """The exit code after the gate, which does not judge what a signal cut short."""
@@ -266,7 +264,7 @@ class _Night:
     def _finish(self, todo: Todo, exit_code: int, now: datetime) -> None:
         self.store.end_run(
             self.run_id,
-            n_found=todo.found.n_found,
+            n_found=todo.n_found,
             n_new=len(todo.candidates),
             n_done=self.n_done,
             n_skipped=todo.n_skipped,
@@ -294,7 +292,7 @@ class _Night:
 
     def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
         return RunResult(
-            n_found=todo.found.n_found,
+            n_found=todo.n_found,
             n_new=todo.n_new,
             n_done=self.n_done,
             n_skipped=todo.n_skipped,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -65,17 +64,6 @@ def are_current(out: Path, window: Window) -> bool:
     except (OSError, ValueError):
         return False
     return bool(told == _shown(out, window)) and index_of(out).exists()
-
-
-def load_ahead() -> None:
-    """Load in the background what writing pages needs, half a second, while workers load their models."""
-
-    def load() -> None:
-        import altair  # noqa: F401
-
-        import reports.build  # noqa: F401
-
-    threading.Thread(target=load, name="load pages").start()
 
 
 def write_pages(out: Path, settings: Settings, window: Window, *, earliest: datetime, now: datetime) -> None:

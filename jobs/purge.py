@@ -167,9 +167,9 @@ def remove_leftovers(out: Path) -> None:
 
 def _last_window(store: Store) -> Window | None:
     """Of the newest run that wrote pages: also one that a signal, a limit or its budget cut short, but not
-    one that was killed, or held back (8)."""
+    one that was killed, held back (8), or left the pages as they were since it found nothing (4)."""
     rows = store.rows(
-        "SELECT epoch_us(since_at), epoch_us(until_at) FROM base.runs WHERE exit_code != 8"
+        "SELECT epoch_us(since_at), epoch_us(until_at) FROM base.runs WHERE exit_code NOT IN (4, 8)"
         " ORDER BY started_at DESC LIMIT 1"
     )
     return next((Window(*(datetime.fromtimestamp(us / 1e6, UTC) for us in row)) for row in rows), None)

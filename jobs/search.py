@@ -25,8 +25,9 @@ class Todo:
 
     found: Discovered  # without the failures that were given up
     candidates: list[Candidate]  # to analyse, at most `limit`
-    n_skipped: int  # done or given up
-    n_given_up: int
+    n_found: int  # recordings of the window: to do, left by `limit` and skipped
+    n_skipped: int = 0  # done or given up
+    n_given_up: int = 0
 
     @property
     def n_new(self) -> int:
@@ -63,7 +64,7 @@ def search(
             on_progress=on_progress,
         )
     if options.force:
-        return Todo(found, list(found.candidates[: options.limit]), 0, 0)
+        return Todo(found, list(found.candidates[: options.limit]), found.n_found)
     every = [*found.candidates, *(failure.candidate for failure in found.failures)]
     ids = [candidate.recording.recording_id for candidate in every]
     done = done_among(store, ids, ensemble_id)
@@ -74,6 +75,7 @@ def search(
     return Todo(
         replace(found, failures=failures),
         todo[: options.limit],
+        found.n_found,
         n_skipped=found.n_settled + len(every) - len(todo) - len(failures),
         n_given_up=len(given_up - done),
     )

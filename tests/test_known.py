@@ -13,13 +13,16 @@ import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
 from callanalytics import discovery
-from callanalytics.config import Settings
+from callanalytics.config import EngineSettings, Settings
 from callanalytics.discovery import Discovered, find_recordings
 from callanalytics.known import FileKey, KnownFile
 from callanalytics.records import Candidate
 from callanalytics.store import Store, open_work
 from callanalytics.store.known import known_files, remember_files
 from callanalytics.window import Window
+from jobs.runs import RunOptions
+from jobs.search import Todo
+from jobs.search import search as search_todo
 
 NOW = datetime.now(UTC)
 OLD = NOW - timedelta(hours=2)
@@ -153,3 +156,31 @@ def test_a_file_labelled_by_another_ensemble_is_known_and_not_settled(store: Sto
     known = known_files(store, [key(path)], ensemble_id="another")
     assert known[key(path)].settled is None
     assert known_files(store, [], ensemble_id=ENSEMBLE_ID) == {}
+
+
+def test_what_was_given_up_counts_as_found_and_skipped(store: Store, folder: Path) -> None:
+    """So that a run which left some for later, by `--limit`, is known by its counts."""
+    put(folder / "locked.wav", "locked").chmod(0)
+    put(folder / "new.wav", "new")
+    settings = Settings(engine=EngineSettings(max_attempts=1))
+
+    def found() -> Todo:
+        return search_todo(
+            store,
+            settings,
+            RunOptions(limit=1),
+            [folder],
+            WINDOW,
+            ensemble_id=ENSEMBLE_ID,
+            salt=b"",
+            now=NOW,
+            on_progress=lambda done, total: None,
+        )
+
+    first = found()
+    assert (first.n_found, first.n_new, first.n_skipped) == (2, 2, 0)
+    store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
+    store.quarantine(first.found.failures, store.begin_run(WINDOW, ENSEMBLE_ID, "0"))
+    put(folder / "another.wav", "another")
+    again = found()
+    assert (again.n_found, again.n_new, again.n_skipped, again.n_given_up) == (3, 1, 1, 1)

@@ -144,6 +144,17 @@ def test_the_pages_of_a_run_out_of_time_are_written_anew(out: Path) -> None:
     assert found_in(out / "reports", [MARK]) == set()
 
 
+def test_a_run_that_found_nothing_and_left_the_pages_does_not_empty_them(out: Path) -> None:
+    with open_work(out) as store:
+        run_id = store.begin_run(Window(NOW, NOW + timedelta(days=1)), ENSEMBLE_ID, "0.1.0")
+        store.end_run(
+            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=4
+        )
+    purge(SETTINGS, out, "2d", now=NOW)
+    index = (out / "reports" / "calls" / "index.html").read_text(encoding="utf-8")
+    assert any(call.recording.call_id in index for call in old_and_new()[1])
+
+
 @pytest.fixture
 def held_out(out: Path) -> Path:
     """The results with one more call, of a night that the gate holds back."""
