@@ -25,6 +25,7 @@ from ensemble.evaluate import interval_by_speaker, measures
 from ensemble.members import make_member
 from ensemble.train import (
     Examples,
+    Listened,
     Progress,
     TrainSettings,
     normalised,
@@ -48,7 +49,7 @@ def crossval(
     split: Literal["speaker", "random"] = "speaker",
     lines: Sequence[str] = ("clean", "telephone"),
     start: Path | None = None,
-    say: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[Progress | Listened], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Pooled test results over ``folds`` (each the test speakers of one fold), JSON-ready.
 
@@ -79,7 +80,7 @@ def crossval(
     for number, fold in enumerate(folds):
         test_speakers = frozenset(fold)
         # No babble: a fold's test voices must not be heard in training, and the hearings are shared.
-        examples = prepare(clips, everyone - test_speakers, settings, cache, babblers=frozenset())
+        examples = prepare(clips, everyone - test_speakers, settings, cache, babblers=frozenset(), say=say)
         training, test = examples.of(everyone - test_speakers), examples.of(test_speakers)
         part = folder / f"fold-{number}"
         for key, rows in _fold(examples, training, test, settings, part, lines, start, say):
@@ -115,7 +116,7 @@ def _fold(
     folder: Path,
     lines: Sequence[str],
     start: Path | None,
-    say: Callable[[Progress], None],
+    say: Callable[[Progress | Listened], None],
 ) -> list[tuple[tuple[str, str], NDArray[np.float32]]]:
     """Member probabilities (m, n, k) of the test clips for each line and knowledge of the speaker."""
     from safetensors.torch import load_file

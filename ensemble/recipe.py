@@ -16,7 +16,7 @@ from ensemble.errors import TrainingError
 from ensemble.evaluate import LINES, evaluate
 from ensemble.modelcard import write_card_pages
 from ensemble.predict import load_ensemble
-from ensemble.train import Progress, TrainSettings, train_ensemble
+from ensemble.train import Listened, Progress, TrainSettings, train_ensemble
 
 LIMITS = (
     "Trained on acted speech: real calls carry weaker and mixed emotions; acted anger is mostly loud.",
@@ -44,7 +44,7 @@ def train_from_corpora(
     everyone: bool = False,
     licence: str = "",
     note: str = "",
-    say: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[Progress | Listened], None] = lambda _: None,
 ) -> Path:
     """Train, calibrate, export, evaluate and describe; returns the folder with ``card.json``.
 

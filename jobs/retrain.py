@@ -33,7 +33,7 @@ from jobs.lock import run_lock
 from jobs.material import Material, divide
 
 if TYPE_CHECKING:
-    from ensemble.train import Progress, TrainSettings
+    from ensemble.train import Listened, Progress, TrainSettings
 
 SHADOW_SINCE = "7d"
 N_CHANGES_SHOWN = 10
@@ -94,7 +94,7 @@ def retrain(
     plan: RetrainSettings,
     shadow: bool = True,
     now: datetime | None = None,
-    on_epoch: Callable[[Progress], None] = lambda _: None,
+    on_news: Callable[[Progress | Listened], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Retrained:
     """Train on the corpora, compare with the ensemble in use, and promote only what is clearly better.
@@ -142,7 +142,7 @@ def retrain(
                 start=in_use(settings, out) if plan.start == "in_use" else None,
                 licence=plan.licence,
                 note=f"Retrained beside {current.ensemble_id}.",
-                say=on_epoch,
+                say=on_news,
             )
             (folder / TRAINED).touch()
         candidate = load_ensemble(made)

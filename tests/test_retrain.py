@@ -21,7 +21,7 @@ from ensemble.corpora import read_corpus
 from ensemble.errors import CorpusError
 from ensemble.paired import Difference
 from ensemble.predict import SHIPPED
-from ensemble.train import TrainSettings
+from ensemble.train import Progress, TrainSettings
 from jobs.ensembles import in_use, registry
 from jobs.lock import run_lock
 from jobs.material import collect, divide
@@ -116,11 +116,11 @@ def test_the_same_data_again_trains_nothing(retrained, manifest: Path, tmp_path:
     registry(out).rollback()
     told: list[str] = []
     epochs: list[object] = []
-    again = run(out, manifest, say=told.append, on_epoch=epochs.append)
+    again = run(out, manifest, say=told.append, on_news=epochs.append)
     assert again == retrained[1]
     assert told[0].startswith("Nothing new since")
     assert not epochs
-    stricter = run(out, manifest, plan=RetrainSettings(margin=1.0), on_epoch=epochs.append)
+    stricter = run(out, manifest, plan=RetrainSettings(margin=1.0), on_news=epochs.append)
     assert not epochs, "another margin judges anew without training anew"
     assert not stricter.promoted
 
@@ -131,14 +131,18 @@ class KilledError(Exception):
 
 def test_goes_on_after_a_kill(retrained, manifest: Path, tmp_path: Path) -> None:
     def kill(progress) -> None:
-        if progress.epoch == 2:
+        if isinstance(progress, Progress) and progress.epoch == 2:
             raise KilledError
 
     with pytest.raises(KilledError):
-        run(tmp_path / "out", manifest, on_epoch=kill)
+        run(tmp_path / "out", manifest, on_news=kill)
     assert in_use(Settings(), tmp_path / "out") == SHIPPED
     epochs: list[int] = []
-    done = run(tmp_path / "out", manifest, on_epoch=lambda p: epochs.append(p.epoch))
+    done = run(
+        tmp_path / "out",
+        manifest,
+        on_news=lambda p: epochs.append(p.epoch if isinstance(p, Progress) else p.n_done),
+    )
     assert epochs == [3, 4]
     assert done.candidate_id == retrained[1].candidate_id, "as if nothing had happened"
 

@@ -16,8 +16,10 @@ from tiny_corpus import write_tiny_corpus
 from ensemble.assemble import assemble, fit_on_validation
 from ensemble.corpora import read_corpus
 from ensemble.crossval import crossval
+from ensemble.dataset import usable_clips_cached
 from ensemble.errors import CorpusError, LeakError, TrainingError
 from ensemble.evaluate import evaluate
+from ensemble.hearing import listen_to_all, standard_hearings
 from ensemble.predict import load_ensemble
 from ensemble.recipe import train_from_corpora
 from ensemble.spectrogram import FrontEnd
@@ -61,7 +63,9 @@ def trained(corpus, cache, tmp_path_factory):
     """A whole run: (examples, folder, progress)."""
     folder, told = tmp_path_factory.mktemp("run"), []
     examples = train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=folder, cache=cache, say=told.append)
-    return examples, folder, told
+    listened, epochs = told[:4], told[4:]
+    assert [(n.n_done, n.n_hearings) for n in listened] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    return examples, folder, epochs
 
 
 def weights(folder):
@@ -111,8 +115,8 @@ def test_a_second_round_begins_where_the_first_ended(trained, corpus, cache, tmp
     train_ensemble(
         corpus.clips, VALIDATION, again, folder=tmp_path / "run", cache=cache, start=begin, say=told.append
     )
-    assert told[0].loss < 0.7 * trained[2][0].loss
-    assert told[0].uar_speaker > 0.8
+    assert told[-1].loss < 0.7 * trained[2][0].loss
+    assert told[-1].uar_speaker > 0.8
 
 
 def test_a_checkpoint_of_other_settings_is_refused(trained, corpus, cache):
@@ -202,6 +206,29 @@ def test_an_ensemble_without_speaker_norm_is_judged_and_used_that_way(corpus, ca
     assert load_ensemble(made).speaker_norm is False
     results = json.loads((made / "results.json").read_text())["crema-d"]["telephone"]
     assert results["clip"]["confusion"] == results["speaker"]["confusion"]
+
+
+def test_many_clips_are_heard_in_processes_and_as_in_one(corpus, tmp_path, monkeypatch):
+    hearings, voices = standard_hearings(2, 0), frozenset({"crema-d/1002", "crema-d/1003"})
+
+    def heard(cache, n_processes, told):
+        clips, waves, _ = usable_clips_cached(corpus.clips, 8000, tmp_path / cache)
+        return listen_to_all(
+            clips, waves, hearings, FrontEnd(), tmp_path / cache, voices, n_processes=n_processes, say=told
+        )
+
+    alone = heard("one", 1, lambda _: None)
+    monkeypatch.setattr("ensemble.hearing.MANY_CLIPS", 1)
+    monkeypatch.setattr("ensemble.hearing._listen", None)  # this process hears nothing itself
+    told = []
+    together = heard("two", 2, told.append)
+    assert [n.n_done for n in told] == [0, 1, 2, 3, 4]
+    for one, two in zip(alone, together, strict=True):
+        assert np.array_equal(one.frames, two.frames)
+        assert np.array_equal(one.squares, two.squares)
+    told.clear()
+    heard("two", 2, told.append)
+    assert not told, "what is there is not heard again"
 
 
 def test_a_speaker_on_both_sides_is_refused(trained, tmp_path):

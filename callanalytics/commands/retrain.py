@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from callanalytics.commands.options import config_option, json_option, out_option, quiet_option
-from callanalytics.console import progress, say
+from callanalytics.commands.training_options import training_shown
+from callanalytics.console import say
 
 if TYPE_CHECKING:
     from callanalytics.config import RetrainSettings, Settings
@@ -71,7 +70,7 @@ def retrain(
         consent=consent or plan.consent,
     )
     training = _training(options, plan, settings, folder)
-    with _epochs(quiet or as_json) as on_epoch:
+    with training_shown(quiet or as_json) as on_news:
         done = train_and_judge(
             settings,
             folder,
@@ -79,7 +78,7 @@ def retrain(
             training,
             plan=plan,
             shadow=not no_shadow,
-            on_epoch=on_epoch,
+            on_news=on_news,
             say=lambda words: say(words, quiet=quiet or as_json),
         )
     if as_json:
@@ -121,12 +120,6 @@ def _training(options: dict[str, Any], plan: RetrainSettings, settings: Settings
     if options["members"]:
         chosen["members"] = tuple(options["members"].split(","))
     return replace(PRESETS[options["preset"] or plan.preset], **chosen)
-
-
-@contextmanager
-def _epochs(quiet: bool) -> Iterator[Any]:
-    with progress(quiet) as on_progress:
-        yield lambda p: on_progress(f"Training {p.member}", p.epoch, p.n_epochs, f"loss {p.loss:.3f}")
 
 
 def _show(history: list[dict[str, Any]], as_json: bool) -> None:

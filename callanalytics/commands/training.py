@@ -22,10 +22,10 @@ from callanalytics.commands.options import (
 from callanalytics.commands.training_options import (
     corpus_option,
     counted,
-    epochs_shown,
     named_corpora,
     train_settings,
     training_options,
+    training_shown,
     work_folder,
 )
 from callanalytics.console import print_table, say
@@ -97,7 +97,7 @@ def train(
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
     work = work_folder(options, folder)
-    with epochs_shown(quiet or as_json) as heard:
+    with training_shown(quiet or as_json) as heard:
         made = train_from_corpora(
             usable,
             held_out,
@@ -233,7 +233,7 @@ def crossval(
     clips = [clip for corpus in usable for clip in corpus.clips]
     work, found = work_folder(options, folder), []
     for seed in range(settings.seed, settings.seed + seeds):
-        with epochs_shown(quiet or as_json) as heard:
+        with training_shown(quiet or as_json) as heard:
             found.append(
                 cross(
                     clips,

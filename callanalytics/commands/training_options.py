@@ -15,7 +15,7 @@ from callanalytics.console import progress
 
 if TYPE_CHECKING:
     from ensemble.corpora import Corpus
-    from ensemble.train import Progress, TrainSettings
+    from ensemble.train import Listened, Progress, TrainSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -121,11 +121,17 @@ def train_settings(options: dict[str, Any], corpora: Sequence[Corpus], default_l
 
 
 @contextmanager
-def epochs_shown(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar a member: epochs, loss, UAR of the averaged weights on the validation speakers."""
+def training_shown(quiet: bool) -> Iterator[Callable[[Progress | Listened], None]]:
+    """A bar for hearing the clips, then one a member: epochs, loss, UAR on the validation speakers."""
+    from ensemble.train import Listened
+
     with progress(quiet) as on_progress:
 
-        def heard(p: Progress) -> None:
+        def heard(p: Progress | Listened) -> None:
+            if isinstance(p, Listened):
+                note = "on different lines; kept for the next training"
+                on_progress("Hearing the clips", p.n_done, p.n_hearings, note)
+                return
             uars = (
                 f"{name} {uar:.1%}" for name, uar in (("clip", p.uar_clip), ("speaker", p.uar_speaker)) if uar
             )

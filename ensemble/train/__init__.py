@@ -1,6 +1,6 @@
 """Training: from labelled clips to members, seeded, resumable after a kill, one epoch at a time.
 
-``train_ensemble`` hears the corpora (:mod:`ensemble.dataset`), trains each
+``train_ensemble`` hears the corpora (:mod:`ensemble.hearing`), trains each
 member in turn and leaves one folder per member with ``state.safetensors``
 (everything needed to go on), ``best.safetensors`` (the averaged weights to
 use) and ``log.jsonl``. :mod:`ensemble.export` turns that into an ensemble.
@@ -10,6 +10,7 @@ use) and ``log.jsonl``. :mod:`ensemble.export` turns that into an ensemble.
 - ``loop``: the epochs of a member, the members of an ensemble
 """
 
+from ensemble.hearing import Listened
 from ensemble.train.batches import Batches, handset_response_db, pad
 from ensemble.train.checkpoint import weights_of
 from ensemble.train.examples import Examples, prepare
@@ -21,6 +22,7 @@ __all__ = [
     "PRESETS",
     "Batches",
     "Examples",
+    "Listened",
     "Progress",
     "TrainSettings",
     "handset_response_db",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, Unusable
-from ensemble.dataset import Heard, Hearing, listen, standard_hearings, usable_clips_cached
+from ensemble.dataset import usable_clips_cached
 from ensemble.errors import TrainingError
+from ensemble.hearing import Heard, Hearing, Listened, listen_to_all, standard_hearings
 from ensemble.labels import EMOTIONS
 from ensemble.spectrogram import Reference, everybody
 from ensemble.train.settings import TrainSettings
@@ -53,17 +54,21 @@ def prepare(
     *,
     hearings: tuple[Hearing, ...] | None = None,
     babblers: frozenset[str] | None = None,
+    say: Callable[[Listened], None] = lambda _: None,
 ) -> Examples:
     """Decode, hear and index clips; what cannot be used is listed, and statistics are of training speakers.
 
-    ``babblers`` are the speakers that babble is made of (None: the training ones).
+    ``babblers`` are the speakers that babble is made of (None: the training ones). Clips are heard in
+    ``settings.n_threads`` processes and ``say`` is told how far that is.
     Raises TrainingError when a label of the settings has no training clip.
     """
     front = settings.front
     kept, waves, unusable = usable_clips_cached(clips, front.sample_rate_hz, cache)
     wanted = hearings or standard_hearings(settings.n_augmented, 0)
     voices_of_babble = training_speakers if babblers is None else babblers
-    heard = tuple(listen(kept, waves, h, front, cache, voices_of_babble) for h in wanted)
+    heard = listen_to_all(
+        kept, waves, wanted, front, cache, voices_of_babble, n_processes=settings.n_threads, say=say
+    )
     truth = np.array([settings.labels.index(c.emotion) for c in kept], dtype=np.int64)
     voices: dict[str, list[int]] = {}
     for index, clip in enumerate(kept):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ensemble.corpora import Clip, refuse_leak
 from ensemble.device import prepare_device
 from ensemble.errors import TrainingError
+from ensemble.hearing import Listened
 from ensemble.members import make_member
 from ensemble.train.batch_augment import BatchAugment
 from ensemble.train.batches import Batches
@@ -51,7 +52,7 @@ def train_ensemble(
     cache: Path,
     start: Path | None = None,
     babblers: frozenset[str] | None = None,
-    say: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[Progress | Listened], None] = lambda _: None,
 ) -> Examples:
     """Train every member of ``settings.members`` into ``folder/<member>``; returns what was heard.
 
@@ -64,7 +65,7 @@ def train_ensemble(
     """
     prepare_device(settings.device)
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
-    examples = prepare(clips, speakers, settings, cache, babblers=babblers)
+    examples = prepare(clips, speakers, settings, cache, babblers=babblers, say=say)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
     for name in settings.members:
         begin = weights_of(start, name) if start else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.dataset import Heard
+from ensemble.hearing import Heard
 from ensemble.members import make_member
 from ensemble.spectrogram import voice_norm
 from ensemble.train.batches import pad
