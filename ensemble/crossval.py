@@ -31,8 +31,8 @@ from ensemble.train import (
     normalised,
     predict_logits,
     prepare,
+    start_of,
     train_member,
-    weights_of,
 )
 from ensemble.vote import calibrate_mean, count_votes, softmax
 
@@ -124,7 +124,7 @@ def _fold(
     nobody = np.zeros(0, dtype=np.int64)
     models = []
     for name in settings.members:
-        begin = weights_of(start, name) if start else None
+        begin = start_of(start, name) if start else None
         weights = train_member(name, examples, training, nobody, settings, folder / name, say, start=begin)
         model = make_member(name.partition("-")[0], settings.front.n_mels, len(settings.labels))
         model.load_state_dict(load_file(weights))

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import soundfile as sf
-
-pytest.importorskip("torch")
-
+import torch
+from safetensors.torch import save_file
 from tiny_corpus import write_tiny_corpus
 
 from ensemble.assemble import assemble, fit_on_validation
@@ -20,18 +19,22 @@ from ensemble.dataset import usable_clips_cached
 from ensemble.errors import CorpusError, LeakError, TrainingError
 from ensemble.evaluate import evaluate
 from ensemble.hearing import listen_to_all, standard_hearings
+from ensemble.members import make_member
 from ensemble.predict import load_ensemble
 from ensemble.recipe import train_from_corpora
 from ensemble.spectrogram import FrontEnd
 from ensemble.train import (
     Batches,
+    Start,
     TrainSettings,
     handset_response_db,
     prepare,
+    start_of,
     train_ensemble,
     train_member,
     unweighted_recall,
 )
+from ensemble.train.checkpoint import begin_from
 
 SETTINGS = TrainSettings(
     labels=("anger", "sad"),
@@ -106,17 +109,42 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, corpus, cache,
     assert weights(tmp_path) == weights(trained[1])
 
 
-def test_a_second_round_begins_where_the_first_ended(trained, corpus, cache, tmp_path):
-    begin = tmp_path / "begin"
-    begin.mkdir()
-    (begin / "cnn.safetensors").write_bytes(weights(trained[1]))
+def test_a_second_round_begins_where_the_first_ended(trained, tmp_path):
+    examples, folder, first = trained
+    training, validation = examples.of(frozenset(examples.voices) - VALIDATION), examples.of(VALIDATION)
     told = []
-    again = replace(SETTINGS, n_epochs=1, learning_rate=1e-5)
-    train_ensemble(
-        corpus.clips, VALIDATION, again, folder=tmp_path / "run", cache=cache, start=begin, say=told.append
+    train_member(
+        "cnn",
+        examples,
+        training,
+        validation,
+        replace(SETTINGS, n_epochs=1, learning_rate=1e-5),
+        tmp_path,
+        told.append,
+        start=Start(folder / "cnn/best.safetensors", SETTINGS.labels),
     )
-    assert told[-1].loss < 0.7 * trained[2][0].loss
+    assert told[-1].loss < 0.7 * first[0].loss
     assert told[-1].uar_speaker > 0.8
+
+
+def test_what_a_start_knows_of_an_emotion_is_taken_over_and_nothing_else(tmp_path):
+    old, new = make_member("cnn", 64, 3), make_member("cnn", 64, 3)
+    before = new.state_dict()["head.1.weight"].clone()
+    save_file(old.state_dict(), tmp_path / "cnn.safetensors")
+    start = Start(tmp_path / "cnn.safetensors", ("anger", "sad", "surprise"))
+    begin_from(new, ("anger", "boredom", "sad"), start)
+    theirs, ours = old.state_dict(), new.state_dict()
+    assert torch.equal(
+        ours["head.1.weight"],
+        torch.stack([theirs["head.1.weight"][0], before[1], theirs["head.1.weight"][1]]),
+    )
+    assert torch.equal(ours["deep1.first.conv.weight"], theirs["deep1.first.conv.weight"])
+    with pytest.raises(TrainingError, match="another architecture"):
+        begin_from(make_member("cnn", 80, 3), ("anger", "boredom", "sad"), start)
+    with pytest.raises(TrainingError, match="another architecture"):
+        begin_from(make_member("crnn", 64, 3), ("anger", "boredom", "sad"), start)
+    with pytest.raises(TrainingError, match="no weights of vit"):
+        start_of(tmp_path, "vit")
 
 
 def test_a_checkpoint_of_other_settings_is_refused(trained, corpus, cache):

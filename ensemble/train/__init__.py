@@ -12,7 +12,7 @@ use) and ``log.jsonl``. :mod:`ensemble.export` turns that into an ensemble.
 
 from ensemble.hearing import Listened
 from ensemble.train.batches import Batches, handset_response_db, pad
-from ensemble.train.checkpoint import weights_of
+from ensemble.train.checkpoint import Start, start_of
 from ensemble.train.examples import Examples, prepare
 from ensemble.train.loop import Progress, train_ensemble, train_member
 from ensemble.train.settings import PRESETS, TrainSettings
@@ -24,14 +24,15 @@ __all__ = [
     "Examples",
     "Listened",
     "Progress",
+    "Start",
     "TrainSettings",
     "handset_response_db",
     "normalised",
     "pad",
     "predict_logits",
     "prepare",
+    "start_of",
     "train_ensemble",
     "train_member",
     "unweighted_recall",
-    "weights_of",
 ]

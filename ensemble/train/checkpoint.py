@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.card import read_card
 from ensemble.dataset import clips_hash
 from ensemble.errors import TrainingError
 from ensemble.train.examples import Examples
@@ -20,12 +22,20 @@ if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a member begins from: weights (safetensors) and the label of each row of their head."""
+
+    weights: Path
+    labels: tuple[str, ...]
+
+
 def settings_hash(
     settings: TrainSettings,
     examples: Examples,
     training: NDArray[np.int64],
     validation: NDArray[np.int64],
-    start: Path | None,
+    start: Start | None,
 ) -> str:
     """What a checkpoint must agree with to be gone on from; threads and device do not count.
 
@@ -34,7 +44,7 @@ def settings_hash(
     told = asdict(replace(settings, n_threads=0, device="", members=()))
     heard = [clips_hash([examples.clips[i] for i in rows]) for rows in (training, validation)]
     targets = hashlib.sha256(examples.targets[training].tobytes()).hexdigest()
-    began = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
+    began = hashlib.sha256(start.weights.read_bytes()).hexdigest() if start else None
     return hashlib.sha256(json.dumps([told, heard, targets, began], default=str).encode()).hexdigest()
 
 
@@ -96,16 +106,41 @@ def resume(
     return int(told["epoch"]), float(told["best"]), int(told["stale"]), float(told.get("factor", 1))
 
 
-def begin_from(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Take over weights; a head of other labels stays new."""
-    own = model.state_dict()
-    known = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    if missing := [key for key in own if key not in known and not key.startswith("head.")]:
-        raise TrainingError(f"the weights to begin from are of another architecture: {missing[:3]} differ")
-    model.load_state_dict(known, strict=False)
+def begin_from(model: torch.nn.Module, labels: Sequence[str], start: Start) -> None:
+    """Take over weights: the whole body, and of the head the rows of emotions that both know.
+
+    Emotions that the start does not know begin as new. Raises TrainingError for another architecture.
+    """
+    from safetensors.torch import load_file
+
+    weights, own = load_file(start.weights), model.state_dict()
+
+    def fits(key: str) -> bool:
+        shape = own[key].shape
+        wanted = (len(start.labels), *shape[1:]) if key.startswith("head.") else shape
+        return key in weights and weights[key].shape == wanted
+
+    if differ := [key for key in own if not fits(key)]:
+        raise TrainingError(
+            f"{start.weights}: weights of another architecture or sample rate "
+            f"({', '.join(differ[:3])} differ); begin from an ensemble with this member at this --sample-rate"
+        )
+    both = [label for label in labels if label in start.labels]
+    here, there = [labels.index(label) for label in both], [start.labels.index(label) for label in both]
+    for key, value in own.items():
+        if key.startswith("head."):
+            value[here] = weights[key][there]
+        else:
+            value.copy_(weights[key])
 
 
-def weights_of(ensemble: Path, member: str) -> Path:
-    """A member's weights in an ensemble's folder; another seed begins from its architecture's."""
+def start_of(ensemble: Path, member: str) -> Start:
+    """A member's weights in an ensemble's folder; another seed begins from its architecture's.
+
+    Raises TrainingError when there are none.
+    """
     own = ensemble / f"{member}.safetensors"
-    return own if own.is_file() else ensemble / f"{member.partition('-')[0]}.safetensors"
+    weights = own if own.is_file() else ensemble / f"{member.partition('-')[0]}.safetensors"
+    if not weights.is_file():
+        raise TrainingError(f"{ensemble}: has no weights of {member}; leave it out of --members")
+    return Start(weights, tuple(read_card(ensemble)["labels"]))

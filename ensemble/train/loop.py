@@ -19,7 +19,7 @@ from ensemble.hearing import Listened
 from ensemble.members import make_member
 from ensemble.train.batch_augment import BatchAugment
 from ensemble.train.batches import Batches
-from ensemble.train.checkpoint import begin_from, resume, save_state, settings_hash, weights_of
+from ensemble.train.checkpoint import Start, begin_from, resume, save_state, settings_hash, start_of
 from ensemble.train.examples import Examples, prepare
 from ensemble.train.settings import TrainSettings
 from ensemble.train.validate import validate
@@ -56,7 +56,7 @@ def train_ensemble(
 ) -> Examples:
     """Train every member of ``settings.members`` into ``folder/<member>``; returns what was heard.
 
-    ``start`` is a folder with ``<member>.safetensors`` to begin from (that of an ensemble).
+    ``start`` is the folder of an ensemble to begin from.
 
     ``validation_speakers`` are held out (may be empty for the final training);
     ``babblers`` as in :func:`prepare`.
@@ -68,7 +68,7 @@ def train_ensemble(
     examples = prepare(clips, speakers, settings, cache, babblers=babblers, say=say)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
     for name in settings.members:
-        begin = weights_of(start, name) if start else None
+        begin = start_of(start, name) if start else None
         train_member(name, examples, training, validation, settings, folder / name, say, start=begin)
     return examples
 
@@ -82,21 +82,20 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     folder: Path,
     say: Callable[[Progress], None] = lambda _: None,
     *,
-    start: Path | None = None,
+    start: Start | None = None,
 ) -> Path:
     """Train one member and return the path of its averaged weights (safetensors).
 
     ``name`` is an architecture, or one with a number (``cnn-2``): the same from
-    another seed. ``start`` gives weights (safetensors) to begin from: a second
-    round at a lower learning rate, or an ensemble fitted to one's own labelled
-    calls; a head of other labels is left out. Goes on from ``folder`` when a
+    another seed. ``start`` gives weights to begin from: a second round at a
+    lower learning rate, or an ensemble fitted to one's own labelled calls. Goes on from ``folder`` when a
     checkpoint of the same settings and clips is there.
     With the same seed, clips and thread count the result is the same.
     Raises LeakError when a speaker is on both sides, TrainingError when the
     checkpoint is of other settings or the loss is not finite.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     refuse_leak([examples.clips[i] for i in training], [examples.clips[i] for i in validation])
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     torch.manual_seed(settings.seed)
     model = make_member(architecture, settings.front.n_mels, len(settings.labels)).to(settings.device)
     if start is not None:
-        begin_from(model, load_file(start))
+        begin_from(model, settings.labels, start)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         _decay_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
