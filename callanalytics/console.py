@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # A log gets a line this often, and at the end of every stage.
 LOG_EVERY_S = 10.0
+WIDE = 120
+"""Columns from which on a long bar leaves room for what is told beside it."""
 MAX_LISTED = 20
 
 HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics status)."
@@ -60,17 +62,22 @@ def _bars() -> Iterator[OnProgress]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
+    console = Console(stderr=True)
+    bar_width = 40 if console.width >= WIDE else 10
+    whole = Column(no_wrap=True, min_width=7)
+    rest = Column(no_wrap=True, overflow="ellipsis", max_width=max(console.width - bar_width - 46, 10))
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=17)),
+        BarColumn(bar_width),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("[dim]{task.fields[note]}", table_column=rest),  # what does not fit is cut here
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int, note: str) -> None:

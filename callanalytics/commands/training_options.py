@@ -129,8 +129,7 @@ def training_shown(quiet: bool) -> Iterator[Callable[[Progress | Listened], None
 
         def heard(p: Progress | Listened) -> None:
             if isinstance(p, Listened):
-                note = "on different lines; kept for the next training"
-                on_progress("Hearing the clips", p.n_done, p.n_hearings, note)
+                on_progress("Hearing the clips", p.n_done, p.n_hearings, "")
                 return
             uars = (
                 f"{name} {uar:.1%}" for name, uar in (("clip", p.uar_clip), ("speaker", p.uar_speaker)) if uar
