@@ -179,12 +179,15 @@ def assemble(
     clips = [examples.clips[i] for i in training]
     begun = read_card(start) if start else {}
     heard = {clip.speaker for clip in clips}
+    listed = {"heard_speakers": sorted(heard.union(begun.get("heard_speakers", ())))}
+    if begun and "heard_speakers" not in begun:
+        listed = {}  # a card from before speakers were listed has heard all of its corpora, and so has this
     told: dict[str, object] = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
         "begun_from": begun.get("ensemble_id"),
         "trained_on": sorted({clip.corpus for clip in clips} | trained_on(begun)),
-        "heard_speakers": sorted(heard.union(begun.get("heard_speakers", ()))),
+        **listed,
         "n_training_clips": len(clips),
         "n_training_speakers": len(heard),
         "data_hash": clips_hash(clips),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,8 +55,8 @@ def crossval(
     ``out[line][known]`` has WA, UAR, macro-F1 and confusion over all test
     clips, intervals by speaker, UAR per fold, and each member's UAR. ``start``
     is the folder of an ensemble that each fold begins from, trained on other
-    corpora; one that has heard any of these is refused. ``split`` "random" puts
-    the clips into as many folds by chance: speakers leak, and ``out["split"]``
+    corpora; one that has heard any of these is refused. ``split`` "random" draws
+    the clips of as many folds by chance: speakers leak, and ``out["split"]``
     says so. Goes on after a kill. Raises LeakError, CorpusError, TrainingError,
     DeviceMissing.
     """
@@ -66,10 +65,6 @@ def crossval(
     named = [s for fold in folds for s in fold]
     if len(named) != len(set(named)) or not set(named) <= everyone:
         raise CorpusError("the folds name a speaker twice, or one that has no clip; check them")
-    if split == "random":
-        clips = _leaky(clips, len(folds), settings.seed)
-        folds = [[f"random/{i}"] for i in range(len(folds))]
-        everyone = frozenset(clip.speaker for clip in clips)
     if start is not None:
         corpora = trained_on(read_card(start))
         if not corpora or corpora & {clip.corpus for clip in clips}:
@@ -78,10 +73,16 @@ def crossval(
     guesses: dict[tuple[str, str], list[tuple[Int, NDArray[np.float32]]]] = {}
     examples = None
     for number, fold in enumerate(folds):
-        test_speakers = frozenset(fold)
+        # A random split draws clips, not speakers: then everybody is in training.
+        test_speakers = frozenset(fold) if split == "speaker" else frozenset()
         # No babble: a fold's test voices must not be heard in training, and the hearings are shared.
         examples = prepare(clips, everyone - test_speakers, settings, cache, babblers=frozenset(), say=say)
-        training, test = examples.of(everyone - test_speakers), examples.of(test_speakers)
+        if split == "speaker":
+            _refuse_silent(folds, examples)
+            training, test = examples.of(everyone - test_speakers), examples.of(test_speakers)
+        else:
+            drawn = np.random.default_rng(settings.seed).permutation(len(examples.clips)) % len(folds)
+            training, test = np.flatnonzero(drawn != number), np.flatnonzero(drawn == number)
         part = folder / f"fold-{number}"
         for key, rows in _fold(examples, training, test, settings, part, lines, start, say):
             guesses.setdefault(key, []).append((test, rows))
@@ -102,10 +103,13 @@ def crossval(
     return out
 
 
-def _leaky(clips: Sequence[Clip], n_folds: int, seed: int) -> list[Clip]:
-    """Clips dealt to made-up speakers by chance, for the comparison with random splits."""
-    fold = np.random.default_rng(seed).permutation(len(clips)) % n_folds
-    return [replace(clip, speaker=f"random/{i}") for clip, i in zip(clips, fold, strict=True)]
+def _refuse_silent(folds: Sequence[Sequence[str]], examples: Examples) -> None:
+    for fold in folds:
+        if not len(examples.of(frozenset(fold))):
+            raise CorpusError(
+                f"no clip of {', '.join(fold)} can be used, so that their fold tests nothing: "
+                "mend the clips or leave these speakers out"
+            )
 
 
 def _fold(
@@ -172,7 +176,7 @@ def fold_table(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             str(r["n"]),
             _percent(r["wa"]),
             _percent(r["uar"]),
-            "-".join(map(_percent, r["interval_95"]["uar"])),
+            "-".join(map(_percent, r["interval_95"]["uar"] or ())) or "-",
             " ".join(map(_percent, r["uar_per_fold"])),
             *(_percent(r["member_uar"][m]) for m in members),
             _percent(r["soft_uar"]),

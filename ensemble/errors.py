@@ -36,6 +36,10 @@ class CorpusError(EnsembleError):
     """A corpus folder or manifest cannot be read as that corpus."""
 
 
+class CorpusDamaged(CorpusError):
+    """A corpus is recognised, but a table of it is not as its authors ship it."""
+
+
 class LeakError(CorpusError):
     """A requested split would put one speaker on both sides."""
 

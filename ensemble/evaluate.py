@@ -23,7 +23,8 @@ from ensemble.calibrate import (
     reliability,
 )
 from ensemble.card import trained_on
-from ensemble.corpora import Clip, Corpus, decode_clip
+from ensemble.corpora import Clip, Corpus, Unusable
+from ensemble.dataset import usable_clips
 from ensemble.errors import CorpusError
 from ensemble.predict import Ensemble
 from ensemble.spectrogram import Statistics, hear, voice_norm
@@ -32,6 +33,10 @@ from ensemble.vote import Votes, vote
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
+NOT_CORPORA = ("ensemble_id", "labels")
+"""What results hold besides one entry a corpus."""
+FEWEST_SPEAKERS = 5
+"""A bootstrap over fewer speakers says nothing: there is no interval then, and none is trusted."""
 LINES: tuple[str, ...] = ("clean", "telephone", "gsm")
 KNOWN: tuple[str, ...] = ("clip", "speaker", "calm")
 
@@ -99,11 +104,16 @@ def areas(truth: Int, mean: Float, labels: Sequence[str]) -> dict[str, float]:
 
 def interval_by_speaker(
     truth: Int, guess: Int, speakers: Sequence[str], n_draws: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals of WA and UAR, drawing whole speakers with replacement (percentile bootstrap)."""
+) -> dict[str, tuple[float, float] | None]:
+    """95 % intervals of WA and UAR, drawing whole speakers with replacement (percentile bootstrap).
+
+    None for fewer than ``FEWEST_SPEAKERS``.
+    """
+    names = sorted(set(speakers))
+    if len(names) < FEWEST_SPEAKERS:
+        return {"wa": None, "uar": None}
     rng = np.random.default_rng(seed)
     n_labels = int(max(truth.max(), guess.max())) + 1
-    names = sorted(set(speakers))
     of = np.array([names.index(s) for s in speakers])
     tables = np.stack([confusion(truth[of == i], guess[of == i], n_labels) for i in range(len(names))])
     drawn = tables[rng.integers(0, len(names), (n_draws, len(names)))].sum(axis=1).astype(float)
@@ -125,21 +135,16 @@ class Prepared:
     clips: tuple[Clip, ...]
     mels: tuple[Float, ...]
     known: tuple[Statistics, ...]
-    unreadable: tuple[str, ...]
+    unusable: tuple[Unusable, ...]
 
 
 def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], line: str) -> Prepared:
-    """Decode and hear every clip whose emotion the ensemble knows; the unreadable are listed."""
-    rate_hz, kept, waves, bad = ensemble.sample_rate_hz, [], [], []
-    for clip in clips:
-        if clip.emotion not in ensemble.labels:
-            continue
-        try:
-            waves.append(decode_clip(clip, rate_hz))
-        except CorpusError as error:
-            bad.append(str(error))
-            continue
-        kept.append(clip)
+    """Decode and hear every clip whose emotion the ensemble knows; what cannot be used is listed.
+
+    The same as in training: nothing unreadable, nothing silent, no sound twice.
+    """
+    rate_hz = ensemble.sample_rate_hz
+    kept, waves, bad = usable_clips([c for c in clips if c.emotion in ensemble.labels], rate_hz)
     if not kept:
         raise CorpusError(f"none of {len(clips)} clips has one of the ensemble's labels and can be read")
     said: dict[str, list[Float]] = {}
@@ -151,7 +156,7 @@ def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], line: str) -> Prepa
         for clip, wave in zip(kept, waves, strict=True)
     ]
     mels, known = zip(*heard, strict=True)
-    return Prepared(tuple(kept), mels, known, tuple(bad))
+    return Prepared(kept, mels, known, bad)
 
 
 def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> Float:
@@ -221,6 +226,18 @@ def _short(truth: Int, guess: Int, labels: Sequence[str]) -> dict[str, float]:
     return {"wa": full["wa"], "uar": full["uar"], "macro_f1": full["macro_f1"]}
 
 
+def refuse_names(corpora: Sequence[Corpus]) -> None:
+    """Raise CorpusError unless each corpus has a name of its own: results and speakers go by it."""
+    taken = set(NOT_CORPORA)
+    for corpus in corpora:
+        if corpus.name in taken:
+            raise CorpusError(
+                f"corpus {corpus.name!r}: results and speakers go by the name of a corpus, and this one is "
+                "taken; name a manifest of your own: --corpus NAME=PATH"
+            )
+        taken.add(corpus.name)
+
+
 def evaluate(
     ensemble: Ensemble,
     corpora: Sequence[Corpus],
@@ -233,8 +250,9 @@ def evaluate(
 
     Only clips with a label of the ensemble count; ``unusable`` and the number
     left out are reported. ``speakers`` restricts the test. Raises CorpusError
-    when nothing is left.
+    when nothing is left or a name stands for two things.
     """
+    refuse_names(corpora)
     out: dict[str, Any] = {"ensemble_id": ensemble.ensemble_id, "labels": list(ensemble.labels)}
     for corpus in corpora:
         clips = [c for c in corpus.clips if speakers is None or c.speaker in speakers]
@@ -245,7 +263,7 @@ def evaluate(
         }
         for line in lines:
             prepared = prepare_clips(ensemble, clips, line)
-            rows[line] = {"unreadable": list(prepared.unreadable)}
+            rows[line] = {"unusable": [f"{u.path.name}: {u.reason}" for u in prepared.unusable]}
             for which in known:
                 rows[line][which] = report(
                     ensemble, prepared.clips, member_probabilities(ensemble, prepared, which)

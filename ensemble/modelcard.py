@@ -13,19 +13,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ensemble.evaluate import NOT_CORPORA
+
 Row = Sequence[str]
 _NAMES = {
     "clip": "clip alone",
     "speaker": "normalised by the speaker's other clips",
     "calm": "normalised by the speaker's neutral and happy clips",
 }
-_META = ("ensemble_id", "labels")
 
 
 def conditions(results: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
     """(corpus, line, known, report) for every condition in ``results``."""
     for corpus, rows in results.items():
-        if corpus in _META:
+        if corpus in NOT_CORPORA:
             continue
         for line, by_known in rows.items():
             if isinstance(by_known, Mapping):
@@ -52,7 +53,6 @@ def score_table(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     )
     rows: list[Row] = []
     for corpus, line, known, r in conditions(results):
-        low, high = r["interval_95"]["uar"]
         rows.append(
             (
                 corpus,
@@ -61,7 +61,7 @@ def score_table(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
                 str(r["n"]),
                 _percent(r["wa"]),
                 _percent(r["uar"]),
-                f"{_percent(low)}-{_percent(high)}",
+                _span(r["interval_95"]["uar"]),
                 _percent(r["macro_f1"]),
                 f"{r['ece']:.3f}",
                 f"{r['ece_if_perfect']:.3f}",
@@ -70,6 +70,11 @@ def score_table(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:
             )
         )
     return head, rows
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    """An interval in percent; none, of too few speakers, is a dash."""
+    return "-" if interval is None else "-".join(map(_percent, interval))
 
 
 def member_table(results: Mapping[str, Any]) -> tuple[Row, list[Row]]:

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip
+from ensemble.dataset import usable_clips
 from ensemble.errors import CorpusError
-from ensemble.evaluate import confusion, member_probabilities, prepare_clips, votes_of
+from ensemble.evaluate import FEWEST_SPEAKERS, confusion, member_probabilities, prepare_clips, votes_of
 from ensemble.predict import Ensemble
 
 Int = NDArray[np.int64]
-FEWEST_SPEAKERS = 5
-"""A bootstrap over fewer speakers says nothing: an interval from it is not trusted either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +93,11 @@ def compare_on(test: str, a: Ensemble, b: Ensemble, clips: Sequence[Clip], line:
     shared = [clip for clip in clips if clip.emotion in a.labels and clip.emotion in b.labels]
     if not shared:
         raise CorpusError(f"{test}: no clip has an emotion that both ensembles know")
-    prepared = prepare_clips(a, shared, line)
-    readable = set(prepared.clips)
-    labels = sorted({clip.emotion for clip in prepared.clips})
-    there = [clip for clip in shared if clip in readable]
+    there, _, _ = usable_clips(shared, a.sample_rate_hz)
+    there, _, _ = usable_clips(there, b.sample_rate_hz)
+    if not there:
+        raise CorpusError(f"{test}: none of {len(shared)} clips can be read")
+    labels = sorted({clip.emotion for clip in there})
     truth = np.array([labels.index(clip.emotion) for clip in there], dtype=np.int64)
     of_a, of_b = _guess(a, there, line, labels), _guess(b, there, line, labels)
     return paired_difference(test, truth, of_a, of_b, [clip.speaker for clip in there])

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ensemble.assemble import add_biases, assemble, fit_biases, fit_on_validation
 from ensemble.card import read_card, refuse_heard
 from ensemble.corpora import Corpus, keep_emotions, split_by_speaker
 from ensemble.errors import TrainingError
-from ensemble.evaluate import LINES, evaluate
+from ensemble.evaluate import LINES, evaluate, refuse_names
 from ensemble.modelcard import write_card_pages
 from ensemble.predict import load_ensemble
-from ensemble.train import Listened, Progress, TrainSettings, train_ensemble
+from ensemble.train import Examples, Listened, Progress, TrainSettings, train_ensemble
 
 LIMITS = (
     "Trained on acted speech: real calls carry weaker and mixed emotions; acted anger is mostly loud.",
@@ -58,6 +59,7 @@ def train_from_corpora(
     the second on. Run it again after a kill and it goes on. Raises CorpusError,
     LeakError, TrainingError, ModelIncompatible.
     """
+    refuse_names(corpora)
     if not validation_speakers:
         raise TrainingError("no validation speakers: temperature and thresholds need voices held out")
     if everyone and (settings.schedule == "plateau" or settings.patience_epochs):
@@ -82,9 +84,8 @@ def train_from_corpora(
     out = folder / "ensemble"
     about = {"licence": licence, "note": note, "limits": list(LIMITS)}
     assemble(balanced, examples, training, settings, fit, out, about, start=start)
-    results = evaluate(
-        load_ensemble(out), _tested(known, validation_speakers), speakers=validation_speakers, lines=LINES
-    )
+    tested = _tested(known, validation_speakers, examples)
+    results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, lines=LINES)
     if everyone:
         nobody: frozenset[str] = frozenset()
         final = train_ensemble(
@@ -114,5 +115,13 @@ def train_from_corpora(
     return out
 
 
-def _tested(corpora: Sequence[Corpus], speakers: frozenset[str]) -> list[Corpus]:
-    return [c for c in corpora if any(clip.speaker in speakers for clip in c.clips)]
+def _tested(corpora: Sequence[Corpus], speakers: frozenset[str], examples: Examples) -> list[Corpus]:
+    """The clips of the speakers held out that training did not set aside, as the copies of what it heard."""
+    heard = frozenset(examples.clips)
+    tested = []
+    for corpus in corpora:
+        files = {clip.path for clip in corpus.clips}
+        clips = tuple(clip for clip in corpus.clips if clip in heard and clip.speaker in speakers)
+        unusable = (*corpus.unusable, *(u for u in examples.unusable if u.path in files))
+        tested.append(replace(corpus, clips=clips, unusable=unusable))
+    return [corpus for corpus in tested if corpus.clips]

@@ -9,9 +9,11 @@ promoting or rolling back.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +45,8 @@ class Registry:
 
     def ids(self) -> tuple[str, ...]:
         """Ids of every ensemble kept here, sorted."""
-        return tuple(sorted(p.parent.name for p in self.root.glob("*/card.json")))
+        found = (path.parent.name for path in self.root.glob("*/card.json"))
+        return tuple(sorted(name for name in found if not name.startswith(".")))  # one may be arriving
 
     def history(self) -> tuple[Promotion, ...]:
         """Promotions, oldest first."""
@@ -80,7 +83,9 @@ class Registry:
             for entry in card["members"]
             for kind in ("onnx", "safetensors")  # the night needs the one, a GPU the other
         ]
-        if not target.exists():
+        with self._alone():
+            if target.exists():
+                return ensemble_id
             arriving = self.root / f".arriving-{ensemble_id}"
             shutil.rmtree(arriving, ignore_errors=True)
             arriving.mkdir(parents=True)
@@ -97,26 +102,35 @@ class Registry:
         """Put an ensemble to use. Raises PromotionRefused when it has no or worse scores, unless forced."""
         candidate = self.folder(ensemble_id)
         load_ensemble(candidate)
-        if not force:
-            refuse_worse(read_card(candidate), read_card(self.current()))
-        done = Promotion(ensemble_id, datetime.now(UTC).isoformat(timespec="seconds"), force, note)
-        self._write((*self.history(), done))
+        with self._alone():
+            if not force:
+                refuse_worse(read_card(candidate), read_card(self.current()))
+            done = Promotion(ensemble_id, datetime.now(UTC).isoformat(timespec="seconds"), force, note)
+            self._write((*self.history(), done))
         return done
 
     def rollback(self) -> Path:
         """Undo the last promotion; returns the folder then in use, or raises PromotionRefused."""
-        past = self.history()
-        if not past:
-            raise PromotionRefused(
-                f"{self.root}: nothing was promoted, the shipped ensemble is already in use"
-            )
-        before = self.folder(past[-2].ensemble_id) if len(past) > 1 else SHIPPED
-        load_ensemble(before)
-        self._write(past[:-1])
+        with self._alone():
+            past = self.history()
+            if not past:
+                raise PromotionRefused(
+                    f"{self.root}: nothing was promoted, the shipped ensemble is already in use"
+                )
+            before = self.folder(past[-2].ensemble_id) if len(past) > 1 else SHIPPED
+            load_ensemble(before)
+            self._write(past[:-1])
         return before
 
-    def _write(self, history: tuple[Promotion, ...]) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else adds, promotes or rolls back meanwhile; each takes a moment, so one waits."""
         self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, history: tuple[Promotion, ...]) -> None:
         unfinished = self.root / "history.part"
         unfinished.write_text(json.dumps([asdict(p) for p in history], indent=1) + "\n", encoding="utf-8")
         unfinished.replace(self.root / "history.json")
@@ -130,13 +144,16 @@ def refuse_worse(candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> N
     """
     new, old = headline(candidate), headline(promoted)
     if new is None:
-        raise PromotionRefused("the candidate's card has no scores; evaluate it first, or use --force")
+        raise PromotionRefused(
+            "the candidate's card has no scores, as training writes them; --force promotes it all the same"
+        )
     if old is None:
         return
     if new[0] != old[0]:
         raise PromotionRefused(
             f"the candidate was scored on {new[0]!r}, the promoted one on {old[0]!r}: "
-            "evaluate both alike, or --force"
+            "that does not say which is better. Compare them on one test (callanalytics evaluate --corpus "
+            "PATH --ensemble ID for each), then promote with --force; or let callanalytics retrain judge"
         )
     if new[1] < old[1] - TOLERANCE_UAR:
         raise PromotionRefused(

@@ -24,19 +24,25 @@ def speakers_of(corpus: Corpus) -> tuple[str, ...]:
 def validation_speakers(corpora: Sequence[Corpus]) -> frozenset[str]:
     """Speakers to hold out: a corpus's ``split`` column, else its published set, else every eighth.
 
-    Whoever a corpus marks is held out. Else only the largest corpus validates, so that a small one gives all
-    its speakers to training; further ones where they have an emotion that nobody else validates: an ensemble
-    cannot be calibrated on what it never hears. Raises CorpusError when nobody can be held out.
+    Whoever a corpus marks is held out, a whole corpus of them too. Of those that mark nobody only the largest
+    corpus validates, so that a small one gives all its speakers to training; further ones where they have an
+    emotion that nobody else validates: an ensemble cannot be calibrated on what it never hears. Whom a corpus
+    marks for training stays there unless nobody else is left. Raises CorpusError when nobody can be held out,
+    or nobody would train.
     """
-    held: set[str] = set()
-    unheard = {clip.emotion for corpus in corpora for clip in corpus.clips}
-    by_size = sorted(corpora, key=lambda c: -len(c.clips))
-    for corpus in sorted(by_size, key=lambda c: not _marked(c)):  # stable: the marked ones first
+    held = {speaker for corpus in corpora for speaker in _marked(corpus)}
+    if held and not any(set(speakers_of(corpus)) - held for corpus in corpora):
+        raise CorpusError("every speaker is marked for validation: nobody is left to train on")
+    clips = [clip for corpus in corpora for clip in corpus.clips]
+    unheard = {clip.emotion for clip in clips} - {clip.emotion for clip in clips if clip.speaker in held}
+    largest = max(corpora, key=lambda c: len(c.clips))
+    unmarked = sorted((c for c in corpora if not _marked(c)), key=lambda c: (_told(c), -len(c.clips)))
+    for corpus in unmarked:
         everybody = speakers_of(corpus)
         published = {s for s in CREMA_D_VALIDATION if s in everybody}
-        chosen = _marked(corpus) or published or set(everybody[EVERY // 2 :: EVERY])
+        chosen = published or set(everybody[EVERY // 2 :: EVERY])
         theirs = {clip.emotion for clip in corpus.clips if clip.speaker in chosen}
-        wanted = corpus is by_size[0] or _marked(corpus) or unheard & theirs
+        wanted = not held if _told(corpus) else (corpus is largest or unheard & theirs)
         if wanted and len(chosen) < len(everybody):
             held |= chosen
             unheard -= theirs
@@ -52,9 +58,16 @@ def _marked(corpus: Corpus) -> set[str]:
     return {clip.speaker for clip in corpus.clips if clip.split == "validation"}
 
 
+def _told(corpus: Corpus) -> bool:
+    return any(clip.split for clip in corpus.clips)
+
+
 def without_test(corpora: Sequence[Corpus]) -> tuple[Corpus, ...]:
-    """The corpora without the clips that their ``split`` column keeps for a test; empty ones go."""
-    left = (replace(c, clips=tuple(clip for clip in c.clips if clip.split != "test")) for c in corpora)
+    """The corpora without the speakers of whom ``split`` keeps a clip for a test; empty ones go."""
+    left = []
+    for corpus in corpora:
+        tested = {clip.speaker for clip in corpus.clips if clip.split == "test"}
+        left.append(replace(corpus, clips=tuple(c for c in corpus.clips if c.speaker not in tested)))
     return tuple(corpus for corpus in left if corpus.clips)
 
 

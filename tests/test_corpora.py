@@ -179,6 +179,55 @@ def test_a_manifest_counts_what_it_names_wrongly(tmp_path):
     }
 
 
+def test_a_split_is_understood_however_it_is_spelled_or_refused(tmp_path):
+    touch(tmp_path, "a.wav")
+
+    def splits(*told):
+        rows = "".join(f"a.wav,sad,{i},{split}\n" for i, split in enumerate(told))
+        (tmp_path / "m.csv").write_text("path,emotion,speaker,split\n" + rows)
+        return [clip.split for clip in read_corpus(tmp_path / "m.csv").clips]
+
+    assert splits("TEST", "test ", "Validation", "dev", "Train", "") == [
+        *("test", "test", "validation", "validation", "train"),
+        None,
+    ]
+    with pytest.raises(CorpusError, match="'evaluation'; expected train, validation, test"):
+        splits("train", "evaluation")
+
+
+@pytest.mark.parametrize("until", ["inf", "nan"])
+def test_an_end_that_is_no_time_is_counted(tmp_path, until):
+    touch(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "m.csv").write_text(f"path,emotion,speaker,end_s\na.wav,sad,1,2\nb.wav,sad,1,{until}\n")
+    assert read_corpus(tmp_path / "m.csv").counts()["unusable: start_s and end_s are no part of a file"] == 1
+
+
+def test_parts_of_nothing_and_samples_without_a_rate_are_counted(tmp_path, rng):
+    sf.write(tmp_path / "a.wav", rng.standard_normal(44100) * 0.1, 44100)
+    (tmp_path / "b.raw").write_bytes(b"\0\1" * 8000)
+    rows = ("a.wav,sad,1,0.5,0.50003", "a.wav,sad,1,7,1e305", "b.raw,sad,1,,", "a.wav,sad,1,0.1,1e305")
+    (tmp_path / "m.csv").write_text("path,emotion,speaker,start_s,end_s\n" + "\n".join(rows) + "\n")
+    kept, waves, unusable = usable_clips(read_corpus(tmp_path / "m.csv").clips, 8000)
+    assert [clip.start_s for clip in kept] == [0.1]
+    assert len(waves[0]) == pytest.approx(0.9 * 8000, abs=4)
+    assert all(u.reason.startswith("unreadable") for u in unusable)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "A,D,F,H,N,S,fileName\n3,0,0,0,1,0,1001_DFA_ANG_XX\n",
+        '"","A","D","F","H","N","S","fileName"\n"100001",3,,0,0,1,0,"1001_DFA_ANG_XX"\n',
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+    ],
+)
+def test_a_damaged_table_of_crema_d_is_named(tmp_path, table):
+    touch(tmp_path, "AudioWAV/1001_DFA_ANG_XX.wav")
+    (tmp_path / "tabulatedVotes.csv").write_text(table)
+    with pytest.raises(CorpusError, match=r"tabulatedVotes.csv: not the table .* restore it"):
+        read_corpus(tmp_path)
+
+
 def test_what_is_no_corpus_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="no such"):
         read_corpus(tmp_path / "gone")

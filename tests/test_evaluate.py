@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -57,6 +59,13 @@ def test_intervals_hold_the_score_and_widen_when_speakers_differ(guesses, rng):
     assert wide_high - wide_low > 2 * (high - low)
 
 
+def test_few_speakers_give_no_interval(guesses):
+    truth, guess = guesses
+    few = [f"s{i % 4}" for i in range(300)]
+    assert interval_by_speaker(truth, guess, few) == {"wa": None, "uar": None}
+    assert interval_by_speaker(truth, guess, [f"s{i % 5}" for i in range(300)])["uar"]
+
+
 def test_lines_differ(rng):
     wave = rng.standard_normal(8000).astype(np.float32) * 0.1
     assert over("clean", wave, 8000) is wave
@@ -86,11 +95,26 @@ def clips(tmp_path, rng):
     return read_corpus(tmp_path)
 
 
+def test_the_same_sound_is_tested_once(clips):
+    again = clips.clips[0].path.with_name("08a09Wb.wav")
+    again.write_bytes(clips.clips[0].path.read_bytes())
+    result = evaluate(load_ensemble(), [read_corpus(again.parent)])["emodb"]
+    assert result["clean"]["clip"]["n"] == 12
+    assert any("same audio as" in told for told in result["clean"]["unusable"])
+
+
+def test_a_name_stands_for_one_corpus(clips):
+    with pytest.raises(CorpusError, match="NAME=PATH"):
+        evaluate(load_ensemble(), [clips, clips])
+    with pytest.raises(CorpusError, match="'labels'"):
+        evaluate(load_ensemble(), [replace(clips, name="labels")])
+
+
 def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(clips):
     result = evaluate(load_ensemble(), [clips])["emodb"]
     assert result["n_other_labels"] == 2
-    assert set(result["clean"]) == {"unreadable", "clip", "speaker", "calm"}
-    assert len(result["clean"]["unreadable"]) == 1
+    assert set(result["clean"]) == {"unusable", "clip", "speaker", "calm"}
+    assert len(result["clean"]["unusable"]) == 1
     row = result["telephone"]["clip"]
     assert row["n"] == 12
     assert set(row["members"]) == {"cnn", "crnn", "vit", "crnn-2", "cnn-2"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_no_scores_or_another_test_is_refused(registry, tmp_path):
     registry.promote(add(registry, tmp_path, "a", 1.1, 0.70), force=True)
     with pytest.raises(PromotionRefused, match="no scores"):
         registry.promote(add(registry, tmp_path, "b", 1.2, None))
-    with pytest.raises(PromotionRefused, match="alike"):
+    with pytest.raises(PromotionRefused, match="on one test"):
         registry.promote(add(registry, tmp_path, "c", 1.3, 0.9, test="easier speakers"))
 
 
@@ -83,6 +84,23 @@ def test_adding_twice_is_once(registry, tmp_path):
     folder = variant(tmp_path / "a", 1.1, 0.7)
     assert registry.add(folder) == registry.add(folder)
     assert len(registry.ids()) == 1
+
+
+def test_many_at_once_lose_nothing(registry, tmp_path, monkeypatch):
+    ids = [add(registry, tmp_path, name, 1 + n / 10, 0.7) for n, name in enumerate("ab", 1)]
+    monkeypatch.setattr("ensemble.registry.load_ensemble", lambda _: None)
+    folder = variant(tmp_path / "c", 1.3, 0.7)
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(registry.add, [folder] * 8))
+        list(pool.map(lambda i: registry.promote(ids[i % 2], force=True), range(24)))
+    assert len(set(added)) == 1
+    assert len(registry.history()) == 24
+
+
+def test_one_that_was_arriving_when_it_was_killed_is_not_kept(registry, tmp_path):
+    good = add(registry, tmp_path, "a", 1.1, 0.70)
+    shutil.copytree(registry.root / good, registry.root / f".arriving-{good}")
+    assert registry.ids() == (good,)
 
 
 @pytest.mark.parametrize("name", ["nothing", "../a", "/etc", ""])

@@ -81,3 +81,19 @@ def test_leaving_a_corpus_out_needs_two():
         folds_of([one], "corpus")
     with pytest.raises(CorpusError, match="'many'"):
         folds_of([one], "many")
+
+
+def test_a_corpus_that_is_marked_for_validation_as_a_whole_is_held_out():
+    train = made_up("train", 20, split=lambda _: "train")
+    dev = made_up("dev", 4, each=1, split=lambda _: "validation")
+    assert validation_speakers([train, dev]) == set(speakers_of(dev)), "whom train marks, trains"
+    with pytest.raises(CorpusError, match="nobody is left"):
+        validation_speakers([dev])
+    assert validation_speakers([train]), "nobody else is left to validate"
+
+
+def test_a_speaker_with_a_clip_for_the_test_is_not_trained_on():
+    takes = iter(["train", "test", "train", "train"])
+    mixed = made_up("mine", 2, each=2, split=lambda _: next(takes))
+    (left,) = without_test([mixed])
+    assert speakers_of(left) == ("mine/01",)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tiny_corpus import write_tiny_corpus
 
 from ensemble.assemble import assemble, fit_on_validation
+from ensemble.card import heard_among
 from ensemble.corpora import read_corpus
 from ensemble.crossval import crossval
 from ensemble.dataset import usable_clips_cached
@@ -321,6 +322,66 @@ def test_crossval_tests_every_speaker_once_and_names_a_random_split(corpus, cach
     assert "RANDOM" in leaky["split"]
     with pytest.raises(CorpusError, match="twice"):
         crossval(corpus.clips, [folds[0], folds[0]], quick, folder=tmp_path / "c", cache=cache)
+
+
+def test_a_random_split_keeps_who_speaks(corpus, cache, tmp_path, monkeypatch):
+    tested, quick = [], replace(SETTINGS, n_epochs=1, n_augmented=0)
+
+    def spy(truth, guess, speakers):
+        tested.append(sorted(set(speakers)))
+        return {"wa": None, "uar": None}
+
+    monkeypatch.setattr("ensemble.crossval.interval_by_speaker", spy)
+    folds = [[f"crema-d/{1000 + i}"] for i in range(3)]
+    result = crossval(corpus.clips, folds, quick, folder=tmp_path, cache=cache, split="random")
+    assert result["clean"]["clip"]["n"] == len(corpus.clips)
+    assert tested[0] == sorted({clip.speaker for clip in corpus.clips})
+
+
+def test_copies_of_what_was_heard_do_not_pass_for_held_out(tmp_path):
+    folder = write_tiny_corpus(tmp_path / "corpus")
+    for path in sorted(folder.glob("1000_*.wav"))[:3]:
+        path.with_name(path.name.replace("1000", "1005").replace("_XX", "_HI")).write_bytes(path.read_bytes())
+    once = replace(SETTINGS, n_epochs=1, n_augmented=0)
+    held = frozenset({"crema-d/1005"})
+    made = train_from_corpora([read_corpus(folder)], held, once, folder=tmp_path / "w", cache=tmp_path / "c")
+    results = json.loads((made / "results.json").read_text())["crema-d"]
+    assert results["clean"]["clip"]["n"] == 8
+    assert results["n_unusable"] == 3
+
+
+def test_speakers_of_whom_nothing_can_be_used_are_named_before_training(tmp_path):
+    folder = write_tiny_corpus(tmp_path / "corpus")
+    for path in folder.glob("1005_*.wav"):
+        sf.write(path, np.zeros(6400), 8000)
+    silent = read_corpus(folder)
+    once, cache = replace(SETTINGS, n_epochs=1), tmp_path / "cache"
+    with pytest.raises(TrainingError, match=r"crema-d/1005.*nobody validates"):
+        train_ensemble(silent.clips, frozenset({"crema-d/1005"}), once, folder=tmp_path / "w", cache=cache)
+    folds = [["crema-d/1000"], ["crema-d/1005"]]
+    with pytest.raises(CorpusError, match=r"crema-d/1005.*tests nothing"):
+        crossval(silent.clips, folds, once, folder=tmp_path / "x", cache=cache)
+    assert not (tmp_path / "w").exists()
+
+
+def test_what_began_from_an_old_card_has_heard_its_corpora(corpus, cache, tmp_path):
+    once = replace(SETTINGS, n_epochs=1, n_augmented=0)
+    first = train_from_corpora([corpus], VALIDATION, once, folder=tmp_path / "a", cache=cache)
+    card = json.loads((first / "card.json").read_text())
+    del card["heard_speakers"]
+    (first / "card.json").write_text(json.dumps(card))
+    other = replace(
+        corpus,
+        name="other",
+        clips=tuple(
+            replace(c, corpus="other", speaker=c.speaker.replace("crema-d", "other")) for c in corpus.clips
+        ),
+    )
+    held = frozenset({"other/1000"})
+    second = train_from_corpora([other], held, once, folder=tmp_path / "b", cache=cache, start=first)
+    known = heard_among(load_ensemble(second).card, frozenset({"crema-d/1000", "other/1000", "third/1"}))
+    assert "crema-d/1000" in known
+    assert "third/1" not in known
 
 
 def test_unweighted_recall_is_the_mean_over_classes():

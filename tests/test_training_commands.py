@@ -10,6 +10,8 @@ import sys
 import pytest
 from tiny_corpus import write_tiny_corpus
 
+from jobs.lock import run_lock
+
 pytest.importorskip("torch")
 
 OPTIONS = (
@@ -126,7 +128,7 @@ def test_list_promote_compare_and_roll_back(trained):
 
     assert in_use() == "shipped"
     refused = callanalytics("ensemble", "promote", name, "--out", "out", folder=folder, rc=1)
-    assert "evaluate both alike, or --force" in refused.stderr
+    assert "Compare them on one test" in refused.stderr
     callanalytics("ensemble", "promote", name, "--out", "out", "--force", folder=folder)
     assert in_use() == name
     assert name in callanalytics("ensemble", "list", "--out", "out", folder=folder).stdout
@@ -159,6 +161,15 @@ def test_what_cannot_be_trained_is_said_before_it_starts(tmp_path):
     nothing = callanalytics("train", "--corpus", tmp_path / "nothing", folder=tmp_path, rc=1)
     assert "no such folder or manifest" in nothing.stderr
     members = callanalytics(*common, "--members", "cnn,rnn", "--dry-run", folder=tmp_path, rc=2)
-    assert "rnn: expected cnn, crnn, vit" in members.stderr
+    assert "rnn: expected each once of cnn, crnn, vit" in members.stderr
+    members = callanalytics(*common, "--members", "cnn,cnn-x", "--dry-run", folder=tmp_path, rc=2)
+    assert "cnn-x: expected each once" in members.stderr
+    dry = callanalytics(*common, "--validation", "crema-d/9999", "--dry-run", folder=tmp_path, rc=1)
+    assert "crema-d/9999" in dry.stderr
+    twice = callanalytics(*common, "--corpus", corpus, "--dry-run", folder=tmp_path, rc=1)
+    assert "--corpus NAME=PATH" in twice.stderr
+    with run_lock(tmp_path / "out" / "training" / "train.lock"):
+        busy = callanalytics(*common, folder=tmp_path, rc=5)
+    assert "another run is at work" in busy.stderr
     labels = callanalytics("train", "--corpus", corpus, "--labels", "angst", folder=tmp_path, rc=2)
     assert "angst" in labels.stderr

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from callanalytics.commands.options import config_option, json_option, out_option, quiet_option
-from callanalytics.commands.training_options import training_shown
+from callanalytics.commands.training_options import members_of, training_shown
 from callanalytics.console import say
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _training(options: dict[str, Any], plan: RetrainSettings, settings: Settings
     if options["epochs"]:
         chosen["n_epochs"] = options["epochs"]
     if options["members"]:
-        chosen["members"] = tuple(options["members"].split(","))
+        chosen["members"] = members_of(options["members"])
     return replace(PRESETS[options["preset"] or plan.preset], **chosen)
 
 

@@ -39,6 +39,10 @@ ensemble_option = click.option(
 )
 
 
+LOCK = "train.lock"
+"""In the work folder: two trainings there would take each other's checkpoints for their own."""
+
+
 @click.command()
 @corpus_option
 @training_options
@@ -69,11 +73,12 @@ def train(
     **options: Any,
 ) -> None:
     """Train the members on labelled corpora, calibrate them, write the card, keep them in the registry."""
-    from ensemble.corpora import keep_emotions
+    from ensemble.corpora import keep_emotions, split_by_speaker
     from ensemble.modelcard import member_table, score_table
     from ensemble.recipe import train_from_corpora
     from ensemble.splits import never_validated, speakers_of, validation_speakers, without_test
     from jobs.ensembles import named, registry
+    from jobs.lock import run_lock
 
     folder = results_folder(out, config)
     read = named_corpora(corpora)
@@ -93,11 +98,12 @@ def train(
             "speaker who has: --validation corpus/id",
             quiet=quiet,
         )
+    split_by_speaker([clip for corpus in usable for clip in corpus.clips], held_out)
     if dry_run:
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
     work = work_folder(options, folder)
-    with training_shown(quiet or as_json) as heard:
+    with run_lock(work / LOCK), training_shown(quiet or as_json) as heard:
         made = train_from_corpora(
             usable,
             held_out,
@@ -111,7 +117,7 @@ def train(
             note=note,
             say=heard,
         )
-    ensemble_id = registry(folder).add(made)
+        ensemble_id = registry(folder).add(made)
     results = json.loads((made / "results.json").read_text(encoding="utf-8"))
     if as_json:
         print(json.dumps({"ensemble_id": ensemble_id, "folder": str(made), "results": results}))
@@ -223,6 +229,7 @@ def crossval(
     from ensemble.crossval import fold_table, median_table
     from ensemble.splits import folds_of
     from jobs.ensembles import named
+    from jobs.lock import run_lock
 
     folder = results_folder(out, config)
     read = named_corpora(corpora)
@@ -233,7 +240,7 @@ def crossval(
     clips = [clip for corpus in usable for clip in corpus.clips]
     work, found = work_folder(options, folder), []
     for seed in range(settings.seed, settings.seed + seeds):
-        with training_shown(quiet or as_json) as heard:
+        with run_lock(work / LOCK), training_shown(quiet or as_json) as heard:
             found.append(
                 cross(
                     clips,

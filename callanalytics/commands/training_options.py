@@ -71,12 +71,14 @@ def work_folder(options: dict[str, Any], folder: Path) -> Path:
 def named_corpora(named: Sequence[str]) -> list[Corpus]:
     """``NAME=PATH`` or a path whose layout is recognised."""
     from ensemble.corpora import LOADERS, read_corpus
+    from ensemble.evaluate import refuse_names
 
     read = []
     for text in named:
         name, equals, path = text.partition("=")
         known = bool(equals) and (name in LOADERS or Path(path).is_file())
         read.append(read_corpus(Path(path), name) if known else read_corpus(Path(text)))
+    refuse_names(read)
     return read
 
 
@@ -89,7 +91,6 @@ def counted(corpus: Corpus) -> str:
 def train_settings(options: dict[str, Any], corpora: Sequence[Corpus], default_labels: str) -> TrainSettings:
     """How to train: the preset, with what was told by options. Raises click.BadParameter."""
     from ensemble.labels import EMOTIONS
-    from ensemble.members import MEMBERS
     from ensemble.spectrogram import FrontEnd
     from ensemble.train import PRESETS
 
@@ -111,13 +112,21 @@ def train_settings(options: dict[str, Any], corpora: Sequence[Corpus], default_l
     told_too = ("epochs", "batch", "schedule", "patience", "focal")
     chosen |= {named.get(key, key): options[key] for key in told_too if options[key] is not None}
     if options["members"]:
-        chosen["members"] = tuple(options["members"].split(","))
-        if strange := sorted({name.partition("-")[0] for name in chosen["members"]} - set(MEMBERS)):
-            raise click.BadParameter(
-                f"{', '.join(strange)}: expected {', '.join(MEMBERS)}, or with a number as in cnn-2",
-                param_hint="--members",
-            )
+        chosen["members"] = members_of(options["members"])
     return replace(PRESETS[options["preset"]], **chosen)
+
+
+def members_of(told: str) -> tuple[str, ...]:
+    """Names joined by commas. Raises click.BadParameter for one that is no member, or comes twice."""
+    from ensemble.members import MEMBERS, is_member
+
+    names = tuple(name.strip() for name in told.split(","))
+    if strange := [name for name in names if not is_member(name) or names.count(name) > 1]:
+        raise click.BadParameter(
+            f"{', '.join(strange)}: expected each once of {', '.join(MEMBERS)}, or with a number as in cnn-2",
+            param_hint="--members",
+        )
+    return names
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def ensemble_rows(found: Mapping[str, Any], n_parameters: Mapping[str, int]) -> 
             n=report["n"],
             wa=report["wa"],
             uar=report["uar"],
-            interval=None if leaks else (report["interval_95"]["uar"][0], report["interval_95"]["uar"][1]),
+            interval=None if leaks else report["interval_95"]["uar"] and tuple(report["interval_95"]["uar"]),
             labels=tuple(found["labels"]),
             confusion=tuple(tuple(row) for row in report["confusion"]),
             n_done=found["n_folds"],
@@ -196,7 +196,7 @@ def cells(row: Row) -> tuple[str, ...]:
         (_percent(speaker.uar) + _unfinished(speaker)) if speaker else "",
         f"{_percent(speaker.interval[0])}-{_percent(speaker.interval[1])}"
         if speaker and speaker.interval
-        else "",
+        else "-" * bool(speaker),
         _percent(speaker.wa) if speaker else "",
         f"{either.n_parameters:,}" if either and either.n_parameters else "",
         f"{either.train_s:.0f}" if either and either.train_s is not None else "",

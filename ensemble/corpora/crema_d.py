@@ -8,8 +8,11 @@ from pathlib import Path
 
 from ensemble.corpora.clip import Clip, Corpus
 from ensemble.corpora.names import by_name
+from ensemble.errors import CorpusDamaged
 from ensemble.labels import EMOTIONS
 
+_DAMAGED = (KeyError, ValueError, TypeError, AttributeError, OSError, csv.Error)
+"""What a table that was cut, saved anew or never fetched makes of reading it."""
 _CREMA = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 
 
@@ -45,12 +48,15 @@ def _votes(folder: Path) -> dict[str, tuple[float, ...]]:
     if path is None:
         return votes
     columns = {"A": "anger", "D": "disgust", "F": "fear", "H": "happy", "N": "neutral", "S": "sad"}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            counts = {columns[letter]: float(row[letter]) for letter in columns}
-            total = sum(counts.values())
-            if row[""].startswith("1") and total > 0:
-                votes[row["fileName"]] = tuple(counts.get(e, 0.0) / total for e in EMOTIONS)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                counts = {columns[letter]: float(row[letter]) for letter in columns}
+                total = sum(counts.values())
+                if row[""].startswith("1") and total > 0:
+                    votes[row["fileName"]] = tuple(counts.get(e, 0.0) / total for e in EMOTIONS)
+    except _DAMAGED as error:
+        raise _not_as_shipped(path, error) from error
     return votes
 
 
@@ -59,8 +65,18 @@ def _sexes(folder: Path) -> dict[str, str]:
     path = _find(folder, "VideoDemographics.csv")
     if path is None:
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["ActorID"]: row["Sex"].lower() for row in csv.DictReader(file)}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["ActorID"]: row["Sex"].lower() for row in csv.DictReader(file)}
+    except _DAMAGED as error:
+        raise _not_as_shipped(path, error) from error
+
+
+def _not_as_shipped(path: Path, error: Exception) -> CorpusDamaged:
+    return CorpusDamaged(
+        f"{path}: not the table that CREMA-D ships ({type(error).__name__}: {error}); "
+        "restore it or take it away"
+    )
 
 
 def _find(folder: Path, name: str) -> Path | None:

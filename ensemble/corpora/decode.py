@@ -29,23 +29,24 @@ def decode_clip(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
             if start:
                 file.seek(start)  # of a call of an hour only the clip is read
             samples = file.read(end - start, dtype="float32", always_2d=True)
-    except (sf.LibsndfileError, OSError) as error:
+    except (sf.LibsndfileError, OSError, TypeError) as error:  # TypeError: raw samples say no rate
         samples, rate_hz = _decode_with_ffmpeg(clip.path, error)
         start, end = _part(clip, rate_hz, len(samples))
         samples = samples[start:end]
     mono = samples.mean(axis=1)
-    if not mono.size:
-        raise CorpusError(f"{clip.path}: holds no audio")
-    if rate_hz != sample_rate_hz:
+    if rate_hz != sample_rate_hz and mono.size:
         mono = soxr.resample(mono, rate_hz, sample_rate_hz)
+    if not mono.size:
+        raise CorpusError(f"{clip.path}: holds no audio between the clip's start and end")
     audio: NDArray[np.float32] = np.clip(np.nan_to_num(mono), -1.0, 1.0).astype(np.float32)
     return audio
 
 
 def _part(clip: Clip, rate_hz: int, n_there: int) -> tuple[int, int]:
     """First sample of the clip in its file and the one after its last."""
-    start = min(round((clip.start_s or 0.0) * rate_hz), n_there)
-    end = n_there if clip.end_s is None else min(round(clip.end_s * rate_hz), n_there)
+    longest_s = n_there / rate_hz
+    start = round(min(clip.start_s or 0.0, longest_s) * rate_hz)
+    end = n_there if clip.end_s is None else round(min(clip.end_s, longest_s) * rate_hz)
     if end - start > MAX_CLIP_S * rate_hz:
         raise CorpusError(f"{clip.path}: {(end - start) / rate_hz:.0f} s long; cut it to utterances first")
     return start, end

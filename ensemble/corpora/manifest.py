@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 
 from ensemble.corpora.clip import Clip, Corpus, Unusable, made
 from ensemble.errors import CorpusError
 from ensemble.labels import EMOTION_WORDS, EMOTIONS
 
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "": None,
+}
+"""How tables spell who trains, validates and tests."""
+
 
 def read_manifest(path: Path, *, name: str | None = None) -> Corpus:
     """Any corpus as CSV or Parquet: path, emotion, speaker; optional start_s, end_s, split, sex, sentence.
 
-    Relative paths start at the manifest's folder. Raises CorpusError when a
-    required column is missing or the table cannot be read.
+    Relative paths start at the manifest's folder. ``split`` is train, validation or test. Raises
+    CorpusError when a required column is missing, the table cannot be read or a split is none of these: a
+    speaker kept for a test must not be trained on for a word that was not understood.
     """
     import polars as pl
 
@@ -61,11 +74,21 @@ def read_manifest(path: Path, *, name: str | None = None) -> Corpus:
                 None if row.get("sentence") is None else str(row["sentence"]),
                 start_s,
                 end_s,
-                row.get("split"),
+                _split(path, row.get("split")),
             )
         )
     return made(corpus, path, clips, unusable)
 
 
 def _seconds(value: object) -> float | None:
-    return None if value is None else float(str(value))
+    seconds = None if value is None else float(str(value))
+    if seconds is not None and not isfinite(seconds):
+        raise ValueError(f"{value} seconds")
+    return seconds
+
+
+def _split(path: Path, value: object) -> str | None:
+    told = "" if value is None else str(value).strip().lower()
+    if told not in SPLITS:
+        raise CorpusError(f"{path}: split is {str(value)!r}; expected train, validation, test or nothing")
+    return SPLITS[told]

@@ -16,7 +16,7 @@ from ensemble.corpora.names import (
     read_savee,
     read_tess,
 )
-from ensemble.errors import CorpusError
+from ensemble.errors import CorpusDamaged, CorpusError
 
 LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
     "crema-d": read_crema_d,
@@ -46,6 +46,8 @@ def read_corpus(path: Path, name: str | None = None) -> Corpus:
     for loader in LOADERS.values():
         try:
             found = loader(path)
+        except CorpusDamaged:
+            raise
         except CorpusError:
             continue
         if best is None or len(found.clips) > len(best.clips):

@@ -8,6 +8,7 @@ logits (n, n_classes) float32. Padding never changes a result.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 MEMBERS: tuple[str, ...] = ("cnn", "crnn", "vit")
 """Module names below this package, in the order members vote and are stored."""
+
+
+def is_member(name: str) -> bool:
+    """Whether ``name`` is an architecture, or one with the number of its seed (``cnn-2``)."""
+    return re.fullmatch(rf"({'|'.join(MEMBERS)})(-[1-9]\d{{0,2}})?", name) is not None
 
 
 def make_member(name: str, n_mels: int, n_classes: int) -> nn.Module:

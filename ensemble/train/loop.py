@@ -67,6 +67,11 @@ def train_ensemble(
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
     examples = prepare(clips, speakers, settings, cache, babblers=babblers, say=say)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
+    if validation_speakers and not len(validation):
+        raise TrainingError(
+            f"none of the clips of {', '.join(sorted(validation_speakers))} can be used, so that nobody "
+            f"validates; the first: {examples.unusable[0].path}: {examples.unusable[0].reason}"
+        )
     for name in settings.members:
         begin = start_of(start, name) if start else None
         train_member(name, examples, training, validation, settings, folder / name, say, start=begin)
