@@ -196,7 +196,7 @@ def cells(row: Row) -> tuple[str, ...]:
         (_percent(speaker.uar) + _unfinished(speaker)) if speaker else "",
         f"{_percent(speaker.interval[0])}-{_percent(speaker.interval[1])}"
         if speaker and speaker.interval
-        else "-" * bool(speaker),
+        else ("-" if speaker else ""),
         _percent(speaker.wa) if speaker else "",
         f"{either.n_parameters:,}" if either and either.n_parameters else "",
         f"{either.train_s:.0f}" if either and either.train_s is not None else "",
