@@ -21,7 +21,7 @@ from jobs.engines import Analyze, analyze_all, n_workers
 from jobs.ensembles import in_use, named
 from jobs.gate import held
 from jobs.lock import run_lock
-from jobs.pages import write_clips
+from jobs.pages import rewrite_pages, write_clips
 from jobs.runs import OnProgress
 from jobs.stopping import StopWatch
 
@@ -95,14 +95,15 @@ def backfill(
     While the gate holds a night back the scores are kept and not published.
 
     With `shadow` its results stay invisible in the views until it is promoted and a run has begun;
-    without, it must be the one whose results are visible. Safe to repeat and to stop: scored calls are
+    without, it must be the one whose results are visible, and the pages are written again, if there are
+    any. Safe to repeat and to stop: scored calls are
     committed and skipped the next time. Recordings that are gone are named, and their calls stay as
     they are.
 
     Raises:
         UsageError: no results here, words that say no time, or no shadow for an ensemble not promoted.
         LockHeld: a run is at work.
-        StoreError: results cannot be written.
+        StoreError, ReportError: results cannot be written.
         ensemble.errors.ModelError: no such ensemble, or it cannot be loaded.
         ensemble.errors.DeviceMissing: the settings want a GPU that this machine has not.
     """
@@ -129,6 +130,9 @@ def backfill(
         if published:
             on_progress("publish", 0, 0, "")
             publish(store, out)
+            if store.promoted_ensemble() == ensemble.ensemble_id:
+                on_progress("report", 0, 0, "")
+                rewrite_pages(out, settings, store, now=now)
         n_already = job.n_already(window)
     return Backfilled(
         ensemble_id=ensemble.ensemble_id,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.config import RetrainSettings, Settings
-from callanalytics.errors import CallAnalyticsError, LockHeld, UsageError
+from callanalytics.errors import CallAnalyticsError, LockHeld
 from callanalytics.files import write_whole
 from callanalytics.store import DATABASE_NAME
 from callanalytics.store.open import make_private_dir
@@ -28,7 +28,7 @@ from ensemble.corpora import Corpus
 from ensemble.dataset import clips_hash
 from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
-from jobs.ensembles import in_use, registry
+from jobs.ensembles import in_use, refuse_where_fixed, registry
 from jobs.lock import run_lock
 from jobs.material import Material, divide
 
@@ -109,11 +109,7 @@ def retrain(
     """
     from ensemble.recipe import train_from_corpora
 
-    if settings.emotion.ensemble:
-        raise UsageError(
-            f"{settings.source}: [emotion] ensemble = {settings.emotion.ensemble!r} fixes the ensemble. "
-            "Remove that key to let retraining promote."
-        )
+    refuse_where_fixed(settings, "let retraining promote")
     work = out / "training"
     for folder in (out, work):
         make_private_dir(folder)

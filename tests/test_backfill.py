@@ -88,6 +88,11 @@ def rows(out: Path, sql: str) -> list[tuple[Any, ...]]:
         return reader.execute(sql).fetchall()
 
 
+def brief(out: Path) -> str:
+    """The first page of the report."""
+    return (out / "reports" / "index.html").read_text(encoding="utf-8")
+
+
 VISIBLE = (
     "SELECT call_id, start_s, role::VARCHAR, emotion::VARCHAR, confidence FROM segment_emotions ORDER BY ALL"
 )
@@ -145,9 +150,17 @@ def test_a_new_ensemble_in_the_night_hides_old_calls_until_backfill(
     assert night.n_found == 0
     assert rows(out, "SELECT count(*) FROM call_summary") == [(0,)]
     assert rows(out, "SELECT sum(n_other_ensemble) FROM coverage") == [(N_CALLS,)]
+    assert "No calls were analysed" in brief(out)
     done = backfill(settings, out, None, shadow=False, workers=1)
     assert done.n_done == N_CALLS
     assert rows(out, "SELECT count(*) FROM call_summary") == [(N_CALLS,)]
+    assert "No calls were analysed" not in brief(out)
+
+
+def test_a_shadow_leaves_the_pages_as_they_are(out: Path, other: Path) -> None:
+    before = (out / "reports" / "index.html").stat().st_mtime_ns
+    backfill(Settings(), out, str(other), shadow=True, workers=1)
+    assert (out / "reports" / "index.html").stat().st_mtime_ns == before
 
 
 def test_again_does_nothing_twice(out: Path, other: Path) -> None:
