@@ -27,6 +27,11 @@ def in_use(settings: Settings, out: Path) -> Path:
     return settings.folder / chosen if chosen else registry(out).current()
 
 
+def is_in_use(settings: Settings, out: Path, ensemble_id: str) -> bool:
+    """Whether the ensemble kept beside the results under this id is the one in use."""
+    return in_use(settings, out).resolve() == (out / FOLDER / ensemble_id).resolve()
+
+
 def refuse_where_fixed(settings: Settings, what: str) -> None:
     """Raise UsageError where the settings name the ensemble, so that `what` would change nothing."""
     if settings.emotion.ensemble:
