@@ -12,6 +12,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.records import CallAnalysis, CallRows, Candidate, Recording
+from callanalytics.remote import is_remote
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.reader import located, read_analysis
 from callanalytics.window import Window, parse_window
@@ -69,6 +70,12 @@ class Backfilled:
     def to_json(self) -> dict[str, object]:
         """The object that `backfill --json` prints."""
         return {**asdict(self), "since": self.since.isoformat(), "until": self.until.isoformat()}
+
+
+class _Gone(UnreadableFile):
+    """Nothing lies where the recording was: its call stays as it is, and nothing failed."""
+
+    reason = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +236,8 @@ class _Backfill:
                 scored.setdefault(run_ids[outcome.recording.call_id], []).append(outcome)
                 self.n_done += 1
             else:
-                recording = outcome.candidate.recording
-                self.failed.append(_not_scored(recording, outcome.reason, outcome.detail))
+                left = self.missing if outcome.reason == _Gone.reason else self.failed
+                left.append(_not_scored(outcome.candidate.recording, outcome.reason, outcome.detail))
             n_seen = self.n_done + len(self.failed) + len(self.missing)
             self.on_progress("analyse", n_seen, n_all, "")
         for calls in scored.values():
@@ -245,9 +252,9 @@ class _Backfill:
         for key in keys:
             call = read_analysis(self.store, key)
             recording = located(self.store, call.recording)
-            gone = [path for path in recording.paths if not path.is_file()]
-            if gone:
-                self.missing.append(_not_scored(recording, "missing", "The recording is gone."))
+            # What lies behind URLs is looked up by the workers, many at a time.
+            if not all(is_remote(path) or path.is_file() for path in recording.paths):
+                self.missing.append(_not_scored(recording, _Gone.reason, "The recording is gone."))
                 continue
             yield _Scored(recording, call.facts, call)
 
@@ -264,12 +271,15 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
     from callanalytics.analyze import vote_again
-    from callanalytics.discovery import candidate_from_files
+    from callanalytics.discovery import recording_id_at
     from callanalytics.store.rows import pack
 
     assert isinstance(candidate, _Scored)  # noqa: S101 - only such are sent
-    found = candidate_from_files(candidate.recording.paths, settings, now=datetime.now(UTC))
-    if found.recording.recording_id != candidate.recording.recording_id:
+    try:
+        found = recording_id_at(candidate.recording.paths, settings, now=datetime.now(UTC))
+    except FileNotFoundError:
+        raise _Gone("The recording is gone from its store.") from None
+    if found != candidate.recording.recording_id:
         raise UnreadableFile(
             f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
         )
