@@ -16,10 +16,11 @@ from pathlib import Path
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.errors import RecordingError, UnreadableFile, UsageError
 from callanalytics.folders import Seen, see, seen_recordings
-from callanalytics.identity import closed, identified, not_read, settled
+from callanalytics.identity import closed, identified, joined, not_read, settled
 from callanalytics.known import AskKnown, FileKey, KnownFile, nothing_known
 from callanalytics.recorders.facts import FactReader
 from callanalytics.records import CallFacts, Candidate, Failure, Role, RoleSource
+from callanalytics.remote import is_remote, look_up
 from callanalytics.set_aside import SetAside, SkippedFile
 from callanalytics.window import Window
 
@@ -156,6 +157,18 @@ def candidate_from_files(
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
     facts = FactReader(settings, salt).read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
     return Candidate(identified(seen, facts, {}, settings.audio), _with_sides(seen, facts))
+
+
+def recording_id_at(paths: Sequence[Path], settings: Settings, *, now: datetime) -> str:
+    """The id of the recording that lies under these names now: local files, or all of them behind URLs.
+
+    Raises:
+        FileNotFoundError: nothing lies behind a URL.
+        UnreadableFile, TooLong: as `candidate_from_files`, or a store does not answer.
+    """
+    if all(map(is_remote, paths)):
+        return joined([look_up(path).content_id for path in paths])
+    return candidate_from_files(paths, settings, now=now).recording.recording_id
 
 
 def _with_known(

@@ -13,7 +13,7 @@
     │   ├── TooLong           longer, larger or slower to decode than the settings allow
     │   ├── OutOfMemory       memory ran out while it was analysed
     │   └── WorkerDied        the process that analysed it crashed or hung
-    ├── StoreError            the database cannot be read, written or upgraded  exit 1
+    ├── StoreError            results or notes cannot be read, written, upgraded  exit 1
     ├── EngineError           no worker process can start                       exit 1
     ├── LockHeld              another run is at work                            exit 5
     ├── OutOfTime             the time budget is used; run again to resume      exit 7
@@ -105,7 +105,7 @@ class WorkerDied(RecordingError):
 
 
 class StoreError(CallAnalyticsError):
-    """The database cannot be read, written, published or upgraded."""
+    """The database, or a note kept beside it, cannot be read, written, published or upgraded."""
 
 
 class EngineError(CallAnalyticsError):

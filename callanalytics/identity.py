@@ -35,7 +35,7 @@ def identified(
         for key, path in zip(seen.keys, seen.paths, strict=True)
     )
     shown = _shown_paths(seen.paths, facts)
-    return Recording(_joined(contents), seen.paths, seen.n_bytes, seen.modified_at, contents, shown)
+    return Recording(joined(contents), seen.paths, seen.n_bytes, seen.modified_at, contents, shown)
 
 
 def settled(seen: Seen, known: Mapping[FileKey, KnownFile]) -> SettledCall | None:
@@ -47,7 +47,7 @@ def settled(seen: Seen, known: Mapping[FileKey, KnownFile]) -> SettledCall | Non
     if not files or len(files) < len(seen.paths):
         return None
     call = files[0].settled
-    return call if call and call.recording_id == _joined([file.content_id for file in files]) else None
+    return call if call and call.recording_id == joined([file.content_id for file in files]) else None
 
 
 def not_read(seen: Seen, facts: CallFacts) -> Recording:
@@ -70,7 +70,8 @@ def closed(path: Path, problem: OSError, reader: FactReader) -> Failure:
     return Failure(Candidate(recording, facts), "read", UnreadableFile.reason, detail)
 
 
-def _joined(contents: Sequence[str]) -> str:
+def joined(contents: Sequence[str]) -> str:
+    """The id of a recording whose files have these content ids, in this order."""
     if len(contents) == 1:
         return contents[0]
     return hashlib.sha256("".join(contents).encode()).hexdigest()

@@ -7,6 +7,7 @@ then work as for files. A recording is copied to the machine that analyses it, a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import tempfile
@@ -90,6 +91,29 @@ def list_remote(root: Path) -> list[RemoteFile]:
         raise UsageError(f"{url}: no such folder or object. Check --input and [paths] inputs.")
     scheme = root.parts[0]
     return [_remote_file(scheme, name, facts) for name, facts in sorted(listed.items())]
+
+
+def look_up(path: Path) -> RemoteFile:
+    """One object as its store lists it now. Nothing is read.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        UnreadableFile: the store does not answer.
+    """
+    try:
+        store, inside = _store(url_of(path))
+        listed: dict[str, dict[str, Any]] = store.find(inside, detail=True)  # as a folder is listed
+    except FileNotFoundError:
+        listed = {}
+    except Exception as problem:  # every store has errors of its own
+        raise UnreadableFile(
+            f"{path.name}: its store does not answer ({_short(problem)}). Check address and rights."
+        ) from problem
+    found = (_remote_file(path.parts[0], name, facts) for name, facts in listed.items())
+    there = next((file for file in found if file.path == path), None)
+    if there is None:
+        raise FileNotFoundError(errno.ENOENT, "no such object", str(path))
+    return there
 
 
 def _remote_file(scheme: str, name: str, facts: dict[str, Any]) -> RemoteFile:

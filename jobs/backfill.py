@@ -12,6 +12,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.records import CallAnalysis, CallRows, Candidate, Recording
+from callanalytics.remote import is_remote
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.reader import located, read_analysis
 from callanalytics.window import Window, parse_window
@@ -21,7 +22,7 @@ from jobs.engines import Analyze, analyze_all, n_workers
 from jobs.ensembles import in_use, named
 from jobs.gate import held
 from jobs.lock import run_lock
-from jobs.pages import write_clips
+from jobs.pages import rewrite_pages, write_clips
 from jobs.runs import OnProgress
 from jobs.stopping import StopWatch
 
@@ -71,6 +72,12 @@ class Backfilled:
         return {**asdict(self), "since": self.since.isoformat(), "until": self.until.isoformat()}
 
 
+class _Gone(UnreadableFile):
+    """Nothing lies where the recording was: its call stays as it is, and nothing failed."""
+
+    reason = "missing"
+
+
 @dataclass(frozen=True, slots=True)
 class _Scored(Candidate):
     """A recording with its stored analysis, on its way to a worker."""
@@ -95,14 +102,15 @@ def backfill(
     While the gate holds a night back the scores are kept and not published.
 
     With `shadow` its results stay invisible in the views until it is promoted and a run has begun;
-    without, it must be the one whose results are visible. Safe to repeat and to stop: scored calls are
+    without, it must be the one whose results are visible, and the pages are written again, if there are
+    any. Safe to repeat and to stop: scored calls are
     committed and skipped the next time. Recordings that are gone are named, and their calls stay as
     they are.
 
     Raises:
         UsageError: no results here, words that say no time, or no shadow for an ensemble not promoted.
         LockHeld: a run is at work.
-        StoreError: results cannot be written.
+        StoreError, ReportError: results cannot be written.
         ensemble.errors.ModelError: no such ensemble, or it cannot be loaded.
         ensemble.errors.DeviceMissing: the settings want a GPU that this machine has not.
     """
@@ -129,6 +137,9 @@ def backfill(
         if published:
             on_progress("publish", 0, 0, "")
             publish(store, out)
+            if store.promoted_ensemble() == ensemble.ensemble_id:
+                on_progress("report", 0, 0, "")
+                rewrite_pages(out, settings, store, now=now)
         n_already = job.n_already(window)
     return Backfilled(
         ensemble_id=ensemble.ensemble_id,
@@ -225,8 +236,8 @@ class _Backfill:
                 scored.setdefault(run_ids[outcome.recording.call_id], []).append(outcome)
                 self.n_done += 1
             else:
-                recording = outcome.candidate.recording
-                self.failed.append(_not_scored(recording, outcome.reason, outcome.detail))
+                left = self.missing if outcome.reason == _Gone.reason else self.failed
+                left.append(_not_scored(outcome.candidate.recording, outcome.reason, outcome.detail))
             n_seen = self.n_done + len(self.failed) + len(self.missing)
             self.on_progress("analyse", n_seen, n_all, "")
         for calls in scored.values():
@@ -241,9 +252,9 @@ class _Backfill:
         for key in keys:
             call = read_analysis(self.store, key)
             recording = located(self.store, call.recording)
-            gone = [path for path in recording.paths if not path.is_file()]
-            if gone:
-                self.missing.append(_not_scored(recording, "missing", "The recording is gone."))
+            # What lies behind URLs is looked up by the workers, many at a time.
+            if not all(is_remote(path) or path.is_file() for path in recording.paths):
+                self.missing.append(_not_scored(recording, _Gone.reason, "The recording is gone."))
                 continue
             yield _Scored(recording, call.facts, call)
 
@@ -260,12 +271,15 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
     from callanalytics.analyze import vote_again
-    from callanalytics.discovery import candidate_from_files
+    from callanalytics.discovery import recording_id_at
     from callanalytics.store.rows import pack
 
     assert isinstance(candidate, _Scored)  # noqa: S101 - only such are sent
-    found = candidate_from_files(candidate.recording.paths, settings, now=datetime.now(UTC))
-    if found.recording.recording_id != candidate.recording.recording_id:
+    try:
+        found = recording_id_at(candidate.recording.paths, settings, now=datetime.now(UTC))
+    except FileNotFoundError:
+        raise _Gone("The recording is gone from its store.") from None
+    if found != candidate.recording.recording_id:
         raise UnreadableFile(
             f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from callanalytics.errors import UsageError
+
 if TYPE_CHECKING:
     from callanalytics.config import Settings
     from ensemble.registry import Registry
@@ -23,6 +25,20 @@ def in_use(settings: Settings, out: Path) -> Path:
     """Folder of the ensemble in use. Raises ensemble.errors.ModelMissing when a promoted one is gone."""
     chosen = settings.emotion.ensemble
     return settings.folder / chosen if chosen else registry(out).current()
+
+
+def is_in_use(settings: Settings, out: Path, ensemble_id: str) -> bool:
+    """Whether the ensemble kept beside the results under this id is the one in use."""
+    return in_use(settings, out).resolve() == (out / FOLDER / ensemble_id).resolve()
+
+
+def refuse_where_fixed(settings: Settings, what: str) -> None:
+    """Raise UsageError where the settings name the ensemble, so that `what` would change nothing."""
+    if settings.emotion.ensemble:
+        raise UsageError(
+            f"{settings.source}: [emotion] ensemble = {settings.emotion.ensemble!r} fixes the ensemble. "
+            f"Remove that key to {what}."
+        )
 
 
 def named(name: str, out: Path) -> Path:

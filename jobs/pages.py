@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.files import write_whole
 from callanalytics.records import CallAnalysis, CallRows, Clip
-from callanalytics.store import DATABASE_NAME
+from callanalytics.store import DATABASE_NAME, Store
 from callanalytics.store.open import make_private_dir
 from callanalytics.window import Window
 
@@ -84,6 +84,22 @@ def write_pages(out: Path, settings: Settings, window: Window, *, earliest: date
         clips_dir=index_of(out).parent / "clips",
     )
     write_whole(_note(out), json.dumps(shown) + "\n", mode=0o600)
+
+
+# Of the newest run that wrote pages: not one that was killed, held back (8), or found nothing (4).
+_NEWEST = """
+SELECT epoch_us(r.since_at), epoch_us(r.until_at), epoch_us(coalesce(min(c.started_at), r.since_at))
+FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
+WHERE r.exit_code NOT IN (4, 8) GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
+"""
+
+
+def rewrite_pages(out: Path, settings: Settings, store: Store, *, now: datetime) -> None:
+    """Write the pages of the newest run once more, if there are any: what is published has changed."""
+    newest = store.connection.execute(_NEWEST).fetchall()
+    if newest and index_of(out).exists():
+        since, until, earliest = (datetime.fromtimestamp(us / 1e6, UTC) for us in newest[0])
+        write_pages(out, settings, Window(since, until), earliest=earliest, now=now)
 
 
 def _shown(out: Path, window: Window) -> dict[str, object]:

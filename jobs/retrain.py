@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.config import RetrainSettings, Settings
-from callanalytics.errors import CallAnalyticsError, LockHeld, UsageError
+from callanalytics.errors import CallAnalyticsError, LockHeld, StoreError
 from callanalytics.files import write_whole
 from callanalytics.store import DATABASE_NAME
 from callanalytics.store.open import make_private_dir
@@ -28,7 +28,7 @@ from ensemble.corpora import Corpus
 from ensemble.dataset import clips_hash
 from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
-from jobs.ensembles import in_use, registry
+from jobs.ensembles import in_use, refuse_where_fixed, registry
 from jobs.lock import run_lock
 from jobs.material import Material, divide
 
@@ -105,15 +105,12 @@ def retrain(
     Raises:
         UsageError: the ensemble is fixed by [emotion] ensemble, so that promoting would change nothing.
         LockHeld: another retraining is at work.
+        StoreError: what was decided before cannot be read.
         ensemble.errors.EnsembleError: too little data, or training failed.
     """
     from ensemble.recipe import train_from_corpora
 
-    if settings.emotion.ensemble:
-        raise UsageError(
-            f"{settings.source}: [emotion] ensemble = {settings.emotion.ensemble!r} fixes the ensemble. "
-            "Remove that key to let retraining promote."
-        )
+    refuse_where_fixed(settings, "let retraining promote")
     work = out / "training"
     for folder in (out, work):
         make_private_dir(folder)
@@ -253,20 +250,45 @@ def _remember(work: Path, folder: Path, result: Retrained) -> None:
 
 
 def _decision(folder: Path, margin: float) -> Retrained | None:
-    """What was decided on this training by that margin, if anything was."""
+    """What was decided on this training by that margin, if anything was. Raises StoreError when torn."""
+    path = folder / "decision.json"
     try:
-        told = json.loads((folder / "decision.json").read_text(encoding="utf-8"))
-    except OSError:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if told["margin"] != margin:
+            return None
+        return Retrained(**{**told, "tests": tuple(Difference(**test) for test in told["tests"])})
+    except FileNotFoundError:
         return None
-    if told["margin"] != margin:
-        return None
-    return Retrained(**{**told, "tests": tuple(Difference(**test) for test in told["tests"])})
+    except OSError as problem:
+        raise StoreError(f"{path}: cannot be read ({problem.strerror}). Check its permissions.") from None
+    except (ValueError, KeyError, TypeError) as problem:
+        raise StoreError(
+            f"{path}: expected the decision of a retraining, found none ({problem}). Remove the file: "
+            "the same retraining then judges again, without training again."
+        ) from None
 
 
 def read_history(out: Path) -> list[dict[str, Any]]:
-    """Every retraining of an output folder and what was decided, oldest first."""
+    """Every retraining of an output folder and what was decided, oldest first. Raises StoreError."""
+    path = out / "training" / "history.jsonl"
     try:
-        lines = (out / "training" / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line]
+    except OSError as problem:
+        raise StoreError(f"{path}: cannot be read ({problem.strerror}). Check its permissions.") from None
+    return [_row(path, number, line) for number, line in enumerate(lines, start=1) if line]
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """A line of the history. Raises StoreError when it is none."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        if not isinstance(row, dict) or not {"at", "candidate_id", "words"} <= set(row):
+            raise ValueError("at, candidate_id and words are missing")
+    except ValueError as problem:
+        raise StoreError(
+            f"{path}, line {number}: expected a retraining, found none ({problem}). Remove that line: "
+            "decisions are also kept beside each training, in decision.json."
+        ) from None
+    return row

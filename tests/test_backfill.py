@@ -88,6 +88,11 @@ def rows(out: Path, sql: str) -> list[tuple[Any, ...]]:
         return reader.execute(sql).fetchall()
 
 
+def brief(out: Path) -> str:
+    """The first page of the report."""
+    return (out / "reports" / "index.html").read_text(encoding="utf-8")
+
+
 VISIBLE = (
     "SELECT call_id, start_s, role::VARCHAR, emotion::VARCHAR, confidence FROM segment_emotions ORDER BY ALL"
 )
@@ -145,9 +150,17 @@ def test_a_new_ensemble_in_the_night_hides_old_calls_until_backfill(
     assert night.n_found == 0
     assert rows(out, "SELECT count(*) FROM call_summary") == [(0,)]
     assert rows(out, "SELECT sum(n_other_ensemble) FROM coverage") == [(N_CALLS,)]
+    assert "No calls were analysed" in brief(out)
     done = backfill(settings, out, None, shadow=False, workers=1)
     assert done.n_done == N_CALLS
     assert rows(out, "SELECT count(*) FROM call_summary") == [(N_CALLS,)]
+    assert "No calls were analysed" not in brief(out)
+
+
+def test_a_shadow_leaves_the_pages_as_they_are(out: Path, other: Path) -> None:
+    before = (out / "reports" / "index.html").stat().st_mtime_ns
+    backfill(Settings(), out, str(other), shadow=True, workers=1)
+    assert (out / "reports" / "index.html").stat().st_mtime_ns == before
 
 
 def test_again_does_nothing_twice(out: Path, other: Path) -> None:
@@ -212,3 +225,35 @@ def test_the_command_takes_a_window(out: Path, other: Path) -> None:
     done = CliRunner().invoke(cli, [*arguments, "--out", str(out), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["n_todo"] == 0
+
+
+def test_recordings_behind_urls_are_scored_and_named_when_gone_or_others(
+    other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec", reason="fsspec is not installed")
+    monkeypatch.chdir("/")  # fsspec takes what follows local:// from here, in the workers too
+    started = NOW - timedelta(hours=5)
+    calls, out = tmp_path / "stored", tmp_path / "out"
+    calls.mkdir()
+    named = f"external-200-493012345678-{started:%Y%m%d-%H%M%S}-{started.timestamp():.0f}.1.wav"
+    for number, name in enumerate(("one.wav", "two.wav", named)):
+        _call(calls / name, seed=number)
+    night = _night(Settings(), Path(f"local:/{calls}"), out)
+    assert (night.n_done, night.exit_code) == (N_CALLS, 0)
+    seen = [path for (path,) in rows(out, "SELECT path FROM calls")]
+    assert not any("493012345678" in path for path in seen), "known, and not shown"
+
+    away = (calls / "one.wav").rename(tmp_path / "one.wav")
+    was = (calls / "two.wav").read_bytes()
+    _call(calls / "two.wav", seed=77)
+    done = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    assert (done.n_done, done.exit_code) == (1, 3)
+    assert [(Path(call.path).name, call.reason) for call in done.missing] == [("one.wav", "missing")]
+    assert [(Path(call.path).name, call.reason) for call in done.failed] == [("two.wav", "unreadable")]
+
+    away.rename(calls / "one.wav")
+    (calls / "two.wav").write_bytes(was)
+    old = (NOW - timedelta(hours=3)).timestamp()
+    os.utime(calls / "two.wav", (old, old))  # a store without tags knows its objects by their time
+    again = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    assert (again.n_done, again.n_already, again.missing, again.failed) == (2, 1, (), ())

@@ -14,7 +14,7 @@ from callanalytics.config import settings_from
 from callanalytics.discovery import find_recordings
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
 from callanalytics.records import Role
-from callanalytics.remote import fetched, is_remote, list_remote, path_of, url_of
+from callanalytics.remote import fetched, is_remote, list_remote, look_up, path_of, url_of
 from jobs.doctor import _inputs
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
@@ -63,6 +63,18 @@ def test_a_vanished_object_and_a_huge_one_are_named(store: Any) -> None:
         fetched([path_of("memory://calls/a.wav")], max_bytes=10),
     ):
         pass
+
+
+def test_one_object_is_looked_up_as_its_folder_lists_it(store: Any) -> None:
+    store.pipe({"/calls/a.wav": b"sound a", "/calls/a.wav.bak/b.wav": b"sound b"})
+    listed = {file.path: file for file in list_remote(path_of("memory://calls"))}
+    path = path_of("memory://calls/a.wav")
+    assert look_up(path) == listed[path]
+    for gone in ("gone.wav", "a.wav.bak", "none/c.wav"):
+        with pytest.raises(FileNotFoundError):
+            look_up(path_of(f"memory://calls/{gone}"))
+    with pytest.raises(UnreadableFile, match=r"a\.wav: its store does not answer"):
+        look_up(path_of("nosuch://calls/a.wav"))
 
 
 def test_a_store_that_stumbles_is_asked_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

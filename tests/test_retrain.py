@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from click.testing import CliRunner
 
 pytest.importorskip("torch")
 
+from callanalytics.cli import cli
 from callanalytics.config import RetrainSettings, Settings, settings_from
-from callanalytics.errors import LockHeld, UsageError
+from callanalytics.errors import LockHeld, StoreError, UsageError
 from ensemble.corpora import read_corpus
 from ensemble.errors import CorpusError
 from ensemble.paired import Difference
@@ -125,6 +127,66 @@ def test_the_same_data_again_trains_nothing(retrained, manifest: Path, tmp_path:
     assert not stricter.promoted
 
 
+def test_in_use_is_said_only_of_what_is(
+    retrained, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(retrained[0], out)
+    name = retrained[1].candidate_id
+    monkeypatch.chdir(tmp_path)
+    # The same retraining as before; the command has no options for one as small.
+    monkeypatch.setattr("jobs.retrain.retrain", lambda *given, say, **more: run(out, manifest, say=say))
+    words = ("retrain", "--corpus", str(manifest), "--labels", "anger,sad", "--out", str(out))
+
+    def said() -> tuple[str, bool]:
+        shown, as_json = (CliRunner().invoke(cli, [*words, *more]) for more in ((), ("--json",)))
+        assert (shown.exit_code, as_json.exit_code) == (0, 0), shown.output
+        told = json.loads(as_json.stdout)
+        assert told["promoted"], "what was decided"
+        return shown.stderr, told["in_use"]
+
+    registry(out).rollback()
+    text, in_use_now = said()
+    assert "Nothing new since" in text
+    assert f"was promoted then and is not in use now. Use it: callanalytics ensemble promote {name}" in text
+    assert "In use from" not in text
+    assert "rollback" not in text
+    assert not in_use_now
+    shutil.rmtree(out / "ensembles" / name)
+    text, in_use_now = said()
+    assert "was promoted then; its folder is gone since" in text
+    assert "rollback" not in text
+    assert not in_use_now
+    for decision in (out / "training").glob("retrain-*/decision.json"):
+        decision.unlink()
+    text = CliRunner().invoke(cli, words).stderr
+    assert f"{name} is in use from the next run on" in text
+    assert "backfill --ensemble" in text
+
+
+def test_torn_notes_are_named_with_what_to_do(retrained, manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(retrained[0], out)
+    history = out / "training" / "history.jsonl"
+    whole = history.read_text()
+    for torn in (whole[:40], "3\n", '["at", "candidate_id", "words"]\n', '{"at": "2026"}\n', "\0\n"):
+        history.write_text(whole + torn)
+        with pytest.raises(StoreError, match=r"history\.jsonl, line 2: .*Remove that line"):
+            read_history(out)
+    history.write_text(whole)
+    registry(out).rollback()
+    (decision,) = (out / "training").glob("retrain-*/decision.json")
+    whole = decision.read_text()
+    for torn in (whole[:40], "", "[]", '{"margin": 0.01}', whole.replace('"tests": [', '"tests": [3, ')):
+        decision.write_text(torn)
+        with pytest.raises(StoreError, match=r"decision\.json: .*Remove the file"):
+            run(out, manifest)
+    decision.unlink()
+    epochs: list[object] = []
+    assert run(out, manifest, on_news=epochs.append).promoted
+    assert not epochs, "judged anew, not trained anew"
+
+
 class KilledError(Exception):
     pass
 
@@ -214,6 +276,6 @@ def test_the_command(manifest: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert {"promoted", "words", "tests", "shadow"} <= set(told)
+    assert {"promoted", "in_use", "words", "tests", "shadow"} <= set(told)
     shown = subprocess.run([*command, "--history"], capture_output=True, text=True, check=True).stdout
     assert told["candidate_id"] in shown

@@ -16,7 +16,6 @@ from callanalytics.commands.options import (
     json_option,
     named_or_in_use,
     out_option,
-    results_folder,
 )
 from callanalytics.console import print_table, say
 from callanalytics.errors import UsageError
@@ -33,21 +32,26 @@ def ensemble() -> None:
 @json_option
 def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
     """Every ensemble kept, its test score, and which one is in use."""
+    from callanalytics.config import load_config
     from ensemble.card import fingerprint, read_card
     from ensemble.registry import headline
-    from jobs.ensembles import registry
+    from jobs.ensembles import in_use, registry
 
-    kept = registry(results_folder(out, config))
-    current = kept.current()
+    settings = load_config(config)
+    kept = registry(out or settings.out_dir)
+    current = in_use(settings, out or settings.out_dir)
+    folders = {name: kept.folder(name) for name in ("shipped", *kept.ids())}
+    if not any(_same(folder, current) for folder in folders.values()):
+        folders[str(current)] = current  # the one that [emotion] ensemble names
     rows: list[dict[str, Any]] = []
-    for name in ("shipped", *kept.ids()):
-        card = read_card(kept.folder(name))
+    for name, folder in folders.items():
+        card = read_card(folder)
         score = headline(card)
         rows.append(
             {
                 "ensemble": name,
                 "id": fingerprint(card),
-                "in_use": kept.folder(name) == current,
+                "in_use": _same(folder, current),
                 "members": [str(m["name"]) for m in card["members"]],
                 "uar": score[1] if score else None,
                 "test": score[0] if score else None,
@@ -69,6 +73,10 @@ def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
         for row in rows
     ]
     print_table(("ensemble", "id", "members", "UAR", "on", "made"), shown, title="* is in use")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 @ensemble.command()
@@ -125,15 +133,24 @@ def _score_and_limits(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 @config_option
 def promote(name: str, force: bool, note: str, out: Path | None, config: Path | None) -> None:
     """Put an ensemble to use from the next run on: an id, 'shipped', or a folder to take in first."""
-    from jobs.ensembles import registry
+    from callanalytics.config import load_config
+    from jobs.ensembles import refuse_where_fixed, registry
 
-    kept = registry(results_folder(out, config))
+    settings = load_config(config)
+    refuse_where_fixed(settings, "promote")
+    kept = registry(out or settings.out_dir)
     if (Path(name) / "card.json").is_file():
         name = kept.add(Path(name))
     done = kept.promote(name, force=force, note=note)
-    say(
-        f"{done.ensemble_id} is in use from the next run on. Calls analysed before keep their labels until "
-        "backfill; undo with: callanalytics ensemble rollback"
+    say(promoted_words(done.ensemble_id))
+
+
+def promoted_words(ensemble_id: str) -> str:
+    """What a promotion changes, and what to do so that no call is missing."""
+    return (
+        f"{ensemble_id} is in use from the next run on. That run hides calls that it has not analysed, "
+        "until: callanalytics backfill. So that none is missing, first: callanalytics backfill --ensemble "
+        f"{ensemble_id} --shadow. Undo it: callanalytics ensemble rollback"
     )
 
 
@@ -142,9 +159,19 @@ def promote(name: str, force: bool, note: str, out: Path | None, config: Path | 
 @config_option
 def rollback(out: Path | None, config: Path | None) -> None:
     """Undo the last promotion."""
-    from jobs.ensembles import registry
+    from callanalytics.config import load_config
+    from jobs.ensembles import refuse_where_fixed, registry
 
-    say(f"{registry(results_folder(out, config)).rollback().name} is in use again.")
+    settings = load_config(config)
+    refuse_where_fixed(settings, "roll back")
+    kept = registry(out or settings.out_dir)
+    kept.rollback()
+    past = kept.history()
+    name = past[-1].ensemble_id if past else "shipped"
+    say(
+        f"{name} is in use from the next run on. That run shows again what it has analysed and hides other "
+        "calls, until: callanalytics backfill"
+    )
 
 
 @ensemble.command()

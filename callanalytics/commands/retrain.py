@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from callanalytics.commands.ensembles import promoted_words
 from callanalytics.commands.options import config_option, json_option, out_option, quiet_option
 from callanalytics.commands.training_options import members_of, training_shown
 from callanalytics.console import say
@@ -50,6 +51,7 @@ def retrain(
 ) -> None:
     """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
     from callanalytics.config import load_config
+    from jobs.ensembles import is_in_use, registry
     from jobs.material import collect
     from jobs.retrain import read_history
     from jobs.retrain import retrain as train_and_judge
@@ -81,12 +83,25 @@ def retrain(
             on_news=on_news,
             say=lambda words: say(words, quiet=quiet or as_json),
         )
+    used = is_in_use(settings, folder, done.candidate_id)
     if as_json:
-        print(json.dumps(done.to_json()))
+        print(json.dumps({**done.to_json(), "in_use": used}))
         return
     say(f"{done.candidate_id} {done.words}\nCard: {done.card}", quiet=quiet)
     if done.promoted:
-        say("In use from the next run on. Undo it: callanalytics ensemble rollback", quiet=quiet)
+        say(_standing(done.candidate_id, used, done.candidate_id in registry(folder).ids()), quiet=quiet)
+
+
+def _standing(candidate_id: str, is_used: bool, is_kept: bool) -> str:
+    """Whether what was promoted is in use: a decision made before may have been undone since."""
+    if is_used:
+        return promoted_words(candidate_id)
+    if is_kept:
+        return (
+            f"{candidate_id} was promoted then and is not in use now. "
+            f"Use it: callanalytics ensemble promote {candidate_id}"
+        )
+    return f"{candidate_id} was promoted then; its folder is gone since, and another ensemble is in use."
 
 
 def replace_table(plan: RetrainSettings, **changes: object) -> RetrainSettings:

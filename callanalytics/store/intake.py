@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from callanalytics.records import Failure, Recording
+from callanalytics.remote import is_remote
 from callanalytics.store.rows import known_number
 from callanalytics.text import display_text, optional_text
 
@@ -38,9 +39,19 @@ def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
 
 
 def file_frame(recordings: Sequence[Recording]) -> pl.DataFrame:
-    """Files, also those of pairs, that are still what they were when their content was hashed."""
+    """Files, also those of pairs, that are still what they were when their content was hashed.
+
+    Of recordings behind URLs, what their store listed: names for people may lack a caller's number, and
+    who wants to hear one again needs the name it has.
+    """
     rows = {}
     for recording in recordings:
+        if all(map(is_remote, recording.paths)):
+            changed_ns = round(recording.modified_at.timestamp() * 1e9)
+            for path, content_id in zip(recording.paths, recording.content_ids, strict=False):
+                name = os.fsencode(path)
+                rows[name] = (name, recording.n_bytes, changed_ns, recording.recording_id, content_id)
+            continue
         try:
             found = [path.stat() for path in recording.paths]
         except OSError:

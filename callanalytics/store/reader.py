@@ -28,6 +28,7 @@ from callanalytics.records import (
     TimeSource,
     Turn,
 )
+from callanalytics.remote import is_remote
 from callanalytics.store.writer import Store
 from ensemble.labels import EMOTIONS
 from ensemble.vote import Votes
@@ -53,13 +54,14 @@ def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
 def located(store: Store, recording: Recording) -> Recording:
     """The recording with its files' names as the file system has them.
 
-    Rows hold names made readable, without callers' numbers. Of several copies, one that is still there.
+    Rows hold names made readable, without callers' numbers. Of several copies, the newest that is still
+    there; behind a URL nobody looks here.
     """
-    sql = "SELECT path, content_id FROM base.files WHERE recording_id = ? ORDER BY path"
+    sql = "SELECT path, content_id FROM base.files WHERE recording_id = ? ORDER BY mtime_ns DESC, path"
     there: dict[str, Path] = {}
     for row in _rows(store, sql, recording.recording_id):
         path = Path(os.fsdecode(row["path"]))
-        if path.is_file():
+        if is_remote(path) or path.is_file():
             there.setdefault(row["content_id"], path)
     if len(there) < len(recording.paths):
         return recording
