@@ -26,9 +26,10 @@ from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
 from callanalytics.files import write_whole
-from callanalytics.store import DATABASE_NAME
+from callanalytics.store import DATABASE_NAME, open_work, work_database
 from callanalytics.store.open import make_private_dir
 from callanalytics.store.query import open_published
+from jobs.lock import run_lock
 
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray
@@ -49,7 +50,9 @@ SELECT r.call_id, r.segment, r.channel, r.start_s, r.end_s, r.voted::VARCHAR AS 
 FROM reviewed_segments r JOIN base.recordings f USING (recording_id)
 ORDER BY r.call_id, r.start_s
 """
-COPIES_SQL = "SELECT recording_id, path FROM base.files ORDER BY path"
+COPIES_SQL = """
+SELECT recording_id, path FROM base.files WHERE recording_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY path
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def export_labels(
 
     Raises:
         UsageError: no consent stated, the folder is taken, no results, or nothing to export.
+        LockHeld: a run is at work, which alone may open the database that knows the files' own names.
     """
     if not consent:
         raise UsageError(
@@ -128,12 +132,24 @@ def split_of(speaker: str) -> str:
 
 
 def _reviewed(out: Path) -> tuple[list[dict[str, Any]], dict[str, list[Path]]]:
+    """The reviewed segments that are published, and where the files of their recordings lie."""
     with open_published(out / DATABASE_NAME) as connection:
         segments: list[dict[str, Any]] = connection.sql(REVIEWED_SQL).pl().to_dicts()
-        copies: dict[str, list[Path]] = {}
-        for recording_id, path in connection.execute(COPIES_SQL).fetchall():
+    return segments, _copies(out, sorted({str(segment["recording_id"]) for segment in segments}))
+
+
+def _copies(out: Path, recording_ids: list[str]) -> dict[str, list[Path]]:
+    """Files by recording, as the file system names them.
+
+    Names that hold a caller's number are in the working database only: published rows have aliases.
+    """
+    copies: dict[str, list[Path]] = {}
+    if not recording_ids or not work_database(out).exists():
+        return copies
+    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+        for recording_id, path in store.connection.execute(COPIES_SQL, [recording_ids]).fetchall():
             copies.setdefault(recording_id, []).append(Path(os.fsdecode(path)))
-    return segments, copies
+    return copies
 
 
 def _cut(
