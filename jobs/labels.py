@@ -82,11 +82,7 @@ def export_labels(
         UsageError: no consent stated, the folder is taken, no results, or nothing to export.
         LockHeld: a run is at work, which alone may open the database that knows the files' own names.
     """
-    if not consent:
-        raise UsageError(
-            "Callers' voices are personal data: training on them needs their consent or another legal "
-            "ground, for the calls exported here. Say that you have it with --consent."
-        )
+    require_consent(consent)
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
     segments, copies = _reviewed(out)
@@ -116,6 +112,15 @@ def export_labels(
         splits=dict(sorted(Counter(str(row["split"]) for row in rows).items())),
         left_out=dict(left_out),
     )
+
+
+def require_consent(consent: bool) -> None:
+    """Raises UsageError unless it is stated that callers' voices may be trained on."""
+    if not consent:
+        raise UsageError(
+            "Callers' voices are personal data: training on them needs their consent or another legal "
+            "ground, for the calls exported here. Say that you have it with --consent."
+        )
 
 
 def speaker_of(caller_hash: str | None, call_id: str) -> str:

@@ -30,7 +30,7 @@ from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.ensembles import in_use, registry
 from jobs.lock import run_lock
-from jobs.material import Material, divide
+from jobs.material import Material, check, collect, divide
 
 if TYPE_CHECKING:
     from ensemble.train import Listened, Progress, TrainSettings
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SHADOW_SINCE = "7d"
 N_CHANGES_SHOWN = 10
 TRAINED = "trained"  # the file that says so
+LOCK = "retrain.lock"  # in OUT/training: one retraining at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,14 @@ def retrain(
 ) -> Retrained:
     """Train on the corpora, compare with the ensemble in use, and promote only what is clearly better.
 
-    Every candidate is kept in the registry, promoted or not, and every decision in
-    OUT/training/history.jsonl. The same data and settings again give the decision made before.
+    With `plan.reviewed` and `plan.consent` it learns from reviewed calls too. Every candidate is kept in the
+    registry, promoted or not, and every decision in OUT/training/history.jsonl. The same data and settings
+    again give the decision made before.
 
     Raises:
-        UsageError: the ensemble is fixed by [emotion] ensemble, so that promoting would change nothing.
-        LockHeld: another retraining is at work.
+        UsageError: the ensemble is fixed by [emotion] ensemble, so that promoting would change nothing; no
+            consent for reviewed calls, none reviewed, or nothing else to train on.
+        LockHeld: another retraining is at work, or a run, which reviewed calls cannot be cut beside.
         ensemble.errors.EnsembleError: too little data, or training failed.
     """
     from ensemble.recipe import train_from_corpora
@@ -114,10 +117,12 @@ def retrain(
             f"{settings.source}: [emotion] ensemble = {settings.emotion.ensemble!r} fixes the ensemble. "
             "Remove that key to let retraining promote."
         )
+    check(out, corpora, reviewed=plan.reviewed, consent=plan.consent)
     work = out / "training"
     for folder in (out, work):
         make_private_dir(folder)
-    with run_lock(work / "retrain.lock"):
+    with run_lock(work / LOCK):
+        corpora = collect(settings, out, corpora, reviewed=plan.reviewed, consent=plan.consent)
         current = load_ensemble(in_use(settings, out))
         material = divide(corpora, training.labels)
         key = _key(material, training, current, plan.start)

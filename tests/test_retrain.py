@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 
 from callanalytics.config import RetrainSettings, Settings, settings_from
 from callanalytics.errors import LockHeld, UsageError
+from callanalytics.store import open_work, publish
 from ensemble.corpora import read_corpus
 from ensemble.errors import CorpusError
 from ensemble.paired import Difference
@@ -154,6 +155,29 @@ def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_p
     fixed = settings_from({"emotion": {"ensemble": "mine"}}, source="config.toml", folder=tmp_path)
     with pytest.raises(UsageError, match="fixes the ensemble"):
         retrain(fixed, tmp_path / "out", [read_corpus(manifest)], TRAINING, plan=PLAN)
+
+
+def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with open_work(out) as store:
+        publish(store, out)
+    heard = out / "training" / "reviewed" / "clip.wav"
+    heard.parent.mkdir(parents=True)
+    heard.write_bytes(b"heard by the first")
+    command = [sys.executable, "-m", "callanalytics.cli", "retrain", "--reviewed", "--out", str(out)]
+    with run_lock(out / "training" / "retrain.lock"):
+        for words, code, said in (((), 2, "--consent"), (("--consent",), 5, "retrain.lock")):
+            done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+            assert heard.exists(), words
+            assert done.returncode == code, done.stderr
+            assert said in done.stderr
+
+
+def test_reviewed_calls_without_results_make_no_folder(tmp_path: Path) -> None:
+    plan = RetrainSettings(reviewed=True, consent=True)
+    with pytest.raises(UsageError):
+        retrain(Settings(folder=tmp_path), tmp_path / "out", [], TRAINING, plan=plan)
+    assert not (tmp_path / "out").exists()
 
 
 def difference(name: str, low: float, middle: float, high: float, n_speakers: int = 20) -> Difference:
