@@ -1,15 +1,17 @@
 """A training corpus out of reviewed segments: sound cut from the recordings, and a manifest.
 
-Speaker-safe: a speaker is the salted hash of the caller's number (the call, where no number is known), and
+Speaker-safe: a speaker is the salted hash of the caller's number (of the call, where no number is known), and
 which split a speaker belongs to follows from that name alone, so that no voice is ever on two sides and a
-speaker stays where they are from one export to the next. Agents are left out: their emotions are not to be
-learned from (EU AI Act, Article 5(1)(f)).
+speaker stays where they are from one export to the next. Names of speakers and clips get into the cards of
+ensembles, which outlive the calls: no id of a call is in them. Agents are left out: their emotions are not to
+be learned from (EU AI Act, Article 5(1)(f)).
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import hmac
 import io
 import json
 import os
@@ -26,6 +28,7 @@ from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
 from callanalytics.files import write_whole
+from callanalytics.recorders.phone import load_or_make_salt
 from callanalytics.store import DATABASE_NAME, open_work, work_database
 from callanalytics.store.open import make_private_dir
 from callanalytics.store.query import open_published
@@ -80,18 +83,20 @@ def export_labels(
 
     Raises:
         UsageError: no consent stated, the folder is taken, no results, or nothing to export.
+        StoreError: there is no salt to name speakers with, and none can be made.
         LockHeld: a run is at work, which alone may open the database that knows the files' own names.
     """
     require_consent(consent)
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
     segments, copies = _reviewed(out)
+    salt = load_or_make_salt(out / settings.privacy.salt_file)
     arriving = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     make_private_dir(arriving)
     left_out: Counter[str] = Counter()
-    rows = list(_cut(segments, copies, settings, arriving, left_out))
+    rows = list(_cut(segments, copies, settings, salt, arriving, left_out))
     if not rows:
         shutil.rmtree(arriving)
         why = (
@@ -123,9 +128,14 @@ def require_consent(consent: bool) -> None:
         )
 
 
-def speaker_of(caller_hash: str | None, call_id: str) -> str:
-    """Name of a speaker in the corpus; nobody can go from it to a number."""
-    return f"caller-{caller_hash[:16]}" if caller_hash else f"call-{call_id}"
+def speaker_of(caller_hash: str | None, call_id: str, salt: bytes) -> str:
+    """Name of a speaker in the corpus; nobody can go from it to a number, or without the salt to a call."""
+    return f"caller-{caller_hash[:16]}" if caller_hash else f"call-{_mark(call_id, salt)}"
+
+
+def _mark(call_id: str, salt: bytes) -> str:
+    """What a call goes by in names that may outlive it; the same in every export of one output folder."""
+    return hmac.new(salt, f"call {call_id}".encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def split_of(speaker: str) -> str:
@@ -161,6 +171,7 @@ def _cut(
     segments: list[dict[str, Any]],
     copies: Mapping[str, list[Path]],
     settings: Settings,
+    salt: bytes,
     folder: Path,
     left_out: Counter[str],
 ) -> Iterator[dict[str, object]]:
@@ -177,8 +188,8 @@ def _cut(
         samples, rate_hz = found
         for segment in mine:
             first, last = round(segment["start_s"] * rate_hz), round(segment["end_s"] * rate_hz)
-            speaker = speaker_of(segment["caller_hash"], segment["call_id"])
-            name = f"{segment['call_id']}-{segment['channel']}-{first:09d}.wav"
+            speaker = speaker_of(segment["caller_hash"], segment["call_id"], salt)
+            name = f"{_mark(segment['call_id'], salt)}-{segment['channel']}-{first:09d}.wav"
             sound = samples[min(segment["channel"], len(samples) - 1), first:last]
             with (folder / name).open("wb") as file:
                 sf.write(file, sound, rate_hz, format="WAV", subtype="PCM_16")

@@ -189,9 +189,25 @@ def test_nothing_to_export_is_said_with_the_reason(tmp_path: Path) -> None:
     assert not (tmp_path / "corpus").exists()
 
 
+def test_no_name_holds_the_id_of_a_call_and_names_stay_over_exports(
+    reviewed: tuple[Path, list[CallAnalysis]], tmp_path: Path
+) -> None:
+    """Names of speakers and clips go into cards, which are published and outlive a purge."""
+    out, calls = reviewed
+    with open_work(out) as store:
+        store.connection.execute("UPDATE base.calls SET caller_hash = NULL")
+        publish(store, out)
+    first = rows(export_labels(Settings(), out, tmp_path / "first", consent=True).manifest)
+    again = rows(export_labels(Settings(), out, tmp_path / "again", consent=True).manifest)
+    assert first == again
+    assert len({row["speaker"] for row in first}) == len({row["call_id"] for row in first}) > 5
+    names = str([(row["speaker"], row["path"]) for row in first])
+    assert not [call for call in calls if call.recording.call_id in names]
+
+
 def test_splits_are_stable_and_of_the_stated_size() -> None:
-    names = [speaker_of(None, f"{i:016x}") for i in range(4000)]
+    names = [speaker_of(None, f"{i:016x}", b"salt") for i in range(4000)]
     share = sum(split_of(name) == "test" for name in names) / len(names)
     assert 0.27 < share < 0.33
     assert split_of("caller-0123456789abcdef") == "train"
-    assert speaker_of("ab" * 32, "x") == speaker_of("ab" * 32, "y")
+    assert speaker_of("ab" * 32, "x", b"salt") == speaker_of("ab" * 32, "y", b"salt")
