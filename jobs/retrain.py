@@ -29,7 +29,7 @@ from ensemble.dataset import clips_hash
 from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.ensembles import in_use, registry
-from jobs.lock import run_lock
+from jobs.lock import RETRAINING, run_lock
 from jobs.material import Material, check, collect, divide
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 SHADOW_SINCE = "7d"
 N_CHANGES_SHOWN = 10
 TRAINED = "trained"  # the file that says so
-LOCK = "retrain.lock"  # in OUT/training: one retraining at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def retrain(
     work = out / "training"
     for folder in (out, work):
         make_private_dir(folder)
-    with run_lock(work / LOCK):
+    with run_lock(out / RETRAINING):
         corpora = collect(settings, out, corpora, reviewed=plan.reviewed, consent=plan.consent)
         current = load_ensemble(in_use(settings, out))
         material = divide(corpora, training.labels)
@@ -214,7 +213,10 @@ def _heard_before(current: Ensemble, material: Material) -> str:
 def _shadow(
     settings: Settings, out: Path, current: Ensemble, candidate_id: str, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """Let the candidate vote on last week, unseen, and tell which escalations would change."""
+    """Let the candidate vote on last week, unseen, and tell which escalations would change.
+
+    What is kept are numbers: the history outlives the calls.
+    """
     from jobs.backfill import backfill
     from jobs.compare import compare_ensembles
 
@@ -243,8 +245,8 @@ def _shadow(
         "n_calls": found.n_calls,
         "n_flagged": found.n_flagged_a,
         "n_flagged_by_candidate": found.n_flagged_b,
-        "newly_flagged": [change.call_id for change in found.newly_flagged],
-        "no_longer_flagged": [change.call_id for change in found.no_longer_flagged],
+        "n_newly_flagged": len(found.newly_flagged),
+        "n_no_longer_flagged": len(found.no_longer_flagged),
     }
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from ensemble.train import Progress, TrainSettings
 from jobs.ensembles import in_use, registry
 from jobs.lock import run_lock
 from jobs.material import collect, divide
-from jobs.retrain import decide, read_history, retrain
+from jobs.retrain import _shadow, decide, read_history, retrain
 
 TRAINING = TrainSettings(
     labels=("anger", "sad"),
@@ -178,6 +179,24 @@ def test_reviewed_calls_without_results_make_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         retrain(Settings(folder=tmp_path), tmp_path / "out", [], TRAINING, plan=plan)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_history_names_no_call(retrained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It outlives every purge. The ids are told while it works, and by `ensemble compare`."""
+    change = SimpleNamespace(call_id="0123456789abcdef", started_local="", reasons=())
+    found = SimpleNamespace(
+        n_calls=9, n_flagged_a=2, n_flagged_b=2, newly_flagged=(change,), no_longer_flagged=()
+    )
+    monkeypatch.setattr("jobs.backfill.backfill", lambda *_, **__: SimpleNamespace(published=True))
+    monkeypatch.setattr("jobs.compare.compare_ensembles", lambda *_: found)
+    out, done, _ = retrained
+    (out / "callanalytics.duckdb").touch()
+    told: list[str] = []
+    shadow = _shadow(Settings(), out, SimpleNamespace(ensemble_id="another"), done.candidate_id, told.append)
+    (out / "callanalytics.duckdb").unlink()
+    assert change.call_id in "".join(told)
+    assert change.call_id not in json.dumps(shadow)
+    assert shadow["n_newly_flagged"] == 1
 
 
 def difference(name: str, low: float, middle: float, high: float, n_speakers: int = 20) -> Difference:
