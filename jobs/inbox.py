@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from callanalytics.store import Review, Store
 from callanalytics.store.open import WORK_DIR, make_private_dir
 
 MAX_BYTES = 65_536
+REFUSED = "refused"
 _TEXTS = ("call_id", "verdict", "rule", "emotion", "reviewer", "note")
 
 
@@ -102,8 +103,41 @@ def take_in(store: Store, out: Path, paths: Sequence[Path] | None = None) -> Tak
     return TakenIn(n_taken, tuple(refused))
 
 
+def about_gone_calls(store: Store, out: Path, doomed: Collection[str]) -> list[Path]:
+    """Waiting and refused reviews of calls that are to go, or that are gone.
+
+    What cannot be read as a review counts when it names a call that is to go.
+    """
+    told: dict[Path, str] = {}
+    found = []
+    for path in (*waiting(out), *sorted((inbox_dir(out) / REFUSED).glob("*.json"))):
+        try:
+            told[path] = read_review(path).call_id
+        except UsageError:
+            if path.is_file() and any(call_id.encode() in path.read_bytes() for call_id in doomed):
+                found.append(path)
+    known = {
+        call_id
+        for (call_id,) in store.connection.execute(
+            "SELECT call_id FROM base.calls WHERE call_id IN (SELECT unnest(?::VARCHAR[]))",
+            [sorted(set(told.values()))],
+        ).fetchall()
+    }
+    return found + [path for path, call_id in told.items() if call_id in doomed or call_id not in known]
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files of reviews, and first those that say why a review was refused."""
+    return [path.with_suffix(".txt") for path in paths] + list(paths)
+
+
+def left_unfinished(out: Path) -> list[Path]:
+    """Reviews that are being written, or that a killed process began."""
+    return list(inbox_dir(out).glob(".*.part"))
+
+
 def _refuse(path: Path, reason: str) -> None:
-    folder = path.parent / "refused"
+    folder = path.parent / REFUSED
     make_private_dir(folder)
     path.replace(folder / path.name)
     (folder / f"{path.stem}.txt").write_text(reason + "\n", encoding="utf-8")

@@ -1,15 +1,17 @@
 """A training corpus out of reviewed segments: sound cut from the recordings, and a manifest.
 
-Speaker-safe: a speaker is the salted hash of the caller's number (the call, where no number is known), and
+Speaker-safe: a speaker is the salted hash of the caller's number (of the call, where no number is known), and
 which split a speaker belongs to follows from that name alone, so that no voice is ever on two sides and a
-speaker stays where they are from one export to the next. Agents are left out: their emotions are not to be
-learned from (EU AI Act, Article 5(1)(f)).
+speaker stays where they are from one export to the next. Names of speakers and clips get into the cards of
+ensembles, which outlive the calls: no id of a call is in them. Agents are left out: their emotions are not to
+be learned from (EU AI Act, Article 5(1)(f)).
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import hmac
 import io
 import json
 import os
@@ -26,9 +28,11 @@ from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
 from callanalytics.files import write_whole
-from callanalytics.store import DATABASE_NAME
+from callanalytics.recorders.phone import load_or_make_salt
+from callanalytics.store import DATABASE_NAME, open_work, work_database
 from callanalytics.store.open import make_private_dir
 from callanalytics.store.query import open_published
+from jobs.lock import run_lock
 
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray
@@ -49,7 +53,9 @@ SELECT r.call_id, r.segment, r.channel, r.start_s, r.end_s, r.voted::VARCHAR AS 
 FROM reviewed_segments r JOIN base.recordings f USING (recording_id)
 ORDER BY r.call_id, r.start_s
 """
-COPIES_SQL = "SELECT recording_id, path FROM base.files ORDER BY path"
+COPIES_SQL = """
+SELECT recording_id, path FROM base.files WHERE recording_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY path
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +83,20 @@ def export_labels(
 
     Raises:
         UsageError: no consent stated, the folder is taken, no results, or nothing to export.
+        StoreError: there is no salt to name speakers with, and none can be made.
+        LockHeld: a run is at work, which alone may open the database that knows the files' own names.
     """
-    if not consent:
-        raise UsageError(
-            "Callers' voices are personal data: training on them needs their consent or another legal "
-            "ground, for the calls exported here. Say that you have it with --consent."
-        )
+    require_consent(consent)
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
     segments, copies = _reviewed(out)
+    salt = load_or_make_salt(out / settings.privacy.salt_file)
     arriving = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     make_private_dir(arriving)
     left_out: Counter[str] = Counter()
-    rows = list(_cut(segments, copies, settings, arriving, left_out))
+    rows = list(_cut(segments, copies, settings, salt, arriving, left_out))
     if not rows:
         shutil.rmtree(arriving)
         why = (
@@ -114,9 +119,23 @@ def export_labels(
     )
 
 
-def speaker_of(caller_hash: str | None, call_id: str) -> str:
-    """Name of a speaker in the corpus; nobody can go from it to a number."""
-    return f"caller-{caller_hash[:16]}" if caller_hash else f"call-{call_id}"
+def require_consent(consent: bool) -> None:
+    """Raises UsageError unless it is stated that callers' voices may be trained on."""
+    if not consent:
+        raise UsageError(
+            "Callers' voices are personal data: training on them needs their consent or another legal "
+            "ground, for the calls exported here. Say that you have it with --consent."
+        )
+
+
+def speaker_of(caller_hash: str | None, call_id: str, salt: bytes) -> str:
+    """Name of a speaker in the corpus; nobody can go from it to a number, or without the salt to a call."""
+    return f"caller-{caller_hash[:16]}" if caller_hash else f"call-{_mark(call_id, salt)}"
+
+
+def _mark(call_id: str, salt: bytes) -> str:
+    """What a call goes by in names that may outlive it; the same in every export of one output folder."""
+    return hmac.new(salt, f"call {call_id}".encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def split_of(speaker: str) -> str:
@@ -128,18 +147,31 @@ def split_of(speaker: str) -> str:
 
 
 def _reviewed(out: Path) -> tuple[list[dict[str, Any]], dict[str, list[Path]]]:
+    """The reviewed segments that are published, and where the files of their recordings lie."""
     with open_published(out / DATABASE_NAME) as connection:
         segments: list[dict[str, Any]] = connection.sql(REVIEWED_SQL).pl().to_dicts()
-        copies: dict[str, list[Path]] = {}
-        for recording_id, path in connection.execute(COPIES_SQL).fetchall():
+    return segments, _copies(out, sorted({str(segment["recording_id"]) for segment in segments}))
+
+
+def _copies(out: Path, recording_ids: list[str]) -> dict[str, list[Path]]:
+    """Files by recording, as the file system names them.
+
+    Names that hold a caller's number are in the working database only: published rows have aliases.
+    """
+    copies: dict[str, list[Path]] = {}
+    if not recording_ids or not work_database(out).exists():
+        return copies
+    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+        for recording_id, path in store.connection.execute(COPIES_SQL, [recording_ids]).fetchall():
             copies.setdefault(recording_id, []).append(Path(os.fsdecode(path)))
-    return segments, copies
+    return copies
 
 
 def _cut(
     segments: list[dict[str, Any]],
     copies: Mapping[str, list[Path]],
     settings: Settings,
+    salt: bytes,
     folder: Path,
     left_out: Counter[str],
 ) -> Iterator[dict[str, object]]:
@@ -156,8 +188,8 @@ def _cut(
         samples, rate_hz = found
         for segment in mine:
             first, last = round(segment["start_s"] * rate_hz), round(segment["end_s"] * rate_hz)
-            speaker = speaker_of(segment["caller_hash"], segment["call_id"])
-            name = f"{segment['call_id']}-{segment['channel']}-{first:09d}.wav"
+            speaker = speaker_of(segment["caller_hash"], segment["call_id"], salt)
+            name = f"{_mark(segment['call_id'], salt)}-{segment['channel']}-{first:09d}.wav"
             sound = samples[min(segment["channel"], len(samples) - 1), first:last]
             with (folder / name).open("wb") as file:
                 sf.write(file, sound, rate_hz, format="WAV", subtype="PCM_16")

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from callanalytics.errors import LockHeld
 
+# Below the output folder: one retraining at a time, and no purge of the calls that it listens to.
+RETRAINING = "training/retrain.lock"
 # A review that is being kept, a look at the lock: such holders are gone in a moment.
 PATIENCE_S = 3.0
 _LOOK_AGAIN_S = 0.02

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from ensemble.corpora import Clip, Corpus, keep_emotions
+from callanalytics.store import DATABASE_NAME
+from callanalytics.store.query import open_published
+from ensemble.corpora import Clip, Corpus, keep_emotions, read_manifest
 from ensemble.errors import CorpusError
 from ensemble.splits import validation_speakers
-from jobs.labels import MANIFEST, export_labels
+from jobs.labels import MANIFEST, export_labels, require_consent
 
 TEST_EVERY = 8
 
@@ -32,29 +34,39 @@ class Material:
     own_test: tuple[Clip, ...]
 
 
+def check(out: Path, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool) -> None:
+    """See that there is something to train on, before anything is made or replaced.
+
+    Raises UsageError: nothing to train on, two corpora of one name, no consent or no results to review.
+    """
+    if reviewed:
+        require_consent(consent)
+        with open_published(out / DATABASE_NAME):
+            pass
+    names = [corpus.name for corpus in corpora] + [Path(MANIFEST).stem] * reviewed
+    if not names:
+        raise UsageError(
+            "Nothing to train on: give --corpus, set corpora in [retrain] of config.toml, or use --reviewed."
+        )
+    if len(set(names)) < len(names):
+        raise UsageError(f"Two corpora have one name ({', '.join(names)}). Name them: --corpus NAME=PATH.")
+
+
 def collect(
     settings: Settings, out: Path, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool
 ) -> tuple[Corpus, ...]:
     """The corpora given and, when wanted, the reviewed segments (exported anew into OUT/training/reviewed).
 
-    Raises UsageError: nothing to train on, or reviewed calls without consent.
+    The caller holds the lock of retrainings: another one may be listening to the clips that are there.
+    Raises UsageError as `check` does, and LockHeld while a run is at work.
     """
-    found = list(corpora)
-    if reviewed:
-        from ensemble.corpora import read_manifest
-
-        folder = out / "training" / "reviewed"
-        shutil.rmtree(folder, ignore_errors=True)
-        export_labels(settings, out, folder, consent=consent)
-        found.append(read_manifest(folder / MANIFEST))
-    if not found:
-        raise UsageError(
-            "Nothing to train on: give --corpus, set corpora in [retrain] of config.toml, or use --reviewed."
-        )
-    names = [corpus.name for corpus in found]
-    if len(set(names)) < len(names):
-        raise UsageError(f"Two corpora have one name ({', '.join(names)}). Name them: --corpus NAME=PATH.")
-    return tuple(found)
+    check(out, corpora, reviewed=reviewed, consent=consent)
+    if not reviewed:
+        return tuple(corpora)
+    folder = out / "training" / "reviewed"
+    shutil.rmtree(folder, ignore_errors=True)
+    export_labels(settings, out, folder, consent=consent)
+    return (*corpora, read_manifest(folder / MANIFEST))
 
 
 def divide(corpora: Sequence[Corpus], labels: Sequence[str]) -> Material:

@@ -1,27 +1,33 @@
-"""Forget old calls: rows, evidence clips and pages. Original recordings are never touched."""
+"""Forget old calls: rows, evidence clips, pages, reviews on their way and what a retraining cut from them.
+
+Original recordings are never touched.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from callanalytics.config import Settings
-from callanalytics.errors import StoreError, UsageError
+from callanalytics.errors import LockHeld, StoreError, UsageError
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.publish import CHANGING_NAME, change_published, compact, compact_unpublished
 from callanalytics.store.purge import Doomed, forget_calls, forget_clips, older_than
 from callanalytics.window import Window, parse_age
 from jobs.gate import held
-from jobs.lock import run_lock
+from jobs.inbox import about_gone_calls, files_of, left_unfinished
+from jobs.lock import RETRAINING, run_lock
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
-# A page folder in the making that is older than this was left by a report that was killed.
+# What is in the making and older than this (pages, a review) was left by a process that was killed.
 _LEFT_AFTER_S = 3600.0
 
 
@@ -34,6 +40,8 @@ class Purged:
     n_quarantined: int
     n_clips: int
     n_pages: int
+    n_reviews: int  # that waited for a run, or were refused by one
+    n_training_clips: int  # that the last retraining cut from reviewed calls
     n_bytes_freed: int
     audio_only: bool
     dry_run: bool
@@ -57,26 +65,36 @@ def purge(
     Files go first and rows after them, so that what was cut short is found and finished by the next
     purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
     Whoever holds an old published file open keeps it until they close it; exports are not touched. A night
-    that the gate holds back stays unpublished.
+    that the gate holds back stays unpublished. Once any call goes, so do all clips and hearings in
+    OUT/training: the next retraining makes them anew.
 
     Raises:
         UsageError: nothing here yet, or a limit that is no age in days or weeks and no time that is over.
-        LockHeld: a run is at work.
+        LockHeld: a run is at work, or a retraining, which may listen to clips of these calls.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
     before = parse_age(limit, zone=settings.time.zone_info, now=now)
     if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
         raise UsageError(f"{out}: no results here to purge. Give --out the folder of the results.")
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+    rows_too = not audio_only
+    with (
+        _no_retraining(out, wanted=rows_too and not dry_run),
+        run_lock(out / ".work" / "run.lock"),
+        open_work(out) as store,
+    ):
         doomed = older_than(store, before)
-        clips, pages = _clips(out, doomed), _pages(out, doomed)
+        clips, pages = _clips(out, doomed), _pages(out, doomed) if rows_too else []
+        training = _training(out) if rows_too and doomed.call_ids else []
+        reviews = about_gone_calls(store, out, frozenset(doomed.call_ids)) if rows_too else []
         found = Purged(
             before=before,
             n_calls=0 if audio_only else len(doomed.call_ids),
             n_quarantined=0 if audio_only else doomed.n_quarantined,
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
-            n_pages=0 if audio_only else len(pages),
+            n_pages=len(pages),
+            n_reviews=len(reviews),
+            n_training_clips=len(list((out / "training" / "reviewed").glob("*.wav"))) if training else 0,
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
             dry_run=dry_run,
@@ -84,7 +102,8 @@ def purge(
         if dry_run:
             return found
         size_before = _size([out])
-        _remove([*clips, *_other_folders(out)], [*([] if audio_only else pages), *_other_files(out)])
+        files = [*pages, *files_of(reviews), *_other_files(out)]
+        _remove([*clips, *_other_folders(out), *training], files)
         window = _last_window(store)
         forget = partial(forget_clips if audio_only else forget_calls, before=before)
         forget(store)
@@ -111,9 +130,33 @@ def render_purged(done: Purged) -> str:
     if not done.audio_only:
         rows = f"{done.n_calls:,} calls, {done.n_quarantined:,} quarantined recordings"
         what = f"{rows}, {what}, {done.n_pages:,} pages"
+        what += f", {done.n_reviews:,} reviews not taken in" if done.n_reviews else ""
+        what += f", {done.n_training_clips:,} training clips" if done.n_training_clips else ""
     size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
-    kept = "Original recordings, exports and corpora made of reviews are not touched."
+    kept = "Original recordings, exports and exported corpora are not touched."
     return f"{verb} {what} of calls before {done.before:%Y-%m-%d %H:%M} UTC.{size} {kept}"
+
+
+@contextmanager
+def _no_retraining(out: Path, *, wanted: bool) -> Iterator[None]:
+    """Keep retrainings away: one at work has cut clips from calls that may have to go."""
+    lock = out / RETRAINING
+    with ExitStack() as held_locks:
+        if wanted and lock.parent.is_dir():
+            try:
+                held_locks.enter_context(run_lock(lock))
+            except LockHeld as problem:
+                raise LockHeld(
+                    f"A retraining may be listening to calls that are to go. Nothing was purged. {problem} "
+                    "Then purge again."
+                ) from None
+        yield
+
+
+def _training(out: Path) -> list[Path]:
+    """Clips that a retraining cut from reviewed calls (or began to), and what it heard of any clips."""
+    folders = [out / "training" / name for name in ("reviewed", ".reviewed.part", "cache")]
+    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
 def _clips(out: Path, doomed: Doomed) -> list[Path]:
@@ -163,6 +206,10 @@ def remove_leftovers(out: Path) -> None:
     for building in (out / "reports").glob(".building-*"):
         if time.time() - building.stat().st_mtime > _LEFT_AFTER_S:
             shutil.rmtree(building, ignore_errors=True)
+    for review in left_unfinished(out):
+        with suppress(FileNotFoundError):  # finished meanwhile
+            if time.time() - review.stat().st_mtime > _LEFT_AFTER_S:
+                review.unlink()
 
 
 def _last_window(store: Store) -> Window | None:

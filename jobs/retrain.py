@@ -29,8 +29,8 @@ from ensemble.dataset import clips_hash
 from ensemble.paired import Difference, compare_on
 from ensemble.predict import Ensemble, load_ensemble
 from jobs.ensembles import in_use, refuse_where_fixed, registry
-from jobs.lock import run_lock
-from jobs.material import Material, divide
+from jobs.lock import RETRAINING, run_lock
+from jobs.material import Material, check, collect, divide
 
 if TYPE_CHECKING:
     from ensemble.train import Listened, Progress, TrainSettings
@@ -99,22 +99,26 @@ def retrain(
 ) -> Retrained:
     """Train on the corpora, compare with the ensemble in use, and promote only what is clearly better.
 
-    Every candidate is kept in the registry, promoted or not, and every decision in
-    OUT/training/history.jsonl. The same data and settings again give the decision made before.
+    With `plan.reviewed` and `plan.consent` it learns from reviewed calls too. Every candidate is kept in the
+    registry, promoted or not, and every decision in OUT/training/history.jsonl. The same data and settings
+    again give the decision made before.
 
     Raises:
-        UsageError: the ensemble is fixed by [emotion] ensemble, so that promoting would change nothing.
-        LockHeld: another retraining is at work.
+        UsageError: the ensemble is fixed by [emotion] ensemble, so that promoting would change nothing; no
+            consent for reviewed calls, none reviewed, or nothing else to train on.
+        LockHeld: another retraining is at work, or a run, which reviewed calls cannot be cut beside.
         StoreError: what was decided before cannot be read.
         ensemble.errors.EnsembleError: too little data, or training failed.
     """
     from ensemble.recipe import train_from_corpora
 
     refuse_where_fixed(settings, "let retraining promote")
+    check(out, corpora, reviewed=plan.reviewed, consent=plan.consent)
     work = out / "training"
     for folder in (out, work):
         make_private_dir(folder)
-    with run_lock(work / "retrain.lock"):
+    with run_lock(out / RETRAINING):
+        corpora = collect(settings, out, corpora, reviewed=plan.reviewed, consent=plan.consent)
         current = load_ensemble(in_use(settings, out))
         material = divide(corpora, training.labels)
         key = _key(material, training, current, plan.start)
@@ -206,7 +210,10 @@ def _heard_before(current: Ensemble, material: Material) -> str:
 def _shadow(
     settings: Settings, out: Path, current: Ensemble, candidate_id: str, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """Let the candidate vote on last week, unseen, and tell which escalations would change."""
+    """Let the candidate vote on last week, unseen, and tell which escalations would change.
+
+    What is kept are numbers: the history outlives the calls.
+    """
     from jobs.backfill import backfill
     from jobs.compare import compare_ensembles
 
@@ -235,8 +242,8 @@ def _shadow(
         "n_calls": found.n_calls,
         "n_flagged": found.n_flagged_a,
         "n_flagged_by_candidate": found.n_flagged_b,
-        "newly_flagged": [change.call_id for change in found.newly_flagged],
-        "no_longer_flagged": [change.call_id for change in found.no_longer_flagged],
+        "n_newly_flagged": len(found.newly_flagged),
+        "n_no_longer_flagged": len(found.no_longer_flagged),
     }
 
 

@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ import soundfile
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
 from callanalytics.config import Settings
-from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, Role
+from callanalytics.errors import LockHeld, UsageError
+from callanalytics.records import CallAnalysis, Candidate, Role
 from callanalytics.store import Review, open_work, publish
+from callanalytics.store.known import remember_files
+from callanalytics.store.query import open_published
 from callanalytics.window import Window
 from ensemble.corpora import read_corpus
 from ensemble.splits import validation_speakers
 from jobs.labels import _content_id, export_labels, speaker_of, split_of
+from jobs.lock import run_lock
 
 RATE_HZ = 8000
 
@@ -134,6 +138,49 @@ def test_a_replaced_or_vanished_recording_is_not_cut(
     assert not ids & {calls[0].recording.call_id, calls[2].recording.call_id}
 
 
+def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -> None:
+    """What is published has an alias for the number, which is no file's name; single files and a pair."""
+    number, out, calls = "2025550143", tmp_path / "out", []
+    with open_work(out) as store:
+        store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
+        store.promote_ensemble(ENSEMBLE_ID)
+        for i, call in enumerate(plausible_calls(4, 4)):
+            sides = ("caller", "agent") if i == 0 else ("all",)
+            paths = tuple(tmp_path / f"20251120-1015{i:02d}_{number}_anna-{side}.wav" for side in sides)
+            shown = tuple(str(path).replace(number, "caller~3fa9c2d1") for path in paths)
+            for side, path in enumerate(paths):
+                t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+                tone = 0.3 * np.sin(2 * np.pi * (300 + 20 * i + 400 * side) * t)
+                n_channels = 1 if len(paths) == 2 else 1 + max(segment.channel for segment in call.segments)
+                soundfile.write(path, np.stack([tone] * n_channels, axis=1), RATE_HZ)
+            stats = [path.stat() for path in paths]
+            recording = replace(
+                call.recording,
+                recording_id=_content_id(paths),
+                paths=paths,
+                n_bytes=sum(stat.st_size for stat in stats),
+                modified_at=datetime.fromtimestamp(max(stat.st_mtime for stat in stats), UTC),
+                shown_paths=shown,
+                content_ids=tuple(_content_id((path,)) for path in paths),
+            )
+            calls.append(replace(call, recording=recording))
+        remember_files(store, [Candidate(call.recording, call.facts) for call in calls])
+        window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)
+        store.write(calls, store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
+        for call in calls:
+            segment = next(n for n, s in enumerate(call.segments) if s.role is not Role.AGENT)
+            store.review(Review(call.recording.call_id, "reject", segment=segment, emotion="sad"))
+        publish(store, out)
+    with open_published(out / "callanalytics.duckdb") as published:
+        assert number not in str(published.execute("SELECT paths FROM base.recordings").fetchall())
+    made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
+    assert made.left_out == {}
+    assert {row["call_id"] for row in rows(made.manifest)} == {call.recording.call_id for call in calls}
+    with run_lock(out / ".work" / "run.lock"), pytest.raises(LockHeld):
+        export_labels(Settings(), out, tmp_path / "another", consent=True)
+    assert not (tmp_path / "another").exists()
+
+
 def test_nothing_to_export_is_said_with_the_reason(tmp_path: Path) -> None:
     with open_work(tmp_path / "out") as store:
         publish(store, tmp_path / "out")
@@ -142,9 +189,25 @@ def test_nothing_to_export_is_said_with_the_reason(tmp_path: Path) -> None:
     assert not (tmp_path / "corpus").exists()
 
 
+def test_no_name_holds_the_id_of_a_call_and_names_stay_over_exports(
+    reviewed: tuple[Path, list[CallAnalysis]], tmp_path: Path
+) -> None:
+    """Names of speakers and clips go into cards, which are published and outlive a purge."""
+    out, calls = reviewed
+    with open_work(out) as store:
+        store.connection.execute("UPDATE base.calls SET caller_hash = NULL")
+        publish(store, out)
+    first = rows(export_labels(Settings(), out, tmp_path / "first", consent=True).manifest)
+    again = rows(export_labels(Settings(), out, tmp_path / "again", consent=True).manifest)
+    assert first == again
+    assert len({row["speaker"] for row in first}) == len({row["call_id"] for row in first}) > 5
+    names = str([(row["speaker"], row["path"]) for row in first])
+    assert not [call for call in calls if call.recording.call_id in names]
+
+
 def test_splits_are_stable_and_of_the_stated_size() -> None:
-    names = [speaker_of(None, f"{i:016x}") for i in range(4000)]
+    names = [speaker_of(None, f"{i:016x}", b"salt") for i in range(4000)]
     share = sum(split_of(name) == "test" for name in names) / len(names)
     assert 0.27 < share < 0.33
     assert split_of("caller-0123456789abcdef") == "train"
-    assert speaker_of("ab" * 32, "x") == speaker_of("ab" * 32, "y")
+    assert speaker_of("ab" * 32, "x", b"salt") == speaker_of("ab" * 32, "y", b"salt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from callanalytics.store import Correction, Review, open_work, publish
 from callanalytics.store.known import done_among
 from callanalytics.window import Window
 from jobs.gate import hold
+from jobs.inbox import put, read_review, take_in, waiting
 from jobs.lock import run_lock
 from jobs.purge import purge
 from jobs.relabel import relabel
@@ -326,6 +328,73 @@ def test_an_id_that_is_a_path_removes_nothing_outside(out: Path) -> None:
         )
     purge(SETTINGS, out, "2d", now=NOW)
     assert (precious / "file").read_text() == "keep"
+
+
+def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> None:
+    old, new = ([call.recording.call_id for call in calls] for calls in old_and_new())
+    unfinished = out / ".work" / "reviews" / ".20250301.part"
+    with open_work(out) as store:
+        for key in (old[0], new[0]):  # refused: the rule never fired
+            put(
+                out, Review(key, "reject", rule="no_such_rule", note=f"{MARK} refused" if key in old else "r")
+            )
+        take_in(store, out)
+        # By hand: half a file, a call that was never there, and what a killed process left behind.
+        (unfinished.parent / "refused" / "half.json").write_text(f'{{"call_id": "{old[1]}", "note": "{MARK}')
+        put(out, Review("0" * 16, "reject", note=f"{MARK} purged before"))
+        unfinished.write_text(MARK)
+        os.utime(unfinished, (0, 0))
+    for key in (old[0], new[0]):  # they wait for a run that is at work
+        put(out, Review(key, "reject", note=f"{MARK} waits" if key in old else "waits"))
+    shown = purge(SETTINGS, out, "2d", dry_run=True, now=NOW)
+    done = purge(SETTINGS, out, "2d", now=NOW)
+    assert found_in(out, [MARK, *old]) == set()
+    assert done.n_reviews == shown.n_reviews == 4
+    assert [read_review(path).call_id for path in waiting(out)] == [new[0]]
+    (kept,) = (out / ".work" / "reviews" / "refused").glob("*.json")
+    assert read_review(kept).call_id == new[0]
+    assert "no_such_rule" in kept.with_suffix(".txt").read_text()
+
+
+def test_only_the_clips_go_so_reviews_on_their_way_stay(out: Path) -> None:
+    put(out, Review(old_and_new()[0][0].recording.call_id, "reject"))
+    purge(SETTINGS, out, "2d", audio_only=True, now=NOW)
+    assert len(waiting(out)) == 1
+
+
+def heard_in_training(out: Path) -> list[Path]:
+    """What a retraining with reviewed calls leaves behind: clips by name, a manifest, hearings."""
+    key = old_and_new()[0][0].recording.call_id
+    reviewed, cache = out / "training" / "reviewed", out / "training" / "cache" / "clean-1"
+    files = [reviewed / f"{key}-0.wav", reviewed / "reviewed.csv", cache / "done.json"]
+    files.append(out / "training" / ".reviewed.part" / "1.wav")
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{MARK} {key}")
+    (out / "training" / "history.jsonl").write_text("{}")
+    return files
+
+
+def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
+    files = heard_in_training(out)
+    purge(SETTINGS, out, "400d", now=NOW)  # nothing is that old
+    assert all(file.exists() for file in files)
+    done = purge(SETTINGS, out, "2d", now=NOW)
+    assert done.n_training_clips == 1
+    old = [call.recording.call_id for call in old_and_new()[0]]
+    assert found_in(out, [MARK, *old]) == set()
+    assert (out / "training" / "history.jsonl").exists()
+
+
+def test_a_retraining_at_work_is_not_robbed_of_its_clips(out: Path) -> None:
+    files = heard_in_training(out)
+    with run_lock(out / "training" / "retrain.lock"):
+        with pytest.raises(LockHeld, match=r"retraining .* Nothing was purged"):
+            purge(SETTINGS, out, "2d", now=NOW)
+        assert purge(SETTINGS, out, "2d", dry_run=True, now=NOW).n_calls == 6
+        purge(SETTINGS, out, "2d", audio_only=True, now=NOW)
+    assert all(file.exists() for file in files)
+    assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 
 def test_a_link_in_place_of_a_clip_folder_is_not_followed(out: Path) -> None:

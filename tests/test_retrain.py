@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ pytest.importorskip("torch")
 from callanalytics.cli import cli
 from callanalytics.config import RetrainSettings, Settings, settings_from
 from callanalytics.errors import LockHeld, StoreError, UsageError
+from callanalytics.store import open_work, publish
 from ensemble.corpora import read_corpus
 from ensemble.errors import CorpusError
 from ensemble.paired import Difference
@@ -27,7 +29,7 @@ from ensemble.train import Progress, TrainSettings
 from jobs.ensembles import in_use, registry
 from jobs.lock import run_lock
 from jobs.material import collect, divide
-from jobs.retrain import decide, read_history, retrain
+from jobs.retrain import _shadow, decide, read_history, retrain
 
 TRAINING = TrainSettings(
     labels=("anger", "sad"),
@@ -216,6 +218,47 @@ def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_p
     fixed = settings_from({"emotion": {"ensemble": "mine"}}, source="config.toml", folder=tmp_path)
     with pytest.raises(UsageError, match="fixes the ensemble"):
         retrain(fixed, tmp_path / "out", [read_corpus(manifest)], TRAINING, plan=PLAN)
+
+
+def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with open_work(out) as store:
+        publish(store, out)
+    heard = out / "training" / "reviewed" / "clip.wav"
+    heard.parent.mkdir(parents=True)
+    heard.write_bytes(b"heard by the first")
+    command = [sys.executable, "-m", "callanalytics.cli", "retrain", "--reviewed", "--out", str(out)]
+    with run_lock(out / "training" / "retrain.lock"):
+        for words, code, said in (((), 2, "--consent"), (("--consent",), 5, "retrain.lock")):
+            done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+            assert heard.exists(), words
+            assert done.returncode == code, done.stderr
+            assert said in done.stderr
+
+
+def test_reviewed_calls_without_results_make_no_folder(tmp_path: Path) -> None:
+    plan = RetrainSettings(reviewed=True, consent=True)
+    with pytest.raises(UsageError):
+        retrain(Settings(folder=tmp_path), tmp_path / "out", [], TRAINING, plan=plan)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_history_names_no_call(retrained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It outlives every purge. The ids are told while it works, and by `ensemble compare`."""
+    change = SimpleNamespace(call_id="0123456789abcdef", started_local="", reasons=())
+    found = SimpleNamespace(
+        n_calls=9, n_flagged_a=2, n_flagged_b=2, newly_flagged=(change,), no_longer_flagged=()
+    )
+    monkeypatch.setattr("jobs.backfill.backfill", lambda *_, **__: SimpleNamespace(published=True))
+    monkeypatch.setattr("jobs.compare.compare_ensembles", lambda *_: found)
+    out, done, _ = retrained
+    (out / "callanalytics.duckdb").touch()
+    told: list[str] = []
+    shadow = _shadow(Settings(), out, SimpleNamespace(ensemble_id="another"), done.candidate_id, told.append)
+    (out / "callanalytics.duckdb").unlink()
+    assert change.call_id in "".join(told)
+    assert change.call_id not in json.dumps(shadow)
+    assert shadow["n_newly_flagged"] == 1
 
 
 def difference(name: str, low: float, middle: float, high: float, n_speakers: int = 20) -> Difference:

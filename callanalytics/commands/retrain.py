@@ -52,7 +52,6 @@ def retrain(
     """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
     from callanalytics.config import load_config
     from jobs.ensembles import is_in_use, registry
-    from jobs.material import collect
     from jobs.retrain import read_history
     from jobs.retrain import retrain as train_and_judge
 
@@ -62,12 +61,9 @@ def retrain(
         _show(read_history(folder), as_json)
         return
     plan = settings.retrain
-    if margin is not None:
-        plan = replace_table(plan, margin=margin)
-    found = collect(
-        settings,
-        folder,
-        _read(corpora, settings),
+    plan = replace_table(
+        plan,
+        margin=plan.margin if margin is None else margin,
         reviewed=plan.reviewed if reviewed is None else reviewed,
         consent=consent or plan.consent,
     )
@@ -76,7 +72,7 @@ def retrain(
         done = train_and_judge(
             settings,
             folder,
-            found,
+            _read(corpora, settings),
             training,
             plan=plan,
             shadow=not no_shadow,
