@@ -16,6 +16,8 @@ from callanalytics.errors import LockHeld
 
 # Below the output folder: one retraining at a time, and no purge of the calls that it listens to.
 RETRAINING = "training/retrain.lock"
+# In a training's work folder (of an output folder: `training`): its checkpoints and hearings are its own.
+TRAINING = "train.lock"
 # A review that is being kept, a look at the lock: such holders are gone in a moment.
 PATIENCE_S = 3.0
 _LOOK_AGAIN_S = 0.02

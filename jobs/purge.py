@@ -23,7 +23,7 @@ from callanalytics.store.purge import Doomed, forget_calls, forget_clips, older_
 from callanalytics.window import Window, parse_age
 from jobs.gate import held
 from jobs.inbox import about_gone_calls, files_of, left_unfinished
-from jobs.lock import RETRAINING, run_lock
+from jobs.lock import RETRAINING, TRAINING, run_lock
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
@@ -139,15 +139,15 @@ def render_purged(done: Purged) -> str:
 
 @contextmanager
 def _no_retraining(out: Path, *, wanted: bool) -> Iterator[None]:
-    """Keep retrainings away: one at work has cut clips from calls that may have to go."""
-    lock = out / RETRAINING
+    """Keep trainings away: one at work has cut clips from calls that may have to go, or hears some here."""
+    locks = (out / RETRAINING, out / "training" / TRAINING)
     with ExitStack() as held_locks:
-        if wanted and lock.parent.is_dir():
+        for lock in locks if wanted and locks[0].parent.is_dir() else ():
             try:
                 held_locks.enter_context(run_lock(lock))
             except LockHeld as problem:
                 raise LockHeld(
-                    f"A retraining may be listening to calls that are to go. Nothing was purged. {problem} "
+                    f"A training may be listening to calls that are to go. Nothing was purged. {problem} "
                     "Then purge again."
                 ) from None
         yield

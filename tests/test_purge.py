@@ -386,10 +386,11 @@ def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
     assert (out / "training" / "history.jsonl").exists()
 
 
-def test_a_retraining_at_work_is_not_robbed_of_its_clips(out: Path) -> None:
+@pytest.mark.parametrize("lock", ["retrain.lock", "train.lock"])
+def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> None:
     files = heard_in_training(out)
-    with run_lock(out / "training" / "retrain.lock"):
-        with pytest.raises(LockHeld, match=r"retraining .* Nothing was purged"):
+    with run_lock(out / "training" / lock):
+        with pytest.raises(LockHeld, match=r"training .* Nothing was purged"):
             purge(SETTINGS, out, "2d", now=NOW)
         assert purge(SETTINGS, out, "2d", dry_run=True, now=NOW).n_calls == 6
         purge(SETTINGS, out, "2d", audio_only=True, now=NOW)

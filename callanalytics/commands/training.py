@@ -39,10 +39,6 @@ ensemble_option = click.option(
 )
 
 
-LOCK = "train.lock"
-"""In the work folder: two trainings there would take each other's checkpoints for their own."""
-
-
 @click.command()
 @corpus_option
 @training_options
@@ -78,7 +74,7 @@ def train(
     from ensemble.recipe import train_from_corpora
     from ensemble.splits import never_validated, speakers_of, validation_speakers, without_test
     from jobs.ensembles import named, registry
-    from jobs.lock import run_lock
+    from jobs.lock import TRAINING, run_lock
 
     folder = results_folder(out, config)
     read = named_corpora(corpora)
@@ -103,7 +99,7 @@ def train(
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
     work = work_folder(options, folder)
-    with run_lock(work / LOCK), training_shown(quiet or as_json) as heard:
+    with run_lock(work / TRAINING), training_shown(quiet or as_json) as heard:
         made = train_from_corpora(
             usable,
             held_out,
@@ -229,7 +225,7 @@ def crossval(
     from ensemble.crossval import fold_table, median_table
     from ensemble.splits import folds_of
     from jobs.ensembles import named
-    from jobs.lock import run_lock
+    from jobs.lock import TRAINING, run_lock
 
     folder = results_folder(out, config)
     read = named_corpora(corpora)
@@ -240,7 +236,7 @@ def crossval(
     clips = [clip for corpus in usable for clip in corpus.clips]
     work, found = work_folder(options, folder), []
     for seed in range(settings.seed, settings.seed + seeds):
-        with run_lock(work / LOCK), training_shown(quiet or as_json) as heard:
+        with run_lock(work / TRAINING), training_shown(quiet or as_json) as heard:
             found.append(
                 cross(
                     clips,
