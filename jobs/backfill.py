@@ -22,6 +22,7 @@ from jobs.ensembles import in_use, named
 from jobs.gate import held
 from jobs.lock import run_lock
 from jobs.pages import write_clips
+from jobs.relabel import with_corrections
 from jobs.runs import OnProgress
 from jobs.stopping import StopWatch
 
@@ -211,7 +212,7 @@ class _Backfill:
                 [list(keys)],
             ).fetchall()
         )
-        candidates = list(self._present(keys))
+        candidates = with_corrections(list(self._present(keys)), self.store)
         outcomes = analyze_all(
             candidates,
             partial(_prepare, self.settings, self.folder),
@@ -260,6 +261,7 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
     from callanalytics.analyze import vote_again
+    from callanalytics.corrections import call_as_corrected
     from callanalytics.discovery import candidate_from_files
     from callanalytics.store.rows import pack
 
@@ -269,7 +271,8 @@ def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> Call
         raise UnreadableFile(
             f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
         )
-    call = replace(candidate.call, recording=candidate.recording)
+    call = call_as_corrected(candidate.call, candidate.corrected)
+    call = replace(call, recording=candidate.recording)
     return pack(vote_again(call, settings, ensemble))
 
 
