@@ -12,12 +12,13 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store import DATABASE_NAME, open_work, publish, work_database
 from callanalytics.store.publish import CHANGING_NAME, change_published, compact, compact_unpublished
 from callanalytics.store.purge import Doomed, forget_calls, forget_clips, older_than
-from callanalytics.window import Window, parse_age
+from callanalytics.window import parse_age
 from jobs.gate import held
 from jobs.lock import run_lock
+from jobs.pages import are_noted, last_drawn, mark_out_of_date, write_pages_again
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
@@ -84,8 +85,12 @@ def purge(
         if dry_run:
             return found
         size_before = _size([out])
+        # What an earlier purge could not finish counts as something to remove.
+        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and are_noted(out)
+        drawn = last_drawn(out, store)
+        if not stays:
+            mark_out_of_date(out)
         _remove([*clips, *_other_folders(out)], [*([] if audio_only else pages), *_other_files(out)])
-        window = _last_window(store)
         forget = partial(forget_clips if audio_only else forget_calls, before=before)
         forget(store)
         if not audio_only:
@@ -98,8 +103,8 @@ def purge(
             publish(store, out)
         else:
             compact(store, out)
-    if window and (out / "reports" / "index.html").exists():
-        _report_anew(settings, out, window, now)
+    if not stays:  # the pages may name calls that are gone
+        write_pages_again(out, settings, drawn, now=now)
     freed = found.n_bytes_freed if audio_only else max(size_before - _size([out]), 0)
     return Purged(**{**asdict(found), "n_bytes_freed": freed})
 
@@ -163,26 +168,6 @@ def remove_leftovers(out: Path) -> None:
     for building in (out / "reports").glob(".building-*"):
         if time.time() - building.stat().st_mtime > _LEFT_AFTER_S:
             shutil.rmtree(building, ignore_errors=True)
-
-
-def _last_window(store: Store) -> Window | None:
-    """Of the newest run that wrote pages: also one that a signal, a limit or its budget cut short, but not
-    one that was killed, held back (8), or left the pages as they were since it found nothing (4)."""
-    rows = store.rows(
-        "SELECT epoch_us(since_at), epoch_us(until_at) FROM base.runs WHERE exit_code NOT IN (4, 8)"
-        " ORDER BY started_at DESC LIMIT 1"
-    )
-    return next((Window(*(datetime.fromtimestamp(us / 1e6, UTC) for us in row)) for row in rows), None)
-
-
-def _report_anew(settings: Settings, out: Path, window: Window, now: datetime) -> None:
-    """The pages of the last window again: the old ones may name calls that are gone."""
-    from reports.build import build_reports
-
-    folder = out / "reports"
-    build_reports(
-        out / DATABASE_NAME, folder, settings=settings, window=window, now=now, clips_dir=folder / "clips"
-    )
 
 
 def _size(roots: list[Path]) -> int:

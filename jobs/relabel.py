@@ -12,13 +12,12 @@ from callanalytics.config import Settings
 from callanalytics.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
 from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role
-from callanalytics.store import DATABASE_NAME, Correction, Store, open_work, publish
+from callanalytics.store import Correction, Store, open_work, publish
 from callanalytics.store.reader import read_analysis, read_call
 from callanalytics.store.voices import forget_voice_of_call
-from callanalytics.window import Window
 from jobs.gate import held
 from jobs.lock import run_lock
-from jobs.pages import kept_clips
+from jobs.pages import kept_clips, last_drawn, write_pages_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
         shown = not held(out)
         if shown:
             publish(store, out)
-            _write_pages(settings, out, store)
+            write_pages_again(out, settings, last_drawn(out, store), now=datetime.now(UTC))
     return Relabelled(swapped, shown)
 
 
@@ -95,33 +94,6 @@ def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, 
         for run_id, other in others
         if sides_of(other.diarization) and not agrees(wanted, other.diarization)
     ]
-
-
-# Also calls whose files came late lie in the pages of a run (jobs/nightly.py).
-_SHOWN = """
-SELECT epoch_us(least(r.since_at, min(c.started_at))), epoch_us(r.until_at)
-FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
-WHERE r.exit_code IN (0, 3) GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
-"""
-
-
-def _write_pages(settings: Settings, out: Path, store: Store) -> None:
-    """The pages of the newest run once more."""
-    from reports.build import build_reports
-
-    folder = out / "reports"
-    shown = store.connection.execute(_SHOWN).fetchall()
-    if not shown or not (folder / "index.html").exists():
-        return
-    since, until = (datetime.fromtimestamp(us / 1e6, UTC) for us in shown[0])
-    build_reports(
-        out / DATABASE_NAME,
-        folder,
-        settings=settings,
-        window=Window(since, until),
-        now=datetime.now(UTC),
-        clips_dir=folder / "clips",
-    )
 
 
 def with_corrections(candidates: Sequence[Candidate], store: Store) -> list[Candidate]:
