@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from callanalytics.records import CorrectedTurns, Diarization, Role, RoleSource
+from callanalytics.records import CallAnalysis, CorrectedTurns, Diarization, Role, RoleSource
 
 
 def exchanged(spoken: Diarization) -> Diarization:
@@ -22,9 +22,32 @@ def as_corrected(spoken: Diarization, corrected: CorrectedTurns | None) -> Diari
     """
     if corrected is None:
         return spoken
-    if _agreed_s(corrected, spoken) > 0:
+    if agrees(corrected, spoken):
         return replace(spoken, role_source=RoleSource.CORRECTION, role_confidence=1.0)
     return exchanged(spoken)
+
+
+def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> CallAnalysis:
+    """An analysis with its sides as a person corrected them; its votes and measures stay as they were."""
+    spoken = as_corrected(call.diarization, corrected)
+    if spoken.roles == call.diarization.roles:
+        return replace(call, diarization=spoken)
+    segments = tuple(replace(segment, role=segment.role.other) for segment in call.segments)
+    return replace(call, diarization=spoken, segments=segments)
+
+
+def sides_of(spoken: Diarization) -> CorrectedTurns:
+    """Who said what when, of the turns whose side is known."""
+    return tuple(
+        (spoken.roles[turn.speaker].value, turn.start_s, turn.end_s)
+        for turn in spoken.turns
+        if spoken.roles[turn.speaker] is not Role.UNKNOWN
+    )
+
+
+def agrees(corrected: CorrectedTurns, spoken: Diarization) -> bool:
+    """Whether the sides are, for more seconds than not, the corrected ones."""
+    return _agreed_s(corrected, spoken) > 0
 
 
 def _agreed_s(corrected: CorrectedTurns, spoken: Diarization) -> float:

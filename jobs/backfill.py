@@ -22,7 +22,8 @@ from jobs.engines import Analyze, analyze_all, n_workers
 from jobs.ensembles import in_use, named
 from jobs.gate import held
 from jobs.lock import run_lock
-from jobs.pages import rewrite_pages, write_clips
+from jobs.pages import last_drawn, write_clips, write_pages_again
+from jobs.relabel import with_corrections
 from jobs.runs import OnProgress
 from jobs.stopping import StopWatch
 
@@ -139,7 +140,7 @@ def backfill(
             publish(store, out)
             if store.promoted_ensemble() == ensemble.ensemble_id:
                 on_progress("report", 0, 0, "")
-                rewrite_pages(out, settings, store, now=now)
+                write_pages_again(out, settings, last_drawn(out, store), now=now)
         n_already = job.n_already(window)
     return Backfilled(
         ensemble_id=ensemble.ensemble_id,
@@ -222,7 +223,7 @@ class _Backfill:
                 [list(keys)],
             ).fetchall()
         )
-        candidates = list(self._present(keys))
+        candidates = with_corrections(list(self._present(keys)), self.store)
         outcomes = analyze_all(
             candidates,
             partial(_prepare, self.settings, self.folder),
@@ -271,6 +272,7 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
     from callanalytics.analyze import vote_again
+    from callanalytics.corrections import call_as_corrected
     from callanalytics.discovery import recording_id_at
     from callanalytics.store.rows import pack
 
@@ -283,7 +285,8 @@ def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> Call
         raise UnreadableFile(
             f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
         )
-    call = replace(candidate.call, recording=candidate.recording)
+    call = call_as_corrected(candidate.call, candidate.corrected)
+    call = replace(call, recording=candidate.recording)
     return pack(vote_again(call, settings, ensemble))
 
 

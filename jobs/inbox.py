@@ -1,4 +1,7 @@
-"""Reviews on their way into the database: one small JSON file each, taken in by whoever holds the run lock.
+"""Reviews on their way into the database: a small file each, taken in by whoever holds the run lock.
+
+One review is a JSON object (`.json`), an import one object a line (`.jsonl`): a file is there whole or not at
+all, and what is in it is taken in in one transaction.
 
 So a review never fails because the night is at work, and never writes into the file that people have open.
 What cannot be taken in (the call was purged, the rule no longer fires) is kept in `refused` with the reason.
@@ -9,18 +12,19 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from callanalytics.errors import UsageError
 from callanalytics.store import Review, Store
 from callanalytics.store.open import WORK_DIR, make_private_dir
 
-MAX_BYTES = 65_536
 REFUSED = "refused"
+MAX_BYTES = 65_536  # of a review
+MAX_REVIEWS = 100_000  # of an import
 _TEXTS = ("call_id", "verdict", "rule", "emotion", "reviewer", "note")
 
 
@@ -37,29 +41,81 @@ def inbox_dir(out: Path) -> Path:
     return out / WORK_DIR / "reviews"
 
 
-def put(out: Path, review: Review) -> Path:
-    """Leave a review for the next one who holds the run lock; returns its file."""
+def put(out: Path, reviews: Sequence[Review]) -> Path:
+    """Leave reviews for the next one who holds the run lock; returns their one file.
+
+    Raises UsageError when one is too long; then nothing is left.
+    """
+    now = datetime.now(UTC)
+    lines = [_line(review, now) for review in reviews]
     for folder in (out, out / WORK_DIR, inbox_dir(out)):
         make_private_dir(folder)
-    now = datetime.now(UTC)
+    kind = ".json" if len(lines) == 1 else ".jsonl"
+    return _write(inbox_dir(out) / f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{kind}", lines)
+
+
+def check_length(review: Review) -> None:
+    """Raise UsageError when a review is longer than the inbox takes."""
+    _line(review, datetime.now(UTC))
+
+
+def _line(review: Review, now: datetime) -> str:
     told = asdict(replace(review, reviewed_at=review.reviewed_at or now))
     told["reviewed_at"] = told["reviewed_at"].isoformat()
-    name = f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
-    unfinished = inbox_dir(out) / f".{name}.part"
+    line = json.dumps(told)  # in ASCII, without line breaks
+    if len(line) > MAX_BYTES:
+        raise UsageError(
+            f"the review takes {len(line):,} bytes, and {MAX_BYTES:,} bytes is the most: shorten its note."
+        )
+    return line
+
+
+def _write(target: Path, lines: Sequence[str]) -> Path:
+    unfinished = target.with_name(f".{target.stem}.part")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(told, file)
-    return unfinished.rename(inbox_dir(out) / f"{name}.json")
+        file.writelines(f"{line}\n" for line in lines)
+    return unfinished.rename(target)
 
 
 def waiting(out: Path) -> list[Path]:
     """Files of the waiting reviews, oldest first."""
-    return sorted(inbox_dir(out).glob("*.json"))
+    return _files(inbox_dir(out))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")])
+
+
+def read_reviews(path: Path) -> list[Review]:
+    """The reviews in a file, at least one. Raises UsageError when it is no such file."""
+    if path.suffix != ".jsonl":
+        return [read_review(path)]
+    try:
+        with path.open(encoding="utf-8") as file:
+            reviews = [_review(json.loads(line)) for line in _lines(path, file)]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
+        raise UsageError(f"{path.name}: not reviews ({problem})") from None
+    if not reviews:
+        raise UsageError(f"{path.name}: holds no review")
+    return reviews
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    number = 0
+    while line := file.readline(MAX_BYTES + 2):
+        number += 1
+        if len(line) > MAX_BYTES + 1 or number > MAX_REVIEWS:
+            raise UsageError(
+                f"{path.name}, line {number}: longer than {MAX_BYTES} characters, or more than {MAX_REVIEWS} "
+                "reviews"
+            )
+        yield line
 
 
 def read_review(path: Path) -> Review:
     """The review in a file. Raises UsageError when it is none."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES + 1:  # and a line break
             raise UsageError(f"{path.name}: larger than {MAX_BYTES} bytes, that is no review")
         told = json.loads(path.read_text(encoding="utf-8"))
         return _review(told)
@@ -84,51 +140,89 @@ def _review(told: Mapping[str, Any]) -> Review:
     )
 
 
-def take_in(store: Store, out: Path, paths: Sequence[Path] | None = None) -> TakenIn:
+def take_in(store: Store, out: Path) -> TakenIn:
     """Put the waiting reviews into the working database. The caller holds the run lock.
 
-    A file goes only after its review is committed: what a crash interrupts is taken in twice, which
-    changes nothing, since the newest review of a thing counts.
+    A file goes only after its reviews are committed: what a crash interrupts is taken in twice, which
+    changes nothing, since the newest review of a thing counts. Those of an import that no longer fit are
+    set aside, the others of it are taken.
     """
-    n_taken, refused = 0, []
-    for path in waiting(out) if paths is None else paths:
+    n_taken, refused = 0, list[str]()
+    for path in waiting(out):
         try:
-            store.review(read_review(path))
+            reviews = read_reviews(path)
         except UsageError as problem:
             refused.append(str(problem))
-            _refuse(path, str(problem))
-        else:
-            n_taken += 1
-            path.unlink(missing_ok=True)
+            path.replace(_refused(path, [str(problem)]))
+            continue
+        unfit = _keep_fitting(store, reviews)
+        if unfit:
+            now = datetime.now(UTC)
+            reasons = [reason for _, reason in unfit]
+            refused += reasons
+            _write(_refused(path, reasons), [_line(review, now) for review, _ in unfit])
+        n_taken += len(reviews) - len(unfit)
+        path.unlink(missing_ok=True)
     return TakenIn(n_taken, tuple(refused))
 
 
-def about_gone_calls(store: Store, out: Path, doomed: Collection[str]) -> list[Path]:
+def _keep_fitting(store: Store, reviews: Sequence[Review]) -> list[tuple[Review, str]]:
+    """Commit the reviews that fit, together; returns the others, each with the reason."""
+    unfit = []
+    with store.transaction("keep the reviews"):
+        for review in reviews:
+            try:
+                store.review(review)
+            except UsageError as problem:
+                unfit.append((review, str(problem)))
+    return unfit
+
+
+@dataclass(frozen=True, slots=True)
+class GoneReviews:
+    """Reviews of calls that are to go, or that are gone."""
+
+    n: int
+    rest: Mapping[Path, Sequence[Review]]  # the files they are in, and what stays of each
+
+
+def about_gone_calls(store: Store, out: Path, doomed: Collection[str]) -> GoneReviews:
     """Waiting and refused reviews of calls that are to go, or that are gone.
 
-    What cannot be read as a review counts when it names a call that is to go.
+    What cannot be read as reviews counts when it names a call that is to go.
     """
-    told: dict[Path, str] = {}
-    found = []
-    for path in (*waiting(out), *sorted((inbox_dir(out) / REFUSED).glob("*.json"))):
+    told: dict[Path, list[Review]] = {}
+    rest: dict[Path, Sequence[Review]] = {}
+    n = 0
+    for path in (*_files(inbox_dir(out)), *_files(inbox_dir(out) / REFUSED)):
         try:
-            told[path] = read_review(path).call_id
+            told[path] = read_reviews(path)
         except UsageError:
             if path.is_file() and any(call_id.encode() in path.read_bytes() for call_id in doomed):
-                found.append(path)
+                rest[path], n = (), n + 1
     known = {
         call_id
         for (call_id,) in store.connection.execute(
             "SELECT call_id FROM base.calls WHERE call_id IN (SELECT unnest(?::VARCHAR[]))",
-            [sorted(set(told.values()))],
+            [sorted({review.call_id for reviews in told.values() for review in reviews})],
         ).fetchall()
-    }
-    return found + [path for path, call_id in told.items() if call_id in doomed or call_id not in known]
+    } - set(doomed)
+    for path, reviews in told.items():
+        stay = [review for review in reviews if review.call_id in known]
+        if len(stay) < len(reviews):
+            rest[path], n = stay, n + len(reviews) - len(stay)
+    return GoneReviews(n, rest)
 
 
-def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files of reviews, and first those that say why a review was refused."""
-    return [path.with_suffix(".txt") for path in paths] + list(paths)
+def forget_reviews(gone: GoneReviews) -> None:
+    """Remove them from their files, and why any was refused: a reason may name a call."""
+    now = datetime.now(UTC)
+    for path, stay in gone.rest.items():
+        path.with_suffix(".txt").unlink(missing_ok=True)
+        if stay:
+            _write(path, [_line(review, now) for review in stay])
+        else:
+            path.unlink(missing_ok=True)
 
 
 def left_unfinished(out: Path) -> list[Path]:
@@ -136,9 +230,11 @@ def left_unfinished(out: Path) -> list[Path]:
     return list(inbox_dir(out).glob(".*.part"))
 
 
-def _refuse(path: Path, reason: str) -> None:
+def _refused(path: Path, reasons: Sequence[str]) -> Path:
+    """Where a file goes that is not taken in; the reasons lie beside it."""
     folder = path.parent / REFUSED
     make_private_dir(folder)
-    path.replace(folder / path.name)
-    (folder / f"{path.stem}.txt").write_text(reason + "\n", encoding="utf-8")
-    (folder / f"{path.stem}.txt").chmod(0o600)
+    told = folder / f"{path.stem}.txt"
+    told.write_text("\n".join(reasons) + "\n", encoding="utf-8")
+    told.chmod(0o600)
+    return folder / path.name

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from callanalytics.config import Settings
 from callanalytics.files import write_whole
@@ -57,13 +59,21 @@ def index_of(out: Path) -> Path:
     return out / "reports" / "index.html"
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the pages show: a window, that begins before what was asked for where files came late."""
+
+    window: Window
+    asked_since: datetime
+
+
 def are_current(out: Path, window: Window) -> bool:
     """Whether the pages are those of this window and of what is published."""
     try:
-        told = json.loads(_note(out).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        told, shown = _told(out), _shown(out, window.since)
+        return all(told[name] == value for name, value in shown.items()) and index_of(out).exists()
+    except (OSError, ValueError, TypeError, KeyError):
         return False
-    return bool(told == _shown(out, window)) and index_of(out).exists()
 
 
 def write_pages(out: Path, settings: Settings, window: Window, *, earliest: datetime, now: datetime) -> None:
@@ -72,40 +82,78 @@ def write_pages(out: Path, settings: Settings, window: Window, *, earliest: date
     ``earliest`` is the start of the earliest call that the run analysed: calls whose files came late lie
     before the window, and the report shows them too.
     """
+    window_drawn = Window(min(earliest, window.since), window.until)
+    _draw(out, settings, Drawn(window_drawn, window.since), now)
+
+
+def last_drawn(out: Path, store: Store) -> Drawn | None:
+    """What the pages show, as they note; without a note, what the newest run must have drawn."""
+    try:
+        told = _told(out)
+        since, until = (datetime.fromisoformat(told[name]) for name in ("drawn_since", "until"))
+        return Drawn(Window(since, until), datetime.fromisoformat(told["since"]))
+    except (OSError, ValueError, TypeError, KeyError):  # none, or of an earlier version
+        return _drawn_by_newest_run(store)
+
+
+# Also one that a signal, a limit or its budget cut short, but not one that was killed, held back (8), or
+# left the pages as they were since it found nothing (4).
+_NEWEST = """
+SELECT epoch_us(least(r.since_at, min(c.started_at))), epoch_us(r.until_at), epoch_us(r.since_at)
+FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
+WHERE r.exit_code NOT IN (4, 8) GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
+"""
+
+
+def _drawn_by_newest_run(store: Store) -> Drawn | None:
+    for row in store.rows(_NEWEST):
+        since, until, asked_since = (datetime.fromtimestamp(us / 1e6, UTC) for us in row)
+        return Drawn(Window(since, until), asked_since)
+    return None
+
+
+def are_noted(out: Path) -> bool:
+    """Whether the pages are whole: nobody was about to write them anew and did not finish."""
+    return _note(out).exists()
+
+
+def mark_out_of_date(out: Path) -> None:
+    """The pages no longer show what is published, until they are written again."""
+    _note(out).unlink(missing_ok=True)
+
+
+def write_pages_again(out: Path, settings: Settings, drawn: Drawn | None, *, now: datetime) -> None:
+    """The same pages of what is published now, if there are any."""
+    if drawn is not None and index_of(out).exists():
+        _draw(out, settings, drawn, now)
+
+
+def _draw(out: Path, settings: Settings, drawn: Drawn, now: datetime) -> None:
     from reports.build import build_reports
 
-    shown = _shown(out, window)
+    shown = {
+        **_shown(out, drawn.asked_since),
+        "drawn_since": drawn.window.since.isoformat(),
+        "until": drawn.window.until.isoformat(),
+    }
     build_reports(
         out / DATABASE_NAME,
         index_of(out).parent,
         settings=settings,
-        window=Window(min(earliest, window.since), window.until),
+        window=drawn.window,
         now=now,
         clips_dir=index_of(out).parent / "clips",
     )
     write_whole(_note(out), json.dumps(shown) + "\n", mode=0o600)
 
 
-# Of the newest run that wrote pages: not one that was killed, held back (8), or found nothing (4).
-_NEWEST = """
-SELECT epoch_us(r.since_at), epoch_us(r.until_at), epoch_us(coalesce(min(c.started_at), r.since_at))
-FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
-WHERE r.exit_code NOT IN (4, 8) GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
-"""
+def _shown(out: Path, since: datetime) -> dict[str, object]:
+    """What makes the pages of a run others."""
+    return {"since": since.isoformat(), "published_ns": (out / DATABASE_NAME).stat().st_mtime_ns}
 
 
-def rewrite_pages(out: Path, settings: Settings, store: Store, *, now: datetime) -> None:
-    """Write the pages of the newest run once more, if there are any: what is published has changed."""
-    newest = store.connection.execute(_NEWEST).fetchall()
-    if newest and index_of(out).exists():
-        since, until, earliest = (datetime.fromtimestamp(us / 1e6, UTC) for us in newest[0])
-        write_pages(out, settings, Window(since, until), earliest=earliest, now=now)
-
-
-def _shown(out: Path, window: Window) -> dict[str, object]:
-    """What the pages of a run are made of."""
-    published_ns = (out / DATABASE_NAME).stat().st_mtime_ns
-    return {"since": window.since.isoformat(), "published_ns": published_ns}
+def _told(out: Path) -> Any:
+    return json.loads(_note(out).read_text(encoding="utf-8"))
 
 
 def _note(out: Path) -> Path:

@@ -17,13 +17,14 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store import DATABASE_NAME, open_work, publish, work_database
 from callanalytics.store.publish import CHANGING_NAME, change_published, compact, compact_unpublished
 from callanalytics.store.purge import Doomed, forget_calls, forget_clips, older_than
-from callanalytics.window import Window, parse_age
+from callanalytics.window import parse_age
 from jobs.gate import held
-from jobs.inbox import about_gone_calls, files_of, left_unfinished
+from jobs.inbox import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
 from jobs.lock import RETRAINING, TRAINING, run_lock
+from jobs.pages import are_noted, last_drawn, mark_out_of_date, write_pages_again
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
@@ -86,14 +87,14 @@ def purge(
         doomed = older_than(store, before)
         clips, pages = _clips(out, doomed), _pages(out, doomed) if rows_too else []
         training = _training(out) if rows_too and doomed.call_ids else []
-        reviews = about_gone_calls(store, out, frozenset(doomed.call_ids)) if rows_too else []
+        reviews = about_gone_calls(store, out, doomed.call_ids) if rows_too else GoneReviews(0, {})
         found = Purged(
             before=before,
             n_calls=0 if audio_only else len(doomed.call_ids),
             n_quarantined=0 if audio_only else doomed.n_quarantined,
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=len(pages),
-            n_reviews=len(reviews),
+            n_reviews=reviews.n,
             n_training_clips=len(list((out / "training" / "reviewed").glob("*.wav"))) if training else 0,
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
@@ -102,9 +103,12 @@ def purge(
         if dry_run:
             return found
         size_before = _size([out])
-        files = [*pages, *files_of(reviews), *_other_files(out)]
-        _remove([*clips, *_other_folders(out), *training], files)
-        window = _last_window(store)
+        # What an earlier purge could not finish counts as something to remove.
+        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and are_noted(out)
+        drawn = last_drawn(out, store)
+        if not stays:
+            mark_out_of_date(out)
+        _remove([*clips, *_other_folders(out), *training], [*pages, *_other_files(out)], reviews)
         forget = partial(forget_clips if audio_only else forget_calls, before=before)
         forget(store)
         if not audio_only:
@@ -117,8 +121,8 @@ def purge(
             publish(store, out)
         else:
             compact(store, out)
-    if window and (out / "reports" / "index.html").exists():
-        _report_anew(settings, out, window, now)
+    if not stays:  # the pages may name calls that are gone
+        write_pages_again(out, settings, drawn, now=now)
     freed = found.n_bytes_freed if audio_only else max(size_before - _size([out]), 0)
     return Purged(**{**asdict(found), "n_bytes_freed": freed})
 
@@ -182,8 +186,9 @@ def _other_files(out: Path) -> list[Path]:
     return [path for root in (out, out / "reports") for name in beside for path in root.glob(name)]
 
 
-def _remove(folders: list[Path], files: list[Path]) -> None:
+def _remove(folders: list[Path], files: list[Path], reviews: GoneReviews) -> None:
     try:
+        forget_reviews(reviews)
         for folder in folders:
             shutil.rmtree(folder)
         for file in files:
@@ -210,26 +215,6 @@ def remove_leftovers(out: Path) -> None:
         with suppress(FileNotFoundError):  # finished meanwhile
             if time.time() - review.stat().st_mtime > _LEFT_AFTER_S:
                 review.unlink()
-
-
-def _last_window(store: Store) -> Window | None:
-    """Of the newest run that wrote pages: also one that a signal, a limit or its budget cut short, but not
-    one that was killed, held back (8), or left the pages as they were since it found nothing (4)."""
-    rows = store.rows(
-        "SELECT epoch_us(since_at), epoch_us(until_at) FROM base.runs WHERE exit_code NOT IN (4, 8)"
-        " ORDER BY started_at DESC LIMIT 1"
-    )
-    return next((Window(*(datetime.fromtimestamp(us / 1e6, UTC) for us in row)) for row in rows), None)
-
-
-def _report_anew(settings: Settings, out: Path, window: Window, now: datetime) -> None:
-    """The pages of the last window again: the old ones may name calls that are gone."""
-    from reports.build import build_reports
-
-    folder = out / "reports"
-    build_reports(
-        out / DATABASE_NAME, folder, settings=settings, window=window, now=now, clips_dir=folder / "clips"
-    )
 
 
 def _size(roots: list[Path]) -> int:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from callanalytics.analyze import swap_roles
 from callanalytics.config import Settings
+from callanalytics.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
 from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role
-from callanalytics.store import DATABASE_NAME, Correction, Store, open_work, publish
-from callanalytics.store.reader import read_call
+from callanalytics.store import Correction, Store, open_work, publish
+from callanalytics.store.reader import read_analysis, read_call
 from callanalytics.store.voices import forget_voice_of_call
-from callanalytics.window import Window
 from jobs.gate import held
 from jobs.lock import run_lock
-from jobs.pages import kept_clips
+from jobs.pages import kept_clips, last_drawn, write_pages_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
     No sound is read and nothing is inferred: measures and escalations follow from what is stored. A moment
     gets a play button where its clip was cut before.
 
-    Later runs keep the correction; doing it again undoes it.
+    What other ensembles said of the call gets the same sides, whether it is shown now, again or later. Later
+    runs keep the correction; doing it again undoes it.
 
     Raises:
         UsageError: no such call, no two sides to exchange, or the other side was never labelled.
@@ -45,47 +46,54 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
     with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
         call = read_call(store, call_id)
         _check(call)
-        swapped = swap_roles(call, settings)
-        swapped = replace(swapped, clips=kept_clips(out, swapped))
-        already = store.corrections().get(call.recording.call_id)
-        undo = already is not None and already.swap_roles
-        run_id = _run_of(store, call)
+        call_id = call.recording.call_id
+        swapped = _exchanged(settings, out, call)
+        undo = _is_corrected(store, call)
         with store.transaction("exchange agent and caller"):
-            store.write([swapped], run_id)
-            store.correct(Correction(call.recording.call_id, swap_roles=not undo, corrected_by=by))
-            forget_voice_of_call(store, call.recording.call_id)  # it was learned from the other side
+            for run_id, other in _others_to_exchange(store, swapped):
+                store.write([_exchanged(settings, out, other)], run_id)
+            store.write([swapped], _run_of(store, call))
+            store.correct(Correction(call_id, swap_roles=not undo, corrected_by=by))
+            forget_voice_of_call(store, call_id)  # it was learned from the other side
         shown = not held(out)
         if shown:
             publish(store, out)
-            _write_pages(settings, out, store)
+            write_pages_again(out, settings, last_drawn(out, store), now=datetime.now(UTC))
     return Relabelled(swapped, shown)
 
 
-# Also calls whose files came late lie in the pages of a run (jobs/nightly.py).
-_SHOWN = """
-SELECT epoch_us(least(r.since_at, min(c.started_at))), epoch_us(r.until_at)
-FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
-WHERE r.exit_code IN (0, 3) GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
-"""
+def _exchanged(settings: Settings, out: Path, call: CallAnalysis) -> CallAnalysis:
+    swapped = swap_roles(call, settings)
+    return replace(swapped, clips=kept_clips(out, swapped))
 
 
-def _write_pages(settings: Settings, out: Path, store: Store) -> None:
-    """The pages of the newest run once more."""
-    from reports.build import build_reports
+def _is_corrected(store: Store, call: CallAnalysis) -> bool:
+    """Whether the visible sides are those of an earlier correction, which exchanging them undoes.
 
-    folder = out / "reports"
-    shown = store.connection.execute(_SHOWN).fetchall()
-    if not shown or not (folder / "index.html").exists():
-        return
-    since, until = (datetime.fromtimestamp(us / 1e6, UTC) for us in shown[0])
-    build_reports(
-        out / DATABASE_NAME,
-        folder,
-        settings=settings,
-        window=Window(since, until),
-        now=datetime.now(UTC),
-        clips_dir=folder / "clips",
+    That there is one is not enough: an earlier version left other ensembles' analyses as they were, so
+    that the correction was kept and no longer seen.
+    """
+    call_id = call.recording.call_id
+    correction = store.corrections().get(call_id)
+    if correction is None or not correction.swap_roles:
+        return False
+    return agrees(_corrected_turns(store, call_id), call.diarization)
+
+
+def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, CallAnalysis]]:
+    """What other ensembles said of the call with other sides than these now, each with its run."""
+    rows = store.rows(
+        "SELECT run_id, analysis_key FROM base.analyses WHERE call_id = ? AND ensemble_id != ?"
+        " ORDER BY analysis_key",
+        [swapped.recording.call_id, swapped.ensemble_id],
     )
+    others = [(int(run_id), read_analysis(store, int(key))) for run_id, key in rows]
+    wanted = sides_of(swapped.diarization)
+    return [
+        (run_id, other)
+        for run_id, other in others
+        if sides_of(other.diarization) and not agrees(wanted, other.diarization)
+    ]
 
 
 def with_corrections(candidates: Sequence[Candidate], store: Store) -> list[Candidate]:
@@ -125,6 +133,6 @@ def _check(call: CallAnalysis) -> None:
 
 
 def _run_of(store: Store, call: CallAnalysis) -> int:
-    sql = "SELECT max(run_id) FROM base.analyses WHERE call_id = ?"
-    ((run_id,),) = store.connection.execute(sql, [call.recording.call_id]).fetchall()
+    sql = "SELECT run_id FROM base.analyses WHERE call_id = ? AND ensemble_id = ?"
+    ((run_id,),) = store.rows(sql, [call.recording.call_id, call.ensemble_id])
     return int(run_id)

@@ -12,16 +12,16 @@ from callanalytics.errors import LockHeld, UsageError
 from callanalytics.store import DATABASE_NAME, Review, open_work
 from callanalytics.store.query import open_published
 from callanalytics.store.reviews import check_review
-from jobs.inbox import put, read_review, take_in, waiting
+from jobs.inbox import MAX_REVIEWS, check_length, put, read_reviews, waiting
 from jobs.lock import run_lock
 
 if TYPE_CHECKING:
     import duckdb
 
-MAX_ROWS = 100_000
 MAX_CSV_BYTES = 50_000_000
 COLUMNS = ("call_id", "verdict", "rule", "segment", "emotion", "reviewer", "note")
 N_MOMENTS = 5
+MAX_DIGITS = 9  # of the number of a segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +35,27 @@ class Given:
 def give(out: Path, reviews: Sequence[Review]) -> Given:
     """Keep reviews: in the working database, or in the inbox while a run is at work. Never published here.
 
-    All or nothing: they are checked against the published results first. A call may be named by the
-    first characters of its id.
+    All or nothing, also when it is cut short: they are checked against the published results first, and kept
+    in one transaction or left in one file. A call may be named by the first characters of its id.
 
     Raises:
-        UsageError: no results yet; or what a review names does not exist, with one line per problem.
+        UsageError: no results yet; or what a review names does not exist, with one line per problem; or
+            one is too long.
     """
     with open_published(out / DATABASE_NAME) as published:
         checked = _checked(published, reviews)
-    paths = [put(out, review) for review in checked]
     call_ids = tuple(dict.fromkeys(review.call_id for review in checked))
     try:
-        with run_lock(out / ".work" / "run.lock", patience_s=0), open_work(out) as store:
-            refused = take_in(store, out, [path for path in paths if path.exists()]).refused
+        with (
+            run_lock(out / ".work" / "run.lock", patience_s=0),
+            open_work(out) as store,
+            store.transaction("keep the reviews"),
+        ):
+            for review in checked:  # refused here: it changed since it was published
+                store.review(review)
     except LockHeld:
+        put(out, checked)
         return Given(call_ids, queued=True)
-    if refused:  # it changed since it was published
-        raise UsageError("\n".join(refused))
     return Given(call_ids, queued=False)
 
 
@@ -61,6 +65,7 @@ def _checked(connection: duckdb.DuckDBPyConnection, reviews: Sequence[Review]) -
         try:
             whole = replace(review, call_id=_whole_id(connection, review.call_id))
             check_review(connection, whole)
+            check_length(whole)
             found.append(whole)
         except UsageError as problem:
             problems.append(f"review {number}: {problem}" if len(reviews) > 1 else str(problem))
@@ -99,24 +104,34 @@ def _reviews_of(path: Path, rows: csv.DictReader[str], reviewer: str | None) -> 
         raise UsageError(
             f"{path}: columns {sorted(header)}; expected call_id, verdict, and of {COLUMNS[2:]}."
         )
-    for number, row in enumerate(rows, start=2):
-        if number > MAX_ROWS:
-            raise UsageError(f"{path}: more than {MAX_ROWS} rows. Split it.")
-        told = {name: (row.get(name) or "").strip() or None for name in COLUMNS}
-        segment = told["segment"]
-        if None in row or (segment is not None and not segment.isdecimal()):
-            raise UsageError(
-                f"{path}, line {number}: segment {segment!r} is no number, or a column too many."
-            )
-        yield Review(
-            told["call_id"] or "",
-            (told["verdict"] or "").lower(),
-            rule=told["rule"],
-            segment=int(segment) if segment else None,
-            emotion=told["emotion"],
-            reviewer=told["reviewer"] or reviewer,
-            note=told["note"],
-        )
+    for number, row in enumerate(rows, start=1):
+        if number > MAX_REVIEWS:
+            raise UsageError(f"{path}: more than {MAX_REVIEWS} rows. Split it.")
+        try:
+            yield _review_of(row, reviewer)
+        except UsageError as problem:
+            raise UsageError(f"{path}, line {rows.line_num}: {problem}") from None
+
+
+def _review_of(row: Mapping[str | None, str | None], reviewer: str | None) -> Review:
+    told = {name: (row.get(name) or "").strip() or None for name in COLUMNS}
+    segment = told["segment"]
+    if None in row:
+        raise UsageError(f"a column too many: {len(COLUMNS)} are known, and a note with commas needs quotes.")
+    if segment is not None and not (segment.isdecimal() and len(segment) <= MAX_DIGITS):
+        shown = segment if len(segment) <= MAX_DIGITS else f"{segment[:MAX_DIGITS]}..."
+        raise UsageError(f"segment {shown!r} is no number of at most {MAX_DIGITS} digits.")
+    review = Review(
+        told["call_id"] or "",
+        (told["verdict"] or "").lower(),
+        rule=told["rule"],
+        segment=int(segment) if segment else None,
+        emotion=told["emotion"],
+        reviewer=told["reviewer"] or reviewer,
+        note=told["note"],
+    )
+    check_length(review)
+    return review
 
 
 # The next call ---------------------------------------------------------------------------------------------
@@ -224,8 +239,8 @@ def next_calls(out: Path, count: int = 1) -> list[Worth]:
 def _waiting_reviews(out: Path) -> Iterator[Review]:
     for path in waiting(out):
         try:
-            yield read_review(path)
-        except UsageError:  # taken in this moment, or not a review: the next run says so
+            yield from read_reviews(path)
+        except UsageError:  # taken in this moment, or not reviews: the next run says so
             continue
 
 

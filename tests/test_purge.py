@@ -19,14 +19,15 @@ from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, p
 
 from callanalytics.cli import cli
 from callanalytics.config import Settings, TimeSettings
-from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.records import CallAnalysis
+from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
+from callanalytics.records import CallAnalysis, Role
 from callanalytics.store import Correction, Review, open_work, publish
 from callanalytics.store.known import done_among
 from callanalytics.window import Window
 from jobs.gate import hold
-from jobs.inbox import put, read_review, take_in, waiting
+from jobs.inbox import put, read_review, read_reviews, take_in, waiting
 from jobs.lock import run_lock
+from jobs.pages import are_current, write_pages
 from jobs.purge import purge
 from jobs.relabel import relabel
 from jobs.status import read_status, render_status
@@ -335,29 +336,31 @@ def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> 
     unfinished = out / ".work" / "reviews" / ".20250301.part"
     with open_work(out) as store:
         for key in (old[0], new[0]):  # refused: the rule never fired
-            put(
-                out, Review(key, "reject", rule="no_such_rule", note=f"{MARK} refused" if key in old else "r")
-            )
+            note = f"{MARK} refused" if key in old else "r"
+            put(out, [Review(key, "reject", rule="no_such_rule", note=note)])
         take_in(store, out)
         # By hand: half a file, a call that was never there, and what a killed process left behind.
         (unfinished.parent / "refused" / "half.json").write_text(f'{{"call_id": "{old[1]}", "note": "{MARK}')
-        put(out, Review("0" * 16, "reject", note=f"{MARK} purged before"))
+        put(out, [Review("0" * 16, "reject", note=f"{MARK} purged before")])
         unfinished.write_text(MARK)
         os.utime(unfinished, (0, 0))
     for key in (old[0], new[0]):  # they wait for a run that is at work
-        put(out, Review(key, "reject", note=f"{MARK} waits" if key in old else "waits"))
+        put(out, [Review(key, "reject", note=f"{MARK} waits" if key in old else "waits")])
+    put(out, [Review(key, "reject", note=MARK if key in old else "of an import") for key in (*old[:2], *new)])
     shown = purge(SETTINGS, out, "2d", dry_run=True, now=NOW)
     done = purge(SETTINGS, out, "2d", now=NOW)
     assert found_in(out, [MARK, *old]) == set()
-    assert done.n_reviews == shown.n_reviews == 4
-    assert [read_review(path).call_id for path in waiting(out)] == [new[0]]
+    assert done.n_reviews == shown.n_reviews == 6
+    alone, imported = map(read_reviews, waiting(out))
+    assert [review.call_id for review in alone] == [new[0]]
+    assert [review.call_id for review in imported] == new
     (kept,) = (out / ".work" / "reviews" / "refused").glob("*.json")
     assert read_review(kept).call_id == new[0]
     assert "no_such_rule" in kept.with_suffix(".txt").read_text()
 
 
 def test_only_the_clips_go_so_reviews_on_their_way_stay(out: Path) -> None:
-    put(out, Review(old_and_new()[0][0].recording.call_id, "reject"))
+    put(out, [Review(old_and_new()[0][0].recording.call_id, "reject")])
     purge(SETTINGS, out, "2d", audio_only=True, now=NOW)
     assert len(waiting(out)) == 1
 
@@ -446,3 +449,89 @@ def test_the_command_prints_what_went(out: Path) -> None:
     assert (printed["n_calls"], printed["dry_run"], printed["audio_only"]) == (6, False, False)
     said = CliRunner().invoke(cli, [*arguments[:-1], "--dry-run"])
     assert "Would remove 0 calls" in said.stderr
+
+
+def _shown(out: Path) -> set[str]:
+    """Calls that the pages name."""
+    index = (out / "reports" / "calls" / "index.html").read_text(encoding="utf-8")
+    return {call.recording.call_id for call in plausible_calls(4, 3) if call.recording.call_id in index}
+
+
+def _known_call(out: Path) -> str:
+    """A new call of which somebody is known."""
+    _, new = old_and_new()
+    return next(
+        c.recording.call_id for c in new if {Role.AGENT, Role.CALLER} & set(c.diarization.roles.values())
+    )
+
+
+def _a_run(out: Path, window: Window, exit_code: int | None) -> None:
+    with open_work(out) as store:
+        run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
+        if exit_code is not None:
+            store.end_run(
+                run_id, n_found=9, n_new=9, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0,
+                exit_code=exit_code,
+            )  # fmt: skip
+
+
+LAST_TWO_DAYS = Window(NOW - timedelta(days=2), NOW)
+
+
+@pytest.mark.parametrize("exit_code", [0, 3, 7, 143])
+def test_an_exchange_of_sides_writes_the_pages_of_the_last_run_that_wrote_them(
+    out: Path, exit_code: int
+) -> None:
+    _a_run(out, LAST_TWO_DAYS, exit_code)
+    for code in (4, 8, None):  # these wrote none
+        _a_run(out, Window(NOW - timedelta(days=9), NOW - timedelta(days=8)), code)
+    relabel(SETTINGS, out, _known_call(out))
+    assert _shown(out) == {call.recording.call_id for call in old_and_new()[1]}
+
+
+def test_a_purge_keeps_calls_in_the_pages_that_came_late(out: Path) -> None:
+    with open_work(out) as store:
+        store.connection.execute("UPDATE base.runs SET since_at = until_at - INTERVAL 1 DAY")
+    purge(SETTINGS, out, "2d", now=NOW)
+    assert _shown(out) == {call.recording.call_id for call in old_and_new()[1]}
+
+
+@pytest.mark.parametrize("job", ["relabel", "purge"])
+def test_calls_that_came_late_stay_in_the_pages_when_a_later_run_left_them(out: Path, job: str) -> None:
+    """A run takes in late calls; the same window again finds nothing new and leaves the pages."""
+    last_day = Window(NOW - timedelta(days=1), NOW)
+    write_pages(out, SETTINGS, last_day, earliest=LAST_TWO_DAYS.since, now=NOW)
+    before = _shown(out)
+    assert before == {call.recording.call_id for call in old_and_new()[1]}
+    assert are_current(out, last_day)
+    _a_run(out, last_day, 0)
+    if job == "relabel":
+        relabel(SETTINGS, out, _known_call(out))
+    else:
+        purge(SETTINGS, out, "2d", now=NOW)
+    assert _shown(out) == before
+
+
+def test_a_purge_of_nothing_leaves_the_pages(out: Path) -> None:
+    write_pages(out, SETTINGS, LAST_TWO_DAYS, earliest=NOW, now=NOW)
+    index = out / "reports" / "index.html"
+    before = (index.stat().st_ino, index.stat().st_mtime_ns)
+    assert purge(SETTINGS, out, "2001-01-01", now=NOW).n_calls == 0
+    assert (index.stat().st_ino, index.stat().st_mtime_ns) == before
+
+
+def test_pages_that_a_purge_could_not_write_are_written_by_the_next(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pages(out, SETTINGS, Window(NOW - timedelta(days=4), NOW), earliest=NOW, now=NOW)
+    with monkeypatch.context() as patched:
+
+        def full(*args: object, **options: object) -> None:
+            raise ReportError("No space left on device")
+
+        patched.setattr("reports.build.build_reports", full)
+        with pytest.raises(ReportError):
+            purge(SETTINGS, out, "2d", now=NOW)
+    assert found_in(out / "reports", [MARK])
+    assert purge(SETTINGS, out, "2d", now=NOW).n_calls == 0
+    assert found_in(out / "reports", [MARK]) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 from callanalytics.commands.review import review
 from callanalytics.errors import UsageError
 from callanalytics.records import CallAnalysis
-from callanalytics.store import Review, open_work, publish
-from jobs.inbox import inbox_dir, put, read_review, take_in, waiting
+from callanalytics.store import Review, Store, open_work, publish
+from jobs.app.reviews import waiting_reviews
+from jobs.inbox import inbox_dir, put, read_review, read_reviews, take_in, waiting
 from jobs.lock import run_lock
 from jobs.review import give, next_calls, read_csv, render_worth
 
@@ -106,12 +108,12 @@ def test_the_inbox_of_the_app_is_taken_in(out: Path, calls: list[CallAnalysis]) 
 
 
 def test_what_cannot_be_taken_in_is_set_aside_and_stops_nothing(out: Path, calls: list[CallAnalysis]) -> None:
-    put(out, Review("00ff00ff", "confirm"))
+    put(out, [Review("00ff00ff", "confirm")])
     (inbox_dir(out) / "a.json").write_text("[" * 5000)
     (inbox_dir(out) / "b.json").write_text('{"call_id": 3, "verdict": "confirm"}')
     (inbox_dir(out) / "c.json").write_text('{"call_id": "x", "verdict": "confirm", "exec": "rm"}')
     (inbox_dir(out) / "d.json").write_text(" " * 70_000)
-    put(out, Review(calls[0].recording.call_id, "unsure"))
+    put(out, [Review(calls[0].recording.call_id, "unsure")])
     with open_work(out) as store:
         result = take_in(store, out)
     assert result.n_taken == 1
@@ -164,6 +166,114 @@ def test_wrong_csvs_are_named(tmp_path: Path, text: str, words: str) -> None:
     path.write_text(text)
     with pytest.raises(UsageError, match=words):
         read_csv(path, reviewer=None)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("{call},confirm,," + 70_000 * "x", "line 3: .*65,536 bytes.*note"),
+        ("{call},confirm," + 5_000 * "1" + ",", "line 3: segment '1+\\.\\.\\.' is no number"),
+        ("{call},confirm,-1,", "line 3: segment '-1' is no number"),
+    ],
+)
+def test_a_row_that_is_too_long_is_named_by_its_line_and_nothing_is_kept(
+    out: Path, calls: list[CallAnalysis], tmp_path: Path, row: str, words: str
+) -> None:
+    table = tmp_path / "reviews.csv"
+    ids = [c.recording.call_id for c in calls[:3]]
+    lines = [f"{ids[0]},confirm,,ok", row.format(call=ids[1]), f"{ids[2]},confirm,,ok"]
+    table.write_text("call_id,verdict,segment,note\n" + "\n".join(lines) + "\n")
+    done = cli(out, "import", str(table))
+    assert done.returncode == 2, done.stderr
+    assert re.search(words, done.stderr), done.stderr
+    assert kept(out) == []
+    assert waiting(out) == []
+
+
+def test_one_review_that_is_too_long_is_refused_and_not_left_in_the_inbox(
+    out: Path, calls: list[CallAnalysis]
+) -> None:
+    call_id = calls[0].recording.call_id
+    for said in (Review(call_id, "confirm", note=70_000 * "x"), Review(call_id, "confirm", segment=10**40)):
+        with pytest.raises(UsageError, match=r"65,536 bytes|no segment"):
+            give(out, [said])
+        with (
+            run_lock(out / ".work" / "run.lock"),
+            pytest.raises(UsageError, match=r"65,536 bytes|no segment"),
+        ):
+            give(out, [said])
+    assert not inbox_dir(out).exists() or list(inbox_dir(out).rglob("*")) == []
+
+
+def test_a_huge_number_in_the_inbox_stops_no_run(out: Path, calls: list[CallAnalysis]) -> None:
+    put(out, [Review(calls[0].recording.call_id, "confirm", segment=10**40)])
+    with open_work(out) as store:
+        assert len(take_in(store, out).refused) == 1
+
+
+def test_an_import_that_is_cut_short_leaves_nothing(
+    out: Path, calls: list[CallAnalysis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [Review(call.recording.call_id, "confirm") for call in calls[:3]]
+    keep, n_kept = Store.review, 0
+
+    def killed(store: Store, review: Review) -> int:
+        nonlocal n_kept
+        n_kept += 1
+        if n_kept == 2:
+            raise KeyboardInterrupt
+        return keep(store, review)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "review", killed)
+        with pytest.raises(KeyboardInterrupt):
+            give(out, said)
+    assert kept(out) == []
+    assert waiting(out) == []
+
+
+def test_an_import_that_no_longer_fits_the_working_database_keeps_nothing(
+    out: Path, calls: list[CallAnalysis]
+) -> None:
+    with open_work(out) as store:
+        store.connection.execute("DELETE FROM base.calls WHERE call_id = ?", [calls[1].recording.call_id])
+    with pytest.raises(UsageError, match=calls[1].recording.call_id):
+        give(out, [Review(call.recording.call_id, "confirm") for call in calls[:3]])
+    assert kept(out) == []
+    assert waiting(out) == []
+
+
+def test_an_import_waits_as_one_file_and_what_no_longer_fits_by_then_is_set_aside(
+    out: Path, calls: list[CallAnalysis]
+) -> None:
+    ids = [call.recording.call_id for call in calls[:3]]
+    with run_lock(out / ".work" / "run.lock"):
+        assert give(out, [Review(call_id, "confirm", note="\u2028 über") for call_id in ids]).queued
+    (path,) = waiting(out)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert {call.call_id for call in next_calls(out, 1000)} & set(ids) == set(), "their verdicts wait"
+    assert [said["verdict"] for said in waiting_reviews(out, ids[1])] == ["confirm"]
+    with open_work(out) as store:
+        store.connection.execute("DELETE FROM base.calls WHERE call_id = ?", [ids[1]])
+        taken = take_in(store, out)
+    assert (taken.n_taken, len(taken.refused)) == (2, 1)
+    assert kept(out) == [(ids[0], "confirm"), (ids[2], "confirm")]
+    assert waiting(out) == []
+    (left,) = (inbox_dir(out) / "refused").glob("*.jsonl")
+    assert [review.call_id for review in read_reviews(left)] == [ids[1]]
+    assert left.stat().st_mode & 0o777 == 0o600
+    assert ids[1] in left.with_suffix(".txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", '{"call_id": "x", "verdict": "confirm"}\n[1\n', 70_000 * " "])
+def test_an_import_in_the_inbox_that_is_none_is_set_aside(out: Path, text: str) -> None:
+    inbox_dir(out).mkdir(parents=True)
+    (inbox_dir(out) / "a.jsonl").write_text(text)
+    with open_work(out) as store:
+        taken = take_in(store, out)
+    assert (taken.n_taken, len(taken.refused)) == (0, 1)
+    assert kept(out) == []
+    assert waiting(out) == []
 
 
 def test_flags_come_first_and_a_reviewed_call_does_not_come_again(out: Path) -> None:

@@ -15,36 +15,37 @@ from callanalytics.errors import UsageError
 from callanalytics.store import DATABASE_NAME, Review
 from callanalytics.store.reviews import check_review
 from jobs.app.published import reading
-from jobs.inbox import put, read_review, waiting
+from jobs.inbox import put, read_reviews, waiting
 
 
 def record_review(out: Path, review: Review) -> None:
     """Check a review against the published results and leave it for the next run, also during a run.
 
-    Raises UsageError when what it names is not there, StoreError as `reading`, or OSError.
+    Raises UsageError when what it names is not there or it is too long, StoreError as `reading`, or OSError.
     """
     with reading(out / DATABASE_NAME, Settings()) as source:
         check_review(source.connection, review)
-    put(out, review)
+    put(out, [review])
 
 
 def waiting_reviews(out: Path, call_id: str) -> list[dict[str, Any]]:
     """Reviews of a call that no run has taken in yet, oldest first."""
-    found = []
+    found: list[dict[str, Any]] = []
     for path in waiting(out):
         try:
-            review = read_review(path)
+            reviews = read_reviews(path)
         except UsageError:  # taken in at this moment, or no review: the next run says so
             continue
-        if review.call_id == call_id:
-            found.append(
-                {
-                    "verdict": review.verdict,
-                    "rule": review.rule,
-                    "segment": review.segment,
-                    "emotion": review.emotion,
-                    "note": review.note,
-                    "reviewer": review.reviewer,
-                }
-            )
+        found += [
+            {
+                "verdict": review.verdict,
+                "rule": review.rule,
+                "segment": review.segment,
+                "emotion": review.emotion,
+                "note": review.note,
+                "reviewer": review.reviewer,
+            }
+            for review in reviews
+            if review.call_id == call_id
+        ]
     return found
