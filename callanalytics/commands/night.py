@@ -23,7 +23,7 @@ from callanalytics.console import HELD_WORDS, closing_words, progress, say
 
 @click.command()
 @click.option("--since", help="Start: yesterday, 7d, 36h, a date or a time (default: yesterday).")
-@click.option("--until", help="End, exclusive, in the same words (default: now).")
+@click.option("--until", help="End, exclusive, in the same words (default: now, of yesterday its end).")
 @click.option("--input", "inputs", type=folder_type, multiple=True, help="Folder or file; may be repeated.")
 @out_option
 @config_option

@@ -68,7 +68,7 @@ def doctor(as_json: bool, out: Path | None, config: Path | None) -> None:
 
 @click.command()
 @click.option("--since", help="Start of the window (default: yesterday).")
-@click.option("--until", help="End of the window, exclusive (default: now).")
+@click.option("--until", help="End of the window, exclusive (default: now, of yesterday its end).")
 @click.option(
     "--single-file",
     is_flag=False,
