@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -162,38 +162,29 @@ def listen_to_all(
     n_done = len(hearings) - len(missing)
     if missing:
         say(Listened(n_done, len(hearings)))
-    for _ in _listen_apart(clips, waves, missing, front, cache, babblers, n_processes):
+    if n_processes > 1:
+        tasks = [partial(_listen_elsewhere, clips, h, front, cache, babblers) for h in missing]
+        done: Iterator[object] = _in_processes(tasks, n_processes)
+    else:
+        done = (listen(clips, waves, h, front, cache, babblers) for h in missing)
+    for _ in done:
         n_done += 1
         say(Listened(n_done, len(hearings)))
     return tuple(listen(clips, waves, h, front, cache, babblers) for h in hearings)
 
 
-def _listen_apart(
-    clips: tuple[Clip, ...],
-    waves: Callable[[], Sequence[NDArray[np.float32]]],
-    hearings: Sequence[Hearing],
-    front: FrontEnd,
-    cache: Path,
-    babblers: frozenset[str],
-    n_processes: int,
-) -> Iterator[None]:
-    if n_processes < 2:
-        for hearing in hearings:
-            listen(clips, waves, hearing, front, cache, babblers)
-            yield
-        return
+def _in_processes(tasks: Sequence[Callable[[], None]], n_processes: int) -> Iterator[None]:
+    """Once for each task that is done."""
     pool = ProcessPoolExecutor(
         n_processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent
     )
     try:
-        apart = [pool.submit(_listen_elsewhere, clips, h, front, cache, babblers) for h in hearings]
-        for done in as_completed(apart):
-            done.result()
-            yield
+        for done in as_completed([pool.submit(task) for task in tasks]):
+            yield done.result()
     except BrokenProcessPool as error:
         raise TrainingError(
-            f"one of {n_processes} processes that heard {len(clips)} clips ended early, mostly for lack of "
-            "memory; run it again with --threads 1, it goes on where it was"
+            f"one of {n_processes} processes that heard the clips ended early, mostly for lack of memory; "
+            "run it again with --threads 1, it goes on where it was"
         ) from error
     finally:
         for process in list((pool._processes or {}).values()):

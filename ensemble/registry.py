@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.card import checked_file, fingerprint, read_card
-from ensemble.errors import ModelMissing, PromotionRefused
+from ensemble.errors import ModelIncompatible, ModelMissing, PromotionRefused
 from ensemble.predict import SHIPPED, load_ensemble
 
 TOLERANCE_UAR = 0.005
@@ -49,11 +49,17 @@ class Registry:
         return tuple(sorted(name for name in found if not name.startswith(".")))  # one may be arriving
 
     def history(self) -> tuple[Promotion, ...]:
-        """Promotions, oldest first."""
+        """Promotions, oldest first. Raises ModelIncompatible when they cannot be read."""
         path = self.root / "history.json"
         if not path.is_file():
             return ()
-        return tuple(Promotion(**row) for row in json.loads(path.read_text(encoding="utf-8")))
+        try:
+            return tuple(Promotion(**row) for row in json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ModelIncompatible(
+                f"{path}: expected a list of promotions, found something else ({error}); restore it, or "
+                "remove it: then the shipped ensemble is in use, and those that are kept can be promoted again"
+            ) from error
 
     def current(self) -> Path:
         """Folder of the ensemble in use: the last promoted one, else the shipped one."""

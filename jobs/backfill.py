@@ -32,7 +32,7 @@ CHUNK_CALLS = 256
 
 # The newest analysis of every call, that of the promoted ensemble before others, unless the wanted
 # ensemble has one already.
-_TODO = """
+_UNSCORED = """
 SELECT arg_max(a.analysis_key, (e.promoted, a.analysis_key)) AS analysis_key
 FROM base.analyses a JOIN base.calls c USING (call_id) JOIN base.ensembles e USING (ensemble_id)
 WHERE c.started_at >= ? AND c.started_at < ?
@@ -194,7 +194,7 @@ class _Backfill:
     def todo(self, window: Window) -> list[int]:
         """Keys of the analyses to begin from, oldest call first."""
         rows = self.store.connection.execute(
-            _TODO, [window.since, window.until, self.ensemble.ensemble_id]
+            _UNSCORED, [window.since, window.until, self.ensemble.ensemble_id]
         ).fetchall()
         return [int(key) for (key,) in rows]
 

@@ -71,7 +71,7 @@ def purge(
 
     Raises:
         UsageError: nothing here yet, or a limit that is no age in days or weeks and no time that is over.
-        LockHeld: a run is at work, or a retraining, which may listen to clips of these calls.
+        LockHeld: a run is at work, or a training, which may listen to clips of these calls.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
@@ -80,7 +80,7 @@ def purge(
         raise UsageError(f"{out}: no results here to purge. Give --out the folder of the results.")
     rows_too = not audio_only
     with (
-        _no_retraining(out, wanted=rows_too and not dry_run),
+        _no_training(out, wanted=rows_too and not dry_run),
         run_lock(out / ".work" / "run.lock"),
         open_work(out) as store,
     ):
@@ -142,7 +142,7 @@ def render_purged(done: Purged) -> str:
 
 
 @contextmanager
-def _no_retraining(out: Path, *, wanted: bool) -> Iterator[None]:
+def _no_training(out: Path, *, wanted: bool) -> Iterator[None]:
     """Keep trainings away: one at work has cut clips from calls that may have to go, or hears some here."""
     locks = (out / RETRAINING, out / "training" / TRAINING)
     with ExitStack() as held_locks:

@@ -97,6 +97,14 @@ def test_many_at_once_lose_nothing(registry, tmp_path, monkeypatch):
     assert len(registry.history()) == 24
 
 
+@pytest.mark.parametrize("torn", ['[{"ensemble_id": "a"', "{}x", '["a"]', '[{"ensemble_id": "a"}]', "3"])
+def test_a_torn_history_is_named(registry, torn):
+    registry.root.mkdir()
+    (registry.root / "history.json").write_text(torn)
+    with pytest.raises(ModelIncompatible, match=r"history.json: expected a list of promotions.* remove it"):
+        registry.current()
+
+
 def test_one_that_was_arriving_when_it_was_killed_is_not_kept(registry, tmp_path):
     good = add(registry, tmp_path, "a", 1.1, 0.70)
     shutil.copytree(registry.root / good, registry.root / f".arriving-{good}")

@@ -72,6 +72,12 @@ def trained(corpus, cache, tmp_path_factory):
     return examples, folder, epochs
 
 
+def renamed(corpus):
+    """The same clips as those of another corpus and other speakers."""
+    clips = (replace(c, corpus="other", speaker=c.speaker.replace("crema-d", "other")) for c in corpus.clips)
+    return replace(corpus, name="other", clips=tuple(clips))
+
+
 def weights(folder):
     return (folder / "cnn" / "best.safetensors").read_bytes()
 
@@ -195,13 +201,7 @@ def test_everyone_needs_a_fixed_number_of_epochs(corpus, cache, tmp_path):
 def test_whom_the_first_training_heard_a_later_one_has_heard(corpus, cache, tmp_path):
     quick = replace(SETTINGS, n_epochs=1)
     first = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path / "a", cache=cache)
-    other = replace(
-        corpus,
-        name="other",
-        clips=tuple(
-            replace(c, corpus="other", speaker=c.speaker.replace("crema-d", "other")) for c in corpus.clips
-        ),
-    )
+    other = renamed(corpus)
     held = frozenset({"other/1000"})
     second = train_from_corpora([other], held, quick, folder=tmp_path / "b", cache=cache, start=first)
     card = load_ensemble(second).card
@@ -370,13 +370,7 @@ def test_what_began_from_an_old_card_has_heard_its_corpora(corpus, cache, tmp_pa
     card = json.loads((first / "card.json").read_text())
     del card["heard_speakers"]
     (first / "card.json").write_text(json.dumps(card))
-    other = replace(
-        corpus,
-        name="other",
-        clips=tuple(
-            replace(c, corpus="other", speaker=c.speaker.replace("crema-d", "other")) for c in corpus.clips
-        ),
-    )
+    other = renamed(corpus)
     held = frozenset({"other/1000"})
     second = train_from_corpora([other], held, once, folder=tmp_path / "b", cache=cache, start=first)
     known = heard_among(load_ensemble(second).card, frozenset({"crema-d/1000", "other/1000", "third/1"}))
