@@ -58,7 +58,7 @@ class Registry:
         except (ValueError, TypeError) as error:
             raise ModelIncompatible(
                 f"{path}: expected a list of promotions, found something else ({error}); restore it, or "
-                "remove it: then the shipped ensemble is in use, and those that are kept can be promoted again"
+                "remove it: then the shipped ensemble is in use and those kept can be promoted again"
             ) from error
 
     def current(self) -> Path:
