@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from callanalytics.denoise import denoise
-from ensemble.augment import add_at_snr, coloured_noise, line_level, telephone
+from callanalytics.audio.noise_reduction import denoise
 from ensemble.corpora import CREMA_D_VALIDATION, Clip, decode_clip, read_crema_d
-from ensemble.evaluate import Prepared, member_probabilities, votes_of
-from ensemble.paired import paired_difference
-from ensemble.predict import Ensemble, load_ensemble
-from ensemble.spectrogram import hear
+from ensemble.evaluation.metrics import Prepared, member_probabilities, votes_of
+from ensemble.evaluation.paired import paired_difference
+from ensemble.inference.ensemble import Ensemble, load_ensemble
+from ensemble.inference.spectrogram import hear
+from ensemble.training.augmentation import add_at_snr, coloured_noise, line_level, telephone
 
 PAUSE_S = 0.4
 SNRS_DB = (None, 15.0, 10.0, 5.0)

@@ -26,8 +26,8 @@ from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.diarize.rttm import read_rttm, speaker_names
 from callanalytics.records import Diarization, Role
-from callanalytics.rttm import read_rttm, speaker_names
 
 RATE_HZ = 8000
 BRIDGE_S = 0.5  # pauses shorter than this belong to a turn, as in the real references

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from sklearn.metrics import roc_auc_score
 
-from callanalytics.analyze import load_analysis
+from callanalytics.analysis.call import load_analysis
 from callanalytics.audio import decode_recording
 from callanalytics.config import AudioSettings, Settings
 from callanalytics.records import CallAnalysis, CallFacts, Candidate, Recording, Role, RoleSource, TimeSource

@@ -24,12 +24,12 @@ from nights import RATE_HZ, FloatArray
 from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
 from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.diarize.segments import cut_segments
 from callanalytics.records import Audio, Segment
-from callanalytics.segment import cut_segments
-from ensemble.card import read_card
+from ensemble.inference.card import read_card
+from ensemble.inference.ensemble import SHIPPED
+from ensemble.inference.spectrogram import FrontEnd, hear
 from ensemble.members import make_member
-from ensemble.predict import SHIPPED
-from ensemble.spectrogram import FrontEnd, hear
 
 # A peer is timed on at most this much speech, since some take minutes for a minute.
 MAX_SEGMENTS = 40

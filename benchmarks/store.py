@@ -23,9 +23,11 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from callanalytics.analysis.assess import judge
 from callanalytics.config import Settings
+from callanalytics.config.window import Window
+from callanalytics.diarize.segments import cut_segments
 from callanalytics.features import FEATURE_NAMES
-from callanalytics.judge import judge
 from callanalytics.records import (
     CallAnalysis,
     CallFacts,
@@ -40,12 +42,10 @@ from callanalytics.records import (
     TimeSource,
     Turn,
 )
-from callanalytics.segment import cut_segments
 from callanalytics.store import Review, Store, open_work, publish
 from callanalytics.store.rows import pack
-from callanalytics.window import Window
-from ensemble.vote import Votes
-from jobs.nightly import BATCH_CALLS
+from ensemble.inference.vote import Votes
+from jobs.night.run import BATCH_CALLS
 
 LABELS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 MEMBERS = ("cnn", "crnn", "vit")
@@ -58,7 +58,7 @@ PER_SEGMENT = (
     *("segments", "votes", "segment_emotions", "segment_probabilities", "predictions"),
     *("features", "segment_features", "call_measures"),
 )
-# What the page of a call asks (reports/callpage.py), and a person who looks at one call.
+# What the page of a call asks (reports/pages/call_page.py), and a person who looks at one call.
 CALL_PAGE = {
     "summary": "FROM call_summary WHERE call_id = $c",
     "turns": "FROM turns WHERE call_id = $c ORDER BY start_s",

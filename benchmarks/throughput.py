@@ -98,7 +98,7 @@ def night_run(night: Night, out: Path, *, workers: int, more: tuple[str, ...] = 
     command = [
         sys.executable,
         "-m",
-        "callanalytics.cli",
+        "callanalytics",
         "run",
         "--since",
         "2000-01-01",
@@ -138,7 +138,7 @@ def stage_shares(out: Path, thread_s: float) -> dict[str, float]:
         "with open_work(Path({out!r})) as store:\n"
         " t = time.process_time(); publish(store, Path({out!r})); print(time.process_time() - t)",
         "report": "import subprocess, sys, resource\n"
-        "subprocess.run([sys.executable, '-m', 'callanalytics.cli', 'report', '--out', {out!r},"
+        "subprocess.run([sys.executable, '-m', 'callanalytics', 'report', '--out', {out!r},"
         " '--since', '2000-01-01'], stdout=subprocess.DEVNULL, check=True)\n"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime)",
     }
@@ -200,8 +200,8 @@ def on_ray(arguments: Arguments) -> None:
 
 def on_device(arguments: Arguments) -> None:
     """The whole night and its two heavy stages, on the processor and on the device."""
-    from ensemble.device import prepare_device
-    from ensemble.errors import DeviceMissing
+    from ensemble.inference.device import prepare_device
+    from ensemble.model_errors import DeviceMissing
 
     try:
         prepare_device(arguments.device)

@@ -3,7 +3,7 @@
     python benchmarks/voice_space.py CORPORA [--write]
 
 CORPORA is a folder with `crema-d/AudioWAV` and `emodb/wav`. With --write the fit replaces the one that
-`callanalytics.diarize.voices` loads. Both corpora allow weights fitted on them to be shipped.
+`callanalytics.diarize.voice_space` loads. Both corpora allow weights fitted on them to be shipped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from callanalytics.diarize import SpeechModels, voices
+from callanalytics.diarize import SpeechModels
+from callanalytics.diarize import voice_space as voices
 from callanalytics.diarize.embedding import log_mels, piece_sums
 
 N_CLIPS = 10  # per speaker and mood, about 14 s

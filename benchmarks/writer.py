@@ -27,11 +27,11 @@ from pyarrow import parquet
 from store import ENSEMBLE_ID, FIRST, LABELS, MEMBERS, N_DAYS, calls, templates
 
 from callanalytics.config import Settings
+from callanalytics.config.window import Window
 from callanalytics.records import CallAnalysis, CallRows
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.rows import as_stream, naming_frames, pack, unpack
-from callanalytics.window import Window
-from jobs.nightly import BATCH_CALLS
+from jobs.night.run import BATCH_CALLS
 
 STEPS = 10
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ensemble.vote import Votes
+    from ensemble.inference.vote import Votes
 
     FloatArray = npt.NDArray[np.float32]
 

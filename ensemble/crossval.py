@@ -16,13 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.card import read_card, trained_on
 from ensemble.corpora import Clip
-from ensemble.device import prepare_device
-from ensemble.errors import CorpusError, LeakError
-from ensemble.evaluate import interval_by_speaker, measures
+from ensemble.evaluation.metrics import interval_by_speaker, measures
+from ensemble.inference.card import read_card, trained_on
+from ensemble.inference.device import prepare_device
+from ensemble.inference.vote import calibrate_mean, count_votes, softmax
 from ensemble.members import make_member
-from ensemble.train import (
+from ensemble.model_errors import CorpusError, LeakError
+from ensemble.training import (
     Examples,
     Listened,
     Progress,
@@ -33,7 +34,6 @@ from ensemble.train import (
     start_of,
     train_member,
 )
-from ensemble.vote import calibrate_mean, count_votes, softmax
 
 Int = NDArray[np.int64]
 

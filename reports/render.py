@@ -13,9 +13,9 @@ import jinja2
 from callanalytics.errors import ReportError
 from callanalytics.store.open import make_private_dir
 from ensemble.labels import SHARED_SIX
-from reports import words
+from reports import formatting as words
 from reports.palette import Badge, legend
-from reports.source import Source
+from reports.report_source import Source
 from reports.views import Frame
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reports.lanes import Strip
 from reports.palette import Badge
+from reports.timeline import Strip
 
 
 @dataclass(frozen=True, slots=True)

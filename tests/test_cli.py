@@ -12,7 +12,7 @@ import pytest
 from test_night import YESTERDAY, callanalytics
 
 from callanalytics.demo import build_demo
-from callanalytics.rttm import read_rttm
+from callanalytics.diarize.rttm import read_rttm
 from ensemble.labels import SHARED_SIX
 
 
@@ -108,7 +108,7 @@ def test_ingest_check_names_recorders_without_a_model(calls: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_error(calls: Path) -> None:
-    command = f"{sys.executable} -m callanalytics.cli ingest check {calls} | head -n 1"
+    command = f"{sys.executable} -m callanalytics ingest check {calls} | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
     )
@@ -117,7 +117,7 @@ def test_a_closed_pipe_is_no_error(calls: Path) -> None:
 
 
 def test_help_of_every_command_says_what_it_does() -> None:
-    from callanalytics.cli import cli
+    from jobs.cli.main import cli
 
     for name, command in cli.commands.items():
         assert command.help, name

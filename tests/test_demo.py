@@ -17,15 +17,15 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from callanalytics.cli import cli
 from callanalytics.demo import DemoSummary, build_demo
-from callanalytics.demo import voices as demo_voices
+from callanalytics.demo import synthetic_voices as demo_voices
 from callanalytics.demo.build import MARKER_NAME
 from callanalytics.demo.mix import AGENT, CALLER, mix_call
 from callanalytics.demo.script import Between, Call, Interlude, Line, Mood, calls
-from callanalytics.demo.voices import SAMPLE_RATE_HZ, FloatArray, speak_calls
+from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ, FloatArray, speak_calls
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.records import Role
+from jobs.cli.main import cli
 
 DAY = date(2026, 3, 17)
 ZONE = ZoneInfo("America/New_York")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callanalytics.config.window import Window, local_to_utc, parse_age, parse_window
 from callanalytics.errors import UsageError
-from callanalytics.window import Window, local_to_utc, parse_age, parse_window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from callanalytics.audio.canvas import Canvas
-from callanalytics.audio.ffmpeg import ffmpeg_source
+from callanalytics.audio.buffer import Canvas
 from callanalytics.audio.headerless import headerless_source, hint_of
+from callanalytics.audio.pyav import ffmpeg_source
 from callanalytics.audio.source import Source, clock, opened, shown, unreadable
 from callanalytics.audio.wav import (
     check_promise,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from callanalytics.audio.ffmpeg import MAGIC, ffmpeg_source
+from callanalytics.audio.pyav import MAGIC, ffmpeg_source
 from callanalytics.audio.source import Source, check_format, shown
 from callanalytics.audio.wav import raw_source
 from callanalytics.config import AudioSettings

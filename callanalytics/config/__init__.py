@@ -5,7 +5,7 @@ Every table is one class; its defaults are the shipped behaviour.
 
 from __future__ import annotations
 
-from callanalytics.config.calls import (
+from callanalytics.config.call_settings import (
     AudioSettings,
     DiscoverySettings,
     EmotionSettings,
@@ -15,7 +15,7 @@ from callanalytics.config.calls import (
     SegmentSettings,
     TimeSettings,
 )
-from callanalytics.config.jobs import (
+from callanalytics.config.job_settings import (
     JOB_NAMES,
     EngineSettings,
     GateSettings,
@@ -25,7 +25,7 @@ from callanalytics.config.jobs import (
     ScheduleSettings,
 )
 from callanalytics.config.load import CONFIG_NAME, find_config, load_config, settings_from
-from callanalytics.config.rules import DEFAULT_RULES, RULE_MEASURES, RuleSettings
+from callanalytics.config.rule_settings import DEFAULT_RULES, RULE_MEASURES, RuleSettings
 from callanalytics.config.settings import Settings
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from callanalytics.config.calls import RecorderSettings
-from callanalytics.config.rules import RuleSettings
+from callanalytics.config.call_settings import RecorderSettings
+from callanalytics.config.rule_settings import RuleSettings
 from callanalytics.config.settings import Settings
 from callanalytics.errors import ConfigError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from callanalytics.config.calls import (
+from callanalytics.config.call_settings import (
     AudioSettings,
     DiscoverySettings,
     EmotionSettings,
@@ -15,7 +15,7 @@ from callanalytics.config.calls import (
     SegmentSettings,
     TimeSettings,
 )
-from callanalytics.config.jobs import (
+from callanalytics.config.job_settings import (
     EngineSettings,
     GateSettings,
     PrivacySettings,
@@ -23,8 +23,8 @@ from callanalytics.config.jobs import (
     RetrainSettings,
     ScheduleSettings,
 )
-from callanalytics.config.rules import DEFAULT_RULES, RuleSettings
-from callanalytics.config.table import Table
+from callanalytics.config.rule_settings import DEFAULT_RULES, RuleSettings
+from callanalytics.config.settings_table import Table
 
 
 class Settings(Table):

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from callanalytics.demo.mix import mix_call
-from callanalytics.demo.recorders import Take, write_take
+from callanalytics.demo.recorder_files import Take, write_take
 from callanalytics.demo.script import calls
-from callanalytics.demo.voices import FloatArray, speak_calls
+from callanalytics.demo.synthetic_voices import FloatArray, speak_calls
 from callanalytics.errors import UsageError
 
 # Lists the files that the demonstration made, so that no file of anybody else is ever removed.

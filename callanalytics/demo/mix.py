@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from callanalytics.demo.script import Between, Call, Interlude
-from callanalytics.demo.voices import SAMPLE_RATE_HZ, FloatArray
+from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ, FloatArray
 from callanalytics.records import Role
 
 LEAD_S = 0.6  # the recorder starts before anybody speaks ...

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.weights import cached_onnx, package_file
-from callanalytics.speech import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
-from ensemble.device import CPU, prepare_device
-from ensemble.session import open_session
+from callanalytics.diarize.model_cache import cached_onnx, package_file
+from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
+from ensemble.inference.device import CPU, prepare_device
+from ensemble.inference.onnx import open_session
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from callanalytics.diarize.vad import FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE_DB, FloatArray
 from callanalytics.records import ChannelLayout
-from callanalytics.speech import FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE_DB, FloatArray
 
 # A channel is dead when its loudest second of frames stays below this...
 _DEAD_DB = -60.0

@@ -7,9 +7,9 @@ from functools import cached_property
 
 from callanalytics.diarize.embedding import VoicePrinter
 from callanalytics.diarize.segmentation import SpeakerSegmenter
-from callanalytics.diarize.voices import VoiceSpace
-from callanalytics.speech import VoiceDetector
-from ensemble.device import CPU
+from callanalytics.diarize.vad import VoiceDetector
+from callanalytics.diarize.voice_space import VoiceSpace
+from ensemble.inference.device import CPU
 
 
 @dataclass

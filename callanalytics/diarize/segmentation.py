@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from callanalytics.diarize.weights import cached_onnx, package_file
-from callanalytics.speech import FloatArray
-from ensemble.session import open_session
+from callanalytics.diarize.model_cache import cached_onnx, package_file
+from callanalytics.diarize.vad import FloatArray
+from ensemble.inference.onnx import open_session
 
 if TYPE_CHECKING:
     import onnxruntime

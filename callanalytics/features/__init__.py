@@ -1,6 +1,6 @@
 """Acoustic descriptors of segments. See `describe.py`; the columns are in `names.py`."""
 
 from callanalytics.features.describe import extract
-from callanalytics.features.names import FEATURE_COMMENTS, FEATURE_NAMES
+from callanalytics.features.descriptors import FEATURE_COMMENTS, FEATURE_NAMES
 
 __all__ = ["FEATURE_COMMENTS", "FEATURE_NAMES", "extract"]

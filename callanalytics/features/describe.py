@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callanalytics.features.descriptors import FEATURE_NAMES
 from callanalytics.features.frames import RATE_HZ, Stack, groups, stack
 from callanalytics.features.loudness import levels, syllable_peaks
-from callanalytics.features.names import FEATURE_NAMES
 from callanalytics.features.pitch import pitch_columns, track
 from callanalytics.features.spectrum import cepstrum, chroma_means, shape, spectra, zero_crossings
 from callanalytics.records import Features, Segment

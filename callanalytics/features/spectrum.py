@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callanalytics.features.descriptors import N_MFCC
 from callanalytics.features.filterbanks import N_CHROMA, N_MELS, filter_banks
 from callanalytics.features.frames import FRAME, HOP, N_FFT, RATE_HZ, Stack, decibel
 from callanalytics.features.loudness import k_weight
-from callanalytics.features.names import N_MFCC
 from callanalytics.features.pitch import autocorrelation_matrix, periodic_hann
 
 if TYPE_CHECKING:

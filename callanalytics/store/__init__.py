@@ -7,7 +7,7 @@ query                        reading the published copy
 
 from callanalytics.store.open import DATABASE_NAME, open_work, work_database
 from callanalytics.store.publish import publish
-from callanalytics.store.reviews import Review
+from callanalytics.store.review_rows import Review
 from callanalytics.store.writer import Correction, Store
 
 __all__ = ["DATABASE_NAME", "Correction", "Review", "Store", "open_work", "publish", "work_database"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.store.render import render, render_schema
+from callanalytics.store.text_tables import render, render_schema
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from callanalytics.errors import UsageError
+from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import (
     CallAnalysis,
     CallFacts,
@@ -28,10 +29,9 @@ from callanalytics.records import (
     TimeSource,
     Turn,
 )
-from callanalytics.remote import is_remote
 from callanalytics.store.writer import Store
+from ensemble.inference.vote import Votes
 from ensemble.labels import EMOTIONS
-from ensemble.vote import Votes
 
 Row = dict[str, Any]
 

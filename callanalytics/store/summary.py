@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callanalytics.files import write_whole
-from callanalytics.store.render import render
+from callanalytics.store.text_tables import render
+from callanalytics.workspace import write_whole
 
 if TYPE_CHECKING:
     import duckdb

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
-from callanalytics.store.reviews import Review, insert_review
+from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.statements import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, QUARANTINE
 from callanalytics.store.summary import leave_summary, left_summary
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from callanalytics.config.window import Window
     from callanalytics.records import CallAnalysis, CallRows, Failure
-    from callanalytics.window import Window
 
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (
@@ -226,7 +226,7 @@ class Store:
 
         A file whose content has changed since begins at one attempt.
         """
-        from callanalytics.store.intake import failure_frame
+        from callanalytics.store.file_rows import failure_frame
 
         if not failures:
             return

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.baselines.cache import Say, load_features
-from ensemble.baselines.features import FEATURES, Feature
+from ensemble.baselines.feature_cache import Say, load_features
+from ensemble.baselines.fitting import Trained
 from ensemble.baselines.layers import Norm
-from ensemble.baselines.loop import Trained
 from ensemble.baselines.protocol import (
     Part,
     labels_of,
@@ -29,11 +28,12 @@ from ensemble.baselines.protocol import (
     published_folds,
     relabelled,
 )
+from ensemble.baselines.study_features import FEATURES, Feature
 from ensemble.baselines.system import Classical, Network, System
 from ensemble.corpora import Clip
-from ensemble.dataset import clips_hash
-from ensemble.errors import CorpusError, TrainingError
-from ensemble.vote import calibrate_mean, count_votes, softmax
+from ensemble.inference.vote import calibrate_mean, count_votes, softmax
+from ensemble.model_errors import CorpusError, TrainingError
+from ensemble.training.dataset import clips_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -237,7 +237,7 @@ def _network(
     import torch
 
     from ensemble.baselines.classical import smote
-    from ensemble.baselines.loop import logits_of, train
+    from ensemble.baselines.fitting import logits_of, train
     from ensemble.baselines.network import count_parameters
 
     inputs, truth, training = data.inputs, data.truth, part.training

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.baselines.loop import Trained
+from ensemble.baselines.fitting import Trained
 from ensemble.baselines.system import Classical
-from ensemble.errors import TrainingError
+from ensemble.model_errors import TrainingError
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ensemble.baselines import layers as spec
 from ensemble.baselines.system import Library
-from ensemble.errors import TrainingError
+from ensemble.model_errors import TrainingError
 
 
 class SamePool(nn.Module):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ensemble.baselines.system import OwnProtocol
 from ensemble.corpora import RAVDESS_FOLDS, Clip, speaker_folds
-from ensemble.errors import CorpusError
 from ensemble.labels import EMOTIONS
+from ensemble.model_errors import CorpusError
 
 Int = NDArray[np.int64]
 N_FOLDS = {"crema-d": 6, "emodb": 8, "tess": 2}

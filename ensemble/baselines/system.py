@@ -78,7 +78,7 @@ class Classical:
 class System:
     """One system of a study.
 
-    ``features`` are names of :data:`ensemble.baselines.features.FEATURES`; ``scale`` standardises each
+    ``features`` are names of :data:`ensemble.baselines.study_features.FEATURES`; ``scale`` standardises each
     value by the training clips. ``differs`` says, in plain words, where the system cannot be just what its
     document had; the table gives them when the document's figure is not reached.
     """

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.baselines.features import Feature, _wave_16k
+from ensemble.baselines.study_features import Feature, _wave_16k
 from ensemble.corpora import Clip
-from ensemble.errors import ModelIncompatible, ModelMissing, TrainingError
+from ensemble.model_errors import ModelIncompatible, ModelMissing, TrainingError
 
 if TYPE_CHECKING:
     from torch import nn

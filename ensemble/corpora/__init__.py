@@ -11,8 +11,8 @@ file it could not use, with the reason. Nothing is dropped unseen.
 """
 
 from ensemble.corpora.clip import AUDIO_SUFFIXES, Clip, Corpus, Unusable, keep_emotions
+from ensemble.corpora.clip_audio import decode_clip
 from ensemble.corpora.crema_d import read_crema_d
-from ensemble.corpora.decode import decode_clip
 from ensemble.corpora.manifest import read_manifest
 from ensemble.corpora.recognise import LOADERS, read_corpus
 from ensemble.corpora.speakers import (

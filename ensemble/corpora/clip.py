@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ensemble.errors import CorpusError
+from ensemble.model_errors import CorpusError
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".opus", ".ogg", ".oga", ".flac", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".au", ".wma"}

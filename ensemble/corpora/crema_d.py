@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from ensemble.corpora.clip import Clip, Corpus
-from ensemble.corpora.names import by_name
-from ensemble.errors import CorpusDamaged
+from ensemble.corpora.named_files import by_name
 from ensemble.labels import EMOTIONS
+from ensemble.model_errors import CorpusDamaged
 
 _DAMAGED = (KeyError, ValueError, TypeError, AttributeError, OSError, csv.Error)
 """What a table that was cut, saved anew or never fetched makes of reading it."""

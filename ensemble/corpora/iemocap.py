@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ensemble.corpora.clip import Clip, Corpus, Unusable, audio_files, made
-from ensemble.errors import CorpusError
+from ensemble.model_errors import CorpusError
 
 _IEMOCAP = {
     "ang": "anger",

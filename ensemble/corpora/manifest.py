@@ -6,8 +6,8 @@ from math import inf, isfinite
 from pathlib import Path
 
 from ensemble.corpora.clip import Clip, Corpus, Unusable, made
-from ensemble.errors import CorpusError
 from ensemble.labels import EMOTION_WORDS, EMOTIONS
+from ensemble.model_errors import CorpusError
 
 SPLITS = {
     "train": "train",

@@ -9,14 +9,14 @@ from ensemble.corpora.clip import Corpus
 from ensemble.corpora.crema_d import read_crema_d
 from ensemble.corpora.iemocap import read_iemocap
 from ensemble.corpora.manifest import read_manifest
-from ensemble.corpora.names import (
+from ensemble.corpora.named_files import (
     read_emodb,
     read_enterface,
     read_ravdess,
     read_savee,
     read_tess,
 )
-from ensemble.errors import CorpusDamaged, CorpusError
+from ensemble.model_errors import CorpusDamaged, CorpusError
 
 LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
     "crema-d": read_crema_d,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ensemble.corpora.clip import Clip
-from ensemble.errors import CorpusError, LeakError
+from ensemble.model_errors import CorpusError, LeakError
 
 RAVDESS_FOLDS: tuple[tuple[str, ...], ...] = tuple(
     tuple(f"ravdess/{actor}" for actor in fold.split())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ensemble.members.layers import ConvStep, mean_and_max
+from ensemble.members.blocks import ConvStep, mean_and_max
 
 
 class Residual(nn.Module):

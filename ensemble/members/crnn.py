@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ensemble.members.layers import AttentiveStatistics, ConvStep
+from ensemble.members.blocks import AttentiveStatistics, ConvStep
 
 
 class Crnn(nn.Module):

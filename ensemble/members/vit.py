@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ensemble.members.layers import ConvStep, mean_and_max
+from ensemble.members.blocks import ConvStep, mean_and_max
 
 
 class Layer(nn.Module):

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.predict import Ensemble
-from ensemble.vote import LOW_AGREEMENT, LOW_CONFIDENCE, NOT_SPEECH, TOO_SHORT
+from ensemble.inference.ensemble import Ensemble
+from ensemble.inference.vote import LOW_AGREEMENT, LOW_CONFIDENCE, NOT_SPEECH, TOO_SHORT
 from jobs.app.drawing import spectrogram_png, waveform_path
-from jobs.app.hear import Heard
-from reports.lanes import Tick, place
+from jobs.app.utterance import Heard
+from reports.formatting import percent
 from reports.palette import Badge, badge
-from reports.words import percent
+from reports.timeline import Tick, place
 
 
 @dataclass(frozen=True, slots=True)

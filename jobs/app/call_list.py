@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.app.published import PAGE_ROWS, Listed, Wanted
-from reports.calls import person
-from reports.source import Row
-from reports.words import MISSING, clock, count, moment, percent
+from reports.formatting import MISSING, clock, count, moment, percent
+from reports.parts.call_parts import person
+from reports.report_source import Row
 
 
 @dataclass(frozen=True, slots=True)

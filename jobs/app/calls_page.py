@@ -13,7 +13,9 @@ from callanalytics.store import Review
 from ensemble.labels import SHARED_SIX
 from jobs.app.call_list import list_view
 from jobs.app.components import panel, player
+from jobs.app.context import Room, room
 from jobs.app.markup import render
+from jobs.app.player_view import player_data, read_press
 from jobs.app.published import (
     SORTS,
     OpenedCall,
@@ -23,10 +25,8 @@ from jobs.app.published import (
     promoted_labels,
     queues_and_days,
 )
-from jobs.app.review_desk import player_data, read_press
-from jobs.app.reviews import record_review, waiting_reviews
-from jobs.app.room import Room, room
-from reports.words import localised
+from jobs.app.review_writer import record_review, waiting_reviews
+from reports.formatting import localised
 
 SCORE_STEP = 5  # percent
 

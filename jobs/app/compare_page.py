@@ -7,9 +7,10 @@ import streamlit as st
 from callanalytics.audio import decode_recording
 from callanalytics.errors import CallAnalyticsError
 from ensemble.corpora import decode_clip
-from ensemble.errors import EnsembleError
-from ensemble.predict import Ensemble
-from jobs.app.compare import (
+from ensemble.inference.ensemble import Ensemble
+from ensemble.model_errors import EnsembleError
+from jobs.app.compare_view import call_view, clips_view
+from jobs.app.comparison import (
     ClipsCompared,
     choose_clips,
     compare_call,
@@ -17,13 +18,12 @@ from jobs.app.compare import (
     shared_labels,
     trained_on,
 )
-from jobs.app.compare_view import call_view, clips_view
 from jobs.app.components import panel
+from jobs.app.context import Room, room
 from jobs.app.markup import render
 from jobs.app.published import Wanted, call_paths, call_segments, list_calls
-from jobs.app.room import Room, room
-from reports.source import Row
-from reports.words import clock, moment, percent
+from reports.formatting import clock, moment, percent
+from reports.report_source import Row
 
 A_CALL, A_SLICE = "A call", "A slice of a corpus"
 

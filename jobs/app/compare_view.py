@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.records import Segment
-from ensemble.vote import Votes
-from jobs.app.compare import ClipsCompared, Score, SpeechCompared
-from reports import lanes
-from reports.lanes import Span, Strip
+from ensemble.inference.vote import Votes
+from jobs.app.comparison import ClipsCompared, Score, SpeechCompared
+from reports import timeline as lanes
+from reports.formatting import MISSING, clock, count, joined, percent
 from reports.palette import Badge, badge, legend
+from reports.timeline import Span, Strip
 from reports.views import Cell, Table
-from reports.words import MISSING, clock, count, joined, percent
 
 MOST_DIFFERENCES = 200
 

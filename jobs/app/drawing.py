@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ensemble.spectrogram import FrontEnd, log_mel
+from ensemble.inference.spectrogram import FrontEnd, log_mel
 
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray

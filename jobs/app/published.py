@@ -15,9 +15,9 @@ from callanalytics.config import Settings
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.records import ChannelLayout, Role, Segment
 from callanalytics.store.query import open_published
-from reports.calldata import CallData, load_calls
-from reports.callpage import read_call_pages
-from reports.source import Row, Source
+from reports.call_rows import CallData, load_calls
+from reports.pages.call_page import read_call_pages
+from reports.report_source import Row, Source
 from reports.views import CallPage
 
 # Within one process DuckDB shares an opened file between connections, so that a second one could neither

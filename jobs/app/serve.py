@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from jobs.app.hear import MAX_BYTES
-from jobs.app.room import Room, enter
-from jobs.app.sound import CallSounds
+from jobs.app.context import Room, enter
+from jobs.app.playback import CallSounds
+from jobs.app.utterance import MAX_BYTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost")
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
-SCRIPT = Path(__file__).with_name("main.py")
+SCRIPT = Path(__file__).with_name("streamlit_script.py")
 
 # Whatever a page or a library may try, the browser asks this server and nobody else. Streamlit's own
 # pages need inline styles, and load components from blob: addresses that they made themselves.

@@ -7,15 +7,15 @@ from typing import Any
 import streamlit as st
 
 from callanalytics.errors import CallAnalyticsError
-from ensemble.errors import ModelError
-from ensemble.predict import Ensemble
+from ensemble.inference.ensemble import Ensemble
+from ensemble.model_errors import ModelError
 from jobs.app.answer import answer
 from jobs.app.components import panel
-from jobs.app.hear import LONGEST_S, MAX_BYTES, Heard, hear, only_member
-from jobs.app.keep import keep_utterance, kept_folder
+from jobs.app.context import Room, room
+from jobs.app.donation import keep_utterance, kept_folder
 from jobs.app.markup import render
-from jobs.app.room import Room, room
 from jobs.app.sentences import SENTENCES
+from jobs.app.utterance import LONGEST_S, MAX_BYTES, Heard, hear, only_member
 
 EVERYBODY, NO_TARGET = "the whole ensemble", "no target"
 RECORD, UPLOAD = "Record", "Upload a file"

@@ -1,0 +1,5 @@
+"""`python -m callanalytics` is the command `callanalytics`."""
+
+from jobs.cli.main import main
+
+main()

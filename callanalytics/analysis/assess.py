@@ -1,0 +1,126 @@
+"""From segments to a judgement of the call: who may be labelled, the caller's frustration, the rules.
+
+All but the vote is arithmetic, so a correction by a person can do it again without the sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from callanalytics.analysis.escalation import escalations, is_flagged
+from callanalytics.analysis.frustration import Curve, evidence_probabilities, frustration_curve
+from callanalytics.analysis.measures import call_measures
+from callanalytics.audio.noise_reduction import denoise
+from callanalytics.config import Settings
+from callanalytics.records import (
+    Audio,
+    ChannelLayout,
+    Diarization,
+    Escalation,
+    Features,
+    Measure,
+    Role,
+    Segment,
+)
+from ensemble.inference.ensemble import Ensemble
+from ensemble.inference.vote import Votes
+
+
+def vote_segments(
+    audio: Audio, segments: Sequence[Segment], layout: ChannelLayout, settings: Settings, ensemble: Ensemble
+) -> Votes:
+    """Let the ensemble label the segments that may be labelled; abstain on the others with a reason.
+
+    Voices of roles outside `[emotion] roles` are never shown to the ensemble (EU AI Act, Art. 5(1)(f)).
+    On a mono recording a segment with much overtalk is not one voice, so no label is kept for it.
+    """
+    rate = audio.sample_rate_hz
+    samples = denoise(audio.samples, rate) if settings.audio.denoise else audio.samples
+    allowed = [s.role.value in settings.emotion.roles for s in segments]
+    silence = np.zeros(0, dtype=np.float32)
+    waveforms = [
+        samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
+        for s, ok in zip(segments, allowed, strict=True)
+    ]
+    votes = ensemble.vote(
+        waveforms,
+        [s.speaker for s in segments],
+        abstain=settings.emotion.abstain,
+        neutral_share=settings.emotion.neutral_share,
+    )
+    mixed = layout in {ChannelLayout.MONO, ChannelLayout.FAKE_STEREO, ChannelLayout.ONE_SIDED}
+    reasons = list(votes.abstain_reason)
+    for i, segment in enumerate(segments):
+        if not allowed[i]:
+            reasons[i] = "role_excluded"
+        elif mixed and segment.overlap_share > settings.segments.max_overlap_share:
+            reasons[i] = "overtalk"
+    silenced = np.array([reason is not None for reason in reasons], dtype=bool)
+    heard = np.array(allowed, dtype=bool)
+    # Of an excluded voice nobody holds an opinion: not even the one about silence.
+    return replace(
+        votes,
+        probabilities=np.where(heard[None, :, None], votes.probabilities, np.float32(0)),
+        mean_probabilities=np.where(heard[:, None], votes.mean_probabilities, np.float32(0)),
+        emotion_index=np.where(silenced, -1, votes.emotion_index),
+        top_index=np.where(heard, votes.top_index, -1),
+        confidence=np.where(heard, votes.confidence, np.float32(np.nan)),
+        agreement=np.where(heard, votes.agreement, np.float32(np.nan)),
+        abstain_reason=tuple(reasons),
+    )
+
+
+def caller_frustration(
+    segments: Sequence[Segment], features: Features, votes: Votes, settings: Settings
+) -> Curve:
+    """Frustration curve of the caller. Segments the ensemble could not judge carry no evidence."""
+    mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
+    evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
+    judged = np.array([votes.abstain_reason[i] not in _UNHEARD for i in mine], dtype=bool)
+
+    def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        if emotion not in votes.labels:
+            return np.zeros(len(mine), dtype=np.float32)
+        column = evidence[mine, votes.labels.index(emotion)]
+        return np.where(judged, column, 0.0).astype(np.float32)
+
+    return frustration_curve(
+        start_s=np.array([segments[i].start_s for i in mine], dtype=np.float32),
+        end_s=np.array([segments[i].end_s for i in mine], dtype=np.float32),
+        anger=probability("anger"),
+        disgust=probability("disgust"),
+        loudness_db=features.column("loudness_db")[mine],
+        pitch_hz=features.column("f0_median_hz")[mine],
+        settings=settings.frustration,
+    )
+
+
+_UNHEARD = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What follows from segments, descriptors and votes by arithmetic alone."""
+
+    curve: Curve
+    measures: tuple[Measure, ...]
+    escalations: tuple[Escalation, ...]
+    flagged: bool
+
+
+def judge(
+    duration_s: float,
+    spoken: Diarization,
+    segments: Sequence[Segment],
+    features: Features,
+    votes: Votes,
+    settings: Settings,
+) -> Judgement:
+    """Measure the call and apply the rules: no sound, no inference, so a correction can do it again."""
+    curve = caller_frustration(segments, features, votes, settings)
+    measures = call_measures(duration_s, spoken, segments, votes, curve)
+    found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
+    return Judgement(curve, measures, found, is_flagged(found, settings.frustration.flag_weight))

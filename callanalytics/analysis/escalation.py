@@ -1,0 +1,143 @@
+"""Rules of config.toml -> reasons in plain words, with the moments to hear. Pure, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from callanalytics.analysis.frustration import HALF_AROUSAL_DB, HALF_AROUSAL_ST, Curve, FloatArray
+from callanalytics.analysis.measures import interruptions, period_bounds
+from callanalytics.config import RuleSettings
+from callanalytics.diarize.segments import merge_intervals
+from callanalytics.records import Diarization, Escalation, Evidence, Measure, Role, Segment
+
+MAX_EVIDENCE = 3
+# Moments closer than this are one moment to a listener.
+APART_S = 8.0
+MAX_RISE = 2.0  # half-arousal steps
+
+
+def escalations(
+    rules: Sequence[RuleSettings],
+    measures: Sequence[Measure],
+    diarization: Diarization,
+    segments: Sequence[Segment],
+    curve: Curve,
+    duration_s: float,
+) -> tuple[Escalation, ...]:
+    """The rules that a call fulfils, in the order of the configuration.
+
+    A rule needs `min_evidence_s` labelled seconds of its side in its window before it may judge.
+    """
+    value_of = {(m.name, m.role, m.period): m.value for m in measures}
+    found = []
+    for rule in rules:
+        role = None if rule.role == "any" else Role(rule.role)
+        value = value_of.get((rule.measure, role, rule.window))
+        heard_s = value_of.get(("labelled_s", role, rule.window)) or 0.0
+        if value is None or value < rule.at_least or (role is not None and heard_s < rule.min_evidence_s):
+            continue
+        evidence = _evidence(rule, role, diarization, segments, curve, duration_s)
+        found.append(
+            Escalation(
+                rule=rule.name,
+                weight=rule.weight,
+                value=float(value),
+                threshold=rule.at_least,
+                reason=rule.words(value, _moment_s(rule, evidence, curve)),
+                evidence=evidence,
+            )
+        )
+    return tuple(found)
+
+
+def is_flagged(found: Sequence[Escalation], flag_weight: float) -> bool:
+    """A call is flagged when the weights of its fulfilled rules reach `flag_weight`."""
+    return sum(e.weight for e in found) >= flag_weight - 1e-9
+
+
+def _moment_s(rule: RuleSettings, evidence: Sequence[Evidence], curve: Curve) -> float:
+    """When the words point at: the peak of the curve for a rule about it, else the first evidence."""
+    if rule.measure in {"frustration", "frustration_peak"} and curve.peak_s is not None:
+        return curve.peak_s
+    return evidence[0].start_s if evidence else 0.0
+
+
+def _evidence(
+    rule: RuleSettings,
+    role: Role | None,
+    diarization: Diarization,
+    segments: Sequence[Segment],
+    curve: Curve,
+    duration_s: float,
+) -> tuple[Evidence, ...]:
+    """The moments that show why a rule fired, at most three, in time order."""
+    if rule.measure in {"interruptions", "interruptions_s"} and role is not None:
+        hits = interruptions(diarization, role)[:MAX_EVIDENCE]
+        return tuple(
+            Evidence(max(0.0, at - 2.0), at + over_s + 2.0, f"{role} talks over {role.other}")
+            for at, over_s in hits
+        )
+    if rule.measure in {"longest_silence_s", "silence_s", "silence_share", "n_long_silences"}:
+        return _longest_silence(diarization, duration_s)
+    if role is not Role.CALLER:
+        return ()
+    if rule.measure in {"loudness_rise_db", "pitch_rise_st"}:
+        begin_s, finish_s = period_bounds(duration_s)[rule.window]
+        inside = (curve.at_s >= begin_s) & (curve.at_s < finish_s)
+        return _moments(segments, curve, np.where(inside, _raised(curve), 0.0), _raised_words)
+    return _moments(segments, curve, curve.level, _frustrated_words)
+
+
+def _moments(
+    segments: Sequence[Segment], curve: Curve, by: FloatArray, words: Callable[[Curve, int], str]
+) -> tuple[Evidence, ...]:
+    """The caller's segments where `by` (n,) is highest and above zero, at least `APART_S` apart."""
+    mine = [s for s in segments if s.role is Role.CALLER]
+    chosen: list[int] = []
+    for index in np.argsort(-by, kind="stable"):
+        if len(chosen) == MAX_EVIDENCE or by[index] <= 0:
+            break
+        if all(abs(curve.at_s[index] - curve.at_s[other]) >= APART_S for other in chosen):
+            chosen.append(int(index))
+    return tuple(Evidence(mine[i].start_s, mine[i].end_s, words(curve, i)) for i in sorted(chosen))
+
+
+def _raised(curve: Curve) -> FloatArray:
+    """How far the voice is raised, louder and higher together, (n,).
+
+    Both for either rule, so that their moments are the same; each capped, since a pitch an octave too
+    high is more often an error than a shout.
+    """
+    louder = np.clip(np.nan_to_num(curve.loudness_rise_db) / HALF_AROUSAL_DB, 0.0, MAX_RISE)
+    higher = np.clip(np.nan_to_num(curve.pitch_rise_st) / HALF_AROUSAL_ST, 0.0, MAX_RISE)
+    raised: FloatArray = (louder + higher).astype(np.float32)
+    return raised
+
+
+def _frustrated_words(curve: Curve, index: int) -> str:
+    return ", ".join((f"frustration {curve.level[index]:.0%}", *_rises(curve, index)))
+
+
+def _raised_words(curve: Curve, index: int) -> str:
+    return ", ".join(_rises(curve, index)) or "voice raised"
+
+
+def _rises(curve: Curve, index: int) -> list[str]:
+    words = []
+    if np.isfinite(curve.loudness_rise_db[index]) and curve.loudness_rise_db[index] >= 1:
+        words.append(f"{curve.loudness_rise_db[index]:.0f} dB louder than when calm")
+    if np.isfinite(curve.pitch_rise_st[index]) and curve.pitch_rise_st[index] >= 1:
+        words.append(f"{curve.pitch_rise_st[index]:.0f} semitones higher")
+    return words
+
+
+def _longest_silence(diarization: Diarization, duration_s: float) -> tuple[Evidence, ...]:
+    busy = merge_intervals(
+        [(t.start_s, t.end_s) for t in diarization.turns] + [(s.start_s, s.end_s) for s in diarization.sounds]
+    )
+    starts = np.concatenate(([0.0], busy[:, 1]))
+    ends = np.concatenate((busy[:, 0], [duration_s]))
+    longest = int(np.argmax(ends - starts))
+    return (Evidence(float(starts[longest]), float(ends[longest]), "nobody speaks"),)

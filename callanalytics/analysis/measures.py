@@ -1,0 +1,197 @@
+"""Numbers about a whole call: talk, silence, overtalk, interruptions, emotion shares. Pure, no I/O.
+
+Definitions (they follow what contact-centre products report, so that figures can be compared):
+
+- `talk_s`, `talk_share`: union of a side's turns; share of the call.
+- `silence_s`: nobody speaks and the channel is not masked, music or a tone; `n_long_silences` counts
+  silences over 3 s (Amazon's "non-talk" threshold), `longest_silence_s` the longest.
+- `overtalk_s`: both sides speak.
+- `interruptions`: a turn of at least 1 s that starts while the other side is at least 0.5 s into a turn
+  and talks over it for at least 0.3 s. Shorter ones are back-channels ("mm-hm"). The role is who interrupts.
+- `<emotion>_share`: part of a side's *labelled* seconds; `angry_s`: labelled anger or disgust seconds.
+- `labelled_share`: part of a side's segment seconds that got a label.
+- `frustration`: mean level in the period; `frustration_peak` and `frustration_peak_s` (when).
+- `loudness_rise_db`, `pitch_rise_st`: mean over the period against the caller's calm reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from callanalytics.analysis.frustration import Curve
+from callanalytics.diarize.segments import covered_s, merge_intervals
+from callanalytics.records import Diarization, Measure, Role, Segment
+from ensemble.inference.vote import Votes
+
+QUARTERS = ("q1", "q2", "q3", "q4")
+PERIODS = ("call", *QUARTERS, "first_half", "second_half")
+SIDES = (Role.AGENT, Role.CALLER)
+ANGRY = ("anger", "disgust")
+
+LONG_SILENCE_S = 3.0
+INTERRUPTING_TURN_S = 1.0
+INTERRUPTED_AFTER_S = 0.5
+TALKED_OVER_S = 0.3
+
+Intervals = npt.NDArray[np.float64]
+
+
+def period_bounds(duration_s: float) -> dict[str, tuple[float, float]]:
+    """Start and end of every period of a call, in seconds."""
+    quarter = duration_s / 4
+    bounds = {name: (i * quarter, (i + 1) * quarter) for i, name in enumerate(QUARTERS)}
+    return {
+        "call": (0.0, duration_s),
+        **bounds,
+        "first_half": (0.0, 2 * quarter),
+        "second_half": (2 * quarter, duration_s),
+    }
+
+
+def call_measures(
+    duration_s: float, diarization: Diarization, segments: Sequence[Segment], votes: Votes, curve: Curve
+) -> tuple[Measure, ...]:
+    """All measures of one call. A value that cannot be known (no labelled speech) is left out."""
+    bounds = period_bounds(duration_s)
+    talk = {role: _talk(diarization, role) for role in SIDES}
+    return (
+        *_conversation(duration_s, diarization, talk),
+        *_talk_by_period(bounds, talk, diarization),
+        *_emotions(bounds, segments, votes),
+        *_frustration(bounds, curve),
+    )
+
+
+def _talk(diarization: Diarization, role: Role) -> Intervals:
+    return merge_intervals(
+        [(t.start_s, t.end_s) for t in diarization.turns if diarization.roles[t.speaker] is role]
+    )
+
+
+def _conversation(duration_s: float, diarization: Diarization, talk: dict[Role, Intervals]) -> list[Measure]:
+    """Silence, overtalk and counts of the whole call."""
+    speech = [(t.start_s, t.end_s) for t in diarization.turns]
+    occupied = merge_intervals(speech + [(s.start_s, s.end_s) for s in diarization.sounds])
+    silences = _gaps(occupied, duration_s)
+    overtalk = _both(talk[Role.AGENT], talk[Role.CALLER])
+    rows = [
+        Measure("silence_s", None, "call", float(silences.sum())),
+        Measure("silence_share", None, "call", float(silences.sum() / duration_s) if duration_s else None),
+        Measure("longest_silence_s", None, "call", float(silences.max(initial=0.0))),
+        Measure("n_long_silences", None, "call", float((silences > LONG_SILENCE_S).sum())),
+        Measure("overtalk_s", None, "call", overtalk),
+        Measure("overtalk_share", None, "call", overtalk / duration_s if duration_s else None),
+    ]
+    for kind in {s.kind for s in diarization.sounds}:
+        spans = merge_intervals([(s.start_s, s.end_s) for s in diarization.sounds if s.kind is kind])
+        rows.append(Measure(f"{kind}_s", None, "call", float((spans[:, 1] - spans[:, 0]).sum())))
+    return rows
+
+
+def _talk_by_period(
+    bounds: dict[str, tuple[float, float]], talk: dict[Role, Intervals], diarization: Diarization
+) -> list[Measure]:
+    starts = np.array([bounds[p][0] for p in PERIODS])
+    ends = np.array([bounds[p][1] for p in PERIODS])
+    lengths = np.maximum(ends - starts, 1e-9)
+    rows = []
+    for role in SIDES:
+        seconds = covered_s(talk[role], starts, ends)
+        talked_over = interruptions(diarization, role)
+        begun = np.array([start_s for start_s, _ in talked_over])
+        for i, period in enumerate(PERIODS):
+            n_interruptions = float(((begun >= starts[i]) & (begun < ends[i])).sum()) if len(begun) else 0.0
+            rows.append(Measure("talk_s", role, period, float(seconds[i])))
+            rows.append(Measure("talk_share", role, period, float(seconds[i] / lengths[i])))
+            rows.append(Measure("interruptions", role, period, n_interruptions))
+        turns = [t for t in diarization.turns if diarization.roles[t.speaker] is role]
+        rows.append(Measure("n_turns", role, "call", float(len(turns))))
+        rows.append(Measure("interruptions_s", role, "call", float(sum(over_s for _, over_s in talked_over))))
+    return rows
+
+
+def interruptions(diarization: Diarization, by: Role) -> list[tuple[float, float]]:
+    """Start and overlapped seconds of every interruption by one side, in time order."""
+    mine = [t for t in diarization.turns if diarization.roles[t.speaker] is by]
+    theirs = [t for t in diarization.turns if diarization.roles[t.speaker] is by.other]
+    if not mine or not theirs or by is Role.UNKNOWN:
+        return []
+    their_start = np.array([t.start_s for t in theirs])
+    their_end = np.array([t.end_s for t in theirs])
+    found = []
+    for turn in mine:
+        if turn.duration_s < INTERRUPTING_TURN_S:
+            continue
+        overlap = np.minimum(their_end, turn.end_s) - turn.start_s
+        hit = (their_start <= turn.start_s - INTERRUPTED_AFTER_S) & (overlap >= TALKED_OVER_S)
+        if hit.any():
+            found.append((turn.start_s, float(overlap[hit].max())))
+    return found
+
+
+def _emotions(
+    bounds: dict[str, tuple[float, float]], segments: Sequence[Segment], votes: Votes
+) -> list[Measure]:
+    """Emotion shares per side and period, weighted by seconds."""
+    start = np.array([s.start_s for s in segments])
+    end = np.array([s.end_s for s in segments])
+    roles = np.array([s.role.value for s in segments])
+    rows = []
+    for role in SIDES:
+        own = roles == role.value
+        for period, (begin, finish) in bounds.items():
+            seconds = np.clip(np.minimum(end, finish) - np.maximum(start, begin), 0.0, None) * own
+            total = float(seconds.sum())
+            labelled = seconds * (votes.emotion_index >= 0) if len(segments) else seconds
+            n_labelled_s = float(labelled.sum())
+            if total <= 0:
+                continue
+            rows.append(Measure("labelled_s", role, period, n_labelled_s))
+            rows.append(Measure("labelled_share", role, period, n_labelled_s / total))
+            if n_labelled_s <= 0:
+                continue
+            angry_s = 0.0
+            for index, emotion in enumerate(votes.labels):
+                emotion_s = float(labelled[votes.emotion_index == index].sum())
+                angry_s += emotion_s if emotion in ANGRY else 0.0
+                rows.append(Measure(f"{emotion}_share", role, period, emotion_s / n_labelled_s))
+            rows.append(Measure("angry_s", role, period, angry_s))
+    return rows
+
+
+def _frustration(bounds: dict[str, tuple[float, float]], curve: Curve) -> list[Measure]:
+    """Level and rises of the caller per period."""
+    rows = []
+    for period, (begin, finish) in bounds.items():
+        inside = (curve.at_s >= begin) & (curve.at_s < finish)
+        if not inside.any():
+            continue
+        rows.append(Measure("frustration", Role.CALLER, period, float(curve.level[inside].mean())))
+        rows.append(Measure("frustration_peak", Role.CALLER, period, float(curve.level[inside].max())))
+        for name, rise in (
+            ("loudness_rise_db", curve.loudness_rise_db),
+            ("pitch_rise_st", curve.pitch_rise_st),
+        ):
+            known = rise[inside][np.isfinite(rise[inside])]
+            if len(known):
+                rows.append(Measure(name, Role.CALLER, period, float(known.mean())))
+    if curve.peak_s is not None:
+        rows.append(Measure("frustration_peak_s", Role.CALLER, "call", curve.peak_s))
+    return rows
+
+
+def _gaps(occupied: Intervals, duration_s: float) -> npt.NDArray[np.float64]:
+    """Lengths of the stretches that no interval covers, (n,)."""
+    starts = np.concatenate((occupied[:, 0], [duration_s]))
+    ends = np.concatenate(([0.0], occupied[:, 1]))
+    gaps = np.clip(starts - ends, 0.0, None)
+    result: npt.NDArray[np.float64] = gaps[gaps > 0]
+    return result
+
+
+def _both(a: Intervals, b: Intervals) -> float:
+    """Seconds that two sets of disjoint intervals share."""
+    return float(covered_s(b, a[:, 0], a[:, 1]).sum()) if len(a) and len(b) else 0.0

@@ -1,0 +1,203 @@
+"""Every other format through PyAV, which carries FFmpeg's libraries in its wheel.
+
+Only the demuxers named here may look at a file and no protocol may be followed, so a playlist or a
+text file posing as a recording cannot make FFmpeg open something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from callanalytics.audio.container_length import promised_s
+from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, shown
+from callanalytics.errors import EmptyAudio, InvalidAudio, NotAudio, TruncatedAudio
+
+if TYPE_CHECKING:
+    from callanalytics.records import FloatArray
+
+DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac"
+# FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
+_EXACT_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
+_SCALES = {"u8": 1 / 128, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0}
+MAGIC = (
+    (0, b"OggS", "Ogg"),
+    (0, b"fLaC", "FLAC"),
+    (4, b"ftyp", "MP4"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA"),
+    (0, b"\x1a\x45\xdf\xa3", "WebM"),
+    (0, b"FORM", "AIFF"),
+    (0, b"RIFF", "WAV"),
+    (0, b"ID3", "MP3"),
+)
+
+
+@contextmanager
+def ffmpeg_source(
+    path: Path, stream: BinaryIO, n_bytes: int, *, raw_format: str | None = None
+) -> Iterator[Source]:
+    """Open what FFmpeg knows; `raw_format` names the demuxer of a headerless file ("gsm", "g722").
+
+    Raises:
+        NotAudio: nothing that FFmpeg knows, or no sound in it.
+        TruncatedAudio: a known format that is cut so that it cannot be opened.
+        InvalidAudio: rate or channel count out of range.
+    """
+    import av
+
+    av.logging.set_level(av.logging.PANIC)
+    stream.seek(0)
+    head = stream.read(64)
+    stream.seek(0)
+    options = {"format_whitelist": raw_format or DEMUXERS, "protocol_whitelist": "none"}
+    try:
+        container = av.open(
+            _Quiet(stream), "r", format=raw_format, options=options, metadata_errors="replace"
+        )
+    except (av.error.FFmpegError, ValueError, OSError) as problem:
+        raise _cannot_open(path, head, problem) from None
+    with container:
+        audio = next(iter(container.streams.audio), None)
+        if audio is None:
+            raise NotAudio(
+                f"{shown(path)}: a {container.format.long_name} file with no sound in it. Exclude it."
+            )
+        context = audio.codec_context
+        if context is None:
+            raise NotAudio(
+                f"{shown(path)}: a {container.format.long_name} file whose sound is in a codec that "
+                "the decoders do not know. Export it in another format."
+            )
+        rate_hz, n_channels = int(context.sample_rate or 0), int(context.channels or 0)
+        check_format(path, rate_hz, n_channels)
+        hint_s = _length_s(container, audio)
+        name = container.format.name
+        yield Source(
+            rate_hz=rate_hz,
+            n_channels=n_channels,
+            codec=str(context.codec.canonical_name),
+            container=name.split(",")[0],
+            promised_s=promised_s(path, stream, n_bytes, name, hint_s),
+            hint_s=hint_s,
+            full_scale=0.999,
+            blocks=_blocks(path, container, audio, rate_hz, n_channels),
+        )
+
+
+class _Quiet:
+    """A file on which the impossible seeks of damaged headers fail without a traceback on the screen."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read, self.tell = stream.read, stream.tell
+        self._stream = stream
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1  # FFmpeg's sign of failure
+
+
+def _cannot_open(path: Path, head: bytes, problem: Exception) -> NotAudio | TruncatedAudio:
+    for at, magic, name in MAGIC:
+        if head[at:].startswith(magic):
+            return TruncatedAudio(
+                f"{shown(path)}: begins as {name} but cannot be opened ({_words(problem)}). Its index or its "
+                "end is missing: it was still being written or its copy was interrupted: fetch it again."
+            )
+    looks = "It looks like text." if _is_text(head) else f"It begins with {head[:8].hex(' ')}."
+    return NotAudio(
+        f"{shown(path)}: no audio format that the decoders know. {looks} "
+        "If it is a recording without a header, name its extension in [audio] headerless; else exclude it."
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
+
+
+def _words(problem: Exception) -> str:
+    """FFmpeg's complaint without its error number and our stream's repr."""
+    return str(getattr(problem, "strerror", None) or type(problem).__name__)
+
+
+def _length_s(container: Any, audio: Any) -> float | None:
+    if audio.duration is not None and audio.time_base is not None:
+        return float(audio.duration * audio.time_base)
+    return container.duration / 1e6 if container.duration is not None else None
+
+
+def _blocks(path: Path, container: Any, audio: Any, rate_hz: int, n_channels: int) -> Iterator[FloatArray]:
+    """Decode packet by packet, handing on blocks of about BLOCK_FRAMES. Damaged packets are skipped:
+    the length check then tells whether enough was lost to matter."""
+    import av
+
+    decoder: Any = audio.codec_context
+    exact = _EXACT_DECODERS.get(decoder.codec.name)
+    if exact is not None and exact in av.codecs_available:
+        decoder = av.CodecContext.create(exact, "r")
+        decoder.sample_rate, decoder.layout = rate_hz, "mono"
+    pieces: list[Any] = []
+    n_waiting, form = 0, ""
+    for frame in _frames(path, container, audio, decoder):
+        if frame.sample_rate != rate_hz or len(frame.layout.channels) != n_channels:
+            raise InvalidAudio(
+                f"{shown(path)}: changes from {rate_hz} Hz, {n_channels} channel(s) to "
+                f"{frame.sample_rate} Hz, {len(frame.layout.channels)} in the "
+                "middle. Two recordings were joined: split them."
+            )
+        form = frame.format.name
+        pieces.append(frame.to_ndarray())
+        n_waiting += frame.samples
+        if n_waiting >= BLOCK_FRAMES:
+            yield _as_float(pieces, form, n_channels)
+            pieces, n_waiting = [], 0
+    if pieces:
+        yield _as_float(pieces, form, n_channels)
+
+
+def _frames(path: Path, container: Any, audio: Any, decoder: Any) -> Iterator[Any]:
+    import av
+
+    n_good = 0
+    problem: Exception | None = None
+    try:
+        for packet in container.demux(audio):
+            try:
+                frames = decoder.decode(packet if packet.size else None)
+            except (av.error.InvalidDataError, av.error.PatchWelcomeError) as found:
+                problem = found
+                continue
+            for frame in frames:
+                n_good += 1
+                yield frame
+    except av.error.FFmpegError as found:  # the demuxer itself stumbled: what came so far counts
+        problem = found
+    if n_good == 0:
+        if problem is not None:
+            raise NotAudio(
+                f"{shown(path)}: its sound cannot be decoded ({_words(problem)}). "
+                "Fetch it again, or exclude it."
+            )
+        raise EmptyAudio(
+            f"{shown(path)}: holds no samples. Nothing was recorded: fetch it again or delete it."
+        )
+
+
+def _as_float(pieces: list[Any], form: str, n_channels: int) -> FloatArray:
+    """Frames as PyAV gives them (planar or packed, any sample type) -> float32 (n, n_channels)."""
+    joined = np.concatenate(pieces, axis=1)
+    interleaved = joined.T if form.endswith("p") else joined.reshape(-1, n_channels)
+    kind = form.removesuffix("p")
+    with np.errstate(over="ignore", invalid="ignore"):
+        samples = interleaved.astype(np.float32, order="C")
+    if kind == "u8":
+        samples -= np.float32(128)
+    if _SCALES[kind] != 1.0:
+        samples *= np.float32(_SCALES[kind])
+    return samples

@@ -1,0 +1,145 @@
+"""Tables about recordings and what is heard in them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator, model_validator
+
+from callanalytics.config.settings_table import PositiveSeconds, Share, Table, known_zone
+
+RoleName = Literal["agent", "caller"]
+
+
+class PathSettings(Table):
+    """`[paths]`: where calls are found and results are written (relative to the config file)."""
+
+    inputs: tuple[str, ...] = ()
+    out: str = "callanalytics-out"
+
+
+class DiscoverySettings(Table):
+    """`[discovery]`: which files are recordings."""
+
+    include: tuple[str, ...] = (
+        *("*.wav", "*.wav49", "*.mp3", "*.flac", "*.ogg", "*.oga", "*.opus", "*.m4a", "*.mp4", "*.aac"),
+        *(
+            "*.amr",
+            "*.wma",
+            "*.gsm",
+            "*.ulaw",
+            "*.ul",
+            "*.alaw",
+            "*.al",
+            "*.sln",
+            "*.aif",
+            "*.aiff",
+            "*.webm",
+        ),
+    )
+    exclude: tuple[str, ...] = (".*", "*.part", "*.tmp", "*.partial")
+    settle_s: Annotated[float, Field(ge=0)] = 120.0
+    lookback_days: Annotated[int, Field(ge=0, le=3650)] = 7
+    follow_links: bool = False
+    max_sidecar_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+
+
+class RecorderSettings(Table):
+    """`[[recorder]]`: how one recorder names, splits and dates its files.
+
+    `kind` is a built-in profile, or "template" for a pattern of your own in `template`.
+    """
+
+    name: str
+    kind: Literal["freepbx", "vicidial", "connect", "genesys", "fusionpbx", "generic", "template"]
+    roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
+    template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
+    zone: str | None = None  # IANA zone of the times in names; default: [time] zone
+    channels: tuple[RoleName, RoleName] | None = None  # role of the left and the right channel
+    sidecar: str | None = None  # e.g. "../metadata/{stem}.json"; default: beside the recording
+    manifest: str | None = None  # CSV with one row per recording
+    manifest_columns: dict[str, str] = Field(default={})  # fact -> column name, beyond the known aliases
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_exists(cls, zone: str | None) -> str | None:
+        return known_zone(zone) if zone is not None else None
+
+
+class TimeSettings(Table):
+    """`[time]`: the zone that "yesterday" and bare local times are read in."""
+
+    zone: str = "UTC"
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_exists(cls, zone: str) -> str:
+        return known_zone(zone)
+
+    @property
+    def zone_info(self) -> ZoneInfo:
+        """The zone as a tzinfo."""
+        return ZoneInfo(self.zone)
+
+
+class AudioSettings(Table):
+    """`[audio]`: limits against damaged and hostile files, and hints for headerless ones."""
+
+    min_duration_s: Annotated[float, Field(ge=0)] = 2.0  # no call is shorter
+    max_duration_s: PositiveSeconds = 4 * 3600.0
+    max_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
+    decode_timeout_s: PositiveSeconds = 300.0
+    # Decoded length may differ from the promised one by this much before the file is quarantined.
+    length_tolerance_s: Annotated[float, Field(ge=0)] = 1.0
+    length_tolerance_share: Share = 0.02
+    denoise: bool = False  # less steady noise in what the ensemble hears; see benchmarks/denoise.py
+    # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
+    headerless: dict[str, str] = Field(
+        default={
+            "ul": "mulaw:8000:1",
+            "ulaw": "mulaw:8000:1",
+            "al": "alaw:8000:1",
+            "alaw": "alaw:8000:1",
+            "sln": "s16le:8000:1",
+            "gsm": "gsm:8000:1",
+        }
+    )
+
+
+class SegmentSettings(Table):
+    """`[segments]`: how turns are cut into what the ensemble hears."""
+
+    target_s: PositiveSeconds = 3.0
+    min_s: PositiveSeconds = 0.8
+    max_s: PositiveSeconds = 4.0
+    max_overlap_share: Share = 0.5  # more overtalk than this is not labelled
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SegmentSettings:
+        if not self.min_s < self.target_s <= self.max_s:
+            raise ValueError(
+                f"expected min_s < target_s <= max_s, found {self.min_s}, {self.target_s}, {self.max_s}"
+            )
+        return self
+
+
+class EmotionSettings(Table):
+    """`[emotion]`: which ensemble labels, and whom."""
+
+    ensemble: str | None = None  # folder of an ensemble; default: the promoted or the shipped one
+    roles: tuple[Literal["agent", "caller", "unknown"], ...] = ("agent", "caller", "unknown")
+    abstain: bool = True
+    # 10 to 30 % of the turns in real calls carry emotion (docs/escalation.md), while the members learned
+    # from acted clips with every emotion equally often. 0.7 is the cautious end.
+    neutral_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
+
+
+class FrustrationSettings(Table):
+    """`[frustration]`: how segment evidence becomes the score of a call (see `measures.py`)."""
+
+    anger_weight: Share = 1.0
+    disgust_weight: Share = 0.5
+    baseline_s: PositiveSeconds = 15.0  # the caller's first speech: their calm reference
+    smoothing_s: PositiveSeconds = 12.0
+    flag_weight: Annotated[float, Field(gt=0)] = 1.0  # sum of fulfilled rules' weights that flags a call

@@ -1,0 +1,203 @@
+"""Who spoke when on one channel: speech, voice prints, clustering, overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+
+from callanalytics.diarize import segmentation
+from callanalytics.diarize.clustering import cluster_voices
+from callanalytics.diarize.embedding import (
+    HOP_SAMPLES,
+    MEL_CENTRE_S,
+    PRINT_SIZE,
+    Pieces,
+    log_mels,
+    piece_sums,
+)
+from callanalytics.diarize.models import SpeechModels
+from callanalytics.diarize.two_channels import OFF, ON
+from callanalytics.diarize.vad import (
+    FRAME_S,
+    FRAME_SAMPLES,
+    SAMPLE_RATE_HZ,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    above,
+    runs,
+    widen,
+)
+
+_WINDOW_STEP_S = 10.0
+# Pieces of about 1 s, each judged by the 1.5 s around its middle.
+_PIECE_S = 1.0
+_HEARD_S = 1.5
+_OVERLAP_PROBABILITY = 0.5
+# Both detectors are asked: silero alone misses emotional and overlapped speech, the segmenter alone
+# takes line noise for speech (docs/diarization.md).
+_SILERO_SHARE = 0.5
+# Speech on one channel stays within this many dB below its loud frames, whoever speaks.
+_SPEECH_RANGE_DB = 40.0
+_MAYBE_SPEECH = 0.1  # below this everywhere the channel is not worth a second opinion
+_MELS_PER_S = SAMPLE_RATE_HZ / HOP_SAMPLES
+_PIECES_AT_ONCE = 240  # about 4 minutes of speech
+_PROFILE_S = 60.0  # of speech tell a voice as well as an hour does
+_MARGIN_FRAMES = 3  # around speech, so that its edges are judged too
+
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """Which frames hold which voice.
+
+    active: (n_speakers, n_frames) bool; prints: (n_speakers, 192) float32 unit vectors.
+    """
+
+    active: BoolArray
+    prints: FloatArray
+
+
+def separate_voices(
+    samples: FloatArray,
+    levels_db: FloatArray,
+    probability: FloatArray,
+    blocked: BoolArray,
+    models: SpeechModels,
+) -> Voices:
+    """Find the 1 to 4 speakers of one channel.
+
+    Args:
+        samples: (n,) at 8 kHz.
+        levels_db, probability: (n_frames,) level and speech probability per 32 ms frame.
+        blocked: (n_frames,) frames of tones, music or masking: no speech there.
+    """
+    n_frames = len(levels_db)
+    nobody = Voices(np.zeros((0, n_frames), np.bool_), np.zeros((0, PRINT_SIZE), np.float32))
+    if not (probability > _MAYBE_SPEECH).any():
+        return nobody
+    local = _local_speakers(samples, n_frames, models)
+    blended = _SILERO_SHARE * probability + (1 - _SILERO_SHARE) * local.speech
+    speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked
+    if not speech.any():
+        return nobody
+    speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
+    pieces = _pieces(speech, local.change)
+    prints, sums = _hear_pieces(samples, speech, pieces, models)
+    weight_s = (pieces[:, 1] - pieces[:, 0]).astype(np.float64) * FRAME_S
+    labels, centres = cluster_voices(
+        prints, weight_s, models.voice_space, partial(models.printer.whole, sums)
+    )
+    active = np.zeros((len(centres), n_frames), np.bool_)
+    for (start, end), label in zip(pieces, labels, strict=True):
+        active[label, start:end] = True
+    if len(centres) > 1:
+        _mark_overlap(active, (local.overlap > _OVERLAP_PROBABILITY) & speech)
+    return Voices(active, centres)
+
+
+def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:
+    """Mean print (192,) of a side that holds one voice, from its first minute of speech; None without any.
+
+    Args:
+        samples: (n,) at 8 kHz.
+        active: (n_frames,) where that voice speaks.
+    """
+    heard = active & (np.cumsum(active) * FRAME_S <= _PROFILE_S)
+    pieces = _pieces(heard, np.zeros(len(heard), np.bool_))
+    if len(pieces) == 0:
+        return None
+    prints, _ = _hear_pieces(samples, heard, pieces, models)
+    mean: FloatArray = (pieces[:, 1] - pieces[:, 0]) @ prints
+    return (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
+
+
+def _mark_overlap(active: BoolArray, overlap: BoolArray) -> None:
+    """Where two talk at once, add the other voice that is heard nearest in time."""
+    distance = np.stack([_frames_to_nearest(row) for row in active])
+    distance[active] = np.iinfo(np.int64).max
+    second = distance.argmin(axis=0)
+    active[second[overlap], np.flatnonzero(overlap)] = True
+
+
+def _frames_to_nearest(mask: BoolArray) -> IntArray:
+    """Distance of every frame to the nearest True of a 1-d mask that has one."""
+    at = np.flatnonzero(mask)
+    frame = np.arange(len(mask))
+    after = np.searchsorted(at, frame)
+    to_next = np.abs(at[np.minimum(after, len(at) - 1)] - frame)
+    to_last = np.abs(at[np.maximum(after - 1, 0)] - frame)
+    nearest: IntArray = np.minimum(to_next, to_last)
+    return nearest
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    speech: FloatArray
+    overlap: FloatArray
+    change: BoolArray  # the loudest local speaker is another one than in the frame before
+
+
+def _local_speakers(samples: FloatArray, n_frames: int, models: SpeechModels) -> _Local:
+    step = round(_WINDOW_STEP_S * SAMPLE_RATE_HZ)
+    starts = list(range(0, max(1, len(samples)), step))
+    found = models.segmenter.windows(samples, starts)
+    speech = 1 - found[:, :, 0]
+    overlap = found[:, :, 4:].sum(axis=2)
+    loudest = (found @ segmentation.POWERSET).argmax(axis=2)
+    # Nearest network frame of every 32 ms frame.
+    middle_s = (np.arange(n_frames) + 0.5) * FRAME_S
+    window = np.minimum((middle_s // _WINDOW_STEP_S).astype(np.int64), len(starts) - 1)
+    inside_s = middle_s - window * _WINDOW_STEP_S
+    frame = np.rint((inside_s - segmentation.FRAME_CENTRE_S) / segmentation.FRAME_STEP_S).astype(np.int64)
+    frame = np.clip(frame, 0, segmentation.N_FRAMES - 1)
+    who = loudest[window, frame] + segmentation.N_LOCAL * window
+    change = np.append(False, (who[1:] != who[:-1]) & (window[1:] == window[:-1]))
+    return _Local(speech[window, frame], overlap[window, frame], change)
+
+
+def _pieces(speech: BoolArray, change: BoolArray) -> IntArray:
+    """Stretches of speech without a change of local speaker, cut to about 1.5 s: (n, 2) frames."""
+    longest = round(_PIECE_S / FRAME_S)
+    pieces: list[tuple[int, int]] = []
+    for start, end in runs(speech):
+        borders = [start, *(start + np.flatnonzero(change[start:end])).tolist(), end]
+        for a, b in pairwise(borders):
+            if b > a:
+                edges = np.linspace(a, b, -(-(b - a) // longest) + 1).round().astype(np.int64)
+                pieces.extend(pairwise(edges.tolist()))
+    return np.array(pieces, dtype=np.int64)
+
+
+def _hear_pieces(
+    samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
+) -> tuple[FloatArray, Pieces]:
+    """Voice print of the speech around the middle of every piece, (n, 192), and what each holds itself."""
+    found = [
+        _hear_block(samples, speech, pieces[first : first + _PIECES_AT_ONCE], models)
+        for first in range(0, len(pieces), _PIECES_AT_ONCE)
+    ]
+    prints: FloatArray = np.concatenate([block for block, _ in found])
+    return prints, Pieces.joined([sums for _, sums in found])
+
+
+def _hear_block(
+    samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
+) -> tuple[FloatArray, Pieces]:
+    """The same of neighbouring pieces, heard together: bounds the memory of hour-long calls."""
+    margin = round(_HEARD_S / FRAME_S)
+    begin, end = max(0, pieces[0, 0] - margin), min(len(speech), pieces[-1, 1] + margin)
+    mels = log_mels(samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES])
+    middle_of_mel_s = np.arange(len(mels)) / _MELS_PER_S + MEL_CENTRE_S
+    frame = np.minimum((middle_of_mel_s / FRAME_S).astype(np.int64), end - begin - 1)
+    chosen = np.flatnonzero(widen(speech[begin:end], _MARGIN_FRAMES)[frame])
+    if len(chosen) == 0:  # shorter than one analysis window
+        return np.zeros((len(pieces), PRINT_SIZE), np.float32), Pieces.silent(len(pieces))
+    hidden = models.printer.hear(mels, chosen)
+    edges = ((pieces - begin) * FRAME_S * _MELS_PER_S).astype(np.int64)
+    middle_s = (pieces.mean(axis=1) - begin) * FRAME_S
+    first = ((middle_s - _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
+    last = ((middle_s + _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
+    return models.printer.prints(hidden, first, last), piece_sums(hidden, edges[:, 0], edges[:, 1])

@@ -1,0 +1,125 @@
+"""From samples to turns, speakers and roles: the recipe of the package on one screen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from callanalytics.diarize.frame_spans import stretches
+from callanalytics.diarize.layout import find_layout
+from callanalytics.diarize.models import SpeechModels
+from callanalytics.diarize.non_speech import blocked_frames, find_sounds
+from callanalytics.diarize.one_channel import separate_voices, voice_of
+from callanalytics.diarize.roles import RoleGuess, inferred_roles, roles_by_voice, told_roles
+from callanalytics.diarize.two_channels import side_activity
+from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, frame_levels_db
+from callanalytics.records import (
+    ChannelLayout,
+    Diarization,
+    Role,
+    RoleSource,
+    Sound,
+    Turn,
+    VoiceProfile,
+)
+
+
+def diarize(
+    samples: FloatArray,
+    sample_rate_hz: int,
+    *,
+    layout_hint: ChannelLayout | None = None,
+    channel_roles: tuple[Role, ...] = (),
+    channel_roles_source: RoleSource = RoleSource.NONE,
+    agent_voice: VoiceProfile | None = None,
+    learn_voices: bool = False,
+    models: SpeechModels,
+) -> Diarization:
+    """Who spoke when, and who is the agent.
+
+    Args:
+        samples: float32 (1 or 2, n) at 8 kHz, finite.
+        sample_rate_hz: must be 8000, the canonical rate.
+        layout_hint: PAIR when the channels came from two files.
+        channel_roles: role by channel when the recorder says so.
+        channel_roles_source: where that was read; NONE makes the roles inferred.
+        agent_voice: how the agent of this call sounds; used where the recorder does not say the roles.
+        learn_voices: also take the voice prints of stereo sides whose roles the recorder says.
+        models: loaded once per process.
+
+    Raises:
+        ValueError: another rate, or not one or two channels.
+        CallAnalyticsError: a model file is missing.
+    """
+    if sample_rate_hz != SAMPLE_RATE_HZ or samples.ndim != 2 or samples.shape[0] not in (1, 2):
+        raise ValueError(
+            f"expected (1 or 2, n) samples at 8000 Hz, found {samples.shape} at {sample_rate_hz} Hz"
+        )
+    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    duration_s = samples.shape[1] / SAMPLE_RATE_HZ
+    levels_db = frame_levels_db(samples)
+    layout = find_layout(samples, levels_db, layout_hint)
+    n_frames = levels_db.shape[1]
+    two_sided = layout.kind in (ChannelLayout.STEREO, ChannelLayout.PAIR)
+    channels = (0, 1) if two_sided else (layout.channel,)
+    heard = samples[list(channels)] if len(channels) < samples.shape[0] else samples
+    heard_db = levels_db[list(channels)]
+    probability = models.detector.probabilities(heard, heard_db)
+    sounds = find_sounds(heard, heard_db, probability, channels)
+    blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in channels])
+    quality = {f"{kind.value}" for kind in Sound if any(span.kind is kind for span in sounds)}
+    prints: dict[str, FloatArray] = {}
+    if two_sided:
+        found = side_activity(heard, heard_db, np.where(blocked, 0, probability))
+        turns = _turns(found.active, channels, duration_s)
+        if any(leak is not None for leak in found.leak_db):
+            quality.add("bleed")
+    else:
+        voices = separate_voices(heard[0], heard_db[0], probability[0], blocked[0], models)
+        turns = _turns(voices.active, channels * len(voices.active), duration_s)
+        prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
+        quality |= {
+            ChannelLayout.FAKE_STEREO: {"fake_stereo"},
+            ChannelLayout.ONE_SIDED: {"dead_channel"},
+        }.get(layout.kind, set())
+    if not turns:
+        quality.add("no_speech")
+    guess = _told(turns, channel_roles, channel_roles_source, layout.kind)
+    if two_sided and (learn_voices if guess is not None else agent_voice is not None):
+        prints = {
+            f"speaker_{side}": voice
+            for side in (0, 1)
+            if (voice := voice_of(heard[side], found.active[side], models)) is not None
+        }
+    if guess is None and agent_voice is not None:
+        guess = roles_by_voice(turns, prints, agent_voice)
+    if guess is None:
+        guess = inferred_roles(turns)
+    return Diarization(
+        turns=turns,
+        roles=guess.roles,
+        layout=layout.kind,
+        role_source=guess.source,
+        role_confidence=guess.confidence,
+        sounds=sounds,
+        quality=tuple(sorted(quality)),
+        voices={speaker: prints[speaker] for speaker in guess.roles if speaker in prints},
+    )
+
+
+def _turns(active: BoolArray, channels: tuple[int, ...], duration_s: float) -> tuple[Turn, ...]:
+    """Turns of every row of (n_speakers, n_frames), by start."""
+    turns = [
+        Turn(f"speaker_{number}", channel, start_s, end_s)
+        for number, (row, channel) in enumerate(zip(active, channels, strict=True))
+        for start_s, end_s in stretches(row, duration_s)
+    ]
+    return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.speaker)))
+
+
+def _told(
+    turns: tuple[Turn, ...], channel_roles: tuple[Role, ...], source: RoleSource, layout: ChannelLayout
+) -> RoleGuess | None:
+    """Roles as the recorder says them, where each channel holds one side."""
+    if layout in (ChannelLayout.STEREO, ChannelLayout.PAIR, ChannelLayout.ONE_SIDED):
+        return told_roles(turns, channel_roles, source)
+    return None

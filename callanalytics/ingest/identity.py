@@ -1,0 +1,106 @@
+"""What a recording is known by: the SHA-256 of its content, of a pair that of both.
+
+What cannot be read has no content to hash and goes by its path.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from callanalytics.config import AudioSettings
+from callanalytics.errors import EmptyAudio, UnreadableFile
+from callanalytics.ingest.file_cache import FileKey, KnownFile, SettledCall
+from callanalytics.ingest.listing import Seen, file_time
+from callanalytics.ingest.recorders.facts import FactReader
+from callanalytics.records import CallFacts, Candidate, Failure, Recording
+
+CHUNK_BYTES = 1 << 20
+
+
+def identified(
+    seen: Seen, facts: CallFacts, known: Mapping[FileKey, KnownFile], limits: AudioSettings
+) -> Recording:
+    """The recording; files that are not `known` are read once.
+
+    Raises:
+        UnreadableFile: a file cannot be read or is no regular file.
+        TooLong: it has more bytes than `[audio] max_bytes`.
+    """
+    contents = seen.content_ids or tuple(
+        known[key].content_id if key in known else _hash(path, limits)
+        for key, path in zip(seen.keys, seen.paths, strict=True)
+    )
+    shown = _shown_paths(seen.paths, facts)
+    return Recording(joined(contents), seen.paths, seen.n_bytes, seen.modified_at, contents, shown)
+
+
+def settled(seen: Seen, known: Mapping[FileKey, KnownFile]) -> SettledCall | None:
+    """The call, where all its files are unchanged and nothing is left to do about it.
+
+    One side of a pair whose other side is gone, or came only now, is another recording than before.
+    """
+    files = [known[key] for key in seen.keys if key in known]
+    if not files or len(files) < len(seen.paths):
+        return None
+    call = files[0].settled
+    return call if call and call.recording_id == joined([file.content_id for file in files]) else None
+
+
+def not_read(seen: Seen, facts: CallFacts) -> Recording:
+    """A recording whose files were seen and could not be read."""
+    shown = _shown_paths(seen.paths, facts)
+    return Recording(_path_id(seen.paths[0]), seen.paths, seen.n_bytes, seen.modified_at, shown_paths=shown)
+
+
+def closed(path: Path, problem: OSError, reader: FactReader) -> Failure:
+    """A file or folder that cannot even be looked at; dated by its name, else by the folder around it."""
+    try:
+        modified_at = file_time(path.stat().st_mtime)
+    except OSError:
+        modified_at = file_time(path.parent.stat().st_mtime)
+    reason = problem.strerror or type(problem).__name__
+    detail = f"{path.name}: cannot be opened ({reason}). Check the permissions of it and its folder."
+    facts = reader.read(path, modified_at)
+    shown = _shown_paths((path,), facts)
+    recording = Recording(_path_id(path), (path,), 0, modified_at, shown_paths=shown)
+    return Failure(Candidate(recording, facts), "read", UnreadableFile.reason, detail)
+
+
+def joined(contents: Sequence[str]) -> str:
+    """The id of a recording whose files have these content ids, in this order."""
+    if len(contents) == 1:
+        return contents[0]
+    return hashlib.sha256("".join(contents).encode()).hexdigest()
+
+
+def _shown_paths(paths: Sequence[Path], facts: CallFacts) -> tuple[str, ...]:
+    return tuple(facts.hide(str(path)) for path in paths)
+
+
+def _hash(path: Path, limits: AudioSettings) -> str:
+    """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call.
+
+    Raises UnreadableFile, also for what is no regular file, and TooLong: neither is read.
+    """
+    from callanalytics.audio.source import opened, unreadable
+
+    digest = hashlib.sha256()
+    try:
+        with opened(path, limits) as (stream, _):
+            if not os.fstat(stream.fileno()).st_mode & 0o444:  # root could read on; nobody should
+                raise PermissionError(errno.EACCES, "no read permission for anybody")
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+    except EmptyAudio:
+        return _path_id(path)
+    except OSError as problem:
+        raise unreadable(path, problem) from None
+    return digest.hexdigest()
+
+
+def _path_id(path: Path) -> str:
+    return hashlib.sha256(b"path\0" + os.fsencode(path)).hexdigest()

@@ -1,0 +1,241 @@
+"""All sources about one recording -> its facts. Sidecar before manifest, manifest before name, name
+before file time; each fact keeps the source that gave it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from callanalytics.config import RecorderSettings, Settings
+from callanalytics.errors import ConfigError
+from callanalytics.ingest.recorders.fields import NUMBERS, Found
+from callanalytics.ingest.recorders.phone_numbers import hash_number, is_phone, significant_digits
+from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
+from callanalytics.ingest.recorders.sidecars import Manifest, check_template, read_sidecar
+from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
+
+_PLAIN = (
+    *("external_id", "agent_id", "agent_name", "team", "queue", "campaign"),
+    *("expected_duration_s", "answered_s", "hold_s", "disposition"),
+)
+_TEXTS = ("external_id", "agent_id", "agent_name", "team", "queue", "campaign", "disposition")
+# Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
+_CUSTOMER_END: dict[object, tuple[str, ...]] = {
+    Direction.INBOUND: ("from_number",),
+    Direction.OUTBOUND: ("to_number",),
+}
+
+
+@dataclass(frozen=True)
+class _Recorder:
+    """One `[[recorder]]` table, ready to read names."""
+
+    settings: RecorderSettings
+    profile: Profile
+    zone: ZoneInfo
+    manifest: Manifest | None
+
+    def applies_to(self, path: Path) -> bool:
+        roots = self.settings.roots
+        folder = path.parent.as_posix()
+        return not roots or any(fnmatch(folder, r) or fnmatch(folder + "/", r) for r in roots)
+
+
+@dataclass(frozen=True)
+class FactReader:
+    """Reads what is said about recordings. Made once per run: compiles templates, loads manifests.
+
+    Raises:
+        ConfigError: a template or manifest of `[[recorder]]` cannot be used.
+    """
+
+    settings: Settings
+    salt: bytes
+    _recorders: tuple[_Recorder, ...] = field(init=False)
+    _listed: dict[str, frozenset[str]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        made = tuple(_make(self.settings, r) for r in self.settings.recorder)
+        object.__setattr__(self, "_recorders", made)
+
+    def read(self, path: Path, modified_at: datetime, *, stem: str | None = None) -> CallFacts:
+        """Facts of the recording at `path`; `stem` overrides its name without extension (pairs).
+
+        `modified_at` is the last resort for the start, and then its source says so.
+        """
+        recorder, name = self._by_name(path, stem or path.stem)
+        zone = recorder.zone if recorder else self.settings.time.zone_info
+        sidecar = read_sidecar(
+            path,
+            zone,
+            max_bytes=self.settings.discovery.max_sidecar_bytes,
+            names=self._names_beside(path),
+            stem=stem,
+            template=recorder.settings.sidecar if recorder else None,
+            follow_links=self.settings.discovery.follow_links,
+        )
+        known_id = name.facts.get("external_id") if name else None
+        row = None
+        if recorder and recorder.manifest:
+            row = recorder.manifest.find(path, stem, str(known_id) if known_id else None)
+        said = [(s, f) for s, f in (("sidecar", sidecar), ("manifest", row), ("name", name)) if f is not None]
+        return self._weigh(said, name, recorder, zone, modified_at)
+
+    def name_date(self, path: Path, stem: str) -> datetime | None:
+        """The start of the call as its name alone says it."""
+        _, name = self._by_name(path, stem)
+        started_at = name.facts.get("started_at") if name else None
+        return started_at if isinstance(started_at, datetime) else None
+
+    def unread_lines(self) -> Iterator[tuple[Path, int, str]]:
+        """Manifests with lines that cannot be read: the file, how many, and which."""
+        for recorder in self._recorders:
+            if (manifest := recorder.manifest) and manifest.n_unread:
+                few = ", ".join(map(str, manifest.unread))
+                more = ", ..." if manifest.n_unread > len(manifest.unread) else ""
+                yield manifest.path, manifest.n_unread, f"line {few}{more}"
+
+    def _names_beside(self, path: Path) -> frozenset[str]:
+        """Names in the folder of `path`, listed once per run: asking for every possible sidecar of
+        100,000 files would take longer than all the rest."""
+        folder = os.path.dirname(path)  # noqa: PTH120 - a Path would be made per file
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = frozenset(os.listdir(folder or "."))  # noqa: PTH208
+            except OSError:
+                self._listed[folder] = frozenset()
+        return self._listed[folder]
+
+    def _by_name(self, path: Path, stem: str) -> tuple[_Recorder | None, Found | None]:
+        fallback: _Recorder | None = None
+        for recorder in self._recorders:
+            if recorder.applies_to(path):
+                found = recorder.profile.read(path, stem, recorder.zone)
+                if found is not None:
+                    return recorder, found
+                if recorder.manifest or recorder.settings.sidecar:
+                    fallback = fallback or recorder
+        for profile in BUILT_IN:
+            found = profile.read(path, stem, self.settings.time.zone_info)
+            if found is not None:
+                return fallback, found
+        return fallback, None
+
+    def _weigh(
+        self,
+        said: list[tuple[str, Found]],
+        name: Found | None,
+        recorder: _Recorder | None,
+        zone: ZoneInfo,
+        modified_at: datetime,
+    ) -> CallFacts:
+        facts: dict[str, object] = {}
+        sources: dict[str, str] = {}
+        for source, found in said:
+            for key, value in found.facts.items():
+                if key not in facts:
+                    facts[key] = value
+                    sources[key] = source if source != "name" else f"name ({found.recorder})"
+        if note := facts.pop("zone_note", None):
+            sources["zone_note"] = str(note)
+        ends = _CUSTOMER_END.get(facts.get("direction"), ("from_number", "to_number"))
+        number, number_source = _customer(said, ends[0])
+        caller_hash = hash_number(number, self.salt) if number is not None else None
+        if caller_hash is not None:
+            sources["caller_hash"] = number_source
+        for key in NUMBERS:
+            facts.pop(key, None)
+            sources.pop(key, None)
+        theirs = ("caller_number", "other_number", *ends)
+        numbers = [str(f.facts[n]) for _, f in said for n in theirs if n in f.facts]
+        _drop_numbers(facts, sources, numbers)
+        roles, roles_source = _roles(facts, sources, recorder)
+        started_at = facts.get("started_at")
+        source = sources.get("started_at", "file_time").split(" ")[0]
+        best = name or (said[0][1] if said else None)
+        return CallFacts(
+            recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),
+            recorder_confidence=best.confidence if best else 0.0,
+            started_at=started_at if isinstance(started_at, datetime) else modified_at,
+            started_at_source=TimeSource(source if isinstance(started_at, datetime) else "file_time"),
+            zone=zone.key,
+            direction=Direction(str(facts.get("direction", Direction.UNKNOWN))),
+            caller_hash=caller_hash,
+            channel_roles=roles,
+            channel_roles_source=roles_source,
+            sources=sources,
+            aliases=_aliases(numbers, self.salt),
+            **{key: facts.get(key) for key in _PLAIN},  # type: ignore[arg-type]
+        )
+
+
+def _customer(said: list[tuple[str, Found]], end: str) -> tuple[str | None, str]:
+    """The customer's number, where it was found under its own name or as one `end` of the call."""
+    for source, found in said:
+        for key in ("caller_number", end):
+            if key in found.facts:
+                return str(found.facts[key]), source if source != "name" else f"name ({found.recorder})"
+    return None, ""
+
+
+def _aliases(numbers: Iterable[str], salt: bytes) -> dict[str, str]:
+    """Significant digits of every phone number -> what stands for it in names: the head of its hash."""
+    found: dict[str, str] = {}
+    for number in numbers:
+        hashed = hash_number(number, salt)
+        if hashed is not None and is_phone(number):
+            found[significant_digits(number)] = f"caller~{hashed[:8]}"
+    return found
+
+
+def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: Iterable[str]) -> None:
+    """Forget every text that holds a phone number that some source stated: only its hash is kept."""
+    phones = {significant_digits(number) for number in numbers if is_phone(number)}
+    if not phones:
+        return
+    for key in _TEXTS:
+        if key not in facts:
+            continue
+        digits = re.sub(r"\D", "", str(facts[key]))
+        if any(phone in digits for phone in phones):
+            del facts[key]
+            sources[key] = "dropped: holds a phone number"
+
+
+def _roles(
+    facts: dict[str, object], sources: dict[str, str], recorder: _Recorder | None
+) -> tuple[tuple[Role, ...], RoleSource]:
+    """Channel roles and who fixed them: the user's table, then the sidecar, then the profile's habit."""
+    said = sources.get("channel_roles", "")
+    if recorder and recorder.settings.channels:
+        sources["channel_roles"] = "config"
+        return tuple(Role(r) for r in recorder.settings.channels), RoleSource.RECORDER
+    roles = facts.get("channel_roles")
+    if not isinstance(roles, tuple):
+        return (), RoleSource.NONE
+    return roles, RoleSource.SIDECAR if said in {"sidecar", "manifest"} else RoleSource.RECORDER
+
+
+def _make(settings: Settings, recorder: RecorderSettings) -> _Recorder:
+    where = f"{settings.source}: [[recorder]] {recorder.name!r}"
+    zone = ZoneInfo(recorder.zone) if recorder.zone else settings.time.zone_info
+    if recorder.template is not None:
+        profile = templated(recorder.kind, recorder.template, where=where)
+    elif recorder.kind == "template":
+        raise ConfigError(
+            f'{where}: kind = "template" needs a template, for example "{{FULLDATE}}_{{AGENT}}".'
+        )
+    else:
+        profile = next(p for p in BUILT_IN if p.kind == recorder.kind)
+    if recorder.sidecar is not None:
+        check_template(recorder.sidecar, where=where)
+    manifest = None
+    if recorder.manifest is not None:
+        manifest = Manifest(settings.folder / recorder.manifest, zone, recorder.manifest_columns)
+    return _Recorder(recorder, profile, zone, manifest)

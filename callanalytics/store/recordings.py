@@ -1,0 +1,114 @@
+"""What the database knows of files and recordings, asked only about those at hand.
+
+A database of years knows many millions of files; a night brings some thousands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+
+from callanalytics.ingest.file_cache import FileKey, KnownFile, SettledCall
+from callanalytics.records import Candidate
+from callanalytics.store.file_rows import file_frame
+from callanalytics.store.writer import Store
+
+_KNOWN = """
+SELECT f.row, k.content_id, k.recording_id, epoch_us(any_value(c.started_at))
+FROM batch_keys f JOIN base.files k USING (path, n_bytes, mtime_ns)
+LEFT JOIN base.analyses a ON a.recording_id = k.recording_id AND a.ensemble_id = $1
+LEFT JOIN base.calls c ON c.call_id = a.call_id
+GROUP BY ALL
+"""
+_KEY = {"path": pl.Binary, "n_bytes": pl.Int64, "mtime_ns": pl.Int64}
+
+
+def known_files(
+    store: Store, keys: Sequence[FileKey], *, ensemble_id: str | None
+) -> dict[FileKey, KnownFile]:
+    """Those of the files that were read before and have not changed; with `ensemble_id`, the calls that
+    it has labelled are settled."""
+    frame = pl.DataFrame(
+        [(os.fsencode(path), n_bytes, mtime_ns) for path, n_bytes, mtime_ns in keys],
+        schema=_KEY,
+        orient="row",
+    )
+    with store.registered({"keys": frame.with_row_index("row")}):
+        rows = store.rows(_KNOWN, [ensemble_id])
+    return {
+        keys[row]: KnownFile(
+            content_id,
+            None
+            if start_us is None
+            else SettledCall(recording_id, datetime.fromtimestamp(start_us / 1e6, UTC)),
+        )
+        for row, content_id, recording_id, start_us in rows
+    }
+
+
+def done_among(store: Store, recording_ids: Collection[str], ensemble_id: str) -> set[str]:
+    """Those of the recordings that this ensemble has labelled."""
+    return _ids(
+        store,
+        "SELECT recording_id FROM base.analyses WHERE ensemble_id = ?"
+        " AND recording_id IN (SELECT unnest(?::VARCHAR[]))",
+        [ensemble_id, list(recording_ids)],
+    )
+
+
+def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: int) -> set[str]:
+    """Those that failed so often that they are not tried again; they stay listed."""
+    return _ids(
+        store,
+        "SELECT recording_id FROM base.quarantine WHERE attempts >= ?"
+        " AND recording_id IN (SELECT unnest(?::VARCHAR[]))",
+        [max_attempts, list(recording_ids)],
+    )
+
+
+def remember_files(store: Store, candidates: Sequence[Candidate]) -> None:
+    """Remember the content hash of files, so that an unchanged file is not read again.
+
+    A file whose content is no longer what was analysed under its name goes to `store.replaced` and is
+    noted when the new content is analysed (`supersede`), so that a killed run forgets nothing.
+    """
+    frame = file_frame([candidate.recording for candidate in candidates])
+    if frame.is_empty():
+        return
+    with store.transaction("remember files", shown=False):
+        with store.registered({"files": frame}):
+            changed = store.rows(
+                "SELECT f.path, k.recording_id FROM batch_files f JOIN base.files k USING (path)"
+                " WHERE k.recording_id != f.recording_id"
+            )
+        if changed:
+            analysed = _ids(
+                store,
+                "SELECT recording_id FROM base.recordings WHERE recording_id IN"
+                " (SELECT unnest(?::VARCHAR[]))",
+                [[recording_id for _, recording_id in changed]],
+            )
+            store.replaced = {path: old for path, old in changed if old in analysed}
+            frame = frame.filter(~frame["path"].is_in(list(store.replaced)))
+        keep_files(store, frame)
+
+
+def keep_files(store: Store, frame: pl.DataFrame) -> None:
+    """Note which recording lies under each path, see `intake.file_frame`."""
+    if frame.is_empty():
+        return
+    with store.transaction("remember files", shown=False), store.registered({"files": frame}):
+        # Replacing rows by equal ones would cost seconds when nothing is new.
+        store.connection.execute(
+            "INSERT OR REPLACE INTO base.files BY NAME SELECT * FROM batch_files f WHERE NOT EXISTS"
+            " (FROM base.files k WHERE k.path = f.path AND k.n_bytes = f.n_bytes"
+            " AND k.mtime_ns = f.mtime_ns AND k.recording_id = f.recording_id"
+            " AND k.content_id = f.content_id)"
+        )
+
+
+def _ids(store: Store, sql: str, parameters: list[object]) -> set[str]:
+    return {str(row[0]) for row in store.rows(sql, parameters)}

@@ -1,0 +1,162 @@
+"""The loop every network of the studies trains in: Adam, plateau, early stopping, all on validation clips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.baselines.system import Network
+from ensemble.model_errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+"""Lin et al. (2017), as study 000 sets them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How a training went. ``training_accuracy`` 0..1, of the weights that are used."""
+
+    n_epochs: int
+    best_epoch: int
+    seconds: float
+    training_accuracy: float
+
+
+def train(
+    network: torch.nn.Module,
+    inputs: Sequence[Float],
+    truth: Int,
+    training: Int,
+    validation: Int,
+    settings: Network,
+    *,
+    seed: int,
+    device: str = "cpu",
+    bf16: bool = False,
+    say: Callable[[int, float, float], None] = lambda *_: None,
+) -> Trained:
+    """Train ``network`` in place on rows ``training`` of ``inputs``; it ends with its best epoch's weights.
+
+    ``truth`` (rows of inputs,) int64. Batch normalisation uses the mean over the batches of the epoch:
+    Keras's moments move by 1 % a step, so they settle within an epoch of the documents' data, but here only
+    after five to ten, when early stopping has ended the training (deep-conv stood at chance). ``bf16``
+    trains under bfloat16 autocast; recurrent layers, validation and the weights stay float32.
+    ``say(epoch, training loss, validation accuracy)`` after each epoch.
+    Raises TrainingError when the loss is not finite.
+    """
+    import torch
+
+    started = time.monotonic()
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    network.to(device)
+    weight = _class_weights(truth[training], settings)
+    weights = None if weight is None else torch.from_numpy(weight).to(device)
+    trained_parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained_parameters, lr=settings.learning_rate, eps=1e-7)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=settings.plateau_factor, patience=settings.plateau_epochs
+    )
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d)]
+    best, best_epoch, best_weights, epoch = (-1.0, 0.0), 0, _copy(network), 0
+    for epoch in range(1, settings.max_epochs + 1):
+        network.train()
+        for norm in norms:
+            norm.momentum = None  # the mean since the last reset
+            norm.reset_running_stats()
+        losses = []
+        order = rng.permutation(training)
+        for start in range(0, len(order), settings.batch):
+            rows = order[start : start + settings.batch]
+            if len(rows) < 2:
+                continue  # Batch normalisation has no variance of one clip.
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bf16):
+                logits = network(*_batch(inputs, rows, device))
+            loss = _loss(logits.float(), _labels(truth[rows], device), settings, weights)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.item())
+        if not np.isfinite(losses).all():
+            raise TrainingError(f"the loss became {losses[-1]} in epoch {epoch}; lower the learning rate")
+        # Validation counts every clip alike: class weights are a means of training.
+        logits = torch.from_numpy(logits_of(network, inputs, validation, device))
+        loss_then = float(_loss(logits, _labels(truth[validation], "cpu"), settings, None))
+        plateau.step(loss_then)
+        # Not by loss: an untrained first epoch is so unsure that an overconfident network never reaches its
+        # loss again, whatever it learns (three systems stood at chance).
+        right = float((logits.numpy().argmax(axis=1) == truth[validation]).mean())
+        say(epoch, float(np.mean(losses)), right)
+        if (right, -loss_then) > best:
+            best, best_epoch, best_weights = (right, -loss_then), epoch, _copy(network)
+        elif epoch - best_epoch >= settings.stop_epochs:
+            break
+    network.load_state_dict(best_weights)
+    seconds = time.monotonic() - started
+    learnt = logits_of(network, inputs, training, device).argmax(axis=1) == truth[training]
+    return Trained(epoch, best_epoch, seconds, float(learnt.mean()))
+
+
+def logits_of(network: torch.nn.Module, inputs: Sequence[Float], rows: Int, device: str = "cpu") -> Float:
+    """(rows, k) float32 logits, without dropout."""
+    import torch
+
+    network.eval()
+    with torch.inference_mode():
+        parts = [
+            network(*_batch(inputs, rows[start : start + 64], device)).float().cpu().numpy()
+            for start in range(0, len(rows), 64)
+        ]
+    out: Float = np.concatenate(parts)
+    return out
+
+
+def _batch(inputs: Sequence[Float], rows: Int, device: str) -> list[torch.Tensor]:
+    import torch
+
+    return [torch.from_numpy(values[rows]).to(device) for values in inputs]
+
+
+def _labels(truth: Int, device: str) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(truth).to(device)
+
+
+def _loss(
+    logits: torch.Tensor, truth: torch.Tensor, settings: Network, weights: torch.Tensor | None
+) -> torch.Tensor:
+    import torch
+
+    cross_entropy = torch.nn.functional.cross_entropy(logits, truth, weight=weights, reduction="none")
+    if settings.loss == "focal":
+        return focal(cross_entropy).mean()
+    return cross_entropy.mean() if weights is None else cross_entropy.sum() / weights[truth].sum()
+
+
+def focal(cross_entropy: torch.Tensor) -> torch.Tensor:
+    """alpha (1 - p)^gamma of the cross-entropy, p being the probability of the truth (study 000's code)."""
+    return FOCAL_ALPHA * (1 - (-cross_entropy).exp()) ** FOCAL_GAMMA * cross_entropy
+
+
+def _class_weights(truth: Int, settings: Network) -> Float | None:
+    """n / (k n_class), so that every class weighs the same in the sum."""
+    if settings.balance != "weights":
+        return None
+    counts = np.bincount(truth)
+    weights: Float = (len(truth) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
+    return weights
+
+
+def _copy(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}

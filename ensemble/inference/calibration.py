@@ -1,0 +1,136 @@
+"""Confidence one can believe: temperature, expected calibration error, thresholds for abstaining.
+
+Everything here is fitted on validation speakers only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.inference.vote import Rule, Thresholds, calibrate_mean, count_votes, softmax
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
+
+
+def fit_temperature(probabilities: Float, truth: Int) -> float:
+    """Temperature of the members' mean (m, n, k) with the least negative log-likelihood of ``truth`` (n,).
+
+    Temperature scaling (Guo et al. 2017), after averaging; a bounded scan, so
+    it cannot diverge: 0.2 to 5 in steps of 1 %.
+    """
+    grid = np.exp(np.arange(np.log(0.2), np.log(5.0), 0.01))
+    rows = np.arange(len(truth))
+    losses = [-np.log(np.maximum(calibrate_mean(probabilities, t)[rows, truth], 1e-9)).mean() for t in grid]
+    return float(grid[int(np.argmin(losses))])
+
+
+def fit_bias(logits: Float, truth: Int) -> Float:
+    """What to add to logits (n, k) for the best likelihood with every label equally common; (k,), mean 0.
+
+    Convex; labels weigh alike whatever their counts. Plain gradient steps. A label that ``truth`` (n,)
+    never has keeps 0: likelihood would take it away from the ensemble altogether.
+    """
+    counts = np.bincount(truth, minlength=logits.shape[1]).astype(np.float64)
+    occurs = counts > 0
+    weight = 1 / counts[truth]
+    weight /= weight.sum()
+    wanted = np.bincount(truth, weights=weight, minlength=logits.shape[1])[occurs]
+    bias = np.zeros(int(occurs.sum()))
+    for _ in range(500):
+        bias -= 3.0 * (weight @ softmax(logits[:, occurs] + bias) - wanted)
+    whole: Float = np.zeros(logits.shape[1], dtype=np.float32)
+    whole[occurs] = bias - bias.mean()
+    return whole
+
+
+def expected_calibration_error(confidence: Float, right: NDArray[np.bool_], n_bins: int = 15) -> float:
+    """ECE with equal-width bins (Naeini et al. 2015): mean distance of confidence from accuracy, 0..1."""
+    return float(
+        sum(b.share * abs(b.confidence - b.accuracy) for b in reliability(confidence, right, n_bins))
+    )
+
+
+def perfect_calibration_error(confidence: Float, n_draws: int = 100, seed: int = 0) -> float:
+    """ECE that perfectly calibrated confidences like these would show by chance, 0..1.
+
+    With few clips the ECE of a perfect ensemble is far from 0 (Roelofs et al. 2022): what is
+    measured can only be judged against this.
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.random((n_draws, len(confidence))) < confidence
+    return float(np.mean([expected_calibration_error(confidence, right) for right in draws]))
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bar of a reliability plot: mean confidence and accuracy of a ``share`` of the clips, all 0..1."""
+
+    confidence: float
+    accuracy: float
+    share: float
+
+
+def reliability(confidence: Float, right: NDArray[np.bool_], n_bins: int = 15) -> list[Bin]:
+    """Bars of a reliability plot over equal-width bins of confidence; empty bins are left out."""
+    which = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    bars = []
+    for index in range(n_bins):
+        inside = which == index
+        if inside.any():
+            bars.append(
+                Bin(float(confidence[inside].mean()), float(right[inside].mean()), float(inside.mean()))
+            )
+    return bars
+
+
+def coverage_curve(
+    confidence: Float, right: NDArray[np.bool_], coverages: tuple[float, ...] = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
+) -> list[tuple[float, float]]:
+    """(coverage, accuracy): accuracy among the most confident share of the clips."""
+    order = np.argsort(-confidence, kind="stable")
+    upto = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    return [(c, float(upto[max(round(c * len(order)), 1) - 1])) for c in coverages]
+
+
+def choose_thresholds(
+    probabilities: Float,
+    truth: Int,
+    temperature: float,
+    precision: float,
+    *,
+    rule: Rule = "majority",
+    least_covered: float = 0.3,
+) -> Thresholds:
+    """Thresholds of confidence and agreement naming the most clips with ``precision`` of them right.
+
+    When no pair reaches the precision while naming ``least_covered`` of the
+    clips, the most precise pair that still names that many is taken, and the
+    card's ``precision`` says what it reached.
+    """
+    mean = calibrate_mean(probabilities, temperature)
+    top, agreement, _ = count_votes(probabilities, mean, rule)
+    confidence = mean[np.arange(len(top)), top]
+    right = top == truth
+    best: tuple[bool, float, float, float, float] | None = None
+    for least_agreement in np.unique(agreement):
+        for least_confidence in np.arange(0.20, 0.90, 0.01):
+            named = (confidence >= least_confidence) & (agreement >= least_agreement - 1e-6)
+            if named.mean() < least_covered:
+                break
+            reached = float(right[named].mean())
+            good = reached >= precision
+            # Enough precision: as many as can be named. Not enough: as precise as can be.
+            merit = float(named.mean()) if good else reached
+            found = (good, merit, float(least_confidence), float(least_agreement), reached)
+            if best is None or found[:2] > best[:2]:
+                best = found
+    if best is None:
+        return Thresholds(precision=float(right.mean()))
+    # Downwards: 2 of 3 members must reach what two thirds were rounded to.
+    least_agreement = math.floor(best[3] * 1e4) / 1e4
+    return Thresholds(round(best[2], 4), least_agreement, precision=round(best[4], 4))

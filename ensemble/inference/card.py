@@ -1,0 +1,110 @@
+"""The card beside an ensemble's weights: what it holds, whether its files are the ones it was written for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ensemble.model_errors import LeakError, ModelIncompatible, ModelMissing
+
+CARD_FORMAT = 1
+MAX_CARD_BYTES = 10_000_000
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of an ensemble folder. Raises ModelMissing or ModelIncompatible."""
+    path = folder / "card.json"
+    if not path.is_file():
+        raise ModelMissing(
+            f"{path} not found: reinstall the package, or name the folder of a trained ensemble"
+        )
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise ModelIncompatible(f"{path}: larger than {MAX_CARD_BYTES:,} bytes; restore it")
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelIncompatible(f"{path} is not JSON ({error}); restore it") from error
+    needed = {
+        "format",
+        "labels",
+        "members",
+        "front_end",
+        "reference",
+        "temperature",
+        "thresholds",
+        "rule",
+    }
+    if not isinstance(card, dict) or card.get("format") != CARD_FORMAT or not needed <= set(card):
+        raise ModelIncompatible(
+            f"{path}: not a card of format {CARD_FORMAT} with all its entries; train again with this version"
+        )
+    _check_names(path, card["members"])
+    return card
+
+
+def trained_on(card: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the corpora that taught it, also in the trainings that it began from."""
+    told = card.get("trained_on")
+    return frozenset(map(str, told)) if isinstance(told, list) else frozenset()
+
+
+def heard_among(card: Mapping[str, Any], speakers: frozenset[str]) -> frozenset[str]:
+    """Those of ``speakers`` (``corpus/id``) whom an ensemble may have learnt from, by its card.
+
+    A card from before speakers were listed is taken to have heard every speaker of its corpora; one that
+    names no corpus, everybody.
+    """
+    if "heard_speakers" in card:
+        return speakers.intersection(card["heard_speakers"])
+    corpora = trained_on(card)
+    return frozenset(s for s in speakers if not corpora or s.partition("/")[0] in corpora)
+
+
+def refuse_heard(card: Mapping[str, Any], held_out: frozenset[str]) -> None:
+    """Raise LeakError when an ensemble to begin from may have learnt from a speaker who is held out."""
+    if known := heard_among(card, held_out):
+        raise LeakError(
+            f"ensemble {card.get('ensemble_id', '?')} to begin from was trained on {len(known)} of the "
+            f"speakers held out, {', '.join(sorted(known)[:3])} among them: begin from one of other corpora, "
+            "hold out others, or train from scratch"
+        )
+
+
+def _check_names(path: Path, members: object) -> None:
+    """Files of a card lie beside it: their names are joined to paths here and when it is copied."""
+    entries = members if isinstance(members, list) else [None]
+    for entry in entries:
+        for kind in ("onnx", "safetensors"):
+            name = entry.get(kind) if isinstance(entry, dict) else None
+            if not isinstance(name, str) or not name or Path(name).name != name:
+                raise ModelIncompatible(
+                    f"{path}: members: {kind} = {name!r} is no file beside the card; restore it"
+                )
+
+
+def fingerprint(card: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits over everything in a card that can change an answer."""
+    told = [
+        [[e["name"], e["onnx_sha256"], e["safetensors_sha256"], e["weight"]] for e in card["members"]],
+        [
+            card[key]
+            for key in ("labels", "front_end", "reference", "temperature", "thresholds", "rule", "format")
+        ],
+    ]
+    if not card.get("speaker_norm", True):
+        told.append(["every clip alone"])
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def checked_file(folder: Path, name: str, sha256: str) -> Path:
+    """A file of the card, as its card knows it. Raises ModelMissing or ModelIncompatible."""
+    path = folder / name
+    if not path.is_file():
+        raise ModelMissing(f"{path}: named in the card but not there; restore it or choose another ensemble")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ModelIncompatible(f"{path}: content {found[:12]} is not the card's {sha256[:12]}; restore both")
+    return path

@@ -1,0 +1,309 @@
+"""A promoted ensemble at work: waveforms in, calibrated votes out.
+
+On the CPU the members run in ONNX Runtime and torch is never imported; on
+another device they run in torch from the same weights. A parity test guards
+the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.inference.card import checked_file, fingerprint, read_card
+from ensemble.inference.device import CPU, prepare_device
+from ensemble.inference.onnx import open_session
+from ensemble.inference.spectrogram import FrontEnd, Reference, Statistics, check_waveform, hear, voice_norm
+from ensemble.inference.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
+from ensemble.labels import EMOTIONS
+from ensemble.model_errors import ModelIncompatible
+
+Float = NDArray[np.float32]
+Member = Callable[[Float, Float], Float]
+
+SHIPPED = Path(__file__).parents[1] / "weights"
+BATCH, GPU_BATCH = 16, 64
+"""Pieces that a member hears at once. More gain nothing on a processor. On a GPU several workers share the
+memory: 64 pieces of 4 s are some 200 MB a layer."""
+HELD_FRAMES = 60_000
+"""10 minutes of speech, 15 MB."""
+LONGEST_PIECE_S = 4.0
+"""Longer waveforms are heard in equal pieces of at most this and the logits averaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Loaded members and everything needed to vote. Made by :func:`load_ensemble`.
+
+    ``ensemble_id`` is a fingerprint of weights and settings: two ensembles
+    that could ever answer differently have different ones.
+    """
+
+    ensemble_id: str
+    labels: tuple[str, ...]
+    member_names: tuple[str, ...]
+    card: Mapping[str, object]
+    front: FrontEnd
+    reference: Reference
+    temperature: float
+    thresholds: Thresholds
+    rule: Rule
+    weights: NDArray[np.float64]
+    members: tuple[Member, ...]
+    speaker_norm: bool = True
+    """False: trained to hear every waveform alone, so that nothing is made of who speaks."""
+    batch: int = BATCH
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate that waveforms must have."""
+        return self.front.sample_rate_hz
+
+    def statistics(self, waveforms: Sequence[Float]) -> Statistics:
+        """What these waveforms of one voice tell of it; two of them add up with ``+``."""
+        known = [hear(check_waveform(w), self.front)[1] for w in waveforms]
+        return sum(known[1:], known[0]) if known else nothing_known(self.front)
+
+    def vote(
+        self,
+        waveforms: Sequence[Float],
+        speakers: Sequence[Hashable] | None = None,
+        *,
+        abstain: bool = True,
+        neutral_share: float | None = None,
+        known: Mapping[Hashable, Statistics] | None = None,
+    ) -> Votes:
+        """One vote per waveform, float32 1-D at ``sample_rate_hz`` in [-1, 1].
+
+        Waveforms with equal ``speakers[i]`` are one voice and are normalised
+        together; None treats each as a stranger (statistics of that clip
+        alone, shrunk to everybody's). ``known`` gives statistics of a speaker
+        from elsewhere (:meth:`statistics`) which are then used instead.
+        ``neutral_share`` says how much of the speech is neutral where the
+        waveforms come from (:func:`ensemble.inference.vote.expect`); None: as balanced
+        as the training.
+        A segment's result depends on its batch mates through these statistics
+        only. Raises WaveformError for audio that is not finite, and ValueError
+        when the lengths of the two sequences differ.
+        """
+        n = len(waveforms)
+        if speakers is not None and len(speakers) != n:
+            raise ValueError(f"{len(speakers)} speakers for {n} waveforms; give one each")
+        keys: Sequence[Hashable] = range(n)
+        if speakers is not None and self.speaker_norm:
+            keys, known = speakers, known or {}
+        else:
+            known = {}
+        waveforms = [check_waveform(w) for w in waveforms]
+        heard = _Heard(waveforms, self.front)
+        quiet = [self._is_quiet(w) for w in waveforms]
+        norms = self._norms(keys, heard.statistics, quiet, known)
+        probabilities = self._probabilities(
+            heard.n_frames, lambda i: (heard.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
+        )
+        return vote(
+            probabilities,
+            self.labels,
+            self.member_names,
+            temperature=self.temperature,
+            thresholds=self.thresholds if abstain else None,
+            rule=self.rule,
+            weights=self.weights,
+            unheard=tuple(map(self._unheard, waveforms, heard.statistics, quiet)) if abstain else None,
+            neutral_share=neutral_share,
+        )
+
+    def probabilities(self, mels: Sequence[Float]) -> Float:
+        """Each member's softmax for normalised spectrograms (time, n_mels): (m, n, k) float32."""
+        return self._probabilities([len(mel) for mel in mels], lambda i: mels[i])
+
+    def _probabilities(self, n_frames: Sequence[int], mel: Callable[[int], Float]) -> Float:
+        """The same for spectrograms that are made when their turn comes; ``n_frames`` long each."""
+        longest = round(LONGEST_PIECE_S / self.front.hop_s)
+        pieces = [
+            (i, int(piece[0]) if len(piece) else 0, len(piece))
+            for i, n in enumerate(n_frames)
+            for piece in np.array_split(np.arange(n), max(1, -(-n // longest)))
+        ]
+        logits = np.zeros((len(self.members), len(n_frames), len(self.labels)), dtype=np.float64)
+        count = np.zeros(len(n_frames))
+        pieces.sort(key=lambda item: item[2])
+        for start in range(0, len(pieces), self.batch):
+            part = pieces[start : start + self.batch]
+            rows = [i for i, _, _ in part]
+            batch = np.zeros((len(part), part[-1][2], self.front.n_mels), dtype=np.float32)
+            mask = np.zeros(batch.shape[:2], dtype=np.float32)
+            for row, (i, first, length) in enumerate(part):
+                batch[row, :length] = mel(i)[first : first + length]
+                mask[row, :length] = 1
+            np.add.at(count, rows, 1)
+            for m, member in enumerate(self.members):
+                np.add.at(logits[m], rows, member(batch, mask))
+        return softmax(logits / np.maximum(count, 1)[None, :, None])
+
+    def _norms(
+        self,
+        keys: Sequence[Hashable],
+        heard: Sequence[Statistics],
+        quiet: Sequence[bool],
+        known: Mapping[Hashable, Statistics],
+    ) -> dict[Hashable, tuple[Float, Float]]:
+        """By voice. What is too quiet to be speech says nothing of a voice that also speaks."""
+        speaking = {key for key, is_quiet in zip(keys, quiet, strict=True) if not is_quiet}
+        gathered: dict[Hashable, Statistics] = {}
+        for key, each, is_quiet in zip(keys, heard, quiet, strict=True):
+            if not is_quiet or key not in speaking:
+                gathered[key] = gathered[key] + each if key in gathered else each
+        return {
+            key: voice_norm(known.get(key, own), self.reference, self.front) for key, own in gathered.items()
+        }
+
+    def _is_quiet(self, waveform: Float) -> bool:
+        n = max(1, round(0.02 * self.sample_rate_hz))
+        whole = waveform[: waveform.size // n * n].reshape(-1, n)
+        power = float(np.mean(whole.astype(np.float64) ** 2, axis=1).max()) if whole.size else 0.0
+        return bool(10 * np.log10(power + 1e-12) < self.thresholds.quietest_db)
+
+    def _unheard(self, waveform: Float, heard: Statistics, is_quiet: bool) -> str | None:
+        if waveform.size < self.thresholds.shortest_s * self.sample_rate_hz:
+            return TOO_SHORT
+        if is_quiet:
+            return NOT_SPEECH
+        return TOO_SHORT if heard.n_frames * self.front.hop_s < self.thresholds.shortest_s / 2 else None
+
+
+class _Heard:
+    """Spectrograms (n_frames, n_mels) of waveforms, and what they tell of the voice.
+
+    Those beyond the first ``HELD_FRAMES`` are made again when asked for, which costs a call of hours a few
+    per cent of the time and saves hundreds of megabytes.
+    """
+
+    def __init__(self, waveforms: Sequence[Float], front: FrontEnd) -> None:
+        self._waveforms, self._front = waveforms, front
+        self._held: list[Float | None] = []
+        self.statistics: list[Statistics] = []
+        self.n_frames: list[int] = []
+        n_held = 0
+        for waveform in waveforms:
+            mel, statistics = hear(waveform, front)
+            n_held += len(mel)
+            self._held.append(mel if n_held <= HELD_FRAMES else None)
+            self.n_frames.append(len(mel))
+            self.statistics.append(statistics)
+
+    def mel(self, i: int) -> Float:
+        """Spectrogram of waveform ``i``."""
+        held = self._held[i]
+        return hear(self._waveforms[i], self._front)[0] if held is None else held
+
+
+def nothing_known(front: FrontEnd) -> Statistics:
+    """Statistics of nobody: everybody's shape is used as it is."""
+    zeros = np.zeros(front.n_mels)
+    return Statistics(0.0, zeros, zeros)
+
+
+def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str = CPU) -> Ensemble:
+    """Load the ensemble in folder ``path`` (None: the shipped one).
+
+    ``n_threads`` are used inside one member; ``device`` other than ``cpu`` runs
+    in torch there. Raises ModelMissing when there is no card or a file of it
+    is gone, ModelIncompatible when a file is not the one the card was written
+    for or the card is of another version of this code, DeviceMissing when
+    torch does not see the device.
+    """
+    prepare_device(device)
+    folder = path or SHIPPED
+    card = read_card(folder)
+    try:
+        return _load(folder, card, n_threads, device)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        # A card is written by a training; one that was changed by hand can hold anything.
+        raise ModelIncompatible(
+            f"{folder / 'card.json'}: an entry is not what it should be ({type(error).__name__}: {error}); "
+            "restore the card or train again"
+        ) from error
+
+
+def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> Ensemble:
+    front = FrontEnd.from_card(card["front_end"])
+    labels, entries = tuple(card["labels"]), card["members"]
+    if not set(labels) <= set(EMOTIONS):
+        raise ModelIncompatible(
+            f"{folder}: labels {sorted(set(labels) - set(EMOTIONS))} are not known emotions"
+        )
+    kind = "onnx" if device == CPU else "safetensors"
+    files = {entry["name"]: checked_file(folder, entry[kind], entry[f"{kind}_sha256"]) for entry in entries}
+    if device == CPU:
+        members = tuple(_onnx_member(file, n_threads) for file in files.values())
+    else:
+        members = tuple(
+            _torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
+            for file, entry in zip(files.values(), entries, strict=True)
+        )
+    reference = Reference(
+        np.array(card["reference"]["shape_db"], dtype=np.float32),
+        np.array(card["reference"]["deviation_db"], dtype=np.float32),
+    )
+    return Ensemble(
+        fingerprint(card),
+        labels,
+        tuple(files),
+        card,
+        front,
+        reference,
+        float(card["temperature"]),
+        Thresholds(**card["thresholds"]),
+        card["rule"],
+        np.array([entry["weight"] for entry in entries], dtype=np.float64),
+        members,
+        card.get("speaker_norm", True),
+        BATCH if device == CPU else GPU_BATCH,
+    )
+
+
+def _onnx_member(path: Path, n_threads: int) -> Member:
+    import onnxruntime
+
+    try:
+        session = open_session(path, n_threads)
+    except Exception as error:
+        # ONNX Runtime's own classes are not exported; all mean that the file does not suit this version.
+        raise ModelIncompatible(
+            f"{path}: refused by ONNX Runtime {onnxruntime.__version__} ({error})"
+        ) from error
+
+    def run(mel: Float, mask: Float) -> Float:
+        logits: Float = session.run(None, {"mel": mel, "mask": mask})[0]
+        return logits
+
+    return run
+
+
+def _torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from ensemble.members import make_member
+
+    model = make_member(architecture, n_mels, n_labels)
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:  # torch's word for weights of another shape
+        raise ModelIncompatible(f"{path}: no weights of a {architecture} ({error}); restore it") from error
+    model.eval().to(device)
+
+    def run(mel: Float, mask: Float) -> Float:
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(mel).to(device), torch.from_numpy(mask).to(device))
+        result: Float = logits.float().cpu().numpy()
+        return result
+
+    return run

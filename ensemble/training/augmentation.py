@@ -1,0 +1,306 @@
+"""Making training speech sound like other rooms, voices and telephone lines, from the waveform.
+
+Speed, pitch, stretch, reverberation, noise, babble and the telephone chain, each with its own
+probability and all drawn from a seed. The training cache is a materialisation of :func:`augment` for a
+list of seeds and nothing else. What changes spectrograms at every step is in
+:mod:`ensemble.training.batch_augmentation` and :mod:`ensemble.training.batches`.
+
+Sources: speed change (Ko et al. 2015); telephone chain (ITU-T G.712, G.711, GSM 06.10; level by P.56 in
+the simple form of the active part's RMS).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class LineSettings:
+    """How probable each change of the waveform is; 0 switches it off."""
+
+    speed: float = 0.5
+    pitch: float = 0.25
+    stretch: float = 0.25
+    reverb: float = 0.3
+    noise: float = 0.4
+    babble: float = 0.25
+    telephone: float = 0.75
+    packet_loss: float = 0.15
+    gain: float = 1.0
+    agc: float = 0.3
+    """Lines that level loud and soft speech: 20 to 80 % of a clip's distance in dB from its line goes."""
+    speed_range: float = 0.10
+    pitch_semitones: float = 2.0
+    stretch_range: float = 0.15
+    snr_low_db: float = 5.0
+    snr_high_db: float = 30.0
+
+
+CLEAN = LineSettings(
+    speed=0, pitch=0, stretch=0, reverb=0, noise=0, babble=0, telephone=0, packet_loss=0, gain=0, agc=0
+)
+"""Every switch off: :func:`augment` returns the samples unchanged."""
+
+TELEPHONE = replace(CLEAN, telephone=1.0)
+"""The telephone chain alone."""
+
+
+def augment(
+    waveform: Float,
+    settings: LineSettings,
+    line_seed: int,
+    clip_seed: int,
+    babble: Sequence[Float] = (),
+    sample_rate_hz: int = 8000,
+    line_rms: float | None = None,
+) -> Float:
+    """One clip as another voice on another line; float32, 1-D, about as long as ``waveform``.
+
+    What belongs to a line or a voice (codec, band, noise level, room, speed,
+    pitch) is drawn from ``line_seed``: clips of one speaker given the same
+    seed come over the same line, as they do in a call. What differs from clip
+    to clip (noise samples, who babbles, lost packets) is drawn from ``clip_seed``.
+
+    ``line_rms`` is the speech level of everything said on that line (:func:`speech_rms`):
+    noise and the telephone's level are set once for the line, so that shouting stays
+    louder than sighing, as in a call. None: the clip is all that is known of its line.
+    """
+    line = np.random.default_rng(line_seed)
+    clip = np.random.default_rng(clip_seed)
+    # Every draw happens whether or not the switch is on, so that one switch does not move another's luck.
+    chance = dict(zip(_SWITCHES, line.random(len(_SWITCHES)), strict=True))
+    speed, pitch, stretch = line.uniform(-1, 1, 3)
+    snr_db, babble_snr_db = line.uniform(settings.snr_low_db, settings.snr_high_db, 2)
+    room_s, slope, gain_db = line.uniform(0.15, 0.6), line.uniform(-1, 1), line.uniform(-12, 6)
+    codec = ("mu-law", "a-law", "gsm", "none")[line.choice(4, p=(0.4, 0.2, 0.3, 0.1))]
+    low_hz, high_hz, loss = line.uniform(150, 350), line.uniform(3100, 3700), line.uniform(0.0, 0.1)
+    levelling = line.uniform(0.2, 0.8)
+
+    def on(switch: str) -> bool:
+        return bool(chance[switch] < getattr(settings, switch))
+
+    samples = waveform.astype(np.float32, copy=False)
+    if line_rms is not None and on("agc"):
+        line_rms = float(speech_rms(samples) ** levelling * line_rms ** (1 - levelling))
+    if on("speed"):
+        samples = change_speed(samples, 1 + settings.speed_range * speed)
+    if on("pitch"):
+        factor = 2 ** (settings.pitch_semitones * pitch / 12)
+        samples = change_speed(stretch_time(samples, 1 / factor), factor)
+    if on("stretch"):
+        samples = stretch_time(samples, 1 + settings.stretch_range * stretch)
+    if on("reverb"):
+        samples = reverberate(samples, room_s, clip, sample_rate_hz)
+    if on("noise"):
+        samples = add_at_snr(samples, coloured_noise(samples.size, slope, clip), snr_db, line_rms)
+    if on("babble") and len(babble):
+        voices = [babble[i] for i in clip.integers(0, len(babble), 4)]
+        samples = add_at_snr(samples, sum_voices(voices, samples.size, clip), babble_snr_db, line_rms)
+    if on("telephone"):
+        samples = telephone(samples, codec, low_hz, high_hz, sample_rate_hz, line_rms=line_rms)
+    if on("packet_loss"):
+        samples = lose_packets(samples, loss, clip, sample_rate_hz)
+    if on("gain"):
+        samples = np.clip(samples * np.float32(10 ** (gain_db / 20)), -1, 1)
+    return samples.astype(np.float32, copy=False)
+
+
+_SWITCHES = (
+    "speed",
+    "pitch",
+    "stretch",
+    "reverb",
+    "noise",
+    "babble",
+    "telephone",
+    "packet_loss",
+    "gain",
+    "agc",
+)
+
+
+def change_speed(samples: Float, factor: float) -> Float:
+    """Play ``factor`` times as fast: shorter and higher; band-limited by FFT resampling."""
+    n_out = max(1, round(samples.size / factor))
+    return _resample_to(samples, n_out)
+
+
+def _resample_to(samples: Float, n_out: int) -> Float:
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    # Padding to a fast length keeps prime sizes from costing a second each; the ratio stays exact to 1e-3.
+    n_in = next_fast_len(samples.size + 64, real=True)
+    n_grid = max(1, round(n_in * n_out / samples.size))
+    spectrum = rfft(np.pad(samples, (0, n_in - samples.size)))
+    kept = np.zeros(n_grid // 2 + 1, dtype=spectrum.dtype)
+    n_kept = min(kept.size, spectrum.size)
+    kept[:n_kept] = spectrum[:n_kept]
+    out: Float = (irfft(kept, n=n_grid) * (n_grid / n_in)).astype(np.float32)
+    return out[:n_out] if out.size >= n_out else np.pad(out, (0, n_out - out.size))
+
+
+def stretch_time(samples: Float, rate: float) -> Float:
+    """``rate`` times as fast at the same pitch: a phase vocoder (Flanagan and Golden 1966)."""
+    from scipy.fft import irfft, rfft
+
+    n_fft, hop = 256, 64
+    if samples.size < 2 * n_fft:
+        return samples
+    hann = np.hanning(n_fft + 1)[:-1].astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, n_fft // 2), n_fft)[::hop] * hann
+    spectrum = rfft(frames, axis=1)
+    at = np.arange(0, len(spectrum) - 1, rate)
+    before = at.astype(int)
+    part = (at - before)[:, None]
+    magnitude = (1 - part) * np.abs(spectrum[before]) + part * np.abs(spectrum[before + 1])
+    expected = 2 * np.pi * hop * np.arange(spectrum.shape[1]) / n_fft
+    phases = np.angle(spectrum)
+    advance = phases[before + 1] - phases[before] - expected
+    advance += expected - 2 * np.pi * np.round(advance / (2 * np.pi))
+    phase = phases[0] + np.concatenate([np.zeros((1, advance.shape[1])), np.cumsum(advance, axis=0)[:-1]])
+    pieces = irfft(magnitude * np.exp(1j * phase), n=n_fft, axis=1) * hann
+    return _overlap_add(pieces, hann**2, hop)[n_fft // 2 : n_fft // 2 + round(samples.size / rate)]
+
+
+def _overlap_add(pieces: NDArray[np.float64], weights: Float, hop: int) -> Float:
+    n_pieces, n_fft = pieces.shape
+    n_out = (n_pieces - 1) * hop + n_fft
+    positions = (np.arange(n_pieces)[:, None] * hop + np.arange(n_fft)).ravel()
+    signal = np.bincount(positions, weights=pieces.ravel(), minlength=n_out)
+    norm = np.bincount(positions, weights=np.tile(weights, n_pieces), minlength=n_out)
+    return (signal / np.maximum(norm, 1e-3)).astype(np.float32)
+
+
+def reverberate(samples: Float, room_s: float, rng: np.random.Generator, sample_rate_hz: int = 8000) -> Float:
+    """Convolve with decaying noise (Polack 1988) of reverberation time ``room_s``; the level is kept."""
+    from scipy.signal import fftconvolve
+
+    n = round(room_s * sample_rate_hz)
+    tail = rng.standard_normal(n) * np.exp(-6.9 * np.arange(n) / n) * 0.12
+    tail[0] = 1.0
+    wet = fftconvolve(samples, tail)[: samples.size]
+    return _at_level(wet.astype(np.float32), speech_rms(samples))
+
+
+def coloured_noise(n_samples: int, slope: float, rng: np.random.Generator) -> Float:
+    """Noise whose power falls as frequency to the ``slope`` (1 pink, 0 white, -1 blue)."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    n = next_fast_len(n_samples, real=True)
+    spectrum = rfft(rng.standard_normal(n).astype(np.float32))
+    spectrum *= np.maximum(np.arange(spectrum.size), 1.0) ** (-slope / 2)
+    noise: Float = irfft(spectrum, n=n)[:n_samples].astype(np.float32)
+    return noise
+
+
+def sum_voices(voices: Sequence[Float], n_samples: int, rng: np.random.Generator) -> Float:
+    """Other people talking at once, each starting anywhere, equally loud."""
+    total = np.zeros(n_samples, dtype=np.float32)
+    for voice in voices:
+        looped = np.resize(np.roll(voice, int(rng.integers(voice.size))), n_samples)
+        total += _at_level(looped, 1.0)
+    return total
+
+
+def add_at_snr(samples: Float, noise: Float, snr_db: float, line_rms: float | None = None) -> Float:
+    """Speech with noise ``snr_db`` below ``line_rms``, or below the level of its own active part."""
+    return samples + _at_level(noise, (line_rms or speech_rms(samples)) * 10 ** (-snr_db / 20))
+
+
+def telephone(
+    samples: Float,
+    codec: str = "mu-law",
+    low_hz: float = 300.0,
+    high_hz: float = 3400.0,
+    sample_rate_hz: int = 8000,
+    level_dbov: float = -26.0,
+    line_rms: float | None = None,
+) -> Float:
+    """Level, band, codec: the chain of the telephone literature.
+
+    ``codec`` is ``mu-law``, ``a-law`` (G.711), ``gsm`` (06.10 full rate) or ``none``.
+    ``line_rms`` is what is brought to ``level_dbov``: the speech level of the whole line
+    (None: of these samples alone).
+    """
+    gain = 10 ** (level_dbov / 20) / max(line_rms or speech_rms(samples), 1e-6)
+    levelled = (samples * gain).astype(np.float32)
+    sent = _band(levelled, low_hz, high_hz, sample_rate_hz)
+    if codec == "none":
+        return sent
+    if codec == "gsm":
+        return _gsm(sent, sample_rate_hz)
+    return companded(sent, codec)
+
+
+def _band(samples: Float, low_hz: float, high_hz: float, sample_rate_hz: int) -> Float:
+    """G.712-like band by soft edges in the frequency domain (zero phase)."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    n = next_fast_len(samples.size, real=True)
+    hz = np.fft.rfftfreq(n, 1 / sample_rate_hz)
+    edge = 1 / (1 + (low_hz / np.maximum(hz, 1)) ** 12) / (1 + (hz / high_hz) ** 40)
+    passed: Float = irfft(rfft(samples, n=n) * edge.astype(np.float32), n=n)[: samples.size]
+    return passed.astype(np.float32)
+
+
+def companded(samples: Float, law: str) -> Float:
+    """Through 8-bit G.711 and back; ``law`` is ``mu-law`` or ``a-law``."""
+    x = np.clip(samples, -1, 1)
+    size = np.abs(x)
+    if law == "mu-law":
+        code = np.round(np.log1p(255 * size) / np.log(256) * 127) / 127
+        out = (256.0**code - 1) / 255
+    else:
+        a = 87.6
+        curve = np.where(size < 1 / a, a * size, 1 + np.log(np.maximum(a * size, 1))) / (1 + np.log(a))
+        code = np.round(curve * 127) / 127
+        spread = code * (1 + np.log(a))
+        out = np.where(spread < 1, spread, np.exp(spread - 1)) / a
+    expanded: Float = (np.sign(x) * out).astype(np.float32)
+    return expanded
+
+
+def _gsm(samples: Float, sample_rate_hz: int) -> Float:
+    import soundfile as sf
+
+    file = io.BytesIO()
+    sf.write(file, np.clip(samples, -1, 1), sample_rate_hz, format="WAV", subtype="GSM610")
+    file.seek(0)
+    decoded, _ = sf.read(file, dtype="float32")
+    return (
+        np.resize(decoded, samples.size)
+        if decoded.size >= samples.size
+        else np.pad(decoded, (0, samples.size - decoded.size))
+    )
+
+
+def lose_packets(samples: Float, share: float, rng: np.random.Generator, sample_rate_hz: int = 8000) -> Float:
+    """Zero a ``share`` of the 20 ms packets."""
+    n = round(0.02 * sample_rate_hz)
+    kept = rng.random(-(-samples.size // n)) >= share
+    return samples * np.repeat(kept, n)[: samples.size]
+
+
+def line_level(clips: Sequence[Float]) -> float:
+    """Speech RMS of all ``clips`` of one line together, each counted by its length."""
+    power = np.array([speech_rms(clip) ** 2 for clip in clips])
+    return float(np.sqrt(np.average(power, weights=[clip.size for clip in clips])))
+
+
+def speech_rms(samples: NDArray[np.floating]) -> float:
+    """RMS of the part within 30 dB of the loudest 20 ms (silence around a clip does not count)."""
+    if samples.size < 160:
+        return float(np.sqrt(np.mean(samples**2) + 1e-12))
+    power = np.mean(samples[: samples.size // 160 * 160].reshape(-1, 160) ** 2, axis=1)
+    return float(np.sqrt(np.mean(power[power >= power.max() * 1e-3]) + 1e-12))
+
+
+def _at_level(samples: Float, rms: float) -> Float:
+    return (samples * (rms / max(speech_rms(samples), 1e-6))).astype(np.float32)

@@ -1,0 +1,215 @@
+"""The epochs of one member, and the members one after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.corpora import Clip, refuse_leak
+from ensemble.inference.device import prepare_device
+from ensemble.members import make_member
+from ensemble.model_errors import TrainingError
+from ensemble.training.batch_augmentation import BatchAugment
+from ensemble.training.batches import Batches
+from ensemble.training.checkpoint import Start, begin_from, resume, save_state, settings_hash, start_of
+from ensemble.training.examples import Examples, prepare
+from ensemble.training.spectrogram_cache import Listened
+from ensemble.training.training_settings import TrainSettings
+from ensemble.training.validate import validate
+
+if TYPE_CHECKING:
+    import torch
+
+PLATEAU_EPOCHS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the trainer says after each epoch. UARs are of the averaged weights, telephone, 0..1 or None."""
+
+    member: str
+    epoch: int
+    n_epochs: int
+    loss: float
+    uar_clip: float | None
+    uar_speaker: float | None
+    left_s: float
+
+
+def train_ensemble(
+    clips: Sequence[Clip],
+    validation_speakers: frozenset[str],
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    cache: Path,
+    start: Path | None = None,
+    babblers: frozenset[str] | None = None,
+    say: Callable[[Progress | Listened], None] = lambda _: None,
+) -> Examples:
+    """Train every member of ``settings.members`` into ``folder/<member>``; returns what was heard.
+
+    ``start`` is the folder of an ensemble to begin from.
+
+    ``validation_speakers`` are held out (may be empty for the final training);
+    ``babblers`` as in :func:`prepare`.
+    Run it again after a kill and it goes on where it was. Raises CorpusError,
+    LeakError, TrainingError, DeviceMissing.
+    """
+    prepare_device(settings.device)
+    speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
+    examples = prepare(clips, speakers, settings, cache, babblers=babblers, say=say)
+    training, validation = examples.of(speakers), examples.of(validation_speakers)
+    if validation_speakers and not len(validation):
+        raise TrainingError(
+            f"none of the clips of {', '.join(sorted(validation_speakers))} can be used, so that nobody "
+            f"validates; the first: {examples.unusable[0].path}: {examples.unusable[0].reason}"
+        )
+    for name in settings.members:
+        begin = start_of(start, name) if start else None
+        train_member(name, examples, training, validation, settings, folder / name, say, start=begin)
+    return examples
+
+
+def train_member(  # noqa: PLR0915 one loop, read from top to bottom
+    name: str,
+    examples: Examples,
+    training: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    settings: TrainSettings,
+    folder: Path,
+    say: Callable[[Progress], None] = lambda _: None,
+    *,
+    start: Start | None = None,
+) -> Path:
+    """Train one member and return the path of its averaged weights (safetensors).
+
+    ``name`` is an architecture, or one with a number (``cnn-2``): the same from
+    another seed. ``start`` gives weights to begin from: a second round at a
+    lower learning rate, or an ensemble fitted to one's own labelled calls. Goes on from ``folder`` when a
+    checkpoint of the same settings and clips is there.
+    With the same seed, clips and thread count the result is the same.
+    Raises LeakError when a speaker is on both sides, TrainingError when the
+    checkpoint is of other settings or the loss is not finite.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    refuse_leak([examples.clips[i] for i in training], [examples.clips[i] for i in validation])
+    folder.mkdir(parents=True, exist_ok=True)
+    best_path = folder / "best.safetensors"
+    agrees = settings_hash(settings, examples, training, validation, start)
+    torch.set_num_threads(settings.n_threads)
+    architecture, _, number = name.partition("-")
+    if number:
+        settings = replace(settings, seed=settings.seed + 1000 * int(number))
+    if settings.schedule == "plateau" and not len(validation):
+        raise TrainingError(
+            f"{name}: a plateau is seen on validation speakers and there are none; use cosine"
+        )
+    torch.manual_seed(settings.seed)
+    model = make_member(architecture, settings.front.n_mels, len(settings.labels)).to(settings.device)
+    if start is not None:
+        begin_from(model, settings.labels, start)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        _decay_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
+    )
+    average = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    first, best, stale, factor = resume(folder, agrees, model, optimizer, average)
+    if settings.patience_epochs and stale >= settings.patience_epochs:
+        return best_path  # it had ended here
+    n_steps = settings.n_epochs * -(-len(training) // settings.batch)
+    step = first * -(-len(training) // settings.batch)
+    durations: list[float] = []
+    for epoch in range(first, settings.n_epochs):
+        started = time.monotonic()
+        torch.manual_seed(settings.seed * 100_003 + epoch)
+        change = BatchAugment(settings.batch_augment, settings.seed * 100_003 + epoch)
+        mix = epoch < settings.mix_until * settings.n_epochs
+        losses = []
+        model.train()
+        for arrays in Batches(examples, training, settings, epoch):
+            mel, mask, target = change(*(torch.from_numpy(a) for a in arrays), mix=mix)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * factor * _schedule(step, n_steps, settings)
+            with torch.autocast(settings.device.split(":")[0], torch.bfloat16, enabled=settings.half):
+                logits = model(mel.to(settings.device), mask.to(settings.device))
+            loss = _loss(logits.float(), target.to(settings.device), settings.focal)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimizer.step()
+            step += 1
+            _average(average, model, min(settings.ema, (1 + step) / (10 + step)))
+            losses.append(loss.item())
+        if not np.isfinite(losses).all():
+            raise TrainingError(
+                f"{name}: the loss became {losses[-1]} in epoch {epoch + 1}; lower learning_rate"
+            )
+        uar_clip, uar_speaker = validate(name, average, examples, validation, settings)
+        score = (uar_clip or 0.0) + (uar_speaker or 0.0)
+        # Without validation speakers the last epoch is the one to keep.
+        if not len(validation) or score >= best:
+            best, stale = score, 0
+            save_file({k: v.contiguous().cpu() for k, v in average.items()}, best_path)
+        else:
+            stale += 1
+            if settings.schedule == "plateau" and stale % PLATEAU_EPOCHS == 0:
+                factor /= 2
+        told = {"epoch": str(epoch + 1), "best": repr(best), "stale": str(stale), "factor": repr(factor)}
+        save_state(folder, {"agrees": agrees, **told}, model, optimizer, average)
+        durations.append(time.monotonic() - started)
+        left_s = float(np.mean(durations)) * (settings.n_epochs - epoch - 1)
+        progress = Progress(
+            name, epoch + 1, settings.n_epochs, float(np.mean(losses)), uar_clip, uar_speaker, left_s
+        )
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(progress)) + "\n")
+        say(progress)
+        if settings.patience_epochs and stale >= settings.patience_epochs:
+            break
+    return best_path
+
+
+def _decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _schedule(step: int, n_steps: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then a half cosine down to 1 %, or level where validation decides."""
+    warm = settings.warmup_epochs * n_steps / max(settings.n_epochs, 1)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    if settings.schedule == "plateau":
+        return 1.0
+    return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(n_steps - warm, 1))))
+
+
+def _loss(logits: torch.Tensor, target: torch.Tensor, focal: float) -> torch.Tensor:
+    import torch
+
+    log_p = torch.log_softmax(logits, dim=1)
+    if focal > 0:
+        log_p = log_p * (1 - log_p.exp()) ** focal
+    return -(target * log_p).sum(dim=1).mean()
+
+
+def _average(average: dict[str, torch.Tensor], model: torch.nn.Module, keep: float) -> None:
+    import torch
+
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                average[key].lerp_(value, 1 - keep)
+            else:
+                average[key].copy_(value)

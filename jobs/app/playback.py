@@ -1,0 +1,88 @@
+"""The sound of whole calls for the player: decoded once, small MP3, served in ranges."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callanalytics.audio import decode_recording
+from callanalytics.audio.clips import NoEncoder, clip_bytes
+from callanalytics.config import Settings
+from callanalytics.errors import CallAnalyticsError, UsageError
+from jobs.app.published import call_paths
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+MAX_KEPT = 24  # calls; an hour of MP3 is 11 MB
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class CallSounds:
+    """Encoded calls in a private folder that is deleted when the server ends; the oldest make room."""
+
+    settings: Settings
+    database: Path
+    folder: Path
+    _kept: OrderedDict[str, Path] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _making: dict[str, threading.Lock] = field(default_factory=dict)
+
+    def file(self, call_id: str) -> Path:
+        """The call as a file that every browser plays, both sides mixed.
+
+        Raises CallAnalyticsError: no such call, or its recording cannot be read any more.
+        """
+        with self._lock:
+            making = self._making.setdefault(call_id, threading.Lock())
+        with making:  # two listeners of one call wait for one decoding, others are not held up
+            with self._lock:
+                if call_id in self._kept:
+                    self._kept.move_to_end(call_id)
+                    return self._kept[call_id]
+            made = self._make(call_id)
+            with self._lock:
+                self._kept[call_id] = made
+                while len(self._kept) > MAX_KEPT:
+                    _, oldest = self._kept.popitem(last=False)
+                    oldest.unlink(missing_ok=True)
+            return made
+
+    def _make(self, call_id: str) -> Path:
+        paths = call_paths(self.database, call_id)
+        audio = decode_recording(paths, self.settings.audio)
+        whole = (audio.samples, audio.sample_rate_hz, 0.0, audio.duration_s)
+        try:
+            content, ending = clip_bytes(*whole), "mp3"
+        except NoEncoder as problem:
+            _log.warning("calls are played as WAV: %s", problem)
+            content, ending = clip_bytes(*whole, clip_format="wav"), "wav"
+        made = self.folder / f"{len(self._making):06d}-{call_id}.{ending}"
+        made.write_bytes(content)
+        return made
+
+    def route(self) -> Route:
+        """GET /call-audio/{call_id}"""
+        from starlette.routing import Route
+
+        return Route("/call-audio/{call_id}", self._answer)
+
+    async def _answer(self, request: Request) -> Response:
+        from anyio.to_thread import run_sync
+        from starlette.responses import FileResponse, PlainTextResponse
+
+        try:
+            path = await run_sync(self.file, request.path_params["call_id"])
+        except UsageError as problem:
+            return PlainTextResponse(str(problem), status_code=404)
+        except CallAnalyticsError as problem:
+            return PlainTextResponse(str(problem), status_code=410)
+        kind = "audio/mpeg" if path.suffix == ".mp3" else "audio/wav"
+        return FileResponse(path, media_type=kind, headers={"cache-control": "private, max-age=3600"})

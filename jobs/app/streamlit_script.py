@@ -1,0 +1,29 @@
+"""What Streamlit runs for every visitor: the frame around the three pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from jobs.app.calls_page import show as calls
+from jobs.app.compare_page import show as compare
+from jobs.app.context import room
+from jobs.app.try_page import show as try_out
+from reports.formatting import localised
+
+# An icon of our own: Streamlit fetches the pictures of emoji and Material symbols from the internet.
+ICON = Path(__file__).parent / "templates" / "icon.svg"
+
+st.set_page_config(page_title="callanalytics", page_icon=ICON, layout="wide")
+st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; max-width: 1240px; margin: 0 auto; }</style>")
+page = st.navigation(
+    [
+        st.Page(try_out, title="Try", icon=":material/mic:", url_path="try", default=True),
+        st.Page(calls, title="Calls", icon=":material/call:", url_path="calls"),
+        st.Page(compare, title="Compare", icon=":material/compare_arrows:", url_path="compare"),
+    ],
+    position="top",
+)
+with localised(room().settings.report.locale):
+    page.run()

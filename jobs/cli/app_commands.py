@@ -1,0 +1,56 @@
+"""The listening room in a browser: app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from jobs.cli.console import say
+from jobs.cli.options import config_option, folder_type, out_option
+
+
+@click.command()
+@out_option
+@config_option
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; the default is private."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option("--name", help="Host name that people type, when it is not --host.")
+@click.option(
+    "--ensemble", "ensembles", type=folder_type, multiple=True, help="Folder of a further ensemble."
+)
+@click.option(
+    "--corpus", "corpora", type=folder_type, multiple=True, help="Folder of a corpus to compare on."
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+def app(
+    out: Path | None,
+    config: Path | None,
+    host: str,
+    port: int,
+    name: str | None,
+    ensembles: tuple[Path, ...],
+    corpora: tuple[Path, ...],
+    no_browser: bool,
+) -> None:
+    """Try the ensemble with your own voice; listen to calls and correct them; compare ensembles.
+
+    Needs the extra "app" (Streamlit). There is no login: whoever reaches the address hears the calls.
+    """
+    from callanalytics.config import load_config
+    from jobs.app.context import Room
+    from jobs.app.serve import Address, serve
+
+    settings = load_config(config)
+    address = Address(host, port, name)
+    if not address.is_private:
+        say(
+            f"Listening on {host}: everybody who reaches it hears the calls. Put a login in front of it; "
+            "browsers give a microphone only to https:// addresses and to this machine.",
+            quiet=False,
+        )
+    room = Room(settings, out or settings.out_dir, ensembles, corpora)
+    say(f"The listening room: {address.url} (end it with Ctrl+C)", quiet=False)
+    serve(room, address, open_browser=not no_browser)

@@ -1,0 +1,177 @@
+"""What a person sees on the terminal: progress, plain log lines, a run's closing words."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from callanalytics.text import display_text
+
+if TYPE_CHECKING:
+    from callanalytics.records import Failure
+    from jobs.night.result import RunResult
+
+# A log gets a line this often, and at the end of every stage.
+LOG_EVERY_S = 10.0
+WIDE = 120
+"""Columns from which on a long bar leaves room for what is told beside it."""
+MAX_LISTED = 20
+
+HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics status)."
+
+WORDS = {
+    "search": "Searching",
+    "analyse": "Analysing",
+    "publish": "Publishing",
+    "report": "Writing the report",
+}
+
+
+class OnProgress(Protocol):
+    """Called with a stage, how much of how much is done, and a note."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        """Say how far a stage is; total is 0 while unknown."""
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[OnProgress]:
+    """A progress bar on a terminal, plain lines in a log, nothing when quiet. All on stderr."""
+    if quiet:
+        yield lambda stage, done, total, note: None
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _LogLines()
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
+
+    console = Console(stderr=True)
+    bar_width = 40 if console.width >= WIDE else 10
+    whole = Column(no_wrap=True, min_width=7)
+    rest = Column(no_wrap=True, overflow="ellipsis", max_width=max(console.width - bar_width - 46, 10))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=17)),
+        BarColumn(bar_width),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("[dim]{task.fields[note]}", table_column=rest),  # what does not fit is cut here
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, note: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(WORDS.get(stage, stage), total=None, note="")
+            bars.update(tasks[stage], completed=done, total=total or None, note=note)
+
+        yield report
+
+
+class _LogLines:
+    """One line per stage and every few seconds, with the speed so far."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._said_at = 0.0
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if stage == self._stage and done != total and now - self._said_at < LOG_EVERY_S:
+            return
+        self._stage, self._said_at = stage, now
+        count = f" {done} of {total}" if total else ""
+        print(f"{WORDS.get(stage, stage)}{count}{': ' + note if note else ''}", file=sys.stderr)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
+    """A table on stdout: as wide as the terminal there, never cut in a pipe."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, name in enumerate(head):
+        numeric = index > 0 and all(row[index][:1].isdigit() or row[index] == "-" for row in rows)
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1000)
+    console.print(table)
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A line for a person, on stderr, so that stdout stays clean for machines."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def closing_words(result: RunResult) -> str:
+    """What a run did, as an operator wants to read it at 3 a.m."""
+    since, until = (
+        moment.strftime("%Y-%m-%d %H:%M %Z") for moment in (result.window.since, result.window.until)
+    )
+    lines = [f"Window {since} to {until}: {_count(result.n_found, 'recording')} found."]
+    if result.planned is not None:
+        lines.append(
+            f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
+        )
+        lines += [
+            f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {c.recording.shown}" for c in result.planned[:MAX_LISTED]
+        ]
+        return "\n".join(lines + _more(len(result.planned)))
+    speed = (
+        f" ({result.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and result.audio_s else ""
+    )
+    given_up = f", {result.n_given_up} given up (see quarantine)" if result.n_given_up else ""
+    lines.append(
+        f"Analysed {result.n_done} ({result.audio_s / 60:.1f} min of sound) in {result.wall_s:.1f} s{speed}; "
+        f"already done {result.n_skipped - result.n_given_up}{given_up}; flagged {result.n_flagged}; "
+        f"quarantined {result.n_quarantined}."
+    )
+    if result.set_aside:
+        words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))
+        lines.append(f"Set aside: {words}.")
+    lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
+        len(result.failures)
+    )
+    if result.held:
+        lines += ["NOT PUBLISHED, the gate held the night back:", *(f"  {reason}" for reason in result.held)]
+        lines.append("What was analysed is kept. Publish it all the same: the same command with --no-gate")
+    lines += [f"Database: {result.database}", f"Report:   {result.report}"]
+    return "\n".join(lines)
+
+
+def _more(n: int) -> list[str]:
+    return [f"  and {n - MAX_LISTED} more"] if n > MAX_LISTED else []
+
+
+def _failure(failure: Failure) -> str:
+    recording, facts = failure.candidate.recording, failure.candidate.facts
+    return f"{recording.shown}: {failure.reason}: {display_text(facts.hide(failure.detail))}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

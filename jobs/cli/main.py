@@ -1,0 +1,141 @@
+"""The command line: parse, load the settings, call one job, print, exit.
+
+Exit codes: 0 all done; 1 fatal; 2 usage or config; 3 committed, some files quarantined; 4 no files
+(with --fail-on-empty); 5 another run holds the lock; 6 model missing or incompatible; 7 time budget
+used, resumable; 8 the gate held the night back, nothing published; 130/143 interrupted, committed work
+kept. Angry callers are no error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from callanalytics import __version__
+from callanalytics.errors import CallAnalyticsError, UsageError
+
+MODEL_EXIT_CODE = 6
+
+COMMANDS = {
+    "run": "night_commands",
+    "demo": "night_commands",
+    "ingest": "night_commands",
+    "schedule": "schedule_commands",
+    "relabel": "night_commands",
+    "review": "review_commands",
+    "labels": "label_commands",
+    "voices": "voice_commands",
+    "status": "result_commands",
+    "report": "result_commands",
+    "purge": "maintenance_commands",
+    "export": "maintenance_commands",
+    "backfill": "maintenance_commands",
+    "query": "result_commands",
+    "schema": "result_commands",
+    "doctor": "result_commands",
+    "analyze": "single_file_commands",
+    "classify": "single_file_commands",
+    "diarize": "single_file_commands",
+    "app": "app_commands",
+    "train": "training_commands",
+    "retrain": "retrain_commands",
+    "evaluate": "training_commands",
+    "crossval": "training_commands",
+    "ensemble": "ensemble_commands",
+    "bench": "bench_commands",
+    "explore": "bench_commands",
+}
+"""Which module of :mod:`jobs.cli` has each command, in the order of ``--help``."""
+
+
+class Commands(click.Group):
+    """Imports a command's module when the command is asked for, so that none pays for the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102 click's own
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"jobs.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="callanalytics")
+def cli() -> None:
+    """Emotion analytics for recorded calls: who spoke, how it sounded, which callers were frustrated."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM or SIGINT arrived: what is open is closed on the way out."""
+
+
+# What arrived: DuckDB makes a RuntimeError of its own of an exception that a handler raises.
+_signals: list[int] = []
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _signals.append(number)
+    raise Interrupted
+
+
+def main() -> NoReturn:
+    """Entry point: run a command and turn every failure into one message and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        cli.main(standalone_mode=False)
+        sys.exit(0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(problem.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _end_interrupted()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except CallAnalyticsError as problem:
+        _end(str(problem), problem.exit_code)
+    except Exception as problem:
+        if _signals:
+            _end_interrupted()
+        if os.environ.get("CALLANALYTICS_DEBUG"):
+            raise
+        if (code := _ensemble_exit_code(problem)) is not None:
+            _end(str(problem), code)
+        _end(
+            f"unexpected {type(problem).__name__}: {problem}\n"
+            "Run again with CALLANALYTICS_DEBUG=1 to see where, and report it.",
+            1,
+        )
+
+
+def _ensemble_exit_code(problem: Exception) -> int | None:
+    """6 for a model that is missing or does not fit, 2 for a GPU that is not there, 1 for corpora and
+    trainings, None for anything else."""
+    from ensemble.model_errors import DeviceMissing, EnsembleError, ModelError
+
+    if isinstance(problem, ModelError):
+        return MODEL_EXIT_CODE
+    if isinstance(problem, DeviceMissing):
+        return UsageError.exit_code
+    return 1 if isinstance(problem, EnsembleError) else None
+
+
+def _end_interrupted() -> NoReturn:
+    _end("interrupted; committed work is kept", 128 + (_signals[0] if _signals else signal.SIGINT))
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"callanalytics: {message}", file=sys.stderr)
+    sys.exit(code)

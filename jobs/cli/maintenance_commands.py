@@ -1,0 +1,110 @@
+"""Keeping the results in order: purge, export, backfill."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.cli.console import HELD_WORDS, progress, say
+from jobs.cli.options import (
+    config_option,
+    database,
+    folder_type,
+    json_option,
+    out_option,
+    quiet_option,
+)
+
+
+@click.command()
+@click.option(
+    "--older-than", "limit", required=True, help="Age in days or weeks (365d, 52w), or a date that is over."
+)
+@click.option("--audio-only", is_flag=True, help="Remove the evidence clips only.")
+@click.option("--dry-run", is_flag=True, help="Show what would go and remove nothing.")
+@out_option
+@config_option
+@json_option
+def purge(
+    limit: str, audio_only: bool, dry_run: bool, out: Path | None, config: Path | None, as_json: bool
+) -> None:
+    """Remove old calls from the results for good; original recordings are never touched."""
+    from callanalytics.config import load_config
+    from jobs.maintenance.purge import purge as remove
+    from jobs.maintenance.purge import render_purged
+
+    settings = load_config(config)
+    done = remove(settings, out or settings.out_dir, limit, audio_only=audio_only, dry_run=dry_run)
+    if as_json:
+        print(json.dumps(done.to_json()))
+    else:
+        say(render_purged(done))
+
+
+@click.command()
+@click.argument("folder", type=folder_type)
+@out_option
+@config_option
+@json_option
+def export(folder: Path, out: Path | None, config: Path | None, as_json: bool) -> None:
+    """Write the published results as Parquet files, partitioned by day."""
+    from dataclasses import asdict
+
+    from callanalytics.store.parquet import export as write
+
+    done = write(database(out, config), folder)
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        n_rows = sum(done.n_rows.values())
+        say(f"{n_rows:,} rows of {len(done.n_rows)} tables, {done.n_bytes / 1e6:,.1f} MB in {folder}")
+
+
+@click.command()
+@click.option("--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use).")
+@click.option("--shadow", is_flag=True, help="Score beside the visible ensemble, unseen until promoted.")
+@click.option("--since", help="First call: 7d, a date or a time (default: all).")
+@click.option("--until", help="Last call, exclusive (default: now).")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@out_option
+@config_option
+@json_option
+@quiet_option
+def backfill(
+    name: str | None,
+    shadow: bool,
+    since: str | None,
+    until: str | None,
+    workers: int | None,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Score calls of earlier nights with another ensemble, from their recordings."""
+    from callanalytics.config import load_config
+    from jobs.models.backfill import backfill as score
+    from jobs.models.backfill import render_backfilled
+
+    settings = load_config(config)
+    with progress(quiet or as_json) as on_progress:
+        done = score(
+            settings,
+            out or settings.out_dir,
+            name,
+            shadow=shadow,
+            since=since,
+            until=until,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    if as_json:
+        print(json.dumps(done.to_json()))
+    else:
+        say(render_backfilled(done), quiet=quiet)
+        if not done.published:
+            say(HELD_WORDS, quiet=quiet)
+    sys.exit(done.exit_code)

@@ -1,0 +1,127 @@
+"""The night and what prepares it: run, demo, ingest check, relabel."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.cli.console import HELD_WORDS, closing_words, progress, say
+from jobs.cli.options import (
+    config_option,
+    device_option,
+    folder_type,
+    json_option,
+    out_option,
+    quiet_option,
+)
+
+
+@click.command()
+@click.option("--since", help="Start: yesterday, 7d, 36h, a date or a time (default: yesterday).")
+@click.option("--until", help="End, exclusive, in the same words (default: now, of yesterday its end).")
+@click.option("--input", "inputs", type=folder_type, multiple=True, help="Folder or file; may be repeated.")
+@out_option
+@config_option
+@click.option("--limit", type=click.IntRange(min=1), help="Analyse at most this many recordings.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@device_option
+@click.option("--force", is_flag=True, help="Analyse again what is done already.")
+@click.option("--dry-run", is_flag=True, help="Show what would be analysed and write nothing.")
+@click.option("--fail-on-empty", is_flag=True, help="Exit 4 when the window holds no recording.")
+@click.option("--no-gate", is_flag=True, help="Publish also what [gate] would hold back.")
+@json_option
+@quiet_option
+def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Analyse the recordings of a window: the nightly job."""
+    from callanalytics.config import load_config
+    from jobs.night.result import RunOptions
+    from jobs.night.run import run_night
+
+    settings = load_config(config)
+    with progress(quiet or as_json) as on_progress:
+        result = run_night(settings, RunOptions(**options), on_progress=on_progress)
+    if as_json:
+        print(json.dumps(result.to_json()))
+    else:
+        say(closing_words(result), quiet=quiet)
+    sys.exit(result.exit_code)
+
+
+@click.command()
+@click.option(
+    "--out", type=folder_type, default=Path("demo-calls"), show_default=True, help="Folder to fill."
+)
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Day of the calls (default: yesterday).")
+@config_option
+@quiet_option
+def demo(out: Path, day: Any, config: Path | None, quiet: bool) -> None:
+    """Make a small demonstration of calls, dated yesterday."""
+    from datetime import datetime, timedelta
+
+    from callanalytics.config import load_config
+    from callanalytics.demo import build_demo
+
+    zone = load_config(config).time.zone_info
+    chosen = day.date() if day else datetime.now(zone).date() - timedelta(days=1)
+    with progress(quiet) as on_progress:
+        summary = build_demo(
+            out,
+            day=chosen,
+            zone=zone,
+            on_progress=lambda done, total: on_progress("Making demonstration calls", done, total, ""),
+        )
+    say(f"{summary.n_calls} calls of {chosen} in {summary.folder}", quiet=quiet)
+    say(
+        "Their voices are synthetic (espeak-ng), so the emotions named in them say nothing: look at the "
+        "flow, not at the labels.",
+        quiet=quiet,
+    )
+
+
+@click.group()
+def ingest() -> None:
+    """Look at recordings without running a model."""
+
+
+@ingest.command()
+@click.argument("paths", type=folder_type, nargs=-1, required=True)
+@config_option
+@json_option
+def check(paths: tuple[Path, ...], config: Path | None, as_json: bool) -> None:
+    """Show what each file parses to, by which recorder, and which names nothing matched."""
+    from callanalytics.config import load_config
+    from callanalytics.ingest.check import check_paths, render_checked
+
+    checked = check_paths(paths, load_config(config))
+    if as_json:
+        for row in checked:
+            print(json.dumps(row.to_dict()))
+    else:
+        print(render_checked(checked))
+
+
+@click.command()
+@click.argument("call_id")
+@click.option("--swap", is_flag=True, required=True, help="Exchange agent and caller.")
+@out_option
+@config_option
+def relabel(call_id: str, swap: bool, out: Path | None, config: Path | None) -> None:
+    """Correct who is agent and who is caller in a call, without inference; remembered on re-runs."""
+    from callanalytics.config import load_config
+    from jobs.reviews.relabel import relabel as exchange
+
+    settings = load_config(config)
+    done = exchange(settings, out or settings.out_dir, call_id, by=os.environ.get("USER"))
+    call = done.call
+    mark = "flagged" if call.flagged else "not flagged"
+    say(
+        f"{call.recording.call_id}: agent and caller exchanged; "
+        f"frustration {call.frustration_score:.0%}, {mark}"
+    )
+    if not done.published:
+        say(HELD_WORDS)

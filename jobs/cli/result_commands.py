@@ -1,0 +1,132 @@
+"""Asking for results: query, schema, report, status, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.cli.console import say
+from jobs.cli.options import config_option, database, json_option, out_option
+
+
+@click.command()
+@click.argument("sql")
+@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option("--max-rows", type=click.IntRange(min=1), help="Stop after this many rows.")
+@out_option
+@config_option
+def query(sql: str, style: str, max_rows: int | None, out: Path | None, config: Path | None) -> None:
+    """Ask the published database in SQL."""
+    from callanalytics.store.query import render, run_query
+
+    print(render(run_query(database(out, config), sql, max_rows=max_rows), style), end="")
+
+
+@click.command()
+@json_option
+@out_option
+@config_option
+def schema(as_json: bool, out: Path | None, config: Path | None) -> None:
+    """Print the tables, views and columns of the published database with their comments."""
+    from callanalytics.store.query import describe_schema, render_schema
+
+    tables = describe_schema(database(out, config))
+    print(json.dumps(tables, indent=2) if as_json else render_schema(tables))
+
+
+@click.command()
+@json_option
+@out_option
+@config_option
+def status(as_json: bool, out: Path | None, config: Path | None) -> None:
+    """Show the last runs, the quarantine and whether a run is at work."""
+    from callanalytics.config import load_config
+    from jobs.maintenance.status import read_status, render_status
+
+    settings = load_config(config)
+    found = read_status(out or settings.out_dir)
+    print(json.dumps(found) if as_json else render_status(found))
+
+
+@click.command()
+@json_option
+@out_option
+@config_option
+def doctor(as_json: bool, out: Path | None, config: Path | None) -> None:
+    """Check decoders, weights, disk, zone and database, each with a fix."""
+    from callanalytics.config import load_config
+    from jobs.maintenance.doctor import examine, render_findings
+
+    settings = load_config(config)
+    findings = examine(settings, out or settings.out_dir)
+    print(json.dumps([f.to_dict() for f in findings]) if as_json else render_findings(findings))
+    sys.exit(0 if all(f.ok for f in findings) else 1)
+
+
+@click.command()
+@click.option("--since", help="Start of the window (default: yesterday).")
+@click.option("--until", help="End of the window, exclusive (default: now, of yesterday its end).")
+@click.option(
+    "--single-file",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="One HTML file for mail, sounds inside, instead of the folder (default: OUT/report.html).",
+)
+@click.option("--redact", is_flag=True, help="Leave out sound, and names of people, files and numbers.")
+@click.option(
+    "--email-body",
+    type=click.Choice(["files", "text", "html"]),
+    is_flag=False,
+    flag_value="files",
+    help="A summary for mail: as email.txt and email.html beside the report, or only to standard output.",
+)
+@out_option
+@config_option
+def report(
+    since: str | None,
+    until: str | None,
+    single_file: str | None,
+    redact: bool,
+    email_body: str | None,
+    out: Path | None,
+    config: Path | None,
+) -> None:
+    """Write the HTML report of a window from the published database."""
+    from datetime import UTC, datetime
+
+    from callanalytics.config import load_config
+    from callanalytics.config.window import parse_window
+    from reports.outputs.email_body import build_email, write_email
+    from reports.outputs.folder import build_reports
+    from reports.outputs.single_file_report import build_single_file
+
+    settings = load_config(config)
+    now = datetime.now(UTC)
+    folder = out or settings.out_dir
+    source = database(out, config)
+    window = parse_window(since, until, zone=settings.time.zone_info, now=now)
+    ending = "-redacted" if redact else ""
+    page = folder / f"reports{ending}" / "index.html"
+    if single_file is not None:
+        page = Path(single_file) if single_file else folder / f"report{ending}.html"
+    if email_body in {"text", "html"}:
+        body = build_email(source, settings=settings, window=window, now=now, report=page, redact=redact)
+        print(body.text if email_body == "text" else body.html, end="")
+        return
+    clips_dir = folder / "reports" / "clips"
+    if single_file is None:
+        build_reports(
+            source, page.parent, settings=settings, window=window, now=now, clips_dir=clips_dir, redact=redact
+        )
+    else:
+        build_single_file(
+            source, page, settings=settings, window=window, now=now, clips_dir=clips_dir, redact=redact
+        )
+    say(f"Report: {page}")
+    if email_body == "files":
+        body = build_email(source, settings=settings, window=window, now=now, report=page, redact=redact)
+        say(f"Mail:   {write_email(body, page.parent / f'email{ending}.txt')}")

@@ -1,0 +1,142 @@
+"""Retraining: train on corpora and reviewed calls, promote only what is clearly better."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.cli.console import say
+from jobs.cli.ensemble_commands import promoted_words
+from jobs.cli.options import config_option, json_option, out_option, quiet_option
+from jobs.cli.training_options import members_of, training_shown
+
+if TYPE_CHECKING:
+    from callanalytics.config import RetrainSettings, Settings
+    from ensemble.corpora import Corpus
+    from ensemble.training import TrainSettings
+
+
+@click.command()
+@click.option("--corpus", "corpora", multiple=True, metavar="[NAME=]PATH", help="Default: [retrain] corpora.")
+@click.option("--reviewed/--no-reviewed", default=None, help="Also train on reviewed segments.")
+@click.option("--consent", is_flag=True, help="Say that these callers' voices may be trained on.")
+@click.option("--preset", type=click.Choice(["quick", "night"]), help="Default: [retrain] preset.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs (default: the preset's).")
+@click.option("--members", help="Names joined by commas (default: all).")
+@click.option("--labels", help="Joined by commas (default: those of the ensemble in use).")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--margin", type=click.FloatRange(0, 1), help="UAR it must gain (default: [retrain] margin).")
+@click.option("--no-shadow", is_flag=True, help="Do not score last week with the candidate.")
+@click.option("--history", is_flag=True, help="Show every retraining so far, and train nothing.")
+@json_option
+@quiet_option
+@out_option
+@config_option
+def retrain(
+    corpora: tuple[str, ...],
+    reviewed: bool | None,
+    consent: bool,
+    margin: float | None,
+    no_shadow: bool,
+    history: bool,
+    as_json: bool,
+    quiet: bool,
+    out: Path | None,
+    config: Path | None,
+    **options: Any,
+) -> None:
+    """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
+    from callanalytics.config import load_config
+    from jobs.active_ensemble import is_in_use, registry
+    from jobs.models.retrain import read_history
+    from jobs.models.retrain import retrain as train_and_judge
+
+    settings = load_config(config)
+    folder = out or settings.out_dir
+    if history:
+        _show(read_history(folder), as_json)
+        return
+    plan = settings.retrain
+    plan = replace_table(
+        plan,
+        margin=plan.margin if margin is None else margin,
+        reviewed=plan.reviewed if reviewed is None else reviewed,
+        consent=consent or plan.consent,
+    )
+    training = _training(options, plan, settings, folder)
+    with training_shown(quiet or as_json) as on_news:
+        done = train_and_judge(
+            settings,
+            folder,
+            _read(corpora, settings),
+            training,
+            plan=plan,
+            shadow=not no_shadow,
+            on_news=on_news,
+            say=lambda words: say(words, quiet=quiet or as_json),
+        )
+    used = is_in_use(settings, folder, done.candidate_id)
+    if as_json:
+        print(json.dumps({**done.to_json(), "in_use": used}))
+        return
+    say(f"{done.candidate_id} {done.words}\nCard: {done.card}", quiet=quiet)
+    if done.promoted:
+        say(_standing(done.candidate_id, used, done.candidate_id in registry(folder).ids()), quiet=quiet)
+
+
+def _standing(candidate_id: str, is_used: bool, is_kept: bool) -> str:
+    """Whether what was promoted is in use: a decision made before may have been undone since."""
+    if is_used:
+        return promoted_words(candidate_id)
+    if is_kept:
+        return (
+            f"{candidate_id} was promoted then and is not in use now. "
+            f"Use it: callanalytics ensemble promote {candidate_id}"
+        )
+    return f"{candidate_id} was promoted then; its folder is gone since, and another ensemble is in use."
+
+
+def replace_table(plan: RetrainSettings, **changes: object) -> RetrainSettings:
+    """The settings of [retrain] with some changed for this call."""
+    return plan.model_copy(update=changes)
+
+
+def _read(named: tuple[str, ...], settings: Settings) -> list[Corpus]:
+    """Corpora of the command line, else those of the config file (relative to it)."""
+    from ensemble.corpora import LOADERS, read_corpus
+
+    read = []
+    for text in named or settings.retrain.corpora:
+        name, equals, path = text.partition("=")
+        known = bool(equals) and (name in LOADERS or "/" not in name)
+        place = Path(path if known else text)
+        place = place if named else settings.folder / place
+        read.append(read_corpus(place, name if known else None))
+    return read
+
+
+def _training(options: dict[str, Any], plan: RetrainSettings, settings: Settings, out: Path) -> TrainSettings:
+    from ensemble.inference.card import read_card
+    from ensemble.training import PRESETS
+    from jobs.active_ensemble import in_use
+
+    labels = options["labels"].split(",") if options["labels"] else read_card(in_use(settings, out))["labels"]
+    chosen: dict[str, Any] = {"labels": tuple(labels), "n_threads": options["threads"]}
+    if options["epochs"]:
+        chosen["n_epochs"] = options["epochs"]
+    if options["members"]:
+        chosen["members"] = members_of(options["members"])
+    return replace(PRESETS[options["preset"] or plan.preset], **chosen)
+
+
+def _show(history: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(history))
+    elif not history:
+        say("Never retrained.")
+    else:
+        print("\n".join(f"{row['at']}  {row['candidate_id']}  {row['words']}" for row in history))

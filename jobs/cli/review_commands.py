@@ -1,0 +1,118 @@
+"""Reviews: a verdict on a call, many from a CSV, and which call to hear next."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from jobs.cli.console import say
+from jobs.cli.options import config_option, folder_type, json_option, out_option
+
+EMOTIONS = ("anger", "boredom", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+
+
+class CallFirst(click.Group):
+    """`review CALL ...` is `review call CALL ...`: an id is hexadecimal and never one of the other words."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:  # noqa: D102 click's own
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["call", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=CallFirst)
+def review() -> None:
+    """Say what is true of a call: review CALL --verdict confirm. Also: review next, review import FILE.
+
+    Of a call or a rule, "confirm" means worth flagging; of a segment, that the voted emotion is right.
+    Reviews show each rule's precision (FROM rule_precision) and teach the next ensemble. They are
+    published with the next run, and wait for it while one is at work.
+
+    With CALL: --rule NAME judges one rule that fired, --segment N one segment, where --emotion says what
+    you hear; --note TEXT is for others, --by NAME says who you are. All of them: review CALL --help.
+    """
+
+
+@review.command(hidden=True)
+@click.argument("call")
+@click.option("--verdict", type=click.Choice(["confirm", "reject", "unsure"]), required=True)
+@click.option("--rule", help="Judge one rule that fired, not the whole flag.")
+@click.option("--segment", type=click.IntRange(min=0), help="Judge one segment, by its number.")
+@click.option("--emotion", type=click.Choice(EMOTIONS), help="What you hear in the segment.")
+@click.option("--note", help="Words for others.")
+@click.option("--by", help="Who says so (default: $USER).")
+@out_option
+@config_option
+def call(
+    call: str,
+    verdict: str,
+    rule: str | None,
+    segment: int | None,
+    emotion: str | None,
+    note: str | None,
+    by: str | None,
+    out: Path | None,
+    config: Path | None,
+) -> None:
+    """Review one call, one of its rules, or one of its segments."""
+    from callanalytics.store import Review
+    from jobs.reviews.reviews import give
+
+    said = Review(
+        call,
+        verdict,
+        rule=rule,
+        segment=segment,
+        emotion=emotion,
+        reviewer=by or os.environ.get("USER"),
+        note=note,
+    )
+    given = give(_out(out, config), [said])
+    say(f"{given.call_ids[0]}: {verdict}. {_when(given.queued)}")
+
+
+@review.command("import")
+@click.argument("file", type=folder_type)
+@click.option("--by", help="Who says so, where the file does not (default: $USER).")
+@out_option
+@config_option
+def import_(file: Path, by: str | None, out: Path | None, config: Path | None) -> None:
+    """Reviews of a CSV: call_id, verdict; optional rule, segment, emotion, reviewer, note. All or none."""
+    from jobs.reviews.reviews import give, read_csv
+
+    reviews = read_csv(file, reviewer=by or os.environ.get("USER"))
+    given = give(_out(out, config), reviews)
+    say(f"{len(reviews)} reviews of {len(given.call_ids)} calls. {_when(given.queued)}")
+
+
+@review.command("next")
+@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many calls.")
+@json_option
+@out_option
+@config_option
+def next_(count: int, as_json: bool, out: Path | None, config: Path | None) -> None:
+    """The call a review would teach most of: flagged by little known rules, unsure, or disputed."""
+    from jobs.reviews.reviews import next_calls, render_worth
+
+    found = next_calls(_out(out, config), count)
+    if as_json:
+        print(json.dumps([call.to_json() for call in found]))
+    elif found:
+        print("\n\n".join(render_worth(call) for call in found))
+    else:
+        say("Every call has a verdict.")
+
+
+def _out(out: Path | None, config: Path | None) -> Path:
+    from callanalytics.config import load_config
+
+    return out or load_config(config).out_dir
+
+
+def _when(queued: bool) -> str:
+    if queued:
+        return "A run is at work; the next one takes it in and publishes it."
+    return "Published with the next run."

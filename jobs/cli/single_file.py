@@ -1,0 +1,177 @@
+"""Jobs on single files, without a database: analyse one call, label clips, diarize."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from callanalytics.config import Settings
+from callanalytics.records import CallAnalysis, Candidate, Role
+from callanalytics.text import display_text
+from jobs.active_ensemble import in_use
+
+
+def candidate_of(paths: Sequence[Path], settings: Settings) -> Candidate:
+    """One recording with the facts its name and sidecar give; no window, no database."""
+    from callanalytics.ingest.discovery import candidate_from_files
+
+    return candidate_from_files(tuple(paths), settings, now=datetime.now(UTC), salt=secrets.token_bytes(32))
+
+
+def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
+    """Everything known about one call. Raises RecordingError or ensemble.errors.ModelError."""
+    from callanalytics.analysis.call import Models, analyze_call
+
+    models = Models.load(in_use(settings, settings.out_dir), device=settings.engine.device)
+    return analyze_call(candidate_of(paths, settings), settings, models)
+
+
+def diarize_file(path: Path, settings: Settings) -> str:
+    """Who speaks when, as RTTM text named after the file."""
+    from callanalytics.audio import decode_recording
+    from callanalytics.diarize import SpeechModels, diarize
+    from callanalytics.diarize.rttm import to_rttm
+
+    facts = candidate_of([path], settings).facts
+    audio = decode_recording([path], settings.audio)
+    spoken = diarize(
+        audio.samples,
+        audio.sample_rate_hz,
+        channel_roles=facts.channel_roles,
+        channel_roles_source=facts.channel_roles_source,
+        models=SpeechModels.load(device=settings.engine.device),
+    )
+    return to_rttm(spoken, path.stem)
+
+
+def classify_clips(
+    paths: Sequence[Path], settings: Settings, *, by_folder: bool, abstain: bool
+) -> Iterator[dict[str, object]]:
+    """Labels of whole clips, one dict each; a folder is walked. See ensemble/inference/classify.py."""
+    from callanalytics.audio import decode_recording
+    from ensemble.inference.classify import classify_paths
+    from ensemble.inference.ensemble import load_ensemble
+
+    def decode(path: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        mixed: np.ndarray[tuple[int], np.dtype[np.float32]] = decode_recording(
+            [path], settings.audio
+        ).samples.mean(axis=0)
+        return mixed
+
+    ensemble = load_ensemble(in_use(settings, settings.out_dir), device=settings.engine.device)
+    yield from classify_paths(paths, decode, ensemble, by_folder=by_folder, abstain=abstain)
+
+
+def render_clip(row: dict[str, object]) -> str:
+    """One line of `classify` for a person."""
+    if row.get("error"):
+        return f"{row['path']}: {row['error']}"
+    label = row["emotion"] or f"abstained ({row.get('abstain_reason')})"
+    return f"{row['path']}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
+
+
+def call_as_dict(call: CallAnalysis) -> dict[str, object]:
+    """One analysed call for `analyze --json`: plain values only."""
+    votes = call.votes
+    roles = call.diarization.roles
+    return {
+        "path": str(call.recording.path),
+        "call_id": call.recording.call_id,
+        "started_at": call.facts.started_at.isoformat(),
+        "started_at_source": call.facts.started_at_source.value,
+        "recorder": call.facts.recorder,
+        "duration_s": round(call.duration_s, 3),
+        "channel_layout": call.diarization.layout.value,
+        "role_source": call.diarization.role_source.value,
+        "role_confidence": round(call.diarization.role_confidence, 3),
+        "quality": list(call.diarization.quality),
+        "frustration_score": round(call.frustration_score, 4),
+        "flagged": call.flagged,
+        "reasons": [e.reason for e in call.escalations],
+        "turns": [
+            {
+                "speaker": t.speaker,
+                "role": roles[t.speaker].value,
+                "start_s": round(t.start_s, 3),
+                "end_s": round(t.end_s, 3),
+            }
+            for t in call.diarization.turns
+        ],
+        "segments": [
+            {
+                "role": s.role.value,
+                "speaker": s.speaker,
+                "start_s": round(s.start_s, 3),
+                "end_s": round(s.end_s, 3),
+                "emotion": votes.emotion(i),
+                "confidence": _known(votes.confidence[i]),
+                "agreement": _known(votes.agreement[i]),
+                "abstain_reason": votes.abstain_reason[i],
+            }
+            for i, s in enumerate(call.segments)
+        ],
+        "measures": [
+            {"name": m.name, "role": m.role.value if m.role else None, "period": m.period, "value": m.value}
+            for m in call.measures
+        ],
+    }
+
+
+def _known(share: np.float32) -> float | None:
+    """A share for JSON, which has no NaN."""
+    return round(float(share), 4) if np.isfinite(share) else None
+
+
+def render_call(call: CallAnalysis) -> str:
+    """One analysed call as a page of text, in the words of the report."""
+    from reports.parts.call_parts import TIME_SOURCE_WORDS, voices
+    from reports.parts.coverage import ABSTAIN_WORDS
+
+    spoken = call.diarization
+    told = voices(
+        {
+            "channel_layout": spoken.layout.value,
+            "role_source": spoken.role_source.value,
+            "role_confidence": spoken.role_confidence,
+        }
+    )
+    lines = [
+        f"{display_text(call.recording.path.name)}: {_clock(call.duration_s)}, "
+        f"{call.codec} {call.native_rate_hz} Hz, {told}",
+        f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
+        f"({TIME_SOURCE_WORDS[call.facts.started_at_source]}); recorder {call.facts.recorder}",
+        f"Frustration {call.frustration_score:.0%}" + ("  FLAGGED" if call.flagged else ""),
+        *(f"  - {e.reason}" for e in call.escalations),
+        "",
+    ]
+    for i, segment in enumerate(call.segments):
+        who = segment.role.value if segment.role is not Role.UNKNOWN else segment.speaker
+        emotion, reason = call.votes.emotion(i), call.votes.abstain_reason[i]
+        said = (
+            f"{emotion:<18} {call.votes.confidence[i]:4.0%}  {call.votes.agreement[i]:4.0%} agree"
+            if emotion
+            else f"({ABSTAIN_WORDS.get(reason or '', 'no label')})"
+        )
+        lines.append(f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {said}")
+    return "\n".join([*lines, "", *_measures(call)])
+
+
+def _measures(call: CallAnalysis) -> Iterator[str]:
+    """The measures of the whole call as its page in the report names them."""
+    from reports.parts.measure_names import MEASURE_ROWS, with_unit
+
+    values = {
+        (m.name, m.role.value if m.role else None): m.value for m in call.measures if m.period == "call"
+    }
+    for name, role, title in MEASURE_ROWS:
+        value = values.get((name, role))
+        if value is not None:
+            yield f"{title}: {with_unit(name, value)}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,258 @@
+"""Making and measuring ensembles: train, evaluate, crossval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.cli.console import print_table, say
+from jobs.cli.options import (
+    config_option,
+    folder_type,
+    json_option,
+    named_or_in_use,
+    out_option,
+    quiet_option,
+    results_folder,
+)
+from jobs.cli.training_options import (
+    corpus_option,
+    counted,
+    named_corpora,
+    train_settings,
+    training_options,
+    training_shown,
+    work_folder,
+)
+
+if TYPE_CHECKING:
+    from ensemble.corpora import Corpus
+    from ensemble.inference.ensemble import Ensemble
+
+ensemble_option = click.option(
+    "--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use)."
+)
+
+
+@click.command()
+@corpus_option
+@training_options
+@click.option("--validation", multiple=True, help="Speaker held out, as corpus/id; may be repeated.")
+@click.option("--start", help="Ensemble to begin from (id, folder or 'shipped').")
+@click.option("--precision", type=click.FloatRange(0, 1), default=0.8, show_default=True)
+@click.option("--everyone", is_flag=True, help="Then train again on all speakers, with what was chosen.")
+@click.option("--licence", default="", help="Written into the card.")
+@click.option("--note", default="", help="Written into the card.")
+@click.option("--dry-run", is_flag=True, help="Show what would be trained on and write nothing.")
+@out_option
+@config_option
+@json_option
+@quiet_option
+def train(
+    corpora: tuple[str, ...],
+    validation: tuple[str, ...],
+    start: str | None,
+    precision: float,
+    everyone: bool,
+    licence: str,
+    note: str,
+    dry_run: bool,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train the members on labelled corpora, calibrate them, write the card, keep them in the registry."""
+    from callanalytics.run_lock import TRAINING, run_lock
+    from ensemble.corpora import keep_emotions, split_by_speaker
+    from ensemble.evaluation.model_card import member_table, score_table
+    from ensemble.train_ensemble import train_from_corpora
+    from ensemble.training.splits import never_validated, speakers_of, validation_speakers, without_test
+    from jobs.active_ensemble import named, registry
+
+    folder = results_folder(out, config)
+    read = named_corpora(corpora)
+    settings = train_settings(options, read, default_labels="six")
+    known = [keep_emotions(corpus, settings.labels) for corpus in read]
+    usable = without_test(known)
+    held_out = frozenset(validation) or validation_speakers(usable)
+    for corpus in usable:
+        say(counted(corpus), quiet=quiet)
+    n_speakers = sum(len(speakers_of(c)) for c in usable) - len(held_out)
+    say(f"{n_speakers} speakers train, {len(held_out)} validate: {', '.join(sorted(held_out))}", quiet=quiet)
+    if n_test := sum(len(c.clips) for c in known) - sum(len(c.clips) for c in usable):
+        say(f"{n_test} clips marked as test are left out", quiet=quiet)
+    if unheard := never_validated(usable, held_out):
+        say(
+            f"Nobody held out has {', '.join(unheard)}: confidence there is not calibrated. Hold out a "
+            "speaker who has: --validation corpus/id",
+            quiet=quiet,
+        )
+    split_by_speaker([clip for corpus in usable for clip in corpus.clips], held_out)
+    if dry_run:
+        say("Dry run: nothing was trained or written.", quiet=quiet)
+        return
+    work = work_folder(options, folder)
+    with run_lock(work / TRAINING), training_shown(quiet or as_json) as heard:
+        made = train_from_corpora(
+            usable,
+            held_out,
+            settings,
+            folder=work / "run",
+            cache=work / "cache",
+            start=named(start, folder) if start else None,
+            precision=precision,
+            everyone=everyone,
+            licence=licence,
+            note=note,
+            say=heard,
+        )
+        ensemble_id = registry(folder).add(made)
+    results = json.loads((made / "results.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps({"ensemble_id": ensemble_id, "folder": str(made), "results": results}))
+        return
+    print_table(*score_table(results), title=f"Ensemble {ensemble_id}: the vote, percent")
+    print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
+    say(
+        f"Card: {made / 'model-card.html'}\nUse it: callanalytics ensemble promote {ensemble_id}", quiet=quiet
+    )
+
+
+@click.command()
+@corpus_option
+@ensemble_option
+@click.option("--speaker", "speakers", multiple=True, help="Only these speakers, as corpus/id.")
+@click.option("--validation", is_flag=True, help="Only speakers whom it was not trained on.")
+@click.option(
+    "--line",
+    "lines",
+    multiple=True,
+    type=click.Choice(["clean", "telephone", "gsm"]),
+    help="May be repeated.",
+)
+@click.option("--card", type=folder_type, help="Folder for results.json and the model card.")
+@out_option
+@config_option
+@json_option
+def evaluate(
+    corpora: tuple[str, ...],
+    name: str | None,
+    speakers: tuple[str, ...],
+    validation: bool,
+    lines: tuple[str, ...],
+    card: Path | None,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure an ensemble on labelled corpora: every condition side by side, intervals by speaker."""
+    from ensemble.corpora import keep_emotions
+    from ensemble.evaluation.metrics import evaluate as measure
+    from ensemble.evaluation.model_card import member_table, score_table, write_card_pages
+    from ensemble.inference.ensemble import load_ensemble
+
+    ensemble = load_ensemble(named_or_in_use(name, out, config))
+    read = [keep_emotions(corpus, ensemble.labels) for corpus in named_corpora(corpora)]
+    only = frozenset(speakers) or None
+    if validation and not only:
+        only = _never_heard(ensemble, read)
+    if only:
+        there = {clip.speaker for corpus in read for clip in corpus.clips}
+        if missing := only - there:
+            named = f"{', '.join(sorted(missing))} (for example {min(there)})"
+            raise click.BadParameter(f"no clip of {named}", param_hint="--speaker")
+        read = [c for c in read if any(clip.speaker in only for clip in c.clips)]
+    results = measure(ensemble, read, speakers=only, lines=lines or ("clean", "telephone"))
+    if card:
+        write_card_pages(card, ensemble.card, results)
+        say(f"Card: {card / 'model-card.html'}")
+    if as_json:
+        print(json.dumps(results))
+        return
+    print_table(*score_table(results), title=f"Ensemble {ensemble.ensemble_id}: the vote, percent")
+    print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
+
+
+def _never_heard(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[str]:
+    """Speakers of the corpora whom no training of the ensemble heard, as far as its card says."""
+    from ensemble.inference.card import heard_among
+
+    everybody = frozenset(clip.speaker for corpus in corpora for clip in corpus.clips)
+    if unheard := everybody - heard_among(ensemble.card, everybody):
+        return unheard
+    names = ", ".join(corpus.name for corpus in corpora)
+    raise click.UsageError(
+        f"Ensemble {ensemble.ensemble_id} was trained on every speaker of {names}, as far as its card says: "
+        "nobody is left to test on. Give another corpus, or name speakers by --speaker corpus/id."
+    )
+
+
+@click.command()
+@corpus_option
+@training_options
+@click.option(
+    "--folds", default="published", show_default=True, help="published, speaker, corpus, or a number."
+)
+@click.option("--split", type=click.Choice(["speaker", "random"]), default="speaker", show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat; medians.")
+@click.option("--start", help="Weights to begin each fold from: an ensemble trained on OTHER corpora.")
+@out_option
+@config_option
+@json_option
+@quiet_option
+def crossval(
+    corpora: tuple[str, ...],
+    folds: str,
+    split: str,
+    seeds: int,
+    start: str | None,
+    out: Path | None,
+    config: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Cross-validate by speaker: each fold trained afresh, nothing chosen on its test speakers."""
+    from callanalytics.run_lock import TRAINING, run_lock
+    from ensemble.corpora import keep_emotions
+    from ensemble.crossval import crossval as cross
+    from ensemble.crossval import fold_table, median_table
+    from ensemble.training.splits import folds_of
+    from jobs.active_ensemble import named
+
+    folder = results_folder(out, config)
+    read = named_corpora(corpora)
+    settings = train_settings(options, read, default_labels="native" if folds != "corpus" else "six")
+    usable = [keep_emotions(corpus, settings.labels) for corpus in read]
+    for corpus in usable:
+        say(counted(corpus), quiet=quiet)
+    clips = [clip for corpus in usable for clip in corpus.clips]
+    work, found = work_folder(options, folder), []
+    for seed in range(settings.seed, settings.seed + seeds):
+        with run_lock(work / TRAINING), training_shown(quiet or as_json) as heard:
+            found.append(
+                cross(
+                    clips,
+                    folds_of(usable, folds),
+                    replace(settings, seed=seed),
+                    folder=work / f"crossval-{'-'.join(c.name for c in usable)}-{split}-{seed}",
+                    cache=work / "cache",
+                    split="random" if split == "random" else "speaker",
+                    start=named(start, folder) if start else None,
+                    say=heard,
+                )
+            )
+    if as_json:
+        print(json.dumps(found))
+        return
+    for result in found:
+        print_table(*fold_table(result), title=f"Seed {result['seed']}, split {result['split']}, percent")
+    if len(found) > 1:
+        print_table(*median_table(found), title=f"Median of {len(found)} seeds, percent")

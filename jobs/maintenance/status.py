@@ -1,0 +1,107 @@
+"""What an operator wants to know in the morning: last runs, quarantine, is a run at work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from callanalytics.errors import StoreError
+from callanalytics.run_lock import lock_holder
+from callanalytics.store import DATABASE_NAME, work_database
+from callanalytics.store.query import render, run_query
+from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, left_summary
+from jobs.night.gate import held
+from jobs.scheduler.health_check import read_schedule, render_schedule
+
+VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+
+
+def read_status(out: Path) -> dict[str, Any]:
+    """Plain values: is a run at work, the schedule, totals, the last runs, the newest quarantined files.
+
+    The working database is never opened, so that looking as often as you like disturbs no run.
+    """
+    published, unreadable = _published(out / DATABASE_NAME)
+    # What was written last, published or not; results of an earlier version have only what is published.
+    told = left_summary(work_database(out)) or published
+    database = out / DATABASE_NAME if published else work_database(out)
+    return {
+        "out": str(out),
+        "running": lock_holder(out / ".work" / "run.lock"),
+        "database": str(database) if told else None,
+        "unreadable": unreadable,
+        "totals": told.get("totals", {}),
+        "runs": told.get("runs", []),
+        "quarantine": told.get("quarantine", []),
+        "drift": published.get("drift", []),
+        "schedule": read_schedule(out),
+        "held": held(out),
+    }
+
+
+def _published(database: Path) -> tuple[dict[str, Any], str | None]:
+    """What the published file tells, and why it tells nothing when it cannot be read."""
+    if not database.exists():
+        return {}, None
+    try:
+        views = {row["view_name"] for row in _rows(database, VIEWS_SQL)}
+        return {
+            "totals": _rows(database, TOTALS_SQL)[0],
+            "runs": _rows(database, RUNS_SQL),
+            "quarantine": _rows(database, QUARANTINE_SQL),
+            # A file published by an earlier version has no such view until the next run.
+            "drift": _rows(database, "FROM drift_now") if "drift_now" in views else [],
+        }, None
+    except StoreError as problem:
+        return {}, str(problem)
+
+
+def _rows(database: Path, sql: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(render(run_query(database, sql, max_rows=None), "json"))
+    return rows
+
+
+def render_status(status: dict[str, Any]) -> str:
+    """The status as lines for a person."""
+    lines = [f"Results: {status['out']}"]
+    lines.append(f"At work: {status['running']}" if status["running"] else "At work: nothing")
+    if status["schedule"]:
+        lines += render_schedule(status["schedule"])
+    if status["held"]:
+        lines.append(f"NOT PUBLISHED since {status['held']['held_at']}: the gate held a night back")
+        lines += [f"  {reason}" for reason in status["held"]["reasons"]]
+    if status["unreadable"]:
+        lines.append(f"NOT READABLE: {status['unreadable']}")
+    if status["database"] is None:
+        return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
+    totals = status["totals"]
+    lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
+    lines.append("Last runs:")
+    for row in status["runs"]:
+        state = "not ended" if row["exit_code"] is None else f"exit {row['exit_code']}"
+        lines.append(
+            f"  {row['started_at']}  {state:>9}  found {row['n_found']}, done {row['n_done']}, "
+            f"skipped {row['n_skipped']}, quarantined {row['n_quarantined']}"
+        )
+    lines += _drift_lines(status["drift"])
+    if status["quarantine"]:
+        lines.append("Quarantine (newest):")
+        lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]
+    return "\n".join(lines)
+
+
+def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
+    """What drifted in the newest days (see the view drift_now), and what to do about it."""
+    moved = [row for row in drift if row["n_crossed"]]
+    if not moved:
+        return []
+    lines = ["Drift of the newest days with calls against the four weeks before:"]
+    lines += [
+        f"  {row['measure']}: {row['value']:.3g}, usual {row['usual']:.3g}; beyond its threshold on "
+        f"{row['n_crossed']} of {row['n_days']} days" + ("  MOVED" if row["retrain"] else "")
+        for row in moved
+    ]
+    if any(row["retrain"] for row in moved):
+        lines.append("  Hear some calls (callanalytics review next), then think of: callanalytics retrain")
+    return lines

@@ -1,0 +1,303 @@
+"""Score old calls with another ensemble, beside what is there: same voices and segments, new votes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from callanalytics.config import Settings
+from callanalytics.config.window import Window, parse_window
+from callanalytics.errors import UnreadableFile, UsageError
+from callanalytics.ingest.object_store import is_remote
+from callanalytics.records import CallAnalysis, CallRows, Candidate, Recording
+from callanalytics.run_lock import run_lock
+from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.reader import located, read_analysis
+from ensemble.inference.device import prepare_device
+from ensemble.inference.ensemble import Ensemble, load_ensemble
+from jobs.active_ensemble import in_use, named
+from jobs.night.gate import held
+from jobs.night.local_engine import Analyze, analyze_all, n_workers
+from jobs.night.result import OnProgress
+from jobs.night.stopping import StopWatch
+from jobs.publishing import last_drawn, write_clips, write_pages_again
+from jobs.reviews.relabel import with_corrections
+
+# Stored analyses are read, and new ones committed, this many calls at a time.
+CHUNK_CALLS = 256
+
+# The newest analysis of every call, that of the promoted ensemble before others, unless the wanted
+# ensemble has one already.
+_UNSCORED = """
+SELECT arg_max(a.analysis_key, (e.promoted, a.analysis_key)) AS analysis_key
+FROM base.analyses a JOIN base.calls c USING (call_id) JOIN base.ensembles e USING (ensemble_id)
+WHERE c.started_at >= ? AND c.started_at < ?
+GROUP BY call_id, c.started_at HAVING NOT bool_or(a.ensemble_id = ?)
+ORDER BY c.started_at, call_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NotScored:
+    """A call that could not be scored, and why. `path` is where its recording was."""
+
+    call_id: str
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backfilled:
+    """What a backfill did. The fields up to `database` are the object that `backfill --json` prints."""
+
+    ensemble_id: str
+    since: datetime
+    until: datetime
+    n_todo: int
+    n_done: int
+    n_already: int
+    missing: tuple[NotScored, ...]
+    failed: tuple[NotScored, ...]
+    exit_code: int
+    wall_s: float
+    published: bool  # not while the gate holds a night back
+    database: str
+
+    def to_json(self) -> dict[str, object]:
+        """The object that `backfill --json` prints."""
+        return {**asdict(self), "since": self.since.isoformat(), "until": self.until.isoformat()}
+
+
+class _Gone(UnreadableFile):
+    """Nothing lies where the recording was: its call stays as it is, and nothing failed."""
+
+    reason = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored(Candidate):
+    """A recording with its stored analysis, on its way to a worker."""
+
+    call: CallAnalysis
+
+
+def backfill(
+    settings: Settings,
+    out: Path,
+    ensemble_name: str | None,
+    *,
+    shadow: bool,
+    since: str | None = None,
+    until: str | None = None,
+    workers: int | None = None,
+    now: datetime | None = None,
+    on_progress: OnProgress = lambda stage, done, total, note: None,
+) -> Backfilled:
+    """Let an ensemble (default: the one in use) vote on calls that others have analysed, and publish.
+
+    While the gate holds a night back the scores are kept and not published.
+
+    With `shadow` its results stay invisible in the views until it is promoted and a run has begun;
+    without, it must be the one whose results are visible, and the pages are written again, if there are
+    any. Safe to repeat and to stop: scored calls are
+    committed and skipped the next time. Recordings that are gone are named, and their calls stay as
+    they are.
+
+    Raises:
+        UsageError: no results here, words that say no time, or no shadow for an ensemble not promoted.
+        LockHeld: a run is at work.
+        StoreError, ReportError: results cannot be written.
+        ensemble.errors.ModelError: no such ensemble, or it cannot be loaded.
+        ensemble.errors.DeviceMissing: the settings want a GPU that this machine has not.
+    """
+    started = time.monotonic()
+    now = now or datetime.now(UTC)
+    window = parse_window(since or "1970-01-01", until, zone=settings.time.zone_info, now=now)
+    if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
+        raise UsageError(f"{out}: no results here to score again. Give --out the folder of the results.")
+    prepare_device(settings.engine.device)  # in a worker it would look like one that cannot start
+    folder = named(ensemble_name, out) if ensemble_name else in_use(settings, out)
+    ensemble = load_ensemble(folder)
+    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+        _check_visible(store, ensemble.ensemble_id, shadow)
+        store.register_ensemble(
+            ensemble.ensemble_id, dict(ensemble.card), ensemble.labels, ensemble.member_names
+        )
+        job = _Backfill(settings, out, store, ensemble, folder, workers, on_progress)
+        with StopWatch(settings.engine.time_budget_s) as watch:
+            todo = job.todo(window)
+            job.work(todo, watch.requested)
+            n_left = len(todo) - job.n_done - len(job.failed) - len(job.missing)
+            exit_code = watch.exit_code(n_left) or (3 if job.failed else 0)
+        published = not held(out)  # what the gate holds back must not get out with the scores
+        if published:
+            on_progress("publish", 0, 0, "")
+            publish(store, out)
+            if store.promoted_ensemble() == ensemble.ensemble_id:
+                on_progress("report", 0, 0, "")
+                write_pages_again(out, settings, last_drawn(out, store), now=now)
+        n_already = job.n_already(window)
+    return Backfilled(
+        ensemble_id=ensemble.ensemble_id,
+        since=window.since,
+        until=window.until,
+        n_todo=len(todo),
+        n_done=job.n_done,
+        n_already=n_already - job.n_done,
+        missing=tuple(job.missing),
+        failed=tuple(job.failed),
+        exit_code=exit_code,
+        wall_s=round(time.monotonic() - started, 3),
+        published=published,
+        database=str(out / DATABASE_NAME),
+    )
+
+
+def _check_visible(store: Store, ensemble_id: str, shadow: bool) -> None:
+    promoted = store.promoted_ensemble()
+    if not shadow and promoted != ensemble_id:
+        raise UsageError(
+            f"ensemble {ensemble_id} is not the one whose results are visible (that is {promoted}): give "
+            "--shadow to score beside it, or promote it and run once first."
+        )
+
+
+class _Backfill:
+    """One backfill in progress: the only writer of its output folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        out: Path,
+        store: Store,
+        ensemble: Ensemble,
+        folder: Path,
+        workers: int | None,
+        on_progress: OnProgress,
+    ) -> None:
+        self.settings = settings
+        self.out = out
+        self.store = store
+        self.ensemble = ensemble
+        self.folder = folder
+        self.workers = workers or n_workers(settings)
+        self.on_progress = on_progress
+        self.n_done = 0
+        self.missing: list[NotScored] = []
+        self.failed: list[NotScored] = []
+
+    def todo(self, window: Window) -> list[int]:
+        """Keys of the analyses to begin from, oldest call first."""
+        rows = self.store.connection.execute(
+            _UNSCORED, [window.since, window.until, self.ensemble.ensemble_id]
+        ).fetchall()
+        return [int(key) for (key,) in rows]
+
+    def n_already(self, window: Window) -> int:
+        """Calls of the window that the ensemble has analysed."""
+        ((n,),) = self.store.connection.execute(
+            "SELECT count(*) FROM base.analyses a JOIN base.calls c USING (call_id)"
+            " WHERE a.ensemble_id = ? AND c.started_at >= ? AND c.started_at < ?",
+            [self.ensemble.ensemble_id, window.since, window.until],
+        ).fetchall()
+        return int(n)
+
+    def work(self, todo: Sequence[int], stop_requested: Callable[[], bool]) -> None:
+        """Score and commit in chunks; what is committed stays when asked to stop."""
+        self.on_progress("analyse", 0, len(todo), "")
+        for start in range(0, len(todo), CHUNK_CALLS):
+            if stop_requested():
+                return
+            self._chunk(todo[start : start + CHUNK_CALLS], len(todo), stop_requested)
+
+    def _chunk(self, keys: Sequence[int], n_all: int, stop_requested: Callable[[], bool]) -> None:
+        run_ids = dict(
+            self.store.connection.execute(
+                "SELECT call_id, run_id FROM base.analyses"
+                " WHERE analysis_key IN (SELECT unnest(?::INTEGER[]))",
+                [list(keys)],
+            ).fetchall()
+        )
+        candidates = with_corrections(list(self._present(keys)), self.store)
+        outcomes = analyze_all(
+            candidates,
+            partial(_prepare, self.settings, self.folder),
+            workers=min(self.workers, max(len(candidates), 1)),
+            hung_after_s=self.settings.engine.recording_timeout_s,
+            stop_requested=stop_requested,
+        )
+        scored: dict[int, list[CallRows]] = {}
+        for outcome in outcomes:
+            if isinstance(outcome, CallRows):
+                scored.setdefault(run_ids[outcome.recording.call_id], []).append(outcome)
+                self.n_done += 1
+            else:
+                left = self.missing if outcome.reason == _Gone.reason else self.failed
+                left.append(_not_scored(outcome.candidate.recording, outcome.reason, outcome.detail))
+            n_seen = self.n_done + len(self.failed) + len(self.missing)
+            self.on_progress("analyse", n_seen, n_all, "")
+        for calls in scored.values():
+            for call in calls:
+                write_clips(self.out, call)
+        with self.store.transaction("write scored calls"):
+            for run_id, calls in scored.items():
+                self.store.append(calls, run_id)
+
+    def _present(self, keys: Sequence[int]) -> Iterator[_Scored]:
+        """Calls whose recording is still where it was; the others are noted as missing."""
+        for key in keys:
+            call = read_analysis(self.store, key)
+            recording = located(self.store, call.recording)
+            # What lies behind URLs is looked up by the workers, many at a time.
+            if not all(is_remote(path) or path.is_file() for path in recording.paths):
+                self.missing.append(_not_scored(recording, _Gone.reason, "The recording is gone."))
+                continue
+            yield _Scored(recording, call.facts, call)
+
+
+def _not_scored(recording: Recording, reason: str, detail: str) -> NotScored:
+    return NotScored(recording.call_id, recording.shown, reason, detail)
+
+
+def _prepare(settings: Settings, folder: Path) -> Analyze:
+    """Load the ensemble in a worker."""
+    return partial(_score, settings=settings, ensemble=load_ensemble(folder, device=settings.engine.device))
+
+
+def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:
+    """In a worker: check that the recording is what it was, then vote and judge."""
+    from callanalytics.analysis.call import vote_again
+    from callanalytics.diarize.corrections import call_as_corrected
+    from callanalytics.ingest.discovery import recording_id_at
+    from callanalytics.store.rows import pack
+
+    assert isinstance(candidate, _Scored)  # noqa: S101 - only such are sent
+    try:
+        found = recording_id_at(candidate.recording.paths, settings, now=datetime.now(UTC))
+    except FileNotFoundError:
+        raise _Gone("The recording is gone from its store.") from None
+    if found != candidate.recording.recording_id:
+        raise UnreadableFile(
+            f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
+        )
+    call = call_as_corrected(candidate.call, candidate.corrected)
+    call = replace(call, recording=candidate.recording)
+    return pack(vote_again(call, settings, ensemble))
+
+
+def render_backfilled(done: Backfilled) -> str:
+    """What was scored, and which calls could not be."""
+    lines = [
+        f"{done.n_done:,} of {done.n_todo:,} calls scored by ensemble {done.ensemble_id}"
+        f" ({done.n_already:,} were before)."
+    ]
+    for words, calls in (("recording is gone", done.missing), ("failed", done.failed)):
+        lines += [f"{len(calls):,} calls: {words}"] if calls else []
+        lines += [f"  {call.call_id}  {call.path}  {call.detail}" for call in calls[:20]]
+        lines += [f"  and {len(calls) - 20:,} more; all of them with --json"] if len(calls) > 20 else []
+    return "\n".join(lines)

@@ -1,0 +1,168 @@
+"""The gate between a night's work and what people see: does this night look like a night?
+
+A recorder that stopped, a folder that was not mounted, a format that changed: such a night is analysed
+and committed, but not published, so that nobody reads an empty Monday as a quiet one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from callanalytics.config import GateSettings
+from callanalytics.config.window import Window, day_start
+from callanalytics.store import Store
+from callanalytics.workspace import write_whole
+
+HISTORY_WEEKS = 8
+# Fewer days of the same weekday say nothing about what is usual.
+MIN_SAME_WEEKDAYS = 3
+# A longer window is no night: somebody looks back, and knows it.
+MAX_DAYS = 31
+
+CALLS_PER_DAY = """
+SELECT day, count(*) FROM (
+    SELECT started_local::DATE AS day FROM base.calls
+    UNION ALL
+    SELECT started_local::DATE FROM base.quarantine
+    WHERE recording_id NOT IN (SELECT recording_id FROM base.calls)
+) WHERE day >= ? AND day < ? GROUP BY day
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What the gate judges. Counts are of recordings; `n_left` were not reached within the time budget."""
+
+    n_done: int
+    n_failed: int
+    n_left: int
+    days: tuple[date, ...]  # whole local days of the window
+    per_day: Mapping[date, int]  # recordings known by local day, the window's days and the weeks before
+
+
+def night_of(
+    store: Store, window: Window, zone: ZoneInfo, *, n_done: int, n_failed: int, n_left: int
+) -> Night:
+    """Gather what the gate needs to know from the working database."""
+    days = whole_days(window, zone)
+    per_day: dict[date, int] = {}
+    if days:
+        first = days[0] - timedelta(weeks=HISTORY_WEEKS)
+        last = days[-1] + timedelta(days=1)
+        rows = store.connection.execute(CALLS_PER_DAY, [first, last]).fetchall()
+        per_day = {day: int(n) for day, n in rows}
+    return Night(n_done, n_failed, n_left, days, per_day)
+
+
+def whole_days(window: Window, zone: ZoneInfo) -> tuple[date, ...]:
+    """Local days that lie whole in the window; none when there are too many."""
+    first = window.since.astimezone(zone).date()
+    if window.since > day_start(first, zone):
+        first += timedelta(days=1)
+    n_days = (window.until.astimezone(zone).date() - first).days
+    return tuple(first + timedelta(days=i) for i in range(n_days)) if 0 < n_days <= MAX_DAYS else ()
+
+
+def reasons_to_hold(settings: GateSettings, night: Night) -> list[str]:
+    """Why this night should not be published, in words; nothing when it may be."""
+    return [*_volume(settings, night), *_failures(settings, night), *_budget(settings, night)]
+
+
+def _volume(settings: GateSettings, night: Night) -> list[str]:
+    """All days of the window together, and the newest by itself, which good days before it would hide.
+
+    Not every day by itself: a holiday would hold back every night whose window still reaches it.
+    """
+    for days in (night.days, night.days[-1:]):
+        usual = expected(night, days)
+        found = sum(night.per_day.get(day, 0) for day in days)
+        if usual is None or usual < settings.min_calls or found >= settings.min_volume_share * usual:
+            continue
+        span = days[0].strftime("%A %Y-%m-%d")
+        if len(days) > 1:
+            span += f" to {days[-1].strftime('%A %Y-%m-%d')}"
+        return [
+            f"{found} recordings of {span} where about {usual:.0f} are usual: less than "
+            f"{settings.min_volume_share:.0%}. Is a recorder down, or a folder not mounted?"
+        ]
+    return []
+
+
+def expected(night: Night, days: Sequence[date]) -> float | None:
+    """Usual recordings of days of the window: medians of the weeks before; None when too little is known.
+
+    Days without any recording count as zero from the first day that had one. The median, because a
+    single holiday or outage among eight weeks must not move it.
+    """
+    before = [day for day in night.per_day if day not in night.days]
+    if not days or not before:
+        return None
+    first, total = min(before), 0.0
+    for day in days:
+        weeks = [day - timedelta(weeks=w) for w in range(1, HISTORY_WEEKS + 1)]
+        known = [night.per_day.get(w, 0) for w in weeks if w >= first and w not in night.days]
+        if len(known) < MIN_SAME_WEEKDAYS:
+            return None
+        total += median(known)
+    return total
+
+
+def _failures(settings: GateSettings, night: Night) -> list[str]:
+    tried = night.n_done + night.n_failed
+    if tried < settings.min_calls or night.n_failed <= settings.max_failed_share * tried:
+        return []
+    return [
+        f"{night.n_failed} of {tried} recordings could not be analysed, more than "
+        f"{settings.max_failed_share:.0%}. See the quarantine: callanalytics status"
+    ]
+
+
+def _budget(settings: GateSettings, night: Night) -> list[str]:
+    wanted = night.n_done + night.n_failed + night.n_left
+    done_share = 1 - night.n_left / wanted if wanted else 1.0
+    if not night.n_left or done_share >= settings.min_done_share:
+        return []
+    return [
+        f"the time budget was used with {done_share:.0%} of {wanted} recordings done, less than "
+        f"{settings.min_done_share:.0%}. Run again to go on, or raise [engine] time_budget_s"
+    ]
+
+
+# What is held back ---------------------------------------------------------------------------------------
+
+
+def held_path(out: Path) -> Path:
+    """The note that results wait unpublished in the working database."""
+    return out / ".work" / "held.json"
+
+
+def hold(out: Path, run_id: int, window: Window, reasons: Sequence[str]) -> None:
+    """Leave word that a run was not published and why."""
+    told = {
+        "run_id": run_id,
+        "held_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **{name: moment.isoformat() for name, moment in asdict(window).items()},
+        "reasons": list(reasons),
+    }
+    write_whole(held_path(out), json.dumps(told) + "\n", mode=0o600)
+
+
+def held(out: Path) -> dict[str, Any] | None:
+    """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is."""
+    try:
+        told = json.loads(held_path(out).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def let_through(out: Path) -> None:
+    """Nothing is held back any more: everything was published."""
+    held_path(out).unlink(missing_ok=True)

@@ -1,0 +1,246 @@
+"""The local engine: maps the pure analysis over recordings in a pool of processes.
+
+A recording can crash a decoder or hang it. Whatever happens to a worker, the others finish: when a
+worker dies, the recordings that were in flight are tried again one at a time in a process of their
+own; one that kills its process again is the culprit and becomes a Failure.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from callanalytics.config import Settings
+from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
+from callanalytics.records import CallRows, Candidate, Failure, Outcome
+
+# In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
+QUEUED_PER_WORKER = 2
+POLL_S = 0.25
+JOIN_S = 5.0
+# How libraries say that memory ran out, those that do not raise MemoryError.
+_NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+
+# One thread a worker: more would compete for the same cores, and sum in another order, so that the last
+# digits of a result would depend on the machine. Ray pins its workers the same way.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Analyze = Callable[[Candidate], CallRows]
+# Called once in every worker to load what the analysis needs; must be picklable.
+Prepare = Callable[[], Analyze]
+StopRequested = Callable[[], bool]
+
+
+def load_packed(settings: Settings, ensemble_dir: Path) -> Analyze:
+    """Load the night's analysis in a worker; imported there, so that the driver stays light."""
+    from callanalytics.analysis.call import load_analysis
+    from callanalytics.store.rows import pack
+
+    analyze = load_analysis(settings, ensemble_dir)
+    return lambda found: pack(analyze(found))
+
+
+def n_workers(settings: Settings) -> int:
+    """Processes to use: the setting, or one per core that we may run on."""
+    return settings.engine.workers or len(os.sched_getaffinity(0))
+
+
+def analyze_all(
+    candidates: Sequence[Candidate],
+    prepare: Prepare,
+    *,
+    workers: int,
+    hung_after_s: float,
+    stop_requested: StopRequested = lambda: False,
+) -> Iterator[Outcome]:
+    """Outcomes in the order they are ready. Stops early, without loss, when asked to.
+
+    A worker that works on one recording for `hung_after_s` is taken for hung and killed.
+
+    Raises:
+        EngineError: no worker could start, so that nothing can be said about any recording.
+    """
+    pending = list(reversed(candidates))
+    suspects: list[Candidate] = []
+    while (pending or suspects) and not stop_requested():
+        alone = bool(suspects)
+        batch, n_processes = (suspects, 1) if alone else (pending, workers)
+        drain = _Drain(batch, prepare, n_processes, hung_after_s, stop_requested)
+        for outcome in drain.outcomes():
+            if isinstance(outcome, Failure) and outcome.reason == OutOfMemory.reason and not alone:
+                drain.crashed.append(outcome.candidate)  # without the others beside it, it may fit
+            else:
+                yield outcome
+        if not alone:
+            suspects = drain.crashed
+        elif drain.crashed:  # exactly one was in flight
+            yield _died(drain.crashed[0], drain.cause)
+
+
+class _Drain:
+    """Works off `todo` (from its end) until it is empty, a worker dies or a stop is requested.
+
+    Then `crashed` holds the recordings that were in flight when a worker died, `cause` how it died.
+    """
+
+    def __init__(
+        self,
+        todo: list[Candidate],
+        prepare: Prepare,
+        n_processes: int,
+        hung_after_s: float,
+        stop_requested: StopRequested,
+    ) -> None:
+        self.crashed: list[Candidate] = []
+        self.cause = "died"
+        self._todo = todo
+        self._stop_requested = stop_requested
+        self._depth = n_processes * QUEUED_PER_WORKER if n_processes > 1 else 1
+        # A recording may wait for the ones before it on the same worker.
+        self._hung_after_s = hung_after_s * (self._depth // n_processes)
+        for name in _ONE_THREAD:  # read by libraries when a worker loads them, before `_start` is called
+            os.environ.setdefault(name, "1")
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(n_processes, context, initializer=_start, initargs=(prepare,))
+        self._flying: dict[Future[Outcome], tuple[Candidate, float]] = {}
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Outcomes in the order they are ready."""
+        ready: Future[None] | None = None
+        workers: list[BaseProcess] = []
+        try:
+            ready = self._pool.submit(_say_ready)  # first in the queue: known before any recording is
+            workers = self._started()
+            while (self._todo or self._flying) and not self._stop_requested():
+                while self._todo and len(self._flying) < self._depth:
+                    future = self._pool.submit(_analyze_one, self._todo[-1])  # raises when it is broken
+                    self._flying[future] = (self._todo.pop(), time.monotonic())
+                    # The pool starts one with each task, and any of them may be the one that dies first.
+                    workers = self._started() or workers
+                done, _ = wait(self._flying, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                for future in done:
+                    outcome = future.result()
+                    del self._flying[future]
+                    yield outcome
+                if not self._flying:
+                    continue
+                if ready.done():
+                    self._end_the_hung()
+                else:  # what waits for the models to load does not hang
+                    self._flying = {f: (c, time.monotonic()) for f, (c, _) in self._flying.items()}
+        except BrokenProcessPool:
+            if ready is None or not ready.done() or ready.exception() is not None:
+                raise EngineError(
+                    "The worker processes cannot start: they ended while they loaded the models "
+                    f"({_how_they_died(workers)}). Nothing was quarantined. Check free memory and "
+                    "`callanalytics doctor`, or use fewer [engine] workers, and run again: what is "
+                    "committed is kept."
+                ) from None
+            self.crashed += [candidate for candidate, _ in self._flying.values()]
+            if self.cause == "died":
+                self.cause = _how_they_died(workers)
+        finally:
+            if self._flying:
+                _kill(self._pool)
+            self._pool.shutdown(wait=not self._flying, cancel_futures=True)
+
+    def _end_the_hung(self) -> None:
+        now = time.monotonic()
+        if any(now - since > self._hung_after_s for _, since in self._flying.values()):
+            self.cause = f"was not done after {self._hung_after_s:g} s and was ended"
+            _kill(self._pool)
+
+    def _started(self) -> list[BaseProcess]:
+        return list((self._pool._processes or {}).values())
+
+
+def _how_they_died(workers: Sequence[BaseProcess]) -> str:
+    """The exit that no order of ours explains: of the worker that died first."""
+    deadline = time.monotonic() + JOIN_S
+    while any(worker.exitcode is None for worker in workers) and time.monotonic() < deadline:
+        # Not one join: the pool's own thread joins them too, and who comes second is told nothing until
+        # the first has noted the exit code.
+        time.sleep(POLL_S / 10)
+    codes = {worker.exitcode for worker in workers} - {None, 0, -signal.SIGTERM}
+    code = min((c for c in codes if c is not None), default=None)
+    if code is None:
+        return "died"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"was killed by {name}" + (", as when memory runs out" if -code == signal.SIGKILL else "")
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once: they hold nothing that is not computed again."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
+_analyze: Analyze | None = None  # set once per worker process
+
+
+def _start(prepare: Prepare) -> None:
+    """Start a worker: load the models once."""
+    global _analyze  # noqa: PLW0603 - a worker process has one job for its whole life
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    _analyze = prepare()
+
+
+def _end_with_driver() -> None:
+    """A driver that is killed cannot end its workers: they would wait for work for ever, models loaded."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _say_ready() -> None:
+    """In a worker: nothing, after `_start`."""
+
+
+def _analyze_one(candidate: Candidate) -> Outcome:
+    """In a worker: one recording."""
+    assert _analyze is not None  # noqa: S101 - set by _start
+    return outcome_of(_analyze, candidate)
+
+
+def outcome_of(analyze: Analyze, candidate: Candidate) -> Outcome:
+    """The pure function on one recording, with its typed errors turned into data."""
+    try:
+        return analyze(candidate)
+    except RecordingError as problem:
+        return Failure(candidate, stage="decode", reason=problem.reason, detail=str(problem))
+    except Exception as problem:  # one bad file never stops the rest
+        if isinstance(problem, MemoryError) or any(words in str(problem) for words in _NO_MEMORY):
+            return _out_of_memory(candidate)
+        detail = f"unexpected {type(problem).__name__}: {problem}. Please report this with the file."
+        return Failure(candidate, stage="analyze", reason="error", detail=detail)
+
+
+def _out_of_memory(candidate: Candidate) -> Failure:
+    name = candidate.recording.path.name
+    detail = (
+        f"{name}: memory ran out while it was analysed, also with no other recording beside it. "
+        "Lower [audio] max_duration_s, or give the machine more memory."
+    )
+    return Failure(candidate, stage="analyze", reason=OutOfMemory.reason, detail=detail)
+
+
+def _died(candidate: Candidate, cause: str) -> Failure:
+    name = candidate.recording.path.name
+    detail = (
+        f"{name}: the worker process {cause}, the second time with no other recording beside it. "
+        "Check the file with a player."
+    )
+    return Failure(candidate, stage="analyze", reason=WorkerDied.reason, detail=detail)

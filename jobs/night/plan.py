@@ -1,0 +1,93 @@
+"""What a night has to do: the recordings of its window without those that are done or given up."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from callanalytics.config import Settings
+from callanalytics.config.window import Window
+from callanalytics.ingest.discovery import Discovered, EarlierRun, find_recordings
+from callanalytics.records import Candidate
+from callanalytics.store import Store
+from callanalytics.store.recordings import done_among, given_up_among, known_files
+from jobs.night.result import RunOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """What was found and what of it is still to do."""
+
+    found: Discovered  # without the failures that were given up
+    candidates: list[Candidate]  # to analyse, at most `limit`
+    n_found: int  # recordings of the window: to do, left by `limit` and skipped
+    n_skipped: int = 0  # done or given up
+    n_given_up: int = 0
+
+    @property
+    def n_new(self) -> int:
+        """Recordings to analyse or to list as unreadable."""
+        return len(self.candidates) + len(self.found.failures)
+
+
+def search(
+    store: Store,
+    settings: Settings,
+    options: RunOptions,
+    inputs: Iterable[Path],
+    window: Window,
+    *,
+    ensemble_id: str,
+    salt: bytes,
+    now: datetime,
+    on_progress: Callable[[int, int], None],
+) -> Todo:
+    """Find the recordings of the window; what this ensemble has labelled and what was given up is skipped.
+
+    With `force` nothing is skipped. Raises what `find_recordings` raises, and StoreError.
+    """
+    with _no_garbage_collection():
+        found = find_recordings(
+            tuple(inputs),
+            settings,
+            window=window,
+            now=now,
+            salt=salt,
+            known=partial(known_files, store, ensemble_id=None if options.force else ensemble_id),
+            earlier=[EarlierRun(Window(a, b), at, well) for a, b, at, well in store.earlier_runs()],
+            name_skipped=False,
+            on_progress=on_progress,
+        )
+    if options.force:
+        return Todo(found, list(found.candidates[: options.limit]), found.n_found)
+    every = [*found.candidates, *(failure.candidate for failure in found.failures)]
+    ids = [candidate.recording.recording_id for candidate in every]
+    done = done_among(store, ids, ensemble_id)
+    given_up = given_up_among(store, ids, settings.engine.max_attempts)
+    settled = done | given_up
+    todo = [c for c in found.candidates if c.recording.recording_id not in settled]
+    failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
+    return Todo(
+        replace(found, failures=failures),
+        todo[: options.limit],
+        found.n_found,
+        n_skipped=found.n_settled + len(every) - len(todo) - len(failures),
+        n_given_up=len(given_up - done),
+    )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """What a search finds stays and holds no cycles: to look for some among 100,000 files costs a seventh."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

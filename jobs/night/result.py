@@ -1,0 +1,66 @@
+"""What one run is asked to do, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from callanalytics.config.window import Window
+from callanalytics.records import Candidate, Failure
+
+JSON_FIELDS = (
+    *("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"),
+    *("audio_s", "wall_s", "exit_code", "database", "report"),
+)
+
+# (stage, done, total, note): total is 0 while it is unknown.
+OnProgress = Callable[[str, int, int, str], None]
+
+
+def quiet(stage: str, done: int, total: int, note: str) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What one `run` was asked to do; everything else is in the settings."""
+
+    since: str | None = None
+    until: str | None = None
+    inputs: tuple[Path, ...] = ()  # empty: the settings' inputs
+    out: Path | None = None  # None: the settings' folder
+    limit: int | None = None
+    workers: int | None = None
+    device: str | None = None  # None: the settings'
+    force: bool = False
+    dry_run: bool = False
+    fail_on_empty: bool = False
+    no_gate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did. The fields up to `report` are the object that `run --json` prints."""
+
+    n_found: int
+    n_new: int
+    n_done: int
+    n_skipped: int
+    n_quarantined: int
+    audio_s: float
+    wall_s: float
+    exit_code: int
+    database: str
+    report: str
+    n_flagged: int
+    n_given_up: int  # of the skipped: files that failed `max_attempts` times
+    window: Window
+    planned: tuple[Candidate, ...] | None  # of a dry run: what would be analysed
+    failures: tuple[Failure, ...]
+    set_aside: dict[str, int]  # files that are no candidates: reason -> how many
+    held: tuple[str, ...]  # why the gate held the results back; empty when they were published
+
+    def to_json(self) -> dict[str, object]:
+        """The last line of `run --json`; scripts of others depend on its names."""
+        return {name: getattr(self, name) for name in JSON_FIELDS}

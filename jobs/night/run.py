@@ -1,0 +1,332 @@
+"""The night: find new recordings, analyse them, commit in batches, publish, report."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from callanalytics import __version__
+from callanalytics.config import Settings
+from callanalytics.config.window import Window, parse_window
+from callanalytics.errors import StoreError, UsageError
+from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+from callanalytics.records import CallRows, Candidate, Failure, Outcome
+from callanalytics.run_lock import run_lock
+from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.store.open import make_private_dir
+from callanalytics.store.publish import mend_published
+from callanalytics.store.recordings import remember_files
+from callanalytics.store.replace import supersede
+from callanalytics.store.voice_profiles import learn
+from ensemble.inference.device import prepare_device
+from ensemble.inference.ensemble import Ensemble, load_ensemble
+from jobs.active_ensemble import in_use
+from jobs.maintenance.purge import remove_leftovers
+from jobs.maintenance.voices import with_profiles
+from jobs.night.gate import hold, let_through, night_of, reasons_to_hold
+from jobs.night.local_engine import analyze_all, load_packed, n_workers
+from jobs.night.plan import Todo, search
+from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
+from jobs.night.stopping import StopWatch
+from jobs.publishing import are_current, index_of, remove_clips, write_clips, write_pages
+from jobs.reviews.queue import take_in
+from jobs.reviews.relabel import with_corrections
+
+# Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
+BATCH_CALLS = 256
+BATCH_S = 10.0
+
+EMPTY_CODE = 4
+HELD_CODE = 8
+SIGNAL_CODES = 128  # exit codes above it
+
+
+def run_night(
+    settings: Settings, options: RunOptions, *, now: datetime | None = None, on_progress: OnProgress = quiet
+) -> RunResult:
+    """Run one window from files to the published database and the report.
+
+    Safe to repeat: what is done is skipped, what failed is tried again up to `max_attempts`.
+
+    Raises:
+        UsageError: nothing to search, or a window that makes no sense.
+        LockHeld: another run works on this output folder.
+        StoreError, ReportError: results cannot be written.
+        ensemble.errors.ModelError: the ensemble cannot be loaded.
+        ensemble.errors.DeviceMissing: a GPU was asked for that this machine has not.
+    """
+    started = time.monotonic()
+    settings = _on_device(settings, options.device)
+    now = now or datetime.now(UTC)
+    window = parse_window(options.since, options.until, zone=settings.time.zone_info, now=now)
+    inputs = options.inputs or settings.input_dirs
+    if not inputs:
+        raise UsageError("No folder to search: give --input FOLDER, or set inputs in [paths] of config.toml.")
+    out = options.out or settings.out_dir
+    if options.dry_run and not work_database(out).exists():
+        with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
+            planned = run_night(
+                settings, replace(options, out=_fresh(Path(scratch))), now=now, on_progress=on_progress
+            )
+        return replace(planned, database=str(out / DATABASE_NAME), report=str(index_of(out)))
+    try:
+        make_private_dir(out)
+        with run_lock(out / ".work" / "run.lock"), _tidied(out) as store:
+            night = _Night(settings, options, window, out, store, on_progress)
+            return night.run(inputs, now, started)
+    except OSError as problem:
+        raise StoreError(
+            f"{problem.filename or out}: cannot be written ({problem.strerror or problem}). Check free disk "
+            "space and permissions and run again: what is committed is kept, what people see is unchanged."
+        ) from problem
+
+
+def _on_device(settings: Settings, device: str | None) -> Settings:
+    """The settings with the device of the options, which is known to be there when this machine computes."""
+    if device is not None:
+        engine = settings.engine.model_copy(update={"device": device})
+        settings = settings.model_copy(update={"engine": engine})
+    if settings.engine.kind == "local":
+        prepare_device(settings.engine.device)
+    return settings
+
+
+class _Night:
+    """One run in progress: the only writer of its output folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: RunOptions,
+        window: Window,
+        out: Path,
+        store: Store,
+        on_progress: OnProgress,
+    ) -> None:
+        self.settings = settings
+        self.options = options
+        self.window = window
+        self.out = out
+        self.store = store
+        self.on_progress = on_progress
+        self.database = out / DATABASE_NAME
+        self.failures: list[Failure] = []
+        self.n_done = 0
+        self.n_flagged = 0
+        self.superseded: tuple[str, ...] = ()  # calls of which a newer version was analysed
+        self.earliest = window.since
+        self.audio_s = 0.0
+        self.held: tuple[str, ...] = ()
+
+    def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
+        ensemble_dir = in_use(self.settings, self.out)
+        ensemble = load_ensemble(ensemble_dir)
+        todo = search(
+            self.store,
+            self.settings,
+            self.options,
+            inputs,
+            self.window,
+            ensemble_id=ensemble.ensemble_id,
+            salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
+            now=now,
+            on_progress=lambda done, total: self.on_progress("search", done, total, ""),
+        )
+        gc.freeze()  # what was found stays and holds no cycles: not looked through again
+        try:
+            return self._answer(todo, ensemble, ensemble_dir, now, started)
+        finally:
+            gc.unfreeze()
+
+    def _answer(
+        self, todo: Todo, ensemble: Ensemble, ensemble_dir: Path, now: datetime, started: float
+    ) -> RunResult:
+        """Do what is still to do of what was found, publish and report."""
+        if self.options.dry_run:
+            return self._result(todo, self._empty_code(todo), started)
+        with StopWatch(self.settings.engine.time_budget_s) as watch:
+            self._work(todo, ensemble, ensemble_dir, watch)
+            n_left = todo.n_new - self.n_done - len(self.failures)
+            exit_code = self._judged(n_left, self._exit_code(todo, watch.exit_code(n_left)))
+        self._finish(todo, exit_code, now)
+        return self._result(todo, exit_code, started)
+
+    def _work(
+        self,
+        todo: Todo,
+        ensemble: Ensemble,
+        ensemble_dir: Path,
+        watch: StopWatch,
+    ) -> None:
+        """Analyse and commit."""
+        self.store.register_ensemble(
+            ensemble.ensemble_id, dict(ensemble.card), ensemble.labels, ensemble.member_names
+        )
+        # Another ensemble than before changes every view, also when no call is new.
+        self.store.promote_ensemble(ensemble.ensemble_id)
+        remember_files(self.store, todo.found.candidates)
+        self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
+        self._commit(list(todo.found.failures))
+        waiting: list[Outcome] = []
+        committed_at = time.monotonic()
+        candidates = with_corrections(todo.candidates, self.store)
+        if self.settings.privacy.voice_profiles:
+            candidates = with_profiles(candidates, self.store)
+        outcomes = self._outcomes(candidates, ensemble_dir, watch)
+        self.on_progress("analyse", 0, len(candidates), "")
+        for n_ready, outcome in enumerate(outcomes, start=1):
+            waiting.append(outcome)
+            self.on_progress("analyse", n_ready, len(candidates), _describe(outcome))
+            if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:
+                self._commit(waiting)
+                waiting = []
+                committed_at = time.monotonic()
+        self._commit(waiting)
+
+    def _outcomes(
+        self, candidates: list[Candidate], ensemble_dir: Path, watch: StopWatch
+    ) -> Iterator[Outcome]:
+        """What the engine of the settings makes of the recordings, as it gets ready."""
+        engine = self.settings.engine
+        hung_after_s = self.settings.engine.recording_timeout_s
+        if engine.kind == "ray":
+            from jobs.night.ray_engine import analyze_on_ray, carried
+
+            return analyze_on_ray(
+                candidates,
+                carried(self.settings, ensemble_dir),
+                address=engine.address,
+                workers=self.options.workers or engine.workers,
+                on_gpu=engine.device.startswith("cuda"),
+                hung_after_s=hung_after_s,
+                stop_requested=watch.requested,
+            )
+        return analyze_all(
+            candidates,
+            partial(load_packed, self.settings, ensemble_dir),
+            workers=min(self.options.workers or n_workers(self.settings), max(len(candidates), 1)),
+            hung_after_s=hung_after_s,
+            stop_requested=watch.requested,
+        )
+
+    def _commit(self, outcomes: list[Outcome]) -> None:
+        """Write one batch in one transaction; clips first, so that no row names a missing clip."""
+        done = [o for o in outcomes if isinstance(o, CallRows)]
+        failed = [o for o in outcomes if isinstance(o, Failure)]
+        for call in done:
+            write_clips(self.out, call)
+        if done:
+            with self.store.transaction(f"write {len(done)} calls"):
+                self.store.append(done, self.run_id)
+                self.superseded += supersede(self.store, done)
+                if self.settings.privacy.voice_profiles:
+                    learn(self.store, done, self.run_id)
+        if failed:
+            self.store.quarantine(failed, self.run_id)
+        self.n_done += len(done)
+        self.earliest = min([self.earliest, *(call.started_at for call in done)])
+        self.n_flagged += sum(call.flagged for call in done)
+        self.audio_s += sum(call.duration_s for call in done)
+        self.failures += failed
+
+    def _exit_code(self, todo: Todo, stopped: int | None) -> int:
+        if stopped is not None:
+            return stopped
+        if self.failures:
+            return 3
+        return self._empty_code(todo)
+
+    def _empty_code(self, todo: Todo) -> int:
+        return EMPTY_CODE if not todo.n_found and self.options.fail_on_empty else 0
+
+    def _judged(self, n_left: int, exit_code: int) -> int:
+        """The exit code after the gate, which does not judge what a signal cut short."""
+        gate = self.settings.gate
+        if self.options.no_gate or not gate.enabled or exit_code > SIGNAL_CODES:
+            return exit_code
+        night = night_of(
+            self.store,
+            self.window,
+            self.settings.time.zone_info,
+            n_done=self.n_done,
+            n_failed=len(self.failures),
+            n_left=n_left,
+        )
+        self.held = tuple(reasons_to_hold(gate, night))
+        return HELD_CODE if self.held else exit_code
+
+    def _finish(self, todo: Todo, exit_code: int, now: datetime) -> None:
+        self.store.end_run(
+            self.run_id,
+            n_found=todo.n_found,
+            n_new=len(todo.candidates),
+            n_done=self.n_done,
+            n_skipped=todo.n_skipped,
+            n_quarantined=len(self.failures),
+            audio_s=self.audio_s,
+            exit_code=exit_code,
+        )
+        take_in(self.store, self.out)  # also what was said while this run was at work
+        readable = mend_published(self.out)
+        if self.held:
+            hold(self.out, self.run_id, self.window, self.held)
+            return
+        # Not only what this run changed: an earlier one may have been killed, or its disk been full.
+        if self.store.unpublished or not readable:
+            self.on_progress("publish", 0, 0, "")
+            publish(self.store, self.out)
+            remove_clips(self.out, self.superseded)
+        let_through(self.out)
+        # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
+        # found and that is an error, the pages of the last night are worth more than empty ones.
+        stays = exit_code == EMPTY_CODE and index_of(self.out).exists()
+        if not stays and not are_current(self.out, self.window):
+            self.on_progress("report", 0, 0, "")
+            write_pages(self.out, self.settings, self.window, earliest=self.earliest, now=now)
+
+    def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
+        return RunResult(
+            n_found=todo.n_found,
+            n_new=todo.n_new,
+            n_done=self.n_done,
+            n_skipped=todo.n_skipped,
+            n_quarantined=len(self.failures),
+            audio_s=round(self.audio_s, 3),
+            wall_s=round(time.monotonic() - started, 3),
+            exit_code=exit_code,
+            database=str(self.database),
+            report=str(index_of(self.out)),
+            n_flagged=self.n_flagged,
+            n_given_up=todo.n_given_up,
+            window=self.window,
+            planned=tuple(todo.candidates) if self.options.dry_run else None,
+            failures=tuple(self.failures),
+            set_aside=dict(todo.found.set_aside),
+            held=self.held,
+        )
+
+
+def _tidied(out: Path) -> Store:
+    """The working database, without what a killed run has left beside it."""
+    remove_leftovers(out)
+    return open_work(out)
+
+
+def _fresh(folder: Path) -> Path:
+    """An output folder that holds an empty database."""
+    open_work(folder).close()
+    return folder
+
+
+def _describe(outcome: Outcome) -> str:
+    """A few words for the progress line; recordings are named by id, not by their file."""
+    if isinstance(outcome, Failure):
+        return f"{outcome.candidate.recording.call_id} quarantined: {outcome.reason}"
+    mark = "flagged" if outcome.flagged else f"{outcome.n_segments} segments"
+    return f"{outcome.recording.call_id} {mark}"

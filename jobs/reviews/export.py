@@ -1,0 +1,264 @@
+"""A training corpus out of reviewed segments: sound cut from the recordings, and a manifest.
+
+Speaker-safe: a speaker is the salted hash of the caller's number (of the call, where no number is known), and
+which split a speaker belongs to follows from that name alone, so that no voice is ever on two sides and a
+speaker stays where they are from one export to the next. Names of speakers and clips get into the cards of
+ensembles, which outlive the calls: no id of a call is in them. Agents are left out: their emotions are not to
+be learned from (EU AI Act, Article 5(1)(f)).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby, permutations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callanalytics.audio import decode_recording
+from callanalytics.config import Settings
+from callanalytics.errors import RecordingError, UsageError
+from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+from callanalytics.run_lock import run_lock
+from callanalytics.store import DATABASE_NAME, open_work, work_database
+from callanalytics.store.open import make_private_dir
+from callanalytics.store.query import open_published
+from callanalytics.workspace import write_whole
+
+if TYPE_CHECKING:
+    from callanalytics.records import FloatArray
+
+MANIFEST = "reviewed.csv"  # its stem is the name of the corpus
+COLUMNS = (
+    *("path", "emotion", "speaker", "split", "call_id", "at_s", "role"),
+    *("verdict", "voted", "licence", "consent"),
+)
+# Shares of speakers. The test speakers are never trained on: they are what ensembles are compared by.
+TEST_SHARE, VALIDATION_SHARE = 0.3, 0.1
+SHORTEST_S = 0.5
+
+REVIEWED_SQL = """
+SELECT r.call_id, r.segment, r.channel, r.start_s, r.end_s, r.voted::VARCHAR AS voted,
+    r.verdict::VARCHAR AS verdict, r.emotion::VARCHAR AS emotion, r.role::VARCHAR AS role,
+    r.caller_hash, r.recording_id, f.paths
+FROM reviewed_segments r JOIN base.recordings f USING (recording_id)
+ORDER BY r.call_id, r.start_s
+"""
+COPIES_SQL = """
+SELECT recording_id, path FROM base.files WHERE recording_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY path
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote, and what it left out: reason -> how many segments."""
+
+    manifest: str
+    n_clips: int
+    n_speakers: int
+    emotions: dict[str, int]
+    splits: dict[str, int]
+    left_out: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `labels export --json` prints."""
+        return asdict(self)
+
+
+def export_labels(
+    settings: Settings, out: Path, folder: Path, *, consent: bool, licence: str = "internal use only"
+) -> Exported:
+    """Write the reviewed segments of the published results as a corpus that `read_corpus` reads.
+
+    WAV, 8 kHz, mono, 16 bit; `folder` must not exist yet or be empty, and appears whole or not at all.
+
+    Raises:
+        UsageError: no consent stated, the folder is taken, no results, or nothing to export.
+        StoreError: there is no salt to name speakers with, and none can be made.
+        LockHeld: a run is at work, which alone may open the database that knows the files' own names.
+    """
+    require_consent(consent)
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
+    segments, copies = _reviewed(out)
+    salt = load_or_make_salt(out / settings.privacy.salt_file)
+    arriving = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(arriving, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_private_dir(arriving)
+    left_out: Counter[str] = Counter()
+    rows = list(_cut(segments, copies, settings, salt, arriving, left_out))
+    if not rows:
+        shutil.rmtree(arriving)
+        why = (
+            ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items())) or "no segment was reviewed"
+        )
+        raise UsageError(f"Nothing to export: {why}. Review segments first: callanalytics review next")
+    for row in rows:
+        row |= {"licence": licence, "consent": "stated"}
+    _write(arriving, rows, left_out, licence)
+    if folder.exists():
+        folder.rmdir()
+    arriving.rename(folder)
+    return Exported(
+        manifest=str(folder / MANIFEST),
+        n_clips=len(rows),
+        n_speakers=len({row["speaker"] for row in rows}),
+        emotions=dict(sorted(Counter(str(row["emotion"]) for row in rows).items())),
+        splits=dict(sorted(Counter(str(row["split"]) for row in rows).items())),
+        left_out=dict(left_out),
+    )
+
+
+def require_consent(consent: bool) -> None:
+    """Raises UsageError unless it is stated that callers' voices may be trained on."""
+    if not consent:
+        raise UsageError(
+            "Callers' voices are personal data: training on them needs their consent or another legal "
+            "ground, for the calls exported here. Say that you have it with --consent."
+        )
+
+
+def speaker_of(caller_hash: str | None, call_id: str, salt: bytes) -> str:
+    """Name of a speaker in the corpus; nobody can go from it to a number, or without the salt to a call."""
+    return f"caller-{caller_hash[:16]}" if caller_hash else f"call-{_mark(call_id, salt)}"
+
+
+def _mark(call_id: str, salt: bytes) -> str:
+    """What a call goes by in names that may outlive it; the same in every export of one output folder."""
+    return hmac.new(salt, f"call {call_id}".encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def split_of(speaker: str) -> str:
+    """`test`, `validation` or `train`; always the same for the same speaker."""
+    position = int.from_bytes(hashlib.sha256(speaker.encode()).digest()[:8]) / 2**64
+    if position < TEST_SHARE:
+        return "test"
+    return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
+
+
+def _reviewed(out: Path) -> tuple[list[dict[str, Any]], dict[str, list[Path]]]:
+    """The reviewed segments that are published, and where the files of their recordings lie."""
+    with open_published(out / DATABASE_NAME) as connection:
+        segments: list[dict[str, Any]] = connection.sql(REVIEWED_SQL).pl().to_dicts()
+    return segments, _copies(out, sorted({str(segment["recording_id"]) for segment in segments}))
+
+
+def _copies(out: Path, recording_ids: list[str]) -> dict[str, list[Path]]:
+    """Files by recording, as the file system names them.
+
+    Names that hold a caller's number are in the working database only: published rows have aliases.
+    """
+    copies: dict[str, list[Path]] = {}
+    if not recording_ids or not work_database(out).exists():
+        return copies
+    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+        for recording_id, path in store.connection.execute(COPIES_SQL, [recording_ids]).fetchall():
+            copies.setdefault(recording_id, []).append(Path(os.fsdecode(path)))
+    return copies
+
+
+def _cut(
+    segments: list[dict[str, Any]],
+    copies: Mapping[str, list[Path]],
+    settings: Settings,
+    salt: bytes,
+    folder: Path,
+    left_out: Counter[str],
+) -> Iterator[dict[str, object]]:
+    """Write the clips, one recording decoded at a time; yields their rows."""
+    import soundfile as sf
+
+    usable = [s for s in segments if not (why := _unusable(s)) or left_out.update([why])]
+    for recording_id, group in groupby(usable, key=lambda s: str(s["recording_id"])):
+        mine = list(group)
+        found = _decoded(recording_id, mine[0]["paths"], copies, settings)
+        if isinstance(found, str):
+            left_out.update([found] * len(mine))
+            continue
+        samples, rate_hz = found
+        for segment in mine:
+            first, last = round(segment["start_s"] * rate_hz), round(segment["end_s"] * rate_hz)
+            speaker = speaker_of(segment["caller_hash"], segment["call_id"], salt)
+            name = f"{_mark(segment['call_id'], salt)}-{segment['channel']}-{first:09d}.wav"
+            sound = samples[min(segment["channel"], len(samples) - 1), first:last]
+            with (folder / name).open("wb") as file:
+                sf.write(file, sound, rate_hz, format="WAV", subtype="PCM_16")
+            (folder / name).chmod(0o600)
+            yield {
+                "path": name,
+                "emotion": segment["emotion"],
+                "speaker": speaker,
+                "split": split_of(speaker),
+                "call_id": segment["call_id"],
+                "at_s": segment["start_s"],
+                "role": segment["role"],
+                "verdict": segment["verdict"],
+                "voted": segment["voted"],
+            }
+
+
+def _unusable(segment: Mapping[str, Any]) -> str | None:
+    if segment["role"] == "agent":
+        return "of an agent"
+    if segment["role"] is None:
+        return "no segment any more: the call was analysed anew"
+    if segment["verdict"] == "unsure":
+        return "unsure"
+    if segment["emotion"] is None:
+        return "rejected without naming the emotion heard"
+    return "too short" if segment["end_s"] - segment["start_s"] < SHORTEST_S else None
+
+
+def _decoded(
+    recording_id: str, paths: list[str], copies: Mapping[str, list[Path]], settings: Settings
+) -> tuple[FloatArray, int] | str:
+    """Samples (channels, n) and rate of the recording, or why there are none."""
+    places = [*permutations(copies.get(recording_id, []), len(paths)), tuple(Path(path) for path in paths)]
+    there = [found for found in places if all(path.is_file() for path in found)]
+    if not there:
+        return "recording gone"
+    try:
+        same = next((found for found in there if _content_id(found) == recording_id), None)
+        if same is None:
+            return "recording changed since it was analysed"
+        audio = decode_recording(same, settings.audio)
+    except (RecordingError, OSError):
+        return "recording unreadable"
+    return audio.samples, audio.sample_rate_hz
+
+
+def _content_id(paths: tuple[Path, ...]) -> str:
+    """The id of a recording by its content, as discovery makes it."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _write(folder: Path, rows: list[dict[str, object]], left_out: Mapping[str, int], licence: str) -> None:
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(folder / MANIFEST, text.getvalue(), mode=0o600)
+    about = {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "licence": licence,
+        "consent": "stated by the person who exported",
+        "n_clips": len(rows),
+        "n_speakers": len({row["speaker"] for row in rows}),
+        "left_out": dict(left_out),
+        "contains": "voices of callers, cut from recorded calls; delete it when the consent ends",
+    }
+    write_whole(folder / "about.json", json.dumps(about, indent=1) + "\n", mode=0o600)

@@ -1,0 +1,156 @@
+"""Write the report of a window: pages into a new folder, then file by file into place, the index last."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from callanalytics.config import Settings
+from callanalytics.errors import ReportError
+from callanalytics.store.open import make_private_dir
+from reports import formatting as words
+from reports.pages.agents import read_agent_pages
+from reports.pages.brief import read_brief
+from reports.pages.call_page import read_call_pages
+from reports.pages.calls_table import choose_calls, read_call_list
+from reports.pages.health import read_health
+from reports.pages.trends import read_trends
+from reports.render import asset, frame_for, render, write_private
+from reports.report_source import Source, WindowLike, open_source
+from reports.views import Frame
+
+INDEX = "index.html"
+CALLS_DIR = "calls"
+AGENTS_DIR = "agents"
+PAGE_DIRS = (CALLS_DIR, AGENTS_DIR)
+ASSETS = ("style.css", "report.js")
+
+
+def build_reports(
+    database: Path,
+    out_dir: Path,
+    *,
+    settings: Settings,
+    window: WindowLike,
+    now: datetime,
+    clips_dir: Path | None,
+    redact: bool = False,
+) -> Path:
+    """Write index.html, calls/, agents/, trends.html, health.html and their style into `out_dir`.
+
+    database: the published file, read only. window: half-open, `since` and `until` with a zone.
+    clips_dir: evidence clips as <clips_dir>/<call_id>/<name>, inside `out_dir` (others are not linked,
+    because the folder must work alone). redact: leave out sound, pictures of it, and what names people or
+    files (source.py); for a folder of its own, since clips that lie in `out_dir` stay there. Files are
+    private (0600). Who has an old page open keeps it; nobody sees an index whose pages are missing.
+    Returns the path of index.html.
+
+    Raises:
+        ReportError: the database cannot be read or the folder cannot be written.
+    """
+    try:
+        clips_href = _relative(clips_dir, out_dir)
+        with (
+            open_source(
+                database,
+                settings,
+                window,
+                now,
+                clips_dir=clips_dir if clips_href else None,
+                clips_href=clips_href,
+                redact=redact,
+            ) as source,
+            _building(out_dir) as folder,
+        ):
+            with words.localised(settings.report.locale):
+                _write_pages(source, folder)
+            _put_in_place(folder, out_dir)
+    except OSError as problem:
+        raise ReportError(
+            f"{out_dir}: the report could not be written ({problem.strerror or problem}). "
+            "Check free space and permissions and run `callanalytics report` again."
+        ) from problem
+    return out_dir / INDEX
+
+
+def _relative(clips_dir: Path | None, out_dir: Path) -> str:
+    """Way from `out_dir` to the clips, empty when they lie elsewhere."""
+    if clips_dir is None:
+        return ""
+    try:
+        return clips_dir.resolve().relative_to(out_dir.resolve()).as_posix()
+    except ValueError:
+        return ""
+
+
+def _write_pages(source: Source, folder: Path) -> None:
+    """Every page, into an empty folder."""
+    for name in PAGE_DIRS:
+        (folder / name).mkdir(mode=0o700)
+    chosen = choose_calls(source)
+    pages = frozenset(chosen.values())
+    site = _Site(source, folder, frame_for(source, "brief", ""))
+    agents = set()
+    for agent in read_agent_pages(source, pages):
+        site.write(f"{AGENTS_DIR}/{agent.file_name}", "agent", agent.headline, agent=agent)
+        agents.add(agent.file_name)
+    for page in read_call_pages(source, list(chosen), pages, frozenset(agents)):
+        site.write(f"{CALLS_DIR}/{page.call_id}.html", "call", page.headline, call=page)
+    (n_calls,) = source.in_window(
+        "SELECT count(*) AS n FROM call_summary WHERE started_at >= $since AND started_at < $until"
+    )
+    site.write(
+        f"{CALLS_DIR}/{INDEX}", "calls", "All calls", calls=read_call_list(source, pages, n_calls["n"])
+    )
+    site.write("trends.html", "trends", "Trends", trends=read_trends(source))
+    site.write("health.html", "health", "Model and data health", health=read_health(source))
+    brief = read_brief(source, pages)
+    site.write(INDEX, "brief", brief.headline, brief=brief)
+    for name in ASSETS:
+        write_private(folder / name, asset(name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Renders pages with the same frame around them."""
+
+    source: Source
+    folder: Path
+    frame: Frame
+
+    def write(self, name: str, kind: str, page_title: str, **view: Any) -> None:
+        """Render one page. `name` is its path from the report's folder."""
+        root = "../" * name.count("/")
+        frame = replace(self.frame, page=kind, page_title=page_title, root=root)
+        write_private(self.folder / name, render(f"{kind}.html", frame=frame, **view))
+
+
+@contextmanager
+def _building(out_dir: Path) -> Iterator[Path]:
+    """An empty folder in `out_dir`, which is made where it is missing; removed in the end."""
+    make_private_dir(out_dir)
+    folder = Path(tempfile.mkdtemp(prefix=".building-", dir=out_dir))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, out_dir: Path) -> None:
+    """Move everything over, the index last, then remove the pages that no longer belong to it."""
+    for name in PAGE_DIRS:
+        (out_dir / name).mkdir(mode=0o700, exist_ok=True)
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    for path in sorted(names, key=lambda path: path == Path(INDEX)):
+        (folder / path).replace(out_dir / path)
+    kept = set(names)
+    for folder_name in PAGE_DIRS:
+        for old in (out_dir / folder_name).glob("*.html"):
+            if old.relative_to(out_dir) not in kept:
+                old.unlink(missing_ok=True)

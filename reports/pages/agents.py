@@ -1,0 +1,190 @@
+"""Pages about the *callers* of one agent (agents/<name>.html), never about the agent, and never a ranking.
+
+How people sound who reach one agent can point to a product, a queue or an hour; it does not tell how
+somebody works. So every share stands with its number of calls and interval, and beside the callers of the
+same queues; agents with few calls have no page; nothing is sorted by a share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from reports import formatting as words
+from reports.formatting import MISSING, clock, count, interval, percent, whole_number
+from reports.parts import charts
+from reports.parts.call_parts import page_name
+from reports.parts.charts import Share
+from reports.parts.emotions import NO_QUEUE, share_chart
+from reports.report_source import Row, Source
+from reports.views import AgentPage, Cell, Chart, Table, Tile
+
+# Below this many calls an agent's share is an anecdote and is not shown.
+MIN_AGENT_CALLS = 20
+MAX_FLAGGED = 50
+THESE = "these callers"
+OTHERS = "same queues"
+
+
+_AGENTS = """
+WITH period AS (
+    SELECT agent_id, agent_name, coalesce(queue, '') AS queue, flagged
+    FROM call_summary WHERE day >= $first AND day <= $last
+), per_queue AS (
+    SELECT queue, count(*) AS n, count(*) FILTER (WHERE flagged) AS n_flagged FROM period GROUP BY queue
+), around AS (
+    SELECT agent_id, sum(q.n) AS n, sum(q.n_flagged) / sum(q.n) AS share, list_sort(list(queue)) AS queues,
+        wilson_low(sum(q.n_flagged) / sum(q.n), sum(q.n)) AS low,
+        wilson_high(sum(q.n_flagged) / sum(q.n), sum(q.n)) AS high
+    FROM (SELECT DISTINCT agent_id, queue FROM period) JOIN per_queue q USING (queue) GROUP BY agent_id
+), mine AS (
+    SELECT agent_id, any_value(agent_name) AS agent_name, count(*) AS n,
+        count(*) FILTER (WHERE flagged) AS n_flagged, n_flagged / n AS share
+    FROM period WHERE agent_id IS NOT NULL GROUP BY agent_id HAVING n >= $least
+)
+SELECT m.*, wilson_low(m.share, m.n) AS low, wilson_high(m.share, m.n) AS high,
+    a.queues, a.n AS n_around, a.share AS share_around, a.low AS low_around, a.high AS high_around
+FROM mine m JOIN around a USING (agent_id) ORDER BY coalesce(agent_name, agent_id), agent_id
+"""
+_EMOTIONS = """
+SELECT c.agent_id, coalesce(c.queue, '') AS queue, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seconds
+FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
+WHERE c.day >= $first AND c.day <= $last AND e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
+GROUP BY ALL
+"""
+_WEEKS = """
+SELECT agent_id, (day - $first) // 7 AS week, min(day) AS first_day, max(day) AS last_day, count(*) AS n,
+    count(*) FILTER (WHERE flagged) AS n_flagged, n_flagged / n AS share, wilson_low(share, n) AS low,
+    wilson_high(share, n) AS high
+FROM call_summary WHERE day >= $first AND day <= $last AND agent_id IN (SELECT unnest($agents))
+GROUP BY agent_id, week ORDER BY agent_id, week
+"""
+_FLAGGED = """
+SELECT agent_id, call_id, started_local, queue, duration_s, frustration_score, reasons
+FROM call_summary
+WHERE day >= $first AND day <= $last AND flagged AND agent_id IN (SELECT unnest($agents))
+QUALIFY row_number() OVER (PARTITION BY agent_id ORDER BY started_at DESC, call_id) <= $most
+ORDER BY agent_id, started_at DESC, call_id
+"""
+
+
+def read_agents(source: Source) -> list[Row]:
+    """Agents with enough calls in the four weeks, in order of name."""
+    first, last = source.four_weeks()
+    return source.rows(_AGENTS, first=first, last=last, least=MIN_AGENT_CALLS)
+
+
+def agent_file(agent_id: str) -> str:
+    """File name of an agent's page: ids are free text, so a digest of it."""
+    return f"{hashlib.sha256(agent_id.encode(errors='replace')).hexdigest()[:16]}.html"
+
+
+def read_agent_pages(source: Source, pages: frozenset[str]) -> Iterator[AgentPage]:
+    """A page per agent with enough calls. `pages` are the ids of the calls that have a page."""
+    agents = read_agents(source)
+    first, last = source.four_weeks()
+    chosen = {"agents": [row["agent_id"] for row in agents], "first": first, "last": last}
+    weeks = _by_agent(source.rows(_WEEKS, **chosen) if agents else [])
+    flagged = _by_agent(source.rows(_FLAGGED, **chosen, most=MAX_FLAGGED) if agents else [])
+    spoken = source.rows(_EMOTIONS, first=first, last=last) if agents else []
+    for agent in agents:
+        name = agent["agent_name"] or agent["agent_id"]
+        yield AgentPage(
+            file_name=agent_file(agent["agent_id"]),
+            headline=f"Callers of {name}",
+            words=f"{count(agent['n'], 'call')}, {words.short_day(first)} to {words.short_day(last)}, in "
+            f"{words.joined([queue or NO_QUEUE for queue in agent['queues']])}. Intervals are 95% (Wilson) "
+            "with calls as the sample.",
+            tiles=_tiles(agent),
+            emotions=_emotions(agent, spoken),
+            weeks=_weeks(weeks.get(agent["agent_id"], [])),
+            flagged=_flagged(flagged.get(agent["agent_id"], []), pages),
+        )
+
+
+def _by_agent(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["agent_id"]].append(row)
+    return found
+
+
+def _tiles(agent: Row) -> tuple[Tile, ...]:
+    around = f"95% interval {interval(agent['low_around'], agent['high_around'])}"
+    return (
+        Tile("Calls", whole_number(agent["n"]), ("in four weeks",)),
+        Tile(
+            "Flagged",
+            whole_number(agent["n_flagged"]),
+            (f"{percent(agent['share'])} of calls, 95% interval {interval(agent['low'], agent['high'])}",),
+        ),
+        Tile(
+            "Flagged in the same queues",
+            percent(agent["share_around"]),
+            (f"of {count(int(agent['n_around']), 'call')} of all agents, {around}",),
+        ),
+    )
+
+
+def _emotions(agent: Row, spoken: Sequence[Row]) -> Chart | None:
+    """How the agent's callers sounded, beside all callers of the same queues."""
+    mine = [row for row in spoken if row["agent_id"] == agent["agent_id"]]
+    queues = set(agent["queues"])
+    around = [row for row in spoken if row["queue"] in queues]
+    shares = [
+        *_shares(THESE, mine, agent["n"]),
+        *_shares(OTHERS, around, int(agent["n_around"])),
+    ]
+    if not mine:
+        return None
+    groups = (THESE, OTHERS)
+    return share_chart(
+        "How these callers sounded", "callers", "Callers", shares, groups, charts.stacked_rows(shares, groups)
+    )
+
+
+def _shares(group: str, rows: Sequence[Row], n_calls: int) -> list[Share]:
+    seconds: dict[str, float] = defaultdict(float)
+    for row in rows:
+        seconds[row["emotion"]] += row["seconds"]
+    all_s = sum(seconds.values())
+    return [Share(group, emotion, part / all_s, n_calls) for emotion, part in seconds.items()]
+
+
+def _weeks(rows: Sequence[Row]) -> Table:
+    return Table(
+        "Week by week",
+        ("Days", "Calls", "Flagged", "Share", "95% interval"),
+        tuple(
+            (
+                Cell(f"{words.short_day(row['first_day'])} to {words.short_day(row['last_day'])}"),
+                Cell(whole_number(row["n"]), number=True),
+                Cell(whole_number(row["n_flagged"]), number=True),
+                Cell(percent(row["share"]), number=True),
+                Cell(interval(row["low"], row["high"]), number=True),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _flagged(rows: Sequence[Row], pages: frozenset[str]) -> Table:
+    return Table(
+        "Flagged calls, the newest first",
+        ("When", "Reasons", "Queue", "Length", "Score"),
+        tuple(
+            (
+                Cell(
+                    words.moment(row["started_local"]),
+                    href=f"../calls/{page_name(row['call_id'])}" if row["call_id"] in pages else "",
+                ),
+                Cell("; ".join(row["reasons"])),
+                Cell(row["queue"] or MISSING),
+                Cell(clock(row["duration_s"]), number=True),
+                Cell(percent(row["frustration_score"]), number=True),
+            )
+            for row in rows
+        ),
+        empty="No call of these four weeks was flagged.",
+    )

@@ -1,0 +1,325 @@
+"""The page of one call: everything known about it, and where each fact came from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ensemble.labels import EMOTIONS
+from reports import formatting as words
+from reports import timeline as lanes
+from reports.call_rows import CallData, load_calls
+from reports.formatting import MISSING, clock, length, number, percent, plain, plain_number
+from reports.pages.agents import agent_file
+from reports.palette import badge
+from reports.parts.call_parts import (
+    LAYOUT_WORDS,
+    ROLE_SOURCE_WORDS,
+    TIME_SOURCE_WORDS,
+    call_course,
+    call_moments,
+    call_reasons,
+    call_strip,
+    page_name,
+    person,
+    review_commands,
+    review_words,
+)
+from reports.parts.coverage import ABSTAIN_WORDS
+from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_words, with_unit
+from reports.parts.sound_images import read_pictures
+from reports.report_source import Row, Source
+from reports.views import (
+    CallPage,
+    Cell,
+    Fact,
+    MemberVote,
+    Probabilities,
+    ProbabilityRow,
+    SegmentRow,
+    Table,
+)
+
+# Calls read together: enough to amortise a query, few enough to stay small in memory.
+BATCH_CALLS = 100
+MAX_SAME_CALLER = 10
+# The ensemble never heard these segments, so their probabilities mean nothing.
+UNHEARD = frozenset({"too_short", "not_speech", "role_excluded"})
+
+_USUAL = """
+SELECT coalesce(queue, '') AS queue, name, coalesce(role::VARCHAR, '') AS role, n_calls, median, tenth,
+    ninetieth
+FROM queue_usual
+"""
+_SAME_CALLER = """
+SELECT caller_hash, call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score,
+    flagged
+FROM call_summary WHERE caller_hash IN (SELECT unnest($callers)) AND started_at < $until
+QUALIFY row_number() OVER (PARTITION BY caller_hash ORDER BY started_at DESC) <= $most
+ORDER BY caller_hash, started_at DESC
+"""
+
+Usual = dict[tuple[str, str, str], Row]
+
+QUALITY_WORDS = {
+    "bleed": "each side can be heard on the other's channel",
+    "dead_channel": "one channel is silent",
+    "clipped": "the sound is clipped",
+    "low_volume": "the sound is very quiet",
+}
+
+
+def read_call_pages(
+    source: Source, keys: Sequence[int], pages: frozenset[str], agents: frozenset[str]
+) -> Iterator[CallPage]:
+    """The pages of these analyses, batch by batch so that ten thousand calls fit in little memory.
+
+    pages: call ids, agents: file names that have a page to link.
+    """
+    usual = {(row["queue"], row["name"], row["role"]): row for row in source.rows(_USUAL)} if keys else {}
+    ordered = sorted(keys)
+    for first in range(0, len(ordered), BATCH_CALLS):
+        calls = load_calls(source, ordered[first : first + BATCH_CALLS])
+        same = _same_callers(source, list(calls.values()))
+        for call in calls.values():
+            yield _page(source, call, usual, same.get(call.facts["caller_hash"], []), pages, agents)
+
+
+def _same_callers(source: Source, calls: Sequence[CallData]) -> dict[str, list[Row]]:
+    hashes = sorted({call.facts["caller_hash"] for call in calls if call.facts["caller_hash"]})
+    found: dict[str, list[Row]] = defaultdict(list)
+    if hashes:
+        for row in source.rows(_SAME_CALLER, callers=hashes, until=source.until, most=MAX_SAME_CALLER + 1):
+            found[row["caller_hash"]].append(row)
+    return found
+
+
+def _page(
+    source: Source,
+    call: CallData,
+    usual: Usual,
+    same: Sequence[Row],
+    pages: frozenset[str],
+    agents: frozenset[str],
+) -> CallPage:
+    facts = call.facts
+    members = tuple(dict.fromkeys(vote["member"] for votes in call.votes.values() for vote in votes))
+    return CallPage(
+        call_id=call.call_id,
+        headline=words.moment(facts["started_local"]),
+        flagged=facts["flagged"],
+        score=percent(facts["frustration_score"]),
+        reasons=call_reasons(source, call),
+        course=call_course(source, call),
+        duration_s=f"{facts['duration_s']:.3f}",
+        strip=call_strip(source, call, n_ticks=12),
+        moments=call_moments(source, call, "../"),
+        probabilities=tuple(_probabilities(call)),
+        members=members,
+        segments=tuple(_segment(call, segment, members) for segment in call.segments),
+        facts=tuple(_facts(facts, agents)),
+        quality=tuple(QUALITY_WORDS.get(word, plain(word)) for word in facts["quality"]),
+        measures=_measures(call, usual),
+        quarters=_quarters(call),
+        same_caller=_same_caller(call, same, pages),
+        pictures=read_pictures(source, call),
+        rules=_rules(source, call),
+        rules_words=_rules_words(source, call),
+        reviewed=review_words(call),
+        review=review_commands(source, call),
+    )
+
+
+def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
+    """What is known about the call, each with where it was read."""
+    origin = facts["fact_sources"]
+
+    def said(*keys: str) -> str:
+        found = [origin[key] for key in keys if key in origin]
+        return f"from the {plain(found[0])}" if found else ""
+
+    yield Fact("Queue", facts["queue"] or MISSING, said("queue"))
+    page = agent_file(facts["agent_id"]) if facts["agent_id"] else ""
+    yield Fact(
+        "Agent",
+        person(facts["agent_name"], facts["agent_id"]),
+        said("agent_id", "agent_name"),
+        f"../agents/{page}" if page in agents else "",
+    )
+    yield Fact(
+        "Call time",
+        f"{words.moment(facts['started_local'])} ({facts['zone']})",
+        TIME_SOURCE_WORDS[facts["started_at_source"]],
+    )
+    yield Fact("Length", length(facts["duration_s"]), "as decoded")
+    for name, key in (
+        ("Team", "team"),
+        ("Campaign", "campaign"),
+        ("Outcome", "disposition"),
+        ("Recorder's id", "external_id"),
+    ):
+        if facts[key]:
+            yield Fact(name, facts[key], said(key))
+    if facts["direction"] != "unknown":
+        yield Fact("Direction", facts["direction"], said("direction"))
+    if facts["answered_s"] is not None:
+        yield Fact("Answered after", length(facts["answered_s"]), said("answered_s"))
+    if facts["hold_s"] is not None:
+        yield Fact("On hold", length(facts["hold_s"]), said("hold_s"))
+    yield Fact("Channels", LAYOUT_WORDS[facts["channel_layout"]], "as measured")
+    sure = "" if facts["role_source"] == "none" else f"{percent(facts['role_confidence'])} sure"
+    yield Fact("Caller and agent", ROLE_SOURCE_WORDS[facts["role_source"]], sure)
+    yield Fact("Recorder", plain(facts["recorder"]), f"{percent(facts['recorder_confidence'])} sure")
+    rate = f"{plain_number(facts['native_rate_hz'] / 1000)} kHz"
+    yield Fact(
+        "Sound",
+        f"{facts['container']}, {facts['codec']}, {rate}, {words.count(facts['n_channels'], 'channel')}",
+    )
+    if facts["clipped_share"] >= 0.001:
+        yield Fact("Clipped samples", percent(facts["clipped_share"]), "emotion may be misjudged")
+    for path in facts["paths"]:
+        yield Fact("File", path)
+
+
+def _probabilities(call: CallData) -> Iterator[Probabilities]:
+    """Mean probability of each emotion over time, per side that was heard."""
+    for role, name in lanes.ROLE_NAMES.items():
+        heard = [s for s in call.segments if s["role"] == role and s["abstain_reason"] not in UNHEARD]
+        if not heard:
+            continue
+        start_s = np.array([s["start_s"] for s in heard])
+        end_s = np.array([s["end_s"] for s in heard])
+        values = np.nan_to_num(np.array([s["probabilities"] for s in heard], dtype=float))  # (n, 9)
+        weight_s = end_s - start_s
+        means = (values * weight_s[:, None]).sum(axis=0) / weight_s.sum()
+        yield Probabilities(
+            name,
+            role != "agent",
+            tuple(
+                ProbabilityRow(
+                    badge(emotion),
+                    lanes.step_area(start_s, end_s, values[:, i], call.facts["duration_s"]),
+                    percent(float(means[i])),
+                )
+                for i, emotion in enumerate(EMOTIONS)
+                if values[:, i].max() > 0
+            ),
+        )
+
+
+def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow:
+    votes = {vote["member"]: vote for vote in call.votes.get(segment["segment"], [])}
+    winner = segment["emotion"] or segment["top_emotion"]
+    reason = segment["abstain_reason"]
+    note = (
+        ABSTAIN_WORDS.get(reason, plain(reason)) if reason else "tie broken" if segment["tie_broken"] else ""
+    )
+    heard = bool(votes)
+    return SegmentRow(
+        anchor=f"s{segment['segment']}",
+        at=clock(segment["start_s"]),
+        sort_at=f"{segment['start_s']:.3f}",
+        length=f"{number(segment['end_s'] - segment['start_s'])} s",
+        role=lanes.ROLE_NAMES[segment["role"]],
+        badge=badge(segment["emotion"]),
+        confidence=percent(segment["confidence"]) if heard else MISSING,
+        agreement=f"{sum(v['emotion'] == winner for v in votes.values())} of {len(votes)}"
+        if heard
+        else MISSING,
+        note=note,
+        votes=tuple(_vote(member, votes.get(member), winner) for member in members),
+    )
+
+
+def _vote(member: str, vote: Row | None, winner: str | None) -> MemberVote:
+    if vote is None or vote["emotion"] is None:
+        return MemberVote(member, badge(None), MISSING, agrees=False)
+    return MemberVote(member, badge(vote["emotion"]), percent(vote["probability"]), vote["emotion"] == winner)
+
+
+def _rules(source: Source, call: CallData) -> Table:
+    """Every rule in force with what this call measured; met are those that the analysis stored."""
+    met = {e["rule"] for e in call.escalations}
+    rows = []
+    for rule in source.settings.rule:
+        role = None if rule.role == "any" else rule.role
+        value = call.measures.get((rule.measure, role, rule.window))
+        rows.append(
+            (
+                Cell("✓ met" if rule.name in met else "not met"),
+                Cell(rule.name),
+                Cell(rule_words(rule)),
+                Cell(MISSING if value is None else with_unit(rule.measure, value), number=True),
+                Cell(plain_number(rule.weight), number=True),
+            )
+        )
+    return Table(
+        "Rules and what this call measured",
+        ("", "Rule", "Asks for", "Measured there", "Weight"),
+        tuple(rows),
+        empty="There are no rules in force.",
+    )
+
+
+def _rules_words(source: Source, call: CallData) -> str:
+    weight = plain_number(sum(e["weight"] for e in call.escalations))
+    needed = plain_number(source.settings.frustration.flag_weight)
+    return f"The met rules weigh {weight}; a call is flagged from {needed}."
+
+
+def _measures(call: CallData, usual: Usual) -> Table:
+    queue = call.facts["queue"] or ""
+    rows = []
+    for name, role, title in MEASURE_ROWS:
+        value = call.measures.get((name, role, "call"))
+        if value is None:
+            continue
+        norm = usual.get((queue, name, role or ""))
+        typical, middle = MISSING, MISSING
+        if norm is not None and norm["n_calls"] >= 5:
+            middle = with_unit(name, norm["median"])
+            typical = range_with_unit(name, norm["tenth"], norm["ninetieth"])
+        rows.append(
+            (Cell(title), *(Cell(text, number=True) for text in (with_unit(name, value), middle, typical)))
+        )
+    place = f"queue {queue}" if queue else "calls without a queue"
+    return Table(
+        f"Measures of the whole call, against what is usual for {place}",
+        ("Measure", "This call", "Usual", "8 in 10 calls"),
+        tuple(rows),
+    )
+
+
+def _quarters(call: CallData) -> Table | None:
+    rows = []
+    for name, role, title in QUARTER_ROWS:
+        values = [call.measures.get((name, role, quarter)) for quarter in ("q1", "q2", "q3", "q4")]
+        if any(value is not None for value in values):
+            cells = (Cell(MISSING if v is None else with_unit(name, v), number=True) for v in values)
+            rows.append((Cell(title), *cells))
+    return (
+        Table("Quarter by quarter", ("", "First", "Second", "Third", "Last"), tuple(rows)) if rows else None
+    )
+
+
+def _same_caller(call: CallData, same: Sequence[Row], pages: frozenset[str]) -> Table | None:
+    others = [row for row in same if row["call_id"] != call.call_id][:MAX_SAME_CALLER]
+    if not others:
+        return None
+    rows = tuple(
+        (
+            Cell(
+                words.moment(row["started_local"]),
+                href=page_name(row["call_id"]) if row["call_id"] in pages else "",
+            ),
+            Cell(row["queue"] or MISSING),
+            Cell(person(row["agent_name"], row["agent_id"])),
+            Cell(clock(row["duration_s"]), number=True),
+            Cell(percent(row["frustration_score"]), number=True),
+            Cell("flagged" if row["flagged"] else ""),
+        )
+        for row in others
+    )
+    return Table("Other calls of this caller", ("When", "Queue", "Agent", "Length", "Score", ""), rows)

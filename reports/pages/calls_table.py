@@ -1,0 +1,56 @@
+"""The list of a window's calls (calls/index.html), and which of them get a page of their own."""
+
+from __future__ import annotations
+
+from reports import formatting as words
+from reports.formatting import MISSING, clock, count, percent, whole_number
+from reports.parts.call_parts import page_name, person
+from reports.report_source import Source
+from reports.views import CallList, Cell, Table
+
+_CHOSEN = """
+SELECT analysis_key, call_id FROM call_summary WHERE started_at >= $since AND started_at < $until
+QUALIFY flagged OR row_number() OVER (ORDER BY flagged DESC, frustration_score DESC, call_id) <= $most
+"""
+_LISTED = """
+SELECT call_id, started_local, queue, agent_id, agent_name, duration_s, direction::VARCHAR AS direction,
+    frustration_score, flagged, n_segments, labelled_s / nullif(segments_s, 0) AS labelled_share
+FROM call_summary WHERE started_at >= $since AND started_at < $until AND call_id IN (SELECT unnest($ids))
+ORDER BY started_at, call_id
+"""
+
+
+def choose_calls(source: Source) -> dict[int, str]:
+    """analysis_key -> call_id of the calls with a page: all flagged ones, then by score up to the limit."""
+    rows = source.in_window(_CHOSEN, most=source.settings.report.max_call_pages)
+    return {row["analysis_key"]: row["call_id"] for row in rows if page_name(row["call_id"])}
+
+
+def read_call_list(source: Source, pages: frozenset[str], n_calls: int) -> CallList:
+    """The list, in order of time."""
+    rows = tuple(
+        (
+            Cell(
+                words.moment(row["started_local"]),
+                row["started_local"].isoformat(),
+                href=page_name(row["call_id"]),
+            ),
+            Cell(percent(row["frustration_score"]), f"{row['frustration_score']:.6f}", number=True),
+            Cell("⚑ flagged" if row["flagged"] else ""),
+            Cell(row["queue"] or MISSING),
+            Cell(person(row["agent_name"], row["agent_id"])),
+            Cell("" if row["direction"] == "unknown" else row["direction"]),
+            Cell(clock(row["duration_s"]), f"{row['duration_s']:.1f}", number=True),
+            Cell(percent(row["labelled_share"]), f"{row['labelled_share'] or 0:.6f}", number=True),
+        )
+        for row in source.in_window(_LISTED, ids=sorted(pages))
+    )
+    said = f"{count(len(rows), 'call')} of this window"
+    if n_calls > len(rows):
+        said = (
+            f"{whole_number(len(rows))} of {count(n_calls, 'call')} of this window: all flagged ones, and "
+            "the highest scores of the others ([report] max_call_pages sets how many)"
+        )
+    columns = ("When", "Score", "Flag", "Queue", "Agent", "Direction", "Length", "Labelled")
+    empty = "No call of this window was analysed."
+    return CallList(f"{said}.", Table("Calls in order of time", columns, rows, sortable=True, empty=empty))

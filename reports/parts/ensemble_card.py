@@ -1,0 +1,87 @@
+"""Which ensemble labelled, in a sentence and as a card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from reports.formatting import count, day, joined, percent
+from reports.report_source import Row, Source
+from reports.views import Cell, EnsembleFacts, Fact, Table
+
+# Deeper parts of a card are for programs; the page shows the leaves above this depth.
+MAX_DEPTH = 3
+MAX_CARD_ROWS = 120
+MAX_LISTED = 12
+
+_PROMOTED = """
+SELECT ensemble_id, labels::VARCHAR[] AS labels, members, card::VARCHAR AS card,
+    coalesce(promoted_at, registered_at) AT TIME ZONE $zone AS in_use_since
+FROM ensembles WHERE promoted ORDER BY promoted_at DESC LIMIT 1
+"""
+
+
+def _promoted(source: Source) -> Row | None:
+    return next(iter(source.rows(_PROMOTED, zone=source.settings.time.zone)), None)
+
+
+def ensemble_facts(source: Source) -> EnsembleFacts:
+    """The promoted ensemble: everything on these pages was labelled by it."""
+    row = _promoted(source)
+    if row is None:
+        return EnsembleFacts("No ensemble has labelled calls in this database yet.", ())
+    return EnsembleFacts(
+        words=f"Every label is a majority vote of the {count(len(row['members']), 'model')} of one ensemble.",
+        facts=(
+            Fact("Ensemble", row["ensemble_id"]),
+            Fact("In use since", day(row["in_use_since"])),
+            Fact("Models", joined(row["members"])),
+            Fact("Emotions it knows", joined(row["labels"])),
+            *_claims(json.loads(row["card"])),
+        ),
+    )
+
+
+def _claims(card: Any) -> Iterator[Fact]:
+    """What the card says about training and tests. Cards are files: nothing in them is taken for granted."""
+    if not isinstance(card, dict):
+        return
+    corpora = card.get("trained_on")
+    if isinstance(corpora, list) and corpora:
+        clips, speakers = card.get("n_training_clips", ""), card.get("n_training_speakers", "")
+        known = isinstance(clips, int) and isinstance(speakers, int)
+        note = f"{count(int(clips), 'clip')} of {count(int(speakers), 'speaker')}" if known else ""
+        yield Fact("Trained on", joined([str(corpus) for corpus in corpora]), note)
+    scores = card.get("scores")
+    headline = scores.get("headline") if isinstance(scores, dict) else None
+    if isinstance(headline, dict) and isinstance(headline.get("uar"), float):
+        yield Fact("Mean recall in its test", percent(headline["uar"]), str(headline.get("test", "")))
+
+
+def ensemble_card(source: Source) -> Table:
+    """The card that came with the weights, as name and value."""
+    row = _promoted(source)
+    leaves = _leaves(json.loads(row["card"]), ()) if row else []
+    rows = tuple((Cell(name), Cell(value)) for name, value in leaves[:MAX_CARD_ROWS])
+    return Table("What the ensemble's card says", ("Entry", "Value"), rows, empty="It came without a card.")
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Nested objects as (dotted name, text) pairs; lists of plain values are one entry."""
+    if isinstance(value, dict) and len(path) < MAX_DEPTH:
+        return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, str(key)))]
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
+        return [leaf for item in value for leaf in _leaves(item, (*path, str(item["name"])))]
+    name = " › ".join(part.replace("_", " ") for part in path) or "card"
+    if (
+        isinstance(value, list)
+        and len(value) <= MAX_LISTED
+        and not any(isinstance(v, dict | list) for v in value)
+    ):
+        return [(name, ", ".join(map(str, value)))]
+    if isinstance(value, dict | list):
+        return [(name, count(len(value), "entry", "entries"))]
+    if isinstance(value, float):
+        return [(name, f"{value:.4g}")]
+    return [(name, "–" if value is None else str(value))]

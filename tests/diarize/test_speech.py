@@ -1,0 +1,84 @@
+"""Voice activity: levels, folding into streams, masks, and real calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given
+from hypothesis import strategies as st
+from telephone import RATE_HZ, music, noisy, silence, tone
+
+from callanalytics.diarize.vad import (
+    FRAME_SAMPLES,
+    VoiceDetector,
+    above,
+    frame_levels_db,
+    runs,
+    widen,
+)
+
+
+@pytest.fixture(scope="module")
+def detector() -> VoiceDetector:
+    return VoiceDetector.load()
+
+
+def test_levels_are_decibels_below_full_scale_and_ignore_an_offset() -> None:
+    square = np.tile(np.array([0.1, -0.1], np.float32), 2 * FRAME_SAMPLES)
+    levels = frame_levels_db(np.stack([square, square + 0.3]))
+    assert levels.shape == (2, 4)
+    assert np.allclose(levels, -20, atol=0.1)
+    assert frame_levels_db(np.full((1, 300), 0.5, np.float32)).max() <= -60
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 255, 256, 257, 4000])
+def test_any_length_gives_one_value_per_started_frame(detector: VoiceDetector, n: int) -> None:
+    samples = np.full((2, n), 0.01, np.float32)
+    levels = frame_levels_db(samples)
+    assert levels.shape == (2, -(-n // FRAME_SAMPLES))
+    assert detector.probabilities(samples, levels).shape == levels.shape
+
+
+def test_tones_music_and_noise_are_not_speech(detector: VoiceDetector, rng: np.random.Generator) -> None:
+    samples = noisy(np.concatenate([tone((440, 480), 4), music(6), silence(3)]), rng)[None]
+    probability = detector.probabilities(samples, frame_levels_db(samples))
+    assert (probability > 0.5).mean() < 0.02
+
+
+def test_streams_give_what_one_serial_pass_gives(detector: VoiceDetector, data_dir: Path) -> None:
+    """A long file is folded into parallel streams; its decisions are those of the file in one piece."""
+    path = sorted((data_dir / "calls" / "harper-valley" / "stereo").glob("*.wav"))[0]
+    one = np.ascontiguousarray(sf.read(path, dtype="float32")[0].T[:, : 14 * RATE_HZ])
+    serial = detector.probabilities(one, frame_levels_db(one))  # too short to fold
+    several = np.tile(one, (1, 5))
+    folded = detector.probabilities(several, frame_levels_db(several))
+    n = serial.shape[1]
+    assert np.mean((folded[:, :n] > 0.5) != (serial > 0.5)) < 0.02
+    assert (serial > 0.5).any()
+
+
+def test_two_thresholds_keep_weak_frames_only_beside_strong_ones() -> None:
+    probability = np.array([0.4, 0.6, 0.4, 0.1, 0.4, 0.4, 0.1], np.float32)
+    assert above(probability, on=0.5, off=0.35).tolist() == [True, True, True, False, False, False, False]
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_runs_rebuild_the_mask(flags: list[bool]) -> None:
+    mask = np.array(flags, np.bool_)
+    rebuilt = np.zeros(len(mask), np.bool_)
+    for start, end in runs(mask):
+        assert mask[start:end].all()
+        assert not rebuilt[start:end].any()
+        rebuilt[start:end] = True
+    assert (rebuilt == mask).all()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(0, 70))
+def test_widening_reaches_exactly_so_far(flags: list[bool], n: int) -> None:
+    mask = np.array(flags, np.bool_)
+    true_at = np.flatnonzero(mask)
+    expected = [len(true_at) > 0 and np.abs(true_at - k).min() <= n for k in range(len(mask))]
+    assert widen(mask, n).tolist() == expected

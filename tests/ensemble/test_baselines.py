@@ -1,0 +1,515 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from click.testing import CliRunner
+
+from ensemble.baselines.bench import Effort, Setting, place, run
+from ensemble.baselines.feature_cache import load_features
+from ensemble.baselines.layers import Conv, Dense, Lstm, Pool
+from ensemble.baselines.protocol import part_by_speaker, part_of_document, published_folds, relabelled
+from ensemble.baselines.results_table import ensemble_rows, html, markdown, ordered, result_of, row_of
+from ensemble.baselines.study_features import FEATURES
+from ensemble.baselines.system import Classical, Network, OwnProtocol
+from ensemble.baselines.systems import SYSTEMS
+from ensemble.corpora import RAVDESS_FOLDS, Clip, read_corpus
+from ensemble.labels import SHARED_SEVEN
+from ensemble.model_errors import CorpusError, ModelMissing, TrainingError
+
+SHORT = Effort("short", 2, 1, 2)
+
+
+def made_up(n_speakers: int = 6, n_each: int = 4) -> list[Clip]:
+    emotions = ("anger", "calm", "neutral", "sad")
+    return [
+        Clip(Path(f"{s}-{e}-{i}.wav"), "made", e, f"made/{s}")
+        for s in range(n_speakers)
+        for e in emotions
+        for i in range(n_each)
+    ]
+
+
+@pytest.fixture(scope="module")
+def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tones named as RAVDESS names its clips: each emotion has its own pitch, so it can be learnt."""
+    folder = tmp_path_factory.mktemp("ravdess")
+    rng = np.random.default_rng(3)
+    t = np.arange(16_000) / 16_000
+    for actor in range(1, 6):
+        for code, pitch_hz in (("01", 150), ("04", 400), ("05", 900)):
+            for repetition in range(1, 5):
+                wave = 0.3 * np.sin(2 * np.pi * (pitch_hz + 5 * actor) * t) + 0.01 * rng.standard_normal(
+                    16_000
+                )
+                sf.write(folder / f"03-01-{code}-01-01-{repetition:02d}-{actor:02d}.wav", wave, 16_000)
+    return folder
+
+
+# The documents print these numbers of parameters: (all, trainable), with the features they print.
+@pytest.mark.parametrize(
+    ("name", "shape", "n_classes", "expected"),
+    [
+        ("lstm", (160,), 8, (305_864, 305_864)),
+        ("cnn", (160,), 8, (166_984, 166_088)),
+        ("cnn-lstm", (160,), 8, (378_344, 377_448)),
+        ("deep-conv", (2376,), 7, (7_193_223, 7_188_871)),
+    ],
+)
+def test_networks_have_the_parameters_of_their_documents(
+    name: str, shape: tuple[int, ...], n_classes: int, expected: tuple[int, int]
+) -> None:
+    from ensemble.baselines.network import build, count_parameters
+
+    learner = SYSTEMS[name].learner
+    assert isinstance(learner, Network)
+    assert count_parameters(build(learner.layers, shape, n_classes)) == expected
+
+
+def test_the_cnn_lstm_follows_the_layer_table() -> None:
+    import torch
+
+    from ensemble.baselines.network import build
+
+    learner = SYSTEMS["cnn-lstm"].learner
+    assert isinstance(learner, Network)
+    network = build(learner.layers, (160,), 8).eval()
+    shapes = []
+    x = torch.zeros(2, 160)
+    for module in network.children():
+        x = module(x)
+        if type(module).__name__ in {"Conv1d", "MaxPool1d", "KerasLstm", "Linear"}:
+            shapes.append(tuple(x.shape[1:]))
+    # The document's table, with channels before time.
+    table = [
+        (64, 160),
+        (64, 80),
+        (128, 80),
+        (128, 40),
+        (256, 40),
+        (256, 20),
+        (128, 20),
+        (64,),
+        (64,),
+        (32,),
+        (8,),
+    ]
+    assert shapes == table
+
+
+def test_an_lstm_adds_its_one_bias_like_torchs_two() -> None:
+    import torch
+
+    from ensemble.baselines.network import KerasLstm
+
+    ours = KerasLstm(3, 5, sequences=True, both_ways=False)
+    theirs = torch.nn.LSTM(3, 5, batch_first=True)
+    weights = ours.state_dict()
+    inputs, states = weights["lstm.weight_ih_l0"], weights["lstm.weight_hh_l0"]
+    theirs.load_state_dict(
+        {
+            "weight_ih_l0": inputs[:, :-1],
+            "weight_hh_l0": states,
+            "bias_ih_l0": inputs[:, -1],
+            "bias_hh_l0": torch.zeros(20),
+        }
+    )
+    x = torch.randn(2, 7, 3)
+    torch.testing.assert_close(ours(x.transpose(1, 2)).transpose(1, 2), theirs(x)[0])
+
+
+def test_a_network_starts_as_the_library_of_its_document_does() -> None:
+    import torch
+
+    from ensemble.baselines.network import build
+
+    def library(name: str) -> str:
+        learner = SYSTEMS[name].learner
+        assert isinstance(learner, Network)
+        return learner.library
+
+    assert library("mel-cnn") == "torch"  # the document names PyTorch
+    assert library("deep-conv") == "keras"
+    torch.manual_seed(0)
+    ours = build([Dense(50)], (100,), 8, "torch")
+    torch.manual_seed(0)
+    theirs = torch.nn.Linear(100, 50)
+    assert torch.equal(next(ours.parameters()), theirs.weight)
+
+
+def test_layers_that_do_not_fit_are_refused() -> None:
+    from ensemble.baselines.network import build
+
+    with pytest.raises(TrainingError, match="cannot follow"):
+        build((Lstm(4), Conv(8), Pool()), (20,), 3)
+
+
+@pytest.mark.parametrize("voter", [0, 1, 2])
+def test_speakers_never_cross(voter: int) -> None:
+    clips = made_up()
+    part = part_by_speaker(clips, frozenset({"made/0"}), 3, seed=1, voter=voter)
+    sides = [{clips[i // 3].speaker for i in side} for side in (part.training, part.validation, part.test)]
+    assert sides[2] == {"made/0"}
+    assert not sides[0] & sides[1]
+    assert not (sides[0] | sides[1]) & sides[2]
+    assert not (part.test % 3).any()
+    assert not (part.validation % 3).any()
+    assert len(part.training) == 3 * sum(clip.speaker in sides[0] for clip in clips)
+
+
+def test_each_voter_validates_on_other_speakers() -> None:
+    clips = made_up()
+    parts = [part_by_speaker(clips, frozenset({"made/0"}), 1, seed=1, voter=v) for v in range(3)]
+    assert len({clips[part.validation[0]].speaker for part in parts}) == 3
+
+
+def test_a_lone_training_speaker_still_leaves_validation_clips() -> None:
+    clips = made_up(n_speakers=2, n_each=8)
+    part = part_by_speaker(clips, frozenset({"made/0"}), 1, seed=1)
+    assert {clips[i].speaker for i in part.validation} == {"made/1"}
+    assert not set(part.training) & set(part.validation)
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_copies_stay_with_their_clip_unless_the_document_split_them(leaky: bool) -> None:
+    clips = made_up()
+    part = part_of_document(clips, OwnProtocol(copies_before_split=leaky), n_copies=4)
+    assert not set(part.training) & set(part.test)
+    shared = {i // 4 for i in part.training} & {i // 4 for i in part.test}
+    assert bool(shared) == leaky
+
+
+def test_the_shares_of_a_random_split() -> None:
+    clips = made_up(10, 10)
+    part = part_of_document(clips, SYSTEMS["mel-cnn"].own, n_copies=1)
+    assert [len(part.training), len(part.validation), len(part.test)] == [280, 60, 60]
+    assert {clips[i].emotion for i in part.test} == {"anger", "calm", "neutral", "sad"}
+
+
+def test_seven_classes_take_calm_for_neutral() -> None:
+    kept, labels = relabelled(made_up(), OwnProtocol(merge={"calm": "neutral"}, labels=SHARED_SEVEN))
+    assert labels == ("anger", "neutral", "sad")
+    assert len(kept) == len(made_up())
+
+
+def test_folds_are_the_published_ones() -> None:
+    clips = [Clip(Path("x"), "ravdess", "sad", speaker) for fold in RAVDESS_FOLDS for speaker in fold]
+    clips += [Clip(Path("x"), "tess", "sad", "tess/OAF"), Clip(Path("x"), "tess", "sad", "tess/YAF")]
+    folds = published_folds(clips)
+    assert folds[0] == {*RAVDESS_FOLDS[0], "tess/OAF"}
+    assert folds[4] == set(RAVDESS_FOLDS[4])
+
+
+def test_features_come_back_from_parquet_as_they_were(ravdess: Path, tmp_path: Path) -> None:
+    clips = read_corpus(ravdess, "ravdess").clips[:5]
+    feature = FEATURES["means-162-augmented"]
+    first = load_features(feature, clips, tmp_path)
+    (path,) = tmp_path.glob("*.parquet")
+    stamp = path.stat().st_mtime_ns
+    np.testing.assert_array_equal(load_features(feature, clips, tmp_path), first)
+    assert path.stat().st_mtime_ns == stamp
+    assert first.shape == (5, 3, 162)
+    assert not np.allclose(first[:, 0], first[:, 1])
+    load_features(replace(feature, version=2), clips, tmp_path)
+    assert len(list(tmp_path.glob("*.parquet"))) == 2
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CorpusError, match="delete it"):
+        load_features(feature, clips, tmp_path)
+
+
+@pytest.mark.parametrize("name", [n for n in FEATURES if n != "means-162-augmented"])
+@pytest.mark.parametrize("kind", ["silence", "blip", "long"])
+def test_a_feature_has_one_shape_and_is_finite(name: str, kind: str, rng: np.random.Generator) -> None:
+    from ensemble.baselines.study_features import heard
+
+    feature = FEATURES[name]
+    n = {"silence": feature.sample_rate_hz, "blip": 900, "long": 6 * feature.sample_rate_hz}[kind]
+    wave = np.zeros(n) if kind == "silence" else 0.2 * rng.standard_normal(n)
+    clip = Clip(Path("03-01-05-01-02-01-12.wav"), "ravdess", "anger", "ravdess/12", "female")
+    shapes = {
+        "means-160": (160,),
+        "means-162": (162,),
+        "means-180": (180,),
+        "frames-2376": (2376,),
+        "samples": (90_002,),
+        "mfcc-80": (80,),
+        "mel-200": (128, 200),
+        "mfcc-sequence": (40, 300),
+        "spectrogram": (200, 300),
+        "wave-16k": (54_560,),
+    }
+    values = heard(feature, "clean", wave.astype(np.float32), clip, 1)
+    assert values.shape == shapes[name]
+    assert np.isfinite(values).all()
+
+
+def test_raw_samples_do_not_tell_the_emotion_of_the_name() -> None:
+    wave = np.ones(3000, dtype=np.float32)
+    told = [
+        FEATURES["samples"].extract(wave, Clip(Path(f"03-01-{code}-01-02-01-12.wav"), "r", "sad", "r/12"))
+        for code in ("04", "05")
+    ]
+    np.testing.assert_array_equal(told[0], told[1])
+
+
+def test_focal_loss_is_the_documents() -> None:
+    import torch
+
+    from ensemble.baselines.fitting import focal
+
+    # p = 0.5: 0.25 * 0.5^2 * ln 2
+    assert float(focal(torch.tensor(np.log(2)))) == pytest.approx(0.25 * 0.25 * np.log(2))
+
+
+def test_training_stops_on_validation_and_keeps_the_best_epoch(rng: np.random.Generator) -> None:
+    import torch
+
+    from ensemble.baselines.fitting import logits_of, train
+    from ensemble.baselines.network import build
+
+    torch.manual_seed(1)
+    truth = np.repeat([0, 1], 60)
+    values = (rng.standard_normal((120, 6)) + 1.2 * truth[:, None]).astype(np.float32)
+    values[100:] = -values[100:]  # test rows, turned round: they must not be looked at
+    rows = rng.permutation(100)
+    settings = Network((Dense(8),), max_epochs=200, batch=16, learning_rate=0.05, stop_epochs=4)
+    network = build(settings.layers, (6,), 2)
+    scores: list[float] = []
+    went = train(
+        network,
+        [values],
+        truth,
+        rows[:70],
+        rows[70:],
+        settings,
+        seed=1,
+        say=lambda *told: scores.append(told[2]),
+    )
+    assert went.n_epochs < 200
+    assert scores[went.best_epoch - 1] == max(scores)
+    assert went.n_epochs == went.best_epoch + 4
+    assert (logits_of(network, [values], rows[70:]).argmax(axis=1) == truth[rows[70:]]).mean() > 0.9
+
+
+def test_normalisation_has_settled_after_an_epoch_of_few_steps(rng: np.random.Generator) -> None:
+    """Loud features and two steps: moments that move by 1 % a step would still be those of silence."""
+    import torch
+
+    from ensemble.baselines.fitting import train
+    from ensemble.baselines.layers import Norm
+    from ensemble.baselines.network import build
+
+    truth = np.repeat([0, 1], 40)
+    values = (100 + 20 * rng.standard_normal((80, 16)) + 30 * truth[:, None]).astype(np.float32)
+    network = build([Norm(), Dense(8)], (16,), 2)
+    settings = Network(layers=(), max_epochs=1, batch=32)
+    train(network, [values], truth, np.arange(0, 80, 2), np.arange(1, 80, 2), settings, seed=1)
+    norm = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm1d))
+    assert norm.running_mean is not None
+    np.testing.assert_allclose(norm.running_mean.numpy(), values[::2].mean(axis=0), rtol=0.1)
+
+
+def test_smote_fills_up_the_smaller_classes(rng: np.random.Generator) -> None:
+    pytest.importorskip("imblearn", reason="imbalanced-learn is in the extra callanalytics[bench]")
+    from ensemble.baselines.classical import smote
+
+    values, truth = smote(
+        rng.standard_normal((13, 4)).astype(np.float32), np.array([0] * 10 + [1] * 3), seed=1
+    )
+    assert np.bincount(truth).tolist() == [10, 10]
+    assert values.dtype == np.float32
+
+
+@pytest.mark.parametrize("reduce", [(), ("pca",), ("lda",), ("pca", "lda")])
+def test_tuned_trees_learn_and_see_no_test_row(reduce: tuple[str, ...], rng: np.random.Generator) -> None:
+    pytest.importorskip("optuna", reason="optuna is in the extra callanalytics[bench]")
+    from ensemble.baselines.classical import fit, size_of
+
+    truth = np.arange(120) % 3
+    values = (rng.standard_normal((120, 10)) + 2 * truth[:, None]).astype(np.float32)
+    values[90:] = np.nan  # a look at them would fail
+    settings = Classical("forest", reduce, n_trials=2)  # type: ignore[arg-type]
+    pipeline, went = fit(settings, values, truth, np.arange(60), np.arange(60, 90), n_trials=2, seed=1)
+    assert (pipeline.predict(values[60:90]) == truth[60:90]).mean() > 0.7
+    assert size_of(pipeline) > 100
+    assert went.n_epochs == 2
+
+
+def test_a_bench_goes_on_where_it_was(ravdess: Path, tmp_path: Path) -> None:
+    clips = read_corpus(ravdess, "ravdess").clips
+    setting = Setting(tmp_path, tmp_path / "cache", SHORT)
+    system = SYSTEMS["mfcc-mlp"]
+    first = run(system, "speaker", clips, setting, max_folds=2)
+    said: list[str] = []
+    folds = run(system, "speaker", clips, setting, say=said.append)
+    assert len(folds) == 5
+    assert len(said) == 3  # only what was missing
+    assert folds[:2] == first
+    assert sorted(name for fold in folds for name in fold["clips"]) == sorted(c.path.name for c in clips)
+    result = result_of(folds, system, "speaker")
+    assert result is not None
+    assert result.uar > 0.9  # three tones are easy
+    assert result.split == "by speaker"
+    assert place(system, "speaker", clips, setting) != place(system, "random", clips, setting)
+    assert place(system, "speaker", clips[1:], setting) != place(system, "speaker", clips, setting)
+
+
+def test_the_command_writes_the_table_in_three_forms(ravdess: Path, tmp_path: Path) -> None:
+    from jobs.cli.bench_commands import bench
+
+    out = tmp_path / "<out>"
+    options = ["seeds", "--corpus", f"ravdess={ravdess}", "--out", str(out), "--threads", "1"]
+    done = CliRunner().invoke(
+        bench, [*options, "--systems", "mfcc-mlp,cnn", "--effort", "quick", "--folds", "1"]
+    )
+    assert done.exit_code == 0, done.output
+    rows = {row["name"]: row for row in json.loads((out / "seeds.json").read_text())["rows"]}
+    assert rows["cnn"]["random"]["n_parameters"] > 100_000
+    assert rows["cnn"]["random"]["split"].startswith("RANDOM")
+    assert rows["mfcc-mlp"]["speaker"]["n_done"] == 1
+    assert rows["deep-conv"]["random"] is None
+    page, text = (out / "seeds.html").read_text(), (out / "seeds.md").read_text()
+    for written in (page, text):
+        assert "Random split: the same speakers are in training and in test" in written
+        assert "1 of 5 folds" in written
+        assert "points below its document" in written or "points above its document" in written
+        assert "quick" in written
+    assert "<out>" not in page
+    assert "http" not in page
+    assert "<script" not in page
+
+
+def test_an_unknown_system_is_a_usage_error(ravdess: Path) -> None:
+    from jobs.cli.bench_commands import bench
+
+    done = CliRunner().invoke(bench, ["seeds", "--corpus", str(ravdess), "--systems", "magic"])
+    assert done.exit_code == 2
+    assert "cnn-lstm" in done.output
+
+
+def test_our_ensemble_stands_in_its_own_rows() -> None:
+    report = {
+        "n": 4,
+        "wa": 0.75,
+        "uar": 0.75,
+        "confusion": [[2, 0], [1, 1]],
+        "interval_95": {"uar": [0.6, 0.9]},
+        "member_uar": {"cnn": 0.7, "vit": 0.6},
+    }
+    found = {
+        "split": "by speaker",
+        "labels": ["anger", "sad"],
+        "n_folds": 5,
+        "clean": {"clip": report, "speaker": {**report, "uar": 0.8}},
+    }
+    rows = ensemble_rows(found, {"cnn": 10, "vit": 20})
+    worse = row_of(SYSTEMS["cnn"], None, None, checkpoint=False)
+    assert [row.name for row in ordered([worse, *rows])] == ["ensemble (speaker)", "ensemble (clip)", "cnn"]
+    assert rows[0].speaker is not None
+    assert rows[0].speaker.n_parameters == 30
+    leaky = ensemble_rows({**found, "split": "RANDOM: speakers are in training and test"}, {})
+    assert leaky[0].speaker is None
+    assert leaky[0].random is not None
+    assert "RANDOM" in leaky[0].random.split
+    assert "80.0" in markdown(rows, {"Clips": "4"})
+    assert "not from scratch" not in markdown(rows, {})
+    begun = ensemble_rows({**found, "begun_from": "3a3e"}, {})
+    assert "not from scratch: every fold begins from the weights of ensemble 3a3e" in markdown(begun, {})
+    assert "&lt;b&gt;" in html(rows, {"Clips": "<b>"})
+
+
+def test_rows_say_when_the_checkpoint_was_a_stand_in() -> None:
+    row = row_of(SYSTEMS["wav2vec-forest"], None, None, checkpoint=False)
+    assert any("random weights" in note for note in row.notes)
+    assert not row_of(SYSTEMS["wav2vec-forest"], None, None, checkpoint=True).notes
+
+
+def test_a_checkpoint_folder_is_heard(tmp_path: Path, rng: np.random.Generator) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is in callanalytics[bench]")
+    import torch
+
+    from ensemble.baselines.modules import MODULES
+    from ensemble.baselines.wav2vec import _stand_in, fingerprint, hidden_states
+
+    torch.manual_seed(5)
+    model = transformers.Wav2Vec2Model(_stand_in(transformers.Wav2Vec2Config)).eval()
+    model.save_pretrained(tmp_path)
+    clip = Clip(Path("x.wav"), "made", "sad", "made/1")
+    wave = rng.standard_normal(30_000).astype(np.float32)
+    states = hidden_states(tmp_path).extract(wave, clip)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(FEATURES["wave-16k"].extract(wave, clip))[None]).last_hidden_state[
+            0
+        ]
+    np.testing.assert_allclose(states, expected.numpy(), atol=1e-5)
+    assert states.shape == (170, 64)
+    assert fingerprint(tmp_path) != fingerprint(None)
+    tuned = MODULES["tuned_wav2vec"]([(54_560,)], 4, tmp_path)
+    front = {n: p for n, p in tuned.named_parameters() if "feature_extractor" in n}
+    assert front
+    assert not any(p.requires_grad for p in front.values())
+    assert tuned(torch.zeros(2, 4000)).shape == (2, 4)
+
+
+def test_a_folder_without_safe_weights_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is in callanalytics[bench]")
+    from ensemble.baselines.wav2vec import load
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelMissing, match="safetensors"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["coattention_alexnet", "coattention_vit"])
+def test_coattention_joins_three_inputs(name: str) -> None:
+    import torch
+
+    from ensemble.baselines.modules import MODULES
+
+    shapes = [(200, 300), (40, 300), (170, 64)]
+    network = MODULES[name](shapes, 4, None).eval()
+    logits = network(*(torch.randn(2, *shape) for shape in shapes))
+    assert logits.shape == (2, 4)
+    assert torch.isfinite(logits).all()
+
+
+def test_listing_the_systems_loads_nothing_heavy() -> None:
+    code = "import ensemble.baselines.systems, sys; print({'torch', 'librosa', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(SYSTEMS))
+@pytest.mark.parametrize("protocol", ["random", "speaker"])
+def test_every_system_runs_on_the_layout_of_iemocap(
+    name: str, protocol: str, tmp_path_factory: pytest.TempPathFactory, rng: np.random.Generator
+) -> None:
+    folder = tmp_path_factory.mktemp("iemocap")
+    t = np.arange(16_000) / 16_000
+    for session in range(1, 3):
+        wavs = folder / f"Session{session}/sentences/wav/Ses0{session}F_impro01"
+        labels = folder / f"Session{session}/dialog/EmoEvaluation"
+        wavs.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        lines = []
+        for number in range(48):
+            code, pitch_hz = (("ang", 900), ("hap", 600), ("neu", 300), ("sad", 150))[number % 4]
+            who = "FM"[number // 4 % 2]
+            utterance = f"Ses0{session}F_impro01_{who}{number:03d}"
+            wave = 0.3 * np.sin(2 * np.pi * pitch_hz * t) + 0.02 * rng.standard_normal(16_000)
+            sf.write(wavs / f"{utterance}.wav", wave, 16_000)
+            lines.append(f"[{number}.0 - {number + 1}.0]\t{utterance}\t{code}\t[2.5, 2.5, 2.5]")
+        (labels / f"Ses0{session}F_impro01.txt").write_text("\n".join(lines) + "\n")
+    clips = read_corpus(folder, "iemocap").clips
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    setting = Setting(folder / "out", cache, Effort("short", 1, 1, 2))
+    (fold,) = run(SYSTEMS[name], protocol, clips, setting, max_folds=1)  # type: ignore[arg-type]
+    assert len(fold["guess"]) == len(fold["truth"]) > 0

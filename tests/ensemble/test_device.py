@@ -1,0 +1,97 @@
+"""Members and voice prints on another device: the same answers, and a clear word where there is no GPU.
+
+No GPU is needed: `cpu:0` is torch's way on the processor, and torch's `meta` device refuses, as a GPU does,
+to compute with what was left on the processor.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_night import callanalytics
+
+from callanalytics.config import load_config
+from callanalytics.diarize import SpeechModels
+from callanalytics.errors import ConfigError
+from ensemble.inference.device import prepare_device
+from ensemble.members import make_member
+from ensemble.model_errors import DeviceMissing
+
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+def test_the_processor_is_not_asked_and_torch_not_imported() -> None:
+    code = "import sys; from ensemble.inference.device import prepare_device; prepare_device('cpu')"
+    code += "; print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False"
+
+
+def test_a_gpu_that_torch_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.cudnn, "fp32_precision", "tf32")
+    prepare_device("cuda")
+    prepare_device("cuda:1")
+    assert torch.backends.cudnn.fp32_precision == "ieee"
+    with pytest.raises(DeviceMissing, match=r"'cuda:2'.*sees 2 GPUs.*nvidia-smi"):
+        prepare_device("cuda:2")
+
+
+@no_gpu
+def test_a_night_without_its_gpu_ends_before_it_begins(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    callanalytics("run", "--input", tmp_path, "--out", out, "--device", "cuda", expect=2)
+    callanalytics("run", "--input", tmp_path, "--out", out, "--device", "toaster", expect=2)
+    assert not out.exists()
+    config = tmp_path / "config.toml"
+    config.write_text('[engine]\ndevice = "cuda"\n')
+    callanalytics("run", "--input", tmp_path, "--out", out, "--config", config, expect=2)
+    callanalytics("analyze", tmp_path / "call.wav", "--config", config, expect=2)
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "callanalytics.duckdb").touch()
+    callanalytics("backfill", "--out", results, "--config", config, expect=2)
+    findings = json.loads(callanalytics("doctor", "--json", "--config", config, expect=1))
+    assert [f["ok"] for f in findings if f["name"] == "device"] == [False]
+    config.write_text('[engine]\ndevice = "cuda"\nkind = "ray"\n')  # the GPU is on a node, not here
+    findings = json.loads(callanalytics("doctor", "--json", "--config", config, expect=1))
+    assert [f["ok"] for f in findings if f["name"] == "device"] == [True]
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:-1", "cuda:1:2", " cpu", "cpu\n", ""])
+def test_a_device_of_another_name_is_refused_in_the_settings(tmp_path: Path, device: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"[engine]\ndevice = {json.dumps(device)}\n")
+    with pytest.raises(ConfigError, match="device"):
+        load_config(path)
+
+
+def test_voice_prints_in_torch_are_those_of_onnx(rng: np.random.Generator) -> None:
+    ours, theirs = SpeechModels.load().printer, SpeechModels.load(device="cpu:0").printer
+    mels = rng.normal(-8, 3, (2100, 80)).astype(np.float32)
+    every = np.arange(len(mels))
+    heard, heard_too = ours.hear(mels, every), theirs.hear(mels, every)
+    assert np.array_equal(heard.frame, heard_too.frame)
+    np.testing.assert_allclose(heard.values, heard_too.values, atol=1e-3)
+    first = np.array([0, 300, 900])
+    same = ours.prints(heard, first, first + 300) * theirs.prints(heard_too, first, first + 300)
+    assert same.sum(axis=1).min() > 0.99999
+
+
+def test_nothing_of_a_network_stays_behind_on_the_processor() -> None:
+    from callanalytics.diarize.campplus import CamPlusPlus, frame_layers
+
+    with torch.inference_mode():
+        hidden = frame_layers(CamPlusPlus().eval().to("meta"))(torch.zeros(2, 300, 80, device="meta"))
+        assert hidden.shape == (2, 512, 150)
+        for architecture in ("cnn", "crnn", "vit"):
+            member = make_member(architecture, 64, 6).eval().to("meta")
+            mel, mask = torch.zeros(2, 200, 64, device="meta"), torch.ones(2, 200, device="meta")
+            assert member(mel, mask).shape == (2, 6)

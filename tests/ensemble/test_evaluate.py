@@ -1,0 +1,143 @@
+"""Measures against scikit-learn, intervals, and the conditions kept apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from ensemble.corpora import read_corpus
+from ensemble.evaluation.metrics import areas, evaluate, interval_by_speaker, measures, over, prepare_clips
+from ensemble.evaluation.model_card import html, markdown
+from ensemble.inference.ensemble import load_ensemble
+from ensemble.model_errors import CorpusError
+
+LABELS = ("anger", "fear", "happy", "sad")
+
+
+@pytest.fixture
+def guesses(rng):
+    truth = rng.integers(0, 4, 300)
+    guess = np.where(rng.random(300) < 0.6, truth, rng.integers(0, 4, 300))
+    return truth, guess
+
+
+def test_measures_are_scikit_learns(guesses, rng):
+    metrics = pytest.importorskip("sklearn.metrics")
+    truth, guess = guesses
+    found = measures(truth, guess, LABELS)
+    assert found["wa"] == pytest.approx(metrics.accuracy_score(truth, guess))
+    assert found["uar"] == pytest.approx(metrics.balanced_accuracy_score(truth, guess))
+    assert found["macro_f1"] == pytest.approx(metrics.f1_score(truth, guess, average="macro"))
+    assert found["confusion"] == metrics.confusion_matrix(truth, guess).tolist()
+    p, r, f, _ = metrics.precision_recall_fscore_support(truth, guess)
+    for k, label in enumerate(LABELS):
+        row = found["per_class"][label]
+        assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((p[k], r[k], f[k]))
+    scores = rng.random((300, 4)).astype(np.float32)
+    for k, label in enumerate(LABELS):
+        expected = metrics.roc_auc_score(truth == k, scores[:, k])
+        assert areas(truth, scores, LABELS)[label] == pytest.approx(expected)
+
+
+def test_a_class_that_never_occurs_does_not_count():
+    found = measures(np.array([0, 0, 1]), np.array([0, 2, 1]), LABELS)
+    assert found["uar"] == pytest.approx(0.75)
+    assert found["per_class"]["sad"]["recall"] is None
+
+
+def test_intervals_hold_the_score_and_widen_when_speakers_differ(guesses, rng):
+    truth, guess = guesses
+    speakers = [f"s{i % 10}" for i in range(300)]
+    low, high = interval_by_speaker(truth, guess, speakers)["uar"]
+    assert low < measures(truth, guess, LABELS)["uar"] < high
+    good = np.array([int(s[1:]) < 5 for s in speakers])
+    split = np.where(good, truth, (truth + 1) % 4)
+    wide_low, wide_high = interval_by_speaker(truth, split, speakers)["uar"]
+    assert wide_high - wide_low > 2 * (high - low)
+
+
+def test_few_speakers_give_no_interval(guesses):
+    truth, guess = guesses
+    few = [f"s{i % 4}" for i in range(300)]
+    assert interval_by_speaker(truth, guess, few) == {"wa": None, "uar": None}
+    assert interval_by_speaker(truth, guess, [f"s{i % 5}" for i in range(300)])["uar"]
+
+
+def test_lines_differ(rng):
+    wave = rng.standard_normal(8000).astype(np.float32) * 0.1
+    assert over("clean", wave, 8000) is wave
+    assert np.abs(over("telephone", wave, 8000) - over("gsm", wave, 8000)).max() > 1e-4
+
+
+def test_a_speaker_has_one_line_and_keeps_loud_and_soft_apart(tmp_path):
+    t = np.arange(9600) / 8000
+    wave = 0.02 * sum(np.sin(2 * np.pi * 150 * k * t) / k for k in range(1, 8)) * (1 + np.sin(25 * t))
+    for name, gain in (("03a01Wa", 8.0), ("03a02Ta", 1.0)):
+        sf.write(tmp_path / f"{name}.wav", gain * wave, 8000)
+    heard = prepare_clips(load_ensemble(), read_corpus(tmp_path).clips, "telephone")
+    loud, soft = (mel.max() for mel in heard.mels)
+    assert loud - soft == pytest.approx(18.06, abs=1.0)
+
+
+@pytest.fixture
+def clips(tmp_path, rng):
+    t = np.arange(9600) / 8000
+    for speaker in ("03", "08"):
+        for i, code in enumerate("WEFNTAL"):
+            hz = 100 + 40 * i + 30 * (speaker == "08")
+            wave = sum(np.sin(2 * np.pi * hz * k * t) / k for k in range(1, 8))
+            wave = wave * (1 + np.sin(2 * np.pi * 4 * t)) * 0.05 + 0.001 * rng.standard_normal(t.size)
+            sf.write(tmp_path / f"{speaker}a0{i + 1}{code}a.wav", wave, 8000)
+    (tmp_path / "09a01Wa.wav").write_bytes(b"broken")
+    return read_corpus(tmp_path)
+
+
+def test_the_same_sound_is_tested_once(clips):
+    again = clips.clips[0].path.with_name("08a09Wb.wav")
+    again.write_bytes(clips.clips[0].path.read_bytes())
+    result = evaluate(load_ensemble(), [read_corpus(again.parent)])["emodb"]
+    assert result["clean"]["clip"]["n"] == 12
+    assert any("same audio as" in told for told in result["clean"]["unusable"])
+
+
+def test_a_name_stands_for_one_corpus(clips):
+    with pytest.raises(CorpusError, match="NAME=PATH"):
+        evaluate(load_ensemble(), [clips, clips])
+    with pytest.raises(CorpusError, match="'labels'"):
+        evaluate(load_ensemble(), [replace(clips, name="labels")])
+
+
+def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(clips):
+    result = evaluate(load_ensemble(), [clips])["emodb"]
+    assert result["n_other_labels"] == 2
+    assert set(result["clean"]) == {"unusable", "clip", "speaker", "calm"}
+    assert len(result["clean"]["unusable"]) == 1
+    row = result["telephone"]["clip"]
+    assert row["n"] == 12
+    assert set(row["members"]) == {"cnn", "crnn", "vit", "crnn-2", "cnn-2"}
+    assert 0 <= row["ece"] <= 1
+    assert row["coverage"][0][0] == 1.0
+    assert set(row["per_sex_wa"]) == {"male", "female"}
+    assert result["clean"]["clip"]["confusion"] != [] != result["clean"]["speaker"]["confusion"]
+
+
+def test_nothing_to_test_on_is_refused(clips):
+    with pytest.raises(CorpusError, match="none of"):
+        evaluate(load_ensemble(), [clips], speakers=frozenset({"emodb/99"}))
+
+
+def test_the_model_card_shows_the_measured_figures_and_asks_nobody(clips):
+    ensemble = load_ensemble()
+    results = evaluate(ensemble, [clips], lines=("telephone",))
+    shown = ("emodb", "telephone", "speaker")
+    page, text = html(ensemble.card, results, shown), markdown(ensemble.card, results, shown)
+    uar = f"{100 * results['emodb']['telephone']['speaker']['uar']:.1f}"
+    for found in (page, text):
+        assert uar in found
+        assert ensemble.ensemble_id in found
+        assert "http" not in found
+    assert page.count("<svg") == 2
+    assert "<script" not in page

@@ -1,0 +1,165 @@
+"""Recordings behind URLs, on fsspec's own store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callanalytics.config import settings_from
+from callanalytics.errors import TooLong, UnreadableFile, UsageError
+from callanalytics.ingest import object_store as remote
+from callanalytics.ingest.discovery import find_recordings
+from callanalytics.ingest.object_store import fetched, is_remote, list_remote, look_up, path_of, url_of
+from callanalytics.records import Role
+from jobs.maintenance.doctor import _inputs
+
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(remote, "_WAIT_S", 0.0)
+    memory = fsspec.filesystem("memory")
+    yield memory
+    for name in list(memory.store):
+        del memory.store[name]
+
+
+def test_urls_become_paths_and_back() -> None:
+    assert url_of(path_of("s3://bucket/day/a.wav")) == "s3://bucket/day/a.wav"
+    assert is_remote(path_of("gs://bucket/a.wav"))
+    assert path_of("file:///data/a.wav") == Path("/data/a.wav")
+    assert not is_remote(Path("/data/s3:/a.wav"))
+    assert not is_remote(Path("calls/a.wav"))
+
+
+def test_a_store_is_listed_and_one_file_fetched_at_a_time(store: Any) -> None:
+    store.pipe({"/calls/a.wav": b"sound a", "/calls/deep/b.wav": b"sound b"})
+    files = list_remote(path_of("memory://calls"))
+    assert [url_of(file.path) for file in files] == ["memory://calls/a.wav", "memory://calls/deep/b.wav"]
+    with fetched([files[1].path], max_bytes=100) as (local,):
+        assert (local.name, local.read_bytes()) == ("b.wav", b"sound b")
+    assert not local.exists()
+
+
+def test_local_files_are_not_copied(tmp_path: Path) -> None:
+    with fetched([tmp_path / "a.wav"], max_bytes=1) as paths:
+        assert paths == (tmp_path / "a.wav",)
+
+
+def test_a_vanished_object_and_a_huge_one_are_named(store: Any) -> None:
+    store.pipe({"/calls/a.wav": b"x" * 50})
+    with (
+        pytest.raises(UnreadableFile, match=r"gone\.wav: cannot be fetched"),
+        fetched([path_of("memory://calls/gone.wav")], max_bytes=100),
+    ):
+        pass
+    with (
+        pytest.raises(TooLong, match=r"a\.wav: more than the 10 bytes"),
+        fetched([path_of("memory://calls/a.wav")], max_bytes=10),
+    ):
+        pass
+
+
+def test_one_object_is_looked_up_as_its_folder_lists_it(store: Any) -> None:
+    store.pipe({"/calls/a.wav": b"sound a", "/calls/a.wav.bak/b.wav": b"sound b"})
+    listed = {file.path: file for file in list_remote(path_of("memory://calls"))}
+    path = path_of("memory://calls/a.wav")
+    assert look_up(path) == listed[path]
+    for gone in ("gone.wav", "a.wav.bak", "none/c.wav"):
+        with pytest.raises(FileNotFoundError):
+            look_up(path_of(f"memory://calls/{gone}"))
+    with pytest.raises(UnreadableFile, match=r"a\.wav: its store does not answer"):
+        look_up(path_of("nosuch://calls/a.wav"))
+
+
+def test_a_store_that_stumbles_is_asked_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.pipe({"/calls/a.wav": b"sound"})
+    stumbles = iter([ConnectionError("reset"), TimeoutError("slow")])
+    real = remote._copy
+
+    def sometimes(*arguments: Any) -> None:
+        if (problem := next(stumbles, None)) is not None:
+            raise problem
+        real(*arguments)
+
+    monkeypatch.setattr(remote, "_copy", sometimes)
+    with fetched([path_of("memory://calls/a.wav")], max_bytes=100) as (local,):
+        assert local.read_bytes() == b"sound"
+
+
+def test_an_unknown_place_is_an_error_of_use() -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        list_remote(path_of("memory://nothing/here"))
+    with pytest.raises(UsageError, match="nosuch"):
+        list_remote(path_of("nosuch://bucket"))
+
+
+def test_discovery_finds_recordings_and_pairs_in_a_store(store: Any, tmp_path: Path) -> None:
+    store.pipe(
+        {
+            "/calls/20260301-090000_1.wav": b"one",
+            "/calls/20260301-091000_2-caller.wav": b"two",
+            "/calls/20260301-091000_2-agent.wav": b"six",
+            "/calls/notes.txt": b"no recording",
+            "/calls/.hidden/20260301-090000_3.wav": b"left out",
+        }
+    )
+    settings = settings_from({}, source="test", folder=tmp_path)
+    now = datetime.now(UTC) + timedelta(hours=1)
+
+    def search() -> dict[str, Any]:
+        found = find_recordings([Path("memory://calls")], settings, window=None, now=now, salt=b"")
+        return {c.recording.recording_id: c for c in found.candidates}
+
+    found = search()
+    assert sorted(len(c.recording.paths) for c in found.values()) == [1, 2]
+    pair = next(c for c in found.values() if len(c.recording.paths) == 2)
+    assert pair.facts.channel_roles == (Role.CALLER, Role.AGENT)
+    assert {c.facts.started_at.date().isoformat() for c in found.values()} == {"2026-03-01"}
+    assert set(search()) == set(found)  # known again in the next night
+
+
+@pytest.mark.slow
+def test_an_s3_server_lists_recordings_and_gives_their_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install callanalytics[s3]")
+    moto = pytest.importorskip("moto.server", reason="no S3 server: pip install 'moto[server]'")
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+        bucket.mkdir("inbox")
+        content = bytes(range(256)) * 3000
+        bucket.pipe("inbox/march/20260301-090000_1.wav", content)
+        bucket.pipe("inbox/march/again/20260301-090000_1.wav", content)
+        settings = settings_from({}, source="test", folder=tmp_path)
+        now = datetime.now(UTC) + timedelta(hours=1)
+        found = find_recordings([Path("s3://inbox/march")], settings, window=None, now=now, salt=b"")
+        (candidate,) = found.candidates  # the same content twice is one call
+        assert [skipped.reason for skipped in found.skipped] == ["duplicate"]
+        with fetched(candidate.recording.paths, max_bytes=10**6) as (local,):
+            assert local.read_bytes() == content
+    finally:
+        server.stop()
+
+
+def test_doctor_asks_the_store_of_an_input_behind_a_url(store: Any, tmp_path: Path) -> None:
+    store.pipe({"/calls/a.wav": b"sound"})
+    found = {}
+    for url in ("memory://calls", "memory://nowhere", "nosuchstore://bucket"):
+        settings = settings_from({"paths": {"inputs": [url]}}, source="config.toml", folder=tmp_path)
+        (found[url],) = _inputs(settings, tmp_path)
+    assert [finding.ok for finding in found.values()] == [True, False, False]
+    assert found["memory://calls"].found == "memory://calls answers"
+    assert "no such folder or object" in found["memory://nowhere"].found

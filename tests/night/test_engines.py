@@ -1,0 +1,122 @@
+"""The pool loses nothing: crashes, hangs and stops. Workers here run stand-ins for the analysis."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from stand_ins import candidate, prepare
+
+from callanalytics.errors import LockHeld
+from callanalytics.records import Failure, Outcome
+from callanalytics.run_lock import lock_holder, run_lock
+from jobs.night.local_engine import _how_they_died, analyze_all
+from jobs.night.stopping import StopWatch
+
+
+def test_the_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    code = "import sys, time; from pathlib import Path; from callanalytics.run_lock import run_lock\n"
+    code += "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(LockHeld, match=f"process {holder.pid} on "), run_lock(path):
+            pass
+        assert f"process {holder.pid}" in (lock_holder(path) or "")
+    finally:
+        holder.kill()
+        holder.wait()
+    with run_lock(path):
+        assert f"process {os.getpid()}" in (lock_holder(path) or "")
+    assert lock_holder(path) is None
+
+
+def test_a_signal_asks_to_stop_and_gives_the_exit_code() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopWatch() as watch:
+        assert not watch.requested()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert watch.requested()
+        assert watch.exit_code(0) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with StopWatch():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_time_budget_asks_to_stop() -> None:
+    with StopWatch(0.01) as watch:
+        time.sleep(0.02)
+        assert watch.requested()
+        assert watch.exit_code(1) == 7
+        assert watch.exit_code(0) is None, "nothing is left to do"
+
+
+def outcomes(names: list[str], *, workers: int = 2, hung_after_s: float = 60) -> dict[str, Outcome]:
+    found = analyze_all([candidate(n) for n in names], prepare, workers=workers, hung_after_s=hung_after_s)
+    return {o.candidate.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+
+
+def test_a_crash_costs_only_the_file_that_crashes() -> None:
+    names = [*(f"good{i}" for i in range(6)), "crash", *(f"fine{i}" for i in range(6))]
+    found = outcomes(names)
+    assert set(found) == set(names)
+    failures = {name: o.reason for name, o in found.items() if isinstance(o, Failure)}
+    assert failures == {"crash": "worker_died"}
+
+
+def test_the_signal_is_named_also_when_another_thread_waits_for_the_same_worker() -> None:
+    """Of two threads that wait for one process the second is told nothing at first."""
+
+    class Reaped:
+        asked = 0
+
+        def join(self, timeout: float) -> None:
+            """Ends at once: the process is gone."""
+
+        @property
+        def exitcode(self) -> int | None:
+            self.asked += 1
+            return -signal.SIGSEGV if self.asked > 3 else None
+
+    assert _how_they_died([Reaped()]) == "was killed by SIGSEGV"  # type: ignore[list-item]
+
+
+def test_a_worker_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert set(outcomes(["threads"])) == {"threads 1"}
+
+
+def test_a_hung_file_is_ended_and_named() -> None:
+    found = outcomes(["good", "hang", "fine"], hung_after_s=1.0)
+    assert set(found) == {"good", "hang", "fine"}
+    assert isinstance(found["hang"], Failure)
+
+
+def test_errors_become_failures_with_their_reason() -> None:
+    found = outcomes(["truncated", "bug"], workers=1)
+    reasons = {name: o.reason for name, o in found.items() if isinstance(o, Failure)}
+    assert reasons == {"truncated": "truncated", "bug": "error"}
+
+
+def test_a_stop_ends_early_and_keeps_what_is_done() -> None:
+    seen: list[Outcome] = []
+    todo = [candidate(f"good{i}") for i in range(50)]
+    for outcome in analyze_all(
+        todo, prepare, workers=1, hung_after_s=60, stop_requested=lambda: len(seen) >= 3
+    ):
+        seen.append(outcome)
+    assert 3 <= len(seen) < 50

@@ -1,0 +1,172 @@
+"""The gate: which nights are held back, and that nothing of them is published until they are let through."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+import soundfile
+
+from callanalytics.config import GateSettings, Settings, settings_from
+from callanalytics.config.window import Window, parse_window
+from jobs.maintenance.status import read_status, render_status
+from jobs.night.gate import Night, expected, held, reasons_to_hold, whole_days
+from jobs.night.result import RunOptions
+from jobs.night.run import run_night
+
+MONDAY = date(2026, 3, 30)
+GATE = GateSettings()
+
+
+def night(found: int, before: dict[date, int] | None = None, **changes: object) -> Night:
+    weeks = {MONDAY - timedelta(weeks=w): 400 for w in range(1, 9)}
+    counts = {MONDAY: found, **(weeks if before is None else before)}
+    values: dict[str, object] = {"n_done": found, "n_failed": 0, "n_left": 0, **changes}
+    return Night(days=(MONDAY,), per_day=counts, **values)  # type: ignore[arg-type]
+
+
+def test_a_usual_night_passes_and_an_almost_empty_one_does_not() -> None:
+    assert reasons_to_hold(GATE, night(380)) == []
+    assert reasons_to_hold(GATE, night(80)) == []
+    (reason,) = reasons_to_hold(GATE, night(79))
+    assert "79 recordings of Monday 2026-03-30 where about 400 are usual" in reason
+
+
+def test_one_outage_among_the_weeks_before_does_not_move_what_is_usual() -> None:
+    weeks = {MONDAY - timedelta(weeks=w): 400 for w in range(1, 9) if w != 3}
+    assert expected(night(0, weeks), (MONDAY,)) == 400
+    two = {MONDAY - timedelta(weeks=w): 400 for w in (1, 2)}
+    assert expected(night(0, two), (MONDAY,)) is None, "two Mondays say nothing yet"
+    assert expected(night(0, {}), (MONDAY,)) is None
+
+
+def test_quiet_weekdays_are_judged_by_themselves() -> None:
+    days = {
+        MONDAY - timedelta(days=d): 400 if (MONDAY - timedelta(days=d)).weekday() < 5 else 0
+        for d in range(1, 57)
+    }
+    sunday = MONDAY - timedelta(days=1)
+    quiet = Night(0, 0, 0, (sunday,), {d: n for d, n in days.items() if n})
+    assert reasons_to_hold(GATE, quiet) == []
+    assert expected(quiet, quiet.days) == 0
+
+
+def test_two_days_are_expected_together() -> None:
+    tuesday = MONDAY + timedelta(days=1)
+    before = {d - timedelta(weeks=w): 300 for d in (MONDAY, tuesday) for w in range(1, 9)}
+    both = Night(10, 0, 0, (MONDAY, tuesday), {MONDAY: 10, **before})
+    (reason,) = reasons_to_hold(GATE, both)
+    assert "Monday 2026-03-30 to Tuesday 2026-03-31 where about 600" in reason
+
+
+def test_good_days_do_not_hide_that_the_newest_has_nothing() -> None:
+    days = tuple(MONDAY - timedelta(days=d) for d in range(6, -1, -1))
+    before = {d - timedelta(weeks=w): 300 for d in days for w in range(1, 9)}
+    week = dict.fromkeys(days[:-1], 300)
+    (reason,) = reasons_to_hold(GATE, Night(1800, 0, 0, days, {**before, **week}))
+    assert "0 recordings of Monday 2026-03-30 where about 300" in reason
+    # A holiday three days ago was judged when it was the newest; it does not hold the nights after it.
+    holiday = {**before, **{d: 300 for d in days if d != days[3]}}
+    assert reasons_to_hold(GATE, Night(1800, 0, 0, days, holiday)) == []
+
+
+def test_a_day_that_begins_at_one_is_whole() -> None:
+    """Where the clock skips midnight: Cairo in spring."""
+    zone = ZoneInfo("Africa/Cairo")
+    now = datetime(2026, 4, 25, 0, 30, tzinfo=UTC)
+    assert whole_days(parse_window("yesterday", None, zone=zone, now=now), zone) == (date(2026, 4, 24),)
+    now += timedelta(days=1)
+    assert len(whole_days(parse_window("2026-04-20", "today", zone=zone, now=now), zone)) == 6
+    window = Window(datetime(2026, 4, 23, 22, 30, tzinfo=UTC), datetime(2026, 4, 25, 21, tzinfo=UTC))
+    assert whole_days(window, zone) == (date(2026, 4, 25),), "the 24th lacks its first half hour"
+
+
+def test_small_nights_are_not_judged_by_shares() -> None:
+    small = {MONDAY - timedelta(weeks=w): 99 for w in range(1, 9)}
+    assert reasons_to_hold(GATE, night(0, small)) == []
+    assert reasons_to_hold(GATE, night(1, {}, n_failed=98)) == []
+    (reason,) = reasons_to_hold(GATE, night(40, {}, n_failed=60))
+    assert "60 of 100 recordings could not be analysed" in reason
+
+
+def test_a_used_budget_is_judged_only_when_asked() -> None:
+    partial = night(400, n_done=100, n_left=300)
+    assert reasons_to_hold(GATE, partial) == []
+    (reason,) = reasons_to_hold(GateSettings(min_done_share=0.5), partial)
+    assert "25% of 400 recordings done" in reason
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "n_days"),
+    [
+        ("2026-03-28T00", "2026-03-31T00", 3),
+        ("2026-03-29T12", "2026-03-31T06", 1),
+        ("2000-01-01T00", "2026-01-01T00", 0),
+    ],
+)
+def test_whole_days_over_the_clock_change(since: str, until: str, n_days: int) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    moments = [
+        datetime.fromisoformat(f"{text}:00").replace(tzinfo=zone).astimezone(UTC) for text in (since, until)
+    ]
+    assert len(whole_days(Window(*moments), zone)) == n_days
+
+
+def call(path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    soundfile.write(path, rng.normal(0, 1e-3, (8000 * 4, 2)), 8000)
+    old = time.time() - 3600
+    os.utime(path, (old, old))
+
+
+def settings(folder: Path) -> Settings:
+    table = {"gate": {"min_calls": 3}, "engine": {"workers": 1}, "report": {"max_call_pages": 0}}
+    return settings_from(table, source="config.toml", folder=folder)
+
+
+def test_a_held_night_is_kept_but_not_published_until_let_through(tmp_path: Path) -> None:
+    calls, out = tmp_path / "calls", tmp_path / "out"
+    calls.mkdir()
+    call(calls / "good.wav", 1)
+    for name in ("a", "b", "c"):
+        (calls / f"{name}.wav").write_text(f"{name} is no call\n" * 40)
+        old = time.time() - 3600
+        os.utime(calls / f"{name}.wav", (old, old))
+    options = RunOptions(since="2d", inputs=(calls,), out=out)
+    result = run_night(settings(tmp_path), options)
+    assert result.exit_code == 8
+    assert "3 of 4 recordings could not be analysed" in result.held[0]
+    assert not (out / "callanalytics.duckdb").exists()
+    assert not (out / "reports" / "index.html").exists()
+    status = read_status(out)
+    assert status["runs"][0]["exit_code"] == 8
+    assert "NOT PUBLISHED" in render_status(status)
+    json.dumps(status)
+    forced = run_night(settings(tmp_path), RunOptions(since="2d", inputs=(calls,), out=out, no_gate=True))
+    assert forced.exit_code == 3
+    assert forced.n_done == 0, "nothing is analysed twice"
+    assert (out / "callanalytics.duckdb").exists()
+    assert (out / "reports" / "index.html").exists()
+    assert held(out) is None
+    assert read_status(out)["totals"]["n_calls"] == 1
+
+
+def test_a_night_that_looks_usual_publishes_what_was_held(tmp_path: Path) -> None:
+    calls, out = tmp_path / "calls", tmp_path / "out"
+    calls.mkdir()
+    for name in ("a", "b", "c"):
+        (calls / f"{name}.wav").write_text(f"{name} is no call\n" * 40)
+        os.utime(calls / f"{name}.wav", (time.time() - 3600,) * 2)
+    options = RunOptions(since="2d", inputs=(calls,), out=out)
+    assert run_night(settings(tmp_path), options).exit_code == 8
+    for seed in range(4):
+        call(calls / f"good{seed}.wav", seed)
+    assert run_night(settings(tmp_path), options).exit_code == 3
+    assert held(out) is None
+    assert read_status(out)["totals"]["n_calls"] == 4

@@ -1,0 +1,465 @@
+"""The night end to end: the real command line, real processes, a real DuckDB file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import numpy as np
+import pytest
+import soundfile
+from short_calls import settle, short_call
+
+from callanalytics.analysis.call import Models, analyze_call
+from callanalytics.config import Settings
+from callanalytics.demo import DemoSummary, build_demo
+from callanalytics.records import RoleSource
+from callanalytics.store import Correction, open_work
+from jobs.cli.single_file import candidate_of
+
+YESTERDAY = date.today() - timedelta(days=1)
+
+
+def callanalytics(*args: object, expect: int = 0) -> str:
+    """Run the real command; its standard output. Fails with what it said when the exit code differs."""
+    command = [sys.executable, "-m", "callanalytics", *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def run_json(*args: object, expect: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(callanalytics("run", "--json", *args, expect=expect).splitlines()[-1])
+    return found
+
+
+def rows(database: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoSummary:
+    return build_demo(tmp_path_factory.mktemp("demo") / "calls", day=YESTERDAY, zone=ZoneInfo("UTC"))
+
+
+@pytest.fixture(scope="session")
+def night(demo: DemoSummary, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One run over the demonstration calls."""
+    out = tmp_path_factory.mktemp("night") / "out"
+    return out, run_json("--since", "yesterday", "--input", demo.folder, "--out", out, expect=3)
+
+
+def without_numbers(name: str) -> str:
+    """A file's name with the caller's number masked; the database holds a salted hash in its place."""
+    return re.sub(r"caller~[0-9a-f]+|\d{10,15}", "*", name)
+
+
+def test_the_demonstration_is_analysed_and_its_broken_file_quarantined(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary
+) -> None:
+    out, result = night
+    assert result["n_quarantined"] == len(demo.broken)
+    assert result["n_done"] == demo.n_calls
+    assert result["n_found"] == result["n_done"] + result["n_quarantined"]
+    assert Path(result["database"]) == out / "callanalytics.duckdb"
+    assert Path(result["report"]).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    (path, reason), *_ = rows(out / "callanalytics.duckdb", "SELECT path, reason FROM quarantine")
+    assert without_numbers(Path(path).name) == without_numbers(demo.broken[0].name)
+    assert reason == "truncated"
+
+
+def test_every_segment_has_a_label_or_a_reason(night: tuple[Path, dict[str, Any]]) -> None:
+    database = night[0] / "callanalytics.duckdb"
+    sql = "SELECT count(*), count(emotion), count(abstain_reason) FROM segment_emotions"
+    ((n, n_labelled, n_abstained),) = rows(database, sql)
+    assert n > 100
+    assert n_labelled + n_abstained == n
+    assert n_labelled > n / 4
+
+
+def test_times_and_agents_come_from_the_names(night: tuple[Path, dict[str, Any]]) -> None:
+    database = night[0] / "callanalytics.duckdb"
+    days = rows(database, "SELECT DISTINCT CAST(started_at AT TIME ZONE 'UTC' AS DATE) FROM call_summary")
+    assert days == [(YESTERDAY,)]
+    ((n_dated, n_agents),) = rows(
+        database,
+        "SELECT count(*) FILTER (started_at_source <> 'file_time'), count(agent_id) FROM call_summary",
+    )
+    assert n_dated >= 8
+    assert n_agents >= 3
+
+
+def test_the_upset_callers_are_flagged_and_nobody_else(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary
+) -> None:
+    """By the rules together: they raise their voices. The score ranks nobody here: synthetic voices carry no
+    emotion that an ensemble could hear."""
+    judged = rows(
+        night[0] / "callanalytics.duckdb",
+        "SELECT path, flagged FROM call_summary",
+    )
+    upset = {without_numbers(path.name) for path in demo.upset}
+    assert {without_numbers(Path(path).name) for path, flagged in judged if flagged} == upset
+
+
+def test_running_again_does_nothing_twice(night: tuple[Path, dict[str, Any]], demo: DemoSummary) -> None:
+    out, first = night
+    counts = "SELECT (SELECT count(*) FROM call_summary), (SELECT count(*) FROM segment_emotions)"
+    before = rows(out / "callanalytics.duckdb", counts)
+    again = run_json("--since", "yesterday", "--input", demo.folder, "--out", out, expect=3)
+    assert again["n_done"] == 0
+    assert again["n_skipped"] == first["n_done"]
+    assert rows(out / "callanalytics.duckdb", counts) == before
+    settled = run_json("--since", "yesterday", "--input", demo.folder, "--out", out)
+    assert settled["n_quarantined"] == 0, "a file that failed max_attempts times is left alone"
+    said = messages("run", "--since", "yesterday", "--input", demo.folder, "--out", out)
+    assert f"already done {first['n_done']}, 1 given up (see quarantine);" in said
+
+
+def test_another_window_gets_its_own_report_even_when_nothing_is_new(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(night[0], out)
+    before = Path(out / "reports" / "index.html").read_text(encoding="utf-8")
+    empty = ("--since", "2001-01-01", "--until", "2001-01-02", "--input", demo.folder, "--out", out)
+    pages = sorted((out / "reports" / "calls").iterdir())
+    run_json(*empty, "--fail-on-empty", expect=4)
+    assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") == before
+    assert sorted((out / "reports" / "calls").iterdir()) == pages
+    assert run_json(*empty)["n_found"] == 0
+    assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") != before
+
+
+def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = night
+    answer = callanalytics(
+        "query", "SELECT count(*) AS n FROM call_summary", "--format", "json", "--out", out
+    )
+    assert json.loads(answer)[0]["n"] >= 8
+    assert "frustration_score" in callanalytics("schema", "--out", out)
+    assert json.loads(callanalytics("status", "--json", "--out", out))["runs"]
+    callanalytics("report", "--since", "yesterday", "--out", out)
+    assert "nothing" in messages("query", "SELECT * FROM nothing", "--out", out)
+
+
+def messages(*args: object) -> str:
+    """What the command says to a person."""
+    command = [sys.executable, "-m", "callanalytics", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def test_relabel_swaps_without_inference_and_is_remembered(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(night[0], out)
+    database = out / "callanalytics.duckdb"
+    ((call_id, score),) = rows(
+        database,
+        "SELECT call_id, frustration_score FROM call_summary WHERE flagged ORDER BY ALL LIMIT 1",
+    )
+    state = (
+        "SELECT segment, role, emotion, confidence FROM segment_emotions "
+        f"WHERE call_id = '{call_id}' ORDER BY segment"
+    )
+    before = rows(database, state)
+    moments = f"SELECT rule, start_s, clip FROM evidence WHERE call_id = '{call_id}' ORDER BY ALL"
+    to_hear = rows(database, moments)
+    assert any(clip for *_, clip in to_hear)
+    callanalytics("relabel", call_id[:10], "--swap", "--out", out)
+    swapped = rows(database, state)
+    assert [(n, e, c) for n, _, e, c in swapped] == [(n, e, c) for n, _, e, c in before]
+    assert {(a[1], b[1]) for a, b in zip(before, swapped, strict=True)} == {
+        ("agent", "caller"),
+        ("caller", "agent"),
+    }
+    ((source, now_score),) = rows(
+        database,
+        f"SELECT role_source, frustration_score FROM call_summary WHERE call_id = '{call_id}'",
+    )
+    assert source == "correction"
+    assert now_score < score
+    run_json("--since", "yesterday", "--input", demo.folder, "--out", out, "--force", expect=3)
+    assert rows(database, state) == swapped, "a later run keeps the correction"
+    callanalytics("relabel", call_id, "--swap", "--out", out)
+    assert rows(database, state) == before
+    assert rows(database, moments) == to_hear, "clips that are there are played again"
+    callanalytics("relabel", "ffffffff", "--swap", "--out", out, expect=2)
+
+
+def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSummary) -> None:
+    """The recorder lays the sides out wrongly, and a person has said so: the clips are the caller's."""
+    settings, models = Settings(), Models.load(None)
+    found = candidate_of([demo.upset[0]], settings)
+    right = analyze_call(found, settings, models)
+    assert right.clips
+    side_of = {t.channel: right.diarization.roles[t.speaker] for t in right.diarization.turns}
+    wrong = replace(
+        found.facts,
+        channel_roles=(side_of[0].other, side_of[1].other),
+        channel_roles_source=RoleSource.RECORDER,
+    )
+    assert not analyze_call(replace(found, facts=wrong), settings, models).clips
+    corrected = analyze_call(replace(found, facts=wrong, corrected=()), settings, models)
+    assert [clip.name for clip in corrected.clips] == [clip.name for clip in right.clips]
+
+
+def test_excluded_agents_are_never_heard(demo: DemoSummary, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[emotion]\nroles = ["caller"]\n')
+    out = tmp_path / "out"
+    call = demo.upset[0].parent
+    run_json("--since", "yesterday", "--input", call, "--out", out, "--config", config)
+    found = rows(
+        out / "callanalytics.duckdb",
+        "SELECT role, count(emotion), count(*) FILTER (abstain_reason = 'role_excluded') "
+        "FROM segment_emotions GROUP BY role",
+    )
+    by_role = {role: (labelled, excluded) for role, labelled, excluded in found}
+    assert by_role["agent"][0] == 0
+    assert by_role["agent"][1] > 0
+    assert by_role["caller"][0] > 0
+    ((opinions,),) = rows(
+        out / "callanalytics.duckdb",
+        "SELECT count(*) FROM predictions p JOIN segment_emotions s USING (call_id, segment) "
+        "WHERE s.role = 'agent' AND p.emotion IS NOT NULL",
+    )
+    assert opinions == 0
+
+
+def test_a_dry_run_writes_no_results(demo: DemoSummary, tmp_path: Path) -> None:
+    result = run_json("--since", "yesterday", "--input", demo.folder, "--out", tmp_path / "o", "--dry-run")
+    assert result["n_new"] > 8
+    assert result["n_done"] == 0
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    window = ("--since", "yesterday", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert run_json(*window)["n_found"] == 0
+    assert run_json(*window, "--fail-on-empty", expect=4)["n_found"] == 0
+    assert run_json(*window, "--fail-on-empty", "--dry-run", expect=4)["n_found"] == 0
+
+
+def test_a_dry_run_with_nothing_to_do_says_so_and_no_report(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    said = messages("run", "--dry-run", "--quiet", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert said == ""
+    said = messages("run", "--dry-run", "--input", tmp_path / "in", "--out", tmp_path / "o")
+    assert "Dry run: 0 recordings would be analysed, nothing was written." in said
+    assert "Report" not in said
+    assert "Analysed" not in said
+
+
+def test_usage_errors_are_one_line(tmp_path: Path) -> None:
+    for arguments in (
+        ("run", "--since", "the day the music died", "--input", tmp_path, "--out", tmp_path / "o"),
+        ("run", "--input", tmp_path / "nowhere", "--out", tmp_path / "o"),
+        ("run", "--config", tmp_path / "none.toml"),
+        ("query", "SELECT 1", "--out", tmp_path / "nothing"),
+    ):
+        callanalytics(*arguments, expect=2)
+        message = messages(*arguments)
+        assert message.startswith("callanalytics: ")
+
+
+def good_call(path: Path) -> None:
+    """A stereo call with voice-like sound on both sides."""
+    rng = np.random.default_rng(5)
+    n = 8000 * 20
+    t = np.arange(n) / 8000
+    voice = sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 12))
+    sides = np.stack(
+        [voice * (np.sin(2 * np.pi * 0.1 * t) > 0), voice * (np.sin(2 * np.pi * 0.1 * t) < 0)], axis=1
+    )
+    soundfile.write(path, 0.05 * sides + rng.normal(0, 1e-3, sides.shape), 8000, subtype="PCM_16")
+
+
+def test_bad_files_never_stop_the_good_one(tmp_path: Path) -> None:
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    good_call(folder / "good.wav")
+    whole = (folder / "good.wav").read_bytes()
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / "text.wav").write_text("this is a letter, not a call\n" * 50)
+    (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    header = bytearray(whole)
+    header[40:44] = struct.pack("<I", 0)
+    (folder / "zero-header.wav").write_bytes(header)
+    soundfile.write(folder / "silence.wav", np.zeros(8000), 8000)
+    beep = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(1600) / 8000)
+    soundfile.write(folder / "beep.wav", beep, 8000)
+    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, dtype=np.float32), 8000, subtype="FLOAT")
+    (folder / "locked.wav").write_bytes(whole + b"\0")
+    (folder / "locked.wav").chmod(0)
+    old = time.time() - 3600
+    for path in folder.iterdir():
+        os.utime(path, (old, old))
+    out = tmp_path / "out"
+    run_json("--since", "2d", "--input", folder, "--out", out, expect=3)
+    database = out / "callanalytics.duckdb"
+    done = {Path(p).name for (p,) in rows(database, "SELECT path FROM call_summary")}
+    bad = {Path(p).name: (r, d) for p, r, d in rows(database, "SELECT path, reason, detail FROM quarantine")}
+    assert done | set(bad) == {p.name for p in folder.iterdir()}
+    assert done == {"good.wav"}
+    assert all(len(detail) > 20 for _, detail in bad.values())
+
+
+def test_a_terminated_run_keeps_what_it_committed_and_the_next_completes(
+    demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "callanalytics", "run", "--since", "yesterday"]
+    command += ["--input", str(demo.folder), "--out", str(out), "--workers", "1"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("Analysing"):
+            break
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=60) == 143
+    result = run_json("--since", "yesterday", "--input", demo.folder, "--out", out, expect=3)
+    ((n_calls,),) = rows(out / "callanalytics.duckdb", "SELECT count(*) FROM call_summary")
+    assert n_calls == demo.n_calls
+    assert result["n_done"] <= demo.n_calls
+
+
+def test_what_a_used_time_budget_left_is_taken_by_the_next_night(tmp_path: Path) -> None:
+    """The night of two days ago had no time; the next one looks at yesterday only, and takes it up."""
+    folder, out, config = tmp_path / "calls", tmp_path / "out", tmp_path / "config.toml"
+    folder.mkdir()
+    before, yesterday = (YESTERDAY - timedelta(days=d) for d in (1, 0))
+    good_call(folder / f"{before:%Y%m%d}-120000_2025550127-all.wav")
+    old = time.time() - 90000  # it was there when the first night looked
+    os.utime(folder / f"{before:%Y%m%d}-120000_2025550127-all.wav", (old, old))
+    config.write_text("[engine]\ntime_budget_s = 0.001\n", encoding="utf-8")
+    where = ("--input", folder, "--out", out, "--workers", "1")
+    first = run_json("--since", before, "--until", yesterday, "--config", config, *where, expect=7)
+    assert (first["n_new"], first["n_done"]) == (1, 0)
+    second = run_json("--since", "yesterday", *where)
+    assert (second["n_found"], second["n_done"]) == (1, 1)
+    # Nothing is left: a budget that is used is no reason to end with 7.
+    window = ("--since", before, "--until", yesterday)
+    assert run_json(*window, "--config", config, *where)["n_skipped"] == 1
+
+
+def test_real_calls_are_all_processed(data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "night-out"
+    arguments = ("--since", "2000-01-01", "--input", data_dir / "calls", "--out", out)
+    first = run_json(*arguments)
+    assert first["n_quarantined"] == 0
+    assert first["n_done"] == first["n_found"] >= 13
+    again = run_json(*arguments)
+    assert again["n_done"] == 0
+    assert again["n_skipped"] == first["n_done"]
+
+
+def test_a_night_in_torch_stores_what_the_night_in_onnx_stores(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    callanalytics(
+        *("run", "--since", "yesterday", "--input", demo.folder, "--out", out),
+        *("--limit", 3, "--device", "cpu:0", "--workers", 1),
+    )
+    with duckdb.connect() as connection:
+        for name, folder in (("ours", night[0]), ("theirs", out)):
+            connection.execute(f"ATTACH '{folder / 'callanalytics.duckdb'}' AS {name} (READ_ONLY)")
+        n_calls, n_segments, n_other, widest = connection.execute(
+            "SELECT count(DISTINCT call_id), count(*),"
+            " count_if(a.start_s <> b.start_s OR a.role <> b.role OR a.emotion IS DISTINCT FROM b.emotion),"
+            " max(abs(a.confidence - b.confidence))"
+            " FROM (FROM ours.segments JOIN ours.votes USING (call_id, segment)) AS a"
+            " JOIN (FROM theirs.segments JOIN theirs.votes USING (call_id, segment)) AS b"
+            " USING (call_id, segment)"
+        ).fetchall()[0]
+    assert n_calls == 3
+    assert n_segments > 20
+    assert n_other == 0
+    assert widest < 1e-4
+
+
+def test_a_new_version_of_a_recording_replaces_the_old_one_everywhere(tmp_path: Path) -> None:
+    """Grown, then completed by the agent's side; another call under another name stays."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    database = out / "callanalytics.duckdb"
+    short_call(folder / "grown.wav", 1, seconds=6.0)
+    short_call(folder / "other.wav", 2, seconds=5.0)
+    short_call(folder / "half_2025550143_caller.wav", 3, seconds=6.0, mono=True)
+    settle(folder)
+
+    def night() -> dict[str, Any]:
+        return run_json("--since", "2000-01-01", "--input", folder, "--out", out)
+
+    assert night()["n_done"] == 3
+    ((before,),) = rows(database, "SELECT call_id FROM calls WHERE path LIKE '%grown%'")
+    callanalytics("review", before, "--verdict", "confirm", "--out", out)
+    with open_work(out) as store:
+        store.correct(Correction(before, swap_roles=True))
+        store.connection.execute(
+            "INSERT INTO base.reviews BY NAME"
+            " SELECT * REPLACE (99 AS review_id, 0 AS segment) FROM base.reviews"
+        )
+    (out / "reports" / "clips" / before).mkdir(parents=True, exist_ok=True)
+    short_call(folder / "grown.wav", 1, seconds=12.0)
+    short_call(folder / "half_2025550143_agent.wav", 4, seconds=6.0, mono=True)
+    settle(folder)
+
+    assert night()["n_done"] == 2
+    found = rows(database, "SELECT path, round(duration_s) FROM calls")
+    lengths = {re.split(r"[_.]", Path(path).name)[0]: seconds for path, seconds in found}
+    assert lengths == {"grown": 12, "other": 5, "half": 6}
+    for table in ("recordings", "base.analyses", "base.calls"):
+        assert rows(database, f"SELECT count(*) FROM {table}") == [(3,)]
+    work = out / ".work" / "callanalytics-work.duckdb"
+    ((after,),) = rows(database, "SELECT call_id FROM calls WHERE path LIKE '%grown%'")
+    assert rows(database, "SELECT call_id, segment FROM base.reviews") == [(after, None)]
+    assert rows(work, "SELECT * FROM base.corrections") == []
+    assert rows(work, "SELECT count(DISTINCT recording_id), count(*) FROM base.files") == [(3, 4)]
+    assert not (out / "reports" / "clips" / before).exists()
+    assert before not in (out / "reports" / "index.html").read_text(encoding="utf-8")
+    again = night()
+    assert (again["n_done"], again["n_skipped"]) == (0, 3)
+
+
+def test_a_name_used_again_on_another_day_is_another_call_and_a_copy_keeps_its_own(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    database = out / "callanalytics.duckdb"
+    short_call(folder / "line1.wav", 1, seconds=5.0)
+    short_call(folder / "kept.wav", 2, seconds=5.0)
+    settle(folder)
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(folder / "line1.wav", (two_days_ago, two_days_ago))
+    args = ("--since", "2000-01-01", "--input", folder, "--out", out)
+    assert run_json(*args)["n_done"] == 2
+    short_call(folder / "line1.wav", 3, seconds=6.0)
+    shutil.copy2(folder / "kept.wav", folder / "moved.wav")
+    short_call(folder / "kept.wav", 4, seconds=6.0)
+    then = time.time() - 7_200
+    for name in ("line1.wav", "kept.wav"):
+        os.utime(folder / name, (then, then))
+    assert run_json(*args)["n_done"] == 2
+    assert rows(database, "SELECT round(duration_s), count(*) FROM calls GROUP BY 1 ORDER BY 1") == [
+        (5, 2),
+        (6, 2),
+    ]
+    assert run_json(*args)["n_done"] == 0

@@ -1,0 +1,167 @@
+"""The report in one file, redacted, and as the body of a mail: complete, small, silent where it must be."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fixture_calls import LAST_DAY, plausible_calls
+from test_report import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
+
+from callanalytics.records import CallAnalysis, Clip
+from jobs.cli.main import cli
+from reports.outputs.single_file_report import MAX_BYTES
+
+SECRET = "Zebulon Quagmire"
+NAMES = (SECRET, "anna", "Anna", "/calls/Z", "caller-", ".mp3", "data:audio", "supervisor")
+
+
+def secret(call: CallAnalysis) -> CallAnalysis:
+    """Everything about the call that names a person, a number or a file says so."""
+    facts = replace(
+        call.facts,
+        agent_id=SECRET,
+        agent_name=SECRET,
+        team=SECRET,
+        external_id=SECRET,
+        caller_hash=f"caller-{SECRET}",
+    )
+    recording = replace(call.recording, paths=(Path("/calls") / f"{SECRET}.wav",))
+    return replace(call, facts=facts, recording=recording)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    calls = [secret(call) if i % 2 else call for i, call in enumerate(plausible_calls(20, 12))]
+    return publish_site(tmp_path_factory.mktemp("mail"), calls)
+
+
+def test_one_file_holds_style_script_and_sounds(site: Site) -> None:
+    path = site.single(days(7))
+    text = path.read_text(encoding="utf-8")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not re.search(r'(?:href|src)="(?!#|data:)', text)
+    script = re.findall(r"<script>(.*?)</script>", text, re.S)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    sounds = re.findall(r'src="data:audio/mpeg;base64,([^"]*)"', text)
+    assert {base64.b64decode(sound) for sound in sounds} == {b"not really an mp3"}
+    assert '<h2 id="trends">Trends</h2>' in text
+    assert "<h3>Flagged calls by day</h3>" in text
+
+
+def test_fifty_cards_with_sound_fit_into_a_mail(tmp_path: Path) -> None:
+    """Clips of 80 kB: the highest ranks keep theirs until the file is full."""
+    calls = [call for call in plausible_calls(28, 12) if call.flagged]
+    calls = [
+        replace(c, clips=tuple(Clip(clip.name, 0.0, 1.0, bytes(80_000)) for clip in c.clips)) for c in calls
+    ]
+    path = publish_site(tmp_path, calls).single(days(28))
+    cards = re.findall(r'<article class="card".*?</article>', path.read_text(encoding="utf-8"), re.S)
+    audible = ['src="data:audio' in card for card in cards]
+    assert len(cards) == 50
+    assert MAX_BYTES - 120_000 < path.stat().st_size <= MAX_BYTES
+    assert audible == sorted(audible, reverse=True)
+    assert 35 < sum(audible) < 50
+
+
+@pytest.mark.parametrize("form", ["folder", "single", "mail"])
+def test_redacted_reports_name_nobody(site: Site, tmp_path: Path, form: str) -> None:
+    redacted = Site(site.database, tmp_path / "redacted")
+    plain = Site(site.database, tmp_path / "plain")
+    for made, redact in ((plain, False), (redacted, True)):
+        if form == "folder":
+            made.build(days(7), redact=redact)
+        elif form == "single":
+            made.single(days(7), redact=redact)
+        else:
+            made.folder.mkdir()
+            made.mail(days(7), redact=redact)
+
+    def told(made: Site) -> str:
+        files = [path for path in made.folder.rglob("*") if path.suffix in {".html", ".txt"}]
+        assert files
+        return "".join(path.read_text(encoding="utf-8") for path in files)
+
+    assert SECRET in told(plain)
+    for name in NAMES:
+        assert name not in told(redacted), name
+    assert re.search("Redacted: without", told(redacted))
+    hashes = re.findall(r"[0-9a-z]{8,}", str(site.one("SELECT list(DISTINCT caller_hash) FROM calls")))
+    assert not [word for word in hashes if word in told(redacted)]
+
+
+def test_a_redacted_report_still_says_what_happened(site: Site, tmp_path: Path) -> None:
+    site.build(days(7))
+    redacted = Site(site.database, tmp_path / "redacted")
+    redacted.build(days(7), redact=True)
+    headline = re.search("<h1>(.*?)</h1>", site.text())
+    assert headline
+    assert headline[0] in redacted.text()
+    assert redacted.text().count('<article class="card"') == site.text().count('<article class="card"')
+    assert "billing" in redacted.text()
+    assert not list((redacted.folder / "agents").iterdir())
+
+
+def test_the_mail_says_the_same_in_text_and_html(site: Site) -> None:
+    body = site.mail(days(7))
+    site.build(days(7))
+    headline = re.search("<h1>(.*?)</h1>", site.text())
+    assert headline
+    assert headline[1] in body.subject
+    assert headline[1] in body.text
+    assert headline[1] in body.html
+    assert body.text.count("frustration 9") == body.html.count("frustration <b>9")
+    assert max(len(line) for line in body.text.splitlines()) < 300
+    assert not re.search(r"<(?:script|link|style|img|svg)\b|https?:", body.html)
+    assert not re.search("<[a-z]", body.text)
+    assert str(site.folder / "index.html") in body.text
+
+
+def test_names_in_a_mail_are_text_and_not_endless(tmp_path: Path) -> None:
+    calls = [call for call in plausible_calls(20, 12) if call.flagged][-3:]
+    calls = [renamed(c, name) for c, name in zip(calls, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True)]
+    body = publish_site(tmp_path, calls).mail(days(20))
+    assert "<script" not in body.html
+    assert HOSTILE in body.text
+    assert RIGHT_TO_LEFT in body.html
+    assert LONG not in body.html
+    assert LONG[:40] in body.html
+
+
+def test_an_empty_night_as_mail_and_file(site: Site, tmp_path: Path) -> None:
+    empty = Site(site.database, tmp_path / "reports")
+    body = empty.mail(days(1, until_day=40))
+    assert "No calls were analysed yesterday" in body.text
+    assert "nothing to rank" in empty.single(days(1, until_day=40)).read_text(encoding="utf-8")
+
+
+def test_the_command_writes_each_form(site: Site) -> None:
+    out = site.database.parent
+
+    def report(*options: str) -> str:
+        window = ("--since", f"{LAST_DAY}", "--until", "2025-04-02")
+        done = CliRunner().invoke(cli, ["report", *window, "--out", str(out), *options])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    report("--single-file", "--email-body")
+    assert (out / "report.html").is_file()
+    assert (out / "email.txt").is_file()
+    assert (out / "email.html").is_file()
+    report("--redact", "--email-body")
+    assert (out / "reports-redacted" / "index.html").is_file()
+    assert SECRET not in (out / "reports-redacted" / "email-redacted.txt").read_text(encoding="utf-8")
+    report("--redact", "--single-file", str(out / "given.html"))
+    assert SECRET not in (out / "given.html").read_text(encoding="utf-8")
+    text = report("--email-body", "text")
+    assert re.match(r"(\d+|No) .*\n", text)
+    assert "Report:" not in text, "nothing but the body goes to standard output"
+    assert report("--email-body", "html").lstrip().startswith("<!DOCTYPE html>")
