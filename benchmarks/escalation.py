@@ -26,7 +26,15 @@ from sklearn.metrics import roc_auc_score
 from callanalytics.analysis.call import load_analysis
 from callanalytics.audio import decode_recording
 from callanalytics.config import AudioSettings, Settings
-from callanalytics.records import CallAnalysis, CallFacts, Candidate, Recording, Role, RoleSource, TimeSource
+from callanalytics.records import (
+    CallAnalysis,
+    CallFacts,
+    FoundRecording,
+    Recording,
+    Role,
+    RoleSource,
+    TimeSource,
+)
 
 RATE_HZ = 8000
 CALM = ("01", "02")
@@ -114,7 +122,7 @@ def score(built: list[Built]) -> list[CallAnalysis]:
     return [analyze(_candidate(b)) for b in built]
 
 
-def _candidate(built: Built) -> Candidate:
+def _candidate(built: Built) -> FoundRecording:
     now = datetime.now(UTC)
     roles = (Role.AGENT, Role.CALLER) if built.layout == "stereo" else ()
     facts = CallFacts(
@@ -126,7 +134,7 @@ def _candidate(built: Built) -> Candidate:
         channel_roles=roles,
         channel_roles_source=RoleSource.RECORDER,
     )
-    return Candidate(Recording(built.path.name.ljust(64, "0"), (built.path,), 0, now), facts)
+    return FoundRecording(Recording(built.path.name.ljust(64, "0"), (built.path,), 0, now), facts)
 
 
 def figures(built: list[Built], calls: list[CallAnalysis], layout: str) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     python benchmarks/store.py --rows 10_000_000 --out DIR
 
-Calls are made up (about 100 segments each, a year of days, 8 queues, 60 agents, three members), judged by
+Calls are made up (about 100 segments each, a year of days, 8 queues, 60 agents, three members), assessed by
 the real measures and rules, and written by the real writer in the batches of a night; making them up and
 packing them, which is the workers' part, is not counted. Every view is read whole (all rows fetched into
 the engine, none printed), except the nouns that hold one row or more per segment: nobody reads ten million
@@ -23,7 +23,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from callanalytics.analysis.assess import judge
+from callanalytics.analysis.assess import assess
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.diarize.segments import cut_segments
@@ -126,7 +126,7 @@ def _template(rng: np.random.Generator, settings: Settings) -> CallAnalysis:
     )
     features = Features(FEATURE_NAMES, rng.normal(0, 1, (n, len(FEATURE_NAMES))).astype(np.float32))
     duration_s = round(at_s + 5, 3)
-    judged = judge(duration_s, spoken, segments, features, votes, settings)
+    assessed = assess(duration_s, spoken, segments, features, votes, settings)
     return CallAnalysis(
         recording=Recording("0" * 64, (Path("/calls/x.wav"),), 640_044, FIRST),
         facts=CallFacts("freepbx", 0.9, FIRST, TimeSource.NAME, "Europe/Berlin"),
@@ -141,12 +141,12 @@ def _template(rng: np.random.Generator, settings: Settings) -> CallAnalysis:
         features=features,
         votes=votes,
         ensemble_id=ENSEMBLE_ID,
-        frustration_s=judged.curve.at_s,
-        frustration=judged.curve.level,
-        frustration_score=judged.curve.score,
-        measures=judged.measures,
-        escalations=judged.escalations,
-        flagged=judged.flagged,
+        frustration_s=assessed.curve.at_s,
+        frustration=assessed.curve.level,
+        frustration_score=assessed.curve.score,
+        measures=assessed.measures,
+        escalations=assessed.escalations,
+        flagged=assessed.flagged,
         clips=(),
         stage_wall_s={"decode": 0.1, "vote": 0.4},
     )

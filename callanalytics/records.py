@@ -183,7 +183,7 @@ CorrectedTurns = tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class FoundRecording:
     """A recording found on disk with its facts: the input of the analysis."""
 
     recording: Recording
@@ -401,7 +401,7 @@ class CallRows:
 class Failure:
     """A recording that could not be analysed, for the quarantine table."""
 
-    candidate: Candidate
+    candidate: FoundRecording
     stage: str  # "read", "decode", "analyze", "write"
     reason: str  # closed word, see errors.RecordingError
     detail: str  # a sentence for a person

@@ -79,13 +79,13 @@ def caller_frustration(
     """Frustration curve of the caller. Segments the ensemble could not judge carry no evidence."""
     mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
     evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
-    judged = np.array([votes.abstain_reason[i] not in _UNHEARD for i in mine], dtype=bool)
+    assessed = np.array([votes.abstain_reason[i] not in _UNHEARD for i in mine], dtype=bool)
 
     def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         if emotion not in votes.labels:
             return np.zeros(len(mine), dtype=np.float32)
         column = evidence[mine, votes.labels.index(emotion)]
-        return np.where(judged, column, 0.0).astype(np.float32)
+        return np.where(assessed, column, 0.0).astype(np.float32)
 
     return frustration_curve(
         start_s=np.array([segments[i].start_s for i in mine], dtype=np.float32),
@@ -102,7 +102,7 @@ _UNHEARD = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class CallAssessment:
     """What follows from segments, descriptors and votes by arithmetic alone."""
 
     curve: Curve
@@ -111,16 +111,16 @@ class Judgement:
     flagged: bool
 
 
-def judge(
+def assess(
     duration_s: float,
     spoken: Diarization,
     segments: Sequence[Segment],
     features: Features,
     votes: Votes,
     settings: Settings,
-) -> Judgement:
+) -> CallAssessment:
     """Measure the call and apply the rules: no sound, no inference, so a correction can do it again."""
     curve = caller_frustration(segments, features, votes, settings)
     measures = call_measures(duration_s, spoken, segments, votes, curve)
     found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
-    return Judgement(curve, measures, found, is_flagged(found, settings.frustration.flag_weight))
+    return CallAssessment(curve, measures, found, is_flagged(found, settings.frustration.flag_weight))

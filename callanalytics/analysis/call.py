@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from callanalytics.analysis.assess import Judgement, judge, vote_segments
+from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
@@ -27,10 +27,10 @@ from callanalytics.ingest.object_store import fetched
 from callanalytics.records import (
     Audio,
     CallAnalysis,
-    Candidate,
     ChannelLayout,
     Clip,
     Diarization,
+    FoundRecording,
     Recording,
     agent_key,
 )
@@ -54,14 +54,14 @@ class Models:
         )
 
 
-def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[Candidate], CallAnalysis]:
+def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[FoundRecording], CallAnalysis]:
     """`analyze_call` with everything loaded: what a worker process prepares once."""
     return partial(
         analyze_call, settings=settings, models=Models.load(ensemble_dir, device=settings.engine.device)
     )
 
 
-def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> CallAnalysis:
+def analyze_call(candidate: FoundRecording, settings: Settings, models: Models) -> CallAnalysis:
     """Decode, find who speaks when (as a person corrected it), cut, describe, vote, measure, judge.
 
     Raises a RecordingError when the sound cannot be analysed. A call without speech is a normal
@@ -90,9 +90,9 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
     with stages("vote"):
         votes = vote_segments(audio, segments, spoken.layout, settings, models.ensemble)
     with stages("measure"):
-        judged = judge(audio.duration_s, spoken, segments, features, votes, settings)
+        assessed = assess(audio.duration_s, spoken, segments, features, votes, settings)
     with stages("clips"):
-        clips = _clips(audio, spoken, judged, settings) if judged.flagged else ()
+        clips = _clips(audio, spoken, assessed, settings) if assessed.flagged else ()
     return CallAnalysis(
         recording=recording,
         facts=facts,
@@ -107,21 +107,23 @@ def analyze_call(candidate: Candidate, settings: Settings, models: Models) -> Ca
         features=features,
         votes=votes,
         ensemble_id=models.ensemble.ensemble_id,
-        frustration_s=judged.curve.at_s,
-        frustration=judged.curve.level,
-        frustration_score=judged.curve.score,
-        measures=judged.measures,
-        escalations=judged.escalations,
-        flagged=judged.flagged,
+        frustration_s=assessed.curve.at_s,
+        frustration=assessed.curve.level,
+        frustration_score=assessed.curve.score,
+        measures=assessed.measures,
+        escalations=assessed.escalations,
+        flagged=assessed.flagged,
         clips=clips,
         stage_wall_s=stages.wall_s,
     )
 
 
-def _clips(audio: Audio, spoken: Diarization, judged: Judgement, settings: Settings) -> tuple[Clip, ...]:
+def _clips(
+    audio: Audio, spoken: Diarization, assessed: CallAssessment, settings: Settings
+) -> tuple[Clip, ...]:
     """What the page of a flagged call plays and shows of its sound."""
     heard = sorted({turn.channel for turn in spoken.turns})
-    return (*evidence_clips(audio, judged.escalations, settings.report), *call_pictures(audio, heard))
+    return (*evidence_clips(audio, assessed.escalations, settings.report), *call_pictures(audio, heard))
 
 
 def _check_length(audio: Audio, recording: Recording, settings: Settings) -> None:
@@ -134,30 +136,30 @@ def _check_length(audio: Audio, recording: Recording, settings: Settings) -> Non
 
 
 def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
-    """The same call with agent and caller exchanged: measured and judged again, without inference.
+    """The same call with agent and caller exchanged: measured and assessed again, without inference.
 
     Evidence clips are dropped, since they belong to the old caller; `jobs.publishing.kept_clips` finds those
     that still fit.
     """
     spoken = exchanged(call.diarization)
     segments = tuple(replace(s, role=s.role.other) for s in call.segments)
-    judged = judge(call.duration_s, spoken, segments, call.features, call.votes, settings)
+    assessed = assess(call.duration_s, spoken, segments, call.features, call.votes, settings)
     return replace(
         call,
         diarization=spoken,
         segments=segments,
-        frustration_s=judged.curve.at_s,
-        frustration=judged.curve.level,
-        frustration_score=judged.curve.score,
-        measures=judged.measures,
-        escalations=judged.escalations,
-        flagged=judged.flagged,
+        frustration_s=assessed.curve.at_s,
+        frustration=assessed.curve.level,
+        frustration_score=assessed.curve.score,
+        measures=assessed.measures,
+        escalations=assessed.escalations,
+        flagged=assessed.flagged,
         clips=(),
     )
 
 
 def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> CallAnalysis:
-    """The same call, voices and segments with another ensemble's votes, measured and judged anew.
+    """The same call, voices and segments with another ensemble's votes, measured and assessed anew.
 
     Decodes the recording; what was found out about who speaks when is kept, corrections included.
     Raises a RecordingError when the recording is gone or is no longer what it was.
@@ -174,19 +176,19 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
     with stages("vote"):
         votes = vote_segments(audio, call.segments, spoken.layout, settings, ensemble)
     with stages("measure"):
-        judged = judge(call.duration_s, spoken, call.segments, call.features, votes, settings)
+        assessed = assess(call.duration_s, spoken, call.segments, call.features, votes, settings)
     with stages("clips"):
-        clips = _clips(audio, spoken, judged, settings) if judged.flagged else ()
+        clips = _clips(audio, spoken, assessed, settings) if assessed.flagged else ()
     return replace(
         call,
         votes=votes,
         ensemble_id=ensemble.ensemble_id,
-        frustration_s=judged.curve.at_s,
-        frustration=judged.curve.level,
-        frustration_score=judged.curve.score,
-        measures=judged.measures,
-        escalations=judged.escalations,
-        flagged=judged.flagged,
+        frustration_s=assessed.curve.at_s,
+        frustration=assessed.curve.level,
+        frustration_score=assessed.curve.score,
+        measures=assessed.measures,
+        escalations=assessed.escalations,
+        flagged=assessed.flagged,
         clips=clips,
         stage_wall_s=stages.wall_s,
     )

@@ -22,7 +22,7 @@ from callanalytics.ingest.listing import Seen, see, seen_recordings
 from callanalytics.ingest.object_store import is_remote, look_up
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.ingest.skipped import SetAside, SkippedFile
-from callanalytics.records import CallFacts, Candidate, Failure, Role, RoleSource
+from callanalytics.records import CallFacts, Failure, FoundRecording, Role, RoleSource
 
 # So many recordings are asked about at once: a question costs a look through all files ever known.
 ASKED_AT_ONCE = 100_000
@@ -36,7 +36,7 @@ class Discovered:
     `n_settled` recordings were wanted, too, but are known and nothing is left to do about them.
     """
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[FoundRecording, ...]
     skipped: tuple[SkippedFile, ...]
     failures: tuple[Failure, ...]
     set_aside: Mapping[str, int]
@@ -122,16 +122,16 @@ def find_recordings(
         dated.append((seen, _with_sides(seen, facts)))
         kept |= {key: files[key] for key in seen.keys if key in files}
     dated.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
-    candidates: list[Candidate] = []
+    candidates: list[FoundRecording] = []
     failures = [closed(path, problem, reader) for path, problem in refused]
     for n_done, (seen, facts) in enumerate(dated, start=1):
         if on_progress is not None:
             on_progress(n_done, len(dated))
         try:
-            candidate = Candidate(identified(seen, facts, kept, settings.audio), facts)
+            candidate = FoundRecording(identified(seen, facts, kept, settings.audio), facts)
         except RecordingError as problem:
             failures.append(
-                Failure(Candidate(not_read(seen, facts), facts), "read", problem.reason, str(problem))
+                Failure(FoundRecording(not_read(seen, facts), facts), "read", problem.reason, str(problem))
             )
             continue
         if is_first(seen, candidate.recording.recording_id):
@@ -139,9 +139,9 @@ def find_recordings(
     return Discovered(tuple(candidates), tuple(skipped.files), tuple(failures), skipped.counts, n_settled)
 
 
-def candidate_from_files(
+def recording_from_files(
     paths: Sequence[Path], settings: Settings, *, now: datetime, salt: bytes = b""
-) -> Candidate:
+) -> FoundRecording:
     """One recording from named files: one, or the caller's and the agent's of a pair.
 
     Raises:
@@ -156,7 +156,7 @@ def candidate_from_files(
     except OSError as problem:
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
     facts = FactReader(settings, salt).read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
-    return Candidate(identified(seen, facts, {}, settings.audio), _with_sides(seen, facts))
+    return FoundRecording(identified(seen, facts, {}, settings.audio), _with_sides(seen, facts))
 
 
 def recording_id_at(paths: Sequence[Path], settings: Settings, *, now: datetime) -> str:
@@ -164,11 +164,11 @@ def recording_id_at(paths: Sequence[Path], settings: Settings, *, now: datetime)
 
     Raises:
         FileNotFoundError: nothing lies behind a URL.
-        UnreadableFile, TooLong: as `candidate_from_files`, or a store does not answer.
+        UnreadableFile, TooLong: as `recording_from_files`, or a store does not answer.
     """
     if all(map(is_remote, paths)):
         return joined([look_up(path).content_id for path in paths])
-    return candidate_from_files(paths, settings, now=now).recording.recording_id
+    return recording_from_files(paths, settings, now=now).recording.recording_id
 
 
 def _with_known(

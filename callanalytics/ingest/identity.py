@@ -16,7 +16,7 @@ from callanalytics.errors import EmptyAudio, UnreadableFile
 from callanalytics.ingest.file_cache import FileKey, KnownFile, SettledCall
 from callanalytics.ingest.listing import Seen, file_time
 from callanalytics.ingest.recorders.facts import FactReader
-from callanalytics.records import CallFacts, Candidate, Failure, Recording
+from callanalytics.records import CallFacts, Failure, FoundRecording, Recording
 
 CHUNK_BYTES = 1 << 20
 
@@ -67,7 +67,7 @@ def closed(path: Path, problem: OSError, reader: FactReader) -> Failure:
     facts = reader.read(path, modified_at)
     shown = _shown_paths((path,), facts)
     recording = Recording(_path_id(path), (path,), 0, modified_at, shown_paths=shown)
-    return Failure(Candidate(recording, facts), "read", UnreadableFile.reason, detail)
+    return Failure(FoundRecording(recording, facts), "read", UnreadableFile.reason, detail)
 
 
 def joined(contents: Sequence[str]) -> str:

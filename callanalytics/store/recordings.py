@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from callanalytics.ingest.file_cache import FileKey, KnownFile, SettledCall
-from callanalytics.records import Candidate
+from callanalytics.records import FoundRecording
 from callanalytics.store.file_rows import file_frame
 from callanalytics.store.writer import Store
 
@@ -69,7 +69,7 @@ def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: i
     )
 
 
-def remember_files(store: Store, candidates: Sequence[Candidate]) -> None:
+def remember_files(store: Store, candidates: Sequence[FoundRecording]) -> None:
     """Remember the content hash of files, so that an unchanged file is not read again.
 
     A file whose content is no longer what was analysed under its name goes to `store.replaced` and is

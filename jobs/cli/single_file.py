@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from callanalytics.config import Settings
-from callanalytics.records import CallAnalysis, Candidate, Role
+from callanalytics.records import CallAnalysis, FoundRecording, Role
 from callanalytics.text import display_text
 from jobs.active_ensemble import in_use
 
 
-def candidate_of(paths: Sequence[Path], settings: Settings) -> Candidate:
+def found_recording(paths: Sequence[Path], settings: Settings) -> FoundRecording:
     """One recording with the facts its name and sidecar give; no window, no database."""
-    from callanalytics.ingest.discovery import candidate_from_files
+    from callanalytics.ingest.discovery import recording_from_files
 
-    return candidate_from_files(tuple(paths), settings, now=datetime.now(UTC), salt=secrets.token_bytes(32))
+    return recording_from_files(tuple(paths), settings, now=datetime.now(UTC), salt=secrets.token_bytes(32))
 
 
 def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
@@ -27,7 +27,7 @@ def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
     from callanalytics.analysis.call import Models, analyze_call
 
     models = Models.load(in_use(settings, settings.out_dir), device=settings.engine.device)
-    return analyze_call(candidate_of(paths, settings), settings, models)
+    return analyze_call(found_recording(paths, settings), settings, models)
 
 
 def diarize_file(path: Path, settings: Settings) -> str:
@@ -36,7 +36,7 @@ def diarize_file(path: Path, settings: Settings) -> str:
     from callanalytics.diarize import SpeechModels, diarize
     from callanalytics.diarize.rttm import to_rttm
 
-    facts = candidate_of([path], settings).facts
+    facts = found_recording([path], settings).facts
     audio = decode_recording([path], settings.audio)
     spoken = diarize(
         audio.samples,

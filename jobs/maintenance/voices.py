@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from callanalytics.errors import UsageError
-from callanalytics.records import Candidate, agent_key
+from callanalytics.records import FoundRecording, agent_key
 from callanalytics.run_lock import run_lock
 from callanalytics.store import DATABASE_NAME, Store, open_work, work_database
 from callanalytics.store.publish import compact, compact_unpublished
@@ -15,7 +15,7 @@ from callanalytics.store.voice_profiles import KnownVoice, forget_voices, list_v
 from jobs.night.gate import held
 
 
-def with_profiles(candidates: Sequence[Candidate], store: Store) -> list[Candidate]:
+def with_profiles(candidates: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
     """The recordings, each with its agent's voice as it was known when the run began."""
     profiles = load_profiles(store)
     return [

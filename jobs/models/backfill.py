@@ -13,7 +13,7 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.ingest.object_store import is_remote
-from callanalytics.records import CallAnalysis, CallRows, Candidate, Recording
+from callanalytics.records import CallAnalysis, CallRows, FoundRecording, Recording
 from callanalytics.run_lock import run_lock
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.reader import located, read_analysis
@@ -80,7 +80,7 @@ class _Gone(UnreadableFile):
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored(Candidate):
+class _Scored(FoundRecording):
     """A recording with its stored analysis, on its way to a worker."""
 
     call: CallAnalysis
@@ -269,7 +269,7 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
     return partial(_score, settings=settings, ensemble=load_ensemble(folder, device=settings.engine.device))
 
 
-def _score(candidate: Candidate, settings: Settings, ensemble: Ensemble) -> CallRows:
+def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
     from callanalytics.analysis.call import vote_again
     from callanalytics.diarize.corrections import call_as_corrected

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
-from callanalytics.records import CallRows, Candidate, Failure, Outcome
+from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
 
 # In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
 QUEUED_PER_WORKER = 2
@@ -33,7 +33,7 @@ _NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory"
 # digits of a result would depend on the machine. Ray pins its workers the same way.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Analyze = Callable[[Candidate], CallRows]
+Analyze = Callable[[FoundRecording], CallRows]
 # Called once in every worker to load what the analysis needs; must be picklable.
 Prepare = Callable[[], Analyze]
 StopRequested = Callable[[], bool]
@@ -54,7 +54,7 @@ def n_workers(settings: Settings) -> int:
 
 
 def analyze_all(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[FoundRecording],
     prepare: Prepare,
     *,
     workers: int,
@@ -69,7 +69,7 @@ def analyze_all(
         EngineError: no worker could start, so that nothing can be said about any recording.
     """
     pending = list(reversed(candidates))
-    suspects: list[Candidate] = []
+    suspects: list[FoundRecording] = []
     while (pending or suspects) and not stop_requested():
         alone = bool(suspects)
         batch, n_processes = (suspects, 1) if alone else (pending, workers)
@@ -93,13 +93,13 @@ class _Drain:
 
     def __init__(
         self,
-        todo: list[Candidate],
+        todo: list[FoundRecording],
         prepare: Prepare,
         n_processes: int,
         hung_after_s: float,
         stop_requested: StopRequested,
     ) -> None:
-        self.crashed: list[Candidate] = []
+        self.crashed: list[FoundRecording] = []
         self.cause = "died"
         self._todo = todo
         self._stop_requested = stop_requested
@@ -110,7 +110,7 @@ class _Drain:
             os.environ.setdefault(name, "1")
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(n_processes, context, initializer=_start, initargs=(prepare,))
-        self._flying: dict[Future[Outcome], tuple[Candidate, float]] = {}
+        self._flying: dict[Future[Outcome], tuple[FoundRecording, float]] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
         """Outcomes in the order they are ready."""
@@ -209,13 +209,13 @@ def _say_ready() -> None:
     """In a worker: nothing, after `_start`."""
 
 
-def _analyze_one(candidate: Candidate) -> Outcome:
+def _analyze_one(candidate: FoundRecording) -> Outcome:
     """In a worker: one recording."""
     assert _analyze is not None  # noqa: S101 - set by _start
     return outcome_of(_analyze, candidate)
 
 
-def outcome_of(analyze: Analyze, candidate: Candidate) -> Outcome:
+def outcome_of(analyze: Analyze, candidate: FoundRecording) -> Outcome:
     """The pure function on one recording, with its typed errors turned into data."""
     try:
         return analyze(candidate)
@@ -228,7 +228,7 @@ def outcome_of(analyze: Analyze, candidate: Candidate) -> Outcome:
         return Failure(candidate, stage="analyze", reason="error", detail=detail)
 
 
-def _out_of_memory(candidate: Candidate) -> Failure:
+def _out_of_memory(candidate: FoundRecording) -> Failure:
     name = candidate.recording.path.name
     detail = (
         f"{name}: memory ran out while it was analysed, also with no other recording beside it. "
@@ -237,7 +237,7 @@ def _out_of_memory(candidate: Candidate) -> Failure:
     return Failure(candidate, stage="analyze", reason=OutOfMemory.reason, detail=detail)
 
 
-def _died(candidate: Candidate, cause: str) -> Failure:
+def _died(candidate: FoundRecording, cause: str) -> Failure:
     name = candidate.recording.path.name
     detail = (
         f"{name}: the worker process {cause}, the second time with no other recording beside it. "

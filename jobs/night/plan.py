@@ -13,7 +13,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.ingest.discovery import Discovered, EarlierRun, find_recordings
-from callanalytics.records import Candidate
+from callanalytics.records import FoundRecording
 from callanalytics.store import Store
 from callanalytics.store.recordings import done_among, given_up_among, known_files
 from jobs.night.result import RunOptions
@@ -24,7 +24,7 @@ class Todo:
     """What was found and what of it is still to do."""
 
     found: Discovered  # without the failures that were given up
-    candidates: list[Candidate]  # to analyse, at most `limit`
+    candidates: list[FoundRecording]  # to analyse, at most `limit`
     n_found: int  # recordings of the window: to do, left by `limit` and skipped
     n_skipped: int = 0  # done or given up
     n_given_up: int = 0

@@ -23,7 +23,7 @@ from typing import Any
 from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, UsageError, WorkerDied
-from callanalytics.records import Candidate, Failure, Outcome
+from callanalytics.records import Failure, FoundRecording, Outcome
 from jobs.night.local_engine import (
     POLL_S,
     QUEUED_PER_WORKER,
@@ -59,7 +59,7 @@ def _load_carried(settings: Settings, files: dict[str, bytes]) -> Analyze:
 
 
 def analyze_on_ray(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[FoundRecording],
     prepare: Prepare,
     *,
     address: str,
@@ -138,7 +138,7 @@ class Worker:
         """Of callanalytics on this node; answered once the models are loaded."""
         return __version__
 
-    def analyze(self, candidate: Candidate) -> Outcome:
+    def analyze(self, candidate: FoundRecording) -> Outcome:
         """One recording."""
         return outcome_of(self._analyze, candidate)
 
@@ -147,7 +147,9 @@ class Worker:
 class _Actor:
     handle: Any
     starting: Any | None  # answers when the worker is ready
-    flying: deque[tuple[Any, Candidate]] = field(default_factory=deque)  # the first one is being worked on
+    flying: deque[tuple[Any, FoundRecording]] = field(
+        default_factory=deque
+    )  # the first one is being worked on
     since: float = 0.0  # when that one began
 
 
@@ -157,7 +159,7 @@ class _Pool:
     def __init__(
         self,
         ray: Any,
-        todo: list[Candidate],
+        todo: list[FoundRecording],
         prepare: Prepare,
         workers: int,
         on_gpu: bool,
@@ -293,7 +295,7 @@ def gpu_share(n_workers: int, n_gpus: int) -> float:
     return max(1, 10_000 // n_sharing) / 10_000
 
 
-def _gave_up(candidate: Candidate) -> Failure:
+def _gave_up(candidate: FoundRecording) -> Failure:
     detail = (
         f"{candidate.recording.path.name}: {MAX_LOST_WORKERS} Ray workers died or hung at this file. "
         "Check the file with a player."

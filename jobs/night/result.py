@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callanalytics.config.window import Window
-from callanalytics.records import Candidate, Failure
+from callanalytics.records import Failure, FoundRecording
 
 JSON_FIELDS = (
     *("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"),
@@ -56,7 +56,7 @@ class RunResult:
     n_flagged: int
     n_given_up: int  # of the skipped: files that failed `max_attempts` times
     window: Window
-    planned: tuple[Candidate, ...] | None  # of a dry run: what would be analysed
+    planned: tuple[FoundRecording, ...] | None  # of a dry run: what would be analysed
     failures: tuple[Failure, ...]
     set_aside: dict[str, int]  # files that are no candidates: reason -> how many
     held: tuple[str, ...]  # why the gate held the results back; empty when they were published

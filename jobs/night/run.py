@@ -16,7 +16,7 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.records import CallRows, Candidate, Failure, Outcome
+from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
 from callanalytics.run_lock import run_lock
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.open import make_private_dir
@@ -190,7 +190,7 @@ class _Night:
         self._commit(waiting)
 
     def _outcomes(
-        self, candidates: list[Candidate], ensemble_dir: Path, watch: StopWatch
+        self, candidates: list[FoundRecording], ensemble_dir: Path, watch: StopWatch
     ) -> Iterator[Outcome]:
         """What the engine of the settings makes of the recordings, as it gets ready."""
         engine = self.settings.engine

@@ -11,7 +11,7 @@ from callanalytics.analysis.call import swap_roles
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, Candidate, CorrectedTurns, Role
+from callanalytics.records import CallAnalysis, CorrectedTurns, FoundRecording, Role
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Correction, Store, open_work, publish
 from callanalytics.store.reader import read_analysis, read_call
@@ -96,7 +96,7 @@ def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, 
     ]
 
 
-def with_corrections(candidates: Sequence[Candidate], store: Store) -> list[Candidate]:
+def with_corrections(candidates: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
     """The recordings, each with what a person corrected about its sides before."""
     swapped = {call_id for call_id, correction in store.corrections().items() if correction.swap_roles}
     return [

@@ -152,7 +152,7 @@ def test_periods_tile_the_call() -> None:
     assert bounds["second_half"] == (50, 100)
 
 
-def judge(rule: RuleSettings, measures: list[Measure], diarization: Diarization | None = None) -> list[str]:
+def assess(rule: RuleSettings, measures: list[Measure], diarization: Diarization | None = None) -> list[str]:
     found = escalations([rule], measures, diarization or spoken(("c", 0, 9)), [], NO_CURVE, 100.0)
     return [e.reason for e in found]
 
@@ -164,10 +164,10 @@ def test_a_rule_needs_its_threshold_and_its_evidence() -> None:
     )  # fmt: skip
     angry = Measure("angry_s", Role.CALLER, "second_half", 15.0)
     heard = Measure("labelled_s", Role.CALLER, "second_half", 30.0)
-    assert judge(rule, [angry, heard]) == ["15 s angry (at least 12)"]
-    assert judge(rule, [angry, Measure("labelled_s", Role.CALLER, "second_half", 10.0)]) == []
-    assert judge(rule, [Measure("angry_s", Role.CALLER, "second_half", 11.0), heard]) == []
-    assert judge(rule, [Measure("angry_s", Role.CALLER, "first_half", 15.0), heard]) == []
+    assert assess(rule, [angry, heard]) == ["15 s angry (at least 12)"]
+    assert assess(rule, [angry, Measure("labelled_s", Role.CALLER, "second_half", 10.0)]) == []
+    assert assess(rule, [Measure("angry_s", Role.CALLER, "second_half", 11.0), heard]) == []
+    assert assess(rule, [Measure("angry_s", Role.CALLER, "first_half", 15.0), heard]) == []
 
 
 def test_interruptions_come_with_the_moments_to_hear() -> None:

@@ -15,7 +15,15 @@ from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import as_corrected
 from callanalytics.diarize.roles import roles_by_voice
-from callanalytics.records import CallAnalysis, Candidate, Role, RoleSource, Turn, VoiceProfile, agent_key
+from callanalytics.records import (
+    CallAnalysis,
+    FoundRecording,
+    Role,
+    RoleSource,
+    Turn,
+    VoiceProfile,
+    agent_key,
+)
 from callanalytics.store import Correction, Store, open_work, publish, work_database
 from callanalytics.store.rows import pack
 from callanalytics.store.voice_profiles import MAX_CALLS, forget_voices, learn, list_voices, load_profiles
@@ -108,7 +116,7 @@ def test_candidates_get_their_agents_voice(store: Store) -> None:
     learned(store, [call_of(0, "ann", RoleSource.RECORDER, voice(0))], 1)
     asked = ((1, "ann"), (2, "bob"), (3, None))
     mine, other, nobody = (call_of(k, agent, RoleSource.NONE, voice(k)) for k, agent in asked)
-    found = with_profiles([Candidate(c.recording, c.facts) for c in (mine, other, nobody)], store)
+    found = with_profiles([FoundRecording(c.recording, c.facts) for c in (mine, other, nobody)], store)
     assert found[0].agent_voice is not None
     assert found[1].agent_voice is None
     assert found[2].agent_voice is None
@@ -214,7 +222,7 @@ def test_a_swapped_call_leaves_the_profile(store: Store, tmp_path: Path) -> None
 
 def corrected_again(store: Store, call: CallAnalysis) -> CallAnalysis:
     """The call as the night makes it of the sides it found and of what a person said about them."""
-    (sent,) = with_corrections([Candidate(call.recording, call.facts)], store)
+    (sent,) = with_corrections([FoundRecording(call.recording, call.facts)], store)
     spoken = as_corrected(call.diarization, sent.corrected)
     return replace(call, diarization=spoken)
 

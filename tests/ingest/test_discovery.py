@@ -17,8 +17,8 @@ from callanalytics.ingest.check import check_paths, render_checked
 from callanalytics.ingest.discovery import (
     Discovered,
     EarlierRun,
-    candidate_from_files,
     find_recordings,
+    recording_from_files,
 )
 from callanalytics.ingest.file_cache import FileKey, KnownFile
 from callanalytics.ingest.listing import file_time
@@ -252,7 +252,7 @@ def test_a_file_beyond_the_limit_is_not_read_to_learn_that(tmp_path: Path) -> No
     assert (failure.stage, failure.reason) == ("read", "too_long")
     assert "[audio] max_bytes" in failure.detail
     with pytest.raises(TooLong):
-        candidate_from_files([huge], Settings(), now=NOW)
+        recording_from_files([huge], Settings(), now=NOW)
 
 
 def test_what_our_own_runs_have_written_is_never_searched(tmp_path: Path) -> None:
@@ -358,9 +358,9 @@ def test_a_missing_input_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_one_call_from_named_files(tmp_path: Path) -> None:
     a, b = put(tmp_path / "x_caller.wav"), put(tmp_path / "x_agent.wav")
-    assert candidate_from_files([a], Settings(), now=NOW).recording.paths == (a,)
-    assert candidate_from_files([a, b], Settings(), now=NOW).facts.channel_roles == (Role.CALLER, Role.AGENT)
+    assert recording_from_files([a], Settings(), now=NOW).recording.paths == (a,)
+    assert recording_from_files([a, b], Settings(), now=NOW).facts.channel_roles == (Role.CALLER, Role.AGENT)
     with pytest.raises(UnreadableFile):
-        candidate_from_files([tmp_path / "nowhere.wav"], Settings(), now=NOW)
+        recording_from_files([tmp_path / "nowhere.wav"], Settings(), now=NOW)
     with pytest.raises(UsageError):
-        candidate_from_files([a, b, a], Settings(), now=NOW)
+        recording_from_files([a, b, a], Settings(), now=NOW)

@@ -17,7 +17,7 @@ from callanalytics.config.window import Window
 from callanalytics.ingest import discovery
 from callanalytics.ingest.discovery import Discovered, find_recordings
 from callanalytics.ingest.file_cache import FileKey, KnownFile
-from callanalytics.records import Candidate
+from callanalytics.records import FoundRecording
 from callanalytics.store import Store, open_work
 from callanalytics.store.recordings import known_files, remember_files
 from jobs.night.plan import Todo
@@ -77,7 +77,7 @@ def ids(found: Discovered) -> list[str]:
 def test_an_unchanged_file_is_known_by_its_name_size_and_time(store: Store, folder: Path) -> None:
     name = put(folder / os.fsdecode(b"caf\xe9 \n.wav"), "sound")
     (found,) = search(store, folder).candidates
-    gone = Candidate(replace(found.recording, paths=(folder / "gone.wav",)), found.facts)
+    gone = FoundRecording(replace(found.recording, paths=(folder / "gone.wav",)), found.facts)
     other = put(folder / "other.wav", "else")
     remember_files(store, [found, gone])
     remember_files(store, [found])
@@ -120,7 +120,7 @@ def test_copies_of_what_is_done_are_duplicates_old_and_new(store: Store, folder:
     assert (copies.n_found, copies.set_aside) == (1, {"duplicate": 1})
     # Also where both are known: the copy was found alone once.
     alone = search(store, folder / "b.wav")
-    remember_files(store, [Candidate(c.recording, c.facts) for c in alone.candidates])
+    remember_files(store, [FoundRecording(c.recording, c.facts) for c in alone.candidates])
     both = search(store, folder)
     assert (both.n_found, both.n_settled, both.set_aside) == (1, 1, {"duplicate": 1})
 

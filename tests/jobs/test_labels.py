@@ -17,7 +17,7 @@ from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
-from callanalytics.records import CallAnalysis, Candidate, Role
+from callanalytics.records import CallAnalysis, FoundRecording, Role
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published
@@ -164,7 +164,7 @@ def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -
                 content_ids=tuple(_content_id((path,)) for path in paths),
             )
             calls.append(replace(call, recording=recording))
-        remember_files(store, [Candidate(call.recording, call.facts) for call in calls])
+        remember_files(store, [FoundRecording(call.recording, call.facts) for call in calls])
         window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)
         store.write(calls, store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
         for call in calls:

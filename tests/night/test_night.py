@@ -28,7 +28,7 @@ from callanalytics.config import Settings
 from callanalytics.demo import DemoSummary, build_demo
 from callanalytics.records import RoleSource
 from callanalytics.store import Correction, open_work
-from jobs.cli.single_file import candidate_of
+from jobs.cli.single_file import found_recording
 
 YESTERDAY = date.today() - timedelta(days=1)
 
@@ -206,7 +206,7 @@ def test_relabel_swaps_without_inference_and_is_remembered(
 def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSummary) -> None:
     """The recorder lays the sides out wrongly, and a person has said so: the clips are the caller's."""
     settings, models = Settings(), Models.load(None)
-    found = candidate_of([demo.upset[0]], settings)
+    found = found_recording([demo.upset[0]], settings)
     right = analyze_call(found, settings, models)
     assert right.clips
     side_of = {t.channel: right.diarization.roles[t.speaker] for t in right.diarization.turns}

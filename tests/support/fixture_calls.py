@@ -32,13 +32,13 @@ from callanalytics.features import FEATURE_NAMES
 from callanalytics.records import (
     CallAnalysis,
     CallFacts,
-    Candidate,
     ChannelLayout,
     Clip,
     Diarization,
     Direction,
     Failure,
     Features,
+    FoundRecording,
     Recording,
     Role,
     RoleSource,
@@ -219,12 +219,12 @@ def _candidate(
     caller: str | None = None,
     expected_duration_s: float | None = None,
     pair: bool = False,
-) -> Candidate:
+) -> FoundRecording:
     identity = hashlib.sha256(f"{name} {day}".encode()).hexdigest()
     folder = Path("/calls") / day.isoformat()
     paths = (folder / f"agent-{name}", folder / f"caller-{name}") if pair else (folder / name,)
     local = datetime(day.year, day.month, day.day, hour, 12, tzinfo=ZoneInfo(ZONE))
-    return Candidate(
+    return FoundRecording(
         recording=Recording(identity, paths, 640_044, local.astimezone(UTC) + timedelta(minutes=5)),
         facts=CallFacts(
             recorder="freepbx",

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import cast
 
 from callanalytics.errors import TruncatedAudio
-from callanalytics.records import CallAnalysis, CallFacts, Candidate, Recording, TimeSource
+from callanalytics.records import CallAnalysis, CallFacts, FoundRecording, Recording, TimeSource
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
 
-def candidate(name: str) -> Candidate:
+def candidate(name: str) -> FoundRecording:
     recording = Recording(recording_id=name.ljust(64, "0"), paths=(Path(name),), n_bytes=1, modified_at=START)
     facts = CallFacts("none", 0.0, started_at=START, started_at_source=TimeSource.FILE_TIME, zone="UTC")
-    return Candidate(recording, facts)
+    return FoundRecording(recording, facts)
 
 
-def prepare() -> Callable[[Candidate], CallAnalysis]:
+def prepare() -> Callable[[FoundRecording], CallAnalysis]:
     """Analysis that answers with the file's name, or does what the name says."""
     return _behave
 
 
-def _behave(found: Candidate) -> CallAnalysis:
+def _behave(found: FoundRecording) -> CallAnalysis:
     name = found.recording.path.name
     if name == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
