@@ -28,11 +28,9 @@ from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.run_lock import run_lock
-from callanalytics.store import DATABASE_NAME, open_work, work_database
-from callanalytics.store.open import make_private_dir
+from callanalytics.store import open_locked
 from callanalytics.store.query import open_published
-from callanalytics.workspace import write_whole
+from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray
@@ -75,7 +73,12 @@ class Exported:
 
 
 def export_labels(
-    settings: Settings, out: Path, folder: Path, *, consent: bool, licence: str = "internal use only"
+    settings: Settings,
+    workspace: Workspace,
+    folder: Path,
+    *,
+    consent: bool,
+    licence: str = "internal use only",
 ) -> Exported:
     """Write the reviewed segments of the published results as a corpus that `read_corpus` reads.
 
@@ -89,8 +92,8 @@ def export_labels(
     require_consent(consent)
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
-    segments, copies = _reviewed(out)
-    salt = load_or_make_salt(out / settings.privacy.salt_file)
+    segments, copies = _reviewed(workspace)
+    salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
     arriving = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -146,22 +149,22 @@ def split_of(speaker: str) -> str:
     return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
-def _reviewed(out: Path) -> tuple[list[dict[str, Any]], dict[str, list[Path]]]:
+def _reviewed(workspace: Workspace) -> tuple[list[dict[str, Any]], dict[str, list[Path]]]:
     """The reviewed segments that are published, and where the files of their recordings lie."""
-    with open_published(out / DATABASE_NAME) as connection:
+    with open_published(workspace.database) as connection:
         segments: list[dict[str, Any]] = connection.sql(REVIEWED_SQL).pl().to_dicts()
-    return segments, _copies(out, sorted({str(segment["recording_id"]) for segment in segments}))
+    return segments, _copies(workspace, sorted({str(segment["recording_id"]) for segment in segments}))
 
 
-def _copies(out: Path, recording_ids: list[str]) -> dict[str, list[Path]]:
+def _copies(workspace: Workspace, recording_ids: list[str]) -> dict[str, list[Path]]:
     """Files by recording, as the file system names them.
 
     Names that hold a caller's number are in the working database only: published rows have aliases.
     """
     copies: dict[str, list[Path]] = {}
-    if not recording_ids or not work_database(out).exists():
+    if not recording_ids or not workspace.work_database.exists():
         return copies
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+    with open_locked(workspace) as store:
         for recording_id, path in store.connection.execute(COPIES_SQL, [recording_ids]).fetchall():
             copies.setdefault(recording_id, []).append(Path(os.fsdecode(path)))
     return copies
@@ -251,7 +254,7 @@ def _write(folder: Path, rows: list[dict[str, object]], left_out: Mapping[str, i
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_whole(folder / MANIFEST, text.getvalue(), mode=0o600)
+    write_whole(folder / MANIFEST, text.getvalue())
     about = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "licence": licence,
@@ -261,4 +264,4 @@ def _write(folder: Path, rows: list[dict[str, object]], left_out: Mapping[str, i
         "left_out": dict(left_out),
         "contains": "voices of callers, cut from recorded calls; delete it when the consent ends",
     }
-    write_whole(folder / "about.json", json.dumps(about, indent=1) + "\n", mode=0o600)
+    write_whole(folder / "about.json", json.dumps(about, indent=1) + "\n")

@@ -13,6 +13,7 @@ import pytest
 from short_calls import call, command, environment, night_args, rows, settle, short_call
 
 from callanalytics.records import CallFacts, TimeSource
+from callanalytics.workspace import Workspace
 
 NUMBERS = ("2025550143", "2025550144", "3025550145", "4025550146", "5025550147", "6025550148")
 AGENT = "agentissima"
@@ -112,7 +113,7 @@ def test_a_renamed_file_is_found_again_for_another_ensemble(night: tuple[Path, s
 
     out = tmp_path / "out"
     shutil.copytree(night[0], out)
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         ids = [row[0] for row in store.connection.execute("SELECT call_id FROM base.calls").fetchall()]
         for call_id in ids:
             recording = located(store, read_call(store, call_id).recording)

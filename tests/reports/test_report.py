@@ -25,6 +25,7 @@ from callanalytics.errors import ReportError
 from callanalytics.records import CallAnalysis, Escalation, TimeSource
 from callanalytics.store import open_work, publish
 from callanalytics.store.rows import pack
+from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
 from reports.outputs.email_body import EmailBody, build_email, write_email
 from reports.outputs.folder import build_reports
@@ -106,9 +107,9 @@ class Site:
 
 def publish_site(out: Path, calls: list[CallAnalysis]) -> Site:
     out.mkdir(parents=True, exist_ok=True)
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         fill(store, calls)
-        database = publish(store, out)
+        database = publish(store)
     for call in calls:
         for clip in call.clips:
             folder = out / "reports" / "clips" / call.recording.call_id
@@ -394,7 +395,7 @@ def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Pa
     usual = os.umask(0o022)
     try:
         Site(site.database, tmp_path / "new" / "reports").build(days(1))
-        write_clips(tmp_path / "clips-first", pack(call))
+        write_clips(Workspace(tmp_path / "clips-first"), pack(call))
     finally:
         os.umask(usual)
     for folder in (path for path in tmp_path.rglob("*") if path.is_dir()):
