@@ -130,8 +130,8 @@ def settings_page(config: str) -> str:
         HEAD,
         "# Settings: config.toml\n",
         "`callanalytics` reads `--config FILE`, else the file that `CALLANALYTICS_CONFIG` names, else "
-        "`config.toml` in the current folder, else its defaults. An unknown key, a wrong type or an impossible "
-        "value is refused with file, table, key and value (exit 2). Relative paths start at the file.\n",
+        "`config.toml` in the current folder, else its defaults. An unknown key, a wrong type or an "
+        "impossible value is refused with file, table, key and value (exit 2). Relative paths start at the file.\n",
     ]
     arrays = {"recorder": RecorderSettings, "rule": RuleSettings}
     for name, field in Settings.model_fields.items():
@@ -238,8 +238,8 @@ def tables_page() -> str:
     lines = [
         HEAD,
         "# Views and tables\n",
-        "`callanalytics schema` prints the same of your own database. Views are kept stable; the tables in the "
-        "schema `base` may change with a version. [Questions in SQL](sql.md) shows them at work.\n",
+        "`callanalytics schema` prints the same of your own database. Views are kept stable; the tables in "
+        "the schema `base` may change with a version. [Questions in SQL](sql.md) shows them at work.\n",
     ]
     for relation in described:
         lines += [f"## {relation['name']}\n", f"{relation['comment'] or ''}\n"]

@@ -1,7 +1,7 @@
 """docs/reference/sql.md is a program: every ```sql block is run and the block after it shows its result.
 
-`python tests/support/sql_guide.py` runs them all against the fixture database and writes the results and the list
-of views into the file; a test fails when the file shows anything else.
+`python tests/support/sql_guide.py` runs them all against the fixture database and writes the results and
+the list of views into the file; a test fails when the file shows anything else.
 """
 
 from __future__ import annotations
