@@ -131,7 +131,8 @@ def settings_page(config: str) -> str:
         "# Settings: config.toml\n",
         "`callanalytics` reads `--config FILE`, else the file that `CALLANALYTICS_CONFIG` names, else "
         "`config.toml` in the current folder, else its defaults. An unknown key, a wrong type or an "
-        "impossible value is refused with file, table, key and value (exit 2). Relative paths start at the file.\n",
+        "impossible value is refused with file, table, key and value (exit 2). Relative paths start "
+        "at the file.\n",
     ]
     arrays = {"recorder": RecorderSettings, "rule": RuleSettings}
     for name, field in Settings.model_fields.items():
