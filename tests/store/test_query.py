@@ -377,5 +377,5 @@ def test_the_guide_has_twenty_questions_that_all_have_answers(database: Path) ->
 def test_the_guide_shows_what_the_database_answers(database: Path) -> None:
     guide = GUIDE.read_text("utf-8")
     assert written_anew(guide, database) == guide, (
-        "run `python tests/sql_guide.py` and look at the difference"
+        "run `python tests/support/sql_guide.py` and look at the difference"
     )
