@@ -20,7 +20,7 @@ from callanalytics.store import open_work
 from jobs.app.review_writer import waiting_reviews
 
 pytestmark = pytest.mark.browser
-ANSWER_LIMIT_S = 15.0  # what a busy machine may take; the figure of an idle one is in docs/app.md
+ANSWER_LIMIT_S = 15.0  # what a busy machine may take; the figure of an idle one is in benchmarks/RESULTS.md
 PATIENCE_MS = 40_000
 AUDIO_FLAGS = (
     "--no-sandbox",

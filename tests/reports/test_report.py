@@ -271,15 +271,15 @@ def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Pa
 
 
 def test_a_missing_or_foreign_database_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="no published database"):
+    with pytest.raises(ReportError, match="no results here yet"):
         Site(tmp_path / "none.duckdb", tmp_path / "out" / "r").build(days(1))
     assert not (tmp_path / "out").exists(), "nothing is made before it is looked for"
     foreign = tmp_path / "foreign.duckdb"
     duckdb.connect(str(foreign)).close()
-    with pytest.raises(ReportError, match="could not be read"):
+    with pytest.raises(ReportError, match="cannot be read"):
         Site(foreign, tmp_path / "r").build(days(1))
     (tmp_path / "text.duckdb").write_text("no database", encoding="utf-8")
-    with pytest.raises(ReportError, match="could not be read"):
+    with pytest.raises(ReportError, match="cannot be opened"):
         Site(tmp_path / "text.duckdb", tmp_path / "r").build(days(1))
 
 
