@@ -1,10 +1,11 @@
 # make run    set up, make a demonstration of calls dated yesterday, run the night on it
 # make test   set up with the test tools, run the suite
+# make docs   set up, write the generated pages, build the site into build/docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint slow clean
+.PHONY: run test lint slow docs clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -20,6 +21,10 @@ $(VENV)/.test-ready: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@ $(VENV)/.run-ready
 
+$(VENV)/.docs-ready: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@ $(VENV)/.run-ready
+
 run: $(VENV)/.run-ready
 	$(BIN)/callanalytics demo --out demo-calls
 	$(BIN)/callanalytics run --since yesterday --input demo-calls --out night-out || test $$? -eq 3
@@ -32,6 +37,11 @@ test: $(VENV)/.test-ready
 
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -m slow
+
+docs: $(VENV)/.docs-ready
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "Documents: $(CURDIR)/build/docs/index.html"
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

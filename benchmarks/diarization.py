@@ -1,4 +1,4 @@
-"""How right is who spoke when, and who is the agent? Prints every figure of docs/diarization.md.
+"""How right is who spoke when, and who is the agent? Prints every figure of benchmarks/RESULTS.md.
 
     python benchmarks/diarization.py DATA [--calls 12] [--speed-minutes 10]
 

@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from callanalytics.config import Settings
-from callanalytics.errors import ReportError
-from reports import formatting as words
+from callanalytics.errors import ReportError, StoreError, UsageError
+from callanalytics.store.query import Published, Row
+from reports.formatting import weekday
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Period", "Row", "Source", "WindowLike", "open_source"]
 
 
 class WindowLike(Protocol):
@@ -39,7 +43,7 @@ class Period:
 class Source:
     """Everything a page is made from. `now`, `since` and `until` are in the zone of the settings."""
 
-    connection: Any
+    published: Published
     settings: Settings
     since: datetime
     until: datetime
@@ -50,13 +54,8 @@ class Source:
     out_option: str = ""  # what `callanalytics review` must be told to find this database
 
     def rows(self, sql: str, **values: object) -> list[Row]:
-        """The rows of a query as dictionaries. Values are passed as parameters, never into the text.
-
-        Ask for times AT TIME ZONE: DuckDB hands out a zoned time only where pytz is installed.
-        """
-        result = self.connection.execute(sql, values)
-        names = [column[0] for column in result.description]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        """The rows of a query as dictionaries, as `Published.rows` finds them."""
+        return self.published.rows(sql, **values)
 
     def in_window(self, sql: str, **values: object) -> list[Row]:
         """`rows` for a query that uses $since and $until."""
@@ -88,7 +87,7 @@ class Source:
         if whole_days > timedelta(days=3):
             return (before,)
         week = timedelta(days=7)
-        name = f"{words.weekday(self.since - week)} last week" if one_day else "the same days last week"
+        name = f"{weekday(self.since - week)} last week" if one_day else "the same days last week"
         return before, Period(self.since - week, self.until - week, name)
 
 
@@ -130,23 +129,13 @@ def open_source(
     Raises:
         ReportError: the file is missing or is no database of ours.
     """
-    import duckdb
-
-    if not database.is_file():
-        raise ReportError(
-            f"{database}: no published database. Run `callanalytics run` first, or give its folder by --out."
-        )
     zone = settings.time.zone_info
     try:
-        with duckdb.connect(str(database), read_only=True) as connection:
-            connection.execute("SET enable_external_access = false")
+        with Published(database) as published:
             if redact:
-                ((catalog,),) = connection.execute("SELECT current_database()").fetchall()
-                quoted = '"' + catalog.replace('"', '""') + '"'
-                for view in REDACTED:
-                    connection.execute(view.format(catalog=quoted))
+                _hide_names(published.connection)
             yield Source(
-                connection=connection,
+                published=published,
                 settings=settings,
                 since=window.since.astimezone(zone),
                 until=window.until.astimezone(zone),
@@ -156,8 +145,13 @@ def open_source(
                 redacted=redact,
                 out_option="" if redact else _out_option(database, settings),
             )
-    except duckdb.Error as problem:
-        raise ReportError(
-            f"{database}: the report could not be read from it ({str(problem).splitlines()[0]}). "
-            "Was it written by this version? `callanalytics run` publishes it anew."
-        ) from problem
+    except (UsageError, StoreError) as problem:
+        raise ReportError(str(problem)) from problem
+
+
+def _hide_names(connection: duckdb.DuckDBPyConnection) -> None:
+    """Put the views of `REDACTED` before the tables and views whose names they have."""
+    ((catalog,),) = connection.execute("SELECT current_database()").fetchall()
+    quoted = '"' + catalog.replace('"', '""') + '"'
+    for view in REDACTED:
+        connection.execute(view.format(catalog=quoted))

@@ -6,19 +6,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
-from test_night import YESTERDAY, callanalytics
+from command_line import callanalytics
 
-from callanalytics.demo import build_demo
+from callanalytics.demo import DemoSummary
 from callanalytics.diarize.rttm import read_rttm
 from ensemble.labels import SHARED_SIX
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_demo(tmp_path_factory.mktemp("cli") / "calls", day=YESTERDAY, zone=ZoneInfo("UTC")).folder
+def calls(demo: DemoSummary) -> Path:
+    return demo.folder
 
 
 @pytest.fixture(scope="module")

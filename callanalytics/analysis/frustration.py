@@ -26,7 +26,7 @@ from callanalytics.config import FrustrationSettings
 FloatArray = npt.NDArray[np.float32]
 
 # Arousal is 0.5 at a rise of this many dB, or of this many semitones, over the calm reference. Chosen with
-# the softness below on built calls, see docs/escalation.md.
+# the softness below on built calls, see docs/explanation/flags.md.
 HALF_AROUSAL_DB = 8.0
 HALF_AROUSAL_ST = 6.0
 # Acted anger makes the ensemble surer than a caller should: evidence is softened by this temperature.

@@ -130,8 +130,8 @@ class EmotionSettings(Table):
     ensemble: str | None = None  # folder of an ensemble; default: the promoted or the shipped one
     roles: tuple[Literal["agent", "caller", "unknown"], ...] = ("agent", "caller", "unknown")
     abstain: bool = True
-    # 10 to 30 % of the turns in real calls carry emotion (docs/escalation.md), while the members learned
-    # from acted clips with every emotion equally often. 0.7 is the cautious end.
+    # 10 to 30 % of the turns in real calls carry emotion (docs/explanation/flags.md), while the members
+    # learned from acted clips with every emotion equally often.
     neutral_share: Annotated[float, Field(gt=0, lt=1)] = 0.8
 
 

@@ -55,7 +55,7 @@ class RuleSettings(Table):
         return self.reason.format(value=value, threshold=self.at_least, at=at)
 
 
-# Thresholds were chosen on built calls, see docs/escalation.md and benchmarks/escalation.py.
+# Thresholds were chosen on built calls, see docs/explanation/flags.md and benchmarks/escalation.py.
 DEFAULT_RULES: tuple[RuleSettings, ...] = (
     RuleSettings(
         name="frustrated",

@@ -4,7 +4,7 @@ Speakers of one call take turns, so the pieces form a hidden Markov model whose 
 a sticky chain with one Gaussian per speaker around its mean voice print. Expectation-maximisation
 runs from several starts (Ward clustering, the signs of the leading principal components) at once,
 and the likeliest result wins; one start alone sometimes splits loud from calm instead of one voice
-from the other (docs/diarization.md). The number of speakers is found by adding one more as long as the
+from the other (benchmarks/RESULTS.md). The number of speakers is found by adding one more as long as the
 groups look like voices rather than like moods of one: by how far apart they lie, each heard as a whole, in
 what is known of voices in general (`voices.py`), and for a third voice by how much likelier the call becomes.
 """
@@ -34,7 +34,7 @@ _N_COMPONENTS = 4
 # Every two speakers are two voices at even odds or better. A third one needs more, since a false one tears a
 # caller's emotions apart: the odds of the nearest pair and the log-likelihood that the call gains per second
 # of talk, weighed by logistic regression on built calls of other speakers than those that the space then in
-# use was fitted on (docs/diarization.md).
+# use was fitted on (benchmarks/RESULTS.md).
 _FURTHER_GAIN_S = 2.8
 _FURTHER_VOICE = 33.6
 # Gap between two groups, in standard deviations, that no change of mood reaches; in smaller groups it

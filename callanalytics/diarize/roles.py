@@ -20,7 +20,7 @@ _UTTERANCE_S = 1.2
 _SHORT_OF_ANSWER = 0.6
 # Pieces of one greeting are split by pauses up to this long while nobody else talks.
 _BREATH_S = 2.0
-# Voice profiles: what a cosine between prints says (chosen on the sets of docs/diarization.md marked so).
+# Voice profiles: what a cosine between prints says (chosen on the sets of benchmarks/RESULTS.md marked so).
 _N_SIDES = 2
 _SAME_VOICE_COSINE = 0.35  # nearer than this, or the agent is somebody whose profile this is not
 _LOG_ODDS_PER_COSINE = 10.0

@@ -4,7 +4,7 @@ The detector is Silero VAD 6 (MIT) at 8 kHz, run through ONNX Runtime from the f
 `silero-vad` wheel; the package itself is never imported because that pulls torch. Its recurrent
 state makes one call a strictly serial job, so a file is folded into parallel streams of at least
 15 s with a half-second warm-up: measured twice as fast as one stream per channel, and no worse on
-real calls (docs/diarization.md). Frames that are too quiet to hold speech are never shown to it.
+real calls (benchmarks/RESULTS.md). Frames that are too quiet to hold speech are never shown to it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 from callanalytics.diarize.vad import FloatArray
 
 # Both chosen on calls built of other speakers than those that the space then in use was fitted on
-# (docs/diarization.md). A group mixes moods, so it is off by less than one mood is; and the print of ten
+# (benchmarks/RESULTS.md). A group mixes moods, so it is off by less than one mood is; and the print of ten
 # seconds is off by as much as a mood.
 _MOOD_SHARE = 0.5
 _AS_FAR_AS_A_MOOD_S = 10.0

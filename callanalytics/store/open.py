@@ -79,7 +79,7 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
         # Writing the log back costs more the larger the file is: at ten million segments, every 16 MB (the
         # default) would take half of a run's time in the writer. A killed run's log is replayed in seconds.
         connection.execute("SET checkpoint_threshold = '512MB'")
-        # A batch is small: handing it to more threads costs more than they gain (docs/performance.md), and
+        # A batch is small: handing it to more threads costs more than they gain (benchmarks/RESULTS.md), and
         # the cores belong to the workers. Publishing takes them all, see `publish`.
         connection.execute("SET threads = 1")
         # The default, 80 % of the machine, is for a database that is alone on it: at 43 million segments the

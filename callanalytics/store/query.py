@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.store.text_tables import render, render_schema
@@ -14,45 +15,110 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-__all__ = ["describe_schema", "open_published", "render", "render_schema", "run_query"]
+__all__ = ["Published", "Row", "describe_schema", "open_published", "render", "render_schema", "run_query"]
+
+Row = dict[str, Any]
 
 # Arrow or polars cannot hold these; as text they can be shown.
 _AS_TEXT = ("INTERVAL", "UNION", "BIT", "TIME WITH TIME ZONE", "VARIANT", "GEOMETRY")
 _MESSAGE_LINES = 6
 
 
-@contextmanager
-def open_published(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The published database, read-only, in UTC, without access to any other file or the network.
+# Within one process DuckDB shares an opened file between connections. A second one could not lock its
+# configuration again and would go on seeing a copy that was replaced meanwhile: one reader at a time.
+_one_reader = threading.RLock()
+
+
+class Published:
+    """The published database: read-only, in UTC, without access to any other file or the network.
+
+    A context manager; one thread of a process reads at a time, others wait. An error of DuckDB that leaves
+    the block becomes a StoreError.
+
+        with Published(database) as published:
+            calls = published.rows("FROM call_summary WHERE queue = $queue", queue="billing")
+
+    Args:
+        database: the file `callanalytics.duckdb` of an output folder.
 
     Raises:
         UsageError: there is none yet.
-        StoreError: it cannot be opened (damaged, or somebody holds it open for writing).
+        StoreError: it cannot be opened or read (damaged, or somebody holds it open for writing).
     """
+
+    connection: duckdb.DuckDBPyConnection
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+
+    def __enter__(self) -> Self:
+        if not self.database.is_file():
+            raise UsageError(
+                f"{self.database}: no results here yet. Run `callanalytics run` first, or give --out another "
+                "folder."
+            )
+        _one_reader.acquire()
+        try:
+            self.connection = _opened(self.database)
+        except BaseException:
+            _one_reader.release()
+            raise
+        return self
+
+    def __exit__(self, _type: object, problem: BaseException | None, _trace: object) -> None:
+        import duckdb
+
+        try:
+            self.connection.close()
+        finally:
+            _one_reader.release()
+        if isinstance(problem, duckdb.Error):
+            raise StoreError(
+                f"{self.database}: cannot be read ({_first_line(problem)}). Was it written by this version? "
+                "The next run publishes it anew."
+            ) from problem
+
+    def rows(self, sql: str, **values: object) -> list[Row]:
+        """The rows of a query as dictionaries. Values are passed as parameters, never into the text.
+
+        Ask for times AT TIME ZONE: DuckDB hands out a zoned time only where pytz is installed.
+        """
+        result = self.connection.execute(sql, values)
+        names = [column[0] for column in result.description]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def _opened(database: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
-    if not database.is_file():
-        raise UsageError(
-            f"{database}: no results here yet. Run `callanalytics run` first, or give --out another folder."
-        )
     try:
         connection = duckdb.connect(database, read_only=True)
     except duckdb.Error as problem:
-        words = str(problem).splitlines()[0]
+        text = _first_line(problem)
         advice = (
             "Close it there, or open it read-only there: it is a copy that the next run replaces."
-            if "lock" in words.lower()
+            if "lock" in text.lower()
             else "The next run publishes it anew."
         )
-        raise StoreError(f"{database}: cannot be opened. {words} {advice}") from problem
+        raise StoreError(f"{database}: cannot be opened. {text} {advice}") from problem
     try:
         connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        yield connection
-    finally:
+    except duckdb.Error as problem:
         connection.close()
+        raise StoreError(
+            f"{database}: is open in this process already. {_first_line(problem)} Close it there first."
+        ) from problem
+    return connection
+
+
+@contextmanager
+def open_published(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The connection of a `Published` database."""
+    with Published(database) as published:
+        yield published.connection
 
 
 def run_query(database: Path, sql: str, *, max_rows: int | None) -> pl.DataFrame:
@@ -141,6 +207,10 @@ def _showable(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
         as_text = any(word in str(kind) for word in _AS_TEXT)
         columns.append(f"{identifier}::VARCHAR AS {identifier}" if as_text else identifier)
     return relation.project(", ".join(columns))
+
+
+def _first_line(problem: Exception) -> str:
+    return next(iter(str(problem).splitlines()), type(problem).__name__)
 
 
 def _shortened(problem: Exception) -> str:

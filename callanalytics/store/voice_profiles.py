@@ -14,7 +14,7 @@ from datetime import datetime
 from callanalytics.records import AgentKey, CallRows, VoiceProfile
 from callanalytics.store.writer import Store
 
-# The newest calls of an agent that make the profile: more add nothing (docs/diarization.md), and
+# The newest calls of an agent that make the profile: more add nothing (benchmarks/RESULTS.md), and
 # no more is kept than is needed.
 MAX_CALLS = 20
 

@@ -1,7 +1,8 @@
-"""The systems of the five studies this project grew from, for comparison; no call is ever judged by them.
+"""The systems of the five studies this project grew from, for comparison; no call is ever assessed by them.
 
-- ``systems``: one declarative file per system, by the study that describes it
-- ``features`` and ``cache``: what they hear, by librosa, kept in Parquet
-- ``network``, ``loop``: their networks and how they train; ``classical``: their trees and perceptrons
-- ``protocol``: who is trained on and who is tested on; ``bench``: all of it, resumable; ``table``: pages
+- ``systems``: what each system is, by study; ``networks``: one function per network
+- ``study_features``: their inputs, by librosa, kept in Parquet; ``wav2vec``: a local checkpoint's states
+- ``fitting``: how networks train; ``classical``: trees and perceptrons
+- ``protocol``: training, validation and test; ``bench``: all of it, resumable; ``results_table``: pages
+- ``explore``: pictures of a sound
 """

@@ -12,14 +12,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.baselines.feature_cache import Say, load_features
 from ensemble.baselines.fitting import Trained
-from ensemble.baselines.layers import Norm
 from ensemble.baselines.protocol import (
     Part,
     labels_of,
@@ -28,22 +26,20 @@ from ensemble.baselines.protocol import (
     published_folds,
     relabelled,
 )
-from ensemble.baselines.study_features import FEATURES, Feature
-from ensemble.baselines.system import Classical, Network, System
+from ensemble.baselines.study_features import FEATURES, Feature, Say, load_features
+from ensemble.baselines.systems import Classical, Network, System
 from ensemble.corpora import Clip
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax
 from ensemble.model_errors import CorpusError, TrainingError
 from ensemble.training.dataset import clips_hash
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 Protocol = Literal["random", "speaker"]
 PROTOCOLS: tuple[Protocol, ...] = ("random", "speaker")
 """``random`` is the split of the system's own document; ``speaker`` the published folds by speaker."""
-FORMAT = 1
+FORMAT = 2
+"""Raise it when a network or the way of training changes: folds on disk are of the old one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +81,12 @@ def run(
 ) -> list[dict[str, Any]]:
     """Every fold of ``system`` under ``protocol``, JSON-ready; folds that are on disk are not run again.
 
-    ``max_folds`` stops after as many folds (the rest stays to be run). Raises CorpusError, TrainingError,
-    ModelMissing or ModelIncompatible.
+    ``max_folds`` stops after as many folds (the rest stays to be run).
+
+    Raises:
+        CorpusError: when the clips do not suit the protocol, or one cannot be decoded.
+        TrainingError: when a loss is not finite or a package of the extra ``bench`` is missing.
+        ModelError: when the wav2vec 2.0 folder holds no such model.
     """
     clips, labels, splits = plan(system, protocol, clips)
     where = place(system, protocol, clips, setting)
@@ -129,22 +129,13 @@ def place(system: System, protocol: Protocol, clips: Sequence[Clip], setting: Se
     """Folder of the folds: another system, clip, label, effort, seed or checkpoint has another."""
     from ensemble.baselines.wav2vec import fingerprint
 
-    told = asdict(system)
-    for name in ("title", "figure", "differs"):
-        del told[name]
-    if protocol == "speaker":
-        del told["own"]
-    if isinstance(system.learner, Network):
-        told["epoch chosen by"] = "validation accuracy"
-        if any(isinstance(layer, Norm) for layer in system.learner.layers):
-            told["normalised by"] = "the mean over an epoch"
-        if system.learner.library == "keras":
-            del told["learner"]["library"]  # as in folds from before there was a choice
+    defined = asdict(system)
+    for name in ("title", "figure", "differs", *(["own"] if protocol == "speaker" else [])):
+        del defined[name]
     versions = [FEATURES[name].version for name in system.features if name in FEATURES]
     weights = fingerprint(setting.checkpoint) if uses_wav2vec(system) else None
-    key = json.dumps(
-        [FORMAT, told, protocol, clips_hash(clips), asdict(setting.effort), setting.seed, weights, versions]
-    )
+    effort = asdict(setting.effort)
+    key = json.dumps([FORMAT, defined, protocol, clips_hash(clips), effort, setting.seed, weights, versions])
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return setting.folder / "folds" / f"{system.name}-{protocol}-{setting.effort.name}-{digest}"
 
@@ -168,7 +159,7 @@ class Data:
     def load(
         cls, system: System, clips: Sequence[Clip], labels: tuple[str, ...], setting: Setting, say: Say
     ) -> Data:
-        """Extract or read what ``system`` hears."""
+        """Extract the features of ``system``, or read them from the cache."""
         arrays = [
             load_features(_feature(name, setting), clips, setting.cache, say) for name in system.features
         ]
@@ -238,7 +229,7 @@ def _network(
 
     from ensemble.baselines.classical import smote
     from ensemble.baselines.fitting import logits_of, train
-    from ensemble.baselines.network import count_parameters
+    from ensemble.baselines.networks import NETWORKS, count_parameters
 
     inputs, truth, training = data.inputs, data.truth, part.training
     if system.scale:
@@ -249,34 +240,14 @@ def _network(
         grown, labels = smote(inputs[0][training], truth[training], setting.seed)
         training = np.arange(len(truth), len(truth) + len(grown))
         inputs, truth = (np.concatenate([inputs[0], grown]),), np.concatenate([truth, labels])
-    seed = setting.seed + 1000 * voter
+    seed, device = setting.seed + 1000 * voter, setting.device
     torch.manual_seed(seed)
-    network = _made(learner, [values.shape[1:] for values in inputs], len(data.labels), setting.checkpoint)
-    counted, _ = count_parameters(network)
-    trained = train(
-        network,
-        inputs,
-        truth,
-        training,
-        part.validation,
-        learner,
-        seed=seed,
-        device=setting.device,
-        bf16=setting.bf16,
-    )
-    return _Opinion(softmax(logits_of(network, inputs, part.test, setting.device)), counted, trained)
-
-
-def _made(
-    learner: Network, shapes: Sequence[tuple[int, ...]], n_classes: int, checkpoint: Path | None
-) -> nn.Module:
-    if learner.layers:
-        from ensemble.baselines.network import build
-
-        return build(learner.layers, shapes[0], n_classes, learner.library)
-    from ensemble.baselines.modules import MODULES
-
-    return MODULES[learner.module](shapes, n_classes, checkpoint)
+    shapes = [values.shape[1:] for values in inputs]
+    network = NETWORKS[learner.network](shapes, len(data.labels), setting.checkpoint)
+    rows = (training, part.validation)
+    trained = train(network, inputs, truth, *rows, learner, seed=seed, device=device, bf16=setting.bf16)
+    logits = logits_of(network, inputs, part.test, device)
+    return _Opinion(softmax(logits), count_parameters(network)[0], trained)
 
 
 def _standardised(values: Float, training: Int) -> Float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.baselines.fitting import Trained
-from ensemble.baselines.system import Classical
+from ensemble.baselines.systems import Classical
 from ensemble.model_errors import TrainingError
 
 if TYPE_CHECKING:
@@ -33,21 +33,22 @@ def fit(
     n_trials: int,
     seed: int,
 ) -> tuple[Pipeline, Trained]:
-    """A pipeline fitted on rows ``training`` of ``values`` (rows, d), the best of some on ``validation``.
+    """Fit a pipeline on rows ``training`` of ``values`` (rows, d): the best of some on ``validation``.
 
-    With 0 trials the defaults are used. Raises TrainingError when Optuna is missing.
+    With 0 trials the defaults are used.
+
+    Raises:
+        TrainingError: when Optuna is missing.
     """
     started = time.monotonic()
     # Scaling and reduction do not depend on what is tuned: they are fitted once.
     front = _front(settings, seed)
-    heard, watched = (
-        front.fit_transform(values[training], truth[training]),
-        front.transform(values[validation]),
-    )
-    chosen = _tune(settings, heard, truth[training], watched, truth[validation], n_trials, seed)
-    learner = _learner(settings.kind, chosen, seed).fit(heard, truth[training])
+    fitted = (front.fit_transform(values[training], truth[training]), truth[training])
+    watched = (front.transform(values[validation]), truth[validation])
+    chosen = _tune(settings, fitted, watched, n_trials, seed)
+    learner = _learner(settings.kind, chosen, seed).fit(*fitted)
     seconds = time.monotonic() - started
-    accuracy = float(np.mean(learner.predict(heard) == truth[training]))
+    accuracy = float(learner.score(*fitted))
     from sklearn.pipeline import make_pipeline
 
     return make_pipeline(front, learner), Trained(n_trials, 0, seconds, accuracy)
@@ -80,7 +81,7 @@ def _learner(kind: str, chosen: dict[str, Any], seed: int) -> Any:
 
 
 def _tune(
-    settings: Classical, heard: Float, truth: Int, watched: Float, told: Int, n_trials: int, seed: int
+    settings: Classical, fitted: tuple[Float, Int], watched: tuple[Float, Int], n_trials: int, seed: int
 ) -> dict[str, Any]:
     if not n_trials:
         return {}
@@ -91,8 +92,8 @@ def _tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def accuracy(trial: optuna.Trial) -> float:
-        learner = _learner(settings.kind, _suggest(settings.kind, trial), seed).fit(heard, truth)
-        return float(np.mean(learner.predict(watched) == told))
+        learner = _learner(settings.kind, _suggest(settings.kind, trial), seed).fit(*fitted)
+        return float(learner.score(*watched))
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     study.optimize(accuracy, n_trials=n_trials)
@@ -118,7 +119,7 @@ def _suggest(kind: str, trial: Any) -> dict[str, Any]:
 
 
 def size_of(pipeline: Pipeline) -> int:
-    """What a learner holds: nodes of its trees, or weights of its perceptron."""
+    """Size of a learner: nodes of its trees, or weights of its perceptron."""
     learner = pipeline[-1]
     if hasattr(learner, "coefs_"):
         return int(sum(w.size for w in (*learner.coefs_, *learner.intercepts_)))
@@ -128,7 +129,8 @@ def size_of(pipeline: Pipeline) -> int:
 def smote(values: Float, truth: Int, seed: int) -> tuple[Float, Int]:
     """Training rows with the smaller classes filled up by SMOTE (Chawla et al. 2002).
 
-    Raises TrainingError when imbalanced-learn is missing or a class has a single clip.
+    Raises:
+        TrainingError: when imbalanced-learn is missing or a class has a single clip.
     """
     try:
         from imblearn.over_sampling import SMOTE  # type: ignore[import-untyped,unused-ignore]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ensemble.baselines.study_features import AUGMENTATIONS
 from ensemble.corpora import Clip, Corpus, decode_clip
+from ensemble.evaluation.model_card import render_template
 from ensemble.model_errors import CorpusError
 
 Float = NDArray[np.float32]
@@ -81,7 +82,8 @@ def augmented(wave: Float, seed: int = 1) -> tuple[Picture, ...]:
 def explore_file(path: Path) -> tuple[list[Sound], str]:
     """A file's pictures and its augmentations, and a heading; at most MAX_FILE_S of it.
 
-    Raises CorpusError when it cannot be decoded.
+    Raises:
+        CorpusError: when it cannot be decoded or is too short.
     """
     wave = decode_clip(Clip(path, "file", "", "", end_s=MAX_FILE_S), RATE_HZ)
     _refuse_short(path, wave)
@@ -92,7 +94,8 @@ def explore_file(path: Path) -> tuple[list[Sound], str]:
 def explore_corpus(corpus: Corpus) -> tuple[list[Sound], str]:
     """One clip per emotion, all of one speaker where one has them all; the first also augmented.
 
-    Raises CorpusError when no clip can be shown.
+    Raises:
+        CorpusError: when no clip can be shown.
     """
     chosen = _one_per_emotion(corpus.clips)
     sounds = []
@@ -145,9 +148,10 @@ def coloured(values: Float, low: float, high: float) -> str:
     stops = np.arange(len(COLOURS))
     rgb = np.stack([np.interp(share, stops, COLOURS[:, c]) for c in range(3)], axis=2).astype(np.uint8)
     rows, columns, _ = rgb.shape
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), rgb.reshape(rows, -1)], axis=1)  # filter 0: none
+    # Each row of a PNG begins with the number of its filter; 0 is none.
+    scanlines = np.concatenate([np.zeros((rows, 1), np.uint8), rgb.reshape(rows, -1)], axis=1)
     header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(scanlines.tobytes(), 9)), (b"IEND", b""))
     png = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in parts
@@ -157,12 +161,6 @@ def coloured(values: Float, low: float, high: float) -> str:
 
 def page(sounds: Sequence[Sound], heading: str, counts: Sequence[tuple[str, int, float]] = ()) -> str:
     """One self-contained HTML page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ensemble.baselines"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
+    return render_template(
+        "ensemble.baselines", "explore.html", sounds=sounds, heading=heading, counts=counts
     )
-    return environment.get_template("explore.html").render(sounds=sounds, heading=heading, counts=counts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.baselines.system import Network
+from ensemble.baselines.systems import Network
 from ensemble.model_errors import TrainingError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.baselines.system import OwnProtocol
+from ensemble.baselines.systems import OwnProtocol
 from ensemble.corpora import RAVDESS_FOLDS, Clip, speaker_folds
 from ensemble.labels import EMOTIONS
 from ensemble.model_errors import CorpusError

@@ -1,4 +1,4 @@
-"""The bench as a table: rows out of folds, best on unknown speakers first; Markdown, and one HTML page."""
+"""The bench as a table: rows made of folds, best on unknown speakers first; Markdown and one HTML page."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ensemble.baselines.bench import Protocol, uses_wav2vec
-from ensemble.baselines.system import Figure, System
+from ensemble.baselines.systems import Figure, System
 from ensemble.baselines.wav2vec import STAND_IN
 from ensemble.evaluation.metrics import interval_by_speaker, measures
+from ensemble.evaluation.model_card import interval, percent, render_template
 
 RANDOM_WARNING = (
     "Random split: the same speakers are in training and in test. Such figures say nothing about unknown "
@@ -19,17 +20,8 @@ RANDOM_WARNING = (
 )
 MISSING = "A row without figures has not run yet: the command runs what is missing and keeps what is there."
 HEAD = (
-    "system",
-    "study",
-    "document",
-    "document's protocol here, WA",
-    "UAR",
-    "unknown speakers, UAR",
-    "95 %",
-    "WA",
-    "parameters",
-    "training, s",
-    "effort",
+    *("system", "study", "document", "document's protocol here, WA", "UAR"),
+    *("unknown speakers, UAR", "95 %", "WA", "parameters", "training, s", "effort"),
 )
 
 
@@ -132,7 +124,7 @@ def ensemble_rows(found: Mapping[str, Any], n_parameters: Mapping[str, int]) -> 
     rows = []
     leaks = not str(found["split"]).startswith("by speaker")
     known_by = {"clip": "each clip alone", "speaker": "normalised by the speaker's other clips, unlabelled"}
-    for known, words in known_by.items():
+    for known, how in known_by.items():
         report = found.get("clean", {}).get(known)
         if report is None:
             continue
@@ -153,7 +145,7 @@ def ensemble_rows(found: Mapping[str, Any], n_parameters: Mapping[str, int]) -> 
         rows.append(
             Row(
                 f"ensemble ({known})",
-                f"majority vote of {', '.join(report['member_uar'])}: {words}",
+                f"majority vote of {', '.join(report['member_uar'])}: {how}",
                 "ours",
                 None,
                 result if leaks else None,
@@ -173,7 +165,7 @@ def _conditions(found: Mapping[str, Any]) -> list[str]:
             "on other corpora, while the studies' systems learn from these clips alone"
         )
     if found.get("sample_rate_hz"):
-        out.append(f"heard at {found['sample_rate_hz'] // 1000} kHz")
+        out.append(f"sampled at {found['sample_rate_hz'] // 1000} kHz")
     return out
 
 
@@ -191,71 +183,43 @@ def cells(row: Row) -> tuple[str, ...]:
         row.name,
         row.study,
         "" if row.figure is None or row.figure.percent is None else f"{row.figure.percent:.1f}",
-        _percent(random.wa) if random else "",
-        _percent(random.uar) if random else "",
-        (_percent(speaker.uar) + _unfinished(speaker)) if speaker else "",
-        f"{_percent(speaker.interval[0])}-{_percent(speaker.interval[1])}"
-        if speaker and speaker.interval
-        else ("-" if speaker else ""),
-        _percent(speaker.wa) if speaker else "",
+        percent(random.wa) if random else "",
+        percent(random.uar) if random else "",
+        (percent(speaker.uar) + _unfinished(speaker)) if speaker else "",
+        interval(speaker.interval) if speaker else "",
+        percent(speaker.wa) if speaker else "",
         f"{either.n_parameters:,}" if either and either.n_parameters else "",
         f"{either.train_s:.0f}" if either and either.train_s is not None else "",
         ", ".join(sorted(efforts)),
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
 def _unfinished(result: Result) -> str:
     return "" if result.n_done == result.n_folds else f" ({result.n_done} of {result.n_folds} folds)"
 
 
-def markdown(rows: Sequence[Row], about: Mapping[str, str]) -> str:
-    """The table, what stands behind it, and the notes."""
-    lines = ["# The systems of the studies", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
-    lines += [f"**{RANDOM_WARNING}**", "", f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
-    lines += [f"| {' | '.join(cells(row))} |" for row in ordered(rows)]
-    if _some_missing(rows):
-        lines += ["", MISSING]
-    lines += ["", "## What each row is", ""]
-    for row in ordered(rows):
-        lines.append(f"- **{row.name}** ({row.study}): {'; '.join((row.title, *row.notes))}.")
-    return "\n".join(lines) + "\n"
-
-
-def _some_missing(rows: Sequence[Row]) -> bool:
-    return any(row.random is None and row.speaker is None for row in rows)
-
-
-def html(rows: Sequence[Row], about: Mapping[str, str]) -> str:
-    """One self-contained page with a confusion matrix for every result."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ensemble.baselines"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    return environment.get_template("seeds.html").render(
+def table_page(name: str, rows: Sequence[Row], about: Mapping[str, str]) -> str:
+    """Fill the template ``seeds.md`` or ``seeds.html``; the page has a confusion matrix for every result."""
+    some_missing = any(row.random is None and row.speaker is None for row in rows)
+    return render_template(
+        "ensemble.baselines",
+        name,
         head=HEAD,
         rows=[(row, cells(row), _matrices(row)) for row in ordered(rows)],
         about=about,
         warning=RANDOM_WARNING,
-        missing=MISSING if _some_missing(rows) else "",
+        missing=MISSING if some_missing else "",
     )
 
 
 def _matrices(row: Row) -> list[tuple[str, Result, list[tuple[str, list[tuple[int, float]]]]]]:
     """(caption, result, rows of (label, (count, share of its row))) for each result of a row."""
     out = []
-    for words, result in (("by its document's protocol", row.random), ("on unknown speakers", row.speaker)):
+    for on, result in (("by its document's protocol", row.random), ("on unknown speakers", row.speaker)):
         if result is not None:
             shares = [
-                (label, [(n, n / max(sum(line), 1)) for n in line])
-                for label, line in zip(result.labels, result.confusion, strict=True)
+                (label, [(n, n / max(sum(counts), 1)) for n in counts])
+                for label, counts in zip(result.labels, result.confusion, strict=True)
             ]
-            out.append((f"{row.name}, {words} ({result.split}), {result.n} clips", result, shares))
+            out.append((f"{row.name}, {on} ({result.split}), {result.n} clips", result, shares))
     return out

@@ -1,4 +1,4 @@
-"""What the studies' systems hear, by librosa, at the sample rates their documents name.
+"""The studies' features, by librosa, at the sample rates their documents name; kept on disk in Parquet.
 
 Every feature is a fixed shape per clip: shorter clips are padded with silence, longer ones cut, as the
 studies did. Augmented copies (noise, pitch, stretch) are features of a changed waveform, seeded by clip.
@@ -6,17 +6,24 @@ studies did. Augmented copies (noise, pitch, stretch) are features of a changed 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip
+from ensemble.corpora import Clip, decode_clip
+from ensemble.model_errors import CorpusError
+from ensemble.training.dataset import clips_hash
 
 Float = NDArray[np.float32]
 Change = Callable[[Float, int, np.random.Generator], Float]
+Say = Callable[[str, int, int], None]
+CLIPS_PER_GROUP = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +161,9 @@ def _samples(wave: Float, clip: Clip) -> Float:
 
     loudness_db = librosa.amplitude_to_db(librosa.feature.rms(y=wave)).mean()
     fields = re.fullmatch(r"\d\d-\d\d-\d\d-(\d\d)-(\d\d)-(\d\d)-(\d\d)", clip.path.stem)
-    told = [float(field) for field in fields.groups()] if fields else [0.0] * 4
+    codes = [float(field) for field in fields.groups()] if fields else [0.0] * 4
     female = {"female": 1.0, "male": 0.0}.get(clip.sex or "", 0.5)
-    return np.concatenate([fixed(trimmed(wave, 25.0), 89_996), [*told, female, loudness_db]])
+    return np.concatenate([fixed(trimmed(wave, 25.0), 89_996), [*codes, female, loudness_db]])
 
 
 def _mfcc_80(wave: Float, clip: Clip) -> Float:
@@ -192,7 +199,7 @@ def _spectrogram(wave: Float, clip: Clip) -> Float:
     return _standard(image)
 
 
-def _wave_16k(wave: Float, clip: Clip) -> Float:
+def wave_16k(wave: Float, clip: Clip) -> Float:
     """54,560 samples (170 steps of wav2vec 2.0) at zero mean and unit variance, as its processor does."""
     wave = wave[:54_560]
     out: Float = fixed((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7), 54_560)
@@ -212,15 +219,88 @@ FEATURES: Mapping[str, Feature] = {
         Feature("mel-200", 22_050, _mel_200),
         Feature("mfcc-sequence", 16_000, _mfcc_sequence),
         Feature("spectrogram", 16_000, _spectrogram),
-        Feature("wave-16k", 16_000, _wave_16k),
+        Feature("wave-16k", 16_000, wave_16k),
     )
 }
 """By name. ``wav2vec`` is made by :func:`ensemble.baselines.wav2vec.hidden_states`, which needs weights."""
 
 
-def heard(feature: Feature, copy: str, wave: Float, clip: Clip, seed: int) -> Float:
+def extract_copy(feature: Feature, copy: str, wave: Float, clip: Clip, seed: int) -> Float:
     """The feature of one copy of a clip; float32."""
     rng = np.random.default_rng(seed)
     for change in AUGMENTATIONS[copy]:
         wave = change(wave, feature.sample_rate_hz, rng)
     return np.nan_to_num(feature.extract(wave, clip)).astype(np.float32)
+
+
+def load_features(feature: Feature, clips: Sequence[Clip], cache: Path, say: Say = lambda *_: None) -> Float:
+    """(n clips, n copies, ...) float32, extracted now or read from an earlier run's file in ``cache``.
+
+    Columns: ``path``, ``speaker``, ``emotion``, ``copy`` and ``values`` (a fixed-size list of float32);
+    the shape of one value stands in the file's metadata. ``say(name, done, total)`` reports.
+
+    Raises:
+        CorpusError: when a clip cannot be decoded or the file is damaged.
+    """
+    depends_on = [feature.name, feature.sample_rate_hz, feature.copies, feature.version, clips_hash(clips)]
+    key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
+    path = cache / f"{feature.name}-{key[:16]}.parquet"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        _extract(feature, clips, path, say)
+    return _read(path, len(clips), len(feature.copies))
+
+
+def _extract(feature: Feature, clips: Sequence[Clip], path: Path, say: Say) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    unfinished = path.with_suffix(".part")
+    writer = None
+    try:
+        for start in range(0, len(clips), CLIPS_PER_GROUP):
+            group = clips[start : start + CLIPS_PER_GROUP]
+            values: list[Float] = []
+            for index, clip in enumerate(group, start):
+                wave = decode_clip(clip, feature.sample_rate_hz)
+                values += [
+                    extract_copy(feature, copy, wave, clip, 1000 * index + number)
+                    for number, copy in enumerate(feature.copies)
+                ]
+            block = np.stack(values)
+            flat = pa.array(block.reshape(-1))
+            columns = {
+                "path": [clip.path.name for clip in group for _ in feature.copies],
+                "speaker": [clip.speaker for clip in group for _ in feature.copies],
+                "emotion": [clip.emotion for clip in group for _ in feature.copies],
+                "copy": list(feature.copies) * len(group),
+                "values": pa.FixedSizeListArray.from_arrays(flat, block[0].size),
+            }
+            table = pa.table(columns, metadata={"shape": json.dumps(block.shape[1:])})
+            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
+            writer.write_table(table)
+            say(feature.name, start + len(group), len(clips))
+    finally:
+        if writer is not None:
+            writer.close()
+    unfinished.replace(path)
+
+
+def _read(path: Path, n_clips: int, n_copies: int) -> Float:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=["values"])
+    except (pa.ArrowException, OSError) as error:
+        raise CorpusError(
+            f"{path}: not a readable feature file ({error}); delete it and run again"
+        ) from error
+    if table.num_rows != n_clips * n_copies:
+        raise CorpusError(
+            f"{path}: {table.num_rows} rows where {n_clips} clips x {n_copies} copies belong; delete it"
+        )
+    shape = tuple(json.loads((table.schema.metadata or {})[b"shape"]))
+    pieces = [chunk.flatten().to_numpy() for chunk in table.column("values").chunks]
+    values: Float = np.concatenate(pieces).reshape(n_clips, n_copies, *shape)
+    return values

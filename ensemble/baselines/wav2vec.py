@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.baselines.study_features import Feature, _wave_16k
+from ensemble.baselines.study_features import Feature, wave_16k
 from ensemble.corpora import Clip
 from ensemble.model_errors import ModelIncompatible, ModelMissing, TrainingError
 
@@ -24,13 +24,19 @@ if TYPE_CHECKING:
 Float = NDArray[np.float32]
 STAND_IN = "a small wav2vec 2.0 with random weights stood in, since no checkpoint folder was given"
 STAND_IN_SEED = 1
+STAND_IN_SIZE = {
+    **{"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128},
+    **{"conv_dim": (32,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
+}
 
 
 def load(folder: Path | None) -> nn.Module:
     """The model of a checkpoint folder, or the stand-in for None; float32, in evaluation mode.
 
-    Raises ModelMissing when the folder has no model of safetensors weights, ModelIncompatible when it is
-    not wav2vec 2.0, TrainingError when transformers is not installed.
+    Raises:
+        ModelMissing: when the folder has no model of safetensors weights.
+        ModelIncompatible: when it is not wav2vec 2.0.
+        TrainingError: when transformers is not installed.
     """
     try:
         from transformers import AutoConfig, Wav2Vec2Config, Wav2Vec2Model
@@ -40,36 +46,24 @@ def load(folder: Path | None) -> nn.Module:
         import torch
 
         torch.manual_seed(STAND_IN_SEED)
-        return _quiet(Wav2Vec2Model(_stand_in(Wav2Vec2Config)))
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise ModelMissing(f"{folder}: no config.json with *.safetensors; give a folder of save_pretrained")
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if config.model_type != "wav2vec2":
-        raise ModelIncompatible(f"{folder}: model_type is {config.model_type!r}, expected 'wav2vec2'")
-    return _quiet(Wav2Vec2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True))
-
-
-def _quiet(model: Any) -> nn.Module:
+        model = Wav2Vec2Model(Wav2Vec2Config(**STAND_IN_SIZE))
+    else:
+        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+            raise ModelMissing(
+                f"{folder}: no config.json with *.safetensors; give a folder of save_pretrained"
+            )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if config.model_type != "wav2vec2":
+            raise ModelIncompatible(f"{folder}: model_type is {config.model_type!r}, expected 'wav2vec2'")
+        model = Wav2Vec2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     # Masking of time steps is for pre-training on a lot more audio; it also fails on short clips.
     model.config.apply_spec_augment = False
     made: nn.Module = model.eval()
     return made
 
 
-def _stand_in(config: Any) -> Any:
-    return config(
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        conv_dim=(32,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-    )
-
-
 def fingerprint(folder: Path | None) -> str:
-    """What tells one checkpoint from another: names and bytes of its weights and config."""
+    """Hash of the names and bytes of a checkpoint's weights and config."""
     if folder is None:
         return f"stand-in-{STAND_IN_SEED}"
     digest = hashlib.sha256()
@@ -89,9 +83,8 @@ def hidden_states(folder: Path | None) -> Feature:
         if not loaded:
             loaded.append(load(folder))
         with torch.inference_mode():
-            states: Float = (
-                loaded[0](torch.from_numpy(_wave_16k(wave, clip))[None]).last_hidden_state[0].numpy()
-            )
+            batch = torch.from_numpy(wave_16k(wave, clip))[None]
+            states: Float = loaded[0](batch).last_hidden_state[0].numpy()
         return states
 
     return Feature(f"wav2vec-{fingerprint(folder)}", 16_000, extract)

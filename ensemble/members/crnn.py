@@ -2,7 +2,7 @@
 
 Convolution before recurrence after Trigeorgis et al. (2016); pooling of Okabe
 et al. (2018). Depthwise-separable steps were tried first: on a CPU they were
-no faster than these and learnt more slowly (docs/experiments.md).
+no faster than these and learnt more slowly (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.config import Settings
-from callanalytics.errors import StoreError, UsageError
+from callanalytics.errors import UsageError
 from callanalytics.records import ChannelLayout, Role, Segment
-from callanalytics.store.query import open_published
+from callanalytics.store.query import Published
 from reports.call_rows import CallData, load_calls
 from reports.pages.call_page import read_call_pages
 from reports.report_source import Row, Source
 from reports.views import CallPage
 
-# Within one process DuckDB shares an opened file between connections, so that a second one could neither
-# set it up nor see what was published meanwhile: one reader at a time, for milliseconds.
-_one_reader = threading.Lock()
 _CALL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 PAGE_ROWS = 50
 
@@ -86,17 +82,9 @@ def reading(database: Path, settings: Settings) -> Iterator[Source]:
 
     Raises UsageError when there is none yet and StoreError when it cannot be read.
     """
-    import duckdb
-
     now = datetime.now(UTC).astimezone(settings.time.zone_info)
-    with _one_reader, open_published(database) as connection:
-        try:
-            yield Source(connection, settings, datetime.min.replace(tzinfo=UTC), now, now, None, "")
-        except duckdb.Error as problem:
-            raise StoreError(
-                f"{database}: cannot be read ({str(problem).splitlines()[0]}). "
-                "The next run publishes it anew."
-            ) from problem
+    with Published(database) as published:
+        yield Source(published, settings, datetime.min.replace(tzinfo=UTC), now, now, None, "")
 
 
 def list_calls(database: Path, settings: Settings, wanted: Wanted) -> Listed:
@@ -141,11 +129,9 @@ def _conditions(wanted: Wanted) -> tuple[str, dict[str, Any]]:
 def queues_and_days(database: Path, settings: Settings) -> tuple[list[str], date | None, date | None]:
     """Every queue by name ('' for none), the first and the last day. Raises as `reading` does."""
     with reading(database, settings) as source:
-        queues = source.connection.execute(
-            "SELECT DISTINCT coalesce(queue, '') FROM call_summary ORDER BY 1"
-        ).fetchall()
-        ((first, last),) = source.connection.execute("SELECT min(day), max(day) FROM call_summary").fetchall()
-    return [queue for (queue,) in queues], first, last
+        queues = source.rows("SELECT DISTINCT coalesce(queue, '') AS queue FROM call_summary ORDER BY 1")
+        (days,) = source.rows("SELECT min(day) AS first, max(day) AS last FROM call_summary")
+    return [row["queue"] for row in queues], days["first"], days["last"]
 
 
 def open_call(database: Path, settings: Settings, call_id: str) -> OpenedCall:

@@ -24,7 +24,7 @@ def record_review(out: Path, review: Review) -> None:
     Raises UsageError when what it names is not there or it is too long, StoreError as `reading`, or OSError.
     """
     with reading(out / DATABASE_NAME, Settings()) as source:
-        check_review(source.connection, review)
+        check_review(source.published.connection, review)
     put(out, [review])
 
 

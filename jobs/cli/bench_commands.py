@@ -167,7 +167,7 @@ def _rows(clips: Sequence[Clip], setting: Setting, crossval: Sequence[Path]) -> 
 
 
 def _member_sizes(result: dict[str, Any]) -> dict[str, int]:
-    from ensemble.baselines.network import count_parameters
+    from ensemble.baselines.networks import count_parameters
     from ensemble.inference.spectrogram import FrontEnd
     from ensemble.members import MEMBERS, make_member
 
@@ -198,13 +198,13 @@ def _command(
 
 
 def _write(rows: Sequence[Row], about: dict[str, str], out: Path) -> None:
-    from ensemble.baselines.results_table import html, markdown
+    from ensemble.baselines.results_table import table_page
 
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("seeds.json", json.dumps({"about": about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"),
-        ("seeds.md", markdown(rows, about)),
-        ("seeds.html", html(rows, about)),
+        ("seeds.md", table_page("seeds.md", rows, about)),
+        ("seeds.html", table_page("seeds.html", rows, about)),
     ):
         unfinished = out / f".{name}.part"
         unfinished.write_text(text, encoding="utf-8")

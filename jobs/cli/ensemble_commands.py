@@ -87,15 +87,13 @@ def _same(one: Path, other: Path) -> bool:
 @json_option
 def show(name: str, html: Path | None, out: Path | None, config: Path | None, as_json: bool) -> None:
     """The card of an ensemble (default: the one in use): data, score, limits; all of it with --json."""
-    from ensemble.evaluation.model_card import facts, shown_condition
-    from ensemble.evaluation.model_card import html as card_page
+    from ensemble.evaluation.model_card import card_page, facts
     from ensemble.inference.card import read_card
 
     folder = named_or_in_use(name or None, out, config)
     card = read_card(folder)
     if html:
-        results = _results(folder)
-        html.write_text(card_page(card, results, shown_condition(results)), encoding="utf-8")
+        html.write_text(card_page("model-card.html", card, _results(folder)), encoding="utf-8")
         say(f"Card: {html}")
     elif as_json:
         print(json.dumps(card))

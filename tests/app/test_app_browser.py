@@ -14,13 +14,13 @@ import soundfile as sf
 import soxr
 from app_calls import RATE_HZ, publish_calls, voice, wav
 from app_server import Served, serving
-from test_report_browser import find_chromium
+from chromium import find_chromium
 
 from callanalytics.store import open_work
 from jobs.app.review_writer import waiting_reviews
 
 pytestmark = pytest.mark.browser
-ANSWER_LIMIT_S = 15.0  # what a busy machine may take; the figure of an idle one is in docs/app.md
+ANSWER_LIMIT_S = 15.0  # what a busy machine may take; the figure of an idle one is in benchmarks/RESULTS.md
 PATIENCE_MS = 40_000
 AUDIO_FLAGS = (
     "--no-sandbox",

@@ -9,19 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 from click.testing import CliRunner
 
 from ensemble.baselines.bench import Effort, Setting, place, run
-from ensemble.baselines.feature_cache import load_features
-from ensemble.baselines.layers import Conv, Dense, Lstm, Pool
 from ensemble.baselines.protocol import part_by_speaker, part_of_document, published_folds, relabelled
-from ensemble.baselines.results_table import ensemble_rows, html, markdown, ordered, result_of, row_of
-from ensemble.baselines.study_features import FEATURES
-from ensemble.baselines.system import Classical, Network, OwnProtocol
-from ensemble.baselines.systems import SYSTEMS
+from ensemble.baselines.results_table import ensemble_rows, ordered, result_of, row_of, table_page
+from ensemble.baselines.study_features import FEATURES, extract_copy, load_features
+from ensemble.baselines.systems import SYSTEMS, Classical, Network, OwnProtocol
 from ensemble.corpora import RAVDESS_FOLDS, Clip, read_corpus
 from ensemble.labels import SHARED_SEVEN
-from ensemble.model_errors import CorpusError, ModelMissing, TrainingError
+from ensemble.model_errors import CorpusError, ModelMissing
 
 SHORT = Effort("short", 2, 1, 2)
 
@@ -34,6 +32,14 @@ def made_up(n_speakers: int = 6, n_each: int = 4) -> list[Clip]:
         for e in emotions
         for i in range(n_each)
     ]
+
+
+def network_of(name: str, shape: tuple[int, ...], n_classes: int) -> torch.nn.Module:
+    from ensemble.baselines.networks import NETWORKS
+
+    learner = SYSTEMS[name].learner
+    assert isinstance(learner, Network)
+    return NETWORKS[learner.network]([shape], n_classes, None)
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +71,13 @@ def ravdess(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_networks_have_the_parameters_of_their_documents(
     name: str, shape: tuple[int, ...], n_classes: int, expected: tuple[int, int]
 ) -> None:
-    from ensemble.baselines.network import build, count_parameters
+    from ensemble.baselines.networks import count_parameters
 
-    learner = SYSTEMS[name].learner
-    assert isinstance(learner, Network)
-    assert count_parameters(build(learner.layers, shape, n_classes)) == expected
+    assert count_parameters(network_of(name, shape, n_classes)) == expected
 
 
 def test_the_cnn_lstm_follows_the_layer_table() -> None:
-    import torch
-
-    from ensemble.baselines.network import build
-
-    learner = SYSTEMS["cnn-lstm"].learner
-    assert isinstance(learner, Network)
-    network = build(learner.layers, (160,), 8).eval()
+    network = network_of("cnn-lstm", (160,), 8).eval()
     shapes = []
     x = torch.zeros(2, 160)
     for module in network.children():
@@ -104,11 +102,9 @@ def test_the_cnn_lstm_follows_the_layer_table() -> None:
 
 
 def test_an_lstm_adds_its_one_bias_like_torchs_two() -> None:
-    import torch
+    from ensemble.baselines.networks import KerasLstm
 
-    from ensemble.baselines.network import KerasLstm
-
-    ours = KerasLstm(3, 5, sequences=True, both_ways=False)
+    ours = KerasLstm(3, 5, sequences=True)
     theirs = torch.nn.LSTM(3, 5, batch_first=True)
     weights = ours.state_dict()
     inputs, states = weights["lstm.weight_ih_l0"], weights["lstm.weight_hh_l0"]
@@ -125,29 +121,15 @@ def test_an_lstm_adds_its_one_bias_like_torchs_two() -> None:
 
 
 def test_a_network_starts_as_the_library_of_its_document_does() -> None:
-    import torch
-
-    from ensemble.baselines.network import build
-
-    def library(name: str) -> str:
-        learner = SYSTEMS[name].learner
-        assert isinstance(learner, Network)
-        return learner.library
-
-    assert library("mel-cnn") == "torch"  # the document names PyTorch
-    assert library("deep-conv") == "keras"
     torch.manual_seed(0)
-    ours = build([Dense(50)], (100,), 8, "torch")
+    ours = network_of("mel-cnn", (128, 200), 8)  # the document names PyTorch
     torch.manual_seed(0)
-    theirs = torch.nn.Linear(100, 50)
+    theirs = torch.nn.Conv2d(1, 16, 3)
     assert torch.equal(next(ours.parameters()), theirs.weight)
-
-
-def test_layers_that_do_not_fit_are_refused() -> None:
-    from ensemble.baselines.network import build
-
-    with pytest.raises(TrainingError, match="cannot follow"):
-        build((Lstm(4), Conv(8), Pool()), (20,), 3)
+    weight, bias = list(network_of("deep-conv", (2376,), 7).parameters())[:2]
+    assert not bias.any()  # Keras: zero biases, Glorot-uniform weights
+    limit = (6 / (5 * (1 + 512))) ** 0.5
+    assert 0.9 * limit < weight.abs().max() <= limit
 
 
 @pytest.mark.parametrize("voter", [0, 1, 2])
@@ -226,8 +208,6 @@ def test_features_come_back_from_parquet_as_they_were(ravdess: Path, tmp_path: P
 @pytest.mark.parametrize("name", [n for n in FEATURES if n != "means-162-augmented"])
 @pytest.mark.parametrize("kind", ["silence", "blip", "long"])
 def test_a_feature_has_one_shape_and_is_finite(name: str, kind: str, rng: np.random.Generator) -> None:
-    from ensemble.baselines.study_features import heard
-
     feature = FEATURES[name]
     n = {"silence": feature.sample_rate_hz, "blip": 900, "long": 6 * feature.sample_rate_hz}[kind]
     wave = np.zeros(n) if kind == "silence" else 0.2 * rng.standard_normal(n)
@@ -244,7 +224,7 @@ def test_a_feature_has_one_shape_and_is_finite(name: str, kind: str, rng: np.ran
         "spectrogram": (200, 300),
         "wave-16k": (54_560,),
     }
-    values = heard(feature, "clean", wave.astype(np.float32), clip, 1)
+    values = extract_copy(feature, "clean", wave.astype(np.float32), clip, 1)
     assert values.shape == shapes[name]
     assert np.isfinite(values).all()
 
@@ -259,8 +239,6 @@ def test_raw_samples_do_not_tell_the_emotion_of_the_name() -> None:
 
 
 def test_focal_loss_is_the_documents() -> None:
-    import torch
-
     from ensemble.baselines.fitting import focal
 
     # p = 0.5: 0.25 * 0.5^2 * ln 2
@@ -268,18 +246,15 @@ def test_focal_loss_is_the_documents() -> None:
 
 
 def test_training_stops_on_validation_and_keeps_the_best_epoch(rng: np.random.Generator) -> None:
-    import torch
-
     from ensemble.baselines.fitting import logits_of, train
-    from ensemble.baselines.network import build
 
     torch.manual_seed(1)
     truth = np.repeat([0, 1], 60)
     values = (rng.standard_normal((120, 6)) + 1.2 * truth[:, None]).astype(np.float32)
     values[100:] = -values[100:]  # test rows, turned round: they must not be looked at
     rows = rng.permutation(100)
-    settings = Network((Dense(8),), max_epochs=200, batch=16, learning_rate=0.05, stop_epochs=4)
-    network = build(settings.layers, (6,), 2)
+    settings = Network("made here", max_epochs=200, batch=16, learning_rate=0.05, stop_epochs=4)
+    network = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     scores: list[float] = []
     went = train(
         network,
@@ -299,18 +274,14 @@ def test_training_stops_on_validation_and_keeps_the_best_epoch(rng: np.random.Ge
 
 def test_normalisation_has_settled_after_an_epoch_of_few_steps(rng: np.random.Generator) -> None:
     """Loud features and two steps: moments that move by 1 % a step would still be those of silence."""
-    import torch
-
     from ensemble.baselines.fitting import train
-    from ensemble.baselines.layers import Norm
-    from ensemble.baselines.network import build
 
     truth = np.repeat([0, 1], 40)
     values = (100 + 20 * rng.standard_normal((80, 16)) + 30 * truth[:, None]).astype(np.float32)
-    network = build([Norm(), Dense(8)], (16,), 2)
-    settings = Network(layers=(), max_epochs=1, batch=32)
+    norm = torch.nn.BatchNorm1d(16)
+    network = torch.nn.Sequential(norm, torch.nn.Linear(16, 2))
+    settings = Network("made here", max_epochs=1, batch=32)
     train(network, [values], truth, np.arange(0, 80, 2), np.arange(1, 80, 2), settings, seed=1)
-    norm = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm1d))
     assert norm.running_mean is not None
     np.testing.assert_allclose(norm.running_mean.numpy(), values[::2].mean(axis=0), rtol=0.1)
 
@@ -417,11 +388,12 @@ def test_our_ensemble_stands_in_its_own_rows() -> None:
     assert leaky[0].speaker is None
     assert leaky[0].random is not None
     assert "RANDOM" in leaky[0].random.split
-    assert "80.0" in markdown(rows, {"Clips": "4"})
-    assert "not from scratch" not in markdown(rows, {})
+    assert "80.0" in table_page("seeds.md", rows, {"Clips": "4"})
+    assert "not from scratch" not in table_page("seeds.md", rows, {})
     begun = ensemble_rows({**found, "begun_from": "3a3e"}, {})
-    assert "not from scratch: every fold begins from the weights of ensemble 3a3e" in markdown(begun, {})
-    assert "&lt;b&gt;" in html(rows, {"Clips": "<b>"})
+    told = table_page("seeds.md", begun, {})
+    assert "not from scratch: every fold begins from the weights of ensemble 3a3e" in told
+    assert "&lt;b&gt;" in table_page("seeds.html", rows, {"Clips": "<b>"})
 
 
 def test_rows_say_when_the_checkpoint_was_a_stand_in() -> None:
@@ -431,14 +403,11 @@ def test_rows_say_when_the_checkpoint_was_a_stand_in() -> None:
 
 
 def test_a_checkpoint_folder_is_heard(tmp_path: Path, rng: np.random.Generator) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers is in callanalytics[bench]")
-    import torch
+    pytest.importorskip("transformers", reason="transformers is in callanalytics[bench]")
+    from ensemble.baselines.networks import NETWORKS
+    from ensemble.baselines.wav2vec import fingerprint, hidden_states, load
 
-    from ensemble.baselines.modules import MODULES
-    from ensemble.baselines.wav2vec import _stand_in, fingerprint, hidden_states
-
-    torch.manual_seed(5)
-    model = transformers.Wav2Vec2Model(_stand_in(transformers.Wav2Vec2Config)).eval()
+    model = load(None)
     model.save_pretrained(tmp_path)
     clip = Clip(Path("x.wav"), "made", "sad", "made/1")
     wave = rng.standard_normal(30_000).astype(np.float32)
@@ -450,7 +419,7 @@ def test_a_checkpoint_folder_is_heard(tmp_path: Path, rng: np.random.Generator) 
     np.testing.assert_allclose(states, expected.numpy(), atol=1e-5)
     assert states.shape == (170, 64)
     assert fingerprint(tmp_path) != fingerprint(None)
-    tuned = MODULES["tuned_wav2vec"]([(54_560,)], 4, tmp_path)
+    tuned = NETWORKS["tuned_wav2vec"]([(54_560,)], 4, tmp_path)
     front = {n: p for n, p in tuned.named_parameters() if "feature_extractor" in n}
     assert front
     assert not any(p.requires_grad for p in front.values())
@@ -469,12 +438,10 @@ def test_a_folder_without_safe_weights_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["coattention_alexnet", "coattention_vit"])
 def test_coattention_joins_three_inputs(name: str) -> None:
-    import torch
-
-    from ensemble.baselines.modules import MODULES
+    from ensemble.baselines.networks import NETWORKS
 
     shapes = [(200, 300), (40, 300), (170, 64)]
-    network = MODULES[name](shapes, 4, None).eval()
+    network = NETWORKS[name](shapes, 4, None).eval()
     logits = network(*(torch.randn(2, *shape) for shape in shapes))
     assert logits.shape == (2, 4)
     assert torch.isfinite(logits).all()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_night import callanalytics
+from command_line import callanalytics
 
 from callanalytics.config import load_config
 from callanalytics.diarize import SpeechModels

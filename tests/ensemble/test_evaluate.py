@@ -10,7 +10,7 @@ import soundfile as sf
 
 from ensemble.corpora import read_corpus
 from ensemble.evaluation.metrics import areas, evaluate, interval_by_speaker, measures, over, prepare_clips
-from ensemble.evaluation.model_card import html, markdown
+from ensemble.evaluation.model_card import card_page
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.model_errors import CorpusError
 
@@ -133,7 +133,7 @@ def test_the_model_card_shows_the_measured_figures_and_asks_nobody(clips):
     ensemble = load_ensemble()
     results = evaluate(ensemble, [clips], lines=("telephone",))
     shown = ("emodb", "telephone", "speaker")
-    page, text = html(ensemble.card, results, shown), markdown(ensemble.card, results, shown)
+    page, text = (card_page(f"model-card.{kind}", ensemble.card, results, shown) for kind in ("html", "md"))
     uar = f"{100 * results['emodb']['telephone']['speaker']['uar']:.1f}"
     for found in (page, text):
         assert uar in found

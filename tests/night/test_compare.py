@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, SHADOW_ID, plausible_calls
+from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, SHADOW_ID, assessed, plausible_calls
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
@@ -24,15 +24,12 @@ def other_opinion(call: CallAnalysis) -> CallAnalysis:
     index = call.votes.emotion_index.copy()
     index[index < 0] = LABELS.index("sad")
     index[::3] = LABELS.index("anger")
+    found = call.assessment
+    turned = assessed(call, flagged=not found.flagged, escalations=() if found.flagged else found.escalations)
     return replace(
-        call,
+        turned,
         ensemble_id=SHADOW_ID,
         votes=replace(call.votes, emotion_index=index, abstain_reason=(None,) * len(index)),
-        assessment=replace(
-            call.assessment,
-            flagged=not call.assessment.flagged,
-            escalations=() if call.assessment.flagged else call.assessment.escalations,
-        ),
     )
 
 

@@ -9,124 +9,31 @@ import subprocess
 import sys
 import time as time_of_day
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
 import pytest
-from fixture_calls import LAST_DAY, ZONE, fill, plausible_calls
+from fixture_calls import LAST_DAY, ZONE, assessed, plausible_calls
+from report_sites import (
+    HOSTILE,
+    LONG,
+    RIGHT_TO_LEFT,
+    Page,
+    Site,
+    days,
+    publish_site,
+    renamed,
+)
 
 from callanalytics.analysis.call import CallAnalysis
-from callanalytics.config import ReportSettings, Settings, TimeSettings
+from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
 from callanalytics.records import Escalation, TimeSource
-from callanalytics.store import open_work, publish
 from callanalytics.store.rows import pack
 from jobs.publishing import write_clips
-from reports.outputs.email_body import EmailBody, build_email, write_email
 from reports.outputs.folder import build_reports
-from reports.outputs.single_file_report import build_single_file
-
-ZONE_INFO = ZoneInfo(ZONE)
-HOSTILE = "<script>alert('x')</script>\"&amp;"
-RIGHT_TO_LEFT = "محاسبة الفواتير"
-LONG = "a-queue-with-a-very-long-name-" * 8
-
-
-@dataclass(frozen=True)
-class Span:
-    since: datetime
-    until: datetime
-
-
-def days(n_days: int, until_day: int = 1) -> Span:
-    """The window of `n_days` that ends `until_day` days after the midnight of LAST_DAY."""
-    midnight = datetime.combine(LAST_DAY, time(), tzinfo=ZONE_INFO)
-    until = midnight + timedelta(days=until_day)
-    return Span(until - timedelta(days=n_days), until)
-
-
-def settings(**report: object) -> Settings:
-    return Settings(time=TimeSettings(zone=ZONE), report=ReportSettings(**report))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A published database and the folder of its report."""
-
-    database: Path
-    folder: Path
-
-    def build(self, window: Span, *, redact: bool = False, **report: object) -> Path:
-        return build_reports(
-            self.database,
-            self.folder,
-            settings=settings(**report),
-            window=window,
-            now=window.until + timedelta(hours=6),
-            clips_dir=self.folder / "clips",
-            redact=redact,
-        )
-
-    def single(self, window: Span, *, redact: bool = False) -> Path:
-        return build_single_file(
-            self.database,
-            self.folder / "single.html",
-            settings=settings(),
-            window=window,
-            now=window.until + timedelta(hours=6),
-            clips_dir=self.folder / "clips",
-            redact=redact,
-        )
-
-    def mail(self, window: Span, *, redact: bool = False) -> EmailBody:
-        body = build_email(
-            self.database,
-            settings=settings(),
-            window=window,
-            now=window.until + timedelta(hours=6),
-            report=self.folder / "index.html",
-            redact=redact,
-        )
-        write_email(body, self.folder / "email.txt")
-        return body
-
-    def text(self, name: str = "index.html") -> str:
-        return (self.folder / name).read_text(encoding="utf-8")
-
-    def one(self, sql: str) -> object:
-        with duckdb.connect(str(self.database), read_only=True) as connection:
-            row = connection.execute(sql).fetchone()
-        assert row is not None
-        return row[0]
-
-
-def publish_site(out: Path, calls: list[CallAnalysis]) -> Site:
-    out.mkdir(parents=True, exist_ok=True)
-    with open_work(out) as store:
-        fill(store, calls)
-        database = publish(store, out)
-    for call in calls:
-        for clip in call.clips:
-            folder = out / "reports" / "clips" / call.recording.call_id
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / clip.name).write_bytes(clip.content)
-    return Site(database, out / "reports")
-
-
-def assessed(call: CallAnalysis, **changes: object) -> CallAnalysis:
-    """The call with another assessment; no clips."""
-    return replace(call, assessment=replace(call.assessment, **changes), clips=())
-
-
-def renamed(call: CallAnalysis, name: str) -> CallAnalysis:
-    facts = replace(call.facts, queue=name, agent_id=name, agent_name=name, team=name, campaign=name)
-    recording = replace(call.recording, paths=(Path("/calls") / f"{name.replace('/', '_')}.wav",))
-    return replace(call, facts=facts, recording=recording)
 
 
 @pytest.fixture(scope="module")
@@ -144,49 +51,6 @@ def week(site: Site) -> Site:
     """The report of the last seven days."""
     site.build(days(7))
     return site
-
-
-class Page(HTMLParser):
-    """Links, ids and inline handlers of a page; fails on tags that are never closed."""
-
-    VOID = frozenset({"meta", "link", "br", "img", "input", "hr", "source"})
-    FOREIGN_VOID = frozenset({"path", "rect", "circle", "line"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.handlers: list[str] = []
-        self.scripts: list[str] = []
-        self.labelled: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name in {"href", "src"}:
-                self.links.append(value or "")
-            elif name == "id":
-                self.ids.append(value or "")
-            elif name == "aria-labelledby":
-                self.labelled += (value or "").split()
-            elif name.startswith("on"):
-                self.handlers.append(f"{tag} {name}")
-        if tag == "script":
-            self.scripts.append(dict(attrs).get("src") or "inline")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
-        self.open.pop()
 
 
 def pages(site: Site) -> Iterator[tuple[Path, Page]]:
@@ -282,8 +146,7 @@ def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> No
 def flagged_by(call: CallAnalysis, score: float, **rules: float) -> CallAnalysis:
     """The call as flagged by rules of these names and weights."""
     found = tuple(Escalation(rule, weight, 9.0, 8.0, f"{rule} met") for rule, weight in rules.items())
-    curve = replace(call.assessment.curve, score=score)
-    return assessed(call, flagged=bool(found), escalations=found, curve=curve)
+    return assessed(call, flagged=bool(found), escalations=found, score=score)
 
 
 def day_of(out: Path, *last: CallAnalysis) -> str:
@@ -409,15 +272,15 @@ def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Pa
 
 
 def test_a_missing_or_foreign_database_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="no published database"):
+    with pytest.raises(ReportError, match="no results here yet"):
         Site(tmp_path / "none.duckdb", tmp_path / "out" / "r").build(days(1))
     assert not (tmp_path / "out").exists(), "nothing is made before it is looked for"
     foreign = tmp_path / "foreign.duckdb"
     duckdb.connect(str(foreign)).close()
-    with pytest.raises(ReportError, match="could not be read"):
+    with pytest.raises(ReportError, match="cannot be read"):
         Site(foreign, tmp_path / "r").build(days(1))
     (tmp_path / "text.duckdb").write_text("no database", encoding="utf-8")
-    with pytest.raises(ReportError, match="could not be read"):
+    with pytest.raises(ReportError, match="cannot be opened"):
         Site(tmp_path / "text.duckdb", tmp_path / "r").build(days(1))
 
 

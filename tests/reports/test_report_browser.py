@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 import wave
 from collections.abc import Iterator
@@ -13,21 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import find_chromium
 from fixture_calls import plausible_calls
-from test_report import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
+from report_sites import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
 
 from callanalytics.audio.thumbnails import call_pictures
 from callanalytics.records import Audio
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def find_chromium() -> str | None:
-    """A Chromium on this machine; set CALLANALYTICS_CHROMIUM to name another."""
-    named = os.environ.get("CALLANALYTICS_CHROMIUM")
-    return named or next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")

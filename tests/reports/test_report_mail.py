@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from fixture_calls import LAST_DAY, plausible_calls
-from test_report import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
+from report_sites import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.records import Clip

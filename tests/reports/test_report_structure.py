@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fixture_calls import plausible_calls
-from test_report import HOSTILE, LONG, RIGHT_TO_LEFT, Page, Site, days, publish_site, renamed
+from report_sites import HOSTILE, LONG, RIGHT_TO_LEFT, Page, Site, days, publish_site, renamed
 
 from callanalytics.audio.thumbnails import call_pictures
 from callanalytics.records import Audio

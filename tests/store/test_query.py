@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -16,7 +17,7 @@ from fixture_calls import CALLS_A_DAY, LAST_DAY, N_DAYS
 from sql_guide import GUIDE, fixture_database, questions, written_anew
 
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.store.query import describe_schema, render, render_schema, run_query
+from callanalytics.store.query import Published, describe_schema, render, render_schema, run_query
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,34 @@ def test_max_rows_stops_early(database: Path) -> None:
 def test_without_a_database_the_message_says_to_run_first(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing\.duckdb: no results here yet.*run"):
         run_query(tmp_path / "nothing.duckdb", "SELECT 1", max_rows=None)
+
+
+def test_published_rows_are_dictionaries_with_values_kept_out_of_the_text(database: Path) -> None:
+    with Published(database) as published:
+        found = published.rows("SELECT $name AS name, current_setting('TimeZone') AS zone", name="'; DROP")
+    assert found == [{"name": "'; DROP", "zone": "UTC"}]
+
+
+def test_what_cannot_be_read_in_a_published_block_is_one_sentence(database: Path) -> None:
+    with (
+        pytest.raises(StoreError, match=r"cannot be read \(.*no_such_view.*publishes it anew"),
+        Published(database) as published,
+    ):
+        published.rows("FROM no_such_view")
+    with pytest.raises(StoreError, match="open in this process"), Published(database), Published(database):
+        pass
+    assert run_query(database, "SELECT 1", max_rows=None).height == 1, "nothing stays open or locked"
+
+
+def test_threads_read_one_after_the_other(database: Path) -> None:
+    def count(_: int) -> object:
+        with Published(database) as published:
+            return published.rows("SELECT count(*) AS n FROM segments")[0]["n"]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(count, range(32)))
+    assert len(found) == 32
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize(
@@ -348,5 +377,5 @@ def test_the_guide_has_twenty_questions_that_all_have_answers(database: Path) ->
 def test_the_guide_shows_what_the_database_answers(database: Path) -> None:
     guide = GUIDE.read_text("utf-8")
     assert written_anew(guide, database) == guide, (
-        "run `python tests/sql_guide.py` and look at the difference"
+        "run `python tests/support/sql_guide.py` and look at the difference"
     )

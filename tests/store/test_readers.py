@@ -161,7 +161,7 @@ def test_a_published_file_that_cannot_be_opened_is_published_anew(tmp_path: Path
 def test_one_process_sees_the_new_file_once_it_has_closed_the_old_one(
     store: Store, calls: list[CallAnalysis]
 ) -> None:
-    """DuckDB gives a process that has the path open already the same open file again; docs/sql.md says so."""
+    """A process that has the path open gets the same open file again, as docs/reference/sql.md says."""
     database = night(store, calls, 0)
     held = duckdb.connect(database, read_only=True)
     night(store, calls, 1)

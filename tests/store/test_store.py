@@ -18,6 +18,7 @@ from fixture_calls import (
     LABELS,
     MEMBERS,
     SHADOW_ID,
+    assessed,
     fill,
     plausible_calls,
     plausible_failures,
@@ -220,11 +221,7 @@ def test_writing_again_replaces_and_never_doubles(store: Store, calls: list[Call
 def test_a_replaced_call_shows_its_new_result_only(store: Store, calls: list[CallAnalysis]) -> None:
     run_id = begin(store)
     store.write(calls, run_id)
-    curve = replace(calls[0].assessment.curve, score=0.123)
-    quiet = replace(
-        calls[0],
-        assessment=replace(calls[0].assessment, curve=curve, flagged=False, escalations=()),
-    )
+    quiet = assessed(calls[0], score=0.123, flagged=False, escalations=())
     store.write([quiet], run_id)
     key = quiet.recording.call_id
     rows = store.connection.execute(
@@ -482,8 +479,7 @@ def test_only_the_promoted_ensemble_is_visible(
         run_id = begin(store)
         store.register_ensemble(SHADOW_ID, {}, LABELS, MEMBERS)
         store.write(calls, run_id)
-        same_score = replace(calls[0].assessment, curve=replace(calls[0].assessment.curve, score=0.5))
-        shadow = [replace(call, ensemble_id=SHADOW_ID, assessment=same_score) for call in calls[:3]]
+        shadow = [replace(assessed(call, score=0.5), ensemble_id=SHADOW_ID) for call in calls[:3]]
         store.write(shadow, run_id)
         assert count(store, "call_summary") == len(calls)
         assert one(store, "SELECT count(*) FROM call_summary WHERE frustration_score = 0.5") == 0

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -101,6 +103,13 @@ def plausible_calls(
         rng = np.random.default_rng([seed, number])
         calls.append(_call(number, n_days - 1 - day, of_day, rng, ensemble_id))
     return calls
+
+
+def assessed(call: CallAnalysis, *, score: float | None = None, **changes: Any) -> CallAnalysis:
+    """The call with another assessment (its fields, or the curve's `score`) and without clips."""
+    if score is not None:
+        changes["curve"] = replace(call.assessment.curve, score=score)
+    return replace(call, assessment=replace(call.assessment, **changes), clips=())
 
 
 def plausible_failures() -> list[Failure]:

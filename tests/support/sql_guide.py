@@ -1,7 +1,7 @@
-"""docs/sql.md is a program: every ```sql block is run and the block after it shows its result.
+"""docs/reference/sql.md is a program: every ```sql block is run and the block after it shows its result.
 
-`python tests/sql_guide.py` runs them all against the fixture database and writes the results and the list
-of views into the file; a test fails when the file shows anything else.
+`python tests/support/sql_guide.py` runs them all against the fixture database and writes the results and
+the list of views into the file; a test fails when the file shows anything else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fixture_calls import fill
 from callanalytics.store import open_work, publish
 from callanalytics.store.query import describe_schema, render, run_query
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "sql.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "sql.md"
 WIDTH = 110
 _QUESTION = re.compile(r"```sql\n(?P<sql>.*?)```\n\n```text\n(?P<shown>.*?)```\n", re.DOTALL)
 _VIEWS = re.compile(r"(?<=<!-- views -->\n).*?(?=<!-- /views -->)", re.DOTALL)
