@@ -6,14 +6,13 @@ Times named `_s` are seconds from the start of the recording; intervals are half
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callanalytics.text import display_text
+from callanalytics.text import display_text, hide_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,10 +152,7 @@ class CallFacts:
 
     def hide(self, text: str) -> str:
         """The text with the numbers of callers replaced, in every way they are written."""
-        for digits, alias in self.aliases.items():
-            number = r"[-.\s()]{0,2}".join(digits)
-            text = re.sub(rf"(?:\+\d{{1,3}}[-.\s()]{{0,2}}|\+?(?<!\d)\d{{0,5}}){number}(?!\d)", alias, text)
-        return text
+        return hide_numbers(text, self.aliases)
 
 
 AgentKey = tuple[str, str]  # recorder profile, agent as that recorder names them

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable
-from dataclasses import fields, replace
+from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.frustration import Curve
 from callanalytics.errors import UsageError
-from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import (
     AudioFacts,
     CallFacts,
@@ -54,29 +52,20 @@ def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
     return _read(store, analysis)
 
 
-def located(store: Store, recording: Recording) -> Recording:
-    """The recording with its files' names as the file system has them.
+def known_places(store: Store, recording_ids: Collection[str]) -> dict[str, dict[Path, str]]:
+    """Where files of recordings lay when last seen: recording -> path -> content id, the newest file first.
 
-    Rows hold names made readable, without callers' numbers. Of several copies, the newest that is still
-    there; behind a URL nobody looks here.
+    These are the files' own names, which may hold callers' numbers: they are not to be shown.
     """
-    sql = "SELECT path, content_id FROM base.files WHERE recording_id = ? ORDER BY mtime_ns DESC, path"
-    there: dict[str, Path] = {}
-    for row in _rows(store, sql, recording.recording_id):
-        path = Path(os.fsdecode(row["path"]))
-        if is_remote(path) or path.is_file():
-            there.setdefault(row["content_id"], path)
-    if len(there) < len(recording.paths):
-        return recording
-    paths = tuple(there.values())
-    if len(paths) == 2 and _pair_id(there) != recording.recording_id:
-        paths = paths[::-1]
-    return replace(recording, paths=paths, shown_paths=tuple(map(str, recording.paths)))
-
-
-def _pair_id(content_ids: Iterable[str]) -> str:
-    """The id that discovery gives a pair whose files have these hashes, in this order."""
-    return hashlib.sha256("".join(content_ids).encode()).hexdigest()
+    rows = store.rows(
+        "SELECT recording_id, path, content_id FROM base.files"
+        " WHERE recording_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY mtime_ns DESC, path",
+        [list(recording_ids)],
+    )
+    places: dict[str, dict[Path, str]] = {}
+    for recording_id, path, content_id in rows:
+        places.setdefault(recording_id, {})[Path(os.fsdecode(path))] = content_id
+    return places
 
 
 def _read(store: Store, analysis: Row) -> CallAnalysis:
