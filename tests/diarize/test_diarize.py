@@ -18,13 +18,11 @@ from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize import non_speech as sounds
-from callanalytics.diarize.clustering import Whole, cluster_voices
+from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
-from callanalytics.diarize.frame_spans import stretches
 from callanalytics.diarize.roles import inferred_roles, told_roles
 from callanalytics.diarize.rttm import read_rttm
-from callanalytics.diarize.vad import FRAME_S, BoolArray, runs
-from callanalytics.diarize.voice_space import VoiceSpace
+from callanalytics.diarize.vad import FRAME_S, BoolArray, runs, stretches
 from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
@@ -304,7 +302,7 @@ def test_two_voices_are_the_likelier_the_farther_apart_and_the_longer_heard(
 
 def test_pieces_heard_as_one_give_the_print_of_all_their_speech(models, call) -> None:
     mels = log_mels(call[0])
-    hidden = models.printer.hear(mels, np.arange(900))
+    hidden = models.printer.extract(mels, np.arange(900))
     edges = np.arange(0, 901, 90)
     sums = piece_sums(hidden, edges[:-1], edges[1:])
     whole = models.printer.whole(sums, np.ones(10, np.bool_))
@@ -375,7 +373,7 @@ def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
         voices = network(torch.from_numpy(pieces - pieces.mean(axis=1, keepdims=True))).numpy()
     voices /= np.linalg.norm(voices, axis=1, keepdims=True)
     for start, voice in zip((200, 900, 2500), voices, strict=True):
-        hidden = models.printer.hear(mels, np.arange(start, start + 300))
+        hidden = models.printer.extract(mels, np.arange(start, start + 300))
         ours = models.printer.prints(hidden, np.array([start]), np.array([start + 300]))[0]
         assert float(ours @ voice) > 0.99999
 
