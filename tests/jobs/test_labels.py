@@ -14,11 +14,17 @@ import pytest
 import soundfile
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import AudioSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
 from callanalytics.ingest.identity import content_id, joined
+<<<<<<< HEAD
 from callanalytics.records import CallAnalysis, FoundRecording, Role
+=======
+from callanalytics.records import FoundRecording, Role
+from callanalytics.workspace import file_lock
+>>>>>>> main
 from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published
 from callanalytics.store.recordings import remember_files
@@ -42,7 +48,7 @@ def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
                 continue
             path = tmp_path / f"call{number}.wav"
             n_channels = 1 + max(segment.channel for segment in call.segments)
-            t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+            t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
             tones = [0.3 * np.sin(2 * np.pi * (300 + 400 * c) * t) for c in range(n_channels)]
             soundfile.write(path, np.stack(tones, axis=1), RATE_HZ)
             recording = replace(call.recording, recording_id=sha256(path), paths=(path,))
@@ -86,7 +92,9 @@ def test_the_sound_is_the_segments_own(reviewed: tuple[Path, list[CallAnalysis]]
     out, calls = reviewed
     made = export_labels(Settings(), Workspace(out), tmp_path / "corpus", consent=True)
     segments = {(c.recording.call_id, round(s.start_s, 6)): s for c in calls for s in c.segments}
-    for row in rows(made.manifest):
+    exported = rows(made.manifest)
+    assert len(exported) == made.n_clips > 20
+    for row in exported:
         segment = segments[row["call_id"], round(float(row["at_s"]), 6)]
         sound, rate_hz = soundfile.read(tmp_path / "corpus" / row["path"])
         assert (rate_hz, sound.ndim) == (RATE_HZ, 1)
@@ -154,7 +162,7 @@ def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -
             paths = tuple(tmp_path / f"20251120-1015{i:02d}_{number}_anna-{side}.wav" for side in sides)
             shown = tuple(str(path).replace(number, "caller~3fa9c2d1") for path in paths)
             for side, path in enumerate(paths):
-                t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+                t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
                 tone = 0.3 * np.sin(2 * np.pi * (300 + 20 * i + 400 * side) * t)
                 n_channels = 1 if len(paths) == 2 else 1 + max(segment.channel for segment in call.segments)
                 soundfile.write(path, np.stack([tone] * n_channels, axis=1), RATE_HZ)
