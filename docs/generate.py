@@ -155,8 +155,10 @@ def comments(config: str) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     table = ""
     for line in config.splitlines():
-        if heading := re.match(r"(?:# )?\[+(\w+)\]+", line):
-            table = heading[1]
+        if heading := re.match(r"(?:# )?\[+(\w+)(?:\.(\w+))?\]+\s*(?:#\s*(.*))?", line):
+            table, key_table, meaning = heading.groups()
+            if key_table and meaning:
+                found[table, key_table] = _sentence(meaning)
         elif key := re.match(r"(?:# )?(\w+) = (?:\"[^\"]*\"|[^#\"]|\"(?=[^\"]*$))*#\s*(.*)", line):
             found[table, key[1]] = _sentence(key[2])
         elif (more := re.match(r"(?:#)?\s{6,}# ?(.*)", line)) and found:
