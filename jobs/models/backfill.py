@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.records import CallAnalysis, CallRows, FoundRecording, Recording
+from callanalytics.records import CallRows, FoundRecording, Recording
 from callanalytics.run_lock import run_lock
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
 from callanalytics.store.reader import known_places, read_analysis
@@ -280,8 +281,7 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 
 def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
-    from callanalytics.analysis.call import vote_again
-    from callanalytics.diarize.corrections import call_as_corrected
+    from callanalytics.analysis.call import call_as_corrected, vote_again
     from callanalytics.ingest.discovery import recording_id_at
     from callanalytics.store.rows import pack
 

@@ -14,11 +14,12 @@ import pytest
 import soundfile
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import AudioSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
 from callanalytics.ingest.identity import content_id, joined
-from callanalytics.records import CallAnalysis, FoundRecording, Role
+from callanalytics.records import FoundRecording, Role
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published
@@ -42,7 +43,7 @@ def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
                 continue
             path = tmp_path / f"call{number}.wav"
             n_channels = 1 + max(segment.channel for segment in call.segments)
-            t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+            t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
             tones = [0.3 * np.sin(2 * np.pi * (300 + 400 * c) * t) for c in range(n_channels)]
             soundfile.write(path, np.stack(tones, axis=1), RATE_HZ)
             recording = replace(call.recording, recording_id=sha256(path), paths=(path,))
@@ -154,7 +155,7 @@ def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -
             paths = tuple(tmp_path / f"20251120-1015{i:02d}_{number}_anna-{side}.wav" for side in sides)
             shown = tuple(str(path).replace(number, "caller~3fa9c2d1") for path in paths)
             for side, path in enumerate(paths):
-                t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+                t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
                 tone = 0.3 * np.sin(2 * np.pi * (300 + 20 * i + 400 * side) * t)
                 n_channels = 1 if len(paths) == 2 else 1 + max(segment.channel for segment in call.segments)
                 soundfile.write(path, np.stack([tone] * n_channels, axis=1), RATE_HZ)

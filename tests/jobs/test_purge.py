@@ -17,10 +17,11 @@ import pytest
 from click.testing import CliRunner
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, plausible_failures
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
-from callanalytics.records import CallAnalysis, Role
+from callanalytics.records import Role
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Correction, Review, open_work, publish
 from callanalytics.store.recordings import done_among
@@ -460,9 +461,7 @@ def _shown(out: Path) -> set[str]:
 def _known_call(out: Path) -> str:
     """A new call of which somebody is known."""
     _, new = old_and_new()
-    return next(
-        c.recording.call_id for c in new if {Role.AGENT, Role.CALLER} & set(c.diarization.roles.values())
-    )
+    return next(c.recording.call_id for c in new if {Role.AGENT, Role.CALLER} & set(c.speech.roles.values()))
 
 
 def _a_run(out: Path, window: Window, exit_code: int | None) -> None:

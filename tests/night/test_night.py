@@ -166,7 +166,7 @@ def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSu
     found = found_recording([demo.upset[0]], settings)
     right = analyze_call(found, settings, models)
     assert right.clips
-    side_of = {t.channel: right.diarization.roles[t.speaker] for t in right.diarization.turns}
+    side_of = {t.channel: right.speech.roles[t.speaker] for t in right.speech.turns}
     wrong = replace(
         found.facts,
         channel_roles=(side_of[0].other, side_of[1].other),

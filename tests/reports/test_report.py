@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from fixture_calls import LAST_DAY, ZONE, plausible_calls
+from fixture_calls import LAST_DAY, ZONE, assessed, plausible_calls
 from report_sites import (
     HOSTILE,
     LONG,
@@ -27,9 +27,10 @@ from report_sites import (
     renamed,
 )
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
-from callanalytics.records import CallAnalysis, Escalation, TimeSource
+from callanalytics.records import Escalation, TimeSource
 from callanalytics.store.rows import pack
 from jobs.publishing import write_clips
 from reports.outputs.folder import build_reports
@@ -39,7 +40,7 @@ from reports.outputs.folder import build_reports
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Two weeks of plausible calls; the names of some of the last day are meant to do harm."""
     calls = plausible_calls()
-    flagged = [i for i, call in enumerate(calls) if call.flagged][-3:]
+    flagged = [i for i, call in enumerate(calls) if call.assessment.flagged][-3:]
     for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
         calls[index] = renamed(calls[index], name)
     return publish_site(tmp_path_factory.mktemp("report"), calls)
@@ -133,7 +134,7 @@ def test_a_call_page_shows_every_segment_with_every_vote(week: Site) -> None:
 
 
 def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> None:
-    calm = [replace(call, flagged=False, escalations=(), clips=()) for call in plausible_calls(3)]
+    calm = [assessed(call, flagged=False, escalations=()) for call in plausible_calls(3)]
     calm_site = publish_site(tmp_path, calm)
     calm_site.build(days(1))
     text = calm_site.text()
@@ -145,7 +146,7 @@ def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> No
 def flagged_by(call: CallAnalysis, score: float, **rules: float) -> CallAnalysis:
     """The call as flagged by rules of these names and weights."""
     found = tuple(Escalation(rule, weight, 9.0, 8.0, f"{rule} met") for rule, weight in rules.items())
-    return replace(call, flagged=bool(found), escalations=found, frustration_score=score, clips=())
+    return assessed(call, flagged=bool(found), escalations=found, score=score)
 
 
 def day_of(out: Path, *last: CallAnalysis) -> str:
@@ -337,9 +338,11 @@ def test_trends_end_with_the_newest_call(site: Site, tmp_path: Path) -> None:
 def test_ten_thousand_calls_take_less_than_a_minute(tmp_path: Path) -> None:
     """The build runs in a process of its own, so that its memory can be told."""
     calls = plausible_calls(1667, 6)
-    ranked = sorted((call for call in calls if call.flagged), key=lambda call: -call.frustration_score)
+    ranked = sorted(
+        (call for call in calls if call.assessment.flagged), key=lambda call: -call.assessment.curve.score
+    )
     kept = {call.recording.recording_id for call in ranked[:300]}
-    calls = [replace(c, flagged=c.recording.recording_id in kept, clips=()) for c in calls]
+    calls = [assessed(c, flagged=c.recording.recording_id in kept) for c in calls]
     made = publish_site(tmp_path, calls)
     window = days(1700)
     code = (

@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
     pictures = call_pictures(Audio(noise, 8000, 8000, "pcm_s16le", "wav", 0.0), (0, 1))
     calls = [replace(call, clips=(*call.clips, *pictures)) if call.clips else call for call in calls]
-    flagged = [i for i, call in enumerate(calls) if call.flagged][-3:]
+    flagged = [i for i, call in enumerate(calls) if call.assessment.flagged][-3:]
     for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
         calls[index] = renamed(calls[index], name)
     made = publish_site(tmp_path_factory.mktemp("browser"), calls)

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import duckdb
 from fixture_calls import LAST_DAY, ZONE, fill
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import ReportSettings, Settings, TimeSettings
-from callanalytics.records import CallAnalysis
 from callanalytics.store import open_work, publish
 from reports.outputs.email_body import EmailBody, build_email, write_email
 from reports.outputs.folder import build_reports
