@@ -87,7 +87,9 @@ def test_the_sound_is_the_segments_own(reviewed: tuple[Path, list[CallAnalysis]]
     out, calls = reviewed
     made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
     segments = {(c.recording.call_id, round(s.start_s, 6)): s for c in calls for s in c.segments}
-    for row in rows(made.manifest):
+    exported = rows(made.manifest)
+    assert len(exported) == made.n_clips > 20
+    for row in exported:
         segment = segments[row["call_id"], round(float(row["at_s"]), 6)]
         sound, rate_hz = soundfile.read(tmp_path / "corpus" / row["path"])
         assert (rate_hz, sound.ndim) == (RATE_HZ, 1)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 
 import duckdb
@@ -204,10 +203,10 @@ def test_a_purge_that_the_disk_cut_short_while_a_night_is_held_is_finished_by_th
 ) -> None:
     with monkeypatch.context() as patched:
 
-        def full(path: object) -> None:
+        def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(import_module("callanalytics.store.publish"), "_flush", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
             purge(SETTINGS, held_out, "2d", now=NOW)
     assert rows(held_out, "SELECT count(*) FROM calls") == [(12,)]
@@ -305,10 +304,10 @@ def test_a_purge_cut_short_is_finished_by_the_next(out: Path, monkeypatch: pytes
     """The disk is full when the files are written anew: rows are gone, bytes not; then there is room."""
     with monkeypatch.context() as patched:
 
-        def full(path: object) -> None:
+        def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(import_module("callanalytics.store.publish"), "_flush", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
             purge(SETTINGS, out, "2d", now=NOW)
     assert found_in(out, [MARK])

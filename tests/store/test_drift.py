@@ -135,6 +135,7 @@ def test_the_index_of_a_mix_is_the_published_one(calls: list[CallAnalysis], tmp_
                 seconds[day][LABELS[index]] += segment.duration_s  # type: ignore[assignment]
     days = sorted(seconds)
     counts = {d: {k: n_calls[d] * s / sum(seconds[d].values()) for k, s in seconds[d].items()} for d in days}
+    assert len(days) > 7
     for day in days[7:]:
         before = [d for d in days if d <= day - timedelta(days=7)]
         m = {label: sum(counts[d].get(label, 0.0) for d in before) for label in LABELS}

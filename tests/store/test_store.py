@@ -146,8 +146,12 @@ def test_views_that_scripts_depend_on_begin_with_their_columns(filled: Store) ->
 
 
 def test_every_view_can_be_read_on_an_empty_database(store: Store) -> None:
-    for relation in relations(store.connection):
-        store.connection.sql(f"FROM {named(relation)}").pl()
+    read = {
+        named(relation): store.connection.sql(f"FROM {named(relation)}").pl()
+        for relation in relations(store.connection)
+    }
+    assert len(read) > 20
+    assert all(frame.width for frame in read.values())
 
 
 # Writing
@@ -155,6 +159,7 @@ def test_every_view_can_be_read_on_an_empty_database(store: Store) -> None:
 
 def test_what_was_analysed_is_what_is_read(store: Store, calls: list[CallAnalysis]) -> None:
     store.write(calls, begin(store))
+    assert len(calls) == 12
     for call in calls:
         key = call.recording.call_id
         segments = store.connection.execute(
