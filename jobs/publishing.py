@@ -13,16 +13,9 @@ from typing import Any
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
-<<<<<<< HEAD
-from callanalytics.records import CallAnalysis, CallRows, Clip
+from callanalytics.records import CallRows, Clip
 from callanalytics.store import Store
 from callanalytics.workspace import Workspace, make_private_dir, write_whole
-=======
-from callanalytics.records import CallRows, Clip
-from callanalytics.store import DATABASE_NAME, Store
-from callanalytics.store.open import make_private_dir
-from callanalytics.workspace import write_whole
->>>>>>> main
 
 
 def write_clips(workspace: Workspace, call: CallRows) -> None:
@@ -48,14 +41,9 @@ def kept_clips(workspace: Workspace, call: CallAnalysis) -> tuple[Clip, ...]:
 
     A clip is named after the start of its moment, so that one of the same name plays the same place.
     """
-<<<<<<< HEAD
     folder = _clips_of(workspace, call.recording.call_id)
-    moments = {m.clip_name: m for e in call.escalations for m in e.evidence} if call.flagged else {}
-=======
-    folder = _clips_of(out, call.recording.call_id)
     found = call.assessment
     moments = {m.clip_name: m for e in found.escalations for m in e.evidence} if found.flagged else {}
->>>>>>> main
     return tuple(
         Clip(name, moment.start_s, moment.end_s, (folder / name).read_bytes())
         for name, moment in moments.items()

@@ -15,14 +15,8 @@ from callanalytics.config.window import Window, parse_window
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-<<<<<<< HEAD
-from callanalytics.records import CallAnalysis, CallRows, FoundRecording, Recording
-from callanalytics.store import Store, open_locked, publish
-=======
 from callanalytics.records import CallRows, FoundRecording, Recording
-from callanalytics.run_lock import run_lock
-from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
->>>>>>> main
+from callanalytics.store import Store, open_locked, publish
 from callanalytics.store.reader import known_places, read_analysis
 from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device

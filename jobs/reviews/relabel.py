@@ -10,14 +10,8 @@ from callanalytics.analysis.call import CallAnalysis, swap_roles
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
-<<<<<<< HEAD
-from callanalytics.records import CallAnalysis, CorrectedTurns, FoundRecording, Role
-from callanalytics.store import Correction, Store, open_locked, publish
-=======
 from callanalytics.records import CorrectedTurns, FoundRecording, Role
-from callanalytics.run_lock import run_lock
-from callanalytics.store import Correction, Store, open_work, publish
->>>>>>> main
+from callanalytics.store import Correction, Store, open_locked, publish
 from callanalytics.store.reader import read_analysis, read_call
 from callanalytics.store.voice_profiles import forget_voice_of_call
 from callanalytics.workspace import Workspace

@@ -19,12 +19,7 @@ from callanalytics.config import AudioSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
 from callanalytics.ingest.identity import content_id, joined
-<<<<<<< HEAD
-from callanalytics.records import CallAnalysis, FoundRecording, Role
-=======
 from callanalytics.records import FoundRecording, Role
-from callanalytics.workspace import file_lock
->>>>>>> main
 from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published
 from callanalytics.store.recordings import remember_files

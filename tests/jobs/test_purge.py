@@ -20,12 +20,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
-<<<<<<< HEAD
-from callanalytics.records import CallAnalysis, Role
-=======
 from callanalytics.records import Role
-from callanalytics.workspace import file_lock
->>>>>>> main
 from callanalytics.store import Correction, Review, open_work, publish
 from callanalytics.store.recordings import done_among
 from callanalytics.workspace import Workspace, file_lock

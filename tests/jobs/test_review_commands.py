@@ -19,11 +19,6 @@ from hypothesis import strategies as st
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.errors import UsageError
-<<<<<<< HEAD
-from callanalytics.records import CallAnalysis
-=======
-from callanalytics.workspace import file_lock
->>>>>>> main
 from callanalytics.store import Review, Store, open_work, publish
 from callanalytics.workspace import Workspace
 from jobs.app.review_writer import waiting_reviews

@@ -14,13 +14,8 @@ from stand_ins import candidate, prepare
 
 from callanalytics.errors import LockHeld
 from callanalytics.records import Failure, Outcome
-<<<<<<< HEAD
 from callanalytics.workspace import file_lock, lock_holder
-from jobs.night.local_engine import _how_they_died, analyze_all
-=======
-from callanalytics.workspace import lock_holder, file_lock
 from jobs.night.local_engine import analyze_all
->>>>>>> main
 from jobs.night.stopping import StopWatch
 
 
