@@ -21,7 +21,7 @@ from callanalytics.config import DiscoverySettings
 from callanalytics.errors import UsageError
 from callanalytics.ingest.object_store import RemoteFile, is_remote, list_remote, path_of
 from callanalytics.records import Role
-from callanalytics.store.open import DATABASE_NAME, work_database
+from callanalytics.workspace import FOLDERS_WITHOUT_CALLS, Workspace
 
 # A clock that runs a little ahead is no file from the future.
 CLOCK_SKEW_S = 60.0
@@ -39,8 +39,6 @@ MAX_PAIR_SIZE_RATIO = 1.5
 _SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 # Some file systems keep times that no calendar holds.
 MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
-# In an output folder: clips and training material are no calls.
-_OWN_FOLDERS = {"reports", "reports-redacted", "training"}
 _SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 _COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
 
@@ -217,7 +215,9 @@ def _files(
             try:
                 if entry.is_dir():
                     inner = Path(entry.path)
-                    if _is_output(inner) or (entry.name in _OWN_FOLDERS and _is_output(folder)):
+                    if Workspace(inner).has_results or (
+                        entry.name in FOLDERS_WITHOUT_CALLS and Workspace(folder).has_results
+                    ):
                         skipped.add(inner, "output_folder", "written by callanalytics")
                     elif entry.name not in _SYSTEM_FOLDERS:
                         folders.append(inner)
@@ -226,11 +226,6 @@ def _files(
             except OSError:
                 continue  # a link that leads to itself
         stack.extend(reversed(folders))
-
-
-def _is_output(folder: Path) -> bool:
-    # Not Path.exists, which raises for a folder that is closed to us.
-    return any(os.path.exists(file) for file in (work_database(folder), folder / DATABASE_NAME))  # noqa: PTH110
 
 
 def _patterns(settings: DiscoverySettings) -> tuple[Callable[[str], object], Callable[[str], object]]:

@@ -20,6 +20,7 @@ from callanalytics.ingest.listing import FileKey, KnownFile
 from callanalytics.records import FoundRecording
 from callanalytics.store import Store, open_work
 from callanalytics.store.recordings import known_files, remember_files
+from callanalytics.workspace import Workspace
 from jobs.night.plan import Todo
 from jobs.night.plan import search as search_todo
 from jobs.night.result import RunOptions
@@ -32,7 +33,7 @@ DAY_BEFORE = Window(NOW - timedelta(days=2), NOW - timedelta(days=1))
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         yield store
 
 
