@@ -173,7 +173,7 @@ class _Night:
         )
         # Another ensemble than before changes every view, also when no call is new.
         self.store.promote_ensemble(ensemble.ensemble_id)
-        remember_files(self.store, todo.found.candidates)
+        remember_files(self.store, todo.found.recordings)
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
@@ -315,7 +315,7 @@ class _Night:
             window=self.window,
             planned=tuple(todo.candidates) if self.options.dry_run else None,
             failures=tuple(self.failures),
-            set_aside=dict(todo.found.set_aside),
+            set_aside=dict(todo.found.skip_counts),
             held=self.held,
         )
 
