@@ -14,7 +14,7 @@ from typing import Any
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import ReportError
-from callanalytics.store.open import make_private_dir
+from callanalytics.workspace import make_private_dir
 from reports.pages.agents import read_agent_pages
 from reports.pages.brief import read_brief
 from reports.pages.call_page import read_call_pages

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import re
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from click.testing import CliRunner
 from fixture_calls import LAST_DAY, plausible_calls
 from report_sites import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
 
-from callanalytics.records import CallAnalysis, Clip
+from callanalytics.analysis.call import CallAnalysis
+from callanalytics.records import Clip
 from jobs.cli.main import cli
 from reports.outputs.single_file_report import MAX_BYTES
 
@@ -59,7 +62,7 @@ def test_one_file_holds_style_script_and_sounds(site: Site) -> None:
 
 def test_fifty_cards_with_sound_fit_into_a_mail(tmp_path: Path) -> None:
     """Clips of 80 kB: the highest ranks keep theirs until the file is full."""
-    calls = [call for call in plausible_calls(28, 12) if call.flagged]
+    calls = [call for call in plausible_calls(28, 12) if call.assessment.flagged]
     calls = [
         replace(c, clips=tuple(Clip(clip.name, 0.0, 1.0, bytes(80_000)) for clip in c.clips)) for c in calls
     ]
@@ -125,8 +128,25 @@ def test_the_mail_says_the_same_in_text_and_html(site: Site) -> None:
     assert str(site.folder / "index.html") in body.text
 
 
+def test_a_mail_draws_nothing(site: Site) -> None:
+    """In a process of its own, where no other test has loaded the chart library."""
+    code = (
+        "import sys; from pathlib import Path; from jobs.cli.main import main;"
+        "sys.argv = ['callanalytics', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    window = ("--since", "2025-03-26", "--until", "2025-04-02", "--out", str(site.database.parent))
+    command = [sys.executable, "-c", code, "report", *window, "--email-body", "text"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.match(r"\d+ of \d+ callers sounded frustrated", done.stdout)
+    loaded = set(done.stderr.split())
+    assert "reports.outputs.email_body" in loaded
+    assert not loaded & {"altair", "vl_convert"}
+
+
 def test_names_in_a_mail_are_text_and_not_endless(tmp_path: Path) -> None:
-    calls = [call for call in plausible_calls(20, 12) if call.flagged][-3:]
+    calls = [call for call in plausible_calls(20, 12) if call.assessment.flagged][-3:]
     calls = [renamed(c, name) for c, name in zip(calls, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True)]
     body = publish_site(tmp_path, calls).mail(days(20))
     assert "<script" not in body.html
