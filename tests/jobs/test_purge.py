@@ -180,7 +180,7 @@ def test_a_purge_takes_old_calls_from_what_people_see_and_leaves_a_held_night_he
     assert rows(held_out, "SELECT count(*), count(*) FILTER (recording_id = repeat('f', 64)) FROM calls") == [
         (6, 0)
     ]
-    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)))
+    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)), UTC)
     assert not (held_out / ".work" / "changing").exists()
     with open_work(Workspace(held_out)) as store:
         assert store.unpublished
