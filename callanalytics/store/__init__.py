@@ -8,6 +8,15 @@ query                        reading the published copy
 from callanalytics.store.open import DATABASE_NAME, open_work, work_database
 from callanalytics.store.publish import publish
 from callanalytics.store.review_rows import Review
-from callanalytics.store.writer import Correction, Store
+from callanalytics.store.writer import Correction, RunCounts, Store
 
-__all__ = ["DATABASE_NAME", "Correction", "Review", "Store", "open_work", "publish", "work_database"]
+__all__ = [
+    "DATABASE_NAME",
+    "Correction",
+    "Review",
+    "RunCounts",
+    "Store",
+    "open_work",
+    "publish",
+    "work_database",
+]
