@@ -169,6 +169,7 @@ def test_payment_pause_is_masked_not_silence(models, call, rng) -> None:
 def test_zeros_at_every_pause_mean_nothing(models, call) -> None:
     gated = np.where(np.abs(call) < 10 ** (-50 / 20), 0, call).astype(np.float32)
     found = diarize(gated, RATE_HZ, models=models)
+    assert found.turns
     assert not [span for span in found.sounds if span.kind is Sound.MASKED]
 
 
@@ -186,6 +187,7 @@ def test_any_short_sound_is_survived(n: int, n_channels: int, level: float, seed
     sound = level * np.random.default_rng(seed).standard_normal((n_channels, n))
     found = diarize(np.clip(sound, -1, 1).astype(np.float32), RATE_HZ, models=SHARED_MODELS)
     assert all(0 <= turn.start_s < turn.end_s <= n / RATE_HZ + 1e-3 for turn in found.turns)
+    assert {turn.speaker for turn in found.turns} <= set(found.roles)
 
 
 @pytest.mark.parametrize("n_samples", [480 * 256 - 200, 480 * 256, 480 * 256 + 1])
@@ -261,6 +263,7 @@ def test_long_runs_of_zeros_are_found_across_blocks(pieces: list[tuple[bool, int
 def test_stretches_are_apart_inside_and_in_order(flags: list[bool]) -> None:
     duration_s = len(flags) * FRAME_S
     found = stretches(np.array(flags, np.bool_), duration_s)
+    assert len(found) <= sum(flags)
     for start_s, end_s in found:
         assert 0 <= start_s < end_s <= round(duration_s, 3)
     for (_, end_s), (next_s, _) in pairwise(found):

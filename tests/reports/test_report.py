@@ -32,6 +32,7 @@ from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
 from callanalytics.records import Escalation, TimeSource
 from callanalytics.store.rows import pack
+from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
 from reports.outputs.folder import build_reports
 
@@ -70,6 +71,7 @@ def test_the_headline_counts_what_the_database_counts(week: Site) -> None:
 
 def test_every_flagged_call_says_why_and_when(week: Site) -> None:
     found = re.findall(r'<article class="card".*?</article>', week.text(), re.S)
+    assert len(found) > 3
     for card in found:
         assert re.search(r"<li title=[^>]*>Caller sounds frustrated, \d+% at \d+:\d\d</li>", card)
         assert re.search(r"\d of 3 models agree", card)
@@ -77,7 +79,9 @@ def test_every_flagged_call_says_why_and_when(week: Site) -> None:
 
 
 def test_pages_are_well_formed_private_and_without_scripts_of_others(week: Site) -> None:
-    for path, page in pages(week):
+    found = dict(pages(week))
+    assert len(found) > 10
+    for path, page in found.items():
         assert not page.open, path
         assert not page.handlers, path
         assert [Path(src).name for src in page.scripts] == ["report.js"], path
@@ -264,10 +268,12 @@ def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Pa
     usual = os.umask(0o022)
     try:
         Site(site.database, tmp_path / "new" / "reports").build(days(1))
-        write_clips(tmp_path / "clips-first", pack(call))
+        write_clips(Workspace(tmp_path / "clips-first"), pack(call))
     finally:
         os.umask(usual)
-    for folder in (path for path in tmp_path.rglob("*") if path.is_dir()):
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert {tmp_path / "new" / "reports" / "calls", tmp_path / "clips-first"} <= set(folders)
+    for folder in folders:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
 
 
@@ -370,7 +376,9 @@ def test_ten_thousand_calls_take_less_than_a_minute(tmp_path: Path) -> None:
 def test_templates_neither_calculate_nor_ask() -> None:
     import reports
 
-    for path in Path(reports.__file__).parent.joinpath("templates").glob("*.html"):
+    templates = list(Path(reports.__file__).parent.joinpath("templates").rglob("*.html"))
+    assert len(templates) > 5
+    for path in templates:
         for code in re.findall(r"\{[{%](.*?)[%}]\}", path.read_text(encoding="utf-8"), re.S):
             bare = re.sub(r'"[^"]*"', "", code).strip("-")
             assert not re.search(r"[*/]|\bsum\b|\bround\b|\bSELECT\b|\d\s*[+-]", bare), f"{path.name}: {code}"

@@ -137,6 +137,7 @@ def kinds(site: Site) -> dict[str, str]:
 
 def test_every_page_is_built_as_agreed(site: Site) -> None:
     """CALLANALYTICS_GOLD=write renews the gold files: look at the difference before it is committed."""
+    assert len(kinds(site)) == 8
     for kind, name in kinds(site).items():
         found = Skeleton(site.text(name)).root.text()
         gold = GOLD / f"report-{kind}.txt"
@@ -147,6 +148,7 @@ def test_every_page_is_built_as_agreed(site: Site) -> None:
 
 
 def test_every_page_has_one_main_heading_and_skips_no_level(site: Site) -> None:
+    assert len(kinds(site)) == 8
     for kind, name in kinds(site).items():
         levels = [int(level) for level in re.findall(r"<h([1-6])\b", site.text(name))]
         assert levels.count(1) == 1, kind
