@@ -26,9 +26,10 @@ from pathlib import Path
 from pyarrow import parquet
 from store import ENSEMBLE_ID, FIRST, LABELS, MEMBERS, N_DAYS, calls, templates
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
-from callanalytics.records import CallAnalysis, CallRows
+from callanalytics.records import CallRows
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.rows import as_stream, naming_frames, pack, unpack
 from jobs.night.run import BATCH_CALLS

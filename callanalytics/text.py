@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 # Control characters, lone surrogates (bytes of a name that are no UTF-8), line separators, empty characters
 # and the marks that turn the reading direction: none is visible, each can make a name look like another one.
@@ -18,6 +19,14 @@ def display_text(text: str) -> str:
     The result is valid UTF-8 and has no line break; ordinary text of any language is left as it is.
     """
     return _UNSAFE.sub(_written_out, text)
+
+
+def hide_numbers(text: str, aliases: Mapping[str, str]) -> str:
+    """Replace callers' numbers (significant digits -> alias) in every way they are written."""
+    for digits, alias in aliases.items():
+        number = r"[-.\s()]{0,2}".join(digits)
+        text = re.sub(rf"(?:\+\d{{1,3}}[-.\s()]{{0,2}}|\+?(?<!\d)\d{{0,5}}){number}(?!\d)", alias, text)
+    return text
 
 
 def optional_text(text: str | None) -> str | None:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
-from callanalytics.records import CallAnalysis, CallRows, Clip
+from callanalytics.records import CallRows, Clip
 from callanalytics.store import DATABASE_NAME, Store
 from callanalytics.store.open import make_private_dir
 from callanalytics.workspace import write_whole
@@ -42,7 +43,8 @@ def kept_clips(out: Path, call: CallAnalysis) -> tuple[Clip, ...]:
     A clip is named after the start of its moment, so that one of the same name plays the same place.
     """
     folder = _clips_of(out, call.recording.call_id)
-    moments = {m.clip_name: m for e in call.escalations for m in e.evidence} if call.flagged else {}
+    found = call.assessment
+    moments = {m.clip_name: m for e in found.escalations for m in e.evidence} if found.flagged else {}
     return tuple(
         Clip(name, moment.start_s, moment.end_s, (folder / name).read_bytes())
         for name, moment in moments.items()

@@ -1,17 +1,29 @@
-"""Fixtures shared by all tests: where the real data is, and a seeded random generator."""
+"""Fixtures shared by all tests: real data, a random generator, and what is costly to make and made once.
+
+What a session makes once lies in its temporary folder, where all workers of pytest-xdist find it. Tests only
+read it; who writes takes a copy.
+"""
 
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from night_calls import DAY, WINDOW, ZONE
 
 # Shared machines stall at random: examples are judged by what they show, not by how long they take.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+MadeOnce = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +39,56 @@ def data_dir() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """`made_once(name, make)`: a folder that `make(folder)` fills, and what it returned; once a session."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def once(name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+        folder, answer = root / "shared" / name, root / "shared" / f"{name}.pickle"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not answer.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+                folder.mkdir()
+                answer.write_bytes(pickle.dumps(make(folder)))
+        return folder, pickle.loads(answer.read_bytes())
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def demo(made_once: MadeOnce) -> Any:
+    """The demonstration's calls, all of one day (`night_calls.WINDOW`)."""
+    from callanalytics.demo import build_demo
+
+    return made_once("demo", lambda folder: build_demo(folder / "calls", day=DAY, zone=ZONE))[1]
+
+
+@pytest.fixture(scope="session")
+def night(demo: Any, made_once: MadeOnce) -> tuple[Path, dict[str, Any]]:
+    """The output folder of one run over the demonstration, and what the run said."""
+    from command_line import run_json
+
+    folder, result = made_once(
+        "night", lambda made: run_json(*WINDOW, "--input", demo.folder, "--out", made / "out", expect=3)
+    )
+    return folder / "out", result
+
+
+@pytest.fixture(scope="session")
+def plausible_out(made_once: MadeOnce) -> Path:
+    """A published output folder of all plausible calls (`fixture_calls`), reviews included."""
+    from fixture_calls import fill
+
+    from callanalytics.store import open_work, publish
+
+    def make(folder: Path) -> None:
+        with open_work(folder / "out") as store:
+            fill(store)
+            publish(store, folder / "out")
+
+    return made_once("plausible", make)[0] / "out"

@@ -78,6 +78,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_shipped_rules_name_known_measures_and_fit_their_words() -> None:
+    assert Settings().rule
     for rule in Settings().rule:
         assert rule.measure in RULE_MEASURES
         assert rule.words(12.3, 75.0)

@@ -31,7 +31,7 @@ def identified(
         TooLong: it has more bytes than `[audio] max_bytes`.
     """
     contents = seen.content_ids or tuple(
-        known[key].content_id if key in known else _hash(path, limits)
+        known[key].content_id if key in known else content_id(path, limits)
         for key, path in zip(seen.keys, seen.paths, strict=True)
     )
     shown = _shown_paths(seen.paths, facts)
@@ -81,7 +81,7 @@ def _shown_paths(paths: Sequence[Path], facts: CallFacts) -> tuple[str, ...]:
     return tuple(facts.hide(str(path)) for path in paths)
 
 
-def _hash(path: Path, limits: AudioSettings) -> str:
+def content_id(path: Path, limits: AudioSettings) -> str:
     """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call.
 
     Raises UnreadableFile, also for what is no regular file, and TooLong: neither is read.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from callanalytics.analysis.assess import CallAssessment
+from callanalytics.analysis.call import CallAnalysis
+from callanalytics.analysis.frustration import Curve
 from callanalytics.errors import UsageError
-from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import (
-    CallAnalysis,
+    AudioFacts,
     CallFacts,
     ChannelLayout,
     Diarization,
@@ -51,29 +52,20 @@ def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
     return _read(store, analysis)
 
 
-def located(store: Store, recording: Recording) -> Recording:
-    """The recording with its files' names as the file system has them.
+def known_places(store: Store, recording_ids: Collection[str]) -> dict[str, dict[Path, str]]:
+    """Where files of recordings lay when last seen: recording -> path -> content id, the newest file first.
 
-    Rows hold names made readable, without callers' numbers. Of several copies, the newest that is still
-    there; behind a URL nobody looks here.
+    These are the files' own names, which may hold callers' numbers: they are not to be shown.
     """
-    sql = "SELECT path, content_id FROM base.files WHERE recording_id = ? ORDER BY mtime_ns DESC, path"
-    there: dict[str, Path] = {}
-    for row in _rows(store, sql, recording.recording_id):
-        path = Path(os.fsdecode(row["path"]))
-        if is_remote(path) or path.is_file():
-            there.setdefault(row["content_id"], path)
-    if len(there) < len(recording.paths):
-        return recording
-    paths = tuple(there.values())
-    if len(paths) == 2 and _pair_id(there) != recording.recording_id:
-        paths = paths[::-1]
-    return replace(recording, paths=paths, shown_paths=tuple(map(str, recording.paths)))
-
-
-def _pair_id(content_ids: Iterable[str]) -> str:
-    """The id that discovery gives a pair whose files have these hashes, in this order."""
-    return hashlib.sha256("".join(content_ids).encode()).hexdigest()
+    rows = store.rows(
+        "SELECT recording_id, path, content_id FROM base.files"
+        " WHERE recording_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY mtime_ns DESC, path",
+        [list(recording_ids)],
+    )
+    places: dict[str, dict[Path, str]] = {}
+    for recording_id, path, content_id in rows:
+        places.setdefault(recording_id, {})[Path(os.fsdecode(path))] = content_id
+    return places
 
 
 def _read(store: Store, analysis: Row) -> CallAnalysis:
@@ -83,7 +75,9 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
     turns = _rows(store, "SELECT * FROM base.turns WHERE analysis_key = ? ORDER BY turn", key)
     sounds = _rows(store, "SELECT * FROM base.sounds WHERE analysis_key = ?", key)
     segments = _rows(store, "SELECT * FROM base.segments WHERE analysis_key = ? ORDER BY segment", key)
-    empty = np.zeros(0, dtype=np.float32)
+    level = np.array(analysis["frustration"], dtype=np.float32)
+    unknown = np.full(len(level), np.nan, dtype=np.float32)
+    at_s = np.array(analysis["frustration_at_s"], dtype=np.float32)
     return CallAnalysis(
         recording=Recording(
             recording_id=file["recording_id"],
@@ -92,23 +86,15 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
             modified_at=file["modified_at"],
         ),
         facts=_facts(call),
-        native_rate_hz=file["native_rate_hz"],
-        n_channels=file["n_channels"],
-        codec=file["codec"],
-        container=file["container"],
-        duration_s=file["duration_s"],
-        clipped_share=file["clipped_share"],
-        diarization=_diarization(analysis, turns, sounds, segments),
+        audio=AudioFacts(**{f.name: file[f.name] for f in fields(AudioFacts)}),
+        speech=_diarization(analysis, turns, sounds, segments),
         segments=tuple(_segment(row) for row in segments),
         features=_features(store, key, len(segments)),
         votes=_votes(store, analysis, segments),
         ensemble_id=analysis["ensemble_id"],
-        frustration_s=empty,
-        frustration=empty,
-        frustration_score=analysis["frustration_score"],
-        measures=(),
-        escalations=(),
-        flagged=analysis["flagged"],
+        assessment=CallAssessment(
+            Curve(at_s, level, analysis["frustration_score"], unknown, unknown), (), (), analysis["flagged"]
+        ),
         clips=(),
         stage_wall_s=dict(analysis["stage_wall_s"]),
     )

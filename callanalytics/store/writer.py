@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from callanalytics.analysis.call import CallAnalysis
     from callanalytics.config.window import Window
-    from callanalytics.records import CallAnalysis, CallRows, Failure
+    from callanalytics.records import CallRows, Failure
 
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (

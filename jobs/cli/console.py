@@ -24,6 +24,7 @@ HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics
 
 WORDS = {
     "search": "Searching",
+    "prepare": "Preparing the voice models, once per user (a few seconds) ...",
     "analyse": "Analysing",
     "publish": "Publishing",
     "report": "Writing the report",

@@ -118,10 +118,10 @@ def relabel(call_id: str, swap: bool, out: Path | None, config: Path | None) -> 
     settings = load_config(config)
     done = exchange(settings, out or settings.out_dir, call_id, by=os.environ.get("USER"))
     call = done.call
-    mark = "flagged" if call.flagged else "not flagged"
+    mark = "flagged" if call.assessment.flagged else "not flagged"
     say(
         f"{call.recording.call_id}: agent and caller exchanged; "
-        f"frustration {call.frustration_score:.0%}, {mark}"
+        f"frustration {call.assessment.curve.score:.0%}, {mark}"
     )
     if not done.published:
         say(HELD_WORDS)

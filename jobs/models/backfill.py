@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.errors import UnreadableFile, UsageError
-from callanalytics.ingest.object_store import is_remote
-from callanalytics.records import CallAnalysis, CallRows, FoundRecording, Recording
+from callanalytics.ingest.locate import RecordingGone, locate
+from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+from callanalytics.records import CallRows, FoundRecording, Recording
 from callanalytics.run_lock import run_lock
 from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
-from callanalytics.store.reader import located, read_analysis
+from callanalytics.store.reader import known_places, read_analysis
 from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, named
@@ -71,12 +73,6 @@ class Backfilled:
     def to_json(self) -> dict[str, object]:
         """The object that `backfill --json` prints."""
         return {**asdict(self), "since": self.since.isoformat(), "until": self.until.isoformat()}
-
-
-class _Gone(UnreadableFile):
-    """Nothing lies where the recording was: its call stays as it is, and nothing failed."""
-
-    reason = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +233,7 @@ class _Backfill:
                 scored.setdefault(run_ids[outcome.recording.call_id], []).append(outcome)
                 self.n_done += 1
             else:
-                left = self.missing if outcome.reason == _Gone.reason else self.failed
+                left = self.missing if outcome.reason == RecordingGone.reason else self.failed
                 left.append(_not_scored(outcome.candidate.recording, outcome.reason, outcome.detail))
             n_seen = self.n_done + len(self.failed) + len(self.missing)
             self.on_progress("analyse", n_seen, n_all, "")
@@ -249,15 +245,29 @@ class _Backfill:
                 self.store.append(calls, run_id)
 
     def _present(self, keys: Sequence[int]) -> Iterator[_Scored]:
-        """Calls whose recording is still where it was; the others are noted as missing."""
-        for key in keys:
-            call = read_analysis(self.store, key)
-            recording = located(self.store, call.recording)
-            # What lies behind URLs is looked up by the workers, many at a time.
-            if not all(is_remote(path) or path.is_file() for path in recording.paths):
-                self.missing.append(_not_scored(recording, _Gone.reason, "The recording is gone."))
-                continue
-            yield _Scored(recording, call.facts, call)
+        """Calls whose recording is still there; the others are noted as missing."""
+        calls = [read_analysis(self.store, key) for key in keys]
+        known = known_places(self.store, [call.recording.recording_id for call in calls])
+        salt = load_or_make_salt(self.out / self.settings.privacy.salt_file)
+        for call in calls:
+            stored = call.recording
+            shown = tuple(map(str, stored.paths))
+            try:
+                # The workers check the content of the file, and what lies behind URLs, many at a time.
+                paths = locate(
+                    stored.recording_id,
+                    shown,
+                    salt,
+                    self.settings.audio,
+                    known.get(stored.recording_id),
+                    trust_known=True,
+                )
+            except RecordingGone:
+                self.missing.append(_not_scored(stored, RecordingGone.reason, "The recording is gone."))
+            except UnreadableFile as problem:
+                self.failed.append(_not_scored(stored, problem.reason, str(problem)))
+            else:
+                yield _Scored(replace(stored, paths=paths, shown_paths=shown), call.facts, call)
 
 
 def _not_scored(recording: Recording, reason: str, detail: str) -> NotScored:
@@ -271,8 +281,7 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 
 def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
-    from callanalytics.analysis.call import vote_again
-    from callanalytics.diarize.corrections import call_as_corrected
+    from callanalytics.analysis.call import call_as_corrected, vote_again
     from callanalytics.ingest.discovery import recording_id_at
     from callanalytics.store.rows import pack
 
@@ -280,7 +289,7 @@ def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) ->
     try:
         found = recording_id_at(candidate.recording.paths, settings, now=datetime.now(UTC))
     except FileNotFoundError:
-        raise _Gone("The recording is gone from its store.") from None
+        raise RecordingGone("The recording is gone from its store.") from None
     if found != candidate.recording.recording_id:
         raise UnreadableFile(
             f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."

@@ -14,6 +14,7 @@ from pathlib import Path
 from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
+from callanalytics.diarize.model_cache import prepare_cache
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
@@ -207,6 +208,8 @@ class _Night:
                 hung_after_s=hung_after_s,
                 stop_requested=watch.requested,
             )
+        if candidates:
+            prepare_cache(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
         return analyze_all(
             candidates,
             partial(load_packed, self.settings, ensemble_dir),

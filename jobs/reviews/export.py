@@ -14,28 +14,26 @@ import hashlib
 import hmac
 import io
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import groupby, permutations
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
+from callanalytics.ingest.locate import RecordingChanged, RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.run_lock import run_lock
 from callanalytics.store import DATABASE_NAME, open_work, work_database
 from callanalytics.store.open import make_private_dir
 from callanalytics.store.query import open_published
+from callanalytics.store.reader import known_places
 from callanalytics.workspace import write_whole
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
 
 MANIFEST = "reviewed.csv"  # its stem is the name of the corpus
 COLUMNS = (
@@ -52,9 +50,6 @@ SELECT r.call_id, r.segment, r.channel, r.start_s, r.end_s, r.voted::VARCHAR AS 
     r.caller_hash, r.recording_id, f.paths
 FROM reviewed_segments r JOIN base.recordings f USING (recording_id)
 ORDER BY r.call_id, r.start_s
-"""
-COPIES_SQL = """
-SELECT recording_id, path FROM base.files WHERE recording_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY path
 """
 
 
@@ -89,14 +84,14 @@ def export_labels(
     require_consent(consent)
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
-    segments, copies = _reviewed(out)
+    segments, known = _reviewed(out)
     salt = load_or_make_salt(out / settings.privacy.salt_file)
     arriving = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     make_private_dir(arriving)
     left_out: Counter[str] = Counter()
-    rows = list(_cut(segments, copies, settings, salt, arriving, left_out))
+    rows = list(_cut(segments, known, settings, salt, arriving, left_out))
     if not rows:
         shutil.rmtree(arriving)
         why = (
@@ -146,30 +141,19 @@ def split_of(speaker: str) -> str:
     return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
-def _reviewed(out: Path) -> tuple[list[dict[str, Any]], dict[str, list[Path]]]:
-    """The reviewed segments that are published, and where the files of their recordings lie."""
+def _reviewed(out: Path) -> tuple[list[dict[str, Any]], dict[str, dict[Path, str]]]:
+    """The reviewed segments that are published, and where the files of their recordings lay."""
     with open_published(out / DATABASE_NAME) as connection:
         segments: list[dict[str, Any]] = connection.sql(REVIEWED_SQL).pl().to_dicts()
-    return segments, _copies(out, sorted({str(segment["recording_id"]) for segment in segments}))
-
-
-def _copies(out: Path, recording_ids: list[str]) -> dict[str, list[Path]]:
-    """Files by recording, as the file system names them.
-
-    Names that hold a caller's number are in the working database only: published rows have aliases.
-    """
-    copies: dict[str, list[Path]] = {}
-    if not recording_ids or not work_database(out).exists():
-        return copies
+    if not segments or not work_database(out).exists():
+        return segments, {}
     with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
-        for recording_id, path in store.connection.execute(COPIES_SQL, [recording_ids]).fetchall():
-            copies.setdefault(recording_id, []).append(Path(os.fsdecode(path)))
-    return copies
+        return segments, known_places(store, {str(segment["recording_id"]) for segment in segments})
 
 
 def _cut(
     segments: list[dict[str, Any]],
-    copies: Mapping[str, list[Path]],
+    known: Mapping[str, Mapping[Path, str]],
     settings: Settings,
     salt: bytes,
     folder: Path,
@@ -181,11 +165,13 @@ def _cut(
     usable = [s for s in segments if not (why := _unusable(s)) or left_out.update([why])]
     for recording_id, group in groupby(usable, key=lambda s: str(s["recording_id"])):
         mine = list(group)
-        found = _decoded(recording_id, mine[0]["paths"], copies, settings)
-        if isinstance(found, str):
-            left_out.update([found] * len(mine))
+        try:
+            paths = locate(recording_id, mine[0]["paths"], salt, settings.audio, known.get(recording_id))
+            audio = decode_recording(paths, settings.audio)
+        except (RecordingError, OSError) as problem:
+            left_out[_why_not(problem)] += len(mine)
             continue
-        samples, rate_hz = found
+        samples, rate_hz = audio.samples, audio.sample_rate_hz
         for segment in mine:
             first, last = round(segment["start_s"] * rate_hz), round(segment["end_s"] * rate_hz)
             speaker = speaker_of(segment["caller_hash"], segment["call_id"], salt)
@@ -219,31 +205,11 @@ def _unusable(segment: Mapping[str, Any]) -> str | None:
     return "too short" if segment["end_s"] - segment["start_s"] < SHORTEST_S else None
 
 
-def _decoded(
-    recording_id: str, paths: list[str], copies: Mapping[str, list[Path]], settings: Settings
-) -> tuple[FloatArray, int] | str:
-    """Samples (channels, n) and rate of the recording, or why there are none."""
-    places = [*permutations(copies.get(recording_id, []), len(paths)), tuple(Path(path) for path in paths)]
-    there = [found for found in places if all(path.is_file() for path in found)]
-    if not there:
+def _why_not(problem: Exception) -> str:
+    if isinstance(problem, RecordingGone):
         return "recording gone"
-    try:
-        same = next((found for found in there if _content_id(found) == recording_id), None)
-        if same is None:
-            return "recording changed since it was analysed"
-        audio = decode_recording(same, settings.audio)
-    except (RecordingError, OSError):
-        return "recording unreadable"
-    return audio.samples, audio.sample_rate_hz
-
-
-def _content_id(paths: tuple[Path, ...]) -> str:
-    """The id of a recording by its content, as discovery makes it."""
-    digests = []
-    for path in paths:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    changed = isinstance(problem, RecordingChanged)
+    return "recording changed since it was analysed" if changed else "recording unreadable"
 
 
 def _write(folder: Path, rows: list[dict[str, object]], left_out: Mapping[str, int], licence: str) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from callanalytics.analysis.call import swap_roles
+from callanalytics.analysis.call import CallAnalysis, swap_roles
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, CorrectedTurns, FoundRecording, Role
+from callanalytics.records import CorrectedTurns, FoundRecording, Role
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Correction, Store, open_work, publish
 from callanalytics.store.reader import read_analysis, read_call
@@ -77,7 +77,7 @@ def _is_corrected(store: Store, call: CallAnalysis) -> bool:
     correction = store.corrections().get(call_id)
     if correction is None or not correction.swap_roles:
         return False
-    return agrees(_corrected_turns(store, call_id), call.diarization)
+    return agrees(_corrected_turns(store, call_id), call.speech)
 
 
 def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, CallAnalysis]]:
@@ -88,11 +88,11 @@ def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, 
         [swapped.recording.call_id, swapped.ensemble_id],
     )
     others = [(int(run_id), read_analysis(store, int(key))) for run_id, key in rows]
-    wanted = sides_of(swapped.diarization)
+    wanted = sides_of(swapped.speech)
     return [
         (run_id, other)
         for run_id, other in others
-        if sides_of(other.diarization) and not agrees(wanted, other.diarization)
+        if sides_of(other.speech) and not agrees(wanted, other.speech)
     ]
 
 
@@ -119,7 +119,7 @@ def _corrected_turns(store: Store, call_id: str) -> CorrectedTurns:
 
 
 def _check(call: CallAnalysis) -> None:
-    roles = set(call.diarization.roles.values())
+    roles = set(call.speech.roles.values())
     if not roles & {Role.AGENT, Role.CALLER}:
         raise UsageError(
             f"call {call.recording.call_id}: nobody in it is known as agent or caller: "

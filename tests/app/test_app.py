@@ -418,7 +418,7 @@ def test_the_player_has_segments_keys_and_what_was_said(database: Path) -> None:
 
 def test_a_review_waits_for_the_next_run_and_is_then_published(tmp_path: Path) -> None:
     calls = publish_calls(tmp_path, 2)
-    call_id = next(call.recording.call_id for call in calls if not call.flagged)
+    call_id = next(call.recording.call_id for call in calls if not call.assessment.flagged)
     database = tmp_path / "callanalytics.duckdb"
     before = database.read_bytes()
     with run_lock(tmp_path / ".work" / "run.lock"):  # a night is at work

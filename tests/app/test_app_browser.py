@@ -14,7 +14,7 @@ import soundfile as sf
 import soxr
 from app_calls import RATE_HZ, publish_calls, voice, wav
 from app_server import Served, serving
-from test_report_browser import find_chromium
+from chromium import find_chromium
 
 from callanalytics.store import open_work
 from jobs.app.review_writer import waiting_reviews

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import as_corrected
 from callanalytics.diarize.roles import roles_by_voice
 from callanalytics.records import (
-    CallAnalysis,
     FoundRecording,
     Role,
     RoleSource,
@@ -45,13 +45,11 @@ def call_of(number: int, agent: str | None, source: RoleSource, agent_voice: np.
     """Speaker_0 calls, speaker_1 answers as `agent`."""
     call = plausible_calls(1, number + 1)[number]
     spoken = replace(
-        call.diarization,
+        call.speech,
         role_source=source,
         voices={"speaker_0": voice(1000 + number), "speaker_1": agent_voice},
     )
-    return replace(
-        call, facts=replace(call.facts, agent_id=agent, agent_name=None), diarization=spoken, clips=()
-    )
+    return replace(call, facts=replace(call.facts, agent_id=agent, agent_name=None), speech=spoken, clips=())
 
 
 @pytest.fixture
@@ -104,10 +102,10 @@ def test_a_call_analysed_again_replaces_its_part(store: Store) -> None:
 
 def test_a_profile_keeps_no_more_calls_than_it_needs(store: Store) -> None:
     calls = plausible_calls(5, 6)[: MAX_CALLS + 5]
-    spoken = replace(calls[0].diarization, role_source=RoleSource.NAME, voices={"speaker_1": voice(1)})
+    spoken = replace(calls[0].speech, role_source=RoleSource.NAME, voices={"speaker_1": voice(1)})
     facts = replace(calls[0].facts, agent_id="ann")
     for call in calls:
-        learned(store, [replace(call, facts=facts, diarization=spoken)], 1)
+        learned(store, [replace(call, facts=facts, speech=spoken)], 1)
     (known,) = list_voices(store)
     assert known.n_calls == MAX_CALLS
 
@@ -223,8 +221,8 @@ def test_a_swapped_call_leaves_the_profile(store: Store, tmp_path: Path) -> None
 def corrected_again(store: Store, call: CallAnalysis) -> CallAnalysis:
     """The call as the night makes it of the sides it found and of what a person said about them."""
     (sent,) = with_corrections([FoundRecording(call.recording, call.facts)], store)
-    spoken = as_corrected(call.diarization, sent.corrected)
-    return replace(call, diarization=spoken)
+    spoken = as_corrected(call.speech, sent.corrected)
+    return replace(call, speech=spoken)
 
 
 @pytest.mark.parametrize("profile_finds_it_now", [True, False])
@@ -234,13 +232,13 @@ def test_a_correction_stays_whatever_is_inferred_later(store: Store, profile_fin
     store.write([first], 1)
     store.correct(Correction(first.recording.call_id, swap_roles=True))
     corrected = corrected_again(store, first)
-    assert corrected.diarization.roles["speaker_0"] is Role.AGENT
+    assert corrected.speech.roles["speaker_0"] is Role.AGENT
     store.write([corrected], 1)
     later = first
     if profile_finds_it_now:
-        exchanged = {speaker: role.other for speaker, role in first.diarization.roles.items()}
-        spoken = replace(first.diarization, roles=exchanged, role_source=RoleSource.VOICE_PROFILE)
-        later = replace(first, diarization=spoken)
+        exchanged = {speaker: role.other for speaker, role in first.speech.roles.items()}
+        spoken = replace(first.speech, roles=exchanged, role_source=RoleSource.VOICE_PROFILE)
+        later = replace(first, speech=spoken)
     again = corrected_again(store, later)
-    assert again.diarization.roles == corrected.diarization.roles
-    assert again.diarization.role_source is RoleSource.CORRECTION
+    assert again.speech.roles == corrected.speech.roles
+    assert again.speech.role_source is RoleSource.CORRECTION

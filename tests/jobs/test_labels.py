@@ -14,17 +14,19 @@ import pytest
 import soundfile
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
-from callanalytics.config import Settings
+from callanalytics.analysis.call import CallAnalysis
+from callanalytics.config import AudioSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
-from callanalytics.records import CallAnalysis, FoundRecording, Role
+from callanalytics.ingest.identity import content_id, joined
+from callanalytics.records import FoundRecording, Role
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published
 from callanalytics.store.recordings import remember_files
 from ensemble.corpora import read_corpus
 from ensemble.training.splits import validation_speakers
-from jobs.reviews.export import _content_id, export_labels, speaker_of, split_of
+from jobs.reviews.export import export_labels, speaker_of, split_of
 
 RATE_HZ = 8000
 
@@ -41,10 +43,10 @@ def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
                 continue
             path = tmp_path / f"call{number}.wav"
             n_channels = 1 + max(segment.channel for segment in call.segments)
-            t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+            t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
             tones = [0.3 * np.sin(2 * np.pi * (300 + 400 * c) * t) for c in range(n_channels)]
             soundfile.write(path, np.stack(tones, axis=1), RATE_HZ)
-            recording = replace(call.recording, recording_id=_content_id((path,)), paths=(path,))
+            recording = replace(call.recording, recording_id=sha256(path), paths=(path,))
             calls.append(replace(call, recording=recording))
         window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)
         store.write(calls, store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
@@ -54,6 +56,10 @@ def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
                 store.review(Review(call.recording.call_id, "reject", segment=number, emotion=emotion))
         publish(store, out)
     return out, calls
+
+
+def sha256(path: Path) -> str:
+    return content_id(path, AudioSettings())
 
 
 def rows(manifest: str) -> list[dict[str, str]]:
@@ -81,7 +87,9 @@ def test_the_sound_is_the_segments_own(reviewed: tuple[Path, list[CallAnalysis]]
     out, calls = reviewed
     made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
     segments = {(c.recording.call_id, round(s.start_s, 6)): s for c in calls for s in c.segments}
-    for row in rows(made.manifest):
+    exported = rows(made.manifest)
+    assert len(exported) == made.n_clips > 20
+    for row in exported:
         segment = segments[row["call_id"], round(float(row["at_s"]), 6)]
         sound, rate_hz = soundfile.read(tmp_path / "corpus" / row["path"])
         assert (rate_hz, sound.ndim) == (RATE_HZ, 1)
@@ -149,19 +157,19 @@ def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -
             paths = tuple(tmp_path / f"20251120-1015{i:02d}_{number}_anna-{side}.wav" for side in sides)
             shown = tuple(str(path).replace(number, "caller~3fa9c2d1") for path in paths)
             for side, path in enumerate(paths):
-                t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+                t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
                 tone = 0.3 * np.sin(2 * np.pi * (300 + 20 * i + 400 * side) * t)
                 n_channels = 1 if len(paths) == 2 else 1 + max(segment.channel for segment in call.segments)
                 soundfile.write(path, np.stack([tone] * n_channels, axis=1), RATE_HZ)
             stats = [path.stat() for path in paths]
             recording = replace(
                 call.recording,
-                recording_id=_content_id(paths),
+                recording_id=joined([sha256(path) for path in paths]),
                 paths=paths,
                 n_bytes=sum(stat.st_size for stat in stats),
                 modified_at=datetime.fromtimestamp(max(stat.st_mtime for stat in stats), UTC),
                 shown_paths=shown,
-                content_ids=tuple(_content_id((path,)) for path in paths),
+                content_ids=tuple(sha256(path) for path in paths),
             )
             calls.append(replace(call, recording=recording))
         remember_files(store, [FoundRecording(call.recording, call.facts) for call in calls])

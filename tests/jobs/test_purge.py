@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 
 import duckdb
@@ -17,10 +16,11 @@ import pytest
 from click.testing import CliRunner
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, plausible_failures
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
-from callanalytics.records import CallAnalysis, Role
+from callanalytics.records import Role
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Correction, Review, open_work, publish
 from callanalytics.store.recordings import done_among
@@ -203,10 +203,10 @@ def test_a_purge_that_the_disk_cut_short_while_a_night_is_held_is_finished_by_th
 ) -> None:
     with monkeypatch.context() as patched:
 
-        def full(path: object) -> None:
+        def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(import_module("callanalytics.store.publish"), "_flush", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
             purge(SETTINGS, held_out, "2d", now=NOW)
     assert rows(held_out, "SELECT count(*) FROM calls") == [(12,)]
@@ -304,10 +304,10 @@ def test_a_purge_cut_short_is_finished_by_the_next(out: Path, monkeypatch: pytes
     """The disk is full when the files are written anew: rows are gone, bytes not; then there is room."""
     with monkeypatch.context() as patched:
 
-        def full(path: object) -> None:
+        def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(import_module("callanalytics.store.publish"), "_flush", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
             purge(SETTINGS, out, "2d", now=NOW)
     assert found_in(out, [MARK])
@@ -460,9 +460,7 @@ def _shown(out: Path) -> set[str]:
 def _known_call(out: Path) -> str:
     """A new call of which somebody is known."""
     _, new = old_and_new()
-    return next(
-        c.recording.call_id for c in new if {Role.AGENT, Role.CALLER} & set(c.diarization.roles.values())
-    )
+    return next(c.recording.call_id for c in new if {Role.AGENT, Role.CALLER} & set(c.speech.roles.values()))
 
 
 def _a_run(out: Path, window: Window, exit_code: int | None) -> None:

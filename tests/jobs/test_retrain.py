@@ -28,7 +28,7 @@ from ensemble.model_errors import CorpusError
 from ensemble.training import Progress, TrainSettings
 from jobs.active_ensemble import in_use, registry
 from jobs.cli.main import cli
-from jobs.models.retrain import _shadow, decide, read_history, retrain
+from jobs.models.retrain import decide, read_history, retrain
 from jobs.models.training_split import collect, divide
 
 TRAINING = TrainSettings(
@@ -245,22 +245,28 @@ def test_reviewed_calls_without_results_make_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_history_names_no_call(retrained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_history_names_no_call(
+    retrained, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It outlives every purge. The ids are told while it works, and by `ensemble compare`."""
+    out = tmp_path / "out"
+    shutil.copytree(retrained[0], out)
+    registry(out).rollback()
+    (decision,) = (out / "training").glob("retrain-*/decision.json")
+    decision.unlink()
     change = SimpleNamespace(call_id="0123456789abcdef", started_local="", reasons=())
     found = SimpleNamespace(
         n_calls=9, n_flagged_a=2, n_flagged_b=2, newly_flagged=(change,), no_longer_flagged=()
     )
     monkeypatch.setattr("jobs.models.backfill.backfill", lambda *_, **__: SimpleNamespace(published=True))
     monkeypatch.setattr("jobs.models.compare.compare_ensembles", lambda *_: found)
-    out, done, _ = retrained
     (out / "callanalytics.duckdb").touch()
     told: list[str] = []
-    shadow = _shadow(Settings(), out, SimpleNamespace(ensemble_id="another"), done.candidate_id, told.append)
-    (out / "callanalytics.duckdb").unlink()
+    done = run(out, manifest, say=told.append)
     assert change.call_id in "".join(told)
-    assert change.call_id not in json.dumps(shadow)
-    assert shadow["n_newly_flagged"] == 1
+    assert done.shadow["n_newly_flagged"] == 1
+    assert read_history(out)[-1]["shadow"] == done.shadow
+    assert change.call_id not in (out / "training" / "history.jsonl").read_text()
 
 
 def difference(name: str, low: float, middle: float, high: float, n_speakers: int = 20) -> Difference:

@@ -17,8 +17,8 @@ from fixture_calls import fill, plausible_calls
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis
 from callanalytics.run_lock import run_lock
 from callanalytics.store import Review, Store, open_work, publish
 from jobs.app.review_writer import waiting_reviews

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, LAST_DAY, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
-from callanalytics.records import CallAnalysis
 from callanalytics.store import Store, open_work
 
 N_DAYS, A_DAY, CHANGED_DAYS = 18, 14, 3
@@ -43,7 +43,7 @@ def rows(store: Store, sql: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def calls() -> list[CallAnalysis]:
     """No call stands out: the angry callers of the fixture's newest week are left out."""
-    return [call for call in plausible_calls(N_DAYS, A_DAY) if not call.flagged]
+    return [call for call in plausible_calls(N_DAYS, A_DAY) if not call.assessment.flagged]
 
 
 def quieter(call: CallAnalysis) -> CallAnalysis:
@@ -53,7 +53,7 @@ def quieter(call: CallAnalysis) -> CallAnalysis:
 
 
 def other_codec(call: CallAnalysis) -> CallAnalysis:
-    return replace(call, codec="gsm")
+    return replace(call, audio=replace(call.audio, codec="gsm"))
 
 
 def less_sure(call: CallAnalysis) -> CallAnalysis:
@@ -135,6 +135,7 @@ def test_the_index_of_a_mix_is_the_published_one(calls: list[CallAnalysis], tmp_
                 seconds[day][LABELS[index]] += segment.duration_s  # type: ignore[assignment]
     days = sorted(seconds)
     counts = {d: {k: n_calls[d] * s / sum(seconds[d].values()) for k, s in seconds[d].items()} for d in days}
+    assert len(days) > 7
     for day in days[7:]:
         before = [d for d in days if d <= day - timedelta(days=7)]
         m = {label: sum(counts[d].get(label, 0.0) for d in before) for label in LABELS}

@@ -12,10 +12,10 @@ import duckdb
 import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import StoreError
-from callanalytics.records import CallAnalysis
 from callanalytics.store import Store, open_work, publish, work_database
 from callanalytics.store.query import run_query
 from callanalytics.store.writer import unpublished_mark

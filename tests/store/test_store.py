@@ -18,15 +18,18 @@ from fixture_calls import (
     LABELS,
     MEMBERS,
     SHADOW_ID,
+    assessed,
     fill,
     plausible_calls,
     plausible_failures,
 )
 
 from callanalytics import records
+from callanalytics.analysis.assess import CallAssessment
+from callanalytics.analysis.call import CallAnalysis
+from callanalytics.analysis.frustration import Curve
 from callanalytics.config.window import Window
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.records import CallAnalysis
 from callanalytics.store import Correction, Store, open_work, publish, work_database
 from callanalytics.store.comments import RELATIONS
 from callanalytics.store.reader import read_call
@@ -143,8 +146,12 @@ def test_views_that_scripts_depend_on_begin_with_their_columns(filled: Store) ->
 
 
 def test_every_view_can_be_read_on_an_empty_database(store: Store) -> None:
-    for relation in relations(store.connection):
-        store.connection.sql(f"FROM {named(relation)}").pl()
+    read = {
+        named(relation): store.connection.sql(f"FROM {named(relation)}").pl()
+        for relation in relations(store.connection)
+    }
+    assert len(read) > 20
+    assert all(frame.width for frame in read.values())
 
 
 # Writing
@@ -152,6 +159,7 @@ def test_every_view_can_be_read_on_an_empty_database(store: Store) -> None:
 
 def test_what_was_analysed_is_what_is_read(store: Store, calls: list[CallAnalysis]) -> None:
     store.write(calls, begin(store))
+    assert len(calls) == 12
     for call in calls:
         key = call.recording.call_id
         segments = store.connection.execute(
@@ -182,7 +190,7 @@ def test_what_was_analysed_is_what_is_read(store: Store, calls: list[CallAnalysi
             " AND period = 'call'",
             [key],
         ).fetchone()
-        expected = next(m.value for m in call.measures if (m.name, m.role, m.period) == (
+        expected = next(m.value for m in call.assessment.measures if (m.name, m.role, m.period) == (
             "talk_s", records.Role.CALLER, "call"))  # fmt: skip
         assert measured == (pytest.approx(expected),)
 
@@ -218,7 +226,7 @@ def test_writing_again_replaces_and_never_doubles(store: Store, calls: list[Call
 def test_a_replaced_call_shows_its_new_result_only(store: Store, calls: list[CallAnalysis]) -> None:
     run_id = begin(store)
     store.write(calls, run_id)
-    quiet = replace(calls[0], frustration_score=0.123, flagged=False, escalations=())
+    quiet = assessed(calls[0], score=0.123, flagged=False, escalations=())
     store.write([quiet], run_id)
     key = quiet.recording.call_id
     rows = store.connection.execute(
@@ -242,13 +250,8 @@ def test_a_call_without_speech_is_a_row_without_segments(store: Store, calls: li
             **{name: getattr(call.votes, name)[:0] for name in (
                 "emotion_index", "top_index", "confidence", "agreement", "tie_broken", "abstain_reason")},
         ),
-        diarization=replace(call.diarization, turns=()),
-        frustration=nobody,
-        frustration_s=nobody,
-        frustration_score=0.0,
-        escalations=(),
-        measures=(),
-        flagged=False,
+        speech=replace(call.speech, turns=()),
+        assessment=CallAssessment(Curve(nobody, nobody, 0.0, nobody, nobody), (), (), False),
     )  # fmt: skip
     store.write([silent], begin(store))
     row = store.connection.execute(
@@ -264,7 +267,7 @@ def test_a_batch_is_all_or_nothing(store: Store, calls: list[CallAnalysis]) -> N
     store.write(calls[:1], run_id)
     broken = replace(
         calls[1],
-        diarization=replace(calls[1].diarization, layout=_NotALayout()),  # type: ignore[arg-type]
+        speech=replace(calls[1].speech, layout=_NotALayout()),  # type: ignore[arg-type]
     )
     with pytest.raises(StoreError, match="nothing of it was kept"):
         store.write([calls[2], broken], run_id)
@@ -349,8 +352,8 @@ def test_a_call_read_back_is_the_call_that_was_written(store: Store, calls: list
         assert found.segments == tuple(
             replace(s, overlap_share=pytest.approx(s.overlap_share)) for s in call.segments
         )
-        assert found.diarization.turns == call.diarization.turns
-        assert found.diarization.roles == call.diarization.roles
+        assert found.speech.turns == call.speech.turns
+        assert found.speech.roles == call.speech.roles
         for name in ("probabilities", "mean_probabilities", "emotion_index", "top_index", "agreement"):
             assert np.array_equal(getattr(found.votes, name), getattr(call.votes, name)), name
         assert found.votes.abstain_reason == call.votes.abstain_reason
@@ -359,10 +362,7 @@ def test_a_call_read_back_is_the_call_that_was_written(store: Store, calls: list
     judged = [
         replace(
             read_call(store, call.recording.call_id),
-            frustration_s=call.frustration_s,
-            frustration=call.frustration,
-            measures=call.measures,
-            escalations=call.escalations,
+            assessment=call.assessment,
             clips=call.clips,
         )
         for call in calls
@@ -484,7 +484,7 @@ def test_only_the_promoted_ensemble_is_visible(
         run_id = begin(store)
         store.register_ensemble(SHADOW_ID, {}, LABELS, MEMBERS)
         store.write(calls, run_id)
-        shadow = [replace(call, ensemble_id=SHADOW_ID, frustration_score=0.5) for call in calls[:3]]
+        shadow = [replace(assessed(call, score=0.5), ensemble_id=SHADOW_ID) for call in calls[:3]]
         store.write(shadow, run_id)
         assert count(store, "call_summary") == len(calls)
         assert one(store, "SELECT count(*) FROM call_summary WHERE frustration_score = 0.5") == 0

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import soundfile as sf
 from fixture_calls import fill, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.demo.script import calls
 from callanalytics.demo.synthetic_voices import speak_calls
-from callanalytics.records import CallAnalysis
 from callanalytics.store import open_work, publish
 
 FloatArray = npt.NDArray[np.float32]
@@ -40,10 +40,10 @@ def publish_calls(out: Path, n_days: int = 8) -> list[CallAnalysis]:
     calls = []
     for call in plausible_calls(n_days):
         path = sound / call.recording.path.name
-        if call.flagged:
-            t = np.arange(round(call.duration_s * RATE_HZ)) / RATE_HZ
+        if call.assessment.flagged:
+            t = np.arange(round(call.audio.duration_s * RATE_HZ)) / RATE_HZ
             tone = (0.1 * np.sin(2 * np.pi * 300 * t)).astype(np.float32)
-            path.write_bytes(wav(np.stack([tone] * call.n_channels, axis=1)))
+            path.write_bytes(wav(np.stack([tone] * call.audio.n_channels, axis=1)))
         # Two files of a pair stay as they are: not there.
         paths = (path,) if len(call.recording.paths) == 1 else call.recording.paths
         calls.append(replace(call, recording=replace(call.recording, paths=paths)))

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.errors import ConfigError
 from callanalytics.ingest.recorders.fields import NUMBERS, Found
-from callanalytics.ingest.recorders.phone_numbers import hash_number, is_phone, significant_digits
+from callanalytics.ingest.recorders.phone_numbers import alias_of, hash_number, is_phone, significant_digits
 from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.ingest.recorders.sidecars import Manifest, check_template, read_sidecar
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
@@ -185,13 +185,8 @@ def _customer(said: list[tuple[str, Found]], end: str) -> tuple[str | None, str]
 
 
 def _aliases(numbers: Iterable[str], salt: bytes) -> dict[str, str]:
-    """Significant digits of every phone number -> what stands for it in names: the head of its hash."""
-    found: dict[str, str] = {}
-    for number in numbers:
-        hashed = hash_number(number, salt)
-        if hashed is not None and is_phone(number):
-            found[significant_digits(number)] = f"caller~{hashed[:8]}"
-    return found
+    """Significant digits of every phone number -> what stands for it in names."""
+    return {significant_digits(number): alias_of(number, salt) for number in numbers if is_phone(number)}
 
 
 def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: Iterable[str]) -> None:

@@ -19,6 +19,8 @@ SIGNIFICANT_DIGITS = 10
 # Shorter numbers are extensions, which may well be the agent's id.
 MIN_PHONE_DIGITS = 7
 
+ALIAS = re.compile(r"caller~[0-9a-f]{8}")
+"""What stands for a number in names."""
 _BRACKETED = re.compile(r"<([^<>]*)>?\s*$")
 _USER = re.compile(r"\s*(?:sips?:|tel:)?([^@;?]*)", re.IGNORECASE)
 
@@ -53,6 +55,11 @@ def hash_number(number: str, salt: bytes) -> str | None:
     if not digits:
         return None
     return hmac.new(salt, digits.encode(), hashlib.sha256).hexdigest()[: 2 * HASH_BYTES]
+
+
+def alias_of(number: str, salt: bytes) -> str:
+    """What stands for a number in names: `caller~` and the head of its hash."""
+    return f"caller~{(hash_number(number, salt) or '')[:8]}"
 
 
 def load_or_make_salt(path: Path) -> bytes:

@@ -1,0 +1,149 @@
+"""The real files of a recording, which people know by names without callers' numbers.
+
+Rows hold an alias where a file's name holds a number (`hide_numbers`), and written-out bytes where it is no
+text. The numbers are stored in one private place, the run's own database, which nobody can open while a run
+is at work. So whoever plays a call during a run finds its file by listing the folder: a name belongs to a row
+if hiding the numbers in it gives the name in the row, and the content then proves it. Nothing is stored for
+that and nothing waits for the run; a folder of 100,000 files takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
+from pathlib import Path
+
+from callanalytics.config import AudioSettings
+from callanalytics.errors import RecordingError, UnreadableFile
+from callanalytics.ingest.identity import content_id, joined
+from callanalytics.ingest.object_store import is_remote
+from callanalytics.ingest.recorders.phone_numbers import (
+    ALIAS,
+    MIN_PHONE_DIGITS,
+    SIGNIFICANT_DIGITS,
+    alias_of,
+)
+from callanalytics.text import display_text, hide_numbers
+
+# Digits as people write numbers, with at most two separators between two of them (see `hide_numbers`).
+_DIGITS = re.compile(r"\d(?:[-.\s()]{0,2}\d)*")
+
+
+class RecordingGone(UnreadableFile):
+    """Nothing lies where the recording was."""
+
+    reason = "missing"
+
+
+class RecordingChanged(UnreadableFile):
+    """Another recording lies where the recording was."""
+
+
+def locate(
+    recording_id: str,
+    shown_paths: Sequence[str],
+    salt: bytes,
+    limits: AudioSettings,
+    known: Mapping[Path, str] | None = None,
+    *,
+    trust_known: bool = False,
+) -> tuple[Path, ...]:
+    """Find the one file of a recording, or the two of a pair in their order.
+
+    Args:
+        recording_id: What the recording is known by: the hash of its content.
+        shown_paths: Its files by their names for people.
+        salt: The secret of the output folder, which aliases are made with.
+        limits: Larger files are not read.
+        known: Content id by path, the best first, from whoever may open the working database (`base.files`):
+            it also names copies in other folders.
+        trust_known: Take known files that are still there without reading them, also those behind a URL;
+            the caller checks their content later.
+
+    Raises:
+        RecordingGone: no file has such a name.
+        RecordingChanged: files have the name, but other content.
+        UnreadableFile: a file with the name cannot be read.
+    """
+    known = known or {}
+    places = [path for path in known if path.is_file() or (trust_known and is_remote(path))]
+    contents = dict(known) if trust_known else {}
+    unread = False
+
+    def content(path: Path) -> str:
+        nonlocal unread
+        if path not in contents:
+            try:
+                contents[path] = content_id(path, limits)
+            except RecordingError:
+                contents[path], unread = "", True
+        return contents[path]
+
+    def match() -> tuple[Path, ...] | None:
+        groups = permutations(places, len(shown_paths))
+        return next((g for g in groups if joined([content(path) for path in g]) == recording_id), None)
+
+    found = match()
+    if found is None:  # only now: a folder may hold very many names
+        behind = [path for shown in shown_paths for path in _behind(Path(shown), salt)]
+        places = list(dict.fromkeys([*places, *behind]))
+        found = match()
+    if found is not None:
+        return found
+    name = ", ".join(Path(shown).name for shown in shown_paths)
+    if len(places) < len(shown_paths):
+        raise RecordingGone(f"{name}: cannot be read: the recording is gone. It was moved or deleted.")
+    if unread:
+        raise UnreadableFile(f"{name}: cannot be read. Check that this user may read it.")
+    raise RecordingChanged(f"{name}: another recording lies here now.")
+
+
+def hide_names(text: str, paths: Sequence[Path], shown_paths: Sequence[str]) -> str:
+    """A message about files, with their names for people in place of their own."""
+    for path, shown in zip(paths, shown_paths, strict=True):
+        text = text.replace(str(path), shown).replace(display_text(path.name), Path(shown).name)
+    return text
+
+
+def _behind(shown: Path, salt: bytes) -> Iterator[Path]:
+    """Files and folders that are there and go by this name for people; a number may be in any part of it."""
+    if not (ALIAS.search(str(shown)) or "\\" in str(shown)):
+        yield from [shown] if shown.exists() else []
+        return
+    for folder in _behind(shown.parent, salt):
+        if (folder / shown.name).exists():
+            yield folder / shown.name
+        yield from (folder / name for name in _names_behind(folder, shown.name, salt))
+
+
+def _names_behind(folder: Path, shown: str, salt: bytes) -> Iterator[str]:
+    """Names in a folder that become the name for people once their numbers are hidden."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - a Path each would take longer than all the rest
+    except OSError:
+        return
+    aliases = ALIAS.findall(shown)
+    before = shown.partition(aliases[0])[0] if aliases else shown
+    after = shown.rpartition(aliases[-1])[2] if aliases else ""
+    for own_name in names:
+        name = own_name if own_name.isprintable() else display_text(own_name)
+        # Most names of a folder of thousands end here, before anything is hashed.
+        if name.startswith(before) and name.endswith(after):
+            hidden = {digits: alias for digits, alias in _aliases(name, salt) if alias in aliases}
+            if hide_numbers(name, hidden) == shown:
+                yield own_name
+
+
+def _aliases(name: str, salt: bytes) -> Iterator[tuple[str, str]]:
+    """Everything in a name that may be a caller's number, as its last significant digits, and its alias.
+
+    A number ends where a run of digits does; how long it is without its prefix is not known.
+    """
+    for match in _DIGITS.finditer(name):
+        runs = re.findall(r"\d+", match.group())
+        for n_runs in range(1, len(runs) + 1):
+            digits = "".join(runs[:n_runs])
+            for n_digits in range(MIN_PHONE_DIGITS, min(SIGNIFICANT_DIGITS, len(digits)) + 1):
+                yield digits[-n_digits:], alias_of(digits[-n_digits:], salt)
