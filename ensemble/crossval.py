@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ensemble.corpora import Clip
 from ensemble.evaluation.metrics import SPEAKER_STATISTICS, interval_by_speaker, measures
-from ensemble.evaluation.model_card import Table, interval, percent
+from ensemble.evaluation.model_card import Row, Table, interval, percent
 from ensemble.inference.card import read_card, trained_on
 from ensemble.inference.device import prepare_device
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax
@@ -182,7 +182,7 @@ def fold_table(result: Mapping[str, Any]) -> Table:
 
 def median_table(results: Sequence[Mapping[str, Any]]) -> Table:
     """Median and range over seeds of the vote's WA and UAR; percent."""
-    rows = []
+    rows: list[Row] = []
     for condition, known, _ in _reports(results[0]):
         was, uars = ([r[condition][known][measure] for r in results] for measure in ("wa", "uar"))
         medians = (percent(float(np.median(values))) for values in (was, uars))

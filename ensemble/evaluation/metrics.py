@@ -66,15 +66,9 @@ def measures(truth: Int, guess: Int, labels: Sequence[str]) -> dict[str, Any]:
 
     every = np.arange(len(labels))
     figures = precision_recall_fscore_support(truth, guess, labels=every, zero_division=np.nan)
-    precision, recall, f1, count = figures
     per_class = {
-        label: {
-            **{
-                name: _plain(of[i]) for name, of in (("precision", precision), ("recall", recall), ("f1", f1))
-            },
-            "n": int(count[i]),
-        }
-        for i, label in enumerate(labels)
+        label: {"precision": _plain(p), "recall": _plain(r), "f1": _plain(f1), "n": int(n)}
+        for label, p, r, f1, n in zip(labels, *figures, strict=True)
     }
     return {
         "n": len(truth),

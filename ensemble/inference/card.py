@@ -34,11 +34,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelIncompatible(f"{path} is not JSON ({error}); restore it") from error
-    if (
-        not isinstance(card, dict)
-        or card.get("format") != CARD_FORMAT
-        or not {"members", *SETTINGS} <= set(card)
-    ):
+    whole = isinstance(card, dict) and {"members", *SETTINGS} <= set(card)
+    if not whole or card["format"] != CARD_FORMAT:
         raise ModelIncompatible(
             f"{path}: not a card of format {CARD_FORMAT} with all its entries; train again with this version"
         )

@@ -162,7 +162,7 @@ class Ensemble:
         quiet: Sequence[bool],
         known: Mapping[Hashable, Statistics],
     ) -> dict[Hashable, tuple[Float, Float]]:
-        """(mean, deviation) by voice; what is too quiet to be speech says nothing of a voice that also speaks."""
+        """(mean, deviation) by voice; without what is too quiet to be speech, where the voice also speaks."""
         speaking = {key for key, is_quiet in zip(keys, quiet, strict=True) if not is_quiet}
         gathered: dict[Hashable, Statistics] = {}
         for key, each, is_quiet in zip(keys, statistics, quiet, strict=True):

@@ -34,7 +34,7 @@ class AugmentSettings:
     packet_loss: float = 0.15
     gain: float = 1.0
     agc: float = 0.3
-    """Channels that level loud and soft speech: 20 to 80 % of a clip's distance in dB from its channel goes."""
+    """Gain control: takes 20 to 80 % of a clip's distance in dB from the level of its channel."""
     speed_range: float = 0.10
     pitch_semitones: float = 2.0
     stretch_range: float = 0.15
@@ -80,11 +80,8 @@ def augment(
     chance = dict(zip(_SWITCHES, channel.random(len(_SWITCHES)), strict=True))
     speed, pitch, stretch = channel.uniform(-1, 1, 3)
     snr_db, babble_snr_db = channel.uniform(settings.snr_low_db, settings.snr_high_db, 2)
-    reverberation_s, slope, gain_db = (
-        channel.uniform(0.15, 0.6),
-        channel.uniform(-1, 1),
-        channel.uniform(-12, 6),
-    )
+    reverberation_s, slope = channel.uniform(0.15, 0.6), channel.uniform(-1, 1)
+    gain_db = channel.uniform(-12, 6)
     codec = ("mu-law", "a-law", "gsm", "none")[channel.choice(4, p=(0.4, 0.2, 0.3, 0.1))]
     low_hz, high_hz, loss = channel.uniform(150, 350), channel.uniform(3100, 3700), channel.uniform(0.0, 0.1)
     levelling = channel.uniform(0.2, 0.8)
@@ -118,18 +115,10 @@ def augment(
     return samples.astype(np.float32, copy=False)
 
 
-_SWITCHES = [
-    "speed",
-    "pitch",
-    "stretch",
-    "reverb",
-    "noise",
-    "babble",
-    "telephone",
-    "packet_loss",
-    "gain",
-    "agc",
-]
+_SWITCHES = (
+    *("speed", "pitch", "stretch", "reverb", "noise", "babble"),
+    *("telephone", "packet_loss", "gain", "agc"),
+)
 
 
 def change_speed(samples: Float, factor: float) -> Float:

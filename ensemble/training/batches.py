@@ -1,4 +1,4 @@
-"""One epoch of training batches: which clips, in which view, with which speaker statistics; their augmentation.
+"""One epoch of training batches: clips, views and speaker statistics drawn from a seed; their augmentation.
 
 Sources: SpecAugment (Park et al. 2019); mixup (Zhang et al. 2018); vocal-tract length perturbation
 (Jaitly and Hinton 2013); CopyPaste (Pappagari et al. 2021).

@@ -157,10 +157,8 @@ class ViewCache:
         n_done = len(views) - len(missing)
         if missing:
             say(Extracted(n_done, len(views)))
-        if n_processes > 1:
-            done = _in_processes([partial(self._extract_only, view) for view in missing], n_processes)
-        else:
-            done = (self._extract_only(view, waves) for view in missing)
+        tasks = [partial(self._extract_only, view) for view in missing]
+        done = _in_processes(tasks, n_processes) if n_processes > 1 else (task(waves) for task in tasks)
         for _ in done:
             n_done += 1
             say(Extracted(n_done, len(views)))
@@ -168,8 +166,10 @@ class ViewCache:
 
     def _extract_only(
         self, view: ViewSettings, waves: Callable[[], Sequence[NDArray[np.float32]]] | None = None
-    ) -> None:
+    ) -> str:
+        """As a task: a view is read where it is needed, and not sent between processes."""
         self.read_or_extract(view, waves)
+        return view.name
 
     def _place(self, view: ViewSettings) -> tuple[Path, bytes]:
         """Folder of a view, and all that it depends on as JSON."""
@@ -178,8 +178,8 @@ class ViewCache:
         return self.folder / f"{view.name}-{hashlib.sha256(key).hexdigest()[:16]}", key
 
 
-def _in_processes(tasks: Sequence[Callable[[], None]], n_processes: int) -> Iterator[None]:
-    """Yield once for each task that is done."""
+def _in_processes(tasks: Sequence[Callable[[], str]], n_processes: int) -> Iterator[str]:
+    """Yield the result of each task when it is done."""
     pool = ProcessPoolExecutor(
         n_processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent
     )
