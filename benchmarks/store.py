@@ -45,6 +45,7 @@ from callanalytics.records import (
 )
 from callanalytics.store import Review, Store, open_work, publish
 from callanalytics.store.rows import pack
+from callanalytics.workspace import Workspace
 from ensemble.inference.vote import Votes
 from jobs.night.run import BATCH_CALLS
 
@@ -255,17 +256,17 @@ def main() -> None:
     found: dict[str, object] = {}
     database = options.out / "callanalytics.duckdb"
     if options.publish_again:
-        with open_work(options.out) as store:
+        with open_work(Workspace(options.out)) as store:
             began = time.perf_counter()
-            publish(store, options.out)
+            publish(store)
             print(f"publishing again: {time.perf_counter() - began:.1f} s")
     if not database.exists():
-        with open_work(options.out) as store:
+        with open_work(Workspace(options.out)) as store:
             figures = load(store, options.rows)
             print(f"loading: {figures['n_segments']:,} segments of {figures['n_calls']:,} calls"
                   f" in {figures['loading_s']:.1f} s")  # fmt: skip
             began = time.perf_counter()
-            publish(store, options.out)
+            publish(store)
             figures["publish_s"] = time.perf_counter() - began
         figures["published_gb"] = database.stat().st_size / 1e9
         print(f"publishing: {figures['publish_s']:.1f} s, {figures['published_gb']:.2f} GB")

@@ -121,7 +121,7 @@ def _desk(here: Room, opened: OpenedCall) -> None:
     problem = st.session_state.pop("review problem", "")
     labels = promoted_labels(here.database, here.settings) or SHARED_SIX
     with localised(here.settings.report.locale):
-        data = player_data(opened, waiting_reviews(here.out, call_id), labels, acknowledged, problem)
+        data = player_data(opened, waiting_reviews(here.workspace, call_id), labels, acknowledged, problem)
     player(data, key=f"player-{call_id}", on_pressed=partial(_pressed, here, call_id, acknowledged))
 
 
@@ -132,7 +132,7 @@ def _pressed(here: Room, call_id: str, acknowledged: set[str], sent: list[Any]) 
         acknowledged.add(press.press_id)
         try:
             record_review(
-                here.out,
+                here.workspace,
                 Review(
                     call_id,
                     press.verdict,

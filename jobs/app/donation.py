@@ -10,24 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
+from callanalytics.workspace import Workspace
 from jobs.app.utterance import Heard
 
-FOLDER = "kept"
 
-
-def kept_folder(out: Path) -> Path:
-    """Where kept utterances lie."""
-    return out / FOLDER
-
-
-def keep_utterance(out: Path, heard: Heard, *, target: str | None, sentence: str) -> Path:
+def keep_utterance(workspace: Workspace, heard: Heard, *, target: str | None, sentence: str) -> Path:
     """Write the sound (16 bit WAV at the rate it was heard at) and what is known of it as JSON beside it.
 
     Both files are private (0600). Returns the path of the sound; raises OSError.
     """
     import soundfile as sf
 
-    folder = kept_folder(out)
+    folder = workspace.kept_utterances
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     now = datetime.now(UTC)
     path = folder / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.wav"

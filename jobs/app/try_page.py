@@ -12,7 +12,7 @@ from ensemble.model_errors import ModelError
 from jobs.app.answer import answer
 from jobs.app.components import panel
 from jobs.app.context import Room, room
-from jobs.app.donation import keep_utterance, kept_folder
+from jobs.app.donation import keep_utterance
 from jobs.app.markup import render
 from jobs.app.sentences import SENTENCES
 from jobs.app.utterance import LONGEST_S, MAX_BYTES, Heard, hear, only_member
@@ -111,11 +111,11 @@ def _tally(file_id: str, target: str | None, heard: Heard) -> None:
 
 def _keep(here: Room, sound: Any, heard: Heard, target: str | None, sentence: str) -> None:
     if st.button(
-        "Keep this recording", help=f"Stores it in {kept_folder(here.out)} with what you aimed for."
+        "Keep this recording", help=f"Stores it in {here.workspace.kept_utterances} with what you aimed for."
     ):
         try:
-            path = keep_utterance(here.out, heard, target=target, sentence=sentence)
+            path = keep_utterance(here.workspace, heard, target=target, sentence=sentence)
         except OSError as problem:
-            st.error(f"{kept_folder(here.out)}: could not be written ({problem.strerror}).")
+            st.error(f"{here.workspace.kept_utterances}: could not be written ({problem.strerror}).")
         else:
             st.success(f"Kept as {path}")

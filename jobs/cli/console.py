@@ -154,7 +154,7 @@ def closing_words(result: RunResult) -> str:
     )
     if result.set_aside:
         words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))
-        lines.append(f"Set aside: {words}.")
+        lines.append(f"Skipped: {words}.")
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
     )

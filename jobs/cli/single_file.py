@@ -13,6 +13,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.records import FoundRecording, Role
 from callanalytics.text import display_text
+from callanalytics.workspace import Workspace
 from jobs.active_ensemble import in_use
 
 
@@ -27,7 +28,7 @@ def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
     """Everything known about one call. Raises RecordingError or ensemble.errors.ModelError."""
     from callanalytics.analysis.call import Models, analyze_call
 
-    models = Models.load(in_use(settings, settings.out_dir), device=settings.engine.device)
+    models = Models.load(in_use(settings, Workspace(settings.out_dir)), device=settings.engine.device)
     return analyze_call(found_recording(paths, settings), settings, models)
 
 
@@ -63,7 +64,7 @@ def classify_clips(
         ).samples.mean(axis=0)
         return mixed
 
-    ensemble = load_ensemble(in_use(settings, settings.out_dir), device=settings.engine.device)
+    ensemble = load_ensemble(in_use(settings, Workspace(settings.out_dir)), device=settings.engine.device)
     yield from classify_paths(paths, decode, ensemble, by_folder=by_folder, abstain=abstain)
 
 

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from callanalytics.errors import UsageError
 from callanalytics.store import Review, Store
-from callanalytics.store.open import WORK_DIR, make_private_dir
+from callanalytics.workspace import Workspace, make_private_dir
 
 REFUSED = "refused"
 MAX_BYTES = 65_536  # of a review
@@ -36,22 +36,16 @@ class TakenIn:
     refused: tuple[str, ...]  # why, one per review
 
 
-def inbox_dir(out: Path) -> Path:
-    """Where reviews wait."""
-    return out / WORK_DIR / "reviews"
-
-
-def put(out: Path, reviews: Sequence[Review]) -> Path:
+def put(workspace: Workspace, reviews: Sequence[Review]) -> Path:
     """Leave reviews for the next one who holds the run lock; returns their one file.
 
     Raises UsageError when one is too long; then nothing is left.
     """
     now = datetime.now(UTC)
     lines = [_line(review, now) for review in reviews]
-    for folder in (out, out / WORK_DIR, inbox_dir(out)):
-        make_private_dir(folder)
+    make_private_dir(workspace.review_queue)
     kind = ".json" if len(lines) == 1 else ".jsonl"
-    return _write(inbox_dir(out) / f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{kind}", lines)
+    return _write(workspace.review_queue / f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{kind}", lines)
 
 
 def check_length(review: Review) -> None:
@@ -77,9 +71,9 @@ def _write(target: Path, lines: Sequence[str]) -> Path:
     return unfinished.rename(target)
 
 
-def waiting(out: Path) -> list[Path]:
+def waiting(workspace: Workspace) -> list[Path]:
     """Files of the waiting reviews, oldest first."""
-    return _files(inbox_dir(out))
+    return _files(workspace.review_queue)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -140,7 +134,7 @@ def _review(told: Mapping[str, Any]) -> Review:
     )
 
 
-def take_in(store: Store, out: Path) -> TakenIn:
+def take_in(store: Store, workspace: Workspace) -> TakenIn:
     """Put the waiting reviews into the working database. The caller holds the run lock.
 
     A file goes only after its reviews are committed: what a crash interrupts is taken in twice, which
@@ -148,7 +142,7 @@ def take_in(store: Store, out: Path) -> TakenIn:
     set aside, the others of it are taken.
     """
     n_taken, refused = 0, list[str]()
-    for path in waiting(out):
+    for path in waiting(workspace):
         try:
             reviews = read_reviews(path)
         except UsageError as problem:
@@ -186,7 +180,7 @@ class GoneReviews:
     rest: Mapping[Path, Sequence[Review]]  # the files they are in, and what stays of each
 
 
-def about_gone_calls(store: Store, out: Path, doomed: Collection[str]) -> GoneReviews:
+def about_gone_calls(store: Store, workspace: Workspace, doomed: Collection[str]) -> GoneReviews:
     """Waiting and refused reviews of calls that are to go, or that are gone.
 
     What cannot be read as reviews counts when it names a call that is to go.
@@ -194,7 +188,7 @@ def about_gone_calls(store: Store, out: Path, doomed: Collection[str]) -> GoneRe
     told: dict[Path, list[Review]] = {}
     rest: dict[Path, Sequence[Review]] = {}
     n = 0
-    for path in (*_files(inbox_dir(out)), *_files(inbox_dir(out) / REFUSED)):
+    for path in (*_files(workspace.review_queue), *_files(workspace.review_queue / REFUSED)):
         try:
             told[path] = read_reviews(path)
         except UsageError:
@@ -225,9 +219,9 @@ def forget_reviews(gone: GoneReviews) -> None:
             path.unlink(missing_ok=True)
 
 
-def left_unfinished(out: Path) -> list[Path]:
+def left_unfinished(workspace: Workspace) -> list[Path]:
     """Reviews that are being written, or that a killed process began."""
-    return list(inbox_dir(out).glob(".*.part"))
+    return list(workspace.review_queue.glob(".*.part"))
 
 
 def _refused(path: Path, reasons: Sequence[str]) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import LockHeld, UsageError
-from callanalytics.run_lock import run_lock
-from callanalytics.store import DATABASE_NAME, Review, open_work
+from callanalytics.store import Review, open_work
 from callanalytics.store.query import open_published
 from callanalytics.store.review_rows import check_review
+from callanalytics.workspace import Workspace, file_lock
 from jobs.reviews.queue import MAX_REVIEWS, check_length, put, read_reviews, waiting
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Given:
     queued: bool
 
 
-def give(out: Path, reviews: Sequence[Review]) -> Given:
+def give(workspace: Workspace, reviews: Sequence[Review]) -> Given:
     """Keep reviews: in the working database, or in the inbox while a run is at work. Never published here.
 
     All or nothing, also when it is cut short: they are checked against the published results first, and kept
@@ -42,19 +42,19 @@ def give(out: Path, reviews: Sequence[Review]) -> Given:
         UsageError: no results yet; or what a review names does not exist, with one line per problem; or
             one is too long.
     """
-    with open_published(out / DATABASE_NAME) as published:
+    with open_published(workspace.database) as published:
         checked = _checked(published, reviews)
     call_ids = tuple(dict.fromkeys(review.call_id for review in checked))
     try:
         with (
-            run_lock(out / ".work" / "run.lock", patience_s=0),
-            open_work(out) as store,
+            file_lock(workspace.run_lock, patience_s=0),
+            open_work(workspace) as store,
             store.transaction("keep the reviews"),
         ):
             for review in checked:  # refused here: it changed since it was published
                 store.review(review)
     except LockHeld:
-        put(out, checked)
+        put(workspace, checked)
         return Given(call_ids, queued=True)
     return Given(call_ids, queued=False)
 
@@ -215,10 +215,10 @@ class Worth:
         return asdict(self)
 
 
-def next_calls(out: Path, count: int = 1) -> list[Worth]:
+def next_calls(workspace: Workspace, count: int = 1) -> list[Worth]:
     """Calls without a verdict (published or waiting), most useful first; see NEXT_SQL for how."""
-    pending = {review.call_id for review in _waiting_reviews(out) if review.segment is None}
-    with open_published(out / DATABASE_NAME) as connection:
+    pending = {review.call_id for review in _waiting_reviews(workspace) if review.segment is None}
+    with open_published(workspace.database) as connection:
         frame = connection.sql(
             NEXT_SQL, params={"n_moments": N_MOMENTS, "waiting": sorted(pending) or [""], "count": count}
         ).pl()
@@ -236,8 +236,8 @@ def next_calls(out: Path, count: int = 1) -> list[Worth]:
     ]
 
 
-def _waiting_reviews(out: Path) -> Iterator[Review]:
-    for path in waiting(out):
+def _waiting_reviews(workspace: Workspace) -> Iterator[Review]:
+    for path in waiting(workspace):
         try:
             yield from read_reviews(path)
         except UsageError:  # taken in this moment, or not reviews: the next run says so

@@ -31,8 +31,8 @@ from callanalytics.errors import (
     UnreadableFile,
     UsageError,
 )
-from callanalytics.run_lock import run_lock
 from callanalytics.store import Review, open_work, publish
+from callanalytics.workspace import Workspace
 from ensemble.corpora import Clip, Corpus
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.model_errors import CorpusError
@@ -208,7 +208,7 @@ def test_keeping_is_private(
     speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector, tmp_path: Path
 ) -> None:
     heard = listen(wav(speech), ensemble, detector)
-    path = keep_utterance(tmp_path, heard, target="fear", sentence="Hello.")
+    path = keep_utterance(Workspace(tmp_path), heard, target="fear", sentence="Hello.")
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["aimed_for"] == "fear"
     assert facts["heard_as"] == heard.votes.emotion(0)
@@ -421,15 +421,17 @@ def test_a_review_waits_for_the_next_run_and_is_then_published(tmp_path: Path) -
     call_id = next(call.recording.call_id for call in calls if not call.assessment.flagged)
     database = tmp_path / "callanalytics.duckdb"
     before = database.read_bytes()
-    with run_lock(tmp_path / ".work" / "run.lock"):  # a night is at work
-        record_review(tmp_path, Review(call_id, "reject", segment=0, emotion="fear", reviewer="Ada"))
+    with Workspace(tmp_path).lock():  # a night is at work
+        record_review(
+            Workspace(tmp_path), Review(call_id, "reject", segment=0, emotion="fear", reviewer="Ada")
+        )
     assert database.read_bytes() == before
-    assert [review["emotion"] for review in waiting_reviews(tmp_path, call_id)] == ["fear"]
-    assert waiting_reviews(tmp_path, "another") == []
-    with open_work(tmp_path) as store:  # what the end of a run does
-        take_in(store, tmp_path)
-        publish(store, tmp_path)
-    assert waiting_reviews(tmp_path, call_id) == []
+    assert [review["emotion"] for review in waiting_reviews(Workspace(tmp_path), call_id)] == ["fear"]
+    assert waiting_reviews(Workspace(tmp_path), "another") == []
+    with open_work(Workspace(tmp_path)) as store:  # what the end of a run does
+        take_in(store, Workspace(tmp_path))
+        publish(store)
+    assert waiting_reviews(Workspace(tmp_path), call_id) == []
     found = open_call(database, Settings(), call_id).reviews
     (review,) = [each for each in found if each["reviewer"] == "Ada"]
     assert (review["segment"], review["verdict"], review["emotion"]) == (0, "reject", "fear")
@@ -439,8 +441,8 @@ def test_a_review_of_nothing_is_refused(out: Path, database: Path) -> None:
     call_id = list_calls(database, Settings(), Wanted()).rows[0]["call_id"]
     for review in (Review("nobody", "confirm"), Review(call_id, "reject", segment=10_000)):
         with pytest.raises(UsageError):
-            record_review(out, review)
-    assert waiting_reviews(out, call_id) == []
+            record_review(Workspace(out), review)
+    assert waiting_reviews(Workspace(out), call_id) == []
 
 
 # Comparing -------------------------------------------------------------------------------------------------
@@ -507,7 +509,7 @@ def test_scores_of_clips_are_what_they_say(corpus: Corpus, ensemble: Ensemble) -
 
 
 def test_the_room_offers_names_and_no_paths(tmp_path: Path) -> None:
-    room = Room(Settings(), tmp_path, (tmp_path / "mine",))
+    room = Room(Settings(), Workspace(tmp_path), (tmp_path / "mine",))
     assert list(room.ensemble_folders()) == [IN_USE, AS_SHIPPED, "mine"]
     assert room.ensemble(IN_USE) is room.ensemble(AS_SHIPPED)
     with pytest.raises(KeyError):

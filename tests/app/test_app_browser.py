@@ -17,6 +17,7 @@ from app_server import Served, serving
 from chromium import find_chromium
 
 from callanalytics.store import open_work
+from callanalytics.workspace import Workspace
 from jobs.app.review_writer import waiting_reviews
 
 pytestmark = pytest.mark.browser
@@ -252,7 +253,10 @@ _PLAYER = '[...document.querySelectorAll("*")].map((e) => e.shadowRoot?.querySel
 def test_corrections_by_key_wait_for_the_next_run_while_a_night_runs(browser: Any, served: Served) -> None:
     published = served.out / "callanalytics.duckdb"
     before = published.read_bytes()
-    with open_work(served.out), Visit(browser, served, "/calls") as visit:  # the night holds its database
+    with (
+        open_work(Workspace(served.out)),
+        Visit(browser, served, "/calls") as visit,
+    ):  # the night holds its database
         page = visit.page
         call_id = visit.open_call()
         page.keyboard.press("ArrowDown")
@@ -264,7 +268,7 @@ def test_corrections_by_key_wait_for_the_next_run_while_a_night_runs(browser: An
         page.locator(".whole-said", has_text="not worth flagging (for the next run)").wait_for()
         said = [words for words in page.locator("td.reviewed").all_inner_texts() if words]
         assert said == ["you hear sad (for the next run)", "cannot tell (for the next run)"]
-        waiting = waiting_reviews(served.out, call_id)
+        waiting = waiting_reviews(Workspace(served.out), call_id)
         assert [(w["verdict"], w["segment"], w["emotion"]) for w in waiting] == [
             ("reject", 0, "sad"),
             ("unsure", 1, None),
@@ -291,7 +295,7 @@ def test_every_fast_press_is_kept(browser: Any, served: Served) -> None:
             .flatMap((e) => [...e.shadowRoot.querySelectorAll("td.reviewed")])
             .filter((cell) => cell.textContent).length >= 12"""
         )
-        segments = [review["segment"] for review in waiting_reviews(served.out, call_id)]
+        segments = [review["segment"] for review in waiting_reviews(Workspace(served.out), call_id)]
         assert segments == list(range(12))
 
 

@@ -24,9 +24,10 @@ from callanalytics.records import (
     VoiceProfile,
     agent_key,
 )
-from callanalytics.store import Correction, Store, open_work, publish, work_database
+from callanalytics.store import Correction, Store, open_work, publish
 from callanalytics.store.rows import pack
 from callanalytics.store.voice_profiles import MAX_CALLS, forget_voices, learn, list_voices, load_profiles
+from callanalytics.workspace import Workspace
 from jobs.cli.main import cli
 from jobs.maintenance.voices import with_profiles
 from jobs.reviews.relabel import relabel, with_corrections
@@ -54,7 +55,7 @@ def call_of(number: int, agent: str | None, source: RoleSource, agent_voice: np.
 
 @pytest.fixture
 def store(tmp_path: Path):
-    with open_work(tmp_path / "out") as opened:
+    with open_work(Workspace(tmp_path / "out")) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         yield opened
@@ -126,12 +127,12 @@ def test_voices_are_not_published_and_forgotten_bytes_are_gone(store: Store, tmp
     mark = "AgentWhoIsForgotten"
     kept = call_of(1, "bob", RoleSource.RECORDER, voice(1))
     learned(store, [call_of(0, mark, RoleSource.RECORDER, voice(0)), kept], 1)
-    publish(store, out)
+    publish(store)
     store.close()
     with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as published:
         assert published.execute("SELECT count(*) FROM base.agent_voices").fetchone() == (0,)
     as_stored = voice(0).tobytes()[:64]
-    assert mark.encode() in work_database(out).read_bytes()
+    assert mark.encode() in Workspace(out).work_database.read_bytes()
     told = CliRunner().invoke(cli, ["voices", "list", "--out", str(out), "--json"])
     assert [known["agent"] for known in json.loads(told.stdout)] == [mark, "bob"]
     done = CliRunner().invoke(cli, ["voices", "forget", mark, "--out", str(out), "--json"])
@@ -140,7 +141,7 @@ def test_voices_are_not_published_and_forgotten_bytes_are_gone(store: Store, tmp
         if path.is_file():
             assert mark.encode() not in path.read_bytes()
             assert as_stored not in path.read_bytes()
-    with open_work(out) as again:
+    with open_work(Workspace(out)) as again:
         assert set(load_profiles(again)) == {("freepbx", "bob")}
         forget_voices(again, None)
         assert load_profiles(again) == {}
@@ -213,8 +214,8 @@ def test_a_swapped_call_leaves_the_profile(store: Store, tmp_path: Path) -> None
     call = call_of(0, "ann", RoleSource.RECORDER, voice(0))
     stored(store, call)
     store.close()
-    relabel(Settings(), tmp_path / "out", call.recording.call_id)
-    with open_work(tmp_path / "out") as again:
+    relabel(Settings(), Workspace(tmp_path / "out"), call.recording.call_id)
+    with open_work(Workspace(tmp_path / "out")) as again:
         assert load_profiles(again) == {}
 
 

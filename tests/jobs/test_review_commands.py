@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.errors import UsageError
-from callanalytics.run_lock import run_lock
 from callanalytics.store import Review, Store, open_work, publish
+from callanalytics.workspace import Workspace
 from jobs.app.review_writer import waiting_reviews
 from jobs.cli.review_commands import review
-from jobs.reviews.queue import inbox_dir, put, read_review, read_reviews, take_in, waiting
+from jobs.reviews.queue import put, read_review, read_reviews, take_in, waiting
 from jobs.reviews.reviews import give, next_calls, read_csv, render_worth
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -38,10 +38,10 @@ def calls() -> list[CallAnalysis]:
 def out(tmp_path: Path, calls: list[CallAnalysis]) -> Path:
     """A published output folder without any review."""
     folder = tmp_path / "out"
-    with open_work(folder) as store:
+    with open_work(Workspace(folder)) as store:
         fill(store, calls)
         store.connection.execute("DELETE FROM base.reviews")
-        publish(store, folder)
+        publish(store)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_a_review_is_kept_and_published_only_with_the_next_run(out: Path, calls:
     assert call_id in done.stderr
     assert kept(out) == [(call_id, "confirm")]
     assert published(out, "FROM reviews") == []
-    assert waiting(out) == []
+    assert waiting(Workspace(out)) == []
 
 
 def test_the_id_and_the_other_words_do_not_clash(out: Path, calls: list[CallAnalysis]) -> None:
@@ -83,15 +83,15 @@ def test_the_id_and_the_other_words_do_not_clash(out: Path, calls: list[CallAnal
 
 def test_a_review_never_fails_because_the_night_is_at_work(out: Path, calls: list[CallAnalysis]) -> None:
     review = Review(calls[0].recording.call_id, "confirm", reviewer="eve", note="while it runs")
-    with run_lock(out / ".work" / "run.lock"):
-        assert give(out, [review]).queued
+    with Workspace(out).lock():
+        assert give(Workspace(out), [review]).queued
     assert kept(out) == []
-    (path,) = waiting(out)
+    (path,) = waiting(Workspace(out))
     assert path.stat().st_mode & 0o777 == 0o600
     said_at = read_review(path).reviewed_at
-    with open_work(out) as store:
-        assert take_in(store, out).n_taken == 1
-        assert take_in(store, out).n_taken == 0
+    with open_work(Workspace(out)) as store:
+        assert take_in(store, Workspace(out)).n_taken == 1
+        assert take_in(store, Workspace(out)).n_taken == 0
     ((reviewer, when),) = kept(out, "SELECT reviewer, epoch_us(reviewed_at) FROM base.reviews")
     assert reviewer == "eve"
     assert said_at is not None
@@ -101,25 +101,27 @@ def test_a_review_never_fails_because_the_night_is_at_work(out: Path, calls: lis
 def test_the_inbox_of_the_app_is_taken_in(out: Path, calls: list[CallAnalysis]) -> None:
     from jobs.app.review_writer import record_review
 
-    record_review(out, Review(calls[1].recording.call_id, "reject", note="calm"))
-    with open_work(out) as store:
-        assert take_in(store, out).n_taken == 1
+    record_review(Workspace(out), Review(calls[1].recording.call_id, "reject", note="calm"))
+    with open_work(Workspace(out)) as store:
+        assert take_in(store, Workspace(out)).n_taken == 1
     assert kept(out) == [(calls[1].recording.call_id, "reject")]
 
 
 def test_what_cannot_be_taken_in_is_set_aside_and_stops_nothing(out: Path, calls: list[CallAnalysis]) -> None:
-    put(out, [Review("00ff00ff", "confirm")])
-    (inbox_dir(out) / "a.json").write_text("[" * 5000)
-    (inbox_dir(out) / "b.json").write_text('{"call_id": 3, "verdict": "confirm"}')
-    (inbox_dir(out) / "c.json").write_text('{"call_id": "x", "verdict": "confirm", "exec": "rm"}')
-    (inbox_dir(out) / "d.json").write_text(" " * 70_000)
-    put(out, [Review(calls[0].recording.call_id, "unsure")])
-    with open_work(out) as store:
-        result = take_in(store, out)
+    put(Workspace(out), [Review("00ff00ff", "confirm")])
+    (Workspace(out).review_queue / "a.json").write_text("[" * 5000)
+    (Workspace(out).review_queue / "b.json").write_text('{"call_id": 3, "verdict": "confirm"}')
+    (Workspace(out).review_queue / "c.json").write_text(
+        '{"call_id": "x", "verdict": "confirm", "exec": "rm"}'
+    )
+    (Workspace(out).review_queue / "d.json").write_text(" " * 70_000)
+    put(Workspace(out), [Review(calls[0].recording.call_id, "unsure")])
+    with open_work(Workspace(out)) as store:
+        result = take_in(store, Workspace(out))
     assert result.n_taken == 1
     assert len(result.refused) == 5
-    assert waiting(out) == []
-    assert len(list((inbox_dir(out) / "refused").glob("*.txt"))) == 5
+    assert waiting(Workspace(out)) == []
+    assert len(list((Workspace(out).review_queue / "refused").glob("*.txt"))) == 5
 
 
 @given(
@@ -187,7 +189,7 @@ def test_a_row_that_is_too_long_is_named_by_its_line_and_nothing_is_kept(
     assert done.returncode == 2, done.stderr
     assert re.search(words, done.stderr), done.stderr
     assert kept(out) == []
-    assert waiting(out) == []
+    assert waiting(Workspace(out)) == []
 
 
 def test_one_review_that_is_too_long_is_refused_and_not_left_in_the_inbox(
@@ -196,19 +198,19 @@ def test_one_review_that_is_too_long_is_refused_and_not_left_in_the_inbox(
     call_id = calls[0].recording.call_id
     for said in (Review(call_id, "confirm", note=70_000 * "x"), Review(call_id, "confirm", segment=10**40)):
         with pytest.raises(UsageError, match=r"65,536 bytes|no segment"):
-            give(out, [said])
+            give(Workspace(out), [said])
         with (
-            run_lock(out / ".work" / "run.lock"),
+            Workspace(out).lock(),
             pytest.raises(UsageError, match=r"65,536 bytes|no segment"),
         ):
-            give(out, [said])
-    assert not inbox_dir(out).exists() or list(inbox_dir(out).rglob("*")) == []
+            give(Workspace(out), [said])
+    assert not Workspace(out).review_queue.exists() or list(Workspace(out).review_queue.rglob("*")) == []
 
 
 def test_a_huge_number_in_the_inbox_stops_no_run(out: Path, calls: list[CallAnalysis]) -> None:
-    put(out, [Review(calls[0].recording.call_id, "confirm", segment=10**40)])
-    with open_work(out) as store:
-        assert len(take_in(store, out).refused) == 1
+    put(Workspace(out), [Review(calls[0].recording.call_id, "confirm", segment=10**40)])
+    with open_work(Workspace(out)) as store:
+        assert len(take_in(store, Workspace(out)).refused) == 1
 
 
 def test_an_import_that_is_cut_short_leaves_nothing(
@@ -227,39 +229,43 @@ def test_an_import_that_is_cut_short_leaves_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "review", killed)
         with pytest.raises(KeyboardInterrupt):
-            give(out, said)
+            give(Workspace(out), said)
     assert kept(out) == []
-    assert waiting(out) == []
+    assert waiting(Workspace(out)) == []
 
 
 def test_an_import_that_no_longer_fits_the_working_database_keeps_nothing(
     out: Path, calls: list[CallAnalysis]
 ) -> None:
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.connection.execute("DELETE FROM base.calls WHERE call_id = ?", [calls[1].recording.call_id])
     with pytest.raises(UsageError, match=calls[1].recording.call_id):
-        give(out, [Review(call.recording.call_id, "confirm") for call in calls[:3]])
+        give(Workspace(out), [Review(call.recording.call_id, "confirm") for call in calls[:3]])
     assert kept(out) == []
-    assert waiting(out) == []
+    assert waiting(Workspace(out)) == []
 
 
 def test_an_import_waits_as_one_file_and_what_no_longer_fits_by_then_is_set_aside(
     out: Path, calls: list[CallAnalysis]
 ) -> None:
     ids = [call.recording.call_id for call in calls[:3]]
-    with run_lock(out / ".work" / "run.lock"):
-        assert give(out, [Review(call_id, "confirm", note="\u2028 über") for call_id in ids]).queued
-    (path,) = waiting(out)
+    with Workspace(out).lock():
+        assert give(
+            Workspace(out), [Review(call_id, "confirm", note="\u2028 über") for call_id in ids]
+        ).queued
+    (path,) = waiting(Workspace(out))
     assert path.stat().st_mode & 0o777 == 0o600
-    assert {call.call_id for call in next_calls(out, 1000)} & set(ids) == set(), "their verdicts wait"
-    assert [said["verdict"] for said in waiting_reviews(out, ids[1])] == ["confirm"]
-    with open_work(out) as store:
+    assert {call.call_id for call in next_calls(Workspace(out), 1000)} & set(ids) == set(), (
+        "their verdicts wait"
+    )
+    assert [said["verdict"] for said in waiting_reviews(Workspace(out), ids[1])] == ["confirm"]
+    with open_work(Workspace(out)) as store:
         store.connection.execute("DELETE FROM base.calls WHERE call_id = ?", [ids[1]])
-        taken = take_in(store, out)
+        taken = take_in(store, Workspace(out))
     assert (taken.n_taken, len(taken.refused)) == (2, 1)
     assert kept(out) == [(ids[0], "confirm"), (ids[2], "confirm")]
-    assert waiting(out) == []
-    (left,) = (inbox_dir(out) / "refused").glob("*.jsonl")
+    assert waiting(Workspace(out)) == []
+    (left,) = (Workspace(out).review_queue / "refused").glob("*.jsonl")
     assert [review.call_id for review in read_reviews(left)] == [ids[1]]
     assert left.stat().st_mode & 0o777 == 0o600
     assert ids[1] in left.with_suffix(".txt").read_text(encoding="utf-8")
@@ -267,46 +273,46 @@ def test_an_import_waits_as_one_file_and_what_no_longer_fits_by_then_is_set_asid
 
 @pytest.mark.parametrize("text", ["", "{}\n", '{"call_id": "x", "verdict": "confirm"}\n[1\n', 70_000 * " "])
 def test_an_import_in_the_inbox_that_is_none_is_set_aside(out: Path, text: str) -> None:
-    inbox_dir(out).mkdir(parents=True)
-    (inbox_dir(out) / "a.jsonl").write_text(text)
-    with open_work(out) as store:
-        taken = take_in(store, out)
+    Workspace(out).review_queue.mkdir(parents=True)
+    (Workspace(out).review_queue / "a.jsonl").write_text(text)
+    with open_work(Workspace(out)) as store:
+        taken = take_in(store, Workspace(out))
     assert (taken.n_taken, len(taken.refused)) == (0, 1)
     assert kept(out) == []
-    assert waiting(out) == []
+    assert waiting(Workspace(out)) == []
 
 
 def test_flags_come_first_and_a_reviewed_call_does_not_come_again(out: Path) -> None:
-    ranked = next_calls(out, 1000)
+    ranked = next_calls(Workspace(out), 1000)
     assert ranked[0].flagged
     assert ranked[0].flag_worth == 1.0, "nothing is known of its rules"
     assert [c.worth for c in ranked] == sorted((c.worth for c in ranked), reverse=True)
     assert not ranked[-1].flagged
     assert cli(out, ranked[0].call_id, "--verdict", "reject").returncode == 0
-    with run_lock(out / ".work" / "run.lock"):
-        give(out, [Review(ranked[1].call_id, "confirm")])
-    with open_work(out) as store:
-        publish(store, out)
-    after = [c.call_id for c in next_calls(out, 1000)]
+    with Workspace(out).lock():
+        give(Workspace(out), [Review(ranked[1].call_id, "confirm")])
+    with open_work(Workspace(out)) as store:
+        publish(store)
+    after = [c.call_id for c in next_calls(Workspace(out), 1000)]
     assert ranked[0].call_id not in after, "it has a verdict"
     assert ranked[1].call_id not in after, "its verdict waits"
     assert len(after) == len(ranked) - 2
 
 
 def test_known_rules_are_worth_less_and_the_committee_decides(out: Path) -> None:
-    ranked = next_calls(out, 1000)
+    ranked = next_calls(Workspace(out), 1000)
     flagged = [c for c in ranked if c.flagged]
-    give(out, [Review(c.call_id, "confirm") for c in flagged[:-1]])
-    with open_work(out) as store:
-        publish(store, out)
-    last = next(c for c in next_calls(out, 1000) if c.flagged)
+    give(Workspace(out), [Review(c.call_id, "confirm") for c in flagged[:-1]])
+    with open_work(Workspace(out)) as store:
+        publish(store)
+    last = next(c for c in next_calls(Workspace(out), 1000) if c.flagged)
     assert last.flag_worth < 1.0
-    quiet = [c for c in next_calls(out, 1000) if not c.flagged]
+    quiet = [c for c in next_calls(Workspace(out), 1000) if not c.flagged]
     assert quiet[0].unsure + quiet[0].disagreement > quiet[-1].unsure + quiet[-1].disagreement
 
 
 def test_moments_are_the_callers_and_reviewed_ones_are_not_asked_again(out: Path) -> None:
-    (call,) = next_calls(out, 1)
+    (call,) = next_calls(Workspace(out), 1)
     assert 0 < len(call.moments) <= 5
     numbers = {m["segment"] for m in call.moments}
     roles = published(out, f"SELECT segment, role FROM segments WHERE call_id = '{call.call_id}'")
@@ -318,9 +324,9 @@ def test_moments_are_the_callers_and_reviewed_ones_are_not_asked_again(out: Path
         out, call.call_id, "--segment", str(first["segment"]), "--verdict", "reject", "--emotion", "fear"
     )
     assert done.returncode == 0, done.stderr
-    with open_work(out) as store:
-        publish(store, out)
-    again = next(c for c in next_calls(out, 1000) if c.call_id == call.call_id)
+    with open_work(Workspace(out)) as store:
+        publish(store)
+    again = next(c for c in next_calls(Workspace(out), 1000) if c.call_id == call.call_id)
     assert first["segment"] not in {m["segment"] for m in again.moments}
 
 

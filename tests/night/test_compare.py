@@ -14,6 +14,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
 from callanalytics.errors import UsageError
 from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
 from jobs.models.compare import Comparison, compare_ensembles, render_comparison
 
 N_BOTH = 12
@@ -44,7 +45,7 @@ def database(calls: list[CallAnalysis], tmp_path_factory: pytest.TempPathFactory
     others = [other_opinion(call) for call in calls[:N_BOTH]]
     moved = [replace(s, end_s=s.end_s - 0.5) for s in others[0].segments]
     others[0] = replace(others[0], segments=tuple(moved))  # cut in another way: cannot be paired
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         for ensemble_id in (ENSEMBLE_ID, SHADOW_ID):
             store.register_ensemble(ensemble_id, {}, LABELS, MEMBERS)
         store.promote_ensemble(ENSEMBLE_ID)
@@ -52,7 +53,7 @@ def database(calls: list[CallAnalysis], tmp_path_factory: pytest.TempPathFactory
         run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
         store.write(calls, run_id)
         store.write(others, run_id)
-        return publish(store, out)
+        return publish(store)
 
 
 @pytest.fixture(scope="module")

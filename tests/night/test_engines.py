@@ -14,26 +14,26 @@ from stand_ins import candidate, prepare
 
 from callanalytics.errors import LockHeld
 from callanalytics.records import Failure, Outcome
-from callanalytics.run_lock import lock_holder, run_lock
+from callanalytics.workspace import file_lock, lock_holder
 from jobs.night.local_engine import analyze_all
 from jobs.night.stopping import StopWatch
 
 
 def test_the_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
-    code = "import sys, time; from pathlib import Path; from callanalytics.run_lock import run_lock\n"
-    code += "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from callanalytics.workspace import file_lock\n"
+    code += "with file_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(LockHeld, match=f"process {holder.pid} on "), run_lock(path):
+        with pytest.raises(LockHeld, match=f"process {holder.pid} on "), file_lock(path):
             pass
         assert f"process {holder.pid}" in (lock_holder(path) or "")
     finally:
         holder.kill()
         holder.wait()
-    with run_lock(path):
+    with file_lock(path):
         assert f"process {os.getpid()}" in (lock_holder(path) or "")
     assert lock_holder(path) is None
 

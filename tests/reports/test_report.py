@@ -32,6 +32,7 @@ from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
 from callanalytics.records import Escalation, TimeSource
 from callanalytics.store.rows import pack
+from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
 from reports.outputs.folder import build_reports
 
@@ -267,7 +268,7 @@ def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Pa
     usual = os.umask(0o022)
     try:
         Site(site.database, tmp_path / "new" / "reports").build(days(1))
-        write_clips(tmp_path / "clips-first", pack(call))
+        write_clips(Workspace(tmp_path / "clips-first"), pack(call))
     finally:
         os.umask(usual)
     folders = [path for path in tmp_path.rglob("*") if path.is_dir()]

@@ -17,6 +17,7 @@ from fixture_calls import ENSEMBLE_ID, LABELS, LAST_DAY, MEMBERS, plausible_call
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
 from callanalytics.store import Store, open_work
+from callanalytics.workspace import Workspace
 
 N_DAYS, A_DAY, CHANGED_DAYS = 18, 14, 3
 MEASURES = {"abstained_share", "agreement", "codec_mix", "confidence", "label_mix", "level_db"}
@@ -27,7 +28,7 @@ def is_late(call: CallAnalysis) -> bool:
 
 
 def filled(folder: Path, calls: list[CallAnalysis]) -> Store:
-    store = open_work(folder / "out")
+    store = open_work(Workspace(folder / "out"))
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
     store.promote_ensemble(ENSEMBLE_ID)
     window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)
@@ -177,6 +178,6 @@ def test_a_file_of_the_version_before_gets_the_levels_of_its_calls(
         )
         store.connection.execute("ALTER TABLE base.segments DROP COLUMN descriptors")
         store.connection.execute("DELETE FROM base.schema_version WHERE version >= 3")
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         assert rows(store, "FROM base.call_levels ORDER BY ALL") == wanted
     assert len(wanted) == 10

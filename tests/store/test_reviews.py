@@ -11,6 +11,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
 from callanalytics.errors import UsageError
 from callanalytics.store import Review, Store, open_work
+from callanalytics.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def calls() -> list[CallAnalysis]:
 
 @pytest.fixture
 def store(tmp_path: Path, calls: list[CallAnalysis]):
-    with open_work(tmp_path / "out") as opened:
+    with open_work(Workspace(tmp_path / "out")) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)

@@ -15,6 +15,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.demo.script import calls
 from callanalytics.demo.synthetic_voices import speak_calls
 from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
 
 FloatArray = npt.NDArray[np.float32]
 RATE_HZ = 8000
@@ -47,7 +48,7 @@ def publish_calls(out: Path, n_days: int = 8) -> list[CallAnalysis]:
         # Two files of a pair stay as they are: not there.
         paths = (path,) if len(call.recording.paths) == 1 else call.recording.paths
         calls.append(replace(call, recording=replace(call.recording, paths=paths)))
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         fill(store, calls)
-        publish(store, out)
+        publish(store)
     return calls

@@ -2,7 +2,7 @@
 
     calls = plausible_calls()                    # seeded: always the same calls
     store = open_work(out); fill(store, calls)   # runs, ensembles, results, reviews, quarantine
-    publish(store, out)
+    publish(store)
 
 What is true by construction: `N_DAYS` days that end on `LAST_DAY`, three queues, six agents, a caller
 who comes back; angry callers in the second half of some calls (more of them in the newest week in
