@@ -236,10 +236,12 @@ def tables_page() -> str:
     """Every view and table of the published database with the comments of its columns."""
     from callanalytics.store import open_work, publish
     from callanalytics.store.query import describe_schema
+    from callanalytics.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as folder:
-        with open_work(Path(folder)) as store:
-            published = publish(store, Path(folder))
+        workspace = Workspace(Path(folder))
+        with open_work(workspace) as store:
+            published = publish(store)
         described = describe_schema(published)
     lines = [
         HEAD,

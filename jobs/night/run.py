@@ -34,7 +34,7 @@ from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
 from jobs.night.stopping import StopWatch
-from jobs.publishing import are_current, remove_clips, write_clips, write_pages
+from jobs.publishing import Pages, ReportWindow, remove_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
@@ -291,9 +291,12 @@ class _Night:
         # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
         # found and that is an error, the pages of the last night are worth more than empty ones.
         stays = exit_code == EMPTY_CODE and self.workspace.report_index.exists()
-        if not stays and not are_current(self.workspace, self.window):
+        pages = Pages(self.workspace, self.settings)
+        if not stays and not pages.are_current(self.window):
             self.on_progress("report", 0, 0, "")
-            write_pages(self.workspace, self.settings, self.window, earliest=self.earliest, now=now)
+            # Calls whose files came late lie before the window, and the report shows them too.
+            shown = Window(min(self.earliest, self.window.since), self.window.until)
+            pages.write(ReportWindow(shown, self.window.since), now=now)
 
     def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
         return RunResult(

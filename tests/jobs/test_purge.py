@@ -27,7 +27,7 @@ from callanalytics.workspace import Workspace, file_lock
 from jobs.cli.main import cli
 from jobs.maintenance.purge import purge
 from jobs.maintenance.status import read_status, render_status
-from jobs.publishing import are_current, write_pages
+from jobs.publishing import Pages, ReportWindow
 from jobs.reviews.queue import put, read_review, read_reviews, take_in, waiting
 from jobs.reviews.relabel import relabel
 from reports.outputs.folder import build_reports
@@ -500,10 +500,12 @@ def test_a_purge_keeps_calls_in_the_pages_that_came_late(out: Path) -> None:
 def test_calls_that_came_late_stay_in_the_pages_when_a_later_run_left_them(out: Path, job: str) -> None:
     """A run takes in late calls; the same window again finds nothing new and leaves the pages."""
     last_day = Window(NOW - timedelta(days=1), NOW)
-    write_pages(Workspace(out), SETTINGS, last_day, earliest=LAST_TWO_DAYS.since, now=NOW)
+    Pages(Workspace(out), SETTINGS).write(
+        ReportWindow(Window(LAST_TWO_DAYS.since, last_day.until), last_day.since), now=NOW
+    )
     before = _shown(out)
     assert before == {call.recording.call_id for call in old_and_new()[1]}
-    assert are_current(Workspace(out), last_day)
+    assert Pages(Workspace(out), SETTINGS).are_current(last_day)
     _a_run(out, last_day, 0)
     if job == "relabel":
         relabel(SETTINGS, Workspace(out), _known_call(out))
@@ -513,7 +515,7 @@ def test_calls_that_came_late_stay_in_the_pages_when_a_later_run_left_them(out: 
 
 
 def test_a_purge_of_nothing_leaves_the_pages(out: Path) -> None:
-    write_pages(Workspace(out), SETTINGS, LAST_TWO_DAYS, earliest=NOW, now=NOW)
+    Pages(Workspace(out), SETTINGS).write(ReportWindow(LAST_TWO_DAYS, LAST_TWO_DAYS.since), now=NOW)
     index = out / "reports" / "index.html"
     before = (index.stat().st_ino, index.stat().st_mtime_ns)
     assert purge(SETTINGS, Workspace(out), "2001-01-01", now=NOW).n_calls == 0
@@ -523,7 +525,8 @@ def test_a_purge_of_nothing_leaves_the_pages(out: Path) -> None:
 def test_pages_that_a_purge_could_not_write_are_written_by_the_next(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pages(Workspace(out), SETTINGS, Window(NOW - timedelta(days=4), NOW), earliest=NOW, now=NOW)
+    four_days = Window(NOW - timedelta(days=4), NOW)
+    Pages(Workspace(out), SETTINGS).write(ReportWindow(four_days, four_days.since), now=NOW)
     with monkeypatch.context() as patched:
 
         def full(*args: object, **options: object) -> None:
