@@ -18,7 +18,6 @@ from ensemble.inference.device import open_session
 if TYPE_CHECKING:
     import onnxruntime
 
-WINDOW_S = 10.0
 _RATE_HZ = 16_000
 _WINDOW_SAMPLES = 160_000
 N_FRAMES = 589
