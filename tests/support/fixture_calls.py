@@ -118,7 +118,7 @@ def plausible_failures() -> list[Failure]:
     short = _candidate("short.mp3", LAST_DAY, 15, queue=None, expected_duration_s=95.0)
     return [
         Failure(text, "decode", NotAudio.reason, "The content is no audio format that we know."),
-        Failure(short, "decode", TruncatedAudio.reason, "12.0 s of sound, the recorder promised 95.0 s."),
+        Failure(short, "decode", TruncatedAudio.reason, "12.0 s of sound, the recorder declares 95.0 s."),
     ]
 
 
