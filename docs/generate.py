@@ -236,10 +236,11 @@ def tables_page() -> str:
     """Every view and table of the published database with the comments of its columns."""
     from callanalytics.store import open_work, publish
     from callanalytics.store.query import describe_schema
+    from callanalytics.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as folder:
-        with open_work(Path(folder)) as store:
-            published = publish(store, Path(folder))
+        with open_work(Workspace(Path(folder))) as store:
+            published = publish(store)
         described = describe_schema(published)
     lines = [
         HEAD,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from markdown.extensions.toc import slugify
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -15,6 +16,18 @@ ROOT_PAGES = (
     *("benchmarks/RESULTS.md", "benchmarks/seeds.md"),
 )
 FETCHED = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
+
+
+def slug(text: str, separator: str) -> str:
+    """The anchor of a heading. It begins with a letter, or the theme's scripts fail on it."""
+    plain = slugify(text, separator)
+    return f"at{separator}{plain}" if plain[:1].isdigit() else plain
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Use our anchors."""
+    config.mdx_configs.setdefault("toc", {})["slugify"] = slug
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

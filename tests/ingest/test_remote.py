@@ -115,7 +115,7 @@ def test_discovery_finds_recordings_and_pairs_in_a_store(store: Any, tmp_path: P
 
     def search() -> dict[str, Any]:
         found = find_recordings([Path("memory://calls")], settings, window=None, now=now, salt=b"")
-        return {c.recording.recording_id: c for c in found.candidates}
+        return {c.recording.recording_id: c for c in found.recordings}
 
     found = search()
     assert sorted(len(c.recording.paths) for c in found.values()) == [1, 2]
@@ -147,7 +147,7 @@ def test_an_s3_server_lists_recordings_and_gives_their_sound(
         settings = settings_from({}, source="test", folder=tmp_path)
         now = datetime.now(UTC) + timedelta(hours=1)
         found = find_recordings([Path("s3://inbox/march")], settings, window=None, now=now, salt=b"")
-        (candidate,) = found.candidates  # the same content twice is one call
+        (candidate,) = found.recordings  # the same content twice is one call
         assert [skipped.reason for skipped in found.skipped] == ["duplicate"]
         with fetched(candidate.recording.paths, max_bytes=10**6) as (local,):
             assert local.read_bytes() == content
