@@ -22,7 +22,7 @@ from callanalytics.store import open_locked, publish
 from callanalytics.store.forget import Doomed, forget_calls, forget_clips, older_than
 from callanalytics.store.publish import change_published, compact, compact_unpublished
 from callanalytics.workspace import Workspace, file_lock
-from jobs.publishing import are_noted, last_drawn, mark_out_of_date, write_pages_again
+from jobs.publishing import Pages
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
@@ -101,10 +101,11 @@ def purge(
             return found
         size_before = _size([workspace.folder])
         # What an earlier purge could not finish counts as something to remove.
-        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and are_noted(workspace)
-        drawn = last_drawn(workspace, store)
+        report = Pages(workspace, settings)
+        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and report.are_whole
+        shown = report.window(store)
         if not stays:
-            mark_out_of_date(workspace)
+            report.mark_out_of_date()
         _remove([*clips, *_other_folders(workspace), *training], [*pages, *_other_files(workspace)], reviews)
         forget = partial(forget_clips if audio_only else forget_calls, before=before)
         forget(store)
@@ -119,7 +120,7 @@ def purge(
         else:
             compact(store)
     if not stays:  # the pages may name calls that are gone
-        write_pages_again(workspace, settings, drawn, now=now)
+        report.write_again(shown, now=now)
     freed = found.n_bytes_freed if audio_only else max(size_before - _size([workspace.folder]), 0)
     return Purged(**{**asdict(found), "n_bytes_freed": freed})
 

@@ -16,7 +16,7 @@ from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, FoundRecording, Recording
-from callanalytics.store import Store, open_locked, publish
+from callanalytics.store import Store, open_locked
 from callanalytics.store.reader import known_places, read_analysis
 from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
@@ -25,7 +25,7 @@ from jobs.active_ensemble import in_use, named
 from jobs.night.local_engine import Analyze, analyze_all, n_workers
 from jobs.night.result import OnProgress
 from jobs.night.stopping import StopWatch
-from jobs.publishing import last_drawn, write_clips, write_pages_again
+from jobs.publishing import show, write_clips
 from jobs.reviews.relabel import with_corrections
 
 # Stored analyses are read, and new ones committed, this many calls at a time.
@@ -131,13 +131,9 @@ def backfill(
             job.work(todo, watch.requested)
             n_left = len(todo) - job.n_done - len(job.failed) - len(job.missing)
             exit_code = watch.exit_code(n_left) or (3 if job.failed else 0)
-        published = not workspace.held  # what the gate holds back must not get out with the scores
-        if published:
-            on_progress("publish", 0, 0, "")
-            publish(store)
-            if store.promoted_ensemble() == ensemble.ensemble_id:
-                on_progress("report", 0, 0, "")
-                write_pages_again(workspace, settings, last_drawn(workspace, store), now=now)
+        on_progress("publish", 0, 0, "")
+        visible = store.promoted_ensemble() == ensemble.ensemble_id
+        published = show(store, settings, now=now, pages=visible)
         n_already = job.n_already(window)
     return Backfilled(
         ensemble_id=ensemble.ensemble_id,

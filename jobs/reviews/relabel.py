@@ -11,11 +11,11 @@ from callanalytics.config import Settings
 from callanalytics.diarize.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
 from callanalytics.records import CorrectedTurns, FoundRecording, Role
-from callanalytics.store import Correction, Store, open_locked, publish
+from callanalytics.store import Correction, Store, open_locked
 from callanalytics.store.reader import read_analysis, read_call
 from callanalytics.store.voice_profiles import forget_voice_of_call
 from callanalytics.workspace import Workspace
-from jobs.publishing import kept_clips, last_drawn, write_pages_again
+from jobs.publishing import kept_clips, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,7 @@ def relabel(settings: Settings, workspace: Workspace, call_id: str, *, by: str |
             store.write([swapped], _run_of(store, call))
             store.correct(Correction(call_id, swap_roles=not undo, corrected_by=by))
             forget_voice_of_call(store, call_id)  # it was learned from the other side
-        shown = not workspace.held
-        if shown:
-            publish(store)
-            write_pages_again(workspace, settings, last_drawn(workspace, store), now=datetime.now(UTC))
-    return Relabelled(swapped, shown)
+        return Relabelled(swapped, show(store, settings, now=datetime.now(UTC)))
 
 
 def _exchanged(settings: Settings, workspace: Workspace, call: CallAnalysis) -> CallAnalysis:

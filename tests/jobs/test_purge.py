@@ -21,13 +21,13 @@ from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
 from callanalytics.records import Role
-from callanalytics.store import Correction, Review, open_work, publish
+from callanalytics.store import Correction, Review, RunCounts, open_work, publish
 from callanalytics.store.recordings import done_among
 from callanalytics.workspace import Workspace, file_lock
 from jobs.cli.main import cli
 from jobs.maintenance.purge import purge
 from jobs.maintenance.status import read_status, render_status
-from jobs.publishing import are_current, write_pages
+from jobs.publishing import Pages, ReportWindow
 from jobs.reviews.queue import put, read_review, read_reviews, take_in, waiting
 from jobs.reviews.relabel import relabel
 from reports.outputs.folder import build_reports
@@ -76,9 +76,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 place = folder / "reports" / "clips" / key / clip.name
                 place.parent.mkdir(parents=True)
                 place.write_bytes(clip.content)
-        store.end_run(
-            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=0
-        )
+        store.end_run(run_id, RunCounts(), exit_code=0)
         publish(store)
     build_reports(
         folder / "callanalytics.duckdb", folder / "reports", settings=SETTINGS, window=window, now=NOW,
@@ -149,9 +147,7 @@ def test_the_pages_of_a_run_out_of_time_are_written_anew(out: Path) -> None:
 def test_a_run_that_found_nothing_and_left_the_pages_does_not_empty_them(out: Path) -> None:
     with open_work(Workspace(out)) as store:
         run_id = store.begin_run(Window(NOW, NOW + timedelta(days=1)), ENSEMBLE_ID, "0.1.0")
-        store.end_run(
-            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=4
-        )
+        store.end_run(run_id, RunCounts(), exit_code=4)
     purge(SETTINGS, Workspace(out), "2d", now=NOW)
     index = (out / "reports" / "calls" / "index.html").read_text(encoding="utf-8")
     assert any(call.recording.call_id in index for call in old_and_new()[1])
@@ -180,7 +176,7 @@ def test_a_purge_takes_old_calls_from_what_people_see_and_leaves_a_held_night_he
     assert rows(held_out, "SELECT count(*), count(*) FILTER (recording_id = repeat('f', 64)) FROM calls") == [
         (6, 0)
     ]
-    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)))
+    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)), UTC)
     assert not (held_out / ".work" / "changing").exists()
     with open_work(Workspace(held_out)) as store:
         assert store.unpublished
@@ -469,10 +465,7 @@ def _a_run(out: Path, window: Window, exit_code: int | None) -> None:
     with open_work(Workspace(out)) as store:
         run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
         if exit_code is not None:
-            store.end_run(
-                run_id, n_found=9, n_new=9, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0,
-                exit_code=exit_code,
-            )  # fmt: skip
+            store.end_run(run_id, RunCounts(n_found=9, n_new=9), exit_code=exit_code)
 
 
 LAST_TWO_DAYS = Window(NOW - timedelta(days=2), NOW)
@@ -500,10 +493,12 @@ def test_a_purge_keeps_calls_in_the_pages_that_came_late(out: Path) -> None:
 def test_calls_that_came_late_stay_in_the_pages_when_a_later_run_left_them(out: Path, job: str) -> None:
     """A run takes in late calls; the same window again finds nothing new and leaves the pages."""
     last_day = Window(NOW - timedelta(days=1), NOW)
-    write_pages(Workspace(out), SETTINGS, last_day, earliest=LAST_TWO_DAYS.since, now=NOW)
+    Pages(Workspace(out), SETTINGS).write(
+        ReportWindow(Window(LAST_TWO_DAYS.since, last_day.until), last_day.since), now=NOW
+    )
     before = _shown(out)
     assert before == {call.recording.call_id for call in old_and_new()[1]}
-    assert are_current(Workspace(out), last_day)
+    assert Pages(Workspace(out), SETTINGS).are_current(last_day)
     _a_run(out, last_day, 0)
     if job == "relabel":
         relabel(SETTINGS, Workspace(out), _known_call(out))
@@ -513,7 +508,7 @@ def test_calls_that_came_late_stay_in_the_pages_when_a_later_run_left_them(out: 
 
 
 def test_a_purge_of_nothing_leaves_the_pages(out: Path) -> None:
-    write_pages(Workspace(out), SETTINGS, LAST_TWO_DAYS, earliest=NOW, now=NOW)
+    Pages(Workspace(out), SETTINGS).write(ReportWindow(LAST_TWO_DAYS, LAST_TWO_DAYS.since), now=NOW)
     index = out / "reports" / "index.html"
     before = (index.stat().st_ino, index.stat().st_mtime_ns)
     assert purge(SETTINGS, Workspace(out), "2001-01-01", now=NOW).n_calls == 0
@@ -523,7 +518,8 @@ def test_a_purge_of_nothing_leaves_the_pages(out: Path) -> None:
 def test_pages_that_a_purge_could_not_write_are_written_by_the_next(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pages(Workspace(out), SETTINGS, Window(NOW - timedelta(days=4), NOW), earliest=NOW, now=NOW)
+    four_days = Window(NOW - timedelta(days=4), NOW)
+    Pages(Workspace(out), SETTINGS).write(ReportWindow(four_days, four_days.since), now=NOW)
     with monkeypatch.context() as patched:
 
         def full(*args: object, **options: object) -> None:
