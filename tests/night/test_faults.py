@@ -262,7 +262,7 @@ def test_a_full_disk_at_every_stage(nights: Nights, small_disk: Path) -> None:
     pages = sum(p.stat().st_size for p in (out / "reports").rglob("*") if p.is_file())
     said = {}
     before = results(published)
-    for stage, free in (("write", 30_000), ("publish", size * 3 // 4), ("render", pages // 3)):
+    for stage, free in (("write", 8_000), ("publish", size * 3 // 4), ("render", pages // 3)):
         if stage == "render":  # published is everything then; only the pages are written anew
             leave_free(small_disk, 40_000_000)
             run_command(*night_args(nights.both, out, *ALONE), expect=None)
