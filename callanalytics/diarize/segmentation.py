@@ -13,7 +13,7 @@ import numpy as np
 
 from callanalytics.diarize.model_cache import SEGMENTER, onnx_file
 from callanalytics.diarize.vad import FloatArray
-from ensemble.inference.onnx import open_session
+from ensemble.inference.device import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
