@@ -72,7 +72,7 @@ def render_status(status: dict[str, Any]) -> str:
     if status["unreadable"]:
         lines.append(f"NOT READABLE: {status['unreadable']}")
     if status["database"] is None:
-        return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
+        return "\n".join([*lines, "No database yet: the first run makes it."])
     totals = status["totals"]
     lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
     lines.append("Last runs:")
@@ -82,14 +82,14 @@ def render_status(status: dict[str, Any]) -> str:
             f"  {row['started_at']}  {state:>9}  found {row['n_found']}, done {row['n_done']}, "
             f"skipped {row['n_skipped']}, quarantined {row['n_quarantined']}"
         )
-    lines += _drift_lines(status["drift"])
+    lines += _drift_lines(status["drift"], Workspace(Path(status["out"])))
     if status["quarantine"]:
         lines.append("Quarantine (newest):")
         lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]
     return "\n".join(lines)
 
 
-def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
+def _drift_lines(drift: list[dict[str, Any]], workspace: Workspace) -> list[str]:
     """What drifted in the newest days (see the view drift_now), and what to do about it."""
     moved = [row for row in drift if row["n_crossed"]]
     if not moved:
@@ -101,5 +101,6 @@ def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
         for row in moved
     ]
     if any(row["retrain"] for row in moved):
-        lines.append("  Hear some calls (callanalytics review next), then think of: callanalytics retrain")
+        lines += [f"  Hear some calls: {workspace.command('review', 'next')}"]
+        lines += [f"  Then think of:   {workspace.command('retrain')}"]
     return lines
