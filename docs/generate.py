@@ -239,8 +239,7 @@ def tables_page() -> str:
     from callanalytics.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder))
-        with open_work(workspace) as store:
+        with open_work(Workspace(Path(folder))) as store:
             published = publish(store)
         described = describe_schema(published)
     lines = [

@@ -1,4 +1,4 @@
-"""What containers promise about their length that FFmpeg does not pass on: MP3, Ogg and ASF (WMA).
+"""Declared durations that FFmpeg does not pass on: of MP3, Ogg and ASF (WMA) files.
 
 Most containers state a length and FFmpeg reports it. An MP3 states one only in a Xing, Info or VBRI header
 (else FFmpeg guesses from the bit rate). Of a cut Ogg, FFmpeg reports what is left as if it were all, and of
@@ -24,7 +24,7 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 65_536
 
 
-def promised_s(
+def declared_s(
     path: Path, stream: BinaryIO, n_bytes: int, container: str, ffmpeg_s: float | None
 ) -> float | None:
     """The length in seconds that the file states, None when it states none.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from callanalytics.audio.container_length import promised_s
+from callanalytics.audio.container_length import declared_s
 from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, shown
 from callanalytics.errors import EmptyAudio, InvalidAudio, NotAudio, TruncatedAudio
 
@@ -82,7 +82,7 @@ def ffmpeg_source(
             n_channels=n_channels,
             codec=str(context.codec.canonical_name),
             container=name.split(",")[0],
-            promised_s=promised_s(path, stream, n_bytes, name, hint_s),
+            declared_s=declared_s(path, stream, n_bytes, name, hint_s),
             hint_s=hint_s,
             full_scale=0.999,
             blocks=_blocks(path, container, audio, rate_hz, n_channels),

@@ -1,6 +1,6 @@
 """A program of its own: text lines in, speech out, by the espeak-ng shared library.
 
-It runs as a child process (`voices.py` starts it) for three reasons: espeak-ng calls exit() when it
+It runs as a child process (`synthetic_voices.py` starts it) for three reasons: espeak-ng calls exit() when it
 does not like its data, it is not thread safe, and it holds its data path in a 160-byte buffer. The
 child's working folder is the one that holds `espeak-ng-data`, so that the path is always short.
 It imports nothing but the standard library.

@@ -15,7 +15,7 @@ from callanalytics.records import Direction, Role
 
 
 class Mood(StrEnum):
-    """How a line is spoken; `voices.MANNERS` says what that does to the voice."""
+    """How a line is spoken; `synthetic_voices.MANNERS` says what that does to the voice."""
 
     CALM = ""
     CHEERFUL = "+"
@@ -34,7 +34,7 @@ class Between(StrEnum):
 
 
 class Style(StrEnum):
-    """Which recorder's names, folders and formats a call is written in (see `recorders.py`)."""
+    """Which recorder's names, folders and formats a call is written in (see `recorder_files.py`)."""
 
     FREEPBX = "freepbx"
     VICIDIAL = "vicidial"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.model_cache import package_file
-from ensemble.inference.onnx import open_session
+from ensemble.inference.device import open_session
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -2,7 +2,7 @@
 
 Importing librosa.filters costs a worker process about 1 s and 130 MB, and all that is needed of it here
 are two small matrices. `python -m callanalytics.features.filterbanks` lets librosa make the file anew; a
-test holds it equal to the librosa that is installed. Without the file librosa is asked at run time.
+test holds it equal to the librosa that is installed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ class FilterBanks:
 @cache
 def filter_banks() -> FilterBanks:
     """The shipped filters."""
-    if not SHIPPED_FILE.is_file():
-        return librosa_filters()
     with np.load(SHIPPED_FILE, allow_pickle=False) as shipped:
         return FilterBanks(mel=shipped["mel"], chroma=shipped["chroma"])
 

@@ -28,10 +28,9 @@ from ensemble.baselines.protocol import (
 )
 from ensemble.baselines.study_features import FEATURES, Feature, Say, load_features
 from ensemble.baselines.systems import Classical, Network, System
-from ensemble.corpora import Clip
+from ensemble.corpora import Clip, clips_hash
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax
 from ensemble.model_errors import CorpusError, TrainingError
-from ensemble.training.dataset import clips_hash
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, decode_clip
+from ensemble.corpora import Clip, clips_hash, decode_clip
 from ensemble.model_errors import CorpusError
-from ensemble.training.dataset import clips_hash
 
 Float = NDArray[np.float32]
 Change = Callable[[Float, int, np.random.Generator], Float]

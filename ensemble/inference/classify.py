@@ -1,4 +1,4 @@
-"""Whole clips from disk, labelled: one plain dict per clip, ready for JSON."""
+"""Classify whole clips from disk: one plain dict per clip, ready for JSON."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ CLIPS_AT_ONCE = 64
 def classify_paths(
     paths: Iterable[Path], decode: Decode, ensemble: Ensemble, by_folder: bool, abstain: bool
 ) -> Iterator[dict[str, object]]:
-    """Yield for each clip: path, emotion, confidence, agreement, probabilities, members, abstain_reason.
+    """Classify clips one after the other.
 
-    Folders are walked in sorted order (hidden files and files that are plainly
-    not audio left out; a file named outright is always tried). ``decode`` gives mono
-    float32 at the ensemble's rate. With ``by_folder`` all clips of one folder
-    are one voice. A clip that cannot be decoded has ``error``, and the rest null.
+    Args:
+        paths: Files, and folders that are walked in sorted order (without hidden files and those that are
+            plainly not audio; a file named outright is always tried).
+        decode: Gives mono float32 (n,) at the ensemble's rate.
+        ensemble: Who votes.
+        by_folder: All clips of one folder are one voice.
+        abstain: Whether the ensemble may name no emotion.
+
+    Yields:
+        path, emotion, confidence, agreement, probabilities, members, abstain_reason; a clip that cannot be
+        decoded has ``error``, and the rest null.
     """
     folders: dict[Path, list[Path]] = {}
     for path in walk(paths):
@@ -66,8 +73,8 @@ def _classify(
             wave = np.nan_to_num(np.asarray(decode(file), dtype=np.float32))
         except Exception as error:  # decode is the caller's: one bad clip never stops the rest
             errors[file] = str(error) or type(error).__name__
-            continue
-        waves[file] = wave
+        else:
+            waves[file] = wave
     speakers = None if voice is None else [voice] * len(waves)
     votes = ensemble.vote(list(waves.values()), speakers, abstain=abstain)
     index = {file: i for i, file in enumerate(waves)}

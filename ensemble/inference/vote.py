@@ -1,4 +1,4 @@
-"""Votes: from every member's probabilities to one opinion, or to an honest none. No torch.
+"""Votes: from every member's probabilities to one label or an abstention. No torch.
 
 Majority vote with the design's tie rule: of the labels with the most votes the
 one with the highest mean probability wins. Soft voting (mean probability) and
@@ -19,7 +19,7 @@ RULES: tuple[Rule, ...] = ("majority", "soft", "weighted")
 TOO_SHORT, NOT_SPEECH = "too_short", "not_speech"
 LOW_CONFIDENCE, LOW_AGREEMENT = "low_confidence", "low_agreement"
 ABSTAIN_REASONS: tuple[str, ...] = (TOO_SHORT, NOT_SPEECH, LOW_CONFIDENCE, LOW_AGREEMENT)
-"""Every reason a vote may be withheld for, the first that applies being given."""
+"""Every reason for abstaining; the first that applies is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +83,16 @@ def expect(
     neutral_share: float,
     temperature: float = 1.0,
 ) -> NDArray[np.float32]:
-    """Opinions (..., k) that learned every label equally often, where neutral is more common.
+    """Probabilities (..., k) of members trained on every label equally often, where neutral is more common.
 
     Bayes' rule for a change of the label shares (Saerens, Latinne and Decaestecker 2002): each label is
     weighed by its expected share against the 1/k of training; the emotions share what neutral leaves.
-    Opinions that are still to be divided by a ``temperature`` are weighed so that the expected shares have
-    their full weight afterwards, and no more: without it, 70 % neutral would count as 88 % at 0.68.
-    Without a neutral label nothing changes. Raises ValueError unless 0 < ``neutral_share`` < 1.
+    Probabilities that are still to be divided by a ``temperature`` are weighed so that the expected shares
+    have their full weight afterwards, and no more: without it, 70 % neutral would count as 88 % at 0.68.
+    Without a neutral label nothing changes.
+
+    Raises:
+        ValueError: unless 0 < ``neutral_share`` < 1.
     """
     if not 0 < neutral_share < 1:
         raise ValueError(f"neutral_share {neutral_share} is not between 0 and 1")
@@ -121,8 +124,10 @@ def count_votes(
     """(top_index, agreement, tie_broken), each (n,).
 
     ``probabilities`` (m, n, k) decide each member's choice, ``mean_probabilities``
-    (n, k) break ties. ``weights`` (m,) only for ``weighted``; raises ValueError
-    when it is missing or of another length, or the rule is not one of RULES.
+    (n, k) break ties. ``weights`` (m,) only for ``weighted``.
+
+    Raises:
+        ValueError: when they are missing or of another length, or the rule is not one of RULES.
     """
     n_members, n, k = probabilities.shape
     choice = probabilities.argmax(axis=2)  # (m, n)
@@ -157,14 +162,13 @@ def vote(
     thresholds: Thresholds | None = None,
     rule: Rule = "majority",
     weights: NDArray[np.floating] | None = None,
-    unheard: tuple[str | None, ...] | None = None,
+    withheld: tuple[str | None, ...] | None = None,
     neutral_share: float | None = None,
 ) -> Votes:
     """One vote for each of n segments.
 
-    ``thresholds`` None never abstains, unless ``unheard`` gives a reason
-    (``too_short``, ``not_speech``) for a segment. ``neutral_share``: see :func:`expect`;
-    None takes the opinions as they are.
+    ``thresholds`` None never abstains, unless ``withheld`` gives a reason (``too_short``, ``not_speech``)
+    for a segment. ``neutral_share``: see :func:`expect`; None takes the probabilities as they are.
     """
     mean = calibrate_mean(probabilities, temperature)
     if neutral_share is not None:
@@ -172,7 +176,7 @@ def vote(
         probabilities = expect(probabilities, labels, neutral_share, temperature)
     top, agreement, tied = count_votes(probabilities, mean, rule, weights)
     confidence = mean[np.arange(len(top)), top] if len(top) else np.zeros(0, np.float32)
-    reasons: list[str | None] = list(unheard) if unheard else [None] * len(top)
+    reasons: list[str | None] = list(withheld) if withheld else [None] * len(top)
     if thresholds is not None:
         for i in range(len(top)):
             if reasons[i] is None and confidence[i] < thresholds.confidence:

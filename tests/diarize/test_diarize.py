@@ -14,6 +14,7 @@ import pytest
 import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rttm_reader import read_rttm
 from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize
@@ -21,7 +22,6 @@ from callanalytics.diarize import non_speech as sounds
 from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
 from callanalytics.diarize.roles import inferred_roles, told_roles
-from callanalytics.diarize.rttm import read_rttm
 from callanalytics.diarize.vad import FRAME_S, BoolArray, runs, stretches
 from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 
@@ -44,7 +44,7 @@ def call(data_dir: Path) -> FloatArray:
 def truth(data_dir: Path) -> dict[str, list[tuple[float, float]]]:
     path = data_dir / "calls" / "harper-valley" / "rttm" / "00d676d7058c49bb.rttm"
     spoken: dict[str, list[tuple[float, float]]] = {}
-    for turn in read_rttm(path.read_text(encoding="utf-8").splitlines()):
+    for turn in read_rttm(path.read_text(encoding="utf-8")):
         spoken.setdefault(turn.speaker, []).append((turn.start_s, turn.start_s + turn.duration_s))
     return spoken
 

@@ -1,11 +1,12 @@
-"""Calibration: the temperature is found again, thresholds hold what they promise."""
+"""Calibration: the temperature is found again, thresholds reach their precision."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from ensemble.inference.calibration import (
+from ensemble.inference.vote import calibrate_mean, count_votes, softmax, vote
+from ensemble.training.calibration import (
     choose_thresholds,
     coverage_curve,
     expected_calibration_error,
@@ -14,7 +15,6 @@ from ensemble.inference.calibration import (
     perfect_calibration_error,
     reliability,
 )
-from ensemble.inference.vote import calibrate_mean, count_votes, softmax, vote
 
 
 def opinions(rng, n=6000, spread=2.0, sharpness=1.0):
@@ -89,8 +89,8 @@ def test_the_bias_takes_a_push_towards_a_label_out(rng):
 
 def test_a_label_that_validation_never_has_keeps_its_place(rng):
     probabilities, truth = opinions(rng)
-    heard = truth != 5
-    bias = fit_bias(np.log(probabilities[0][heard]), truth[heard])
+    occurs = truth != 5
+    bias = fit_bias(np.log(probabilities[0][occurs]), truth[occurs])
     assert bias[5] == 0
     assert abs(float(bias[:5].mean())) < 1e-6
 

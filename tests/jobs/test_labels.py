@@ -25,7 +25,7 @@ from callanalytics.store.query import open_published
 from callanalytics.store.recordings import remember_files
 from callanalytics.workspace import Workspace
 from ensemble.corpora import read_corpus
-from ensemble.training.splits import validation_speakers
+from ensemble.corpora.speakers import validation_speakers
 from jobs.reviews.export import export_labels, speaker_of, split_of
 
 RATE_HZ = 8000

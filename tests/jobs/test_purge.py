@@ -21,7 +21,7 @@ from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
 from callanalytics.records import Role
-from callanalytics.store import Correction, Review, open_work, publish
+from callanalytics.store import Correction, Review, RunCounts, open_work, publish
 from callanalytics.store.recordings import done_among
 from callanalytics.workspace import Workspace, file_lock
 from jobs.cli.main import cli
@@ -76,9 +76,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 place = folder / "reports" / "clips" / key / clip.name
                 place.parent.mkdir(parents=True)
                 place.write_bytes(clip.content)
-        store.end_run(
-            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=0
-        )
+        store.end_run(run_id, RunCounts(), exit_code=0)
         publish(store)
     build_reports(
         folder / "callanalytics.duckdb", folder / "reports", settings=SETTINGS, window=window, now=NOW,
@@ -149,9 +147,7 @@ def test_the_pages_of_a_run_out_of_time_are_written_anew(out: Path) -> None:
 def test_a_run_that_found_nothing_and_left_the_pages_does_not_empty_them(out: Path) -> None:
     with open_work(Workspace(out)) as store:
         run_id = store.begin_run(Window(NOW, NOW + timedelta(days=1)), ENSEMBLE_ID, "0.1.0")
-        store.end_run(
-            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=4
-        )
+        store.end_run(run_id, RunCounts(), exit_code=4)
     purge(SETTINGS, Workspace(out), "2d", now=NOW)
     index = (out / "reports" / "calls" / "index.html").read_text(encoding="utf-8")
     assert any(call.recording.call_id in index for call in old_and_new()[1])
@@ -180,7 +176,7 @@ def test_a_purge_takes_old_calls_from_what_people_see_and_leaves_a_held_night_he
     assert rows(held_out, "SELECT count(*), count(*) FILTER (recording_id = repeat('f', 64)) FROM calls") == [
         (6, 0)
     ]
-    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)))
+    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)), UTC)
     assert not (held_out / ".work" / "changing").exists()
     with open_work(Workspace(held_out)) as store:
         assert store.unpublished
@@ -469,10 +465,7 @@ def _a_run(out: Path, window: Window, exit_code: int | None) -> None:
     with open_work(Workspace(out)) as store:
         run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
         if exit_code is not None:
-            store.end_run(
-                run_id, n_found=9, n_new=9, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0,
-                exit_code=exit_code,
-            )  # fmt: skip
+            store.end_run(run_id, RunCounts(n_found=9, n_new=9), exit_code=exit_code)
 
 
 LAST_TWO_DAYS = Window(NOW - timedelta(days=2), NOW)
