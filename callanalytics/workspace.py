@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,15 @@ class Workspace:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    @classmethod
+    def containing(cls, database: Path) -> Workspace:
+        """The workspace of a database file, published or working."""
+        return cls(next((p.parent for p in database.parents if p.name == ".work"), database.parent))
+
+    def command(self, *words: str) -> str:
+        """A command line about this workspace, to be printed: it runs as printed, from any folder."""
+        return shlex.join(["callanalytics", *words, "--out", str(self.folder.absolute())])
 
     def clips_of(self, call_id: str) -> Path:
         """Folder of the evidence clips and images of one call."""

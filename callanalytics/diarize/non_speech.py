@@ -49,7 +49,7 @@ _STILL_FRAMES = 4  # 128 ms: longer than a voice holds its harmonics within one 
 _MIN_MUSIC_S = 4.0
 _CLEAR_SPEECH = 0.9  # a frame that the voice detector is this sure of is not looked at
 _BLOCK = 1024
-_ZERO_BLOCK = 1 << 20
+ZERO_BLOCK = 1 << 20
 
 
 def find_sounds(
@@ -107,8 +107,8 @@ def _zero_runs(samples: FloatArray) -> IntArray:
     """
     found: list[IntArray] = []
     begun: list[int] = []  # where the run began that the last block ended in
-    for first in range(0, len(samples), _ZERO_BLOCK):
-        zero = samples[first : first + _ZERO_BLOCK] == 0
+    for first in range(0, len(samples), ZERO_BLOCK):
+        zero = samples[first : first + ZERO_BLOCK] == 0
         edges = np.concatenate([begun, np.flatnonzero(np.diff(zero, prepend=bool(begun))) + first])
         begun = edges[-1:].astype(int).tolist() if zero[-1] else []
         pairs = edges[: len(edges) - len(begun)].astype(np.int64).reshape(-1, 2)
