@@ -147,7 +147,7 @@ def test_a_held_night_is_kept_but_not_published_until_let_through(tmp_path: Path
     assert not (out / "reports" / "index.html").exists()
     status = read_status(Workspace(out))
     assert status["runs"][0]["exit_code"] == 8
-    assert "NOT PUBLISHED" in render_status(status)
+    assert "NOT PUBLISHED" in render_status(status, UTC)
     json.dumps(status)
     forced = run_night(settings(tmp_path), RunOptions(since="2d", inputs=(calls,), out=out, no_gate=True))
     assert forced.exit_code == 3
