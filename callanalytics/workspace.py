@@ -119,7 +119,7 @@ class Workspace:
         make_private_dir(self.work_dir)
 
     @contextmanager
-    def lock(self, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    def lock(self, *, patience_s: float | None = None) -> Iterator[None]:
         """Be the only job that writes here while the block runs. Raises LockHeld, see `file_lock`."""
         with file_lock(self.run_lock, patience_s=patience_s):
             yield
@@ -185,8 +185,8 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def file_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Hold the lock file for the duration of the block; wait `patience_s` for another holder to go.
+def file_lock(path: Path, *, patience_s: float | None = None) -> Iterator[None]:
+    """Hold the lock file while the block runs; wait `patience_s` (PATIENCE_S) for another holder to go.
 
     An advisory lock: a process that died has released it, since the kernel drops it.
 
@@ -196,7 +196,7 @@ def file_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not _locked(descriptor, patience_s):
+        if not _locked(descriptor, PATIENCE_S if patience_s is None else patience_s):
             raise LockHeld(
                 f"{path}: another run is at work: {_describe(descriptor)}. "
                 "Wait for it to end, or stop that process."

@@ -21,7 +21,7 @@ _TEXT_PROBE_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What a headerless file is said to hold."""
+    """What the settings say that a headerless file holds."""
 
     codec: str
     rate_hz: int

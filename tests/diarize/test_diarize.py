@@ -20,7 +20,7 @@ from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 from callanalytics.diarize import SpeechModels, diarize, non_speech
 from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
-from callanalytics.diarize.roles import inferred_roles, told_roles
+from callanalytics.diarize.roles import inferred_roles, stated_roles
 from callanalytics.diarize.vad import FRAME_S, BoolArray, runs, stretches
 from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 
@@ -120,7 +120,7 @@ def test_a_dead_channel_is_said_and_the_live_one_heard(models, call, rng) -> Non
     assert set(found.roles.values()) == {Role.AGENT}
 
 
-def test_told_roles_win_over_the_talk(models, call) -> None:
+def test_stated_roles_win_over_the_talk(models, call) -> None:
     found = diarize(
         call,
         RATE_HZ,
@@ -230,7 +230,7 @@ def test_a_third_voice_is_unknown() -> None:
 
 def test_channels_that_hold_two_voices_are_not_told_by_channel() -> None:
     talk = [Turn("a", 0, 0, 1), Turn("b", 0, 1, 2)]
-    assert told_roles(talk, (Role.AGENT, Role.CALLER), RoleSource.NAME) is None
+    assert stated_roles(talk, (Role.AGENT, Role.CALLER), RoleSource.NAME) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 500), st.floats(0.2, 30)), max_size=30))
@@ -257,7 +257,7 @@ def test_masked_stretches_are_found_across_blocks(lengths: list[int]) -> None:
     levels_db = np.full((1, -(-len(samples) // 256)), -90.0, np.float32)  # too quiet for tones and music
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(non_speech, "ZERO_BLOCK", 10_000)
-        found = non_speech.find_sounds(samples[None], levels_db, np.zeros_like(levels_db), (0,))
+        found = non_speech.find_non_speech(samples[None], levels_db, np.zeros_like(levels_db), (0,))
     assert [(span.kind, round(span.start_s * 8000), round(span.end_s * 8000)) for span in found] == [
         (Sound.MASKED, start, end) for start, end in inner if end - start >= 8000
     ]

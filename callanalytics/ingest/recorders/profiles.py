@@ -102,14 +102,14 @@ def _compiled(template: str, *, where: str) -> re.Pattern[str]:
 
 def _stated_by(match: re.Match[str]) -> dict[str, object]:
     """What a matched name states, under the names of `fields.facts_of`; a stamp becomes ISO text."""
-    said = {name: text for name, text in match.groupdict().items() if text}
-    stated: dict[str, object] = {_FACT[name]: text for name, text in said.items() if name in _FACT}
-    if "EPOCH" in said:
-        stated["started_at"] = float(said["EPOCH"].split(".")[0])
-    elif "FULLDATE" in said:
-        stated["started_at"] = _iso_stamp(said["FULLDATE"])
-    elif "DATE" in said and "TIME" in said:
-        stated["started_at"] = _iso_stamp(said["DATE"] + said["TIME"])
+    fields = {name: text for name, text in match.groupdict().items() if text}
+    stated: dict[str, object] = {_FACT[name]: text for name, text in fields.items() if name in _FACT}
+    if "EPOCH" in fields:
+        stated["started_at"] = float(fields["EPOCH"].split(".")[0])
+    elif "FULLDATE" in fields:
+        stated["started_at"] = _iso_stamp(fields["FULLDATE"])
+    elif "DATE" in fields and "TIME" in fields:
+        stated["started_at"] = _iso_stamp(fields["DATE"] + fields["TIME"])
     return stated
 
 
@@ -188,15 +188,15 @@ _PHONE = re.compile(r"\d{7}")
 
 
 def _people(match: re.Match[str]) -> list[str]:
-    said = match.groupdict()
-    return [said[field] for field in ("AGENT", "CAMPAIGN") if said.get(field)]
+    fields = match.groupdict()
+    return [fields[name] for name in ("AGENT", "CAMPAIGN") if fields.get(name)]
 
 
 def _vicidial(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     for pattern in _VICIDIAL:
         m = pattern.fullmatch(re.sub(r"^(?:CO|CM|FR)_", "", stem))
         # A phone number where this template has the agent or campaign: the fields are in another order.
-        if m is not None and not any(_PHONE.search(said) for said in _people(m)):
+        if m is not None and not any(_PHONE.search(name) for name in _people(m)):
             facts = facts_of(_stated_by(m), zone)
             if "started_at" in facts:
                 return Found("vicidial", 0.9 if m["LEG"] else 0.7, {**facts, "channel_roles": AGENT_LEFT})
