@@ -162,8 +162,8 @@ def joined(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def test_paths_below_the_output_folder_are_written_in_one_place() -> None:
     named = {
         word
-        for node in ast.walk(TREES[WORKSPACE])
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant)
+        for node in TREES[WORKSPACE].body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
         for word in str(node.value.value).split("/")
         if re.fullmatch(r"\.?[a-z][\w.-]+", word)
     }
