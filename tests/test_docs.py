@@ -85,7 +85,7 @@ def parsed(words: list[str]) -> None:
 def test_generated_pages_are_current() -> None:
     pages = generate.pages()
     assert pages
-    assert [name for name, text in pages.items() if text_of(generate.REFERENCE / name) != text] == [], (
+    assert [name for name, text in pages.items() if text_of(generate.DOCS / name) != text] == [], (
         "run `make docs`"
     )
 
@@ -176,6 +176,18 @@ def test_files_that_are_named_exist() -> None:
             if named not in names and not any((base / named).exists() for base in (ROOT, ROOT / "tests")):
                 missing.append((str(path.relative_to(ROOT)), named))
     assert missing == []
+
+
+def test_the_architecture_names_every_folder() -> None:
+    text = text_of(ROOT / "ARCHITECTURE.md")
+    folders = [
+        f"`{package}/{folder.name}/`"
+        for package in ("callanalytics", "ensemble", "reports", "jobs")
+        for folder in (ROOT / package).iterdir()
+        if any(folder.glob("*.py"))
+    ]
+    assert len(folders) > 20
+    assert [folder for folder in folders if folder not in text] == []
 
 
 def test_links_of_the_documents_in_the_root_exist() -> None:
