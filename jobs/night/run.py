@@ -272,11 +272,13 @@ class _Night:
             audio_s=self.audio_s,
             exit_code=exit_code,
         )
-        take_in(self.store, self.out)  # also what was said while this run was at work
         readable = mend_published(self.out)
         if self.held:
             hold(self.out, self.run_id, self.window, self.held)
             return
+        # Also reviews given while this run was at work. Until they are published they stay in the queue,
+        # where everybody sees them.
+        take_in(self.store, self.out)
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
         if self.store.unpublished or not readable:
             self.on_progress("publish", 0, 0, "")
