@@ -1,8 +1,8 @@
-"""How right is who spoke when, and who is the agent? Prints every figure of benchmarks/RESULTS.md.
+"""How right is who spoke when, and who is the agent? Figures: benchmarks/RESULTS.md.
 
     python benchmarks/diarization.py DATA [--calls 12] [--speed-minutes 10]
 
-DATA holds `calls/`, `diarization/` and `corpora/` (CALLS.md and README.md there say what they are). Error
+DATA holds `calls/`, `diarization/` and `corpora/`. Error
 rates are those of pyannote.metrics with overlap scored; its `collar` is a total width, so "0.25" below, a
 quarter of a second on each side of a border, is collar=0.5. Built calls are made here from clips of
 CREMA-D and RAVDESS speakers, who act six to eight emotions: harder for voice prints than real calls.

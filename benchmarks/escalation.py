@@ -23,11 +23,10 @@ import numpy as np
 import soundfile
 from sklearn.metrics import roc_auc_score
 
-from callanalytics.analysis.call import load_analysis
+from callanalytics.analysis.call import CallAnalysis, load_analysis
 from callanalytics.audio import decode_recording
 from callanalytics.config import AudioSettings, Settings
 from callanalytics.records import (
-    CallAnalysis,
     CallFacts,
     FoundRecording,
     Recording,
@@ -141,8 +140,8 @@ def figures(built: list[Built], calls: list[CallAnalysis], layout: str) -> dict[
     chosen = [(b, c) for b, c in zip(built, calls, strict=True) if b.layout == layout]
     angry = np.array([b.angry for b, _ in chosen])
     loud = np.array([b.loud for b, _ in chosen])
-    flagged = np.array([c.flagged for _, c in chosen])
-    scores = np.array([c.frustration_score for _, c in chosen])
+    flagged = np.array([c.assessment.flagged for _, c in chosen])
+    scores = np.array([c.assessment.curve.score for _, c in chosen])
     return {
         "roc_auc": float(roc_auc_score(angry, scores)),
         "recall": float(flagged[angry].mean()),

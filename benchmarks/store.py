@@ -24,12 +24,13 @@ import duckdb
 import numpy as np
 
 from callanalytics.analysis.assess import assess
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.features import FEATURE_NAMES
 from callanalytics.records import (
-    CallAnalysis,
+    AudioFacts,
     CallFacts,
     CallRows,
     ChannelLayout,
@@ -44,6 +45,7 @@ from callanalytics.records import (
 )
 from callanalytics.store import Review, Store, open_work, publish
 from callanalytics.store.rows import pack
+from callanalytics.workspace import Workspace
 from ensemble.inference.vote import Votes
 from jobs.night.run import BATCH_CALLS
 
@@ -126,27 +128,23 @@ def _template(rng: np.random.Generator, settings: Settings) -> CallAnalysis:
     )
     features = Features(FEATURE_NAMES, rng.normal(0, 1, (n, len(FEATURE_NAMES))).astype(np.float32))
     duration_s = round(at_s + 5, 3)
-    assessed = assess(duration_s, spoken, segments, features, votes, settings)
     return CallAnalysis(
         recording=Recording("0" * 64, (Path("/calls/x.wav"),), 640_044, FIRST),
         facts=CallFacts("freepbx", 0.9, FIRST, TimeSource.NAME, "Europe/Berlin"),
-        native_rate_hz=8000,
-        n_channels=2,
-        codec=str(rng.choice(["pcm_mulaw", "pcm_s16le", "mp3"])),
-        container="wav",
-        duration_s=duration_s,
-        clipped_share=float(rng.uniform(0, 0.01)),
-        diarization=spoken,
+        audio=AudioFacts(
+            native_rate_hz=8000,
+            n_channels=2,
+            codec=str(rng.choice(["pcm_mulaw", "pcm_s16le", "mp3"])),
+            container="wav",
+            duration_s=duration_s,
+            clipped_share=float(rng.uniform(0, 0.01)),
+        ),
+        speech=spoken,
         segments=segments,
         features=features,
         votes=votes,
         ensemble_id=ENSEMBLE_ID,
-        frustration_s=assessed.curve.at_s,
-        frustration=assessed.curve.level,
-        frustration_score=assessed.curve.score,
-        measures=assessed.measures,
-        escalations=assessed.escalations,
-        flagged=assessed.flagged,
+        assessment=assess(duration_s, spoken, segments, features, votes, settings),
         clips=(),
         stage_wall_s={"decode": 0.1, "vote": 0.4},
     )
@@ -258,17 +256,17 @@ def main() -> None:
     found: dict[str, object] = {}
     database = options.out / "callanalytics.duckdb"
     if options.publish_again:
-        with open_work(options.out) as store:
+        with open_work(Workspace(options.out)) as store:
             began = time.perf_counter()
-            publish(store, options.out)
+            publish(store)
             print(f"publishing again: {time.perf_counter() - began:.1f} s")
     if not database.exists():
-        with open_work(options.out) as store:
+        with open_work(Workspace(options.out)) as store:
             figures = load(store, options.rows)
             print(f"loading: {figures['n_segments']:,} segments of {figures['n_calls']:,} calls"
                   f" in {figures['loading_s']:.1f} s")  # fmt: skip
             began = time.perf_counter()
-            publish(store, options.out)
+            publish(store)
             figures["publish_s"] = time.perf_counter() - began
         figures["published_gb"] = database.stat().st_size / 1e9
         print(f"publishing: {figures['publish_s']:.1f} s, {figures['published_gb']:.2f} GB")

@@ -135,8 +135,9 @@ def stage_shares(out: Path, thread_s: float) -> dict[str, float]:
     again = {
         "publish": "import time; from pathlib import Path\n"
         "from callanalytics.store import open_work, publish\n"
-        "with open_work(Path({out!r})) as store:\n"
-        " t = time.process_time(); publish(store, Path({out!r})); print(time.process_time() - t)",
+        "from callanalytics.workspace import Workspace\n"
+        "with open_work(Workspace(Path({out!r}))) as store:\n"
+        " t = time.process_time(); publish(store); print(time.process_time() - t)",
         "report": "import subprocess, sys, resource\n"
         "subprocess.run([sys.executable, '-m', 'callanalytics', 'report', '--out', {out!r},"
         " '--since', '2000-01-01'], stdout=subprocess.DEVNULL, check=True)\n"

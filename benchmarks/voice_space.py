@@ -3,7 +3,7 @@
     python benchmarks/voice_space.py CORPORA [--write]
 
 CORPORA is a folder with `crema-d/AudioWAV` and `emodb/wav`. With --write the fit replaces the one that
-`callanalytics.diarize.voice_space` loads. Both corpora allow weights fitted on them to be shipped.
+`callanalytics.diarize.clustering` loads. Both corpora allow weights fitted on them to be shipped.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from callanalytics.diarize import SpeechModels
-from callanalytics.diarize import voice_space as voices
+from callanalytics.diarize import SpeechModels, clustering
 from callanalytics.diarize.embedding import log_mels, piece_sums
 
 N_CLIPS = 10  # per speaker and mood, about 14 s
@@ -86,7 +85,7 @@ def main() -> None:
     prints, speakers = [], []
     for (speaker, _), paths in clips_by_mood(arguments.corpora).items():
         mels = log_mels(telephone_speech(paths, rng))
-        hidden = printer.hear(mels, np.arange(len(mels)))
+        hidden = printer.extract(mels, np.arange(len(mels)))
         everything = piece_sums(hidden, np.array([0]), np.array([len(mels)]))
         prints.append(printer.whole(everything, np.array([True])))
         speakers.append(speaker)
@@ -97,7 +96,7 @@ def main() -> None:
     projection, between = fit(found, np.array(speakers))
     print(f"{len(found)} moods of {len(set(speakers))} speakers; between / moods: {between[:5].round(2)} ...")
     if arguments.write:
-        target = Path(voices.__file__).with_name("voice_space.npz")
+        target = Path(clustering.__file__).with_name("voice_space.npz")
         np.savez(target, projection=projection, between=between)
         print(f"wrote {target.name}, {target.stat().st_size // 1024} kB")
 

@@ -26,11 +26,13 @@ from pathlib import Path
 from pyarrow import parquet
 from store import ENSEMBLE_ID, FIRST, LABELS, MEMBERS, N_DAYS, calls, templates
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
-from callanalytics.records import CallAnalysis, CallRows
+from callanalytics.records import CallRows
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.rows import as_stream, naming_frames, pack, unpack
+from callanalytics.workspace import Workspace
 from jobs.night.run import BATCH_CALLS
 
 STEPS = 10
@@ -92,7 +94,7 @@ def published(store: Store, out: Path, n_segments: int) -> None:
         print(f"not published: a copy of {size / 1e9:.1f} GB does not fit into {free / 1e9:.1f} GB")
         return
     began, began_wall = time.process_time(), time.perf_counter()
-    target = publish(store, out)
+    target = publish(store)
     spent_s, wall_s = time.process_time() - began, time.perf_counter() - began_wall
     n_bytes = target.stat().st_size
     print(f"publishing: {n_segments / spent_s:,.0f} segments a second of thread time, {wall_s:.1f} s in all;")
@@ -127,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the database; kept")
     options = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, {N_DAYS} days of calls")
-    with open_work(options.out) as store:
+    with open_work(Workspace(options.out)) as store:
         feed(store, options.segments)
         published(store, options.out, options.segments)
     as_parquet(options.out / "parquet", min(options.segments, 500_000))

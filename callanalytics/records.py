@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ensemble.inference.vote import Votes
-
     FloatArray = npt.NDArray[np.float32]
 
 
@@ -189,6 +187,18 @@ class FoundRecording:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioFacts:
+    """What is known of a recording's sound without the sound itself."""
+
+    native_rate_hz: int
+    n_channels: int  # 1 or 2
+    codec: str  # e.g. "pcm_mulaw", as the decoder names it
+    container: str  # e.g. "wav"
+    duration_s: float  # of the decoded sound
+    clipped_share: float  # samples at full scale
+
+
+@dataclass(frozen=True, slots=True)
 class Audio:
     """Decoded sound at the canonical rate.
 
@@ -198,9 +208,9 @@ class Audio:
     samples: FloatArray
     sample_rate_hz: int
     native_rate_hz: int
-    codec: str  # e.g. "pcm_mulaw", as the decoder names it
-    container: str  # e.g. "wav"
-    clipped_share: float  # samples at full scale
+    codec: str
+    container: str
+    clipped_share: float
 
     @property
     def duration_s(self) -> float:
@@ -211,6 +221,12 @@ class Audio:
     def n_channels(self) -> int:
         """1 or 2."""
         return int(self.samples.shape[0])
+
+    @property
+    def facts(self) -> AudioFacts:
+        """All but the samples."""
+        size = self.n_channels, self.codec, self.container, self.duration_s
+        return AudioFacts(self.native_rate_hz, *size, self.clipped_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,34 +355,6 @@ class Clip:
     start_s: float
     end_s: float
     content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class CallAnalysis:
-    """Everything known about one call after the analysis. Rows for every table come from here."""
-
-    recording: Recording
-    facts: CallFacts
-    native_rate_hz: int
-    n_channels: int
-    codec: str
-    container: str
-    duration_s: float
-    clipped_share: float
-    diarization: Diarization
-    segments: tuple[Segment, ...]
-    features: Features
-    votes: Votes
-    ensemble_id: str
-    # Frustration of the caller over time: one value per caller segment, 0..1, and its running mean.
-    frustration_s: FloatArray  # (n,) segment midpoints
-    frustration: FloatArray  # (n,) 0..1, smoothed
-    frustration_score: float  # 0..1, of the whole call
-    measures: tuple[Measure, ...]
-    escalations: tuple[Escalation, ...]
-    flagged: bool
-    clips: tuple[Clip, ...]  # of a flagged call: the evidence to hear
-    stage_wall_s: dict[str, float]  # seconds spent per stage
 
 
 @dataclass(frozen=True, slots=True)

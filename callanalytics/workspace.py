@@ -1,16 +1,240 @@
-"""Replacing small files whole."""
+"""The output folder: where everything in it lies, who works in it, and files that are replaced whole.
+
+    OUT/
+      callanalytics.duckdb       what people open (published by one rename)
+      reports/                   pages, with clips/CALL/ for the evidence to hear
+      reports-redacted/          the same without sound and names
+      ensembles/                 trained ensembles and which one is in use
+      training/                  what retraining cut, extracted and learned
+      .work/                     for the jobs alone: the working database, locks, notes, reviews that wait
+
+Nothing else joins a name to the output folder: whoever needs a path below it asks a `Workspace`.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from callanalytics.errors import LockHeld, UsageError
+
+DATABASE_NAME = "callanalytics.duckdb"
+# Folders of OUT that hold sound which is no call: clips, pages, training material.
+FOLDERS_WITHOUT_CALLS = frozenset({"reports", "reports-redacted", "training"})
+# In the folder of any training: its checkpoints and its cache are its own.
+TRAINING_LOCK_NAME = "train.lock"
+# A review that is being kept, a look at the lock: such holders are gone in a moment.
+PATIENCE_S = 3.0
+_LOOK_AGAIN_S = 0.02
 
 
-def write_whole(path: Path, text: str, *, mode: int) -> None:
-    """Replace a file so that a reader sees the old or the new text, never a part. Raises OSError."""
+class Workspace:
+    """Every path below one output folder, its run lock and the note of what the gate holds back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.work_dir = folder / ".work"
+        # What people open.
+        self.database = folder / DATABASE_NAME
+        self.reports = folder / "reports"
+        self.redacted_reports = folder / "reports-redacted"
+        self.report_index = self.reports / "index.html"
+        self.clips = self.reports / "clips"
+        self.call_pages = self.reports / "calls"
+        self.ensembles = folder / "ensembles"
+        self.training = folder / "training"
+        self.reviewed_clips = self.training / "reviewed"
+        self.training_cache = self.training / "cache"
+        self.retrain_history = self.training / "history.jsonl"
+        self.kept_utterances = folder / "kept"
+        # For the jobs alone.
+        self.work_database = self.work_dir / "callanalytics-work.duckdb"
+        self.summary = self.work_dir / "summary.json"
+        self.unpublished_mark = self.work_dir / "unpublished"
+        self.publishing = self.work_dir / "publishing.duckdb"
+        self.compacting = self.work_dir / "callanalytics-work.compacting"
+        self.changing = self.work_dir / "changing"
+        self.reported = self.work_dir / "reported.json"
+        self.review_queue = self.work_dir / "reviews"
+        self.schedule_state = self.work_dir / "schedule.json"
+        self.logs = self.work_dir / "logs"
+        self.run_lock = self.work_dir / "run.lock"
+        self.schedule_lock = self.work_dir / "schedule.lock"
+        self.retrain_lock = self.training / "retrain.lock"
+        self.training_lock = self.training / TRAINING_LOCK_NAME
+        self._held = self.work_dir / "held.json"
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def clips_of(self, call_id: str) -> Path:
+        """Folder of the evidence clips and images of one call."""
+        return self.clips / call_id
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a run ever wrote here."""
+        # Not Path.exists, which raises for a folder that is closed to us.
+        return os.path.exists(self.work_database) or os.path.exists(self.database)  # noqa: PTH110
+
+    def require_results(self, purpose: str) -> None:
+        """Refuse to do something to results that are not there.
+
+        Raises:
+            UsageError: no run ever wrote here; `purpose` completes "no results here to ...".
+        """
+        if not self.has_results:
+            raise UsageError(
+                f"{self.folder}: no results here to {purpose}. Give --out the folder of the results."
+            )
+
+    def make(self) -> None:
+        """Make the folder and its working part, readable by their owner only. Raises OSError."""
+        make_private_dir(self.folder)
+        make_private_dir(self.work_dir)
+
+    @contextmanager
+    def lock(self, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+        """Be the only job that writes here while the block runs. Raises LockHeld, see `file_lock`."""
+        with file_lock(self.run_lock, patience_s=patience_s):
+            yield
+
+    # What the gate holds back --------------------------------------------------------------------------
+
+    def hold(self, run_id: int, since: datetime, until: datetime, reasons: Sequence[str]) -> None:
+        """Note that a run over a window was not published, and why."""
+        note = {
+            "run_id": run_id,
+            "held_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "since": since.isoformat(),
+            "until": until.isoformat(),
+            "reasons": list(reasons),
+        }
+        write_whole(self._held, json.dumps(note) + "\n")
+
+    @property
+    def held(self) -> dict[str, Any] | None:
+        """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is."""
+        return read_object(self._held)
+
+    def release(self) -> None:
+        """Nothing is held back any more: everything was published."""
+        self._held.unlink(missing_ok=True)
+
+
+# Files -----------------------------------------------------------------------------------------------------
+
+
+def make_private_dir(folder: Path) -> None:
+    """Make a folder that only its owner may enter, and likewise the missing ones above it.
+
+    A folder that is there keeps its mode. Raises OSError.
+    """
+    if folder.exists():
+        return
+    make_private_dir(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)  # made by another process meanwhile is as good
+    os.chmod(folder, 0o700)  # noqa: PTH101 - the umask narrows mkdir's mode
+
+
+def write_whole(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
+    """Replace a file so that a reader sees the old or the new content, never a part. Raises OSError."""
     partial = path.with_name(f".{path.name}.part")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
     partial.chmod(mode)
     partial.replace(path)
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a small file of ours; None when there is none or it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# Locks -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def file_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """Hold the lock file for the duration of the block; wait `patience_s` for another holder to go.
+
+    An advisory lock: a process that died has released it, since the kernel drops it.
+
+    Raises:
+        LockHeld: another process holds it; the message names its process, machine and start.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not _locked(descriptor, patience_s):
+            raise LockHeld(
+                f"{path}: another run is at work: {_describe(descriptor)}. "
+                "Wait for it to end, or stop that process."
+            )
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return True
+
+
+def lock_holder(path: Path) -> str | None:
+    """Words about the process that holds the lock, None when it is free.
+
+    The lock is not touched unless a holder has left its name, and then shared: many may look at once, and
+    a run that starts in that moment waits no longer than the look takes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not os.pread(descriptor, 1, 0):
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _describe(descriptor)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _describe(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']}, started {holder['started_at']}"
+    except (ValueError, KeyError, TypeError):
+        return "a process that did not leave its name"

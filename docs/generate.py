@@ -123,7 +123,7 @@ def _value(option: click.Option) -> str:
 
 def settings_page(config: str) -> str:
     """Every table of config.toml: key, kind and default from the model, meaning from the file's comments."""
-    from callanalytics.config import RecorderSettings, RuleSettings, Settings
+    from callanalytics.config import Settings
 
     notes = comments(config)
     lines = [
@@ -134,10 +134,9 @@ def settings_page(config: str) -> str:
         "impossible value is refused with file, table, key and value (exit 2). Relative paths start "
         "at the file.\n",
     ]
-    arrays = {"recorder": RecorderSettings, "rule": RuleSettings}
     for name, field in Settings.model_fields.items():
-        model = arrays.get(name) or type(field.default)
-        if not issubclass(model, BaseModel):
+        model = table_model(name, field)
+        if model is None:
             continue
         heading, meaning = _summary(model)
         lines += [f"## {heading}\n", f"{meaning}\n"]
@@ -150,6 +149,14 @@ def settings_page(config: str) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def table_model(name: str, field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a table or of the entries of an array of tables; None for what is no table."""
+    from callanalytics.config import RecorderSettings, RuleSettings
+
+    model = {"recorder": RecorderSettings, "rule": RuleSettings}.get(name) or type(field.default)
+    return model if issubclass(model, BaseModel) else None
+
+
 def comments(config: str) -> dict[tuple[str, str], str]:
     """(table, key) -> the comment behind the key, also of keys that are themselves commented out."""
     found: dict[tuple[str, str], str] = {}
@@ -157,16 +164,14 @@ def comments(config: str) -> dict[tuple[str, str], str]:
     for line in config.splitlines():
         if heading := re.match(r"(?:# )?\[+(\w+)\]+", line):
             table = heading[1]
-        elif key := re.match(r"(?:# )?(\w+) = (?:\"[^\"]*\"|[^#\"]|\"(?=[^\"]*$))*#\s*(.*)", line):
-            found[table, key[1]] = _sentence(key[2])
-        elif (more := re.match(r"(?:#)?\s{6,}# ?(.*)", line)) and found:
-            last = list(found)[-1]
-            found[last] = f"{found[last].rstrip('.')} {more[1]}"
+        elif key := re.match(r"(?:# )?(\w+) = .*?\s# (.*)", line):
+            found.setdefault((table, key[1]), _sentence(key[2]))
     return found
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    first = text[:1] if text.startswith("callanalytics ") else text[:1].upper()
+    return first + text[1:].rstrip(".") + "."
 
 
 def _summary(model: type[BaseModel]) -> tuple[str, str]:
@@ -231,10 +236,12 @@ def tables_page() -> str:
     """Every view and table of the published database with the comments of its columns."""
     from callanalytics.store import open_work, publish
     from callanalytics.store.query import describe_schema
+    from callanalytics.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as folder:
-        with open_work(Path(folder)) as store:
-            published = publish(store, Path(folder))
+        workspace = Workspace(Path(folder))
+        with open_work(workspace) as store:
+            published = publish(store)
         described = describe_schema(published)
     lines = [
         HEAD,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import UsageError
+from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     from callanalytics.config import Settings
@@ -14,22 +15,22 @@ if TYPE_CHECKING:
 FOLDER = "ensembles"
 
 
-def registry(out: Path) -> Registry:
+def registry(workspace: Workspace) -> Registry:
     """The ensembles kept beside the results of ``out``."""
     from ensemble.inference.registry import Registry
 
-    return Registry(out / FOLDER)
+    return Registry(workspace.ensembles)
 
 
-def in_use(settings: Settings, out: Path) -> Path:
+def in_use(settings: Settings, workspace: Workspace) -> Path:
     """Folder of the ensemble in use. Raises ensemble.errors.ModelMissing when a promoted one is gone."""
     chosen = settings.emotion.ensemble
-    return settings.folder / chosen if chosen else registry(out).current()
+    return settings.folder / chosen if chosen else registry(workspace).current()
 
 
-def is_in_use(settings: Settings, out: Path, ensemble_id: str) -> bool:
+def is_in_use(settings: Settings, workspace: Workspace, ensemble_id: str) -> bool:
     """Whether the ensemble kept beside the results under this id is the one in use."""
-    return in_use(settings, out).resolve() == (out / FOLDER / ensemble_id).resolve()
+    return in_use(settings, workspace).resolve() == (workspace.ensembles / ensemble_id).resolve()
 
 
 def refuse_where_fixed(settings: Settings, what: str) -> None:
@@ -41,10 +42,10 @@ def refuse_where_fixed(settings: Settings, what: str) -> None:
         )
 
 
-def named(name: str, out: Path) -> Path:
+def named(name: str, workspace: Workspace) -> Path:
     """Folder of an ensemble named by a person: an id of the registry, ``shipped``, or a folder.
 
     Raises ensemble.errors.ModelMissing when it is none of these.
     """
     folder = Path(name)
-    return folder if (folder / "card.json").is_file() else registry(out).folder(name)
+    return folder if (folder / "card.json").is_file() else registry(workspace).folder(name)

@@ -2,7 +2,7 @@
 
 Colour is never alone: every fill also has a pattern (`templates/patterns.html`) and, where there is
 room, the letter. Anger stands out; neutral and "no label" recede. The hues follow the colour-blind-safe
-set of Okabe and Ito (2008), darkened or lightened per theme; tests/test_report_palette.py measures how
+set of Okabe and Ito (2008), darkened or lightened per theme; tests/reports/test_report_parts.py measures how
 far apart they stay for people with protanopia and deuteranopia.
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from callanalytics.errors import ReportError
-from callanalytics.store.open import make_private_dir
+from callanalytics.workspace import make_private_dir
 from ensemble.labels import SHARED_SIX
 from reports import formatting as words
 from reports.palette import Badge, legend

@@ -85,10 +85,11 @@ def plausible_out(made_once: MadeOnce) -> Path:
     from fixture_calls import fill
 
     from callanalytics.store import open_work, publish
+    from callanalytics.workspace import Workspace
 
     def make(folder: Path) -> None:
-        with open_work(folder / "out") as store:
+        with open_work(Workspace(folder / "out")) as store:
             fill(store)
-            publish(store, folder / "out")
+            publish(store)
 
     return made_once("plausible", make)[0] / "out"

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from callanalytics.config import RULE_MEASURES, Settings, load_config, settings_from
+from callanalytics.config import (
+    RULE_MEASURES,
+    RecorderSettings,
+    RuleSettings,
+    Settings,
+    load_config,
+    settings_from,
+)
 from callanalytics.errors import ConfigError
 
 
@@ -23,6 +33,25 @@ def test_shipped_config_states_the_defaults() -> None:
     shipped = load_config(Path(__file__).parents[1] / "config.toml")
     default = Settings(folder=shipped.folder, source=shipped.source, paths=shipped.paths)
     assert shipped == default
+
+
+def shown_keys(text: str) -> dict[str, set[str]]:
+    """Keys by table of a config file, also those that are commented out, of all entries of an array."""
+    document = tomllib.loads(re.sub(r"^# (\[\[?\w+\]\]?|\w+ = )", r"\1", text, flags=re.MULTILINE))
+    return {
+        name: set().union(*table) if isinstance(table, list) else set(table)
+        for name, table in document.items()
+    }
+
+
+def test_the_shipped_config_shows_every_key_and_no_other() -> None:
+    tables = {"recorder": RecorderSettings, "rule": RuleSettings}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            tables[name] = type(field.default)
+    known = {name: set(model.model_fields) for name, model in tables.items()}
+    assert {*known, "folder", "source"} == set(Settings.model_fields)
+    assert shown_keys((Path(__file__).parents[1] / "config.toml").read_text(encoding="utf-8")) == known
 
 
 def test_relative_paths_start_at_the_config_file(tmp_path: Path) -> None:
@@ -78,6 +107,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_shipped_rules_name_known_measures_and_fit_their_words() -> None:
+    assert Settings().rule
     for rule in Settings().rule:
         assert rule.measure in RULE_MEASURES
         assert rule.words(12.3, 75.0)

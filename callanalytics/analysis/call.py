@@ -26,16 +26,38 @@ from callanalytics.features import extract
 from callanalytics.ingest.object_store import fetched
 from callanalytics.records import (
     Audio,
-    CallAnalysis,
+    AudioFacts,
+    CallFacts,
     ChannelLayout,
     Clip,
+    CorrectedTurns,
     Diarization,
+    Features,
     FoundRecording,
     Recording,
+    Segment,
     agent_key,
 )
 from ensemble.inference.device import CPU
 from ensemble.inference.ensemble import Ensemble, load_ensemble
+from ensemble.inference.vote import Votes
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnalysis:
+    """Everything known about one call after the analysis. Rows for every table come from here."""
+
+    recording: Recording
+    facts: CallFacts
+    audio: AudioFacts
+    speech: Diarization
+    segments: tuple[Segment, ...]
+    features: Features
+    votes: Votes
+    ensemble_id: str
+    assessment: CallAssessment
+    clips: tuple[Clip, ...]  # of a flagged call: the evidence to hear
+    stage_wall_s: dict[str, float]  # seconds spent per stage
 
 
 @dataclass(frozen=True)
@@ -73,7 +95,7 @@ def analyze_call(candidate: FoundRecording, settings: Settings, models: Models) 
         audio = decode_recording(paths, settings.audio, expected_duration_s=facts.expected_duration_s)
     _check_length(audio, recording, settings)
     with stages("diarize"):
-        spoken = diarize(
+        speech = diarize(
             audio.samples,
             audio.sample_rate_hz,
             layout_hint=ChannelLayout.PAIR if len(recording.paths) > 1 else None,
@@ -83,47 +105,39 @@ def analyze_call(candidate: FoundRecording, settings: Settings, models: Models) 
             learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
             models=models.speech,
         )
-        spoken = as_corrected(spoken, candidate.corrected)
-        segments = cut_segments(spoken.turns, spoken.roles, settings.segments)
+        speech = as_corrected(speech, candidate.corrected)
+        segments = cut_segments(speech.turns, speech.roles, settings.segments)
     with stages("features"):
         features = extract(audio.samples, audio.sample_rate_hz, segments)
     with stages("vote"):
-        votes = vote_segments(audio, segments, spoken.layout, settings, models.ensemble)
+        votes = vote_segments(audio, segments, speech.layout, settings, models.ensemble)
     with stages("measure"):
-        assessed = assess(audio.duration_s, spoken, segments, features, votes, settings)
+        assessment = assess(audio.duration_s, speech, segments, features, votes, settings)
     with stages("clips"):
-        clips = _clips(audio, spoken, assessed, settings) if assessed.flagged else ()
+        clips = _clips(audio, speech, assessment, settings)
     return CallAnalysis(
         recording=recording,
         facts=facts,
-        native_rate_hz=audio.native_rate_hz,
-        n_channels=audio.n_channels,
-        codec=audio.codec,
-        container=audio.container,
-        duration_s=audio.duration_s,
-        clipped_share=audio.clipped_share,
-        diarization=spoken,
+        audio=audio.facts,
+        speech=speech,
         segments=segments,
         features=features,
         votes=votes,
         ensemble_id=models.ensemble.ensemble_id,
-        frustration_s=assessed.curve.at_s,
-        frustration=assessed.curve.level,
-        frustration_score=assessed.curve.score,
-        measures=assessed.measures,
-        escalations=assessed.escalations,
-        flagged=assessed.flagged,
+        assessment=assessment,
         clips=clips,
         stage_wall_s=stages.wall_s,
     )
 
 
 def _clips(
-    audio: Audio, spoken: Diarization, assessed: CallAssessment, settings: Settings
+    audio: Audio, speech: Diarization, assessment: CallAssessment, settings: Settings
 ) -> tuple[Clip, ...]:
-    """What the page of a flagged call plays and shows of its sound."""
-    heard = sorted({turn.channel for turn in spoken.turns})
-    return (*evidence_clips(audio, assessed.escalations, settings.report), *call_pictures(audio, heard))
+    """What the page of a flagged call plays and shows of its sound; nothing for another call."""
+    if not assessment.flagged:
+        return ()
+    channels = sorted({turn.channel for turn in speech.turns})
+    return (*evidence_clips(audio, assessment.escalations, settings.report), *call_pictures(audio, channels))
 
 
 def _check_length(audio: Audio, recording: Recording, settings: Settings) -> None:
@@ -141,21 +155,19 @@ def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
     Evidence clips are dropped, since they belong to the old caller; `jobs.publishing.kept_clips` finds those
     that still fit.
     """
-    spoken = exchanged(call.diarization)
+    speech = exchanged(call.speech)
     segments = tuple(replace(s, role=s.role.other) for s in call.segments)
-    assessed = assess(call.duration_s, spoken, segments, call.features, call.votes, settings)
-    return replace(
-        call,
-        diarization=spoken,
-        segments=segments,
-        frustration_s=assessed.curve.at_s,
-        frustration=assessed.curve.level,
-        frustration_score=assessed.curve.score,
-        measures=assessed.measures,
-        escalations=assessed.escalations,
-        flagged=assessed.flagged,
-        clips=(),
-    )
+    assessment = assess(call.audio.duration_s, speech, segments, call.features, call.votes, settings)
+    return replace(call, speech=speech, segments=segments, assessment=assessment, clips=())
+
+
+def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> CallAnalysis:
+    """An analysis with its sides as a person corrected them; its votes and measures stay as they were."""
+    speech = as_corrected(call.speech, corrected)
+    if speech.roles == call.speech.roles:
+        return replace(call, speech=speech)
+    segments = tuple(replace(segment, role=segment.role.other) for segment in call.segments)
+    return replace(call, speech=speech, segments=segments)
 
 
 def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> CallAnalysis:
@@ -167,28 +179,23 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
     stages = _Stages()
     with stages("decode"), fetched(call.recording.paths, max_bytes=settings.audio.max_bytes) as paths:
         audio = decode_recording(paths, settings.audio, expected_duration_s=call.facts.expected_duration_s)
-    if abs(audio.duration_s - call.duration_s) > _SAME_LENGTH_S:
+    first_s = call.audio.duration_s
+    if abs(audio.duration_s - first_s) > _SAME_LENGTH_S:
         raise TruncatedAudio(
-            f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {call.duration_s:.1f} s when "
+            f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {first_s:.1f} s when "
             "it was analysed first. Run with --force to analyse it from the beginning."
         )
-    spoken = call.diarization
     with stages("vote"):
-        votes = vote_segments(audio, call.segments, spoken.layout, settings, ensemble)
+        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
     with stages("measure"):
-        assessed = assess(call.duration_s, spoken, call.segments, call.features, votes, settings)
+        assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings)
     with stages("clips"):
-        clips = _clips(audio, spoken, assessed, settings) if assessed.flagged else ()
+        clips = _clips(audio, call.speech, assessment, settings)
     return replace(
         call,
         votes=votes,
         ensemble_id=ensemble.ensemble_id,
-        frustration_s=assessed.curve.at_s,
-        frustration=assessed.curve.level,
-        frustration_score=assessed.curve.score,
-        measures=assessed.measures,
-        escalations=assessed.escalations,
-        flagged=assessed.flagged,
+        assessment=assessment,
         clips=clips,
         stage_wall_s=stages.wall_s,
     )

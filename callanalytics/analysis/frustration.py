@@ -1,7 +1,7 @@
 """How frustrated the caller sounds, over time and as one score. Pure numbers, no I/O.
 
-Acted speech teaches a recogniser that loud is angry, so its word alone is not trusted (REFERENCES:
-a network trained on acted anger follows loudness and loses a third of its accuracy on real calls).
+Acted speech teaches a recogniser that loud is angry, so its word alone is not trusted:
+networks trained on acted anger follow loudness and lose much of their accuracy on real calls.
 Three things must come together, each measured against the caller's own calmer speech of this call:
 
 1. *evidence*: calibrated probability of anger (and, with less weight, disgust), above the caller's

@@ -36,7 +36,7 @@ from callanalytics.records import Audio
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray
 
-CANONICAL_RATE_HZ = 8_000  # calls are telephone speech (DESIGN): wide-band input is brought down
+CANONICAL_RATE_HZ = 8_000  # calls are telephone speech: wide-band input is brought down
 # A float file this far beyond full scale (18 dB) holds something else than samples in -1..1.
 _ABSURD_AMPLITUDE = 8.0
 # Sidecars and CDRs count ringing, rounding and parking differently, so they are believed less.

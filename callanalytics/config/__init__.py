@@ -6,12 +6,15 @@ Every table is one class; its defaults are the shipped behaviour.
 from __future__ import annotations
 
 from callanalytics.config.call_settings import (
+    DEFAULT_RULES,
+    RULE_MEASURES,
     AudioSettings,
     DiscoverySettings,
     EmotionSettings,
     FrustrationSettings,
     PathSettings,
     RecorderSettings,
+    RuleSettings,
     SegmentSettings,
     TimeSettings,
 )
@@ -24,9 +27,7 @@ from callanalytics.config.job_settings import (
     RetrainSettings,
     ScheduleSettings,
 )
-from callanalytics.config.load import CONFIG_NAME, find_config, load_config, settings_from
-from callanalytics.config.rule_settings import DEFAULT_RULES, RULE_MEASURES, RuleSettings
-from callanalytics.config.settings import Settings
+from callanalytics.config.settings import CONFIG_NAME, Settings, find_config, load_config, settings_from
 
 __all__ = [
     "CONFIG_NAME",

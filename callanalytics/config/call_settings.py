@@ -1,4 +1,4 @@
-"""Tables about recordings and what is heard in them."""
+"""Tables about recordings, what is extracted from them and when a call is flagged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from callanalytics.config.settings_table import PositiveSeconds, Share, Table, known_zone
+from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
+from ensemble.labels import EMOTIONS
 
 RoleName = Literal["agent", "caller"]
 
@@ -24,19 +25,8 @@ class DiscoverySettings(Table):
 
     include: tuple[str, ...] = (
         *("*.wav", "*.wav49", "*.mp3", "*.flac", "*.ogg", "*.oga", "*.opus", "*.m4a", "*.mp4", "*.aac"),
-        *(
-            "*.amr",
-            "*.wma",
-            "*.gsm",
-            "*.ulaw",
-            "*.ul",
-            "*.alaw",
-            "*.al",
-            "*.sln",
-            "*.aif",
-            "*.aiff",
-            "*.webm",
-        ),
+        *("*.amr", "*.wma", "*.gsm", "*.ulaw", "*.ul", "*.alaw", "*.al", "*.sln"),
+        *("*.aif", "*.aiff", "*.webm"),
     )
     exclude: tuple[str, ...] = (".*", "*.part", "*.tmp", "*.partial")
     settle_s: Annotated[float, Field(ge=0)] = 120.0
@@ -55,27 +45,17 @@ class RecorderSettings(Table):
     kind: Literal["freepbx", "vicidial", "connect", "genesys", "fusionpbx", "generic", "template"]
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
-    zone: str | None = None  # IANA zone of the times in names; default: [time] zone
+    zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
     channels: tuple[RoleName, RoleName] | None = None  # role of the left and the right channel
     sidecar: str | None = None  # e.g. "../metadata/{stem}.json"; default: beside the recording
     manifest: str | None = None  # CSV with one row per recording
     manifest_columns: dict[str, str] = Field(default={})  # fact -> column name, beyond the known aliases
 
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str | None) -> str | None:
-        return known_zone(zone) if zone is not None else None
-
 
 class TimeSettings(Table):
     """`[time]`: the zone that "yesterday" and bare local times are read in."""
 
-    zone: str = "UTC"
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str) -> str:
-        return known_zone(zone)
+    zone: ZoneName = "UTC"
 
     @property
     def zone_info(self) -> ZoneInfo:
@@ -90,10 +70,10 @@ class AudioSettings(Table):
     max_duration_s: PositiveSeconds = 4 * 3600.0
     max_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
     decode_timeout_s: PositiveSeconds = 300.0
-    # Decoded length may differ from the promised one by this much before the file is quarantined.
+    # Decoded and declared duration may differ by this much before the file is quarantined.
     length_tolerance_s: Annotated[float, Field(ge=0)] = 1.0
     length_tolerance_share: Share = 0.02
-    denoise: bool = False  # less steady noise in what the ensemble hears; see benchmarks/denoise.py
+    denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
     # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
     headerless: dict[str, str] = Field(
         default={
@@ -108,7 +88,7 @@ class AudioSettings(Table):
 
 
 class SegmentSettings(Table):
-    """`[segments]`: how turns are cut into what the ensemble hears."""
+    """`[segments]`: how turns are cut into the segments that the ensemble classifies."""
 
     target_s: PositiveSeconds = 3.0
     min_s: PositiveSeconds = 0.8
@@ -136,10 +116,108 @@ class EmotionSettings(Table):
 
 
 class FrustrationSettings(Table):
-    """`[frustration]`: how segment evidence becomes the score of a call (see `measures.py`)."""
+    """`[frustration]`: how segment evidence becomes the score of a call (see `analysis/measures.py`)."""
 
     anger_weight: Share = 1.0
     disgust_weight: Share = 0.5
     baseline_s: PositiveSeconds = 15.0  # the caller's first speech: their calm reference
     smoothing_s: PositiveSeconds = 12.0
     flag_weight: Annotated[float, Field(gt=0)] = 1.0  # sum of fulfilled rules' weights that flags a call
+
+
+# What a rule may look at; callanalytics/analysis/measures.py defines each.
+RULE_MEASURES = (
+    *("silence_s", "silence_share", "longest_silence_s", "n_long_silences", "overtalk_s", "overtalk_share"),
+    *("masked_s", "tone_s", "music_s", "talk_s", "talk_share", "n_turns", "interruptions", "interruptions_s"),
+    *("labelled_s", "labelled_share", "angry_s", "frustration", "frustration_peak"),
+    *("loudness_rise_db", "pitch_rise_st"),
+    *(f"{emotion}_share" for emotion in EMOTIONS),
+)
+
+
+class RuleSettings(Table):
+    """`[[rule]]`: one reason to escalate. See `callanalytics/analysis/measures.py` for the measures."""
+
+    name: str
+    measure: str
+    role: Literal["agent", "caller", "any"] = "caller"
+    window: Literal["call", "q1", "q2", "q3", "q4", "first_half", "second_half"] = "call"
+    at_least: float
+    weight: Annotated[float, Field(gt=0, le=10)] = 1.0
+    min_evidence_s: Annotated[float, Field(ge=0)] = 0.0  # seconds of labelled speech needed to judge
+    reason: str  # words with {value}, {threshold} and {at} (m:ss of the first moment)
+
+    @field_validator("measure")
+    @classmethod
+    def _measure_exists(cls, measure: str) -> str:
+        if measure not in RULE_MEASURES:
+            raise ValueError(f"no such measure; known are {', '.join(RULE_MEASURES)}")
+        return measure
+
+    @field_validator("reason")
+    @classmethod
+    def _words_fit(cls, reason: str) -> str:
+        try:
+            reason.format(value=1.0, threshold=1.0, at="0:00")
+        except (KeyError, IndexError, ValueError, AttributeError) as problem:
+            raise ValueError(
+                f"the words may use {{value}}, {{threshold}} and {{at}} only ({problem!r})"
+            ) from None
+        return reason
+
+    def words(self, value: float, at_s: float) -> str:
+        """The reason as a person reads it."""
+        at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
+        return self.reason.format(value=value, threshold=self.at_least, at=at)
+
+
+# Thresholds were chosen on built calls, see docs/explanation/flags.md and benchmarks/escalation.py.
+DEFAULT_RULES: tuple[RuleSettings, ...] = (
+    RuleSettings(
+        name="frustrated",
+        measure="frustration_peak",
+        at_least=0.38,
+        min_evidence_s=6.0,
+        reason="caller sounds frustrated, {value:.0%} at {at}",
+    ),
+    RuleSettings(
+        name="angry_second_half",
+        measure="angry_s",
+        window="second_half",
+        at_least=12.0,
+        weight=0.5,
+        reason="{value:.0f} s angry or disgusted in the second half",
+    ),
+    RuleSettings(
+        name="louder",
+        measure="loudness_rise_db",
+        window="second_half",
+        at_least=8.0,
+        weight=0.5,
+        reason="{value:.0f} dB louder than when calm",
+    ),
+    RuleSettings(
+        name="higher",
+        measure="pitch_rise_st",
+        window="second_half",
+        at_least=6.0,
+        weight=0.5,
+        reason="voice {value:.0f} semitones higher than when calm",
+    ),
+    RuleSettings(
+        name="talked_over",
+        measure="interruptions",
+        role="agent",
+        at_least=4.0,
+        weight=0.25,
+        reason="agent talked over the caller {value:.0f} times",
+    ),
+    RuleSettings(
+        name="long_silence",
+        measure="longest_silence_s",
+        role="any",
+        at_least=45.0,
+        weight=0.25,
+        reason="{value:.0f} s of dead air",
+    ),
+)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from callanalytics.config.settings_table import PositiveSeconds, Share, Table, known_zone
+from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
 from callanalytics.errors import UsageError
 from ensemble.inference.device import PATTERN as DEVICE_PATTERN
 
@@ -65,7 +65,7 @@ def _if_read(words: str, read: Callable[..., object]) -> str:
 class ScheduleSettings(Table):
     """`[schedule]`: when `callanalytics schedule` runs what; five cron fields each, "" for never."""
 
-    zone: str | None = None  # default: [time] zone
+    zone: ZoneName | None = None  # default: [time] zone
     run: str = "0 2 * * *"
     report: str = ""
     retrain: str = ""
@@ -80,11 +80,6 @@ class ScheduleSettings(Table):
     ping_failed_url: str | None = None  # GET after a night that failed or was missed
     ping_timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     textfile: str | None = None  # metrics for Prometheus node_exporter
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str | None) -> str | None:
-        return known_zone(zone) if zone is not None else None
 
     @field_validator(*JOB_NAMES)
     @classmethod

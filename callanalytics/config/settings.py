@@ -1,17 +1,24 @@
-"""All tables of config.toml together: frozen and validated."""
+"""All tables of config.toml together, found, read and checked: file, table, key, value, what is allowed."""
 
 from __future__ import annotations
 
+import os
+import tomllib
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
+from pydantic import BaseModel, ValidationError
+
 from callanalytics.config.call_settings import (
+    DEFAULT_RULES,
     AudioSettings,
     DiscoverySettings,
     EmotionSettings,
     FrustrationSettings,
     PathSettings,
     RecorderSettings,
+    RuleSettings,
     SegmentSettings,
     TimeSettings,
 )
@@ -23,8 +30,11 @@ from callanalytics.config.job_settings import (
     RetrainSettings,
     ScheduleSettings,
 )
-from callanalytics.config.rule_settings import DEFAULT_RULES, RuleSettings
 from callanalytics.config.settings_table import Table
+from callanalytics.errors import ConfigError
+
+CONFIG_NAME = "config.toml"
+_ITEM_TABLES: dict[str, type[BaseModel]] = {"recorder": RecorderSettings, "rule": RuleSettings}
 
 
 class Settings(Table):
@@ -62,3 +72,79 @@ class Settings(Table):
     def input_dirs(self) -> tuple[Path, ...]:
         """Folders (or files) that hold recordings."""
         return tuple(Path(entry) if "://" in entry else self.folder / entry for entry in self.paths.inputs)
+
+
+def find_config(explicit: Path | None) -> Path | None:
+    """The config file to use: the given one, else $CALLANALYTICS_CONFIG, else ./config.toml, else none."""
+    if explicit is not None:
+        return explicit
+    named = os.environ.get("CALLANALYTICS_CONFIG")
+    if named:
+        return Path(named)
+    here = Path(CONFIG_NAME)
+    return here if here.is_file() else None
+
+
+def load_config(path: Path | None = None) -> Settings:
+    """Read, check and freeze the settings.
+
+    Raises:
+        ConfigError: the file is missing, is no TOML, or holds something not allowed; the message
+            has one line per problem with file, table, key, value and what is allowed.
+    """
+    found = find_config(path)
+    if found is None:
+        return Settings(folder=Path.cwd())
+    try:
+        with found.open("rb") as stream:
+            table = tomllib.load(stream)
+    except FileNotFoundError:
+        raise ConfigError(f"{found}: no such config file. Give --config an existing file.") from None
+    except OSError as problem:
+        raise ConfigError(f"{found}: cannot be read ({problem.strerror}). Check its permissions.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise ConfigError(f"{found}: not valid TOML: {problem}. Correct that line.") from None
+    for reserved in ("folder", "source"):
+        if reserved in table:
+            raise ConfigError(f"{found}: unknown key {reserved!r} at the top level. Remove it.")
+    return settings_from(table, source=str(found), folder=found.resolve().parent)
+
+
+def settings_from(table: dict[str, Any], *, source: str, folder: Path) -> Settings:
+    """Check a parsed TOML document. Raises ConfigError as `load_config` does."""
+    try:
+        return Settings.model_validate({**_arrays_as_tuples(table), "source": source, "folder": folder})
+    except ValidationError as problem:
+        lines = [_explain(source, error) for error in problem.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _arrays_as_tuples(value: Any) -> Any:
+    """TOML arrays become tuples, which is what frozen settings hold."""
+    if isinstance(value, dict):
+        return {key: _arrays_as_tuples(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(_arrays_as_tuples(item) for item in value)
+    return value
+
+
+def _explain(source: str, error: Any) -> str:
+    """One sentence for one problem: file, table, key, value, what is allowed."""
+    *tables, key = [str(part) for part in error["loc"]] or ["?"]
+    table = f"[{'.'.join(tables)}]" if tables else "top level"
+    if error["type"] == "extra_forbidden":
+        allowed = ", ".join(sorted(_allowed_keys(error["loc"][:-1])))
+        return f"{source}: {table}: unknown key {key!r} = {error['input']!r}. Known keys: {allowed}."
+    if error["type"] == "missing":
+        return f"{source}: {table}: key {key!r} is missing. Add it."
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{source}: {table}: {key} = {error['input']!r} is not allowed: {message}. Correct the value."
+
+
+def _allowed_keys(path: tuple[int | str, ...]) -> list[str]:
+    """Keys that the table at `path` may have."""
+    model: type[BaseModel] = Settings
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _ITEM_TABLES.get(part) or type(model.model_fields[part].default)
+    return [name for name in model.model_fields if name not in {"folder", "source"}]

@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _known_zone(zone: str) -> str:
+    if zone not in available_timezones():
+        raise ValueError(f'"{zone}" is not an IANA time zone, for example "Europe/Berlin" or "UTC"')
+    return zone
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Table(BaseModel):
     """A table of config.toml: frozen, closed, and strict about types (ints may stand for floats)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def known_zone(zone: str) -> str:
-    """The zone, when there is such a one. Raises ValueError."""
-    if zone not in available_timezones():
-        raise ValueError(f'"{zone}" is not an IANA time zone, for example "Europe/Berlin" or "UTC"')
-    return zone

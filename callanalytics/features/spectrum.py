@@ -1,6 +1,6 @@
 """What the spectrum looks like: centroid, bandwidth, roll-off, zero crossings, MFCC, flux, chroma.
 
-Each equals librosa's descriptor of the same frames (tests/test_features.py).
+Each equals librosa's descriptor of the same frames (tests/audio/test_features.py).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from callanalytics.text import display_text, optional_text
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """One recording, or one file set aside, as the search sees it; all words are safe to print."""
+    """One recording, or one skipped file, as the search finds it; all text is safe to print."""
 
     path: str
     recorder: str
@@ -28,20 +28,24 @@ class CheckedFile:
     caller_hash: str | None
     channel_roles: str
     pair_with: str | None
-    set_aside: str | None
+    skipped: str | None
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for `ingest check --json`."""
-        return asdict(self)
+        row = asdict(self)
+        return {**row, "set_aside": row.pop("skipped")}  # the key that scripts know
 
 
 def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
-    """Search without a window. Caller hashes hold for this one look: ten digits hashed with a salt that
-    anybody can read would be a number in clear."""
+    """Search without a window.
+
+    Caller hashes hold for this one check: ten digits hashed with a salt that anybody can read would be a
+    number in clear.
+    """
     found = find_recordings(paths, settings, window=None, now=datetime.now(UTC), salt=secrets.token_bytes(32))
     rows = []
-    for candidate in (*found.candidates, *(f.candidate for f in found.failures)):
-        facts, files = candidate.facts, candidate.recording.paths
+    for recording in (*found.recordings, *(failure.candidate for failure in found.failures)):
+        facts, files = recording.facts, recording.recording.paths
         rows.append(
             CheckedFile(
                 path=display_text(str(files[0])),
@@ -55,13 +59,13 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
                 caller_hash=facts.caller_hash,
                 channel_roles=", ".join(facts.channel_roles),
                 pair_with=display_text(str(files[1])) if len(files) > 1 else None,
-                set_aside=None,
+                skipped=None,
             )
         )
-    for skipped in found.skipped:
-        if skipped.reason != "pair_part":
-            why = display_text(f"{skipped.reason}: {skipped.detail}")
-            path = display_text(str(skipped.path))
+    for file in found.skipped:
+        if file.reason != "pair_part":
+            why = display_text(f"{file.reason}: {file.detail}")
+            path = display_text(str(file.path))
             rows.append(CheckedFile(path, "", 0.0, "", "", "", None, None, None, "", None, why))
     return rows
 
@@ -71,8 +75,8 @@ def render_checked(rows: Sequence[CheckedFile]) -> str:
     lines = []
     for row in rows:
         lines.append(row.path + (f"  +  {Path(row.pair_with).name}" if row.pair_with else ""))
-        if row.set_aside:
-            lines.append(f"    set aside: {row.set_aside}")
+        if row.skipped:
+            lines.append(f"    skipped: {row.skipped}")
             continue
         known = (
             ("agent", row.agent_id),
@@ -80,12 +84,12 @@ def render_checked(rows: Sequence[CheckedFile]) -> str:
             ("caller", row.caller_hash),
             ("channels", row.channel_roles),
         )
-        words = [f"{name} {value}" for name, value in known if value]
+        stated = [f"{name} {value}" for name, value in known if value]
         who = f"{row.recorder} ({row.confidence:.0%})" if row.recorder != "none" else "no recorder matched"
         lines.append(f"    {who}: {row.started_at} from {row.started_at_source}, {row.direction}")
-        if words:
-            lines.append("    " + ", ".join(words))
+        if stated:
+            lines.append("    " + ", ".join(stated))
     n_unmatched = sum(row.recorder == "none" for row in rows)
-    n_files = sum(row.set_aside is None for row in rows)
+    n_files = sum(row.skipped is None for row in rows)
     lines.append(f"{n_files} recordings; {n_unmatched} whose name nothing matched (dated by the file).")
     return "\n".join(lines)

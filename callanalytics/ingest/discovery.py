@@ -16,41 +16,55 @@ from pathlib import Path
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import RecordingError, UnreadableFile, UsageError
-from callanalytics.ingest.file_cache import AskKnown, FileKey, KnownFile, nothing_known
-from callanalytics.ingest.identity import closed, identified, joined, not_read, settled
-from callanalytics.ingest.listing import Seen, see, seen_recordings
+from callanalytics.ingest.identity import (
+    identify,
+    joined,
+    settled_call,
+    unread_recording,
+    unreadable_failure,
+)
+from callanalytics.ingest.listing import (
+    FileKey,
+    FindKnown,
+    KnownFile,
+    Listed,
+    Skipped,
+    SkippedFile,
+    list_files,
+    list_recordings,
+    nothing_known,
+)
 from callanalytics.ingest.object_store import is_remote, look_up
 from callanalytics.ingest.recorders.facts import FactReader
-from callanalytics.ingest.skipped import SetAside, SkippedFile
 from callanalytics.records import CallFacts, Failure, FoundRecording, Role, RoleSource
 
-# So many recordings are asked about at once: a question costs a look through all files ever known.
-ASKED_AT_ONCE = 100_000
+# So many recordings are looked up at once: a query costs a scan of all files ever known.
+LOOK_UP_BATCH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What a search found: candidates by start time, the files set aside, the ones that cannot be read.
+    """The result of a search: recordings by start time, and failures for what cannot be read.
 
-    `set_aside` counts by reason what is no candidate; `skipped` names the files, where it was asked for.
+    `skip_counts` counts by reason what was skipped; `skipped` names the files, where that was requested.
     `n_settled` recordings were wanted, too, but are known and nothing is left to do about them.
     """
 
-    candidates: tuple[FoundRecording, ...]
-    skipped: tuple[SkippedFile, ...]
+    recordings: tuple[FoundRecording, ...]
     failures: tuple[Failure, ...]
-    set_aside: Mapping[str, int]
+    skipped: tuple[SkippedFile, ...]
+    skip_counts: Mapping[str, int]
     n_settled: int = 0
 
     @property
     def n_found(self) -> int:
         """Recordings that were wanted, read or not."""
-        return len(self.candidates) + len(self.failures) + self.n_settled
+        return len(self.recordings) + len(self.failures) + self.n_settled
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierRun:
-    """A run that is over: which calls it covered, when it looked, and whether it came to its end.
+    """A run that is over: which calls it covered, when it searched, and whether it came to its end.
 
     One that was killed, was held back or used up its time may have left some of its calls.
     """
@@ -67,76 +81,83 @@ def find_recordings(
     window: Window | None,
     now: datetime,
     salt: bytes,
-    known: AskKnown = nothing_known,
+    known: FindKnown = nothing_known,
     earlier: Sequence[EarlierRun] = (),
     name_skipped: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Discovered:
-    """Search files and folders. `known` says what earlier runs know of unchanged files.
-
-    `earlier` lists the runs that are over, so that what came too late for them is found. Without
-    `name_skipped` the files that are no candidates are counted and not listed.
+    """Search files, folders and URLs for the recordings of calls that start in a window.
 
     A file or folder that cannot be read becomes a Failure under an id made from its path, since it has no
     content to hash: a night must not pass over calls in silence.
+
+    Args:
+        inputs: what to search.
+        window: None takes calls of any time.
+        now: decides which files may still be written.
+        salt: for hashes of callers' numbers.
+        known: what earlier runs know of unchanged files, which are not read again.
+        earlier: the runs that are over, so that what came too late for them is found.
+        name_skipped: list skipped files; otherwise they are only counted.
+        on_progress: called with recordings identified and all to identify.
 
     Raises:
         UsageError: an input does not exist.
         ConfigError: a recorder's template or manifest cannot be used.
     """
     reader = FactReader(settings, salt)
-    skipped = SetAside(name_skipped)
+    skipped = Skipped(name_skipped)
     for manifest, n_lines, detail in reader.unread_lines():
         skipped.add(manifest, "manifest_lines_unread", detail, n=n_lines)
-    dated: list[tuple[Seen, CallFacts]] = []
+    wanted: list[tuple[Listed, CallFacts]] = []
     kept: dict[FileKey, KnownFile] = {}
-    done: dict[str, Path] = {}  # recording -> where it was found first
+    first_path: dict[str, Path] = {}  # by recording id
     n_settled = 0
-    refused: list[tuple[Path, OSError]] = []
+    unreadable: list[tuple[Path, OSError]] = []
     if window is not None:
         lookback = timedelta(days=settings.discovery.lookback_days)
         earlier = [run for run in earlier if window.since - run.window.until < lookback]
 
-    def is_wanted(seen: Seen, started_at: datetime) -> bool:
-        wanted = window is None or _wanted(started_at, seen, window, earlier, settings.discovery)
-        if not wanted:
-            skipped.add(seen.paths[0], "outside_window", f"{started_at:%Y-%m-%d %H:%M %Z}")
-        return wanted
+    def in_window(listed: Listed, started_at: datetime) -> bool:
+        chosen = window is None or _is_wanted(started_at, listed, window, earlier, settings.discovery)
+        if not chosen:
+            skipped.add(listed.paths[0], "outside_window", f"{started_at:%Y-%m-%d %H:%M %Z}")
+        return chosen
 
-    def is_first(seen: Seen, recording_id: str) -> bool:
-        first = done.setdefault(recording_id, seen.paths[0])
-        if first != seen.paths[0]:
-            skipped.add(seen.paths[0], "duplicate", f"same content as {first}")
-        return first == seen.paths[0]
+    def is_first(listed: Listed, recording_id: str) -> bool:
+        first = first_path.setdefault(recording_id, listed.paths[0])
+        if first != listed.paths[0]:
+            skipped.add(listed.paths[0], "duplicate", f"same content as {first}")
+        return first == listed.paths[0]
 
-    for seen, files in _with_known(seen_recordings(inputs, settings.discovery, now, skipped, refused), known):
-        if (was := settled(seen, files)) is not None:
-            n_settled += is_wanted(seen, was.started_at) and is_first(seen, was.recording_id)
+    listing = list_recordings(inputs, settings.discovery, now, skipped, unreadable)
+    for listed, files in _with_known(listing, known):
+        if (call := settled_call(listed, files)) is not None:
+            n_settled += in_window(listed, call.started_at) and is_first(listed, call.recording_id)
             continue
-        if window is not None and _long_past(reader, seen, window, settings.discovery):
-            skipped.add(seen.paths[0], "outside_window", "neither name nor file is of these days")
+        if window is not None and _long_past(reader, listed, window, settings.discovery):
+            skipped.add(listed.paths[0], "outside_window", "neither name nor file is of these days")
             continue
-        facts = reader.read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
-        if not is_wanted(seen, facts.started_at):
+        facts = reader.read(listed.paths[0], listed.changed_at(now), stem=listed.stem)
+        if not in_window(listed, facts.started_at):
             continue
-        dated.append((seen, _with_sides(seen, facts)))
-        kept |= {key: files[key] for key in seen.keys if key in files}
-    dated.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
-    candidates: list[FoundRecording] = []
-    failures = [closed(path, problem, reader) for path, problem in refused]
-    for n_done, (seen, facts) in enumerate(dated, start=1):
+        wanted.append((listed, _with_sides(listed, facts)))
+        kept |= {key: files[key] for key in listed.keys if key in files}
+    wanted.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
+    recordings: list[FoundRecording] = []
+    failures = [unreadable_failure(path, problem, reader) for path, problem in unreadable]
+    for n_done, (listed, facts) in enumerate(wanted, start=1):
         if on_progress is not None:
-            on_progress(n_done, len(dated))
+            on_progress(n_done, len(wanted))
         try:
-            candidate = FoundRecording(identified(seen, facts, kept, settings.audio), facts)
+            found = FoundRecording(identify(listed, facts, kept, settings.audio), facts)
         except RecordingError as problem:
-            failures.append(
-                Failure(FoundRecording(not_read(seen, facts), facts), "read", problem.reason, str(problem))
-            )
+            unread = FoundRecording(unread_recording(listed, facts), facts)
+            failures.append(Failure(unread, "read", problem.reason, str(problem)))
             continue
-        if is_first(seen, candidate.recording.recording_id):
-            candidates.append(candidate)
-    return Discovered(tuple(candidates), tuple(skipped.files), tuple(failures), skipped.counts, n_settled)
+        if is_first(listed, found.recording.recording_id):
+            recordings.append(found)
+    return Discovered(tuple(recordings), tuple(failures), tuple(skipped.files), skipped.counts, n_settled)
 
 
 def recording_from_files(
@@ -152,11 +173,11 @@ def recording_from_files(
     if len(paths) > 2:
         raise UsageError(f"{len(paths)} files given; one call is one file, or the two files of a pair.")
     try:
-        seen = see([Path(p) for p in paths])
+        listed = list_files([Path(p) for p in paths])
     except OSError as problem:
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
-    facts = FactReader(settings, salt).read(seen.paths[0], seen.changed_at(now), stem=seen.stem)
-    return FoundRecording(identified(seen, facts, {}, settings.audio), _with_sides(seen, facts))
+    facts = FactReader(settings, salt).read(listed.paths[0], listed.changed_at(now), stem=listed.stem)
+    return FoundRecording(identify(listed, facts, {}, settings.audio), _with_sides(listed, facts))
 
 
 def recording_id_at(paths: Sequence[Path], settings: Settings, *, now: datetime) -> str:
@@ -172,18 +193,18 @@ def recording_id_at(paths: Sequence[Path], settings: Settings, *, now: datetime)
 
 
 def _with_known(
-    recordings: Iterator[Seen], known: AskKnown
-) -> Iterator[tuple[Seen, Mapping[FileKey, KnownFile]]]:
+    recordings: Iterator[Listed], known: FindKnown
+) -> Iterator[tuple[Listed, Mapping[FileKey, KnownFile]]]:
     """Every recording, with what is known of the files of it and of those around it."""
-    while several := list(islice(recordings, ASKED_AT_ONCE)):
-        files = known([key for seen in several for key in seen.keys])
-        for seen in several:
-            yield seen, files
+    while batch := list(islice(recordings, LOOK_UP_BATCH)):
+        files = known([key for listed in batch for key in listed.keys])
+        for listed in batch:
+            yield listed, files
 
 
-def _wanted(
+def _is_wanted(
     started_at: datetime,
-    seen: Seen,
+    listed: Listed,
     window: Window,
     earlier: Sequence[EarlierRun],
     settings: DiscoverySettings,
@@ -199,25 +220,25 @@ def _wanted(
     covering = [run for run in earlier if started_at in run.window]
     if covering and not max(covering, key=lambda run: run.started_at).ended_well:
         return True
-    settled_at = seen.arrived_at + timedelta(seconds=settings.settle_s)
+    settled_at = listed.arrived_at + timedelta(seconds=settings.settle_s)
     return any(run.ended_well and settled_at >= run.started_at for run in covering)
 
 
-def _long_past(reader: FactReader, seen: Seen, window: Window, settings: DiscoverySettings) -> bool:
+def _long_past(reader: FactReader, listed: Listed, window: Window, settings: DiscoverySettings) -> bool:
     """Whether nothing that the file system and the name say is recent enough for a look at the sidecar.
 
     No call begins after its file was written, and a file that came late is as young as its coming.
     """
     oldest = timedelta(days=settings.lookback_days + 1)
-    if window.since - seen.arrived_at <= oldest:
+    if window.since - listed.arrived_at <= oldest:
         return False
-    named_at = reader.name_date(seen.paths[0], seen.stem)
+    named_at = reader.name_date(listed.paths[0], listed.stem)
     return named_at is None or window.since - named_at > oldest
 
 
-def _with_sides(seen: Seen, facts: CallFacts) -> CallFacts:
+def _with_sides(listed: Listed, facts: CallFacts) -> CallFacts:
     """The sides of a pair are known from its names."""
-    if len(seen.paths) < 2:
+    if len(listed.paths) < 2:
         return facts
     return replace(
         facts,

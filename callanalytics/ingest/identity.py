@@ -13,16 +13,15 @@ from pathlib import Path
 
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, UnreadableFile
-from callanalytics.ingest.file_cache import FileKey, KnownFile, SettledCall
-from callanalytics.ingest.listing import Seen, file_time
+from callanalytics.ingest.listing import FileKey, KnownFile, Listed, SettledCall, file_time
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.records import CallFacts, Failure, FoundRecording, Recording
 
 CHUNK_BYTES = 1 << 20
 
 
-def identified(
-    seen: Seen, facts: CallFacts, known: Mapping[FileKey, KnownFile], limits: AudioSettings
+def identify(
+    listed: Listed, facts: CallFacts, known: Mapping[FileKey, KnownFile], limits: AudioSettings
 ) -> Recording:
     """The recording; files that are not `known` are read once.
 
@@ -30,33 +29,35 @@ def identified(
         UnreadableFile: a file cannot be read or is no regular file.
         TooLong: it has more bytes than `[audio] max_bytes`.
     """
-    contents = seen.content_ids or tuple(
+    contents = listed.content_ids or tuple(
         known[key].content_id if key in known else content_id(path, limits)
-        for key, path in zip(seen.keys, seen.paths, strict=True)
+        for key, path in zip(listed.keys, listed.paths, strict=True)
     )
-    shown = _shown_paths(seen.paths, facts)
-    return Recording(joined(contents), seen.paths, seen.n_bytes, seen.modified_at, contents, shown)
+    shown = _shown_paths(listed.paths, facts)
+    return Recording(joined(contents), listed.paths, listed.n_bytes, listed.modified_at, contents, shown)
 
 
-def settled(seen: Seen, known: Mapping[FileKey, KnownFile]) -> SettledCall | None:
+def settled_call(listed: Listed, known: Mapping[FileKey, KnownFile]) -> SettledCall | None:
     """The call, where all its files are unchanged and nothing is left to do about it.
 
     One side of a pair whose other side is gone, or came only now, is another recording than before.
     """
-    files = [known[key] for key in seen.keys if key in known]
-    if not files or len(files) < len(seen.paths):
+    files = [known[key] for key in listed.keys if key in known]
+    if not files or len(files) < len(listed.paths):
         return None
     call = files[0].settled
     return call if call and call.recording_id == joined([file.content_id for file in files]) else None
 
 
-def not_read(seen: Seen, facts: CallFacts) -> Recording:
-    """A recording whose files were seen and could not be read."""
-    shown = _shown_paths(seen.paths, facts)
-    return Recording(_path_id(seen.paths[0]), seen.paths, seen.n_bytes, seen.modified_at, shown_paths=shown)
+def unread_recording(listed: Listed, facts: CallFacts) -> Recording:
+    """A recording whose files were listed and could not be read."""
+    shown = _shown_paths(listed.paths, facts)
+    return Recording(
+        _path_id(listed.paths[0]), listed.paths, listed.n_bytes, listed.modified_at, shown_paths=shown
+    )
 
 
-def closed(path: Path, problem: OSError, reader: FactReader) -> Failure:
+def unreadable_failure(path: Path, problem: OSError, reader: FactReader) -> Failure:
     """A file or folder that cannot even be looked at; dated by its name, else by the folder around it."""
     try:
         modified_at = file_time(path.stat().st_mtime)

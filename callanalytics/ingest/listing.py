@@ -1,6 +1,7 @@
-"""What recordings lie in folders and buckets: files by name, the two of a pair joined, copies left out.
+"""The recordings in folders and object stores: files by name, the two of a pair joined, copies skipped.
 
-Nothing is read here but names, sizes and times.
+Nothing is read here but names, sizes and times. What earlier runs know of a file is looked up by these three:
+an unchanged file is not read again.
 """
 
 from __future__ import annotations
@@ -8,19 +9,19 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import translate
 from pathlib import Path
+from typing import NamedTuple
 
 from callanalytics.config import DiscoverySettings
 from callanalytics.errors import UsageError
-from callanalytics.ingest.file_cache import FileKey
 from callanalytics.ingest.object_store import RemoteFile, is_remote, list_remote, path_of
-from callanalytics.ingest.skipped import SetAside
 from callanalytics.records import Role
-from callanalytics.store.open import DATABASE_NAME, work_database
+from callanalytics.workspace import FOLDERS_WITHOUT_CALLS, Workspace
 
 # A clock that runs a little ahead is no file from the future.
 CLOCK_SKEW_S = 60.0
@@ -38,15 +39,62 @@ MAX_PAIR_SIZE_RATIO = 1.5
 _SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 # Some file systems keep times that no calendar holds.
 MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
-# In an output folder: clips and training material are no calls.
-_OWN_FOLDERS = {"reports", "reports-redacted", "training"}
 _SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 _COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
 
+FileKey = tuple[str, int, int]  # path, bytes, time of change in ns
+
+
+class SettledCall(NamedTuple):
+    """A call about which nothing is left to do."""
+
+    recording_id: str
+    started_at: datetime
+
+
+class KnownFile(NamedTuple):
+    """A file that has not changed since it was read."""
+
+    content_id: str  # SHA-256 of its content
+    settled: SettledCall | None = None  # the call that it holds, alone or with the other side of its pair
+
+
+# Many keys at once -> what is known of some of them.
+FindKnown = Callable[[Sequence[FileKey]], Mapping[FileKey, KnownFile]]
+
+
+def nothing_known(keys: Sequence[FileKey]) -> Mapping[FileKey, KnownFile]:
+    """Every file is new."""
+    return {}
+
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The files of one recording (one, or caller and agent of a pair) as the folder shows them."""
+class SkippedFile:
+    """A file that a search passes over: still settling, outside the window, a duplicate, ..."""
+
+    path: Path
+    reason: str
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Counts by reason. Files are listed only with `named`: a folder may hold those of many years."""
+
+    named: bool
+    counts: Counter[str] = field(default_factory=Counter)
+    files: list[SkippedFile] = field(default_factory=list)
+
+    def add(self, path: Path, reason: str, detail: str = "", *, n: int = 1) -> None:
+        """Note a file, or `n` things in it."""
+        self.counts[reason] += n
+        if self.named:
+            self.files.append(SkippedFile(path, reason, detail))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The files of one recording (one, or caller and agent of a pair) as the folder lists them."""
 
     paths: tuple[Path, ...]
     n_bytes: int
@@ -79,23 +127,23 @@ class Seen:
         return side["stem"] if side else stem
 
 
-def seen_recordings(
+def list_recordings(
     inputs: Sequence[Path],
     settings: DiscoverySettings,
     now: datetime,
-    skipped: SetAside,
-    closed: list[tuple[Path, OSError]],
-) -> Iterator[Seen]:
+    skipped: Skipped,
+    unreadable: list[tuple[Path, OSError]],
+) -> Iterator[Listed]:
     """Settled recordings of all inputs, pairs joined and parallel copies left out."""
     stored: dict[Path, RemoteFile] = {}
     files: dict[Path, None] = {}
     for root in inputs:
         if is_remote(place := path_of(str(root))):
-            listed = {file.path: file for file in list_remote(place)}
-            stored |= listed
-            files |= dict.fromkeys(_matching(listed, place, settings))
+            objects = {file.path: file for file in list_remote(place)}
+            stored |= objects
+            files |= dict.fromkeys(_matching(objects, place, settings))
         else:  # without "..", links kept
-            files |= dict.fromkeys(_files(Path(os.path.abspath(place)), settings, skipped, closed))  # noqa: PTH100
+            files |= dict.fromkeys(_files(Path(os.path.abspath(place)), settings, skipped, unreadable))  # noqa: PTH100
     joined = _pairs(files)
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
@@ -110,27 +158,27 @@ def seen_recordings(
             skipped.add(path, "parallel_copy", f"of {copy['stem']}")
             continue
         try:
-            seen = _see_objects([stored[part] for part in group]) if path in stored else see(group)
+            listed = _list_objects([stored[part] for part in group]) if path in stored else list_files(group)
         except FileNotFoundError:
             skipped.add(path, "vanished", "gone since the folder was listed")
             continue
         except OSError as problem:
-            closed.append((path, problem))
+            unreadable.append((path, problem))
             continue
-        age_s = (now - seen.changed_at(now)).total_seconds()
+        age_s = (now - listed.changed_at(now)).total_seconds()
         if -MAX_AHEAD_S < age_s < settings.settle_s:
             skipped.add(path, "settling", f"changed {age_s:.0f} s ago")
             continue
-        yield seen
+        yield listed
 
 
 def _files(
-    root: Path, settings: DiscoverySettings, skipped: SetAside, closed: list[tuple[Path, OSError]]
+    root: Path, settings: DiscoverySettings, skipped: Skipped, unreadable: list[tuple[Path, OSError]]
 ) -> Iterator[Path]:
     """Matching files of one input in a stable order; a file given by name needs no pattern.
 
     Links are followed only when the settings say so, and then never twice into the same folder. Folders
-    that cannot be listed go to `closed`. What runs of ours have written is never searched, neither an
+    that cannot be listed go to `unreadable`. What runs of ours have written is never searched, neither an
     output folder inside the root nor, where the root itself is one, what belongs to it.
     """
     try:
@@ -156,7 +204,7 @@ def _files(
         except FileNotFoundError:
             continue
         except OSError as problem:
-            closed.append((folder, problem))
+            unreadable.append((folder, problem))
             continue
         folders = []
         # Genesys Cloud exports recordings without an extension into a folder per conversation.
@@ -167,7 +215,9 @@ def _files(
             try:
                 if entry.is_dir():
                     inner = Path(entry.path)
-                    if _is_output(inner) or (entry.name in _OWN_FOLDERS and _is_output(folder)):
+                    if Workspace(inner).has_results or (
+                        entry.name in FOLDERS_WITHOUT_CALLS and Workspace(folder).has_results
+                    ):
                         skipped.add(inner, "output_folder", "written by callanalytics")
                     elif entry.name not in _SYSTEM_FOLDERS:
                         folders.append(inner)
@@ -178,11 +228,6 @@ def _files(
         stack.extend(reversed(folders))
 
 
-def _is_output(folder: Path) -> bool:
-    # Not Path.exists, which raises for a folder that is closed to us.
-    return any(os.path.exists(file) for file in (work_database(folder), folder / DATABASE_NAME))  # noqa: PTH110
-
-
 def _patterns(settings: DiscoverySettings) -> tuple[Callable[[str], object], Callable[[str], object]]:
     """Whether a name is to be taken, and whether it is to be left out."""
     # Case counts in what to leave out (".*" has none), not in extensions: recorders write .WAV too.
@@ -190,10 +235,10 @@ def _patterns(settings: DiscoverySettings) -> tuple[Callable[[str], object], Cal
     return included, re.compile("|".join(map(translate, settings.exclude)) or r"(?!)").match
 
 
-def _matching(listed: Iterable[Path], root: Path, settings: DiscoverySettings) -> Iterator[Path]:
+def _matching(objects: Iterable[Path], root: Path, settings: DiscoverySettings) -> Iterator[Path]:
     """The objects below a URL that are recordings by name; one given by its name needs no pattern."""
     included, excluded = _patterns(settings)
-    for path in listed:
+    for path in objects:
         inner = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[1:]
         if path == root or (included(path.name) and not any(map(excluded, inner))):
             yield path
@@ -235,10 +280,10 @@ def file_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(min(max(seconds, MIN_FILE_TIME_S), MAX_FILE_TIME_S), UTC)
 
 
-def see(paths: Sequence[Path]) -> Seen:
-    """One recording as its folder shows it now. Raises OSError."""
+def list_files(paths: Sequence[Path]) -> Listed:
+    """One recording as its folder lists it now. Raises OSError."""
     stats = [path.stat() for path in paths]
-    return Seen(
+    return Listed(
         paths=tuple(paths),
         n_bytes=sum(s.st_size for s in stats),
         mtime_ns=max(s.st_mtime_ns for s in stats),
@@ -248,10 +293,10 @@ def see(paths: Sequence[Path]) -> Seen:
     )
 
 
-def _see_objects(files: Sequence[RemoteFile]) -> Seen:
-    """As `see`, from what the store listed."""
+def _list_objects(files: Sequence[RemoteFile]) -> Listed:
+    """As `list_files`, from what the object store lists."""
     modified_at = max(file.modified_at for file in files)
-    return Seen(
+    return Listed(
         paths=tuple(file.path for file in files),
         n_bytes=sum(file.n_bytes for file in files),
         mtime_ns=round(modified_at.timestamp() * 1e9),

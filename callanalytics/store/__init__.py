@@ -5,9 +5,9 @@ publish(store, out) -> Path  the copy that people and reports read
 query                        reading the published copy
 """
 
-from callanalytics.store.open import DATABASE_NAME, open_work, work_database
+from callanalytics.store.open import open_locked, open_work
 from callanalytics.store.publish import publish
 from callanalytics.store.review_rows import Review
 from callanalytics.store.writer import Correction, Store
 
-__all__ = ["DATABASE_NAME", "Correction", "Review", "Store", "open_work", "publish", "work_database"]
+__all__ = ["Correction", "Review", "Store", "open_locked", "open_work", "publish"]

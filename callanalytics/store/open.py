@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
 from callanalytics.store.schema import Descriptors, Migration, shipped_migrations, upgrade
 from callanalytics.store.writer import Store
+from callanalytics.workspace import DATABASE_NAME, PATIENCE_S, Workspace
 
 if TYPE_CHECKING:
     import duckdb
 
-DATABASE_NAME = "callanalytics.duckdb"
-WORK_NAME = "callanalytics-work.duckdb"
-WORK_DIR = ".work"
-
-PATIENCE_S = 3.0
+_PATIENCE_S = 3.0
 _TRY_AGAIN_S = 0.1
 
 
-def work_database(out_dir: Path) -> Path:
-    """Where the working database of an output folder lies."""
-    return out_dir / WORK_DIR / WORK_NAME
-
-
 def open_work(
-    out_dir: Path, *, migrations: Sequence[Migration] | None = None, descriptors: Descriptors | None = None
+    workspace: Workspace,
+    *,
+    migrations: Sequence[Migration] | None = None,
+    descriptors: Descriptors | None = None,
 ) -> Store:
     """Open the working database for writing; make it, or bring it up to date, first.
 
@@ -40,11 +35,10 @@ def open_work(
     Raises:
         StoreError: it is damaged, in use by another process, from a newer version, or not writable.
     """
-    database = work_database(out_dir)
+    database = workspace.work_database
     try:
-        make_private_dir(out_dir)
-        make_private_dir(database.parent)
-        _restore(out_dir / DATABASE_NAME, database)
+        workspace.make()
+        _restore(workspace.database, database)
     except OSError as problem:
         raise StoreError(
             f"{problem.filename or database}: cannot be made ({problem.strerror}). "
@@ -56,9 +50,16 @@ def open_work(
     except BaseException:
         connection.close()
         raise
-    store = Store(connection, database)
+    store = Store(connection, workspace)
     store.keep_private()
     return store
+
+
+@contextmanager
+def open_locked(workspace: Workspace, *, patience_s: float = PATIENCE_S) -> Iterator[Store]:
+    """The working database for the only job that writes in the workspace. Raises LockHeld, StoreError."""
+    with workspace.lock(patience_s=patience_s), open_work(workspace) as store:
+        yield store
 
 
 def _restore(published: Path, database: Path) -> None:
@@ -104,7 +105,7 @@ def _patiently(database: Path) -> duckdb.DuckDBPyConnection:
     """Open for writing; somebody who only looks into the file is given some seconds to close it."""
     import duckdb
 
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
             return duckdb.connect(database)
@@ -112,15 +113,3 @@ def _patiently(database: Path) -> duckdb.DuckDBPyConnection:
             if "lock" not in str(problem).lower() or time.monotonic() >= deadline:
                 raise
             time.sleep(_TRY_AGAIN_S)
-
-
-def make_private_dir(folder: Path) -> None:
-    """Make a folder that only its owner may enter, and likewise the missing ones above it.
-
-    A folder that is there keeps its mode. Raises OSError.
-    """
-    if folder.exists():
-        return
-    make_private_dir(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)  # made by another process meanwhile is as good
-    os.chmod(folder, 0o700)  # noqa: PTH101 - the umask narrows mkdir's mode

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.store.open import make_private_dir
+from callanalytics.workspace import make_private_dir
 
 if TYPE_CHECKING:
     import duckdb

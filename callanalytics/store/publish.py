@@ -14,45 +14,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
-from callanalytics.store.open import DATABASE_NAME, WORK_DIR, make_private_dir, open_work
+from callanalytics.store.open import open_work
 from callanalytics.store.query import open_published
 from callanalytics.store.schema import first_value, quoted
-from callanalytics.store.writer import Store, unpublished_mark
+from callanalytics.store.writer import Store
+from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     import duckdb
 
-_PARTIAL_NAME = "publishing.duckdb"
-CHANGING_NAME = "changing"
 
-
-def publish(store: Store, out_dir: Path) -> Path:
-    """Copy the working database to `out_dir/callanalytics.duckdb`; returns that path.
+def publish(store: Store) -> Path:
+    """Copy the working database to where people open it; returns that path.
 
     Raises:
         StoreError: it could not be written (disk full, permissions); the last copy is untouched.
     """
-    target = out_dir / DATABASE_NAME
-    with _fresh_copy(store, _partial(out_dir), target, private=False) as partial:
+    return _publish(store, store.workspace)
+
+
+def _publish(store: Store, workspace: Workspace) -> Path:
+    target = workspace.database
+    with _fresh_copy(store, workspace.publishing, target, private=False) as partial:
         _put_in_place(partial, target)
-        unpublished_mark(store.database).unlink(missing_ok=True)
+        store.workspace.unpublished_mark.unlink(missing_ok=True)
     return target
 
 
-def compact(store: Store, out_dir: Path) -> Path:
+def compact(store: Store) -> Path:
     """Publish, and write the working database anew too: bytes of deleted rows are in neither file then.
 
     The store is closed. Raises StoreError as `publish` does; both files are then as they were, or new.
     """
-    target = out_dir / DATABASE_NAME
+    workspace = store.workspace
+    target = workspace.database
     with (
-        _fresh_copy(store, _compacting(store), store.database, private=True) as fresh,
-        _fresh_copy(store, _partial(out_dir), target, private=False) as partial,
+        _fresh_copy(store, workspace.compacting, store.database, private=True) as fresh,
+        _fresh_copy(store, workspace.publishing, target, private=False) as partial,
     ):
         store.close()
         _put_in_place(fresh, store.database)
         _put_in_place(partial, target)
-        unpublished_mark(store.database).unlink(missing_ok=True)
+        workspace.unpublished_mark.unlink(missing_ok=True)
     return target
 
 
@@ -61,18 +64,18 @@ def compact_unpublished(store: Store) -> None:
 
     Raises StoreError as `publish` does.
     """
-    with _fresh_copy(store, _compacting(store), store.database, private=True) as fresh:
+    with _fresh_copy(store, store.workspace.compacting, store.database, private=True) as fresh:
         store.close()
         _put_in_place(fresh, store.database)
 
 
-def mend_published(out_dir: Path) -> bool:
+def mend_published(workspace: Workspace) -> bool:
     """Whether the published copy can be opened; one that cannot has to be published anew.
 
     Who still has an older copy open for writing leaves a log under the name that the new copy has now, and
     nobody can open that beside it. Such a log holds nothing of the new copy and is removed.
     """
-    database = out_dir / DATABASE_NAME
+    database = workspace.database
     try:
         return _opens(database)
     except StoreError as problem:
@@ -93,37 +96,29 @@ def _opens(database: Path) -> bool:
         return True
 
 
-def change_published(out_dir: Path, change: Callable[[Store], None]) -> None:
+def change_published(workspace: Workspace, change: Callable[[Store], None]) -> None:
     """Change what people see by itself, when what waits in the working database must not be seen yet.
 
     Nothing is done when there is no published copy. Raises StoreError as `publish` does.
     """
-    if not (out_dir / DATABASE_NAME).exists():
+    published = workspace.database
+    if not published.exists():
         return
-    aside = out_dir / WORK_DIR / CHANGING_NAME
+    aside = Workspace(workspace.changing)
     try:
-        shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
-        make_private_dir(aside)
-        shutil.copyfile(out_dir / DATABASE_NAME, aside / DATABASE_NAME)
+        shutil.rmtree(aside.folder, ignore_errors=True)  # left by a process that was killed
+        aside.make()
+        shutil.copyfile(published, aside.database)
         with open_work(aside) as copy:
             change(copy)
-            publish(copy, out_dir)
+            _publish(copy, workspace)
     except OSError as problem:
         raise StoreError(
-            f"{out_dir / DATABASE_NAME}: cannot be changed ({problem.strerror}), it is as it was. "
+            f"{published}: cannot be changed ({problem.strerror}), it is as it was. "
             "Free disk space or correct permissions and try again."
         ) from problem
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _partial(out_dir: Path) -> Path:
-    """The same file system as the published copy, in a folder that nobody else may enter."""
-    return out_dir / WORK_DIR / _PARTIAL_NAME
-
-
-def _compacting(store: Store) -> Path:
-    return store.database.with_suffix(".compacting")
+        shutil.rmtree(aside.folder, ignore_errors=True)
 
 
 @contextmanager

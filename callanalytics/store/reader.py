@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from callanalytics.analysis.assess import CallAssessment
+from callanalytics.analysis.call import CallAnalysis
+from callanalytics.analysis.frustration import Curve
 from callanalytics.errors import UsageError
 from callanalytics.records import (
-    CallAnalysis,
+    AudioFacts,
     CallFacts,
     ChannelLayout,
     Diarization,
@@ -71,7 +75,9 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
     turns = _rows(store, "SELECT * FROM base.turns WHERE analysis_key = ? ORDER BY turn", key)
     sounds = _rows(store, "SELECT * FROM base.sounds WHERE analysis_key = ?", key)
     segments = _rows(store, "SELECT * FROM base.segments WHERE analysis_key = ? ORDER BY segment", key)
-    empty = np.zeros(0, dtype=np.float32)
+    level = np.array(analysis["frustration"], dtype=np.float32)
+    unknown = np.full(len(level), np.nan, dtype=np.float32)
+    at_s = np.array(analysis["frustration_at_s"], dtype=np.float32)
     return CallAnalysis(
         recording=Recording(
             recording_id=file["recording_id"],
@@ -80,23 +86,15 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
             modified_at=file["modified_at"],
         ),
         facts=_facts(call),
-        native_rate_hz=file["native_rate_hz"],
-        n_channels=file["n_channels"],
-        codec=file["codec"],
-        container=file["container"],
-        duration_s=file["duration_s"],
-        clipped_share=file["clipped_share"],
-        diarization=_diarization(analysis, turns, sounds, segments),
+        audio=AudioFacts(**{f.name: file[f.name] for f in fields(AudioFacts)}),
+        speech=_diarization(analysis, turns, sounds, segments),
         segments=tuple(_segment(row) for row in segments),
         features=_features(store, key, len(segments)),
         votes=_votes(store, analysis, segments),
         ensemble_id=analysis["ensemble_id"],
-        frustration_s=empty,
-        frustration=empty,
-        frustration_score=analysis["frustration_score"],
-        measures=(),
-        escalations=(),
-        flagged=analysis["flagged"],
+        assessment=CallAssessment(
+            Curve(at_s, level, analysis["frustration_score"], unknown, unknown), (), (), analysis["flagged"]
+        ),
         clips=(),
         stage_wall_s=dict(analysis["stage_wall_s"]),
     )

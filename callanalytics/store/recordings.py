@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from callanalytics.ingest.file_cache import FileKey, KnownFile, SettledCall
+from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
 from callanalytics.records import FoundRecording
 from callanalytics.store.file_rows import file_frame
 from callanalytics.store.writer import Store

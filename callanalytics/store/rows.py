@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from callanalytics.records import AgentVoice, CallAnalysis, CallRows, Role, RoleSource, agent_key
+from callanalytics.records import AgentVoice, CallRows, Role, RoleSource, agent_key
 from callanalytics.text import display_text, optional_text
 from ensemble.labels import EMOTIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from callanalytics.analysis.call import CallAnalysis
 
 Frames = dict[str, pl.DataFrame]
 
@@ -67,9 +69,9 @@ def pack(a: CallAnalysis) -> CallRows:
         recording=a.recording,
         ensemble_id=a.ensemble_id,
         started_at=a.facts.started_at,
-        duration_s=a.duration_s,
+        duration_s=a.audio.duration_s,
         n_segments=len(a.segments),
-        flagged=a.flagged,
+        flagged=a.assessment.flagged,
         clips=a.clips,
         agent_voice=_agent_voice(a),
         tables={name: as_stream(frame) for name, frame in frames_of(a).items()},
@@ -102,7 +104,7 @@ def unpack(keyed: Mapping[int, CallRows]) -> dict[str, pa.Table]:
 
 def _agent_voice(a: CallAnalysis) -> AgentVoice | None:
     """What the call adds to its agent's profile; None when it teaches nothing."""
-    spoken, key = a.diarization, agent_key(a.facts)
+    spoken, key = a.speech, agent_key(a.facts)
     agents = [speaker for speaker, role in spoken.roles.items() if role is Role.AGENT]
     if key is None or spoken.role_source not in LEARNED_FROM or len(agents) != 1:
         return None
@@ -157,12 +159,12 @@ def _frame(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> pl.DataFrame:
 
 
 def _recording(a: CallAnalysis) -> tuple[Any, ...]:
-    recording = a.recording
+    recording, audio = a.recording, a.audio
     paths = list(recording.all_shown)
     return (
         *(recording.recording_id, recording.call_id, paths[0], paths, recording.n_bytes),
-        *(recording.modified_at, display_text(a.container), display_text(a.codec)),
-        *(a.native_rate_hz, a.n_channels, a.duration_s, a.clipped_share),
+        *(recording.modified_at, display_text(audio.container), display_text(audio.codec)),
+        *(audio.native_rate_hz, audio.n_channels, audio.duration_s, audio.clipped_share),
     )
 
 
@@ -170,7 +172,7 @@ def _call(a: CallAnalysis) -> tuple[Any, ...]:
     facts = a.facts
     return (
         *(a.recording.call_id, a.recording.recording_id, a.recording.shown),
-        *(facts.started_at, facts.started_at_source.value, facts.zone, a.duration_s),
+        *(facts.started_at, facts.started_at_source.value, facts.zone, a.audio.duration_s),
         *(
             known_number(facts.expected_duration_s),
             known_number(facts.answered_s),
@@ -187,37 +189,38 @@ def _call(a: CallAnalysis) -> tuple[Any, ...]:
 def _analysis(a: CallAnalysis) -> tuple[Any, ...]:
     seconds = _seconds(a)
     labelled = a.votes.emotion_index >= 0 if a.segments else np.zeros(0, dtype=bool)
-    peak_s = float(a.frustration_s[int(np.argmax(a.frustration))]) if len(a.frustration) else None
+    speech, assessed, curve = a.speech, a.assessment, a.assessment.curve
     return (
-        *(a.recording.call_id, a.recording.recording_id, a.ensemble_id, a.diarization.layout.value),
-        *(a.diarization.role_source.value, a.diarization.role_confidence, list(a.diarization.quality)),
+        *(a.recording.call_id, a.recording.recording_id, a.ensemble_id, speech.layout.value),
+        *(speech.role_source.value, speech.role_confidence, list(speech.quality)),
         *(len(a.segments), int(labelled.sum()), float(seconds.sum()), float(seconds[labelled].sum())),
-        *(a.frustration_score, peak_s, a.flagged, [display_text(e.reason) for e in a.escalations]),
-        *(np.asarray(a.frustration_s).tolist(), np.asarray(a.frustration).tolist()),
+        *(curve.score, curve.peak_s, assessed.flagged),
+        [display_text(e.reason) for e in assessed.escalations],
+        *(curve.at_s.tolist(), curve.level.tolist()),
         [{"key": stage, "value": wall_s} for stage, wall_s in a.stage_wall_s.items()],
     )
 
 
 def _turns(a: CallAnalysis) -> list[tuple[Any, ...]]:
-    roles = a.diarization.roles
+    roles = a.speech.roles
     return [
         (number, t.speaker, roles[t.speaker].value, t.channel, t.start_s, t.end_s)
-        for number, t in enumerate(a.diarization.turns)
+        for number, t in enumerate(a.speech.turns)
     ]
 
 
 def _sounds(a: CallAnalysis) -> list[tuple[Any, ...]]:
-    return [(s.kind.value, s.channel, s.start_s, s.end_s) for s in a.diarization.sounds]
+    return [(s.kind.value, s.channel, s.start_s, s.end_s) for s in a.speech.sounds]
 
 
 def _measures(a: CallAnalysis) -> pl.DataFrame:
     """By column, since a call has some two hundred of them."""
-    values = pl.Series([m.value for m in a.measures], dtype=pl.Float64)
+    values = pl.Series([m.value for m in a.assessment.measures], dtype=pl.Float64)
     return pl.DataFrame(
         {
-            "name": pl.Series([m.name for m in a.measures], dtype=pl.String),
-            "role": pl.Series([m.role for m in a.measures], dtype=pl.String),
-            "period": pl.Series([m.period for m in a.measures], dtype=pl.String),
+            "name": pl.Series([m.name for m in a.assessment.measures], dtype=pl.String),
+            "role": pl.Series([m.role for m in a.assessment.measures], dtype=pl.String),
+            "period": pl.Series([m.period for m in a.assessment.measures], dtype=pl.String),
             "value": values.set(~values.is_finite().fill_null(False), None),
         }
     )
@@ -238,7 +241,7 @@ def _escalations(a: CallAnalysis) -> list[tuple[Any, ...]]:
                 for moment in e.evidence
             ],
         )
-        for position, e in enumerate(a.escalations)
+        for position, e in enumerate(a.assessment.escalations)
     ]
 
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.store.text_tables import render
-from callanalytics.workspace import write_whole
+from callanalytics.workspace import Workspace, read_object, write_whole
 
 if TYPE_CHECKING:
     import duckdb
-
-SUMMARY_NAME = "summary.json"
 
 TOTALS_SQL = """
 SELECT count(*) AS n_calls, coalesce(sum(duration_s), 0) / 3600 AS hours,
@@ -30,30 +27,27 @@ FROM runs ORDER BY started_at DESC LIMIT 10
 QUARANTINE_SQL = "SELECT path, stage, reason, attempts FROM quarantine ORDER BY last_seen_at DESC LIMIT 10"
 
 
-def leave_summary(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+def write_summary(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
     """Write the summary of a working database beside it; none rather than an old one when that fails."""
     import duckdb
 
-    path = database.with_name(SUMMARY_NAME)
+    path = workspace.summary
     try:
         told = {
             "totals": _rows(connection, TOTALS_SQL)[0],
             "runs": _rows(connection, RUNS_SQL),
             "quarantine": _rows(connection, QUARANTINE_SQL),
         }
-        write_whole(path, json.dumps(told) + "\n", mode=0o600)
+        write_whole(path, json.dumps(told) + "\n")
     except (duckdb.Error, OSError):  # a full disk, a damaged file: whoever works with it will say so
         with suppress(OSError):
             path.unlink(missing_ok=True)
 
 
-def left_summary(database: Path) -> dict[str, Any] | None:
+def read_summary(workspace: Workspace) -> dict[str, Any] | None:
     """What was left beside a working database: totals, runs, quarantine; None when nothing was."""
-    try:
-        told = json.loads(database.with_name(SUMMARY_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return told if isinstance(told, dict) and {"totals", "runs", "quarantine"} <= set(told) else None
+    found = read_object(workspace.summary)
+    return found if found and {"totals", "runs", "quarantine"} <= set(found) else None
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

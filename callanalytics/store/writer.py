@@ -17,16 +17,18 @@ from callanalytics.errors import StoreError
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.statements import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, QUARANTINE
-from callanalytics.store.summary import leave_summary, left_summary
+from callanalytics.store.summary import read_summary, write_summary
 from callanalytics.text import display_text, optional_text
+from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
     import pyarrow as pa
 
+    from callanalytics.analysis.call import CallAnalysis
     from callanalytics.config.window import Window
-    from callanalytics.records import CallAnalysis, CallRows, Failure
+    from callanalytics.records import CallRows, Failure
 
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (
@@ -45,11 +47,6 @@ class Correction:
     note: str | None = None
 
 
-def unpublished_mark(database: Path) -> Path:
-    """The file that says: what this working database shows was changed and not published yet."""
-    return database.with_name("unpublished")
-
-
 class Store:
     """The open working database (see `open_work`). Not for use by several threads at once.
 
@@ -57,13 +54,18 @@ class Store:
     committed before stays.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
         self.connection = connection
-        self.database = database
+        self.workspace = workspace
         # Path -> the analysed recording that lay there before its content changed, of `known.remember_files`.
         self.replaced: dict[bytes, str] = {}
         self._in_transaction = False
-        self._summary_is_old = left_summary(database) is None
+        self._summary_is_old = read_summary(workspace) is None
+
+    @property
+    def database(self) -> Path:
+        """The file that is open."""
+        return self.workspace.work_database
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +82,7 @@ class Store:
 
     def _leave_summary(self) -> None:
         if self._summary_is_old:
-            leave_summary(self.connection, self.database)
+            write_summary(self.connection, self.workspace)
         self._summary_is_old = False
 
     # Runs ------------------------------------------------------------------------------------------
@@ -304,7 +306,7 @@ class Store:
     @property
     def unpublished(self) -> bool:
         """Whether something that the views show was committed since the last publishing."""
-        return unpublished_mark(self.database).exists()
+        return self.workspace.unpublished_mark.exists()
 
     @contextlib.contextmanager
     def transaction(self, purpose: str, *, shown: bool = True) -> Iterator[None]:
@@ -339,7 +341,7 @@ class Store:
         self.keep_private()
 
     def _note_unpublished(self, purpose: str) -> None:
-        mark = unpublished_mark(self.database)
+        mark = self.workspace.unpublished_mark
         try:
             os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as problem:

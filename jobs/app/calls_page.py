@@ -111,7 +111,7 @@ def _review_desk(here: AppContext, opened: OpenedCall) -> None:
     acknowledged: set[str] = st.session_state.setdefault(f"pressed {call_id}", set())
     problem = st.session_state.pop("review problem", "")
     labels = here.calls.labels() or SHARED_SIX
-    waiting = [review for review in waiting_reviews(here.out) if review.call_id == call_id]
+    waiting = [review for review in waiting_reviews(here.workspace) if review.call_id == call_id]
     with localised(here.settings.report.locale):
         data = player_view(opened, waiting, labels, acknowledged, problem)
     player(data, key=f"player-{call_id}", on_pressed=partial(_pressed, here, call_id, acknowledged))
@@ -125,7 +125,7 @@ def _pressed(here: AppContext, call_id: str, acknowledged: set[str], sent: list[
         reviewer = (st.session_state.get("reviewer") or "").strip() or None
         try:
             give(
-                here.out,
+                here.workspace,
                 [
                     Review(
                         call_id,

@@ -10,6 +10,7 @@ import numpy as np
 
 from callanalytics.config import Settings
 from callanalytics.diarize.vad import VoiceDetector, frame_levels_db
+from callanalytics.workspace import Workspace
 from ensemble.corpora import Corpus, read_corpus
 from ensemble.inference.ensemble import SHIPPED, Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, registry
@@ -25,7 +26,7 @@ class AppContext:
     """
 
     settings: Settings
-    out: Path
+    workspace: Workspace
     ensembles: tuple[Path, ...] = ()
     corpora: tuple[Path, ...] = ()
     _loaded: dict[Path, tuple[int, Ensemble]] = field(default_factory=dict, repr=False)
@@ -36,13 +37,13 @@ class AppContext:
     @property
     def calls(self) -> PublishedCalls:
         """The published calls."""
-        return PublishedCalls(self.settings, self.out)
+        return PublishedCalls(self.settings, self.workspace)
 
     def ensemble_folders(self) -> dict[str, Path]:
         """Every ensemble to choose from by name, the one in use first."""
-        kept = registry(self.out)
+        kept = registry(self.workspace)
         return {
-            IN_USE: in_use(self.settings, self.out),
+            IN_USE: in_use(self.settings, self.workspace),
             AS_SHIPPED: SHIPPED,
             **{ensemble_id: kept.folder(ensemble_id) for ensemble_id in kept.ids()},
             **{folder.name: folder for folder in self.ensembles},

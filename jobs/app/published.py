@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 from callanalytics.audio import decode_recording
@@ -16,8 +15,8 @@ from callanalytics.errors import RecordingError, UsageError
 from callanalytics.ingest.locate import hide_names, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import Audio, ChannelLayout, Role, Segment
-from callanalytics.store import DATABASE_NAME
 from callanalytics.store.query import Published
+from callanalytics.workspace import Workspace
 from reports.call_rows import CallData, load_calls
 from reports.pages.call_page import read_call_pages
 from reports.report_source import Row, Source
@@ -102,12 +101,12 @@ class PublishedCalls:
     """
 
     settings: Settings
-    out: Path
+    workspace: Workspace
 
     @contextmanager
     def _reading(self) -> Iterator[Source]:
         now = datetime.now(UTC).astimezone(self.settings.time.zone_info)
-        with Published(self.out / DATABASE_NAME) as published:
+        with Published(self.workspace.database) as published:
             yield Source(published, self.settings, datetime.min.replace(tzinfo=UTC), now, now, None, "")
 
     def find(self, wanted: Wanted) -> Listed:
@@ -164,7 +163,7 @@ class PublishedCalls:
         with self._reading() as source:
             analysis = _analysis(source, call_id)
         shown: tuple[str, ...] = tuple(analysis["paths"])
-        salt = load_or_make_salt(self.out / self.settings.privacy.salt_file)
+        salt = load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file)
         paths = locate(analysis["recording_id"], shown, salt, self.settings.audio)
         try:
             return decode_recording(paths, self.settings.audio)

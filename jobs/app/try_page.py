@@ -18,7 +18,6 @@ from jobs.app.utterance import (
     Utterance,
     classify,
     keep_utterance,
-    kept_folder,
     only_member,
 )
 
@@ -133,11 +132,11 @@ def _tally(file_id: str, target: str | None, utterance: Utterance) -> None:
 
 def _keep(here: AppContext, utterance: Utterance, target: str | None, sentence: str) -> None:
     if st.button(
-        "Keep this recording", help=f"Stores it in {kept_folder(here.out)} with what you aimed for."
+        "Keep this recording", help=f"Stores it in {here.workspace.kept_utterances} with what you aimed for."
     ):
         try:
-            path = keep_utterance(here.out, utterance, target=target, sentence=sentence)
+            path = keep_utterance(here.workspace, utterance, target=target, sentence=sentence)
         except OSError as problem:
-            st.error(f"{kept_folder(here.out)}: could not be written ({problem.strerror}).")
+            st.error(f"{here.workspace.kept_utterances}: could not be written ({problem.strerror}).")
         else:
             st.success(f"Kept as {path}")

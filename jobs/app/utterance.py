@@ -18,6 +18,7 @@ from callanalytics.audio import decode_recording
 from callanalytics.config import AudioSettings
 from callanalytics.diarize.vad import FRAME_S, VoiceDetector, frame_levels_db
 from callanalytics.errors import RecordingError, TooLong, TooShort
+from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import Ensemble
 from ensemble.inference.vote import Votes
 
@@ -165,19 +166,14 @@ def safe_name(name: str) -> str:
     return encodable or "recording"
 
 
-def kept_folder(out: Path) -> Path:
-    """Where kept utterances lie."""
-    return out / "kept"
-
-
-def keep_utterance(out: Path, utterance: Utterance, *, target: str | None, sentence: str) -> Path:
+def keep_utterance(workspace: Workspace, utterance: Utterance, *, target: str | None, sentence: str) -> Path:
     """Write the sound (16 bit WAV at the rate it came with) and what is known of it as JSON beside it.
 
     Both files are private (0600). Returns the path of the sound; raises OSError.
     """
     import soundfile as sf
 
-    folder = kept_folder(out)
+    folder = workspace.kept_utterances
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     now = datetime.now(UTC)
     path = folder / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.wav"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import config_option, folder_type, out_option
+from jobs.cli.options import folder_type, with_settings
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 
 @click.command()
-@out_option
-@config_option
+@with_settings
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; the default is private."
 )
@@ -26,8 +30,8 @@ from jobs.cli.options import config_option, folder_type, out_option
 )
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 def app(
-    out: Path | None,
-    config: Path | None,
+    settings: Settings,
+    workspace: Workspace,
     host: str,
     port: int,
     name: str | None,
@@ -39,11 +43,9 @@ def app(
 
     Needs the extra "app" (Streamlit). There is no login: whoever reaches the address hears the calls.
     """
-    from callanalytics.config import load_config
     from jobs.app.context import AppContext
     from jobs.app.serve import Address, serve
 
-    settings = load_config(config)
     address = Address(host, port, name)
     if not address.is_private:
         say(
@@ -51,6 +53,6 @@ def app(
             "browsers give a microphone only to https:// addresses and to this machine.",
             quiet=False,
         )
-    context = AppContext(settings, out or settings.out_dir, ensembles, corpora)
+    context = AppContext(settings, workspace, ensembles, corpora)
     say(f"The review app: {address.url} (end it with Ctrl+C)", quiet=False)
     serve(context, address, open_browser=not no_browser)

@@ -24,6 +24,7 @@ HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics
 
 WORDS = {
     "search": "Searching",
+    "prepare": "Preparing the voice models, once per user (a few seconds) ...",
     "analyse": "Analysing",
     "publish": "Publishing",
     "report": "Writing the report",
@@ -153,7 +154,7 @@ def closing_words(result: RunResult) -> str:
     )
     if result.set_aside:
         words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))
-        lines.append(f"Set aside: {words}.")
+        lines.append(f"Skipped: {words}.")
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
     )

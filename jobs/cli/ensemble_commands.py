@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from callanalytics.errors import UsageError
 from jobs.cli.console import print_table, say
 from jobs.cli.options import (
-    config_option,
-    database,
     folder_type,
     json_option,
     named_or_in_use,
-    out_option,
+    with_settings,
 )
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 
 @click.group()
@@ -27,19 +29,16 @@ def ensemble() -> None:
 
 
 @ensemble.command("list")
-@out_option
-@config_option
+@with_settings
 @json_option
-def list_(out: Path | None, config: Path | None, as_json: bool) -> None:
+def list_(settings: Settings, workspace: Workspace, as_json: bool) -> None:
     """Every ensemble kept, its test score, and which one is in use."""
-    from callanalytics.config import load_config
     from ensemble.inference.card import fingerprint, read_card
     from ensemble.inference.registry import headline
     from jobs.active_ensemble import in_use, registry
 
-    settings = load_config(config)
-    kept = registry(out or settings.out_dir)
-    current = in_use(settings, out or settings.out_dir)
+    kept = registry(workspace)
+    current = in_use(settings, workspace)
     folders = {name: kept.folder(name) for name in ("shipped", *kept.ids())}
     if not any(_same(folder, current) for folder in folders.values()):
         folders[str(current)] = current  # the one that [emotion] ensemble names
@@ -82,15 +81,14 @@ def _same(one: Path, other: Path) -> bool:
 @ensemble.command()
 @click.argument("name", default="")
 @click.option("--html", type=folder_type, help="Write the card as a page, where a training left its results.")
-@out_option
-@config_option
+@with_settings
 @json_option
-def show(name: str, html: Path | None, out: Path | None, config: Path | None, as_json: bool) -> None:
+def show(name: str, html: Path | None, settings: Settings, workspace: Workspace, as_json: bool) -> None:
     """The card of an ensemble (default: the one in use): data, score, limits; all of it with --json."""
     from ensemble.evaluation.model_card import card_page, facts
     from ensemble.inference.card import read_card
 
-    folder = named_or_in_use(name or None, out, config)
+    folder = named_or_in_use(name or None, settings, workspace)
     card = read_card(folder)
     if html:
         html.write_text(card_page("model-card.html", card, _results(folder)), encoding="utf-8")
@@ -127,16 +125,13 @@ def _score_and_limits(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Also when its score is worse or missing.")
 @click.option("--note", default="", help="Why, kept in the history.")
-@out_option
-@config_option
-def promote(name: str, force: bool, note: str, out: Path | None, config: Path | None) -> None:
+@with_settings
+def promote(name: str, force: bool, note: str, settings: Settings, workspace: Workspace) -> None:
     """Put an ensemble to use from the next run on: an id, 'shipped', or a folder to take in first."""
-    from callanalytics.config import load_config
     from jobs.active_ensemble import refuse_where_fixed, registry
 
-    settings = load_config(config)
     refuse_where_fixed(settings, "promote")
-    kept = registry(out or settings.out_dir)
+    kept = registry(workspace)
     if (Path(name) / "card.json").is_file():
         name = kept.add(Path(name))
     done = kept.promote(name, force=force, note=note)
@@ -153,16 +148,13 @@ def promoted_words(ensemble_id: str) -> str:
 
 
 @ensemble.command()
-@out_option
-@config_option
-def rollback(out: Path | None, config: Path | None) -> None:
+@with_settings
+def rollback(settings: Settings, workspace: Workspace) -> None:
     """Undo the last promotion."""
-    from callanalytics.config import load_config
     from jobs.active_ensemble import refuse_where_fixed, registry
 
-    settings = load_config(config)
     refuse_where_fixed(settings, "roll back")
-    kept = registry(out or settings.out_dir)
+    kept = registry(workspace)
     kept.rollback()
     past = kept.history()
     name = past[-1].ensemble_id if past else "shipped"
@@ -175,19 +167,18 @@ def rollback(out: Path | None, config: Path | None) -> None:
 @ensemble.command()
 @click.argument("one")
 @click.argument("other")
-@out_option
-@config_option
+@with_settings
 @json_option
-def compare(one: str, other: str, out: Path | None, config: Path | None, as_json: bool) -> None:
+def compare(one: str, other: str, settings: Settings, workspace: Workspace, as_json: bool) -> None:
     """What differs between two ensembles: their cards, and labels and flags of calls both have analysed."""
     from ensemble.inference.card import fingerprint, read_card
     from ensemble.inference.registry import compare as compare_cards
     from jobs.models.compare import compare_ensembles, render_comparison
 
-    folders = [named_or_in_use(name, out, config) for name in (one, other)]
+    folders = [named_or_in_use(name, settings, workspace) for name in (one, other)]
     ids = [fingerprint(read_card(folder)) for folder in folders]
     differing = compare_cards(*folders)
-    published = database(out, config)
+    published = workspace.database
     calls = compare_ensembles(published, *ids) if published.is_file() else None
     if as_json:
         print(json.dumps({"cards": differing, "calls": calls.to_json() if calls else None}))

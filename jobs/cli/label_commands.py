@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import config_option, folder_type, json_option, out_option
+from jobs.cli.options import folder_type, json_option, with_settings
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 
 @click.group()
@@ -21,17 +26,14 @@ def labels() -> None:
 @click.option("--consent", is_flag=True, help="Say that these callers' voices may be trained on.")
 @click.option("--licence", default="internal use only", show_default=True, help="Written into the manifest.")
 @json_option
-@out_option
-@config_option
+@with_settings
 def export(
-    folder: Path, consent: bool, licence: str, as_json: bool, out: Path | None, config: Path | None
+    folder: Path, consent: bool, licence: str, as_json: bool, settings: Settings, workspace: Workspace
 ) -> None:
     """Cut reviewed segments from their recordings: WAV files and a manifest, callers only, speaker-safe."""
-    from callanalytics.config import load_config
     from jobs.reviews.export import export_labels
 
-    settings = load_config(config)
-    made = export_labels(settings, out or settings.out_dir, folder, consent=consent, licence=licence)
+    made = export_labels(settings, workspace, folder, consent=consent, licence=licence)
     if as_json:
         print(json.dumps(made.to_json()))
         return

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.console import HELD_WORDS, progress, say
 from jobs.cli.options import (
-    config_option,
-    database,
     folder_type,
+    in_workspace,
     json_option,
-    out_option,
     quiet_option,
+    with_settings,
 )
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 
 @click.command()
@@ -25,19 +29,16 @@ from jobs.cli.options import (
 )
 @click.option("--audio-only", is_flag=True, help="Remove the evidence clips only.")
 @click.option("--dry-run", is_flag=True, help="Show what would go and remove nothing.")
-@out_option
-@config_option
+@with_settings
 @json_option
 def purge(
-    limit: str, audio_only: bool, dry_run: bool, out: Path | None, config: Path | None, as_json: bool
+    limit: str, audio_only: bool, dry_run: bool, settings: Settings, workspace: Workspace, as_json: bool
 ) -> None:
     """Remove old calls from the results for good; original recordings are never touched."""
-    from callanalytics.config import load_config
     from jobs.maintenance.purge import purge as remove
     from jobs.maintenance.purge import render_purged
 
-    settings = load_config(config)
-    done = remove(settings, out or settings.out_dir, limit, audio_only=audio_only, dry_run=dry_run)
+    done = remove(settings, workspace, limit, audio_only=audio_only, dry_run=dry_run)
     if as_json:
         print(json.dumps(done.to_json()))
     else:
@@ -46,16 +47,15 @@ def purge(
 
 @click.command()
 @click.argument("folder", type=folder_type)
-@out_option
-@config_option
+@in_workspace
 @json_option
-def export(folder: Path, out: Path | None, config: Path | None, as_json: bool) -> None:
+def export(folder: Path, workspace: Workspace, as_json: bool) -> None:
     """Write the published results as Parquet files, partitioned by day."""
     from dataclasses import asdict
 
     from callanalytics.store.parquet import export as write
 
-    done = write(database(out, config), folder)
+    done = write(workspace.database, folder)
     if as_json:
         print(json.dumps(asdict(done)))
     else:
@@ -69,8 +69,7 @@ def export(folder: Path, out: Path | None, config: Path | None, as_json: bool) -
 @click.option("--since", help="First call: 7d, a date or a time (default: all).")
 @click.option("--until", help="Last call, exclusive (default: now).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
-@out_option
-@config_option
+@with_settings
 @json_option
 @quiet_option
 def backfill(
@@ -79,21 +78,19 @@ def backfill(
     since: str | None,
     until: str | None,
     workers: int | None,
-    out: Path | None,
-    config: Path | None,
+    settings: Settings,
+    workspace: Workspace,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Score calls of earlier nights with another ensemble, from their recordings."""
-    from callanalytics.config import load_config
     from jobs.models.backfill import backfill as score
     from jobs.models.backfill import render_backfilled
 
-    settings = load_config(config)
     with progress(quiet or as_json) as on_progress:
         done = score(
             settings,
-            out or settings.out_dir,
+            workspace,
             name,
             shadow=shadow,
             since=since,

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,12 @@ from jobs.cli.options import (
     json_option,
     out_option,
     quiet_option,
+    with_settings,
 )
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 
 @click.command()
@@ -108,20 +113,17 @@ def check(paths: tuple[Path, ...], config: Path | None, as_json: bool) -> None:
 @click.command()
 @click.argument("call_id")
 @click.option("--swap", is_flag=True, required=True, help="Exchange agent and caller.")
-@out_option
-@config_option
-def relabel(call_id: str, swap: bool, out: Path | None, config: Path | None) -> None:
+@with_settings
+def relabel(call_id: str, swap: bool, settings: Settings, workspace: Workspace) -> None:
     """Correct who is agent and who is caller in a call, without inference; remembered on re-runs."""
-    from callanalytics.config import load_config
     from jobs.reviews.relabel import relabel as exchange
 
-    settings = load_config(config)
-    done = exchange(settings, out or settings.out_dir, call_id, by=os.environ.get("USER"))
+    done = exchange(settings, workspace, call_id, by=os.environ.get("USER"))
     call = done.call
-    mark = "flagged" if call.flagged else "not flagged"
+    mark = "flagged" if call.assessment.flagged else "not flagged"
     say(
         f"{call.recording.call_id}: agent and caller exchanged; "
-        f"frustration {call.frustration_score:.0%}, {mark}"
+        f"frustration {call.assessment.curve.score:.0%}, {mark}"
     )
     if not done.published:
         say(HELD_WORDS)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble.inference.device import PATTERN as DEVICE_PATTERN
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 folder_type = click.Path(path_type=Path)
 config_option = click.option("--config", type=folder_type, help="Settings file (default: ./config.toml).")
@@ -30,26 +37,35 @@ device_option = click.option(
 )
 
 
-def database(out: Path | None, config: Path | None) -> Path:
-    """The published database of the output folder."""
-    from callanalytics.config import load_config
-    from callanalytics.store import DATABASE_NAME
+def in_workspace(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --out and --config; the command gets the `workspace`. Settings are read only to find it."""
 
-    return (out or load_config(config).out_dir) / DATABASE_NAME
+    @functools.wraps(command)
+    def called(*args: Any, out: Path | None, config: Path | None, **options: Any) -> Any:
+        from callanalytics.config import load_config
+        from callanalytics.workspace import Workspace
 
+        return command(*args, workspace=Workspace(out or load_config(config).out_dir), **options)
 
-def results_folder(out: Path | None, config: Path | None) -> Path:
-    """The output folder: the one given, else that of the settings."""
-    from callanalytics.config import load_config
-
-    return out or load_config(config).out_dir
+    return out_option(config_option(called))
 
 
-def named_or_in_use(name: str | None, out: Path | None, config: Path | None) -> Path:
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --out and --config; the command gets the `settings` and the `workspace`."""
+
+    @functools.wraps(command)
+    def called(*args: Any, out: Path | None, config: Path | None, **options: Any) -> Any:
+        from callanalytics.config import load_config
+        from callanalytics.workspace import Workspace
+
+        settings = load_config(config)
+        return command(*args, settings=settings, workspace=Workspace(out or settings.out_dir), **options)
+
+    return out_option(config_option(called))
+
+
+def named_or_in_use(name: str | None, settings: Settings, workspace: Workspace) -> Path:
     """Folder of an ensemble: an id, a folder or ``shipped``; without a name the one in use."""
-    from callanalytics.config import load_config
     from jobs.active_ensemble import in_use, named
 
-    settings = load_config(config)
-    folder = out or settings.out_dir
-    return named(name, folder) if name else in_use(settings, folder)
+    return named(name, workspace) if name else in_use(settings, workspace)

@@ -5,63 +5,60 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import config_option, database, json_option, out_option
+from jobs.cli.options import in_workspace, json_option, with_settings
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 
 @click.command()
 @click.argument("sql")
 @click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table")
 @click.option("--max-rows", type=click.IntRange(min=1), help="Stop after this many rows.")
-@out_option
-@config_option
-def query(sql: str, style: str, max_rows: int | None, out: Path | None, config: Path | None) -> None:
+@in_workspace
+def query(sql: str, style: str, max_rows: int | None, workspace: Workspace) -> None:
     """Ask the published database in SQL."""
     from callanalytics.store.query import render, run_query
 
-    print(render(run_query(database(out, config), sql, max_rows=max_rows), style), end="")
+    print(render(run_query(workspace.database, sql, max_rows=max_rows), style), end="")
 
 
 @click.command()
 @json_option
-@out_option
-@config_option
-def schema(as_json: bool, out: Path | None, config: Path | None) -> None:
+@in_workspace
+def schema(as_json: bool, workspace: Workspace) -> None:
     """Print the tables, views and columns of the published database with their comments."""
     from callanalytics.store.query import describe_schema, render_schema
 
-    tables = describe_schema(database(out, config))
+    tables = describe_schema(workspace.database)
     print(json.dumps(tables, indent=2) if as_json else render_schema(tables))
 
 
 @click.command()
 @json_option
-@out_option
-@config_option
-def status(as_json: bool, out: Path | None, config: Path | None) -> None:
+@with_settings
+def status(as_json: bool, settings: Settings, workspace: Workspace) -> None:
     """Show the last runs, the quarantine and whether a run is at work."""
-    from callanalytics.config import load_config
     from jobs.maintenance.status import read_status, render_status
 
-    settings = load_config(config)
-    found = read_status(out or settings.out_dir)
+    found = read_status(workspace)
     print(json.dumps(found) if as_json else render_status(found))
 
 
 @click.command()
 @json_option
-@out_option
-@config_option
-def doctor(as_json: bool, out: Path | None, config: Path | None) -> None:
+@with_settings
+def doctor(as_json: bool, settings: Settings, workspace: Workspace) -> None:
     """Check decoders, weights, disk, zone and database, each with a fix."""
-    from callanalytics.config import load_config
     from jobs.maintenance.doctor import examine, render_findings
 
-    settings = load_config(config)
-    findings = examine(settings, out or settings.out_dir)
+    findings = examine(settings, workspace)
     print(json.dumps([f.to_dict() for f in findings]) if as_json else render_findings(findings))
     sys.exit(0 if all(f.ok for f in findings) else 1)
 
@@ -84,40 +81,36 @@ def doctor(as_json: bool, out: Path | None, config: Path | None) -> None:
     flag_value="files",
     help="A summary for mail: as email.txt and email.html beside the report, or only to standard output.",
 )
-@out_option
-@config_option
+@with_settings
 def report(
     since: str | None,
     until: str | None,
     single_file: str | None,
     redact: bool,
     email_body: str | None,
-    out: Path | None,
-    config: Path | None,
+    settings: Settings,
+    workspace: Workspace,
 ) -> None:
     """Write the HTML report of a window from the published database."""
     from datetime import UTC, datetime
 
-    from callanalytics.config import load_config
     from callanalytics.config.window import parse_window
     from reports.outputs.email_body import build_email, write_email
     from reports.outputs.folder import build_reports
     from reports.outputs.single_file_report import build_single_file
 
-    settings = load_config(config)
     now = datetime.now(UTC)
-    folder = out or settings.out_dir
-    source = database(out, config)
+    source = workspace.database
     window = parse_window(since, until, zone=settings.time.zone_info, now=now)
     ending = "-redacted" if redact else ""
-    page = folder / f"reports{ending}" / "index.html"
+    page = (workspace.redacted_reports if redact else workspace.reports) / "index.html"
     if single_file is not None:
-        page = Path(single_file) if single_file else folder / f"report{ending}.html"
+        page = Path(single_file) if single_file else workspace.folder / f"report{ending}.html"
     if email_body in {"text", "html"}:
         body = build_email(source, settings=settings, window=window, now=now, report=page, redact=redact)
         print(body.text if email_body == "text" else body.html, end="")
         return
-    clips_dir = folder / "reports" / "clips"
+    clips_dir = workspace.clips
     if single_file is None:
         build_reports(
             source, page.parent, settings=settings, window=window, now=now, clips_dir=clips_dir, redact=redact

@@ -11,11 +11,12 @@ import click
 
 from jobs.cli.console import say
 from jobs.cli.ensemble_commands import promoted_words
-from jobs.cli.options import config_option, json_option, out_option, quiet_option
+from jobs.cli.options import json_option, quiet_option, with_settings
 from jobs.cli.training_options import members_of, training_shown
 
 if TYPE_CHECKING:
     from callanalytics.config import RetrainSettings, Settings
+    from callanalytics.workspace import Workspace
     from ensemble.corpora import Corpus
     from ensemble.training import TrainSettings
 
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 @click.option("--history", is_flag=True, help="Show every retraining so far, and train nothing.")
 @json_option
 @quiet_option
-@out_option
-@config_option
+@with_settings
 def retrain(
     corpora: tuple[str, ...],
     reviewed: bool | None,
@@ -45,20 +45,17 @@ def retrain(
     history: bool,
     as_json: bool,
     quiet: bool,
-    out: Path | None,
-    config: Path | None,
+    settings: Settings,
+    workspace: Workspace,
     **options: Any,
 ) -> None:
     """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
-    from callanalytics.config import load_config
     from jobs.active_ensemble import is_in_use, registry
     from jobs.models.retrain import read_history
     from jobs.models.retrain import retrain as train_and_judge
 
-    settings = load_config(config)
-    folder = out or settings.out_dir
     if history:
-        _show(read_history(folder), as_json)
+        _show(read_history(workspace), as_json)
         return
     plan = settings.retrain
     plan = replace_table(
@@ -67,11 +64,11 @@ def retrain(
         reviewed=plan.reviewed if reviewed is None else reviewed,
         consent=consent or plan.consent,
     )
-    training = _training(options, plan, settings, folder)
+    training = _training(options, plan, settings, workspace)
     with training_shown(quiet or as_json) as on_news:
         done = train_and_judge(
             settings,
-            folder,
+            workspace,
             _read(corpora, settings),
             training,
             plan=plan,
@@ -79,13 +76,13 @@ def retrain(
             on_news=on_news,
             say=lambda words: say(words, quiet=quiet or as_json),
         )
-    used = is_in_use(settings, folder, done.candidate_id)
+    used = is_in_use(settings, workspace, done.candidate_id)
     if as_json:
         print(json.dumps({**done.to_json(), "in_use": used}))
         return
     say(f"{done.candidate_id} {done.words}\nCard: {done.card}", quiet=quiet)
     if done.promoted:
-        say(_standing(done.candidate_id, used, done.candidate_id in registry(folder).ids()), quiet=quiet)
+        say(_standing(done.candidate_id, used, done.candidate_id in registry(workspace).ids()), quiet=quiet)
 
 
 def _standing(candidate_id: str, is_used: bool, is_kept: bool) -> str:
@@ -119,12 +116,18 @@ def _read(named: tuple[str, ...], settings: Settings) -> list[Corpus]:
     return read
 
 
-def _training(options: dict[str, Any], plan: RetrainSettings, settings: Settings, out: Path) -> TrainSettings:
+def _training(
+    options: dict[str, Any], plan: RetrainSettings, settings: Settings, workspace: Workspace
+) -> TrainSettings:
     from ensemble.inference.card import read_card
     from ensemble.training import PRESETS
     from jobs.active_ensemble import in_use
 
-    labels = options["labels"].split(",") if options["labels"] else read_card(in_use(settings, out))["labels"]
+    labels = (
+        options["labels"].split(",")
+        if options["labels"]
+        else read_card(in_use(settings, workspace))["labels"]
+    )
     chosen: dict[str, Any] = {"labels": tuple(labels), "n_threads": options["threads"]}
     if options["epochs"]:
         chosen["n_epochs"] = options["epochs"]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import config_option, folder_type, json_option, out_option
+from jobs.cli.options import folder_type, in_workspace, json_option
+
+if TYPE_CHECKING:
+    from callanalytics.workspace import Workspace
 
 EMOTIONS = ("anger", "boredom", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 PUBLISHED = "Published with the next run."
@@ -45,8 +49,7 @@ def review() -> None:
 @click.option("--emotion", type=click.Choice(EMOTIONS), help="What you hear in the segment.")
 @click.option("--note", help="Text for others.")
 @click.option("--by", help="Who says so (default: $USER).")
-@out_option
-@config_option
+@in_workspace
 def call(
     call: str,
     verdict: str,
@@ -55,8 +58,7 @@ def call(
     emotion: str | None,
     note: str | None,
     by: str | None,
-    out: Path | None,
-    config: Path | None,
+    workspace: Workspace,
 ) -> None:
     """Review one call, one of its rules, or one of its segments."""
     from callanalytics.store import Review
@@ -71,47 +73,38 @@ def call(
         reviewer=by or os.environ.get("USER"),
         note=note,
     )
-    given = give(_out(out, config), [answer])
+    given = give(workspace, [answer])
     say(f"{given.call_ids[0]}: {verdict}. {PUBLISHED}{_known(given.n_known)}")
 
 
 @review.command("import")
 @click.argument("file", type=folder_type)
 @click.option("--by", help="Who says so, where the file does not (default: $USER).")
-@out_option
-@config_option
-def import_(file: Path, by: str | None, out: Path | None, config: Path | None) -> None:
+@in_workspace
+def import_(file: Path, by: str | None, workspace: Workspace) -> None:
     """Reviews of a CSV: call_id, verdict; optional rule, segment, emotion, reviewer, note. All or none."""
     from jobs.reviews.reviews import give, read_csv
 
     reviews = read_csv(file, reviewer=by or os.environ.get("USER"))
-    given = give(_out(out, config), reviews)
+    given = give(workspace, reviews)
     say(f"{len(reviews)} reviews of {len(given.call_ids)} calls. {PUBLISHED}{_known(given.n_known)}")
 
 
 @review.command("next")
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many calls.")
 @json_option
-@out_option
-@config_option
-def next_(count: int, as_json: bool, out: Path | None, config: Path | None) -> None:
+@in_workspace
+def next_(count: int, as_json: bool, workspace: Workspace) -> None:
     """The call a review would teach most of: flagged by little known rules, unsure, or disputed."""
     from jobs.reviews.reviews import next_calls, render_worth
 
-    folder = _out(out, config)
-    found = next_calls(folder, count)
+    found = next_calls(workspace, count)
     if as_json:
         print(json.dumps([call.to_json() for call in found]))
     elif found:
-        print("\n\n".join(render_worth(call, folder) for call in found))
+        print("\n\n".join(render_worth(call, workspace) for call in found))
     else:
         say("Every call has a verdict.")
-
-
-def _out(out: Path | None, config: Path | None) -> Path:
-    from callanalytics.config import load_config
-
-    return out or load_config(config).out_dir
 
 
 def _known(n_known: int) -> str:

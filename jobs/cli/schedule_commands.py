@@ -25,16 +25,17 @@ def schedule(style: str | None, out: Path | None, config: Path | None) -> None:
     what failed, what was missed and what comes next.
     """
     from callanalytics.config import find_config, load_config
+    from callanalytics.workspace import Workspace
     from jobs.scheduler.service import keep_schedule
     from jobs.scheduler.units import cron_lines, systemd_units
 
     settings = load_config(config)
     found = find_config(config)
-    folder = (out or settings.out_dir).resolve()
+    workspace = Workspace((out or settings.out_dir).resolve())
     if style is not None:
         lines = {"systemd": systemd_units, "cron": cron_lines}[style]
-        print(lines(settings, found, folder), end="")
+        print(lines(settings, found, workspace), end="")
         return
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     path = found.resolve() if found else None
-    keep_schedule(lambda: load_config(path), out=folder, config=path, say=partial(print, flush=True))
+    keep_schedule(lambda: load_config(path), workspace=workspace, config=path, say=partial(print, flush=True))

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
-from callanalytics.records import CallAnalysis, FoundRecording, Role
+from callanalytics.records import FoundRecording, Role
 from callanalytics.text import display_text
+from callanalytics.workspace import Workspace
 from jobs.active_ensemble import in_use
 
 
@@ -26,7 +28,7 @@ def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
     """Everything known about one call. Raises RecordingError or ensemble.errors.ModelError."""
     from callanalytics.analysis.call import Models, analyze_call
 
-    models = Models.load(in_use(settings, settings.out_dir), device=settings.engine.device)
+    models = Models.load(in_use(settings, Workspace(settings.out_dir)), device=settings.engine.device)
     return analyze_call(found_recording(paths, settings), settings, models)
 
 
@@ -62,7 +64,7 @@ def classify_clips(
         ).samples.mean(axis=0)
         return mixed
 
-    ensemble = load_ensemble(in_use(settings, settings.out_dir), device=settings.engine.device)
+    ensemble = load_ensemble(in_use(settings, Workspace(settings.out_dir)), device=settings.engine.device)
     yield from classify_paths(paths, decode, ensemble, by_folder=by_folder, abstain=abstain)
 
 
@@ -76,30 +78,29 @@ def render_clip(row: dict[str, object]) -> str:
 
 def call_as_dict(call: CallAnalysis) -> dict[str, object]:
     """One analysed call for `analyze --json`: plain values only."""
-    votes = call.votes
-    roles = call.diarization.roles
+    votes, speech, assessment = call.votes, call.speech, call.assessment
     return {
         "path": str(call.recording.path),
         "call_id": call.recording.call_id,
         "started_at": call.facts.started_at.isoformat(),
         "started_at_source": call.facts.started_at_source.value,
         "recorder": call.facts.recorder,
-        "duration_s": round(call.duration_s, 3),
-        "channel_layout": call.diarization.layout.value,
-        "role_source": call.diarization.role_source.value,
-        "role_confidence": round(call.diarization.role_confidence, 3),
-        "quality": list(call.diarization.quality),
-        "frustration_score": round(call.frustration_score, 4),
-        "flagged": call.flagged,
-        "reasons": [e.reason for e in call.escalations],
+        "duration_s": round(call.audio.duration_s, 3),
+        "channel_layout": speech.layout.value,
+        "role_source": speech.role_source.value,
+        "role_confidence": round(speech.role_confidence, 3),
+        "quality": list(speech.quality),
+        "frustration_score": round(assessment.curve.score, 4),
+        "flagged": assessment.flagged,
+        "reasons": [e.reason for e in assessment.escalations],
         "turns": [
             {
                 "speaker": t.speaker,
-                "role": roles[t.speaker].value,
+                "role": speech.roles[t.speaker].value,
                 "start_s": round(t.start_s, 3),
                 "end_s": round(t.end_s, 3),
             }
-            for t in call.diarization.turns
+            for t in speech.turns
         ],
         "segments": [
             {
@@ -116,7 +117,7 @@ def call_as_dict(call: CallAnalysis) -> dict[str, object]:
         ],
         "measures": [
             {"name": m.name, "role": m.role.value if m.role else None, "period": m.period, "value": m.value}
-            for m in call.measures
+            for m in assessment.measures
         ],
     }
 
@@ -131,7 +132,7 @@ def render_call(call: CallAnalysis) -> str:
     from reports.parts.call_parts import TIME_SOURCE_WORDS, voices
     from reports.parts.coverage import ABSTAIN_WORDS
 
-    spoken = call.diarization
+    spoken, audio, assessment = call.speech, call.audio, call.assessment
     told = voices(
         {
             "channel_layout": spoken.layout.value,
@@ -140,12 +141,12 @@ def render_call(call: CallAnalysis) -> str:
         }
     )
     lines = [
-        f"{display_text(call.recording.path.name)}: {_clock(call.duration_s)}, "
-        f"{call.codec} {call.native_rate_hz} Hz, {told}",
+        f"{display_text(call.recording.path.name)}: {_clock(audio.duration_s)}, "
+        f"{audio.codec} {audio.native_rate_hz} Hz, {told}",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
         f"({TIME_SOURCE_WORDS[call.facts.started_at_source]}); recorder {call.facts.recorder}",
-        f"Frustration {call.frustration_score:.0%}" + ("  FLAGGED" if call.flagged else ""),
-        *(f"  - {e.reason}" for e in call.escalations),
+        f"Frustration {assessment.curve.score:.0%}" + ("  FLAGGED" if assessment.flagged else ""),
+        *(f"  - {e.reason}" for e in assessment.escalations),
         "",
     ]
     for i, segment in enumerate(call.segments):
@@ -165,7 +166,9 @@ def _measures(call: CallAnalysis) -> Iterator[str]:
     from reports.parts.measure_names import MEASURE_ROWS, with_unit
 
     values = {
-        (m.name, m.role.value if m.role else None): m.value for m in call.measures if m.period == "call"
+        (m.name, m.role.value if m.role else None): m.value
+        for m in call.assessment.measures
+        if m.period == "call"
     }
     for name, role, title in MEASURE_ROWS:
         value = values.get((name, role))

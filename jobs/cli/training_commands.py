@@ -12,13 +12,12 @@ import click
 
 from jobs.cli.console import print_table, say
 from jobs.cli.options import (
-    config_option,
     folder_type,
+    in_workspace,
     json_option,
     named_or_in_use,
-    out_option,
     quiet_option,
-    results_folder,
+    with_settings,
 )
 from jobs.cli.training_options import (
     corpus_option,
@@ -31,6 +30,8 @@ from jobs.cli.training_options import (
 )
 
 if TYPE_CHECKING:
+    from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
     from ensemble.corpora import Corpus
     from ensemble.inference.ensemble import Ensemble
 
@@ -49,8 +50,7 @@ ensemble_option = click.option(
 @click.option("--licence", default="", help="Written into the card.")
 @click.option("--note", default="", help="Written into the card.")
 @click.option("--dry-run", is_flag=True, help="Show what would be trained on and write nothing.")
-@out_option
-@config_option
+@in_workspace
 @json_option
 @quiet_option
 def train(
@@ -62,21 +62,19 @@ def train(
     licence: str,
     note: str,
     dry_run: bool,
-    out: Path | None,
-    config: Path | None,
+    workspace: Workspace,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Train the members on labelled corpora, calibrate them, write the card, keep them in the registry."""
-    from callanalytics.run_lock import TRAINING, run_lock
+    from callanalytics.workspace import TRAINING_LOCK_NAME, file_lock
     from ensemble.corpora import keep_emotions, split_by_speaker
     from ensemble.evaluation.model_card import member_table, score_table
     from ensemble.train_ensemble import train_from_corpora
     from ensemble.training.splits import never_validated, speakers_of, validation_speakers, without_test
     from jobs.active_ensemble import named, registry
 
-    folder = results_folder(out, config)
     read = named_corpora(corpora)
     settings = train_settings(options, read, default_labels="six")
     known = [keep_emotions(corpus, settings.labels) for corpus in read]
@@ -98,22 +96,22 @@ def train(
     if dry_run:
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
-    work = work_folder(options, folder)
-    with run_lock(work / TRAINING), training_shown(quiet or as_json) as heard:
+    work = work_folder(options, workspace)
+    with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as heard:
         made = train_from_corpora(
             usable,
             held_out,
             settings,
             folder=work / "run",
             cache=work / "cache",
-            start=named(start, folder) if start else None,
+            start=named(start, workspace) if start else None,
             precision=precision,
             everyone=everyone,
             licence=licence,
             note=note,
             say=heard,
         )
-        ensemble_id = registry(folder).add(made)
+        ensemble_id = registry(workspace).add(made)
     results = json.loads((made / "results.json").read_text(encoding="utf-8"))
     if as_json:
         print(json.dumps({"ensemble_id": ensemble_id, "folder": str(made), "results": results}))
@@ -138,8 +136,7 @@ def train(
     help="May be repeated.",
 )
 @click.option("--card", type=folder_type, help="Folder for results.json and the model card.")
-@out_option
-@config_option
+@with_settings
 @json_option
 def evaluate(
     corpora: tuple[str, ...],
@@ -148,8 +145,8 @@ def evaluate(
     validation: bool,
     lines: tuple[str, ...],
     card: Path | None,
-    out: Path | None,
-    config: Path | None,
+    settings: Settings,
+    workspace: Workspace,
     as_json: bool,
 ) -> None:
     """Measure an ensemble on labelled corpora: every condition side by side, intervals by speaker."""
@@ -158,7 +155,7 @@ def evaluate(
     from ensemble.evaluation.model_card import member_table, score_table, write_card_pages
     from ensemble.inference.ensemble import load_ensemble
 
-    ensemble = load_ensemble(named_or_in_use(name, out, config))
+    ensemble = load_ensemble(named_or_in_use(name, settings, workspace))
     read = [keep_emotions(corpus, ensemble.labels) for corpus in named_corpora(corpora)]
     only = frozenset(speakers) or None
     if validation and not only:
@@ -203,8 +200,7 @@ def _never_heard(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[str
 @click.option("--split", type=click.Choice(["speaker", "random"]), default="speaker", show_default=True)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat; medians.")
 @click.option("--start", help="Weights to begin each fold from: an ensemble trained on OTHER corpora.")
-@out_option
-@config_option
+@in_workspace
 @json_option
 @quiet_option
 def crossval(
@@ -213,30 +209,28 @@ def crossval(
     split: str,
     seeds: int,
     start: str | None,
-    out: Path | None,
-    config: Path | None,
+    workspace: Workspace,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Cross-validate by speaker: each fold trained afresh, nothing chosen on its test speakers."""
-    from callanalytics.run_lock import TRAINING, run_lock
+    from callanalytics.workspace import TRAINING_LOCK_NAME, file_lock
     from ensemble.corpora import keep_emotions
     from ensemble.crossval import crossval as cross
     from ensemble.crossval import fold_table, median_table
     from ensemble.training.splits import folds_of
     from jobs.active_ensemble import named
 
-    folder = results_folder(out, config)
     read = named_corpora(corpora)
     settings = train_settings(options, read, default_labels="native" if folds != "corpus" else "six")
     usable = [keep_emotions(corpus, settings.labels) for corpus in read]
     for corpus in usable:
         say(counted(corpus), quiet=quiet)
     clips = [clip for corpus in usable for clip in corpus.clips]
-    work, found = work_folder(options, folder), []
+    work, found = work_folder(options, workspace), []
     for seed in range(settings.seed, settings.seed + seeds):
-        with run_lock(work / TRAINING), training_shown(quiet or as_json) as heard:
+        with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as heard:
             found.append(
                 cross(
                     clips,
@@ -245,7 +239,7 @@ def crossval(
                     folder=work / f"crossval-{'-'.join(c.name for c in usable)}-{split}-{seed}",
                     cache=work / "cache",
                     split="random" if split == "random" else "speaker",
-                    start=named(start, folder) if start else None,
+                    start=named(start, workspace) if start else None,
                     say=heard,
                 )
             )

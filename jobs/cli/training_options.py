@@ -14,6 +14,7 @@ from jobs.cli.console import progress
 from jobs.cli.options import folder_type, training_device_option
 
 if TYPE_CHECKING:
+    from callanalytics.workspace import Workspace
     from ensemble.corpora import Corpus
     from ensemble.training import Listened, Progress, TrainSettings
 
@@ -62,10 +63,10 @@ def training_options(command: Command) -> Command:
     return command
 
 
-def work_folder(options: dict[str, Any], folder: Path) -> Path:
+def work_folder(options: dict[str, Any], workspace: Workspace) -> Path:
     """Where checkpoints and caches lie."""
     chosen: Path | None = options["work"]
-    return chosen or folder / "training"
+    return chosen or workspace.training
 
 
 def named_corpora(named: Sequence[str]) -> list[Corpus]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import config_option, json_option, out_option, results_folder
+from jobs.cli.options import in_workspace, json_option
+
+if TYPE_CHECKING:
+    from callanalytics.workspace import Workspace
 
 
 @click.group()
@@ -19,13 +22,12 @@ def voices() -> None:
 
 @voices.command("list")
 @json_option
-@out_option
-@config_option
-def list_(as_json: bool, out: Path | None, config: Path | None) -> None:
+@in_workspace
+def list_(as_json: bool, workspace: Workspace) -> None:
     """Whose voice is known, and from how many calls."""
     from jobs.maintenance.voices import known_voices
 
-    known = known_voices(results_folder(out, config))
+    known = known_voices(workspace)
     if as_json:
         print(json.dumps([asdict(voice) for voice in known], default=str))
         return
@@ -42,15 +44,14 @@ def list_(as_json: bool, out: Path | None, config: Path | None) -> None:
 @click.argument("agent", required=False)
 @click.option("--all", "everybody", is_flag=True, help="Delete every profile.")
 @json_option
-@out_option
-@config_option
-def forget(agent: str | None, everybody: bool, as_json: bool, out: Path | None, config: Path | None) -> None:
+@in_workspace
+def forget(agent: str | None, everybody: bool, as_json: bool, workspace: Workspace) -> None:
     """Delete the voice profile of AGENT for good: from the working database and the published one."""
     from jobs.maintenance.voices import forget as delete
 
     if (agent is None) is not everybody:
         raise click.UsageError("Say whose profile to delete: AGENT, or --all for every one.")
-    n_calls = delete(results_folder(out, config), agent)
+    n_calls = delete(workspace, agent)
     if as_json:
         print(json.dumps({"agent": agent, "n_calls": n_calls}))
         return

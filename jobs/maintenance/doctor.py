@@ -12,6 +12,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.ingest.object_store import check_remote, is_remote, url_of
+from callanalytics.workspace import Workspace
 
 # A night writes about 60 kB a call to the database and its published copy; 2 GB is 30,000 calls.
 LOW_DISK_BYTES = 2_000_000_000
@@ -31,9 +32,9 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings, out: Path) -> list[Finding]:
+def examine(settings: Settings, workspace: Workspace) -> list[Finding]:
     """All checks, each guarded: a check that breaks is a finding, never a crash."""
-    checks: tuple[tuple[str, Callable[[Settings, Path], Iterator[Finding]]], ...] = (
+    checks: tuple[tuple[str, Callable[[Settings, Workspace], Iterator[Finding]]], ...] = (
         ("python", _python),
         ("settings", _settings),
         ("inputs", _inputs),
@@ -49,7 +50,7 @@ def examine(settings: Settings, out: Path) -> list[Finding]:
     findings: list[Finding] = []
     for name, check in checks:
         try:
-            findings += check(settings, out)
+            findings += check(settings, workspace)
         except Exception as problem:
             findings.append(
                 Finding(
@@ -75,16 +76,16 @@ def render_findings(findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def _python(settings: Settings, out: Path) -> Iterator[Finding]:
+def _python(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
 
 
-def _settings(settings: Settings, out: Path) -> Iterator[Finding]:
+def _settings(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     yield Finding("settings", ok=True, found=f"{settings.source}: {len(settings.rule)} rules")
 
 
-def _inputs(settings: Settings, out: Path) -> Iterator[Finding]:
+def _inputs(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     if not settings.input_dirs:
         yield Finding(
             "inputs", False, "no input folder set", "Set inputs in [paths], or give run --input FOLDER."
@@ -105,7 +106,7 @@ def _remote_input(root: Path) -> Finding:
     return Finding("inputs", True, f"{url_of(root)} answers")
 
 
-def _decoders(settings: Settings, out: Path) -> Iterator[Finding]:
+def _decoders(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     import av
     import soundfile
 
@@ -120,7 +121,7 @@ def _decoders(settings: Settings, out: Path) -> Iterator[Finding]:
     )
 
 
-def _clips(settings: Settings, out: Path) -> Iterator[Finding]:
+def _clips(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     import imageio_ffmpeg
 
     program = imageio_ffmpeg.get_ffmpeg_exe()
@@ -132,7 +133,7 @@ def _clips(settings: Settings, out: Path) -> Iterator[Finding]:
     )
 
 
-def _voice_models(settings: Settings, out: Path) -> Iterator[Finding]:
+def _voice_models(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     from callanalytics.diarize import SpeechModels
 
     models = SpeechModels.load()
@@ -141,7 +142,7 @@ def _voice_models(settings: Settings, out: Path) -> Iterator[Finding]:
     yield Finding("voice models", ready, "voice activity, segmentation and voice prints load")
 
 
-def _device(settings: Settings, out: Path) -> Iterator[Finding]:
+def _device(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     from ensemble.inference.device import prepare_device
     from ensemble.model_errors import DeviceMissing
 
@@ -157,13 +158,13 @@ def _device(settings: Settings, out: Path) -> Iterator[Finding]:
     yield Finding("device", True, f"{device}, for members and voice prints")
 
 
-def _ensemble(settings: Settings, out: Path) -> Iterator[Finding]:
+def _ensemble(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     from ensemble.inference.ensemble import load_ensemble
     from ensemble.model_errors import EnsembleError
     from jobs.active_ensemble import in_use
 
     try:
-        ensemble = load_ensemble(in_use(settings, out))
+        ensemble = load_ensemble(in_use(settings, workspace))
     except EnsembleError as problem:
         yield Finding(
             "ensemble", False, str(problem), "Remove [emotion] ensemble to use the shipped weights."
@@ -173,8 +174,8 @@ def _ensemble(settings: Settings, out: Path) -> Iterator[Finding]:
     yield Finding("ensemble", True, f"{ensemble.ensemble_id}: {members}; {len(ensemble.labels)} emotions")
 
 
-def _disk(settings: Settings, out: Path) -> Iterator[Finding]:
-    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+def _disk(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
+    existing = next(p for p in (workspace.folder, *workspace.folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     yield Finding(
         "disk",
@@ -184,7 +185,7 @@ def _disk(settings: Settings, out: Path) -> Iterator[Finding]:
     )
 
 
-def _zone(settings: Settings, out: Path) -> Iterator[Finding]:
+def _zone(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     from datetime import UTC, datetime
 
     local = datetime.now(UTC).astimezone(settings.time.zone_info)
@@ -193,11 +194,10 @@ def _zone(settings: Settings, out: Path) -> Iterator[Finding]:
     )
 
 
-def _database(settings: Settings, out: Path) -> Iterator[Finding]:
-    from callanalytics.store import DATABASE_NAME
+def _database(settings: Settings, workspace: Workspace) -> Iterator[Finding]:
     from callanalytics.store.query import run_query
 
-    database = out / DATABASE_NAME
+    database = workspace.database
     if not database.exists():
         yield Finding("database", True, f"none yet at {database}: the first run makes it")
         return

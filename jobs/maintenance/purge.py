@@ -17,13 +17,12 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
-from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.run_lock import RETRAINING, TRAINING, run_lock
-from callanalytics.store import DATABASE_NAME, open_work, publish, work_database
+from callanalytics.errors import LockHeld, StoreError
+from callanalytics.store import open_locked, publish
 from callanalytics.store.forget import Doomed, forget_calls, forget_clips, older_than
-from callanalytics.store.publish import CHANGING_NAME, change_published, compact, compact_unpublished
-from jobs.night.gate import held
-from jobs.publishing import are_noted, last_drawn, mark_out_of_date, write_pages_again
+from callanalytics.store.publish import change_published, compact, compact_unpublished
+from callanalytics.workspace import Workspace, file_lock
+from jobs.publishing import Pages
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
@@ -54,7 +53,7 @@ class Purged:
 
 def purge(
     settings: Settings,
-    out: Path,
+    workspace: Workspace,
     limit: str,
     *,
     audio_only: bool = False,
@@ -76,18 +75,16 @@ def purge(
     """
     now = now or datetime.now(UTC)
     before = parse_age(limit, zone=settings.time.zone_info, now=now)
-    if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
-        raise UsageError(f"{out}: no results here to purge. Give --out the folder of the results.")
+    workspace.require_results("purge")
     rows_too = not audio_only
     with (
-        _no_training(out, wanted=rows_too and not dry_run),
-        run_lock(out / ".work" / "run.lock"),
-        open_work(out) as store,
+        _no_training(workspace, wanted=rows_too and not dry_run),
+        open_locked(workspace) as store,
     ):
         doomed = older_than(store, before)
-        clips, pages = _clips(out, doomed), _pages(out, doomed) if rows_too else []
-        training = _training(out) if rows_too and doomed.call_ids else []
-        reviews = about_gone_calls(store, out, doomed.call_ids) if rows_too else GoneReviews(0, {})
+        clips, pages = _clips(workspace, doomed), _pages(workspace, doomed) if rows_too else []
+        training = _training(workspace) if rows_too and doomed.call_ids else []
+        reviews = about_gone_calls(store, workspace, doomed.call_ids) if rows_too else GoneReviews(0, {})
         found = Purged(
             before=before,
             n_calls=0 if audio_only else len(doomed.call_ids),
@@ -95,35 +92,36 @@ def purge(
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=len(pages),
             n_reviews=reviews.n,
-            n_training_clips=len(list((out / "training" / "reviewed").glob("*.wav"))) if training else 0,
+            n_training_clips=len(list(workspace.reviewed_clips.glob("*.wav"))) if training else 0,
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
             dry_run=dry_run,
         )
         if dry_run:
             return found
-        size_before = _size([out])
+        size_before = _size([workspace.folder])
         # What an earlier purge could not finish counts as something to remove.
-        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and are_noted(out)
-        drawn = last_drawn(out, store)
+        report = Pages(workspace, settings)
+        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and report.are_whole
+        shown = report.window(store)
         if not stays:
-            mark_out_of_date(out)
-        _remove([*clips, *_other_folders(out), *training], [*pages, *_other_files(out)], reviews)
+            report.mark_out_of_date()
+        _remove([*clips, *_other_folders(workspace), *training], [*pages, *_other_files(workspace)], reviews)
         forget = partial(forget_clips if audio_only else forget_calls, before=before)
         forget(store)
         if not audio_only:
-            remove_leftovers(out)
-        if held(out):  # what people see loses the calls too, and does not gain the night
+            remove_leftovers(workspace)
+        if workspace.held:  # what people see loses the calls too, and does not gain the night
             if not audio_only:
                 compact_unpublished(store)
-            change_published(out, forget)
+            change_published(workspace, forget)
         elif audio_only:
-            publish(store, out)
+            publish(store)
         else:
-            compact(store, out)
+            compact(store)
     if not stays:  # the pages may name calls that are gone
-        write_pages_again(out, settings, drawn, now=now)
-    freed = found.n_bytes_freed if audio_only else max(size_before - _size([out]), 0)
+        report.write_again(shown, now=now)
+    freed = found.n_bytes_freed if audio_only else max(size_before - _size([workspace.folder]), 0)
     return Purged(**{**asdict(found), "n_bytes_freed": freed})
 
 
@@ -142,13 +140,13 @@ def render_purged(done: Purged) -> str:
 
 
 @contextmanager
-def _no_training(out: Path, *, wanted: bool) -> Iterator[None]:
+def _no_training(workspace: Workspace, *, wanted: bool) -> Iterator[None]:
     """Keep trainings away: one at work has cut clips from calls that may have to go, or hears some here."""
-    locks = (out / RETRAINING, out / "training" / TRAINING)
+    locks = (workspace.retrain_lock, workspace.training_lock)
     with ExitStack() as held_locks:
         for lock in locks if wanted and locks[0].parent.is_dir() else ():
             try:
-                held_locks.enter_context(run_lock(lock))
+                held_locks.enter_context(file_lock(lock))
             except LockHeld as problem:
                 raise LockHeld(
                     f"A training may be listening to calls that are to go. Nothing was purged. {problem} "
@@ -157,33 +155,35 @@ def _no_training(out: Path, *, wanted: bool) -> Iterator[None]:
         yield
 
 
-def _training(out: Path) -> list[Path]:
+def _training(workspace: Workspace) -> list[Path]:
     """Clips that a retraining cut from reviewed calls (or began to), and what it heard of any clips."""
-    folders = [out / "training" / name for name in ("reviewed", ".reviewed.part", "cache")]
+    folders = [workspace.training / name for name in ("reviewed", ".reviewed.part", "cache")]
     return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
-def _clips(out: Path, doomed: Doomed) -> list[Path]:
-    root = out / "reports" / "clips"
+def _clips(workspace: Workspace, doomed: Doomed) -> list[Path]:
+    root = workspace.clips
     folders = [root / call_id for call_id in doomed.call_ids if _CALL_ID.fullmatch(call_id)]
     return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
-def _pages(out: Path, doomed: Doomed) -> list[Path]:
-    root = out / "reports" / "calls"
+def _pages(workspace: Workspace, doomed: Doomed) -> list[Path]:
+    root = workspace.call_pages
     pages = [root / f"{call_id}.html" for call_id in doomed.call_ids if _CALL_ID.fullmatch(call_id)]
     return [page for page in pages if page.is_file()]
 
 
-def _other_folders(out: Path) -> list[Path]:
+def _other_folders(workspace: Workspace) -> list[Path]:
     """Forms of the report beside the pages: they may hold any call and are written again on request."""
-    folder = out / "reports-redacted"
+    folder = workspace.redacted_reports
     return [folder] if folder.is_dir() and not folder.is_symlink() else []
 
 
-def _other_files(out: Path) -> list[Path]:
+def _other_files(workspace: Workspace) -> list[Path]:
     beside = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
-    return [path for root in (out, out / "reports") for name in beside for path in root.glob(name)]
+    return [
+        path for root in (workspace.folder, workspace.reports) for name in beside for path in root.glob(name)
+    ]
 
 
 def _remove(folders: list[Path], files: list[Path], reviews: GoneReviews) -> None:
@@ -200,18 +200,17 @@ def _remove(folders: list[Path], files: list[Path], reviews: GoneReviews) -> Non
         ) from problem
 
 
-def remove_leftovers(out: Path) -> None:
+def remove_leftovers(workspace: Workspace) -> None:
     """What killed processes left behind may hold rows and pages of any call."""
-    work = out / ".work"
-    for folder in (*work.glob("*.duckdb.tmp"), work / CHANGING_NAME):
+    for folder in (*workspace.work_dir.glob("*.duckdb.tmp"), workspace.changing):
         shutil.rmtree(folder, ignore_errors=True)
     for pattern in ("*.restoring", "*.compacting"):
-        for unfinished in work.glob(pattern):
+        for unfinished in workspace.work_dir.glob(pattern):
             unfinished.unlink(missing_ok=True)
-    for building in (out / "reports").glob(".building-*"):
+    for building in workspace.reports.glob(".building-*"):
         if time.time() - building.stat().st_mtime > _LEFT_AFTER_S:
             shutil.rmtree(building, ignore_errors=True)
-    for review in left_unfinished(out):
+    for review in left_unfinished(workspace):
         with suppress(FileNotFoundError):  # finished meanwhile
             if time.time() - review.stat().st_mtime > _LEFT_AFTER_S:
                 review.unlink()

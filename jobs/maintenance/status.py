@@ -7,36 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.errors import StoreError
-from callanalytics.run_lock import lock_holder
-from callanalytics.store import DATABASE_NAME, work_database
 from callanalytics.store.query import render, run_query
-from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, left_summary
-from jobs.night.gate import held
+from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, read_summary
+from callanalytics.workspace import Workspace, lock_holder
 from jobs.scheduler.health_check import read_schedule, render_schedule
 
 VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
 
 
-def read_status(out: Path) -> dict[str, Any]:
+def read_status(workspace: Workspace) -> dict[str, Any]:
     """Plain values: is a run at work, the schedule, totals, the last runs, the newest quarantined files.
 
     The working database is never opened, so that looking as often as you like disturbs no run.
     """
-    published, unreadable = _published(out / DATABASE_NAME)
+    published, unreadable = _published(workspace.database)
     # What was written last, published or not; results of an earlier version have only what is published.
-    told = left_summary(work_database(out)) or published
-    database = out / DATABASE_NAME if published else work_database(out)
+    told = read_summary(workspace) or published
+    database = workspace.database if published else workspace.work_database
     return {
-        "out": str(out),
-        "running": lock_holder(out / ".work" / "run.lock"),
+        "out": str(workspace),
+        "running": lock_holder(workspace.run_lock),
         "database": str(database) if told else None,
         "unreadable": unreadable,
         "totals": told.get("totals", {}),
         "runs": told.get("runs", []),
         "quarantine": told.get("quarantine", []),
         "drift": published.get("drift", []),
-        "schedule": read_schedule(out),
-        "held": held(out),
+        "schedule": read_schedule(workspace),
+        "held": workspace.held,
     }
 
 

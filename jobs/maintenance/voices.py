@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from callanalytics.errors import UsageError
 from callanalytics.records import FoundRecording, agent_key
-from callanalytics.run_lock import run_lock
-from callanalytics.store import DATABASE_NAME, Store, open_work, work_database
+from callanalytics.store import Store, open_locked
 from callanalytics.store.publish import compact, compact_unpublished
 from callanalytics.store.voice_profiles import KnownVoice, forget_voices, list_voices, load_profiles
-from jobs.night.gate import held
+from callanalytics.workspace import Workspace
 
 
 def with_profiles(candidates: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
@@ -26,14 +24,14 @@ def with_profiles(candidates: Sequence[FoundRecording], store: Store) -> list[Fo
     ]
 
 
-def known_voices(out: Path) -> list[KnownVoice]:
+def known_voices(workspace: Workspace) -> list[KnownVoice]:
     """Every profile of an output folder. Raises UsageError, LockHeld, StoreError."""
-    _check(out)
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+    workspace.require_results("look for voices in")
+    with open_locked(workspace) as store:
         return list_voices(store)
 
 
-def forget(out: Path, agent: str | None) -> int:
+def forget(workspace: Workspace, agent: str | None) -> int:
     """Delete the profile of an agent, None for all, from every byte of the results.
 
     Returns how many calls it was learned from. Roles that were found with it stay as they are.
@@ -43,19 +41,14 @@ def forget(out: Path, agent: str | None) -> int:
         LockHeld: a run is at work.
         StoreError: the files cannot be written anew.
     """
-    _check(out)
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+    workspace.require_results("look for voices in")
+    with open_locked(workspace) as store:
         known = sorted({voice.agent for voice in list_voices(store)})
         if agent is not None and agent not in known:
             raise UsageError(f"no voice profile of {agent!r}. Known are: {', '.join(known) or 'none'}.")
         n_gone = forget_voices(store, agent)
-        if held(out):  # the published file has no voices; the night must not get there with the deletion
+        if workspace.held:  # the published file has no voices; the night must not get there with the deletion
             compact_unpublished(store)
         else:
-            compact(store, out)
+            compact(store)
     return n_gone
-
-
-def _check(out: Path) -> None:
-    if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
-        raise UsageError(f"{out}: no results here. Give --out the folder of the results.")

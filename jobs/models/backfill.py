@@ -9,23 +9,23 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.errors import UnreadableFile, UsageError
 from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.records import CallAnalysis, CallRows, FoundRecording, Recording
-from callanalytics.run_lock import run_lock
-from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
+from callanalytics.records import CallRows, FoundRecording, Recording
+from callanalytics.store import Store, open_locked
 from callanalytics.store.reader import known_places, read_analysis
+from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, named
-from jobs.night.gate import held
 from jobs.night.local_engine import Analyze, analyze_all, n_workers
 from jobs.night.result import OnProgress
 from jobs.night.stopping import StopWatch
-from jobs.publishing import last_drawn, write_clips, write_pages_again
+from jobs.publishing import show, write_clips
 from jobs.reviews.relabel import with_corrections
 
 # Stored analyses are read, and new ones committed, this many calls at a time.
@@ -83,7 +83,7 @@ class _Scored(FoundRecording):
 
 def backfill(
     settings: Settings,
-    out: Path,
+    workspace: Workspace,
     ensemble_name: str | None,
     *,
     shadow: bool,
@@ -113,29 +113,27 @@ def backfill(
     started = time.monotonic()
     now = now or datetime.now(UTC)
     window = parse_window(since or "1970-01-01", until, zone=settings.time.zone_info, now=now)
-    if not work_database(out).exists() and not (out / DATABASE_NAME).exists():
-        raise UsageError(f"{out}: no results here to score again. Give --out the folder of the results.")
+    if not workspace.work_database.exists() and not workspace.database.exists():
+        raise UsageError(
+            f"{workspace}: no results here to score again. Give --out the folder of the results."
+        )
     prepare_device(settings.engine.device)  # in a worker it would look like one that cannot start
-    folder = named(ensemble_name, out) if ensemble_name else in_use(settings, out)
+    folder = named(ensemble_name, workspace) if ensemble_name else in_use(settings, workspace)
     ensemble = load_ensemble(folder)
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+    with open_locked(workspace) as store:
         _check_visible(store, ensemble.ensemble_id, shadow)
         store.register_ensemble(
             ensemble.ensemble_id, dict(ensemble.card), ensemble.labels, ensemble.member_names
         )
-        job = _Backfill(settings, out, store, ensemble, folder, workers, on_progress)
+        job = _Backfill(settings, workspace, store, ensemble, folder, workers, on_progress)
         with StopWatch(settings.engine.time_budget_s) as watch:
             todo = job.todo(window)
             job.work(todo, watch.requested)
             n_left = len(todo) - job.n_done - len(job.failed) - len(job.missing)
             exit_code = watch.exit_code(n_left) or (3 if job.failed else 0)
-        published = not held(out)  # what the gate holds back must not get out with the scores
-        if published:
-            on_progress("publish", 0, 0, "")
-            publish(store, out)
-            if store.promoted_ensemble() == ensemble.ensemble_id:
-                on_progress("report", 0, 0, "")
-                write_pages_again(out, settings, last_drawn(out, store), now=now)
+        on_progress("publish", 0, 0, "")
+        visible = store.promoted_ensemble() == ensemble.ensemble_id
+        published = show(store, settings, now=now, pages=visible)
         n_already = job.n_already(window)
     return Backfilled(
         ensemble_id=ensemble.ensemble_id,
@@ -149,7 +147,7 @@ def backfill(
         exit_code=exit_code,
         wall_s=round(time.monotonic() - started, 3),
         published=published,
-        database=str(out / DATABASE_NAME),
+        database=str(workspace.database),
     )
 
 
@@ -168,7 +166,7 @@ class _Backfill:
     def __init__(
         self,
         settings: Settings,
-        out: Path,
+        workspace: Workspace,
         store: Store,
         ensemble: Ensemble,
         folder: Path,
@@ -176,7 +174,7 @@ class _Backfill:
         on_progress: OnProgress,
     ) -> None:
         self.settings = settings
-        self.out = out
+        self.workspace = workspace
         self.store = store
         self.ensemble = ensemble
         self.folder = folder
@@ -238,7 +236,7 @@ class _Backfill:
             self.on_progress("analyse", n_seen, n_all, "")
         for calls in scored.values():
             for call in calls:
-                write_clips(self.out, call)
+                write_clips(self.workspace, call)
         with self.store.transaction("write scored calls"):
             for run_id, calls in scored.items():
                 self.store.append(calls, run_id)
@@ -247,7 +245,7 @@ class _Backfill:
         """Calls whose recording is still there; the others are noted as missing."""
         calls = [read_analysis(self.store, key) for key in keys]
         known = known_places(self.store, [call.recording.recording_id for call in calls])
-        salt = load_or_make_salt(self.out / self.settings.privacy.salt_file)
+        salt = load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file)
         for call in calls:
             stored = call.recording
             shown = tuple(map(str, stored.paths))
@@ -280,8 +278,7 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 
 def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and judge."""
-    from callanalytics.analysis.call import vote_again
-    from callanalytics.diarize.corrections import call_as_corrected
+    from callanalytics.analysis.call import call_as_corrected, vote_again
     from callanalytics.ingest.discovery import recording_id_at
     from callanalytics.store.rows import pack
 
@@ -292,7 +289,7 @@ def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) ->
         raise RecordingGone("The recording is gone from its store.") from None
     if found != candidate.recording.recording_id:
         raise UnreadableFile(
-            f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
+            f"{Path(candidate.recording.shown).name}: another recording lies here now. Nothing was scored."
         )
     call = call_as_corrected(candidate.call, candidate.corrected)
     call = replace(call, recording=candidate.recording)

@@ -20,10 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, StoreError
-from callanalytics.run_lock import RETRAINING, run_lock
-from callanalytics.store import DATABASE_NAME
-from callanalytics.store.open import make_private_dir
-from callanalytics.workspace import write_whole
+from callanalytics.workspace import Workspace, file_lock, make_private_dir, write_whole
 from ensemble.corpora import Corpus
 from ensemble.evaluation.paired import Difference, compare_on
 from ensemble.inference.card import heard_among
@@ -87,7 +84,7 @@ def decide(plan: RetrainSettings, tests: Sequence[Difference]) -> tuple[bool, st
 
 def retrain(
     settings: Settings,
-    out: Path,
+    workspace: Workspace,
     corpora: Sequence[Corpus],
     training: TrainSettings,
     *,
@@ -113,13 +110,12 @@ def retrain(
     from ensemble.train_ensemble import train_from_corpora
 
     refuse_where_fixed(settings, "let retraining promote")
-    check(out, corpora, reviewed=plan.reviewed, consent=plan.consent)
-    work = out / "training"
-    for folder in (out, work):
-        make_private_dir(folder)
-    with run_lock(out / RETRAINING):
-        corpora = collect(settings, out, corpora, reviewed=plan.reviewed, consent=plan.consent)
-        current = load_ensemble(in_use(settings, out))
+    check(workspace, corpora, reviewed=plan.reviewed, consent=plan.consent)
+    work = workspace.training
+    make_private_dir(work)
+    with file_lock(workspace.retrain_lock):
+        corpora = collect(settings, workspace, corpora, reviewed=plan.reviewed, consent=plan.consent)
+        current = load_ensemble(in_use(settings, workspace))
         material = divide(corpora, training.labels)
         key = _key(material, training, current, plan.start)
         folder = work / f"retrain-{key}"
@@ -140,7 +136,7 @@ def retrain(
                 training,
                 folder=folder / "run",
                 cache=work / "cache",
-                start=in_use(settings, out) if plan.start == "in_use" else None,
+                start=in_use(settings, workspace) if plan.start == "in_use" else None,
                 licence=plan.licence,
                 note=f"Retrained beside {current.ensemble_id}.",
                 say=on_news,
@@ -152,9 +148,9 @@ def retrain(
             say(f"{test.test}: UAR {test.uar_a:.1%} -> {test.uar_b:.1%} [{test.low:+.1%}, {test.high:+.1%}]")
         promote, words = decide(plan, tests)
         words += _heard_before(current, material)
-        kept = registry(out)
+        kept = registry(workspace)
         candidate_id = kept.add(made)
-        told = _shadow(settings, out, current, candidate_id, say) if shadow else None
+        told = _shadow(settings, workspace, current, candidate_id, say) if shadow else None
         if promote:
             # Judged here, on a test that both took; the registry compares headlines of different tests.
             kept.promote(candidate_id, force=True, note=words)
@@ -173,7 +169,7 @@ def retrain(
             shadow=told,
             card=str(kept.folder(candidate_id) / "model-card.html"),
         )
-        _remember(work, folder, result)
+        _remember(workspace, folder, result)
     return result
 
 
@@ -208,7 +204,7 @@ def _heard_before(current: Ensemble, material: Material) -> str:
 
 
 def _shadow(
-    settings: Settings, out: Path, current: Ensemble, candidate_id: str, say: Callable[[str], None]
+    settings: Settings, workspace: Workspace, current: Ensemble, candidate_id: str, say: Callable[[str], None]
 ) -> dict[str, Any] | None:
     """Let the candidate vote on last week, unseen, and tell which escalations would change.
 
@@ -217,14 +213,14 @@ def _shadow(
     from jobs.models.backfill import backfill
     from jobs.models.compare import compare_ensembles
 
-    if candidate_id == current.ensemble_id or not (out / DATABASE_NAME).exists():
+    if candidate_id == current.ensemble_id or not workspace.database.exists():
         return None
     try:
-        scored = backfill(settings, out, candidate_id, shadow=True, since=SHADOW_SINCE)
+        scored = backfill(settings, workspace, candidate_id, shadow=True, since=SHADOW_SINCE)
         if not scored.published:
             say("Last week was shadow-scored but not compared: the gate holds a night back.")
             return None
-        found = compare_ensembles(out / DATABASE_NAME, current.ensemble_id, candidate_id)
+        found = compare_ensembles(workspace.database, current.ensemble_id, candidate_id)
     except LockHeld:
         say("Last week was not shadow-scored: a run is at work.")
         return None
@@ -247,11 +243,11 @@ def _shadow(
     }
 
 
-def _remember(work: Path, folder: Path, result: Retrained) -> None:
+def _remember(workspace: Workspace, folder: Path, result: Retrained) -> None:
     line = json.dumps(result.to_json())
-    with (work / "history.jsonl").open("a", encoding="utf-8") as history:
+    with workspace.retrain_history.open("a", encoding="utf-8") as history:
         history.write(line + "\n")
-    write_whole(folder / "decision.json", line + "\n", mode=0o600)
+    write_whole(folder / "decision.json", line + "\n")
     for big in ("members", "balanced"):  # what training needed to go on
         shutil.rmtree(folder / "run" / big, ignore_errors=True)
 
@@ -275,9 +271,9 @@ def _decision(folder: Path, margin: float) -> Retrained | None:
         ) from None
 
 
-def read_history(out: Path) -> list[dict[str, Any]]:
+def read_history(workspace: Workspace) -> list[dict[str, Any]]:
     """Every retraining of an output folder and what was decided, oldest first. Raises StoreError."""
-    path = out / "training" / "history.jsonl"
+    path = workspace.retrain_history
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:

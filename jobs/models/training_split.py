@@ -14,8 +14,8 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.store import DATABASE_NAME
 from callanalytics.store.query import open_published
+from callanalytics.workspace import Workspace
 from ensemble.corpora import Clip, Corpus, keep_emotions, read_manifest
 from ensemble.model_errors import CorpusError
 from ensemble.training.splits import validation_speakers
@@ -34,14 +34,14 @@ class Material:
     own_test: tuple[Clip, ...]
 
 
-def check(out: Path, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool) -> None:
+def check(workspace: Workspace, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool) -> None:
     """See that there is something to train on, before anything is made or replaced.
 
     Raises UsageError: nothing to train on, two corpora of one name, no consent or no results to review.
     """
     if reviewed:
         require_consent(consent)
-        with open_published(out / DATABASE_NAME):
+        with open_published(workspace.database):
             pass
     names = [corpus.name for corpus in corpora] + [Path(MANIFEST).stem] * reviewed
     if not names:
@@ -53,19 +53,19 @@ def check(out: Path, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool
 
 
 def collect(
-    settings: Settings, out: Path, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool
+    settings: Settings, workspace: Workspace, corpora: Sequence[Corpus], *, reviewed: bool, consent: bool
 ) -> tuple[Corpus, ...]:
     """The corpora given and, when wanted, the reviewed segments (exported anew into OUT/training/reviewed).
 
     The caller holds the lock of retrainings: another one may be listening to the clips that are there.
     Raises UsageError as `check` does, and LockHeld while a run is at work.
     """
-    check(out, corpora, reviewed=reviewed, consent=consent)
+    check(workspace, corpora, reviewed=reviewed, consent=consent)
     if not reviewed:
         return tuple(corpora)
-    folder = out / "training" / "reviewed"
+    folder = workspace.reviewed_clips
     shutil.rmtree(folder, ignore_errors=True)
-    export_labels(settings, out, folder, consent=consent)
+    export_labels(settings, workspace, folder, consent=consent)
     return (*corpora, read_manifest(folder / MANIFEST))
 
 

@@ -6,19 +6,15 @@ and committed, but not published, so that nobody reads an empty Monday as a quie
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import date, timedelta
 from statistics import median
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from callanalytics.config import GateSettings
 from callanalytics.config.window import Window, day_start
 from callanalytics.store import Store
-from callanalytics.workspace import write_whole
 
 HISTORY_WEEKS = 8
 # Fewer days of the same weekday say nothing about what is usual.
@@ -133,36 +129,3 @@ def _budget(settings: GateSettings, night: Night) -> list[str]:
         f"the time budget was used with {done_share:.0%} of {wanted} recordings done, less than "
         f"{settings.min_done_share:.0%}. Run again to go on, or raise [engine] time_budget_s"
     ]
-
-
-# What is held back ---------------------------------------------------------------------------------------
-
-
-def held_path(out: Path) -> Path:
-    """The note that results wait unpublished in the working database."""
-    return out / ".work" / "held.json"
-
-
-def hold(out: Path, run_id: int, window: Window, reasons: Sequence[str]) -> None:
-    """Leave word that a run was not published and why."""
-    told = {
-        "run_id": run_id,
-        "held_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **{name: moment.isoformat() for name, moment in asdict(window).items()},
-        "reasons": list(reasons),
-    }
-    write_whole(held_path(out), json.dumps(told) + "\n", mode=0o600)
-
-
-def held(out: Path) -> dict[str, Any] | None:
-    """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is."""
-    try:
-        told = json.loads(held_path(out).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return told if isinstance(told, dict) else None
-
-
-def let_through(out: Path) -> None:
-    """Nothing is held back any more: everything was published."""
-    held_path(out).unlink(missing_ok=True)

@@ -64,13 +64,13 @@ def search(
             on_progress=on_progress,
         )
     if options.force:
-        return Todo(found, list(found.candidates[: options.limit]), found.n_found)
-    every = [*found.candidates, *(failure.candidate for failure in found.failures)]
+        return Todo(found, list(found.recordings[: options.limit]), found.n_found)
+    every = [*found.recordings, *(failure.candidate for failure in found.failures)]
     ids = [candidate.recording.recording_id for candidate in every]
     done = done_among(store, ids, ensemble_id)
     given_up = given_up_among(store, ids, settings.engine.max_attempts)
     settled = done | given_up
-    todo = [c for c in found.candidates if c.recording.recording_id not in settled]
+    todo = [c for c in found.recordings if c.recording.recording_id not in settled]
     failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
     return Todo(
         replace(found, failures=failures),

@@ -14,27 +14,27 @@ from pathlib import Path
 from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
+from callanalytics.diarize.model_cache import prepare_cache
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
-from callanalytics.run_lock import run_lock
-from callanalytics.store import DATABASE_NAME, Store, open_work, publish, work_database
-from callanalytics.store.open import make_private_dir
+from callanalytics.store import Store, open_work, publish
 from callanalytics.store.publish import mend_published
 from callanalytics.store.recordings import remember_files
 from callanalytics.store.replace import supersede
 from callanalytics.store.voice_profiles import learn
+from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use
 from jobs.maintenance.purge import remove_leftovers
 from jobs.maintenance.voices import with_profiles
-from jobs.night.gate import hold, let_through, night_of, reasons_to_hold
+from jobs.night.gate import night_of, reasons_to_hold
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
 from jobs.night.stopping import StopWatch
-from jobs.publishing import are_current, index_of, remove_clips, write_clips, write_pages
+from jobs.publishing import Pages, ReportWindow, remove_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
@@ -68,22 +68,26 @@ def run_night(
     inputs = options.inputs or settings.input_dirs
     if not inputs:
         raise UsageError("No folder to search: give --input FOLDER, or set inputs in [paths] of config.toml.")
-    out = options.out or settings.out_dir
-    if options.dry_run and not work_database(out).exists():
+    workspace = Workspace(options.out or settings.out_dir)
+    if options.dry_run and not workspace.work_database.exists():
         with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
             planned = run_night(
-                settings, replace(options, out=_fresh(Path(scratch))), now=now, on_progress=on_progress
+                settings,
+                replace(options, out=_fresh(Workspace(Path(scratch)))),
+                now=now,
+                on_progress=on_progress,
             )
-        return replace(planned, database=str(out / DATABASE_NAME), report=str(index_of(out)))
+        return replace(planned, database=str(workspace.database), report=str(workspace.report_index))
     try:
-        make_private_dir(out)
-        with run_lock(out / ".work" / "run.lock"), _tidied(out) as store:
-            night = _Night(settings, options, window, out, store, on_progress)
+        workspace.make()
+        with workspace.lock(), _tidied(workspace) as store:
+            night = _Night(settings, options, window, workspace, store, on_progress)
             return night.run(inputs, now, started)
     except OSError as problem:
         raise StoreError(
-            f"{problem.filename or out}: cannot be written ({problem.strerror or problem}). Check free disk "
-            "space and permissions and run again: what is committed is kept, what people see is unchanged."
+            f"{problem.filename or workspace}: cannot be written ({problem.strerror or problem}). "
+            "Check free disk space and permissions and run again: what is committed is kept, "
+            "what people see is unchanged."
         ) from problem
 
 
@@ -105,17 +109,16 @@ class _Night:
         settings: Settings,
         options: RunOptions,
         window: Window,
-        out: Path,
+        workspace: Workspace,
         store: Store,
         on_progress: OnProgress,
     ) -> None:
         self.settings = settings
         self.options = options
         self.window = window
-        self.out = out
+        self.workspace = workspace
         self.store = store
         self.on_progress = on_progress
-        self.database = out / DATABASE_NAME
         self.failures: list[Failure] = []
         self.n_done = 0
         self.n_flagged = 0
@@ -125,7 +128,7 @@ class _Night:
         self.held: tuple[str, ...] = ()
 
     def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
-        ensemble_dir = in_use(self.settings, self.out)
+        ensemble_dir = in_use(self.settings, self.workspace)
         ensemble = load_ensemble(ensemble_dir)
         todo = search(
             self.store,
@@ -134,7 +137,7 @@ class _Night:
             inputs,
             self.window,
             ensemble_id=ensemble.ensemble_id,
-            salt=load_or_make_salt(self.out / self.settings.privacy.salt_file),
+            salt=load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file),
             now=now,
             on_progress=lambda done, total: self.on_progress("search", done, total, ""),
         )
@@ -170,7 +173,7 @@ class _Night:
         )
         # Another ensemble than before changes every view, also when no call is new.
         self.store.promote_ensemble(ensemble.ensemble_id)
-        remember_files(self.store, todo.found.candidates)
+        remember_files(self.store, todo.found.recordings)
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
@@ -207,6 +210,8 @@ class _Night:
                 hung_after_s=hung_after_s,
                 stop_requested=watch.requested,
             )
+        if candidates:
+            prepare_cache(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
         return analyze_all(
             candidates,
             partial(load_packed, self.settings, ensemble_dir),
@@ -220,7 +225,7 @@ class _Night:
         done = [o for o in outcomes if isinstance(o, CallRows)]
         failed = [o for o in outcomes if isinstance(o, Failure)]
         for call in done:
-            write_clips(self.out, call)
+            write_clips(self.workspace, call)
         if done:
             with self.store.transaction(f"write {len(done)} calls"):
                 self.store.append(done, self.run_id)
@@ -272,25 +277,28 @@ class _Night:
             audio_s=self.audio_s,
             exit_code=exit_code,
         )
-        readable = mend_published(self.out)
+        readable = mend_published(self.workspace)
         if self.held:
-            hold(self.out, self.run_id, self.window, self.held)
+            self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
             return
         # Also reviews given while this run was at work. Until they are published they stay in the queue,
         # where everybody sees them.
-        take_in(self.store, self.out)
+        take_in(self.store, self.workspace)
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
         if self.store.unpublished or not readable:
             self.on_progress("publish", 0, 0, "")
-            publish(self.store, self.out)
-            remove_clips(self.out, self.superseded)
-        let_through(self.out)
+            publish(self.store)
+            remove_clips(self.workspace, self.superseded)
+        self.workspace.release()
         # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
         # found and that is an error, the pages of the last night are worth more than empty ones.
-        stays = exit_code == EMPTY_CODE and index_of(self.out).exists()
-        if not stays and not are_current(self.out, self.window):
+        stays = exit_code == EMPTY_CODE and self.workspace.report_index.exists()
+        pages = Pages(self.workspace, self.settings)
+        if not stays and not pages.are_current(self.window):
             self.on_progress("report", 0, 0, "")
-            write_pages(self.out, self.settings, self.window, earliest=self.earliest, now=now)
+            # Calls whose files came late lie before the window, and the report shows them too.
+            shown = Window(min(self.earliest, self.window.since), self.window.until)
+            pages.write(ReportWindow(shown, self.window.since), now=now)
 
     def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
         return RunResult(
@@ -302,28 +310,28 @@ class _Night:
             audio_s=round(self.audio_s, 3),
             wall_s=round(time.monotonic() - started, 3),
             exit_code=exit_code,
-            database=str(self.database),
-            report=str(index_of(self.out)),
+            database=str(self.workspace.database),
+            report=str(self.workspace.report_index),
             n_flagged=self.n_flagged,
             n_given_up=todo.n_given_up,
             window=self.window,
             planned=tuple(todo.candidates) if self.options.dry_run else None,
             failures=tuple(self.failures),
-            set_aside=dict(todo.found.set_aside),
+            set_aside=dict(todo.found.skip_counts),
             held=self.held,
         )
 
 
-def _tidied(out: Path) -> Store:
+def _tidied(workspace: Workspace) -> Store:
     """The working database, without what a killed run has left beside it."""
-    remove_leftovers(out)
-    return open_work(out)
+    remove_leftovers(workspace)
+    return open_work(workspace)
 
 
-def _fresh(folder: Path) -> Path:
+def _fresh(workspace: Workspace) -> Path:
     """An output folder that holds an empty database."""
-    open_work(folder).close()
-    return folder
+    open_work(workspace).close()
+    return workspace.folder
 
 
 def _describe(outcome: Outcome) -> str:

@@ -28,12 +28,10 @@ from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
 from callanalytics.ingest.locate import RecordingChanged, RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.run_lock import run_lock
-from callanalytics.store import DATABASE_NAME, open_work, work_database
-from callanalytics.store.open import make_private_dir
+from callanalytics.store import open_locked
 from callanalytics.store.query import open_published
 from callanalytics.store.reader import known_places
-from callanalytics.workspace import write_whole
+from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 MANIFEST = "reviewed.csv"  # its stem is the name of the corpus
 COLUMNS = (
@@ -70,7 +68,12 @@ class Exported:
 
 
 def export_labels(
-    settings: Settings, out: Path, folder: Path, *, consent: bool, licence: str = "internal use only"
+    settings: Settings,
+    workspace: Workspace,
+    folder: Path,
+    *,
+    consent: bool,
+    licence: str = "internal use only",
 ) -> Exported:
     """Write the reviewed segments of the published results as a corpus that `read_corpus` reads.
 
@@ -84,8 +87,8 @@ def export_labels(
     require_consent(consent)
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
-    segments, known = _reviewed(out)
-    salt = load_or_make_salt(out / settings.privacy.salt_file)
+    segments, known = _reviewed(workspace)
+    salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
     arriving = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(arriving, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,13 +144,13 @@ def split_of(speaker: str) -> str:
     return "validation" if position < TEST_SHARE + VALIDATION_SHARE else "train"
 
 
-def _reviewed(out: Path) -> tuple[list[dict[str, Any]], dict[str, dict[Path, str]]]:
+def _reviewed(workspace: Workspace) -> tuple[list[dict[str, Any]], dict[str, dict[Path, str]]]:
     """The reviewed segments that are published, and where the files of their recordings lay."""
-    with open_published(out / DATABASE_NAME) as connection:
+    with open_published(workspace.database) as connection:
         segments: list[dict[str, Any]] = connection.sql(REVIEWED_SQL).pl().to_dicts()
-    if not segments or not work_database(out).exists():
+    if not segments or not workspace.work_database.exists():
         return segments, {}
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+    with open_locked(workspace) as store:
         return segments, known_places(store, {str(segment["recording_id"]) for segment in segments})
 
 
@@ -217,7 +220,7 @@ def _write(folder: Path, rows: list[dict[str, object]], left_out: Mapping[str, i
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_whole(folder / MANIFEST, text.getvalue(), mode=0o600)
+    write_whole(folder / MANIFEST, text.getvalue())
     about = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "licence": licence,
@@ -227,4 +230,4 @@ def _write(folder: Path, rows: list[dict[str, object]], left_out: Mapping[str, i
         "left_out": dict(left_out),
         "contains": "voices of callers, cut from recorded calls; delete it when the consent ends",
     }
-    write_whole(folder / "about.json", json.dumps(about, indent=1) + "\n", mode=0o600)
+    write_whole(folder / "about.json", json.dumps(about, indent=1) + "\n")

@@ -10,7 +10,6 @@ rule no longer fires) is kept in `refused` with the reason.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -21,13 +20,12 @@ from typing import Any, TextIO
 
 from callanalytics.errors import UsageError
 from callanalytics.store import Review, Store
-from callanalytics.store.open import WORK_DIR, make_private_dir
-from callanalytics.workspace import write_whole
+from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 REFUSED = "refused"
 MAX_BYTES = 65_536  # of a review
 MAX_REVIEWS = 100_000  # of an import
-_TEXTS = ("call_id", "verdict", "rule", "emotion", "reviewer", "note")
+_TEXTS = ("rule", "emotion", "reviewer", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +36,17 @@ class TakenIn:
     refused: tuple[str, ...]  # why, one per review
 
 
-def queue_dir(out: Path) -> Path:
-    """Where reviews wait."""
-    return out / WORK_DIR / "reviews"
-
-
-def put(out: Path, reviews: Sequence[Review]) -> Path:
-    """Leave reviews for the next run; returns their one file.
+def put(workspace: Workspace, reviews: Sequence[Review]) -> None:
+    """Leave reviews for the next run, in one file.
 
     Raises:
         UsageError: one is too long; then nothing is left.
     """
     now = datetime.now(UTC)
     lines = [_line(review, now) for review in reviews]
-    for folder in (out, out / WORK_DIR, queue_dir(out)):
-        make_private_dir(folder)
+    make_private_dir(workspace.review_queue)
     kind = ".json" if len(lines) == 1 else ".jsonl"
-    return _write(queue_dir(out) / f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{kind}", lines)
+    _write(workspace.review_queue / f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{kind}", lines)
 
 
 def check_length(review: Review) -> None:
@@ -73,22 +65,19 @@ def _line(review: Review, now: datetime) -> str:
     return line
 
 
-def _write(target: Path, lines: Sequence[str]) -> Path:
-    unfinished = target.with_name(f".{target.stem}.part")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    return unfinished.rename(target)
+def _write(path: Path, lines: Sequence[str]) -> None:
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
-def waiting(out: Path) -> list[Path]:
+def waiting(workspace: Workspace) -> list[Path]:
     """Files of the waiting reviews, oldest first."""
-    return _files(queue_dir(out))
+    return _files(workspace.review_queue)
 
 
-def waiting_reviews(out: Path) -> list[Review]:
+def waiting_reviews(workspace: Workspace) -> list[Review]:
     """Every review that no run has taken in yet, oldest first."""
     found: list[Review] = []
-    for path in waiting(out):
+    for path in waiting(workspace):
         try:
             found += read_reviews(path)
         except UsageError:  # taken in at this moment, or no review: the next run says so
@@ -105,7 +94,7 @@ def read_reviews(path: Path) -> list[Review]:
     try:
         with path.open(encoding="utf-8") as file:
             reviews = [_review(json.loads(line)) for line in _lines(path, file)]
-    except (OSError, ValueError, TypeError, RecursionError) as problem:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
         raise UsageError(f"{path.name}: not reviews ({problem})") from None
     if not reviews:
         raise UsageError(f"{path.name}: holds no review")
@@ -124,10 +113,11 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _review(entry: dict[str, Any]) -> Review:
-    if not set(entry) <= {field.name for field in fields(Review)}:
+def _review(entry: Any) -> Review:
+    if not isinstance(entry, dict) or not set(entry) <= {field.name for field in fields(Review)}:
         raise ValueError("unknown entries")
-    if not all(isinstance(entry.get(name), str | None) for name in _TEXTS):
+    needed = isinstance(entry["call_id"], str) and isinstance(entry["verdict"], str)
+    if not needed or not all(isinstance(entry.get(name), str | None) for name in _TEXTS):
         raise ValueError("an entry that should be text is not")
     if type(entry.get("segment")) not in (int, NoneType):  # True is an int too
         raise ValueError("segment is no number")
@@ -137,7 +127,7 @@ def _review(entry: dict[str, Any]) -> Review:
     return Review(**{**entry, "reviewed_at": at})
 
 
-def take_in(store: Store, out: Path) -> TakenIn:
+def take_in(store: Store, workspace: Workspace) -> TakenIn:
     """Put the waiting reviews into the working database. The caller holds the run lock.
 
     A file goes only after its reviews are committed: what a crash interrupts is taken in twice, which
@@ -145,7 +135,7 @@ def take_in(store: Store, out: Path) -> TakenIn:
     refused, the others of it are taken.
     """
     n_taken, refused = 0, list[str]()
-    for path in waiting(out):
+    for path in waiting(workspace):
         try:
             reviews = read_reviews(path)
         except UsageError as problem:
@@ -183,7 +173,7 @@ class GoneReviews:
     rest: Mapping[Path, Sequence[Review]]  # the files they are in, and what stays of each
 
 
-def about_gone_calls(store: Store, out: Path, doomed: Collection[str]) -> GoneReviews:
+def about_gone_calls(store: Store, workspace: Workspace, doomed: Collection[str]) -> GoneReviews:
     """Waiting and refused reviews of calls that are to go, or that are gone.
 
     What cannot be read as reviews counts when it names a call that is to go.
@@ -191,7 +181,7 @@ def about_gone_calls(store: Store, out: Path, doomed: Collection[str]) -> GoneRe
     in_file: dict[Path, list[Review]] = {}
     rest: dict[Path, Sequence[Review]] = {}
     n = 0
-    for path in (*_files(queue_dir(out)), *_files(queue_dir(out) / REFUSED)):
+    for path in (*_files(workspace.review_queue), *_files(workspace.review_queue / REFUSED)):
         try:
             in_file[path] = read_reviews(path)
         except UsageError:
@@ -222,14 +212,14 @@ def forget_reviews(gone: GoneReviews) -> None:
             path.unlink(missing_ok=True)
 
 
-def left_unfinished(out: Path) -> list[Path]:
+def left_unfinished(workspace: Workspace) -> list[Path]:
     """Reviews that are being written, or that a killed process began."""
-    return list(queue_dir(out).glob(".*.part"))
+    return list(workspace.review_queue.glob(".*.part"))
 
 
 def _refused(path: Path, reasons: Sequence[str]) -> Path:
     """Where a file goes that is not taken in; the reasons lie beside it."""
     folder = path.parent / REFUSED
     make_private_dir(folder)
-    write_whole(folder / f"{path.stem}.txt", "\n".join(reasons) + "\n", mode=0o600)
+    write_whole(folder / f"{path.stem}.txt", "\n".join(reasons) + "\n")
     return folder / path.name

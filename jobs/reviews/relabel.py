@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from callanalytics.analysis.call import swap_roles
+from callanalytics.analysis.call import CallAnalysis, swap_roles
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis, CorrectedTurns, FoundRecording, Role
-from callanalytics.run_lock import run_lock
-from callanalytics.store import Correction, Store, open_work, publish
+from callanalytics.records import CorrectedTurns, FoundRecording, Role
+from callanalytics.store import Correction, Store, open_locked
 from callanalytics.store.reader import read_analysis, read_call
 from callanalytics.store.voice_profiles import forget_voice_of_call
-from jobs.night.gate import held
-from jobs.publishing import kept_clips, last_drawn, write_pages_again
+from callanalytics.workspace import Workspace
+from jobs.publishing import kept_clips, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Relabelled:
     published: bool
 
 
-def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = None) -> Relabelled:
+def relabel(settings: Settings, workspace: Workspace, call_id: str, *, by: str | None = None) -> Relabelled:
     """Exchange agent and caller of one call, publish, and write the pages again, if there are any.
 
     While the gate holds a night back nothing is published: the exchange is kept and shown with that night.
@@ -43,28 +41,24 @@ def relabel(settings: Settings, out: Path, call_id: str, *, by: str | None = Non
         UsageError: no such call, no two sides to exchange, or the other side was never labelled.
         LockHeld: a run is at work.
     """
-    with run_lock(out / ".work" / "run.lock"), open_work(out) as store:
+    with open_locked(workspace) as store:
         call = read_call(store, call_id)
         _check(call)
         call_id = call.recording.call_id
-        swapped = _exchanged(settings, out, call)
+        swapped = _exchanged(settings, workspace, call)
         undo = _is_corrected(store, call)
         with store.transaction("exchange agent and caller"):
             for run_id, other in _others_to_exchange(store, swapped):
-                store.write([_exchanged(settings, out, other)], run_id)
+                store.write([_exchanged(settings, workspace, other)], run_id)
             store.write([swapped], _run_of(store, call))
             store.correct(Correction(call_id, swap_roles=not undo, corrected_by=by))
             forget_voice_of_call(store, call_id)  # it was learned from the other side
-        shown = not held(out)
-        if shown:
-            publish(store, out)
-            write_pages_again(out, settings, last_drawn(out, store), now=datetime.now(UTC))
-    return Relabelled(swapped, shown)
+        return Relabelled(swapped, show(store, settings, now=datetime.now(UTC)))
 
 
-def _exchanged(settings: Settings, out: Path, call: CallAnalysis) -> CallAnalysis:
+def _exchanged(settings: Settings, workspace: Workspace, call: CallAnalysis) -> CallAnalysis:
     swapped = swap_roles(call, settings)
-    return replace(swapped, clips=kept_clips(out, swapped))
+    return replace(swapped, clips=kept_clips(workspace, swapped))
 
 
 def _is_corrected(store: Store, call: CallAnalysis) -> bool:
@@ -77,7 +71,7 @@ def _is_corrected(store: Store, call: CallAnalysis) -> bool:
     correction = store.corrections().get(call_id)
     if correction is None or not correction.swap_roles:
         return False
-    return agrees(_corrected_turns(store, call_id), call.diarization)
+    return agrees(_corrected_turns(store, call_id), call.speech)
 
 
 def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, CallAnalysis]]:
@@ -88,11 +82,11 @@ def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, 
         [swapped.recording.call_id, swapped.ensemble_id],
     )
     others = [(int(run_id), read_analysis(store, int(key))) for run_id, key in rows]
-    wanted = sides_of(swapped.diarization)
+    wanted = sides_of(swapped.speech)
     return [
         (run_id, other)
         for run_id, other in others
-        if sides_of(other.diarization) and not agrees(wanted, other.diarization)
+        if sides_of(other.speech) and not agrees(wanted, other.speech)
     ]
 
 
@@ -119,7 +113,7 @@ def _corrected_turns(store: Store, call_id: str) -> CorrectedTurns:
 
 
 def _check(call: CallAnalysis) -> None:
-    roles = set(call.diarization.roles.values())
+    roles = set(call.speech.roles.values())
     if not roles & {Role.AGENT, Role.CALLER}:
         raise UsageError(
             f"call {call.recording.call_id}: nobody in it is known as agent or caller: "

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from callanalytics.store import DATABASE_NAME, Review
+from callanalytics.store import Review
 from callanalytics.store.query import open_published
 from callanalytics.store.review_rows import check_review
 from callanalytics.text import optional_text
+from callanalytics.workspace import Workspace
 from jobs.reviews.queue import MAX_REVIEWS, check_length, put, waiting_reviews
 from reports.formatting import clock
 
@@ -34,7 +35,7 @@ class Given:
     n_known: int = 0
 
 
-def give(out: Path, reviews: Sequence[Review]) -> Given:
+def give(workspace: Workspace, reviews: Sequence[Review]) -> Given:
     """Leave reviews in the queue, whose next reader is the end of a run; see `jobs.reviews.queue`.
 
     They are checked against what is published, and all or none are kept. A call may be named by the first
@@ -44,16 +45,16 @@ def give(out: Path, reviews: Sequence[Review]) -> Given:
         UsageError: no results yet; or what a review names does not exist, with one line per problem; or
             one is too long.
     """
-    with open_published(out / DATABASE_NAME) as published:
+    with open_published(workspace.database) as published:
         checked = _checked(published, reviews)
-        latest = _latest_opinions(published, out, {review.call_id for review in checked})
+        latest = _latest_opinions(published, workspace, {review.call_id for review in checked})
     new = []
     for review in checked:
         if not _repeats(review, latest.get(_subject(review))):
             latest[_subject(review)] = review
             new.append(review)
     if new:
-        put(out, new)
+        put(workspace, new)
     return Given(tuple(dict.fromkeys(review.call_id for review in checked)), len(checked) - len(new))
 
 
@@ -75,7 +76,7 @@ def _repeats(review: Review, last: Review | None) -> bool:
 
 
 def _latest_opinions(
-    connection: duckdb.DuckDBPyConnection, out: Path, call_ids: Collection[str]
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, call_ids: Collection[str]
 ) -> dict[Subject, Review]:
     """The last review of each subject, published or waiting."""
     sql = (
@@ -83,7 +84,7 @@ def _latest_opinions(
         " WHERE call_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY review_id"
     )
     published = [Review(*row) for row in connection.execute(sql, [list(call_ids)]).fetchall()]
-    return {_subject(review): review for review in (*published, *waiting_reviews(out))}
+    return {_subject(review): review for review in (*published, *waiting_reviews(workspace))}
 
 
 def _checked(connection: duckdb.DuckDBPyConnection, reviews: Sequence[Review]) -> list[Review]:
@@ -243,9 +244,9 @@ class Worth:
         return asdict(self)
 
 
-def next_calls(out: Path, count: int = 1) -> list[Worth]:
+def next_calls(workspace: Workspace, count: int = 1) -> list[Worth]:
     """Calls without a verdict (published or waiting), most useful first; see NEXT_SQL for how."""
-    pending = waiting_reviews(out)
+    pending = waiting_reviews(workspace)
     whole = {r.call_id for r in pending if r.segment is None and r.rule is None}
     segments = {f"{r.call_id} {r.segment}" for r in pending if r.segment is not None}
     parameters = {
@@ -254,7 +255,7 @@ def next_calls(out: Path, count: int = 1) -> list[Worth]:
         "waiting_segments": [*segments] or [""],
         "count": count,
     }
-    with open_published(out / DATABASE_NAME) as connection:
+    with open_published(workspace.database) as connection:
         frame = connection.sql(NEXT_SQL, params=parameters).pl()
     rows = frame.to_dicts()
     return [
@@ -270,7 +271,7 @@ def next_calls(out: Path, count: int = 1) -> list[Worth]:
     ]
 
 
-def render_worth(call: Worth, out: Path) -> str:
+def render_worth(call: Worth, workspace: Workspace) -> str:
     """A call to review as lines for a person, with commands to answer that run as printed."""
     why = []
     if call.flagged:
@@ -289,7 +290,7 @@ def render_worth(call: Worth, out: Path) -> str:
             f"{moment['emotion']}{mark}, disagree {moment['disagreement']:.0%}, "
             f"unsure {moment['unsure']:.0%}"
         )
-    command = f"callanalytics review {call.call_id[:12]} --out {shlex.quote(str(out))}"
+    command = f"callanalytics review {call.call_id[:12]} --out {shlex.quote(str(workspace))}"
     lines += ["  Worth flagging (confirm, reject or unsure)?", f"    {command} --verdict confirm"]
     if call.moments:
         first = call.moments[0]

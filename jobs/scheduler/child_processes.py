@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from callanalytics.store.open import make_private_dir
+from callanalytics.workspace import make_private_dir
 
 TAIL_BYTES = 4000
 INTERRUPTED = 143

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from callanalytics.config import Settings
+from callanalytics.workspace import Workspace
 
 # A night that was missed is caught up from its day on, but no further back than this.
 CATCH_UP_DAYS = 31
@@ -20,7 +21,7 @@ def errand(
     *,
     settings: Settings,
     config: Path | None,
-    out: Path,
+    workspace: Workspace,
     good_at: datetime | None,
 ) -> list[str]:
     """What to run for a job that is due: an argument list, never a shell line.
@@ -30,11 +31,11 @@ def errand(
     zone = settings.schedule_zone
     good_on = good_at.astimezone(zone).date() if good_at else None
     window = _window(due_at.astimezone(zone).date(), good_on)
-    return command_of(job, window, settings=settings, config=config, out=out)
+    return command_of(job, window, settings=settings, config=config, workspace=workspace)
 
 
 def command_of(
-    job: str, window: Sequence[str], *, settings: Settings, config: Path | None, out: Path
+    job: str, window: Sequence[str], *, settings: Settings, config: Path | None, workspace: Workspace
 ) -> list[str]:
     """The argument list of a job; `window` has the words that a run alone takes."""
     words = [sys.executable, "-m", "callanalytics", CLI_NAMES.get(job, job)]
@@ -46,7 +47,7 @@ def command_of(
         words += ["--older-than", settings.schedule.purge_older_than]
     if config is not None:
         words += ["--config", str(config)]
-    return [*words, "--out", str(out)]
+    return [*words, "--out", str(workspace)]
 
 
 def _window(today: date, good_on: date | None) -> list[str]:

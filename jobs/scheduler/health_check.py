@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from callanalytics.run_lock import lock_holder
-from callanalytics.store.open import WORK_DIR
+from callanalytics.workspace import Workspace, lock_holder
 from jobs.scheduler.state import read_logbook
 
 # A due job starts within seconds; one that has not after this is held up or its thread is gone.
@@ -15,20 +13,15 @@ OVERDUE = timedelta(minutes=10)
 N_ENDS = 10
 
 
-def schedule_lock(out: Path) -> Path:
-    """The lock that the one schedule of an output folder holds."""
-    return out / WORK_DIR / "schedule.lock"
-
-
-def read_schedule(out: Path, now: datetime | None = None) -> dict[str, Any] | None:
+def read_schedule(workspace: Workspace, now: datetime | None = None) -> dict[str, Any] | None:
     """Plain values: `alive` (who, or None), `healthy`, `problems` in words, `jobs`, `ends` newest first.
 
     None when no schedule ever ran here.
     """
-    book = read_logbook(out)
+    book = read_logbook(workspace)
     if book is None:
         return None
-    alive = lock_holder(schedule_lock(out))
+    alive = lock_holder(workspace.schedule_lock)
     jobs = {name: dict(note) for name, note in book["jobs"].items()}
     problems = [] if alive else ["the schedule is not running: start `callanalytics schedule`"]
     for name, note in jobs.items():

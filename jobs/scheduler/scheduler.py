@@ -28,7 +28,7 @@ from apscheduler.events import (
 
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from jobs.night.gate import held
+from callanalytics.workspace import Workspace
 from jobs.scheduler.command_lines import errand
 from jobs.scheduler.due_times import NightTrigger
 from jobs.scheduler.monitoring import ping, write_textfile
@@ -63,7 +63,7 @@ class Schedule:
         settings: Settings,
         book: Logbook,
         *,
-        out: Path,
+        workspace: Workspace,
         config: Path | None,
         launch: Launch,
         clock: Callable[[], datetime],
@@ -71,7 +71,7 @@ class Schedule:
         self.scheduler = scheduler
         self.settings = settings
         self.book = book
-        self.out = out
+        self.workspace = workspace
         self.config = config
         self.launch = launch
         self.clock = clock
@@ -180,7 +180,7 @@ class Schedule:
     def _settle(self, job: str, due_at: datetime, started_at: datetime, code: int, words: str) -> None:
         now = self.clock()
         plan = self.settings.schedule
-        if code == HELD_CODE and (told := held(self.out)):
+        if code == HELD_CODE and (told := self.workspace.held):
             words = "; ".join(told["reasons"])
         gave_way = job == "retrain" and self._giving_way and code not in GOOD_CODES
         attempts = self.book.jobs[job].attempts
@@ -267,7 +267,9 @@ class Schedule:
     def command(self, job: str, due_at: datetime) -> list[str]:
         """What to run for a job, see `errand`."""
         good_at = self.book.jobs["run"].good_at if job == "run" else None
-        return errand(job, due_at, settings=self.settings, config=self.config, out=self.out, good_at=good_at)
+        return errand(
+            job, due_at, settings=self.settings, config=self.config, workspace=self.workspace, good_at=good_at
+        )
 
     def _note_next(self) -> None:
         for job in self.scheduler.get_jobs():

@@ -13,12 +13,10 @@ from types import FrameType
 
 from callanalytics.config import Settings
 from callanalytics.errors import ConfigError, UsageError
-from callanalytics.run_lock import run_lock
-from callanalytics.store.open import WORK_DIR, make_private_dir
+from callanalytics.workspace import Workspace, file_lock
 from jobs.scheduler.child_processes import Children
-from jobs.scheduler.health_check import schedule_lock
 from jobs.scheduler.scheduler import HEAVY, LIGHT, Schedule, next_times
-from jobs.scheduler.state import Logbook, logbook_path
+from jobs.scheduler.state import Logbook
 
 log = logging.getLogger("callanalytics.schedule")
 
@@ -51,7 +49,7 @@ class Wishes:
 
 
 def keep_schedule(
-    load: Callable[[], Settings], *, out: Path, config: Path | None, say: Callable[[str], None]
+    load: Callable[[], Settings], *, workspace: Workspace, config: Path | None, say: Callable[[str], None]
 ) -> None:
     """Run the schedule until SIGTERM or SIGINT; then wait for the running job to reach a safe point.
 
@@ -63,17 +61,18 @@ def keep_schedule(
     from apscheduler.schedulers.background import BackgroundScheduler
 
     settings = load()
-    make_private_dir(out)
-    make_private_dir(out / WORK_DIR)
+    workspace.make()
     logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # its warnings come as events, in our words
-    with run_lock(schedule_lock(out)):
-        book = Logbook(logbook_path(out))
+    with file_lock(workspace.schedule_lock):
+        book = Logbook(workspace.schedule_state)
         if book.set_aside:
             log.error("the logbook was damaged; it is now %s and a new one begins", book.set_aside)
-        children = Children(out / WORK_DIR / "logs")
+        children = Children(workspace.logs)
         executors = {HEAVY: ThreadPoolExecutor(1), LIGHT: ThreadPoolExecutor(1)}
         scheduler = BackgroundScheduler(timezone=UTC, executors=executors)
-        schedule = Schedule(scheduler, settings, book, out=out, config=config, launch=children, clock=now_utc)
+        schedule = Schedule(
+            scheduler, settings, book, workspace=workspace, config=config, launch=children, clock=now_utc
+        )
         wishes = Wishes()
         handlers = {
             signal.SIGTERM: wishes.on_stop,

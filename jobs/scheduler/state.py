@@ -15,8 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from callanalytics.store.open import WORK_DIR, make_private_dir
-from callanalytics.workspace import write_whole
+from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 FORMAT = 1
 ENDS_KEPT = 200
@@ -141,18 +140,13 @@ class Logbook:
             "jobs": {name: asdict(note) for name, note in self.jobs.items()},
             "ends": [asdict(end) for end in self.ends],
         }
-        write_whole(self.path, json.dumps(told, default=_iso, indent=1) + "\n", mode=0o600)
+        write_whole(self.path, json.dumps(told, default=_iso, indent=1) + "\n")
 
 
-def logbook_path(out: Path) -> Path:
-    """Where the logbook of an output folder lies."""
-    return out / WORK_DIR / "schedule.json"
-
-
-def read_logbook(out: Path) -> dict[str, Any] | None:
+def read_logbook(workspace: Workspace) -> dict[str, Any] | None:
     """The logbook as plain values for `status`, None when there is none or it cannot be read."""
     try:
-        told = json.loads(logbook_path(out).read_text(encoding="utf-8"))
+        told = json.loads(workspace.schedule_state.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return told if isinstance(told, dict) and told.get("format") == FORMAT else None

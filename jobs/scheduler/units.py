@@ -7,6 +7,7 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.cron import parse_cron
+from callanalytics.workspace import Workspace
 from jobs.scheduler.command_lines import command_of
 
 # Of days, because neither systemd nor cron tells a job which nights were missed. What is done already is
@@ -14,13 +15,15 @@ from jobs.scheduler.command_lines import command_of
 RUN_WINDOW = ("--since", "7d", "--until", "today", "--quiet")
 
 
-def _command(job: str, settings: Settings, config: Path | None, out: Path) -> list[str]:
+def _command(job: str, settings: Settings, config: Path | None, workspace: Workspace) -> list[str]:
     """The argument list of a job, by paths that do not depend on where it is started."""
     found = config.resolve() if config else None
-    return command_of(job, RUN_WINDOW, settings=settings, config=found, out=out.resolve())
+    return command_of(
+        job, RUN_WINDOW, settings=settings, config=found, workspace=Workspace(workspace.folder.resolve())
+    )
 
 
-def systemd_units(settings: Settings, config: Path | None, out: Path) -> str:
+def systemd_units(settings: Settings, config: Path | None, workspace: Workspace) -> str:
     """A oneshot service and a timer for each job, each under the name of its file.
 
     `Persistent=` makes up for a night when the machine was off; the run lock keeps jobs apart.
@@ -28,7 +31,7 @@ def systemd_units(settings: Settings, config: Path | None, out: Path) -> str:
     zone = str(settings.schedule_zone)
     parts = []
     for job, words in settings.schedule.crons().items():
-        command = " ".join(_systemd_word(word) for word in _command(job, settings, config, out))
+        command = " ".join(_systemd_word(word) for word in _command(job, settings, config, workspace))
         parts.append(
             f"# /etc/systemd/system/callanalytics-{job}.service\n"
             f"[Unit]\nDescription=callanalytics {job}\n\n"
@@ -47,11 +50,11 @@ def systemd_units(settings: Settings, config: Path | None, out: Path) -> str:
     return "\n".join(parts)
 
 
-def cron_lines(settings: Settings, config: Path | None, out: Path) -> str:
+def cron_lines(settings: Settings, config: Path | None, workspace: Workspace) -> str:
     """A crontab. CRON_TZ is understood by cronie and others, not by Debian's cron: there set TZ of cron."""
     lines = [f"CRON_TZ={settings.schedule_zone}"]
     for job, words in settings.schedule.crons().items():
-        command = shlex.join(_command(job, settings, config, out)).replace("%", r"\%")
+        command = shlex.join(_command(job, settings, config, workspace)).replace("%", r"\%")
         lines.append(f"{words} {command}")
     return "\n".join(lines) + "\n"
 

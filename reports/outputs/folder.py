@@ -13,7 +13,7 @@ from typing import Any
 
 from callanalytics.config import Settings
 from callanalytics.errors import ReportError
-from callanalytics.store.open import make_private_dir
+from callanalytics.workspace import make_private_dir
 from reports import formatting as words
 from reports.pages.agents import read_agent_pages
 from reports.pages.brief import read_brief

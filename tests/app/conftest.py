@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from app_calls import FloatArray, publish_calls, voice
 
+from callanalytics.workspace import Workspace
+
 
 @pytest.fixture(scope="session")
-def site(made_once: Any) -> Path:
+def site(made_once: Any) -> Workspace:
     """An output folder with 48 published calls, of which the flagged ones can be played."""
 
     def make(folder: Path) -> None:
         publish_calls(folder / "out")
 
-    folder: Path = made_once("app-site", make)[0]
-    return folder / "out"
+    return Workspace(made_once("app-site", make)[0] / "out")
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,8 @@ from callanalytics.errors import (
     UnreadableFile,
     UsageError,
 )
-from callanalytics.run_lock import run_lock
 from callanalytics.store import Review, open_work
+from callanalytics.workspace import Workspace
 from ensemble.corpora import Clip, Corpus
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.model_errors import CorpusError
@@ -66,7 +66,7 @@ def detector() -> VoiceDetector:
 
 
 @pytest.fixture
-def calls(site: Path) -> PublishedCalls:
+def calls(site: Workspace) -> PublishedCalls:
     return PublishedCalls(Settings(), site)
 
 
@@ -192,7 +192,7 @@ def test_why_it_abstained_has_the_numbers(ensemble: Ensemble) -> None:
 def test_keeping_is_private(
     ensemble: Ensemble, detector: VoiceDetector, utterance: Utterance, tmp_path: Path
 ) -> None:
-    path = keep_utterance(tmp_path, utterance, target="fear", sentence="Hello.")
+    path = keep_utterance(Workspace(tmp_path), utterance, target="fear", sentence="Hello.")
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["aimed_for"] == "fear"
     assert facts["heard_as"] == utterance.votes.emotion(0)
@@ -257,17 +257,17 @@ def test_queues_days_and_labels(calls: PublishedCalls) -> None:
 
 
 def test_a_new_publication_is_seen(calls: PublishedCalls, tmp_path: Path) -> None:
-    here = PublishedCalls(Settings(), tmp_path / "one")
-    publish_calls(here.out, 1)
+    here = PublishedCalls(Settings(), Workspace(tmp_path / "one"))
+    publish_calls(here.workspace.folder, 1)
     assert here.find(Wanted()).n_all < 48
-    shutil.copy(calls.out / "callanalytics.duckdb", tmp_path / "new")
-    (tmp_path / "new").replace(here.out / "callanalytics.duckdb")
+    shutil.copy(calls.workspace.database, tmp_path / "new")
+    (tmp_path / "new").replace(here.workspace.database)
     assert here.find(Wanted()).n_all == 48
 
 
 def test_without_results_the_app_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="callanalytics run"):
-        PublishedCalls(Settings(), tmp_path).find(Wanted())
+        PublishedCalls(Settings(), Workspace(tmp_path)).find(Wanted())
 
 
 @pytest.mark.parametrize("call_id", ["nothere", "../../etc/passwd", "' OR 1=1", ""])
@@ -334,7 +334,7 @@ def test_a_call_whose_name_holds_the_callers_number_is_played_while_a_run_is_at_
     row = calls.find(SHORTEST).rows[0]
     assert "caller~" in row["path"]
     app = applications.Starlette(routes=[sounds.route()])
-    with run_lock(calls.out / ".work" / "run.lock"), open_work(calls.out):
+    with calls.workspace.lock(), open_work(calls.workspace):
         head, *content = answered(app, f"/call-audio/{row['call_id']}")
     assert head["status"] == 200
     assert dict(head["headers"])[b"content-type"].startswith(b"audio/")
@@ -342,14 +342,14 @@ def test_a_call_whose_name_holds_the_callers_number_is_played_while_a_run_is_at_
 
 
 def test_every_call_of_a_night_can_be_played(night: tuple[Path, dict[str, Any]]) -> None:
-    played = PublishedCalls(Settings(), night[0])
+    played = PublishedCalls(Settings(), Workspace(night[0]))
     rows = played.find(Wanted()).rows
     assert sum("caller~" in row["path"] for row in rows) >= 8, "most names of recorders hold the number"
     lengths = [played.audio(row["call_id"]).duration_s for row in rows]
     assert lengths == pytest.approx([row["duration_s"] for row in rows])
 
 
-def test_what_cannot_be_played_is_said_without_the_callers_number(site: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_played_is_said_without_the_callers_number(site: Workspace, tmp_path: Path) -> None:
     applications = pytest.importorskip("starlette.applications", reason="starlette comes with the extra app")
     calls = PublishedCalls(Settings(), site)
     app = applications.Starlette(routes=[CallSounds(calls, tmp_path).route()])
@@ -433,7 +433,7 @@ def test_the_player_has_segments_keys_and_reviews(calls: PublishedCalls) -> None
 
 
 @pytest.fixture
-def page(site: Path) -> Any:
+def page(site: Workspace) -> Any:
     """`page(name)`: a page of the app as Streamlit runs it, without a browser."""
     testing = pytest.importorskip("streamlit.testing.v1", reason="Streamlit is not installed (extra app)")
     set_context(AppContext(Settings(), site))
@@ -528,7 +528,7 @@ def test_scores_of_clips_are_what_they_say(corpus: Corpus, ensemble: Ensemble) -
 
 
 def test_the_context_offers_names_and_no_paths(tmp_path: Path) -> None:
-    here = AppContext(Settings(), tmp_path, (tmp_path / "mine",))
+    here = AppContext(Settings(), Workspace(tmp_path), (tmp_path / "mine",))
     assert list(here.ensemble_folders()) == [IN_USE, AS_SHIPPED, "mine"]
     assert here.ensemble(IN_USE) is here.ensemble(AS_SHIPPED)
     with pytest.raises(KeyError):

@@ -17,6 +17,7 @@ from app_server import Served, serving
 from chromium import find_chromium
 
 from callanalytics.store import Review, open_work
+from callanalytics.workspace import Workspace
 from jobs.reviews.queue import waiting_reviews
 
 pytestmark = pytest.mark.browser
@@ -31,12 +32,12 @@ AUDIO_FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def served(site: Path, speech: FloatArray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(site: Workspace, speech: FloatArray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("streamlit", reason="Streamlit is not installed (extra app)")
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if find_chromium() is None:
         pytest.skip("no Chromium found: install one or set CALLANALYTICS_CHROMIUM")
-    out = shutil.copytree(site, tmp_path_factory.mktemp("served") / "out", ignore=lambda *_: ["sound"])
+    out = shutil.copytree(site.folder, tmp_path_factory.mktemp("served") / "out", ignore=lambda *_: ["sound"])
     corpus = out / "corpus"
     corpus.mkdir()
     for number in range(12):
@@ -142,7 +143,7 @@ def test_a_spoken_sentence_is_answered(browser: Any, served: Served) -> None:
         assert time.perf_counter() - stopped < ANSWER_LIMIT_S
         words = page.locator(".answer").inner_text()
         assert "You aimed for anger" in words
-        assert all(member in text for member in ("cnn", "crnn", "vit"))
+        assert all(member in words for member in ("cnn", "crnn", "vit"))
         assert page.locator(".wave path").get_attribute("d")
         assert page.evaluate(_PICTURE) > 100, "the spectrogram is drawn"
         page.get_by_text("in this visit").wait_for()
@@ -250,7 +251,10 @@ _PLAYER = '[...document.querySelectorAll("*")].map((e) => e.shadowRoot?.querySel
 def test_corrections_by_key_wait_for_the_next_run_while_a_night_runs(browser: Any, served: Served) -> None:
     published = served.out / "callanalytics.duckdb"
     before = published.read_bytes()
-    with open_work(served.out), Visit(browser, served, "/calls") as visit:  # the night holds its database
+    with (
+        open_work(Workspace(served.out)),
+        Visit(browser, served, "/calls") as visit,
+    ):  # the night holds its database
         page = visit.page
         call_id = visit.open_call()
         page.keyboard.press("ArrowDown")
@@ -276,7 +280,7 @@ def test_corrections_by_key_wait_for_the_next_run_while_a_night_runs(browser: An
 
 
 def waiting_of(out: Path, call_id: str) -> list[Review]:
-    return [review for review in waiting_reviews(out) if review.call_id == call_id]
+    return [review for review in waiting_reviews(Workspace(out)) if review.call_id == call_id]
 
 
 def test_every_fast_press_is_kept(browser: Any, served: Served) -> None:

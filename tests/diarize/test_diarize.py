@@ -18,13 +18,11 @@ from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize import non_speech as sounds
-from callanalytics.diarize.clustering import Whole, cluster_voices
+from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
-from callanalytics.diarize.frame_spans import stretches
 from callanalytics.diarize.roles import inferred_roles, told_roles
 from callanalytics.diarize.rttm import read_rttm
-from callanalytics.diarize.vad import FRAME_S, BoolArray, runs
-from callanalytics.diarize.voice_space import VoiceSpace
+from callanalytics.diarize.vad import FRAME_S, BoolArray, runs, stretches
 from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
@@ -171,6 +169,7 @@ def test_payment_pause_is_masked_not_silence(models, call, rng) -> None:
 def test_zeros_at_every_pause_mean_nothing(models, call) -> None:
     gated = np.where(np.abs(call) < 10 ** (-50 / 20), 0, call).astype(np.float32)
     found = diarize(gated, RATE_HZ, models=models)
+    assert found.turns
     assert not [span for span in found.sounds if span.kind is Sound.MASKED]
 
 
@@ -188,6 +187,7 @@ def test_any_short_sound_is_survived(n: int, n_channels: int, level: float, seed
     sound = level * np.random.default_rng(seed).standard_normal((n_channels, n))
     found = diarize(np.clip(sound, -1, 1).astype(np.float32), RATE_HZ, models=SHARED_MODELS)
     assert all(0 <= turn.start_s < turn.end_s <= n / RATE_HZ + 1e-3 for turn in found.turns)
+    assert {turn.speaker for turn in found.turns} <= set(found.roles)
 
 
 @pytest.mark.parametrize("n_samples", [480 * 256 - 200, 480 * 256, 480 * 256 + 1])
@@ -263,6 +263,7 @@ def test_long_runs_of_zeros_are_found_across_blocks(pieces: list[tuple[bool, int
 def test_stretches_are_apart_inside_and_in_order(flags: list[bool]) -> None:
     duration_s = len(flags) * FRAME_S
     found = stretches(np.array(flags, np.bool_), duration_s)
+    assert len(found) <= sum(flags)
     for start_s, end_s in found:
         assert 0 <= start_s < end_s <= round(duration_s, 3)
     for (_, end_s), (next_s, _) in pairwise(found):
@@ -301,7 +302,7 @@ def test_two_voices_are_the_likelier_the_farther_apart_and_the_longer_heard(
 
 def test_pieces_heard_as_one_give_the_print_of_all_their_speech(models, call) -> None:
     mels = log_mels(call[0])
-    hidden = models.printer.hear(mels, np.arange(900))
+    hidden = models.printer.extract(mels, np.arange(900))
     edges = np.arange(0, 901, 90)
     sums = piece_sums(hidden, edges[:-1], edges[1:])
     whole = models.printer.whole(sums, np.ones(10, np.bool_))
@@ -372,7 +373,7 @@ def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
         voices = network(torch.from_numpy(pieces - pieces.mean(axis=1, keepdims=True))).numpy()
     voices /= np.linalg.norm(voices, axis=1, keepdims=True)
     for start, voice in zip((200, 900, 2500), voices, strict=True):
-        hidden = models.printer.hear(mels, np.arange(start, start + 300))
+        hidden = models.printer.extract(mels, np.arange(start, start + 300))
         ours = models.printer.prints(hidden, np.array([start]), np.array([start + 300]))[0]
         assert float(ours @ voice) > 0.99999
 

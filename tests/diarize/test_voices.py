@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import as_corrected
 from callanalytics.diarize.roles import roles_by_voice
 from callanalytics.records import (
-    CallAnalysis,
     FoundRecording,
     Role,
     RoleSource,
@@ -24,9 +24,10 @@ from callanalytics.records import (
     VoiceProfile,
     agent_key,
 )
-from callanalytics.store import Correction, Store, open_work, publish, work_database
+from callanalytics.store import Correction, Store, open_work, publish
 from callanalytics.store.rows import pack
 from callanalytics.store.voice_profiles import MAX_CALLS, forget_voices, learn, list_voices, load_profiles
+from callanalytics.workspace import Workspace
 from jobs.cli.main import cli
 from jobs.maintenance.voices import with_profiles
 from jobs.reviews.relabel import relabel, with_corrections
@@ -45,18 +46,16 @@ def call_of(number: int, agent: str | None, source: RoleSource, agent_voice: np.
     """Speaker_0 calls, speaker_1 answers as `agent`."""
     call = plausible_calls(1, number + 1)[number]
     spoken = replace(
-        call.diarization,
+        call.speech,
         role_source=source,
         voices={"speaker_0": voice(1000 + number), "speaker_1": agent_voice},
     )
-    return replace(
-        call, facts=replace(call.facts, agent_id=agent, agent_name=None), diarization=spoken, clips=()
-    )
+    return replace(call, facts=replace(call.facts, agent_id=agent, agent_name=None), speech=spoken, clips=())
 
 
 @pytest.fixture
 def store(tmp_path: Path):
-    with open_work(tmp_path / "out") as opened:
+    with open_work(Workspace(tmp_path / "out")) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         yield opened
@@ -104,10 +103,10 @@ def test_a_call_analysed_again_replaces_its_part(store: Store) -> None:
 
 def test_a_profile_keeps_no_more_calls_than_it_needs(store: Store) -> None:
     calls = plausible_calls(5, 6)[: MAX_CALLS + 5]
-    spoken = replace(calls[0].diarization, role_source=RoleSource.NAME, voices={"speaker_1": voice(1)})
+    spoken = replace(calls[0].speech, role_source=RoleSource.NAME, voices={"speaker_1": voice(1)})
     facts = replace(calls[0].facts, agent_id="ann")
     for call in calls:
-        learned(store, [replace(call, facts=facts, diarization=spoken)], 1)
+        learned(store, [replace(call, facts=facts, speech=spoken)], 1)
     (known,) = list_voices(store)
     assert known.n_calls == MAX_CALLS
 
@@ -128,12 +127,12 @@ def test_voices_are_not_published_and_forgotten_bytes_are_gone(store: Store, tmp
     mark = "AgentWhoIsForgotten"
     kept = call_of(1, "bob", RoleSource.RECORDER, voice(1))
     learned(store, [call_of(0, mark, RoleSource.RECORDER, voice(0)), kept], 1)
-    publish(store, out)
+    publish(store)
     store.close()
     with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as published:
         assert published.execute("SELECT count(*) FROM base.agent_voices").fetchone() == (0,)
     as_stored = voice(0).tobytes()[:64]
-    assert mark.encode() in work_database(out).read_bytes()
+    assert mark.encode() in Workspace(out).work_database.read_bytes()
     told = CliRunner().invoke(cli, ["voices", "list", "--out", str(out), "--json"])
     assert [known["agent"] for known in json.loads(told.stdout)] == [mark, "bob"]
     done = CliRunner().invoke(cli, ["voices", "forget", mark, "--out", str(out), "--json"])
@@ -142,7 +141,7 @@ def test_voices_are_not_published_and_forgotten_bytes_are_gone(store: Store, tmp
         if path.is_file():
             assert mark.encode() not in path.read_bytes()
             assert as_stored not in path.read_bytes()
-    with open_work(out) as again:
+    with open_work(Workspace(out)) as again:
         assert set(load_profiles(again)) == {("freepbx", "bob")}
         forget_voices(again, None)
         assert load_profiles(again) == {}
@@ -215,16 +214,16 @@ def test_a_swapped_call_leaves_the_profile(store: Store, tmp_path: Path) -> None
     call = call_of(0, "ann", RoleSource.RECORDER, voice(0))
     stored(store, call)
     store.close()
-    relabel(Settings(), tmp_path / "out", call.recording.call_id)
-    with open_work(tmp_path / "out") as again:
+    relabel(Settings(), Workspace(tmp_path / "out"), call.recording.call_id)
+    with open_work(Workspace(tmp_path / "out")) as again:
         assert load_profiles(again) == {}
 
 
 def corrected_again(store: Store, call: CallAnalysis) -> CallAnalysis:
     """The call as the night makes it of the sides it found and of what a person said about them."""
     (sent,) = with_corrections([FoundRecording(call.recording, call.facts)], store)
-    spoken = as_corrected(call.diarization, sent.corrected)
-    return replace(call, diarization=spoken)
+    spoken = as_corrected(call.speech, sent.corrected)
+    return replace(call, speech=spoken)
 
 
 @pytest.mark.parametrize("profile_finds_it_now", [True, False])
@@ -234,13 +233,13 @@ def test_a_correction_stays_whatever_is_inferred_later(store: Store, profile_fin
     store.write([first], 1)
     store.correct(Correction(first.recording.call_id, swap_roles=True))
     corrected = corrected_again(store, first)
-    assert corrected.diarization.roles["speaker_0"] is Role.AGENT
+    assert corrected.speech.roles["speaker_0"] is Role.AGENT
     store.write([corrected], 1)
     later = first
     if profile_finds_it_now:
-        exchanged = {speaker: role.other for speaker, role in first.diarization.roles.items()}
-        spoken = replace(first.diarization, roles=exchanged, role_source=RoleSource.VOICE_PROFILE)
-        later = replace(first, diarization=spoken)
+        exchanged = {speaker: role.other for speaker, role in first.speech.roles.items()}
+        spoken = replace(first.speech, roles=exchanged, role_source=RoleSource.VOICE_PROFILE)
+        later = replace(first, speech=spoken)
     again = corrected_again(store, later)
-    assert again.diarization.roles == corrected.diarization.roles
-    assert again.diarization.role_source is RoleSource.CORRECTION
+    assert again.speech.roles == corrected.speech.roles
+    assert again.speech.role_source is RoleSource.CORRECTION

@@ -77,7 +77,7 @@ def test_voice_prints_in_torch_are_those_of_onnx(rng: np.random.Generator) -> No
     ours, theirs = SpeechModels.load().printer, SpeechModels.load(device="cpu:0").printer
     mels = rng.normal(-8, 3, (2100, 80)).astype(np.float32)
     every = np.arange(len(mels))
-    heard, heard_too = ours.hear(mels, every), theirs.hear(mels, every)
+    heard, heard_too = ours.extract(mels, every), theirs.extract(mels, every)
     assert np.array_equal(heard.frame, heard_too.frame)
     np.testing.assert_allclose(heard.values, heard_too.values, atol=1e-3)
     first = np.array([0, 300, 900])

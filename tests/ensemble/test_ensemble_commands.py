@@ -10,6 +10,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from callanalytics.errors import UsageError
+from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import SHIPPED
 from jobs.active_ensemble import registry
 from jobs.cli.main import cli
@@ -44,7 +45,7 @@ def listed(*words: object) -> list[dict[str, Any]]:
 def test_promoting_and_rolling_back_say_what_the_next_run_hides(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = said("promote", another(tmp_path / "other"), "--force", "--out", out)
-    (name,) = registry(out).ids()
+    (name,) = registry(Workspace(out)).ids()
     assert words.startswith(f"{name} is in use from the next run on.")
     assert "That run hides calls that it has not analysed, until: callanalytics backfill." in words
     assert f"first: callanalytics backfill --ensemble {name} --shadow." in words
@@ -61,7 +62,7 @@ def test_promoting_and_rolling_back_say_what_the_next_run_hides(tmp_path: Path) 
 
 def test_a_fixed_ensemble_is_shown_as_the_one_in_use_and_refuses_promotions(tmp_path: Path) -> None:
     out, config = tmp_path / "out", tmp_path / "config.toml"
-    name = registry(out).add(another(tmp_path / "mine"))
+    name = registry(Workspace(out)).add(another(tmp_path / "mine"))
     config.write_text('[emotion]\nensemble = "mine"\n')
     options = ("--out", out, "--config", config)
     assert [(row["ensemble"], row["in_use"]) for row in listed(*options)] == [
@@ -69,13 +70,13 @@ def test_a_fixed_ensemble_is_shown_as_the_one_in_use_and_refuses_promotions(tmp_
         (name, False),
         (str(tmp_path / "mine"), True),
     ]
-    registry(out).promote(name, force=True)
-    before = registry(out).history()
+    registry(Workspace(out)).promote(name, force=True)
+    before = registry(Workspace(out)).history()
     for words in (("promote", name, "--force"), ("promote", tmp_path / "mine"), ("rollback",)):
         refused = typed(*words, *options)
         assert isinstance(refused.exception, UsageError), refused.output
         assert "[emotion] ensemble = 'mine' fixes the ensemble" in str(refused.exception)
-    assert registry(out).history() == before
+    assert registry(Workspace(out)).history() == before
 
     config.write_text(f'[emotion]\nensemble = "out/ensembles/{name}"\n')
     assert [(row["ensemble"], row["in_use"]) for row in listed(*options)] == [
@@ -86,7 +87,7 @@ def test_a_fixed_ensemble_is_shown_as_the_one_in_use_and_refuses_promotions(tmp_
 
 def test_without_a_fixed_one_the_promoted_or_the_shipped_is_in_use(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    name = registry(out).add(another(tmp_path / "other"))
+    name = registry(Workspace(out)).add(another(tmp_path / "other"))
     assert [row["in_use"] for row in listed("--out", out)] == [True, False]
-    registry(out).promote(name, force=True)
+    registry(Workspace(out)).promote(name, force=True)
     assert [row["in_use"] for row in listed("--out", out)] == [False, True]

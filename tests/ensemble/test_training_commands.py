@@ -10,7 +10,7 @@ import sys
 import pytest
 from tiny_corpus import write_tiny_corpus
 
-from callanalytics.run_lock import run_lock
+from callanalytics.workspace import file_lock
 
 pytest.importorskip("torch")
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_trained_is_said_before_it_starts(tmp_path):
     assert "crema-d/9999" in dry.stderr
     twice = callanalytics(*common, "--corpus", corpus, "--dry-run", folder=tmp_path, rc=1)
     assert "--corpus NAME=PATH" in twice.stderr
-    with run_lock(tmp_path / "out" / "training" / "train.lock"):
+    with file_lock(tmp_path / "out" / "training" / "train.lock"):
         busy = callanalytics(*common, folder=tmp_path, rc=5)
     assert "another run is at work" in busy.stderr
     labels = callanalytics("train", "--corpus", corpus, "--labels", "angst", folder=tmp_path, rc=2)

@@ -20,8 +20,7 @@ from callanalytics.ingest.discovery import (
     find_recordings,
     recording_from_files,
 )
-from callanalytics.ingest.file_cache import FileKey, KnownFile
-from callanalytics.ingest.listing import file_time
+from callanalytics.ingest.listing import FileKey, KnownFile, file_time
 from callanalytics.records import Role, RoleSource
 
 NOW = datetime.now(UTC)
@@ -42,7 +41,7 @@ def search(*roots: Path, window: Window | None = None, known: dict[FileKey, Know
 
 
 def names(found: Discovered) -> set[str]:
-    return {c.recording.path.name for c in found.candidates}
+    return {c.recording.path.name for c in found.recordings}
 
 
 def reasons(found: Discovered) -> dict[str, str]:
@@ -100,7 +99,7 @@ def test_pairs_are_one_call_caller_first(tmp_path: Path) -> None:
     put(tmp_path / "y-out.wav")
     put(tmp_path / "y-in.wav")
     found = search(tmp_path)
-    groups = {tuple(p.name for p in c.recording.paths): c.facts for c in found.candidates}
+    groups = {tuple(p.name for p in c.recording.paths): c.facts for c in found.recordings}
     assert set(groups) == {("x_caller.wav", "x_agent.wav"), ("y-in.wav", "y-out.wav"), ("lonely-in.wav",)}
     pair = groups["x_caller.wav", "x_agent.wav"]
     assert pair.channel_roles == (Role.CALLER, Role.AGENT)
@@ -112,7 +111,7 @@ def test_in_and_out_are_a_pair_only_when_about_as_long(tmp_path: Path) -> None:
     put(tmp_path / "check-out.wav", b"b" * 1000)
     put(tmp_path / "call-in.wav", b"a" * 1000)
     put(tmp_path / "call-out.wav", b"b" * 1100)
-    sizes = {c.recording.path.name: len(c.recording.paths) for c in search(tmp_path).candidates}
+    sizes = {c.recording.path.name: len(c.recording.paths) for c in search(tmp_path).recordings}
     assert sizes == {"check-in.wav": 1, "check-out.wav": 1, "call-in.wav": 2}
 
 
@@ -127,7 +126,7 @@ def test_parallel_copies_of_a_call_are_left_out(tmp_path: Path) -> None:
     put(tmp_path / "CO_20261120-094103_2025550127-all.wav")
     put(tmp_path / "FR_20261120-094104_2025550128-all.wav")
     found = search(tmp_path)
-    assert len(found.candidates) == 2
+    assert len(found.recordings) == 2
     assert reasons(found) == {"CO_20261120-094103_2025550127-all.wav": "parallel_copy"}
 
 
@@ -173,7 +172,7 @@ def test_of_what_is_long_past_no_sidecar_is_read_and_nothing_kept_but_a_count(tm
         return find_recordings([tmp_path], settings, window=window, now=later, salt=b"", name_skipped=False)
 
     assert len(names(found(7))) == 1, "its name is of that day"
-    assert (found(7).set_aside, found(7).skipped) == ({"outside_window": 2}, ())
+    assert (found(7).skip_counts, found(7).skipped) == ({"outside_window": 2}, ())
     assert len(names(found(9))) == 3, "within the lookback every sidecar counts"
 
 
@@ -204,9 +203,9 @@ def stamped(midnight: datetime, days: int) -> str:
 def test_unchanged_known_files_are_not_read_again(tmp_path: Path) -> None:
     path = put(tmp_path / "a.wav")
     known = {(str(path), path.stat().st_size, path.stat().st_mtime_ns): KnownFile("f" * 64)}
-    assert search(tmp_path, known=known).candidates[0].recording.recording_id == "f" * 64
+    assert search(tmp_path, known=known).recordings[0].recording.recording_id == "f" * 64
     put(path, b"changed")
-    assert search(tmp_path, known=known).candidates[0].recording.recording_id != "f" * 64
+    assert search(tmp_path, known=known).recordings[0].recording.recording_id != "f" * 64
 
 
 def test_links_are_left_alone_unless_asked_and_loops_end(tmp_path: Path) -> None:
@@ -224,7 +223,7 @@ def test_hostile_names_survive(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path)
     for name in (b"<script>.wav", b"a\nb.wav", b"'; rm -rf.wav", b"\xff\xfe.wav", b"x" * 250 + b".wav"):
         put(Path(os.fsdecode(os.path.join(folder, name))))  # noqa: PTH118 - bytes
-    assert len(search(tmp_path).candidates) == 5
+    assert len(search(tmp_path).recordings) == 5
     text = render_checked(check_paths([tmp_path], Settings()))
     assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
 
@@ -265,7 +264,7 @@ def test_what_our_own_runs_have_written_is_never_searched(tmp_path: Path) -> Non
     put(out / "beside.wav")
     found = search(tmp_path)
     assert names(found) == {"call.wav", "of-somebody-else.wav"}
-    assert found.set_aside == {"output_folder": 1}
+    assert found.skip_counts == {"output_folder": 1}
     assert names(search(out)) == {"beside.wav"}, "recordings in the output folder itself, on request"
 
 
@@ -347,7 +346,7 @@ def test_bad_lines_of_a_manifest_are_counted(tmp_path: Path) -> None:
     table = RecorderSettings(name="pbx", kind="generic", manifest="cdr.csv")
     settings = Settings(folder=tmp_path, recorder=(table,))
     found = find_recordings([tmp_path / "in"], settings, window=None, now=NOW, salt=b"", name_skipped=False)
-    assert (found.set_aside, found.skipped) == ({"manifest_lines_unread": 1}, ())
+    assert (found.skip_counts, found.skipped) == ({"manifest_lines_unread": 1}, ())
     assert "cdr.csv" in render_checked(check_paths([tmp_path / "in"], settings))
 
 

@@ -16,10 +16,11 @@ from callanalytics.config import EngineSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.ingest import discovery
 from callanalytics.ingest.discovery import Discovered, find_recordings
-from callanalytics.ingest.file_cache import FileKey, KnownFile
+from callanalytics.ingest.listing import FileKey, KnownFile
 from callanalytics.records import FoundRecording
 from callanalytics.store import Store, open_work
 from callanalytics.store.recordings import known_files, remember_files
+from callanalytics.workspace import Workspace
 from jobs.night.plan import Todo
 from jobs.night.plan import search as search_todo
 from jobs.night.result import RunOptions
@@ -32,7 +33,7 @@ DAY_BEFORE = Window(NOW - timedelta(days=2), NOW - timedelta(days=1))
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         yield store
 
 
@@ -60,23 +61,23 @@ def search(store: Store, folder: Path, window: Window = WINDOW, *, again: bool =
 
 def settle(store: Store, found: Discovered) -> None:
     """Note the files and store an analysis of every recording, as a run does."""
-    remember_files(store, found.candidates)
+    remember_files(store, found.recordings)
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
-    calls = plausible_calls(len(found.candidates), 1)
+    calls = plausible_calls(len(found.recordings), 1)
     calls = [
         replace(call, recording=candidate.recording, facts=replace(call.facts, started_at=OLD))
-        for call, candidate in zip(calls, found.candidates, strict=True)
+        for call, candidate in zip(calls, found.recordings, strict=True)
     ]
     store.write(calls, store.begin_run(WINDOW, ENSEMBLE_ID, "0"))
 
 
 def ids(found: Discovered) -> list[str]:
-    return [candidate.recording.recording_id for candidate in found.candidates]
+    return [candidate.recording.recording_id for candidate in found.recordings]
 
 
 def test_an_unchanged_file_is_known_by_its_name_size_and_time(store: Store, folder: Path) -> None:
     name = put(folder / os.fsdecode(b"caf\xe9 \n.wav"), "sound")
-    (found,) = search(store, folder).candidates
+    (found,) = search(store, folder).recordings
     gone = FoundRecording(replace(found.recording, paths=(folder / "gone.wav",)), found.facts)
     other = put(folder / "other.wav", "else")
     remember_files(store, [found, gone])
@@ -95,21 +96,21 @@ def test_what_is_done_is_counted_without_being_read(
     first = search(store, folder)
     settle(store, first)
     put(folder / "new.wav", "new")
-    monkeypatch.setattr(discovery, "ASKED_AT_ONCE", 2)
+    monkeypatch.setattr(discovery, "LOOK_UP_BATCH", 2)
     found = search(store, folder)
-    assert [c.recording.path.name for c in found.candidates] == ["new.wav"]
+    assert [c.recording.path.name for c in found.recordings] == ["new.wav"]
     assert (found.n_settled, found.n_found) == (2, 3)
     assert set(ids(search(store, folder, again=True))) == {*ids(first), *ids(found)}, "all of it, when forced"
     paths[0].write_text("changed", encoding="utf-8")
     os.utime(paths[0], (OLD.timestamp(), OLD.timestamp()))
-    assert {c.recording.path.name for c in search(store, folder).candidates} == {"a.wav", "new.wav"}
+    assert {c.recording.path.name for c in search(store, folder).recordings} == {"a.wav", "new.wav"}
 
 
 def test_a_done_call_of_another_day_is_outside_the_window(store: Store, folder: Path) -> None:
     put(folder / "a.wav", "a")
     settle(store, search(store, folder))
     found = search(store, folder, DAY_BEFORE)
-    assert (found.n_found, found.set_aside) == (0, {"outside_window": 1})
+    assert (found.n_found, found.skip_counts) == (0, {"outside_window": 1})
 
 
 def test_copies_of_what_is_done_are_duplicates_old_and_new(store: Store, folder: Path) -> None:
@@ -117,12 +118,12 @@ def test_copies_of_what_is_done_are_duplicates_old_and_new(store: Store, folder:
     settle(store, search(store, folder))
     put(folder / "b.wav", "same")
     copies = search(store, folder)
-    assert (copies.n_found, copies.set_aside) == (1, {"duplicate": 1})
+    assert (copies.n_found, copies.skip_counts) == (1, {"duplicate": 1})
     # Also where both are known: the copy was found alone once.
     alone = search(store, folder / "b.wav")
-    remember_files(store, [FoundRecording(c.recording, c.facts) for c in alone.candidates])
+    remember_files(store, [FoundRecording(c.recording, c.facts) for c in alone.recordings])
     both = search(store, folder)
-    assert (both.n_found, both.n_settled, both.set_aside) == (1, 1, {"duplicate": 1})
+    assert (both.n_found, both.n_settled, both.skip_counts) == (1, 1, {"duplicate": 1})
 
 
 @pytest.mark.parametrize("side", ["caller", "agent"])
@@ -131,11 +132,11 @@ def test_a_pair_is_settled_as_a_whole(store: Store, folder: Path, side: str) -> 
         put(folder / f"x-{name}.wav", name)
     pair = search(store, folder)
     settle(store, pair)
-    assert (search(store, folder).candidates, search(store, folder).n_settled) == ((), 1)
+    assert (search(store, folder).recordings, search(store, folder).n_settled) == ((), 1)
     (folder / f"x-{side}.wav").unlink()
     left = search(store, folder)
     assert left.n_settled == 0
-    assert len(left.candidates) == 1, "what is left of a pair is another recording"
+    assert len(left.recordings) == 1, "what is left of a pair is another recording"
     assert ids(left) != ids(pair)
 
 
@@ -146,7 +147,7 @@ def test_a_lone_side_that_was_done_is_new_when_its_other_side_comes(store: Store
     assert search(store, folder).n_settled == 1
     put(folder / "x-agent.wav", "agent")
     found = search(store, folder)
-    assert (found.n_settled, len(found.candidates)) == (0, 1)
+    assert (found.n_settled, len(found.recordings)) == (0, 1)
     assert ids(found) != ids(alone)
 
 

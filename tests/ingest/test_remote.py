@@ -15,6 +15,7 @@ from callanalytics.ingest import object_store as remote
 from callanalytics.ingest.discovery import find_recordings
 from callanalytics.ingest.object_store import fetched, is_remote, list_remote, look_up, path_of, url_of
 from callanalytics.records import Role
+from callanalytics.workspace import Workspace
 from jobs.maintenance.doctor import _inputs
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
@@ -114,7 +115,7 @@ def test_discovery_finds_recordings_and_pairs_in_a_store(store: Any, tmp_path: P
 
     def search() -> dict[str, Any]:
         found = find_recordings([Path("memory://calls")], settings, window=None, now=now, salt=b"")
-        return {c.recording.recording_id: c for c in found.candidates}
+        return {c.recording.recording_id: c for c in found.recordings}
 
     found = search()
     assert sorted(len(c.recording.paths) for c in found.values()) == [1, 2]
@@ -146,7 +147,7 @@ def test_an_s3_server_lists_recordings_and_gives_their_sound(
         settings = settings_from({}, source="test", folder=tmp_path)
         now = datetime.now(UTC) + timedelta(hours=1)
         found = find_recordings([Path("s3://inbox/march")], settings, window=None, now=now, salt=b"")
-        (candidate,) = found.candidates  # the same content twice is one call
+        (candidate,) = found.recordings  # the same content twice is one call
         assert [skipped.reason for skipped in found.skipped] == ["duplicate"]
         with fetched(candidate.recording.paths, max_bytes=10**6) as (local,):
             assert local.read_bytes() == content
@@ -159,7 +160,7 @@ def test_doctor_asks_the_store_of_an_input_behind_a_url(store: Any, tmp_path: Pa
     found = {}
     for url in ("memory://calls", "memory://nowhere", "nosuchstore://bucket"):
         settings = settings_from({"paths": {"inputs": [url]}}, source="config.toml", folder=tmp_path)
-        (found[url],) = _inputs(settings, tmp_path)
+        (found[url],) = _inputs(settings, Workspace(tmp_path))
     assert [finding.ok for finding in found.values()] == [True, False, False]
     assert found["memory://calls"].found == "memory://calls answers"
     assert "no such folder or object" in found["memory://nowhere"].found

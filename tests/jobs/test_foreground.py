@@ -19,11 +19,12 @@ import pytest
 from callanalytics.config import load_config
 from callanalytics.config.cron import parse_cron
 from callanalytics.errors import ConfigError
+from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
 from jobs.scheduler.child_processes import Children
 from jobs.scheduler.health_check import read_schedule
 from jobs.scheduler.monitoring import metrics_text, ping, write_textfile
-from jobs.scheduler.state import JobEnd, JobNote, Logbook, logbook_path
+from jobs.scheduler.state import JobEnd, JobNote, Logbook
 from jobs.scheduler.units import cron_lines, systemd_units
 
 NOW = datetime(2026, 3, 3, 12, tzinfo=UTC)
@@ -62,7 +63,7 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_it_starts_reloads_is_watched_and_stops(started: subprocess.Popen[str], tmp_path: Path) -> None:
     told, out = tmp_path / "told.txt", tmp_path / "out"
     until(lambda: "next" in told.read_text())
-    status = read_status(out)["schedule"]
+    status = read_status(Workspace(out))["schedule"]
     assert status["healthy"], status
     assert f"process {started.pid}" in status["alive"]
     assert "callanalytics_alive_timestamp_seconds" in (tmp_path / "night.prom").read_text()
@@ -75,13 +76,13 @@ def test_it_starts_reloads_is_watched_and_stops(started: subprocess.Popen[str], 
     until(lambda: "04:30" in told.read_text())
     started.send_signal(signal.SIGTERM)
     assert started.wait(timeout=60) == 0
-    assert not read_status(out)["schedule"]["healthy"], "it is not running any more"
+    assert not read_status(Workspace(out))["schedule"]["healthy"], "it is not running any more"
 
 
 @pytest.mark.slow
 def test_a_due_night_runs_as_a_child_process(started: subprocess.Popen[str], tmp_path: Path) -> None:
     def n_good() -> int:
-        found = read_schedule(tmp_path / "out")
+        found = read_schedule(Workspace(tmp_path / "out"))
         return found["jobs"]["run"]["n_good"] if found else 0
 
     until(lambda: n_good() >= 1, 120)
@@ -113,22 +114,22 @@ def test_a_child_is_asked_to_end_and_what_it_said_is_kept(tmp_path: Path) -> Non
 
 
 def test_status_tells_what_failed_and_what_comes(tmp_path: Path) -> None:
-    book = Logbook(logbook_path(tmp_path))
+    book = Logbook(Workspace(tmp_path).schedule_state)
     book.begin("run", "0 2 * * * UTC", NOW - timedelta(days=2))
     due = NOW - timedelta(hours=10)
     book.note("run", lambda n: JobNote(n.when, due, next_at=NOW + timedelta(hours=14), n_failed=1))
     book.end(JobEnd("run", due, due, due, "failed", 1, "disk full"))
-    told = read_schedule(tmp_path, NOW)
+    told = read_schedule(Workspace(tmp_path), NOW)
     assert told is not None
     assert [p for p in told["problems"] if "disk full" in p]
-    text = render_status(read_status(tmp_path))
+    text = render_status(read_status(Workspace(tmp_path)))
     assert "NOT WELL" in text
     assert "next 2026-03-04T02:00" in text
     book.note("run", lambda n: JobNote(n.when, NOW, next_at=NOW - timedelta(hours=1), good_at=NOW))
-    problems = read_schedule(tmp_path, NOW)["problems"]  # type: ignore[index]
+    problems = read_schedule(Workspace(tmp_path), NOW)["problems"]  # type: ignore[index]
     assert not [p for p in problems if "disk full" in p], "a later good night outdates it"
     assert [p for p in problems if "has not started" in p]
-    assert read_schedule(tmp_path / "elsewhere") is None
+    assert read_schedule(Workspace(tmp_path / "elsewhere")) is None
 
 
 def test_metrics_are_whole_and_readable_by_others(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
     folder = tmp_path / "a folder with 100%"
     folder.mkdir()
     config = write_config(folder, "30 2 * * 1-5", 'report = "0 6 1 * *"\nzone = "Europe/Berlin"\n')
-    text = systemd_units(load_config(config), config, folder / "out")
+    text = systemd_units(load_config(config), config, Workspace(folder / "out"))
     assert "OnCalendar=Mon,Tue,Wed,Thu,Fri *-*-* 02:30:00 Europe/Berlin" in text
     assert f'"{folder}/out"'.replace("%", "%%") in text
     if shutil.which("systemd-analyze") is None:
@@ -210,7 +211,7 @@ def test_crontab_lines_escape_what_cron_would_read(tmp_path: Path) -> None:
     folder = tmp_path / "50% off; rm -rf"
     folder.mkdir()
     config = write_config(folder, "0 2 * * *")
-    zone, line = cron_lines(load_config(config), config, folder / "out").splitlines()
+    zone, line = cron_lines(load_config(config), config, Workspace(folder / "out")).splitlines()
     assert zone == "CRON_TZ=UTC"
     assert line.startswith("0 2 * * * ")
     assert r"50\% off; rm -rf/out'" in line

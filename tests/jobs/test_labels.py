@@ -14,15 +14,16 @@ import pytest
 import soundfile
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import AudioSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
 from callanalytics.ingest.identity import content_id, joined
-from callanalytics.records import CallAnalysis, FoundRecording, Role
-from callanalytics.run_lock import run_lock
+from callanalytics.records import FoundRecording, Role
 from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published
 from callanalytics.store.recordings import remember_files
+from callanalytics.workspace import Workspace
 from ensemble.corpora import read_corpus
 from ensemble.training.splits import validation_speakers
 from jobs.reviews.export import export_labels, speaker_of, split_of
@@ -34,7 +35,7 @@ RATE_HZ = 8000
 def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
     """Published calls with real files: each channel carries its own tone, so that a cut can be checked."""
     calls, out = [], tmp_path / "out"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         store.promote_ensemble(ENSEMBLE_ID)
         for number, call in enumerate(plausible_calls(4, 4)):
@@ -42,7 +43,7 @@ def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
                 continue
             path = tmp_path / f"call{number}.wav"
             n_channels = 1 + max(segment.channel for segment in call.segments)
-            t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+            t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
             tones = [0.3 * np.sin(2 * np.pi * (300 + 400 * c) * t) for c in range(n_channels)]
             soundfile.write(path, np.stack(tones, axis=1), RATE_HZ)
             recording = replace(call.recording, recording_id=sha256(path), paths=(path,))
@@ -53,7 +54,7 @@ def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
             for number in range(min(6, len(call.segments))):
                 emotion = LABELS[number % 6]
                 store.review(Review(call.recording.call_id, "reject", segment=number, emotion=emotion))
-        publish(store, out)
+        publish(store)
     return out, calls
 
 
@@ -70,7 +71,7 @@ def test_the_corpus_reads_back_and_speakers_never_cross_splits(
     reviewed: tuple[Path, list[CallAnalysis]], tmp_path: Path
 ) -> None:
     out, _ = reviewed
-    made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
+    made = export_labels(Settings(), Workspace(out), tmp_path / "corpus", consent=True)
     corpus = read_corpus(Path(made.manifest))
     assert len(corpus.clips) == made.n_clips > 20
     assert corpus.name == "reviewed"
@@ -84,9 +85,11 @@ def test_the_corpus_reads_back_and_speakers_never_cross_splits(
 
 def test_the_sound_is_the_segments_own(reviewed: tuple[Path, list[CallAnalysis]], tmp_path: Path) -> None:
     out, calls = reviewed
-    made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
+    made = export_labels(Settings(), Workspace(out), tmp_path / "corpus", consent=True)
     segments = {(c.recording.call_id, round(s.start_s, 6)): s for c in calls for s in c.segments}
-    for row in rows(made.manifest):
+    exported = rows(made.manifest)
+    assert len(exported) == made.n_clips > 20
+    for row in exported:
         segment = segments[row["call_id"], round(float(row["at_s"]), 6)]
         sound, rate_hz = soundfile.read(tmp_path / "corpus" / row["path"])
         assert (rate_hz, sound.ndim) == (RATE_HZ, 1)
@@ -99,7 +102,7 @@ def test_agents_are_left_out_and_what_is_left_out_is_counted(
     reviewed: tuple[Path, list[CallAnalysis]], tmp_path: Path
 ) -> None:
     out, calls = reviewed
-    made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
+    made = export_labels(Settings(), Workspace(out), tmp_path / "corpus", consent=True)
     assert "agent" not in {row["role"] for row in rows(made.manifest)}
     n_agent = sum(s.role is Role.AGENT for c in calls for s in c.segments[:6])
     assert made.left_out["of an agent"] == n_agent > 0
@@ -136,7 +139,7 @@ def test_a_replaced_or_vanished_recording_is_not_cut(
     out, calls = reviewed
     calls[0].recording.paths[0].write_bytes(calls[1].recording.paths[0].read_bytes())
     calls[2].recording.paths[0].unlink()
-    made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
+    made = export_labels(Settings(), Workspace(out), tmp_path / "corpus", consent=True)
     assert made.left_out["recording changed since it was analysed"] > 0
     assert made.left_out["recording gone"] > 0
     ids = {row["call_id"] for row in rows(made.manifest)}
@@ -146,7 +149,7 @@ def test_a_replaced_or_vanished_recording_is_not_cut(
 def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -> None:
     """What is published has an alias for the number, which is no file's name; single files and a pair."""
     number, out, calls = "2025550143", tmp_path / "out", []
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         store.promote_ensemble(ENSEMBLE_ID)
         for i, call in enumerate(plausible_calls(4, 4)):
@@ -154,7 +157,7 @@ def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -
             paths = tuple(tmp_path / f"20251120-1015{i:02d}_{number}_anna-{side}.wav" for side in sides)
             shown = tuple(str(path).replace(number, "caller~3fa9c2d1") for path in paths)
             for side, path in enumerate(paths):
-                t = np.arange(int(call.duration_s * RATE_HZ)) / RATE_HZ
+                t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
                 tone = 0.3 * np.sin(2 * np.pi * (300 + 20 * i + 400 * side) * t)
                 n_channels = 1 if len(paths) == 2 else 1 + max(segment.channel for segment in call.segments)
                 soundfile.write(path, np.stack([tone] * n_channels, axis=1), RATE_HZ)
@@ -175,22 +178,22 @@ def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -
         for call in calls:
             segment = next(n for n, s in enumerate(call.segments) if s.role is not Role.AGENT)
             store.review(Review(call.recording.call_id, "reject", segment=segment, emotion="sad"))
-        publish(store, out)
+        publish(store)
     with open_published(out / "callanalytics.duckdb") as published:
         assert number not in str(published.execute("SELECT paths FROM base.recordings").fetchall())
-    made = export_labels(Settings(), out, tmp_path / "corpus", consent=True)
+    made = export_labels(Settings(), Workspace(out), tmp_path / "corpus", consent=True)
     assert made.left_out == {}
     assert {row["call_id"] for row in rows(made.manifest)} == {call.recording.call_id for call in calls}
-    with run_lock(out / ".work" / "run.lock"), pytest.raises(LockHeld):
-        export_labels(Settings(), out, tmp_path / "another", consent=True)
+    with Workspace(out).lock(), pytest.raises(LockHeld):
+        export_labels(Settings(), Workspace(out), tmp_path / "another", consent=True)
     assert not (tmp_path / "another").exists()
 
 
 def test_nothing_to_export_is_said_with_the_reason(tmp_path: Path) -> None:
-    with open_work(tmp_path / "out") as store:
-        publish(store, tmp_path / "out")
+    with open_work(Workspace(tmp_path / "out")) as store:
+        publish(store)
     with pytest.raises(UsageError, match="no segment was reviewed"):
-        export_labels(Settings(), tmp_path / "out", tmp_path / "corpus", consent=True)
+        export_labels(Settings(), Workspace(tmp_path / "out"), tmp_path / "corpus", consent=True)
     assert not (tmp_path / "corpus").exists()
 
 
@@ -199,11 +202,11 @@ def test_no_name_holds_the_id_of_a_call_and_names_stay_over_exports(
 ) -> None:
     """Names of speakers and clips go into cards, which are published and outlive a purge."""
     out, calls = reviewed
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.connection.execute("UPDATE base.calls SET caller_hash = NULL")
-        publish(store, out)
-    first = rows(export_labels(Settings(), out, tmp_path / "first", consent=True).manifest)
-    again = rows(export_labels(Settings(), out, tmp_path / "again", consent=True).manifest)
+        publish(store)
+    first = rows(export_labels(Settings(), Workspace(out), tmp_path / "first", consent=True).manifest)
+    again = rows(export_labels(Settings(), Workspace(out), tmp_path / "again", consent=True).manifest)
     assert first == again
     assert len({row["speaker"] for row in first}) == len({row["call_id"] for row in first}) > 5
     names = str([(row["speaker"], row["path"]) for row in first])

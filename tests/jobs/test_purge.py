@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 
 import duckdb
@@ -17,18 +16,18 @@ import pytest
 from click.testing import CliRunner
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, plausible_failures
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
-from callanalytics.records import CallAnalysis, Role
-from callanalytics.run_lock import run_lock
+from callanalytics.records import Role
 from callanalytics.store import Correction, Review, open_work, publish
 from callanalytics.store.recordings import done_among
+from callanalytics.workspace import Workspace, file_lock
 from jobs.cli.main import cli
 from jobs.maintenance.purge import purge
 from jobs.maintenance.status import read_status, render_status
-from jobs.night.gate import hold
-from jobs.publishing import are_current, write_pages
+from jobs.publishing import Pages, ReportWindow
 from jobs.reviews.queue import put, read_reviews, take_in, waiting
 from jobs.reviews.relabel import relabel
 from reports.outputs.folder import build_reports
@@ -61,7 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     )
     folder = tmp_path_factory.mktemp("made") / "out"
-    with open_work(folder) as store:
+    with open_work(Workspace(folder)) as store:
         store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         store.promote_ensemble(ENSEMBLE_ID)
         window = Window(NOW - timedelta(days=4), NOW)
@@ -80,7 +79,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.end_run(
             run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=0
         )
-        publish(store, folder)
+        publish(store)
     build_reports(
         folder / "callanalytics.duckdb", folder / "reports", settings=SETTINGS, window=window, now=NOW,
         clips_dir=folder / "reports" / "clips",
@@ -133,7 +132,7 @@ def test_nothing_of_an_old_call_is_left_in_any_byte(out: Path) -> None:
         assert databases <= {file for file, found in before if found == word}
     assert any(file.startswith("reports/") for file, _ in before)
 
-    done = purge(SETTINGS, out, "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
 
     assert found_in(out, words) == set()
     assert (done.n_calls, done.n_quarantined) == (6, 1)
@@ -141,19 +140,19 @@ def test_nothing_of_an_old_call_is_left_in_any_byte(out: Path) -> None:
 
 
 def test_the_pages_of_a_run_out_of_time_are_written_anew(out: Path) -> None:
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.connection.execute("UPDATE base.runs SET exit_code = 7")
-    purge(SETTINGS, out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert found_in(out / "reports", [MARK]) == set()
 
 
 def test_a_run_that_found_nothing_and_left_the_pages_does_not_empty_them(out: Path) -> None:
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         run_id = store.begin_run(Window(NOW, NOW + timedelta(days=1)), ENSEMBLE_ID, "0.1.0")
         store.end_run(
             run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=4
         )
-    purge(SETTINGS, out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
     index = (out / "reports" / "calls" / "index.html").read_text(encoding="utf-8")
     assert any(call.recording.call_id in index for call in old_and_new()[1])
 
@@ -164,10 +163,10 @@ def held_out(out: Path) -> Path:
     (extra,) = plausible_calls(1, 1)
     facts = replace(extra.facts, started_at=NOW - timedelta(hours=5))
     extra = replace(extra, recording=replace(extra.recording, recording_id="f" * 64), facts=facts)
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         window = Window(NOW - timedelta(days=1), NOW)
         store.write([extra], store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
-    hold(out, 2, window, ["too few"])
+    Workspace(out).hold(2, window.since, window.until, ["too few"])
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
     return out
 
@@ -175,15 +174,15 @@ def held_out(out: Path) -> Path:
 def test_a_purge_takes_old_calls_from_what_people_see_and_leaves_a_held_night_held(held_out: Path) -> None:
     old, _ = old_and_new()
     words = [MARK, "e" * 64, *(call.recording.recording_id for call in old)]
-    done = purge(SETTINGS, held_out, "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(held_out), "2d", now=NOW)
     assert done.n_calls == 6
     assert found_in(held_out, words) == set()
     assert rows(held_out, "SELECT count(*), count(*) FILTER (recording_id = repeat('f', 64)) FROM calls") == [
         (6, 0)
     ]
-    assert "NOT PUBLISHED" in render_status(read_status(held_out))
+    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)))
     assert not (held_out / ".work" / "changing").exists()
-    with open_work(held_out) as store:
+    with open_work(Workspace(held_out)) as store:
         assert store.unpublished
         assert done_among(store, ["f" * 64], ENSEMBLE_ID)
 
@@ -193,7 +192,7 @@ def test_clips_go_from_what_people_see_while_a_night_is_held(held_out: Path) -> 
     ids = [call.recording.call_id for call in old]
     cut = "SELECT count(*) FROM evidence WHERE clip IS NOT NULL AND call_id IN (SELECT unnest(?))"
     assert rows(held_out, cut, ids) != [(0,)]
-    purge(SETTINGS, held_out, "2d", audio_only=True, now=NOW)
+    purge(SETTINGS, Workspace(held_out), "2d", audio_only=True, now=NOW)
     assert rows(held_out, cut, ids) == [(0,)]
     assert rows(held_out, "SELECT count(*) FROM calls") == [(12,)]
 
@@ -203,14 +202,14 @@ def test_a_purge_that_the_disk_cut_short_while_a_night_is_held_is_finished_by_th
 ) -> None:
     with monkeypatch.context() as patched:
 
-        def full(path: object) -> None:
+        def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(import_module("callanalytics.store.publish"), "_flush", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
-            purge(SETTINGS, held_out, "2d", now=NOW)
+            purge(SETTINGS, Workspace(held_out), "2d", now=NOW)
     assert rows(held_out, "SELECT count(*) FROM calls") == [(12,)]
-    purge(SETTINGS, held_out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(held_out), "2d", now=NOW)
     assert found_in(held_out, [MARK]) == set()
     assert rows(held_out, "SELECT count(*) FROM calls") == [(6,)]
 
@@ -220,7 +219,7 @@ def test_an_exchange_of_sides_does_not_publish_a_held_night(held_out: Path) -> N
     index = (held_out / "reports" / "index.html").read_bytes()
     for call in new:
         try:
-            done = relabel(SETTINGS, held_out, call.recording.call_id)
+            done = relabel(SETTINGS, Workspace(held_out), call.recording.call_id)
         except UsageError:
             continue  # one with nobody known
         assert not done.published
@@ -230,7 +229,7 @@ def test_an_exchange_of_sides_does_not_publish_a_held_night(held_out: Path) -> N
     assert rows(held_out, "SELECT count(*) FROM calls") == [(12,)]
     assert rows(held_out, "SELECT count(*) FROM base.corrections WHERE swap_roles") == [(0,)]
     assert (held_out / "reports" / "index.html").read_bytes() == index
-    with open_work(held_out) as store:
+    with open_work(Workspace(held_out)) as store:
         assert any(correction.swap_roles for correction in store.corrections().values())
 
 
@@ -240,7 +239,7 @@ def test_forms_of_the_report_for_mail_go_too(out: Path) -> None:
         (out / name).write_text("a call of long ago", encoding="utf-8")
     (out / "reports-redacted" / "calls").mkdir(parents=True)
     (out / "notes.html").write_text("my own", encoding="utf-8")
-    purge(SETTINGS, out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert not [name for name in (*names, "reports-redacted") if (out / name).exists()]
     assert (out / "notes.html").exists()
 
@@ -251,7 +250,7 @@ def test_what_is_new_stays_as_it_was(out: Path) -> None:
     ids = [call.recording.call_id for call in new]
     asked = [f"FROM {view} WHERE call_id IN (SELECT unnest(?)) ORDER BY ALL" for view in views]
     before = [rows(out, sql, ids) for sql in asked]
-    purge(SETTINGS, out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert [rows(out, sql, ids) for sql in asked] == before
     assert all(before)
     assert rows(out, "SELECT count(*) FROM calls") == [(6,)]
@@ -264,12 +263,12 @@ def test_what_is_new_stays_as_it_was(out: Path) -> None:
 
 
 def test_the_next_run_goes_on_from_what_is_left(out: Path) -> None:
-    purge(SETTINGS, out, "2d", now=NOW)
-    with open_work(out) as store:
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    with open_work(Workspace(out)) as store:
         assert len(store.rows("FROM base.analyses")) == 6
         window = Window(NOW - timedelta(days=4), NOW)
         store.write(plausible_calls(4, 3), store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
-        publish(store, out)
+        publish(store)
     assert rows(out, "SELECT count(*) FROM call_summary") == [(12,)]
 
 
@@ -279,7 +278,7 @@ def test_audio_only_removes_the_clips_and_says_so_in_the_rows(out: Path) -> None
     cut = "SELECT count(*) FROM evidence WHERE clip IS NOT NULL AND call_id IN (SELECT unnest(?))"
     assert rows(out, cut, ids) != [(0,)]
     moments = rows(out, "SELECT call_id, start_s, words FROM evidence ORDER BY ALL")
-    done = purge(SETTINGS, out, "2d", audio_only=True, now=NOW)
+    done = purge(SETTINGS, Workspace(out), "2d", audio_only=True, now=NOW)
     assert done.n_calls == done.n_pages == 0 < done.n_clips
     assert rows(out, cut, ids) == [(0,)]
     assert rows(out, "SELECT call_id, start_s, words FROM evidence ORDER BY ALL") == moments
@@ -291,12 +290,12 @@ def test_audio_only_removes_the_clips_and_says_so_in_the_rows(out: Path) -> None
 
 def test_a_dry_run_counts_and_changes_nothing(out: Path) -> None:
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    shown = purge(SETTINGS, out, "2d", dry_run=True, now=NOW)
+    shown = purge(SETTINGS, Workspace(out), "2d", dry_run=True, now=NOW)
     unlike = {".work/run.lock"}
     after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     changed = {str(p.relative_to(out)) for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
     assert changed <= unlike
-    done = purge(SETTINGS, out, "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert replace(done, n_bytes_freed=0, dry_run=True) == replace(shown, n_bytes_freed=0)
 
 
@@ -304,15 +303,15 @@ def test_a_purge_cut_short_is_finished_by_the_next(out: Path, monkeypatch: pytes
     """The disk is full when the files are written anew: rows are gone, bytes not; then there is room."""
     with monkeypatch.context() as patched:
 
-        def full(path: object) -> None:
+        def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(import_module("callanalytics.store.publish"), "_flush", full)
+        patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
-            purge(SETTINGS, out, "2d", now=NOW)
+            purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert found_in(out, [MARK])
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]  # the last published file is intact
-    again = purge(SETTINGS, out, "2d", now=NOW)
+    again = purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert again.n_calls == 0
     assert found_in(out, [MARK]) == set()
     assert rows(out, "SELECT count(*) FROM calls") == [(6,)]
@@ -322,36 +321,39 @@ def test_an_id_that_is_a_path_removes_nothing_outside(out: Path) -> None:
     precious = out.parent / "precious"
     precious.mkdir()
     (precious / "file").write_text("keep")
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.connection.execute(
             "UPDATE base.calls SET call_id = '../../../precious' WHERE started_at ="
             " (SELECT min(started_at) FROM base.calls)"
         )
-    purge(SETTINGS, out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert (precious / "file").read_text() == "keep"
 
 
 def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> None:
     old, new = ([call.recording.call_id for call in calls] for calls in old_and_new())
     unfinished = out / ".work" / "reviews" / ".20250301.part"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         for key in (old[0], new[0]):  # refused: the rule never fired
             note = f"{MARK} refused" if key in old else "r"
-            put(out, [Review(key, "reject", rule="no_such_rule", note=note)])
-        take_in(store, out)
+            put(Workspace(out), [Review(key, "reject", rule="no_such_rule", note=note)])
+        take_in(store, Workspace(out))
         # By hand: half a file, a call that was never there, and what a killed process left behind.
         (unfinished.parent / "refused" / "half.json").write_text(f'{{"call_id": "{old[1]}", "note": "{MARK}')
-        put(out, [Review("0" * 16, "reject", note=f"{MARK} purged before")])
+        put(Workspace(out), [Review("0" * 16, "reject", note=f"{MARK} purged before")])
         unfinished.write_text(MARK)
         os.utime(unfinished, (0, 0))
     for key in (old[0], new[0]):  # they wait for a run that is at work
-        put(out, [Review(key, "reject", note=f"{MARK} waits" if key in old else "waits")])
-    put(out, [Review(key, "reject", note=MARK if key in old else "of an import") for key in (*old[:2], *new)])
-    shown = purge(SETTINGS, out, "2d", dry_run=True, now=NOW)
-    done = purge(SETTINGS, out, "2d", now=NOW)
+        put(Workspace(out), [Review(key, "reject", note=f"{MARK} waits" if key in old else "waits")])
+    put(
+        Workspace(out),
+        [Review(key, "reject", note=MARK if key in old else "of an import") for key in (*old[:2], *new)],
+    )
+    shown = purge(SETTINGS, Workspace(out), "2d", dry_run=True, now=NOW)
+    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert found_in(out, [MARK, *old]) == set()
     assert done.n_reviews == shown.n_reviews == 6
-    alone, imported = map(read_reviews, waiting(out))
+    alone, imported = map(read_reviews, waiting(Workspace(out)))
     assert [review.call_id for review in alone] == [new[0]]
     assert [review.call_id for review in imported] == new
     (kept,) = (out / ".work" / "reviews" / "refused").glob("*.json")
@@ -360,9 +362,9 @@ def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> 
 
 
 def test_only_the_clips_go_so_reviews_on_their_way_stay(out: Path) -> None:
-    put(out, [Review(old_and_new()[0][0].recording.call_id, "reject")])
-    purge(SETTINGS, out, "2d", audio_only=True, now=NOW)
-    assert len(waiting(out)) == 1
+    put(Workspace(out), [Review(old_and_new()[0][0].recording.call_id, "reject")])
+    purge(SETTINGS, Workspace(out), "2d", audio_only=True, now=NOW)
+    assert len(waiting(Workspace(out))) == 1
 
 
 def heard_in_training(out: Path) -> list[Path]:
@@ -380,9 +382,9 @@ def heard_in_training(out: Path) -> list[Path]:
 
 def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
     files = heard_in_training(out)
-    purge(SETTINGS, out, "400d", now=NOW)  # nothing is that old
+    purge(SETTINGS, Workspace(out), "400d", now=NOW)  # nothing is that old
     assert all(file.exists() for file in files)
-    done = purge(SETTINGS, out, "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert done.n_training_clips == 1
     old = [call.recording.call_id for call in old_and_new()[0]]
     assert found_in(out, [MARK, *old]) == set()
@@ -392,11 +394,11 @@ def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
 @pytest.mark.parametrize("lock", ["retrain.lock", "train.lock"])
 def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> None:
     files = heard_in_training(out)
-    with run_lock(out / "training" / lock):
+    with file_lock(out / "training" / lock):
         with pytest.raises(LockHeld, match=r"training .* Nothing was purged"):
-            purge(SETTINGS, out, "2d", now=NOW)
-        assert purge(SETTINGS, out, "2d", dry_run=True, now=NOW).n_calls == 6
-        purge(SETTINGS, out, "2d", audio_only=True, now=NOW)
+            purge(SETTINGS, Workspace(out), "2d", now=NOW)
+        assert purge(SETTINGS, Workspace(out), "2d", dry_run=True, now=NOW).n_calls == 6
+        purge(SETTINGS, Workspace(out), "2d", audio_only=True, now=NOW)
     assert all(file.exists() for file in files)
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
@@ -409,19 +411,19 @@ def test_a_link_in_place_of_a_clip_folder_is_not_followed(out: Path) -> None:
     link = out / "reports" / "clips" / next(c for c in old if not c.clips).recording.call_id
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(precious)
-    purge(SETTINGS, out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert (precious / "original.wav").exists()
 
 
 def test_a_run_at_work_is_not_disturbed(out: Path) -> None:
-    with run_lock(out / ".work" / "run.lock"), pytest.raises(LockHeld, match="another run"):
-        purge(SETTINGS, out, "2d", now=NOW)
+    with Workspace(out).lock(), pytest.raises(LockHeld, match="another run"):
+        purge(SETTINGS, Workspace(out), "2d", now=NOW)
 
 
 @pytest.mark.parametrize("words", ["a while", "-3d", "", "12m", "36h", "now", "today"])
 def test_a_limit_that_says_no_time_is_refused(out: Path, words: str) -> None:
     with pytest.raises(UsageError, match="says no time"):
-        purge(SETTINGS, out, words, now=NOW)
+        purge(SETTINGS, Workspace(out), words, now=NOW)
 
 
 def test_the_command_refuses_months_and_the_future(out: Path) -> None:
@@ -437,7 +439,7 @@ def test_the_command_refuses_months_and_the_future(out: Path) -> None:
 
 def test_without_results_there_is_nothing_to_purge(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no results here to purge"):
-        purge(SETTINGS, tmp_path / "typo", "2d", now=NOW)
+        purge(SETTINGS, Workspace(tmp_path / "typo"), "2d", now=NOW)
     assert not (tmp_path / "typo").exists()
 
 
@@ -460,13 +462,11 @@ def _shown(out: Path) -> set[str]:
 def _known_call(out: Path) -> str:
     """A new call of which somebody is known."""
     _, new = old_and_new()
-    return next(
-        c.recording.call_id for c in new if {Role.AGENT, Role.CALLER} & set(c.diarization.roles.values())
-    )
+    return next(c.recording.call_id for c in new if {Role.AGENT, Role.CALLER} & set(c.speech.roles.values()))
 
 
 def _a_run(out: Path, window: Window, exit_code: int | None) -> None:
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
         if exit_code is not None:
             store.end_run(
@@ -485,14 +485,14 @@ def test_an_exchange_of_sides_writes_the_pages_of_the_last_run_that_wrote_them(
     _a_run(out, LAST_TWO_DAYS, exit_code)
     for code in (4, 8, None):  # these wrote none
         _a_run(out, Window(NOW - timedelta(days=9), NOW - timedelta(days=8)), code)
-    relabel(SETTINGS, out, _known_call(out))
+    relabel(SETTINGS, Workspace(out), _known_call(out))
     assert _shown(out) == {call.recording.call_id for call in old_and_new()[1]}
 
 
 def test_a_purge_keeps_calls_in_the_pages_that_came_late(out: Path) -> None:
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.connection.execute("UPDATE base.runs SET since_at = until_at - INTERVAL 1 DAY")
-    purge(SETTINGS, out, "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert _shown(out) == {call.recording.call_id for call in old_and_new()[1]}
 
 
@@ -500,30 +500,33 @@ def test_a_purge_keeps_calls_in_the_pages_that_came_late(out: Path) -> None:
 def test_calls_that_came_late_stay_in_the_pages_when_a_later_run_left_them(out: Path, job: str) -> None:
     """A run takes in late calls; the same window again finds nothing new and leaves the pages."""
     last_day = Window(NOW - timedelta(days=1), NOW)
-    write_pages(out, SETTINGS, last_day, earliest=LAST_TWO_DAYS.since, now=NOW)
+    Pages(Workspace(out), SETTINGS).write(
+        ReportWindow(Window(LAST_TWO_DAYS.since, last_day.until), last_day.since), now=NOW
+    )
     before = _shown(out)
     assert before == {call.recording.call_id for call in old_and_new()[1]}
-    assert are_current(out, last_day)
+    assert Pages(Workspace(out), SETTINGS).are_current(last_day)
     _a_run(out, last_day, 0)
     if job == "relabel":
-        relabel(SETTINGS, out, _known_call(out))
+        relabel(SETTINGS, Workspace(out), _known_call(out))
     else:
-        purge(SETTINGS, out, "2d", now=NOW)
+        purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert _shown(out) == before
 
 
 def test_a_purge_of_nothing_leaves_the_pages(out: Path) -> None:
-    write_pages(out, SETTINGS, LAST_TWO_DAYS, earliest=NOW, now=NOW)
+    Pages(Workspace(out), SETTINGS).write(ReportWindow(LAST_TWO_DAYS, LAST_TWO_DAYS.since), now=NOW)
     index = out / "reports" / "index.html"
     before = (index.stat().st_ino, index.stat().st_mtime_ns)
-    assert purge(SETTINGS, out, "2001-01-01", now=NOW).n_calls == 0
+    assert purge(SETTINGS, Workspace(out), "2001-01-01", now=NOW).n_calls == 0
     assert (index.stat().st_ino, index.stat().st_mtime_ns) == before
 
 
 def test_pages_that_a_purge_could_not_write_are_written_by_the_next(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pages(out, SETTINGS, Window(NOW - timedelta(days=4), NOW), earliest=NOW, now=NOW)
+    four_days = Window(NOW - timedelta(days=4), NOW)
+    Pages(Workspace(out), SETTINGS).write(ReportWindow(four_days, four_days.since), now=NOW)
     with monkeypatch.context() as patched:
 
         def full(*args: object, **options: object) -> None:
@@ -531,7 +534,7 @@ def test_pages_that_a_purge_could_not_write_are_written_by_the_next(
 
         patched.setattr("reports.outputs.folder.build_reports", full)
         with pytest.raises(ReportError):
-            purge(SETTINGS, out, "2d", now=NOW)
+            purge(SETTINGS, Workspace(out), "2d", now=NOW)
     assert found_in(out / "reports", [MARK])
-    assert purge(SETTINGS, out, "2d", now=NOW).n_calls == 0
+    assert purge(SETTINGS, Workspace(out), "2d", now=NOW).n_calls == 0
     assert found_in(out / "reports", [MARK]) == set()

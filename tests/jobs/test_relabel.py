@@ -15,6 +15,7 @@ from short_calls import settle, short_calls
 from callanalytics.config import EmotionSettings, Settings
 from callanalytics.store import open_work, publish
 from callanalytics.store.reader import read_analysis
+from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import SHIPPED
 from jobs.models.backfill import backfill
 from jobs.night.result import RunOptions, RunResult
@@ -91,7 +92,7 @@ def _one_call(out: Path) -> str:
 
 def _put_back(out: Path, ensemble_id: str, call_id: str) -> Callable[[], None]:
     """A stored analysis as it is now, to be put back later: an earlier version left it as it was."""
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         ((key, run_id),) = store.rows(
             "SELECT analysis_key, run_id FROM base.analyses WHERE ensemble_id = ? AND call_id = ?",
             [ensemble_id, call_id],
@@ -99,9 +100,9 @@ def _put_back(out: Path, ensemble_id: str, call_id: str) -> Callable[[], None]:
         call = read_analysis(store, key)
 
     def put_back() -> None:
-        with open_work(out) as store:
+        with open_work(Workspace(out)) as store:
             store.write([call], run_id)
-            publish(store, out)
+            publish(store)
 
     return put_back
 
@@ -109,15 +110,15 @@ def _put_back(out: Path, ensemble_id: str, call_id: str) -> Callable[[], None]:
 def test_exchanged_sides_stay_when_a_shadow_becomes_visible(out: Path, calls: Path, other: Path) -> None:
     call_id = _one_call(out)
     before, _ = _sides(out, call_id)
-    backfill(Settings(), out, str(other), shadow=True, workers=1)
-    relabel(Settings(), out, call_id)
+    backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
+    relabel(Settings(), Workspace(out), call_id)
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
     settings = _using(other)
     _night(settings, calls, out)
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
     _night(settings, calls, out, force=True)
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
-    relabel(settings, out, call_id)  # taken back, for every ensemble
+    relabel(settings, Workspace(out), call_id)  # taken back, for every ensemble
     assert _sides(out, call_id) == (before, [(False,)])
     _night(Settings(), calls, out)
     assert _sides(out, call_id) == (before, [(False,)])
@@ -130,7 +131,7 @@ def test_exchanged_sides_stay_when_the_earlier_ensemble_is_used_again(
     before, _ = _sides(out, call_id)
     settings = _using(other)
     assert _night(settings, calls, out).n_done == N_CALLS
-    relabel(settings, out, call_id)
+    relabel(settings, Workspace(out), call_id)
     _night(Settings(), calls, out)
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
 
@@ -140,14 +141,14 @@ def test_a_correction_that_an_earlier_version_lost_is_kept_when_it_is_made_again
 ) -> None:
     call_id = _one_call(out)
     before, _ = _sides(out, call_id)
-    shadow = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    shadow = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     put_back = _put_back(out, shadow.ensemble_id, call_id)
-    relabel(Settings(), out, call_id)
+    relabel(Settings(), Workspace(out), call_id)
     put_back()
     settings = _using(other)
     _night(settings, calls, out)
     assert _sides(out, call_id) == (before, [(True,)])  # as it was left: nothing but this test's own doing
-    relabel(settings, out, call_id)
+    relabel(settings, Workspace(out), call_id)
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
     for ensemble in (settings, Settings()):
         _night(ensemble, calls, out, force=True)
@@ -159,9 +160,9 @@ def test_another_ensemble_scores_the_sides_as_corrected(out: Path, calls: Path, 
     before, _ = _sides(out, call_id)
     ((first,),) = rows(out, "SELECT ensemble_id FROM ensembles WHERE promoted")
     put_back = _put_back(out, first, call_id)
-    relabel(Settings(), out, call_id)
+    relabel(Settings(), Workspace(out), call_id)
     put_back()  # what a backfill begins from is not as corrected
-    backfill(Settings(), out, str(other), shadow=True, workers=1)
+    backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     _night(_using(other), calls, out)
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
     sources = f"SELECT role_source::VARCHAR FROM analyses WHERE call_id = '{call_id}'"

@@ -19,8 +19,8 @@ pytest.importorskip("torch")
 
 from callanalytics.config import RetrainSettings, Settings, settings_from
 from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.run_lock import run_lock
 from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace, file_lock
 from ensemble.corpora import read_corpus
 from ensemble.evaluation.paired import Difference
 from ensemble.inference.ensemble import SHIPPED
@@ -28,7 +28,7 @@ from ensemble.model_errors import CorpusError
 from ensemble.training import Progress, TrainSettings
 from jobs.active_ensemble import in_use, registry
 from jobs.cli.main import cli
-from jobs.models.retrain import _shadow, decide, read_history, retrain
+from jobs.models.retrain import decide, read_history, retrain
 from jobs.models.training_split import collect, divide
 
 TRAINING = TrainSettings(
@@ -75,7 +75,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(out: Path, manifest: Path, **changes: object):
     values = {"plan": PLAN, **changes}
-    return retrain(Settings(folder=out.parent), out, [read_corpus(manifest)], TRAINING, **values)
+    return retrain(Settings(folder=out.parent), Workspace(out), [read_corpus(manifest)], TRAINING, **values)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +90,10 @@ def test_what_is_clearly_better_is_promoted_and_remembered(retrained) -> None:
     assert test.low > 0
     assert test.n_speakers == 6
     assert done.promoted, done.words
-    assert in_use(Settings(), out).name == done.candidate_id
-    assert "difference" in registry(out).history()[-1].note
+    assert in_use(Settings(), Workspace(out)).name == done.candidate_id
+    assert "difference" in registry(Workspace(out)).history()[-1].note
     assert Path(done.card).is_file()
-    (row,) = read_history(out)
+    (row,) = read_history(Workspace(out))
     assert row["candidate_id"] == done.candidate_id
     assert "8 speakers train, 2 validate, 6 test" in told[0]
 
@@ -101,7 +101,7 @@ def test_what_is_clearly_better_is_promoted_and_remembered(retrained) -> None:
 def test_rolled_back_in_one_step(retrained, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(retrained[0], out)
-    assert registry(out).rollback() == SHIPPED
+    assert registry(Workspace(out)).rollback() == SHIPPED
 
 
 def test_nothing_equal_is_promoted_over_itself(retrained, manifest: Path, tmp_path: Path) -> None:
@@ -110,14 +110,14 @@ def test_nothing_equal_is_promoted_over_itself(retrained, manifest: Path, tmp_pa
     again = run(out, manifest)
     assert not again.promoted
     assert again.words.startswith("kept: not better")
-    assert in_use(Settings(), out).name == retrained[1].candidate_id
-    assert len(read_history(out)) == 2
+    assert in_use(Settings(), Workspace(out)).name == retrained[1].candidate_id
+    assert len(read_history(Workspace(out))) == 2
 
 
 def test_the_same_data_again_trains_nothing(retrained, manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(retrained[0], out)
-    registry(out).rollback()
+    registry(Workspace(out)).rollback()
     told: list[str] = []
     epochs: list[object] = []
     again = run(out, manifest, say=told.append, on_news=epochs.append)
@@ -149,7 +149,7 @@ def test_in_use_is_said_only_of_what_is(
         assert told["promoted"], "what was decided"
         return shown.stderr, told["in_use"]
 
-    registry(out).rollback()
+    registry(Workspace(out)).rollback()
     text, in_use_now = said()
     assert "Nothing new since" in text
     assert f"was promoted then and is not in use now. Use it: callanalytics ensemble promote {name}" in text
@@ -176,9 +176,9 @@ def test_torn_notes_are_named_with_what_to_do(retrained, manifest: Path, tmp_pat
     for torn in (whole[:40], "3\n", '["at", "candidate_id", "words"]\n', '{"at": "2026"}\n', "\0\n"):
         history.write_text(whole + torn)
         with pytest.raises(StoreError, match=r"history\.jsonl, line 2: .*Remove that line"):
-            read_history(out)
+            read_history(Workspace(out))
     history.write_text(whole)
-    registry(out).rollback()
+    registry(Workspace(out)).rollback()
     (decision,) = (out / "training").glob("retrain-*/decision.json")
     whole = decision.read_text()
     for torn in (whole[:40], "", "[]", '{"margin": 0.01}', whole.replace('"tests": [', '"tests": [3, ')):
@@ -202,7 +202,7 @@ def test_goes_on_after_a_kill(retrained, manifest: Path, tmp_path: Path) -> None
 
     with pytest.raises(KilledError):
         run(tmp_path / "out", manifest, on_news=kill)
-    assert in_use(Settings(), tmp_path / "out") == SHIPPED
+    assert in_use(Settings(), Workspace(tmp_path / "out")) == SHIPPED
     epochs: list[int] = []
     done = run(
         tmp_path / "out",
@@ -215,22 +215,22 @@ def test_goes_on_after_a_kill(retrained, manifest: Path, tmp_path: Path) -> None
 
 def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "training").mkdir(parents=True)
-    with run_lock(tmp_path / "out" / "training" / "retrain.lock"), pytest.raises(LockHeld):
+    with file_lock(tmp_path / "out" / "training" / "retrain.lock"), pytest.raises(LockHeld):
         run(tmp_path / "out", manifest)
     fixed = settings_from({"emotion": {"ensemble": "mine"}}, source="config.toml", folder=tmp_path)
     with pytest.raises(UsageError, match="fixes the ensemble"):
-        retrain(fixed, tmp_path / "out", [read_corpus(manifest)], TRAINING, plan=PLAN)
+        retrain(fixed, Workspace(tmp_path / "out"), [read_corpus(manifest)], TRAINING, plan=PLAN)
 
 
 def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with open_work(out) as store:
-        publish(store, out)
+    with open_work(Workspace(out)) as store:
+        publish(store)
     heard = out / "training" / "reviewed" / "clip.wav"
     heard.parent.mkdir(parents=True)
     heard.write_bytes(b"heard by the first")
     command = [sys.executable, "-m", "callanalytics", "retrain", "--reviewed", "--out", str(out)]
-    with run_lock(out / "training" / "retrain.lock"):
+    with file_lock(out / "training" / "retrain.lock"):
         for words, code, said in (((), 2, "--consent"), (("--consent",), 5, "retrain.lock")):
             done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
             assert heard.exists(), words
@@ -241,26 +241,32 @@ def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path)
 def test_reviewed_calls_without_results_make_no_folder(tmp_path: Path) -> None:
     plan = RetrainSettings(reviewed=True, consent=True)
     with pytest.raises(UsageError):
-        retrain(Settings(folder=tmp_path), tmp_path / "out", [], TRAINING, plan=plan)
+        retrain(Settings(folder=tmp_path), Workspace(tmp_path / "out"), [], TRAINING, plan=plan)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_history_names_no_call(retrained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_history_names_no_call(
+    retrained, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It outlives every purge. The ids are told while it works, and by `ensemble compare`."""
+    out = tmp_path / "out"
+    shutil.copytree(retrained[0], out)
+    registry(Workspace(out)).rollback()
+    (decision,) = (out / "training").glob("retrain-*/decision.json")
+    decision.unlink()
     change = SimpleNamespace(call_id="0123456789abcdef", started_local="", reasons=())
     found = SimpleNamespace(
         n_calls=9, n_flagged_a=2, n_flagged_b=2, newly_flagged=(change,), no_longer_flagged=()
     )
     monkeypatch.setattr("jobs.models.backfill.backfill", lambda *_, **__: SimpleNamespace(published=True))
     monkeypatch.setattr("jobs.models.compare.compare_ensembles", lambda *_: found)
-    out, done, _ = retrained
     (out / "callanalytics.duckdb").touch()
     told: list[str] = []
-    shadow = _shadow(Settings(), out, SimpleNamespace(ensemble_id="another"), done.candidate_id, told.append)
-    (out / "callanalytics.duckdb").unlink()
+    done = run(out, manifest, say=told.append)
     assert change.call_id in "".join(told)
-    assert change.call_id not in json.dumps(shadow)
-    assert shadow["n_newly_flagged"] == 1
+    assert done.shadow["n_newly_flagged"] == 1
+    assert read_history(Workspace(out))[-1]["shadow"] == done.shadow
+    assert change.call_id not in (out / "training" / "history.jsonl").read_text()
 
 
 def difference(name: str, low: float, middle: float, high: float, n_speakers: int = 20) -> Difference:
@@ -295,12 +301,12 @@ def test_no_speaker_is_on_two_sides(manifest: Path) -> None:
 
 def test_nothing_to_train_on_and_no_consent_are_said(tmp_path: Path, manifest: Path) -> None:
     with pytest.raises(UsageError, match="Nothing to train on"):
-        collect(Settings(), tmp_path, [], reviewed=False, consent=False)
+        collect(Settings(), Workspace(tmp_path), [], reviewed=False, consent=False)
     with pytest.raises(UsageError, match="--consent"):
-        collect(Settings(), tmp_path, [], reviewed=True, consent=False)
+        collect(Settings(), Workspace(tmp_path), [], reviewed=True, consent=False)
     corpus = read_corpus(manifest)
     with pytest.raises(UsageError, match="NAME=PATH"):
-        collect(Settings(), tmp_path, [corpus, corpus], reviewed=False, consent=False)
+        collect(Settings(), Workspace(tmp_path), [corpus, corpus], reviewed=False, consent=False)
 
 
 def test_the_command(manifest: Path, tmp_path: Path) -> None:

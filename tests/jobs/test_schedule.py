@@ -22,9 +22,8 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.base import BaseScheduler
 
 from callanalytics.config import JOB_NAMES, Settings, settings_from
-from callanalytics.config.window import Window
 from callanalytics.errors import ConfigError, UsageError
-from jobs.night.gate import hold
+from callanalytics.workspace import Workspace
 from jobs.scheduler.due_times import NightTrigger
 from jobs.scheduler.scheduler import HEAVY, LIGHT, Schedule
 from jobs.scheduler.state import JobEnd, Logbook, read_logbook
@@ -121,7 +120,13 @@ def start(clock: Clock, launch: Any, settings: Settings, *, threads: bool = Fals
     scheduler = Manual(timezone=UTC, executors={HEAVY: executor(), LIGHT: executor()})
     book = Logbook(settings.folder / ".work" / "schedule.json")
     schedule = Schedule(
-        scheduler, settings, book, out=settings.folder, config=None, launch=launch, clock=clock
+        scheduler,
+        settings,
+        book,
+        workspace=Workspace(settings.folder),
+        config=None,
+        launch=launch,
+        clock=clock,
     )
     schedule.apply(settings)
     scheduler.start()
@@ -447,7 +452,7 @@ def test_a_damaged_logbook_is_set_aside(tmp_path: Path) -> None:
         assert book.jobs == {}
         assert book.set_aside is not None
         assert book.set_aside.read_text() == text
-    assert read_logbook(tmp_path) is None
+    assert read_logbook(Workspace(tmp_path)) is None
 
 
 def test_the_logbook_is_private_and_reads_back(tmp_path: Path) -> None:
@@ -475,7 +480,9 @@ def test_a_held_night_says_why_and_waits_for_a_person(clock: Clock, tmp_path: Pa
     launch = Fake(clock)
     launch.codes = [8]
     schedule, scheduler = start(clock, launch, settings_with(tmp_path))
-    hold(tmp_path, 1, Window(clock.now - timedelta(days=1), clock.now), ["3 recordings where 400 are usual"])
+    Workspace(tmp_path).hold(
+        1, clock.now - timedelta(days=1), clock.now, ["3 recordings where 400 are usual"]
+    )
     run_until(scheduler, clock, datetime(2026, 3, 3, 12, tzinfo=UTC))
     (end,) = schedule.book.ends
     assert (end.state, end.exit_code, end.words) == ("failed", 8, "3 recordings where 400 are usual")

@@ -13,8 +13,8 @@ import pytest
 from fixture_calls import fill, plausible_calls
 
 from callanalytics.errors import LockHeld
-from callanalytics.run_lock import lock_holder, run_lock
-from callanalytics.store import open_work, publish, work_database
+from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace, file_lock, lock_holder
 from jobs.maintenance.status import read_status, render_status
 
 ROW = {"measure": "label_mix", "value": 0.4, "usual": 0.05, "n_crossed": 4, "n_days": 7, "retrain": True}
@@ -23,20 +23,20 @@ ROW = {"measure": "label_mix", "value": 0.4, "usual": 0.05, "n_crossed": 4, "n_d
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("status") / "out"
-    with open_work(folder) as store:
+    with open_work(Workspace(folder)) as store:
         fill(store, plausible_calls())
-        publish(store, folder)
+        publish(store)
     return folder
 
 
 def test_steady_calls_say_nothing_of_drift(out: Path) -> None:
-    status = read_status(out)
+    status = read_status(Workspace(out))
     assert {row["measure"] for row in status["drift"]} >= {"label_mix", "codec_mix", "confidence"}
     assert "Drift" not in render_status({**status, "drift": [{**ROW, "n_crossed": 0, "retrain": False}]})
 
 
 def test_drift_is_said_and_suggests_retraining_only_when_it_lasts(out: Path) -> None:
-    status = read_status(out)
+    status = read_status(Workspace(out))
     text = render_status({**status, "drift": [ROW]})
     assert "label_mix: 0.4, usual 0.05; beyond its threshold on 4 of 7 days  MOVED" in text
     assert "callanalytics retrain" in text
@@ -51,21 +51,21 @@ def test_a_file_of_an_earlier_version_has_no_drift_yet(out: Path, tmp_path: Path
     (tmp_path / "callanalytics.duckdb").write_bytes((out / "callanalytics.duckdb").read_bytes())
     with duckdb.connect(str(tmp_path / "callanalytics.duckdb")) as connection:
         connection.execute("DROP VIEW drift_now")
-    assert read_status(tmp_path)["drift"] == []
-    render_status(read_status(tmp_path))
+    assert read_status(Workspace(tmp_path))["drift"] == []
+    render_status(read_status(Workspace(tmp_path)))
 
 
 def test_a_first_run_that_was_killed_before_its_tables_leaves_nothing_to_tell(tmp_path: Path) -> None:
-    database = work_database(tmp_path / "out")
+    database = Workspace(tmp_path / "out").work_database
     database.parent.mkdir(parents=True)
     duckdb.connect(database).close()
-    status = read_status(tmp_path / "out")
+    status = read_status(Workspace(tmp_path / "out"))
     assert status["database"] is None
     assert status["totals"] == {}
     assert render_status(status)
-    with open_work(tmp_path / "out"):
+    with open_work(Workspace(tmp_path / "out")):
         pass
-    assert read_status(tmp_path / "out")["totals"]["n_calls"] == 0
+    assert read_status(Workspace(tmp_path / "out"))["totals"]["n_calls"] == 0
 
 
 def command(*words: object) -> list[str]:
@@ -78,8 +78,9 @@ def test_looking_all_the_time_disturbs_no_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
     look = (
         "import sys; from pathlib import Path; from jobs.maintenance.status import read_status\n"
+        "from callanalytics.workspace import Workspace\n"
         "print('looking', flush=True)\n"
-        "while True: read_status(Path(sys.argv[1]))"
+        "while True: read_status(Workspace(Path(sys.argv[1])))"
     )
     run = command("run", "--since", "yesterday", "--input", tmp_path / "in", "--out", out, "--quiet")
     assert subprocess.run(run, check=False).returncode == 0
@@ -98,7 +99,7 @@ def test_looking_all_the_time_disturbs_no_run(tmp_path: Path) -> None:
         for watcher in watchers:
             watcher.kill()
             watcher.communicate()
-    status = read_status(out)
+    status = read_status(Workspace(out))
     assert [run["exit_code"] for run in status["runs"]] == [0] * 5
     assert status["running"] is None
 
@@ -110,38 +111,39 @@ def test_a_look_at_the_lock_keeps_nobody_out(tmp_path: Path) -> None:
     with path.open() as other:
         fcntl.flock(other, fcntl.LOCK_SH)
         assert lock_holder(path) is None
-        with pytest.raises(LockHeld), run_lock(path, patience_s=0.05):
+        with pytest.raises(LockHeld), file_lock(path, patience_s=0.05):
             pass
         timer = threading.Timer(0.3, fcntl.flock, (other, fcntl.LOCK_UN))
         timer.start()
-        with run_lock(path):
+        with file_lock(path):
             assert lock_holder(path)
         timer.join()
     assert lock_holder(path) is None
 
 
 def test_a_run_that_was_killed_is_shown_as_not_ended(tmp_path: Path) -> None:
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         fill(store, plausible_calls())
-        publish(store, tmp_path / "out")
+        publish(store)
     code = (
         "import os, sys; from pathlib import Path; from datetime import UTC, datetime, timedelta\n"
         "from callanalytics.store import open_work; from callanalytics.config.window import Window\n"
-        "store = open_work(Path(sys.argv[1])); now = datetime.now(UTC)\n"
+        "from callanalytics.workspace import Workspace\n"
+        "store = open_work(Workspace(Path(sys.argv[1]))); now = datetime.now(UTC)\n"
         "store.begin_run(Window(now - timedelta(days=1), now), store.promoted_ensemble(), '0')\n"
         "os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
     assert killed.returncode == -9
-    status = read_status(tmp_path / "out")
+    status = read_status(Workspace(tmp_path / "out"))
     assert status["runs"][0]["exit_code"] is None
     assert "not ended" in render_status(status)
 
 
 def test_a_published_file_that_cannot_be_read_is_said_and_the_rest_told(tmp_path: Path) -> None:
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         fill(store, plausible_calls())
-        publish(store, tmp_path / "out").write_bytes(b"damaged" * 1000)
-    status = read_status(tmp_path / "out")
+        publish(store).write_bytes(b"damaged" * 1000)
+    status = read_status(Workspace(tmp_path / "out"))
     assert "NOT READABLE" in render_status(status)
     assert status["totals"]["n_calls"] == len(plausible_calls())

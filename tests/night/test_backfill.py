@@ -16,15 +16,13 @@ import soundfile
 from click.testing import CliRunner
 
 from callanalytics.config import EmotionSettings, EngineSettings, Settings
-from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
-from callanalytics.run_lock import run_lock
+from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import SHIPPED
 from ensemble.model_errors import ModelMissing
 from jobs.cli.main import cli
 from jobs.models.backfill import backfill, render_backfilled
 from jobs.models.compare import compare_ensembles
-from jobs.night.gate import hold, let_through
 from jobs.night.result import RunOptions, RunResult
 from jobs.night.run import run_night
 
@@ -100,7 +98,7 @@ VISIBLE = (
 
 def test_a_shadow_is_beside_what_is_visible_until_it_is_promoted(out: Path, calls: Path, other: Path) -> None:
     before = rows(out, VISIBLE)
-    done = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    done = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (done.n_todo, done.n_done, done.missing, done.failed, done.exit_code) == (
         N_CALLS,
         N_CALLS,
@@ -131,7 +129,7 @@ def test_a_shadow_is_beside_what_is_visible_until_it_is_promoted(out: Path, call
 def test_what_backfill_stores_is_what_a_night_would_have_found(
     out: Path, calls: Path, other: Path, tmp_path: Path
 ) -> None:
-    backfill(Settings(), out, str(other), shadow=True, workers=1)
+    backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     settings = Settings(emotion=EmotionSettings(ensemble=str(other)))
     _night(settings, calls, out)
     _night(settings, calls, tmp_path / "fresh")
@@ -151,7 +149,7 @@ def test_a_new_ensemble_in_the_night_hides_old_calls_until_backfill(
     assert rows(out, "SELECT count(*) FROM call_summary") == [(0,)]
     assert rows(out, "SELECT sum(n_other_ensemble) FROM coverage") == [(N_CALLS,)]
     assert "No calls were analysed" in brief(out)
-    done = backfill(settings, out, None, shadow=False, workers=1)
+    done = backfill(settings, Workspace(out), None, shadow=False, workers=1)
     assert done.n_done == N_CALLS
     assert rows(out, "SELECT count(*) FROM call_summary") == [(N_CALLS,)]
     assert "No calls were analysed" not in brief(out)
@@ -159,13 +157,13 @@ def test_a_new_ensemble_in_the_night_hides_old_calls_until_backfill(
 
 def test_a_shadow_leaves_the_pages_as_they_are(out: Path, other: Path) -> None:
     before = (out / "reports" / "index.html").stat().st_mtime_ns
-    backfill(Settings(), out, str(other), shadow=True, workers=1)
+    backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (out / "reports" / "index.html").stat().st_mtime_ns == before
 
 
 def test_again_does_nothing_twice(out: Path, other: Path) -> None:
-    first = backfill(Settings(), out, str(other), shadow=True, workers=1)
-    again = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    first = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
+    again = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (first.n_already, again.n_todo, again.n_done, again.n_already) == (0, 0, 0, N_CALLS)
 
 
@@ -177,7 +175,7 @@ def test_recordings_that_are_gone_or_others_are_named(
         for name in ("one.wav", "two.wav"):
             moved[name] = (calls / name).rename(tmp_path / name)
         _call(calls / "two.wav", seed=77)  # another recording under the old name
-        done = backfill(Settings(), out, str(other), shadow=True, workers=1)
+        done = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     finally:
         for name, path in moved.items():
             path.replace(calls / name)
@@ -192,31 +190,31 @@ def test_recordings_that_are_gone_or_others_are_named(
 
 def test_what_cannot_be_meant_is_refused(out: Path, other: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--shadow"):
-        backfill(Settings(), out, str(other), shadow=False)
+        backfill(Settings(), Workspace(out), str(other), shadow=False)
     with pytest.raises(UsageError, match="no results here"):
-        backfill(Settings(), tmp_path / "typo", None, shadow=True)
+        backfill(Settings(), Workspace(tmp_path / "typo"), None, shadow=True)
     with pytest.raises(ModelMissing):
-        backfill(Settings(), out, "nobody", shadow=True)
-    with run_lock(out / ".work" / "run.lock"), pytest.raises(LockHeld):
-        backfill(Settings(), out, str(other), shadow=True)
+        backfill(Settings(), Workspace(out), "nobody", shadow=True)
+    with Workspace(out).lock(), pytest.raises(LockHeld):
+        backfill(Settings(), Workspace(out), str(other), shadow=True)
 
 
 def test_a_used_time_budget_ends_with_7_and_keeps_what_is_done(out: Path, other: Path) -> None:
     settings = Settings(engine=EngineSettings(time_budget_s=0.001))
-    done = backfill(settings, out, str(other), shadow=True, workers=1)
+    done = backfill(settings, Workspace(out), str(other), shadow=True, workers=1)
     assert (done.exit_code, done.n_done, done.n_todo) == (7, 0, N_CALLS)
 
 
 def test_while_a_night_is_held_scores_are_kept_and_not_published(out: Path, other: Path) -> None:
-    hold(out, 1, Window(NOW - timedelta(days=1), NOW), ["too few"])
+    Workspace(out).hold(1, NOW - timedelta(days=1), NOW, ["too few"])
     before = (out / "callanalytics.duckdb").read_bytes()
     arguments = ["backfill", "--ensemble", str(other), "--shadow", "--workers", "1", "--out", str(out)]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     assert "not published: the gate holds a night back" in done.stderr
     assert (out / "callanalytics.duckdb").read_bytes() == before
-    let_through(out)
-    again = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    Workspace(out).release()
+    again = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (again.n_already, again.published) == (N_CALLS, True)
 
 
@@ -246,7 +244,7 @@ def test_recordings_behind_urls_are_scored_and_named_when_gone_or_others(
     away = (calls / "one.wav").rename(tmp_path / "one.wav")
     was = (calls / "two.wav").read_bytes()
     _call(calls / "two.wav", seed=77)
-    done = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    done = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (done.n_done, done.exit_code) == (1, 3)
     assert [(Path(call.path).name, call.reason) for call in done.missing] == [("one.wav", "missing")]
     assert [(Path(call.path).name, call.reason) for call in done.failed] == [("two.wav", "unreadable")]
@@ -255,5 +253,5 @@ def test_recordings_behind_urls_are_scored_and_named_when_gone_or_others(
     (calls / "two.wav").write_bytes(was)
     old = (NOW - timedelta(hours=3)).timestamp()
     os.utime(calls / "two.wav", (old, old))  # a store without tags knows its objects by their time
-    again = backfill(Settings(), out, str(other), shadow=True, workers=1)
+    again = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (again.n_done, again.n_already, again.missing, again.failed) == (2, 1, (), ())

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, SHADOW_ID, plausible_calls
+from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, SHADOW_ID, assessed, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis
 from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
 from jobs.models.compare import Comparison, compare_ensembles, render_comparison
 
 N_BOTH = 12
@@ -24,12 +25,12 @@ def other_opinion(call: CallAnalysis) -> CallAnalysis:
     index = call.votes.emotion_index.copy()
     index[index < 0] = LABELS.index("sad")
     index[::3] = LABELS.index("anger")
+    found = call.assessment
+    turned = assessed(call, flagged=not found.flagged, escalations=() if found.flagged else found.escalations)
     return replace(
-        call,
+        turned,
         ensemble_id=SHADOW_ID,
         votes=replace(call.votes, emotion_index=index, abstain_reason=(None,) * len(index)),
-        flagged=not call.flagged,
-        escalations=() if call.flagged else call.escalations,
     )
 
 
@@ -44,7 +45,7 @@ def database(calls: list[CallAnalysis], tmp_path_factory: pytest.TempPathFactory
     others = [other_opinion(call) for call in calls[:N_BOTH]]
     moved = [replace(s, end_s=s.end_s - 0.5) for s in others[0].segments]
     others[0] = replace(others[0], segments=tuple(moved))  # cut in another way: cannot be paired
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         for ensemble_id in (ENSEMBLE_ID, SHADOW_ID):
             store.register_ensemble(ensemble_id, {}, LABELS, MEMBERS)
         store.promote_ensemble(ENSEMBLE_ID)
@@ -52,7 +53,7 @@ def database(calls: list[CallAnalysis], tmp_path_factory: pytest.TempPathFactory
         run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
         store.write(calls, run_id)
         store.write(others, run_id)
-        return publish(store, out)
+        return publish(store)
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +83,8 @@ def test_the_matrix_counts_every_segment_once(found: Comparison, calls: list[Cal
 
 def test_every_turned_flag_is_named(found: Comparison, calls: list[CallAnalysis]) -> None:
     shared = calls[:N_BOTH]
-    flagged = {call.recording.call_id for call in shared if call.flagged}
-    calm = {call.recording.call_id for call in shared if not call.flagged}
+    flagged = {call.recording.call_id for call in shared if call.assessment.flagged}
+    calm = {call.recording.call_id for call in shared if not call.assessment.flagged}
     assert found.n_calls == N_BOTH
     assert {change.call_id for change in found.no_longer_flagged} == flagged
     assert {change.call_id for change in found.newly_flagged} == calm
@@ -92,8 +93,9 @@ def test_every_turned_flag_is_named(found: Comparison, calls: list[CallAnalysis]
 
 
 def test_rules_are_counted_on_the_shared_calls_only(found: Comparison, calls: list[CallAnalysis]) -> None:
-    fired = Counter(e.rule for call in calls[:N_BOTH] for e in call.escalations)
-    stayed = Counter(e.rule for call in calls[:N_BOTH] if not call.flagged for e in call.escalations)
+    fired = Counter(e.rule for call in calls[:N_BOTH] for e in call.assessment.escalations)
+    calm = [call for call in calls[:N_BOTH] if not call.assessment.flagged]
+    stayed = Counter(e.rule for call in calm for e in call.assessment.escalations)
     assert {rule.rule: rule.n_a for rule in found.rules} == dict(fired)
     assert {r.rule: r.n_b for r in found.rules if r.n_b} == dict(stayed)
     assert {r.rule: r.n_both for r in found.rules if r.n_both} == dict(stayed)

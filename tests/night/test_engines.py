@@ -14,26 +14,26 @@ from stand_ins import candidate, prepare
 
 from callanalytics.errors import LockHeld
 from callanalytics.records import Failure, Outcome
-from callanalytics.run_lock import lock_holder, run_lock
-from jobs.night.local_engine import _how_they_died, analyze_all
+from callanalytics.workspace import file_lock, lock_holder
+from jobs.night.local_engine import analyze_all
 from jobs.night.stopping import StopWatch
 
 
 def test_the_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
-    code = "import sys, time; from pathlib import Path; from callanalytics.run_lock import run_lock\n"
-    code += "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from callanalytics.workspace import file_lock\n"
+    code += "with file_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(LockHeld, match=f"process {holder.pid} on "), run_lock(path):
+        with pytest.raises(LockHeld, match=f"process {holder.pid} on "), file_lock(path):
             pass
         assert f"process {holder.pid}" in (lock_holder(path) or "")
     finally:
         holder.kill()
         holder.wait()
-    with run_lock(path):
+    with file_lock(path):
         assert f"process {os.getpid()}" in (lock_holder(path) or "")
     assert lock_holder(path) is None
 
@@ -74,25 +74,9 @@ def test_a_crash_costs_only_the_file_that_crashes() -> None:
     names = [*(f"good{i}" for i in range(6)), "crash", *(f"fine{i}" for i in range(6))]
     found = outcomes(names)
     assert set(found) == set(names)
-    failures = {name: o.reason for name, o in found.items() if isinstance(o, Failure)}
-    assert failures == {"crash": "worker_died"}
-
-
-def test_the_signal_is_named_also_when_another_thread_waits_for_the_same_worker() -> None:
-    """Of two threads that wait for one process the second is told nothing at first."""
-
-    class Reaped:
-        asked = 0
-
-        def join(self, timeout: float) -> None:
-            """Ends at once: the process is gone."""
-
-        @property
-        def exitcode(self) -> int | None:
-            self.asked += 1
-            return -signal.SIGSEGV if self.asked > 3 else None
-
-    assert _how_they_died([Reaped()]) == "was killed by SIGSEGV"  # type: ignore[list-item]
+    failures = {name: o for name, o in found.items() if isinstance(o, Failure)}
+    assert {name: failure.reason for name, failure in failures.items()} == {"crash": "worker_died"}
+    assert "was killed by SIGSEGV" in failures["crash"].detail, "also while the pool waits for it too"
 
 
 def test_a_worker_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

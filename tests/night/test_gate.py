@@ -15,8 +15,9 @@ import soundfile
 
 from callanalytics.config import GateSettings, Settings, settings_from
 from callanalytics.config.window import Window, parse_window
+from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
-from jobs.night.gate import Night, expected, held, reasons_to_hold, whole_days
+from jobs.night.gate import Night, expected, reasons_to_hold, whole_days
 from jobs.night.result import RunOptions
 from jobs.night.run import run_night
 
@@ -144,7 +145,7 @@ def test_a_held_night_is_kept_but_not_published_until_let_through(tmp_path: Path
     assert "3 of 4 recordings could not be analysed" in result.held[0]
     assert not (out / "callanalytics.duckdb").exists()
     assert not (out / "reports" / "index.html").exists()
-    status = read_status(out)
+    status = read_status(Workspace(out))
     assert status["runs"][0]["exit_code"] == 8
     assert "NOT PUBLISHED" in render_status(status)
     json.dumps(status)
@@ -153,8 +154,8 @@ def test_a_held_night_is_kept_but_not_published_until_let_through(tmp_path: Path
     assert forced.n_done == 0, "nothing is analysed twice"
     assert (out / "callanalytics.duckdb").exists()
     assert (out / "reports" / "index.html").exists()
-    assert held(out) is None
-    assert read_status(out)["totals"]["n_calls"] == 1
+    assert Workspace(out).held is None
+    assert read_status(Workspace(out))["totals"]["n_calls"] == 1
 
 
 def test_a_night_that_looks_usual_publishes_what_was_held(tmp_path: Path) -> None:
@@ -168,5 +169,5 @@ def test_a_night_that_looks_usual_publishes_what_was_held(tmp_path: Path) -> Non
     for seed in range(4):
         call(calls / f"good{seed}.wav", seed)
     assert run_night(settings(tmp_path), options).exit_code == 3
-    assert held(out) is None
-    assert read_status(out)["totals"]["n_calls"] == 4
+    assert Workspace(out).held is None
+    assert read_status(Workspace(out))["totals"]["n_calls"] == 4

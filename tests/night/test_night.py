@@ -26,6 +26,7 @@ from callanalytics.config import Settings
 from callanalytics.demo import DemoSummary
 from callanalytics.records import RoleSource
 from callanalytics.store import Correction, open_work
+from callanalytics.workspace import Workspace
 from jobs.cli.single_file import found_recording
 
 YESTERDAY = date.today() - timedelta(days=1)
@@ -166,7 +167,7 @@ def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSu
     found = found_recording([demo.upset[0]], settings)
     right = analyze_call(found, settings, models)
     assert right.clips
-    side_of = {t.channel: right.diarization.roles[t.speaker] for t in right.diarization.turns}
+    side_of = {t.channel: right.speech.roles[t.speaker] for t in right.speech.turns}
     wrong = replace(
         found.facts,
         channel_roles=(side_of[0].other, side_of[1].other),
@@ -364,7 +365,7 @@ def test_a_new_version_of_a_recording_replaces_the_old_one_everywhere(tmp_path: 
     assert night()["n_done"] == 3
     ((before,),) = rows(database, "SELECT call_id FROM calls WHERE path LIKE '%grown%'")
     callanalytics("review", before, "--verdict", "confirm", "--out", out)
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.correct(Correction(before, swap_roles=True))
         store.connection.execute(
             "INSERT INTO base.reviews BY NAME"

@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from fixture_calls import LAST_DAY, ZONE, plausible_calls
+from fixture_calls import LAST_DAY, ZONE, assessed, plausible_calls
 from report_sites import (
     HOSTILE,
     LONG,
@@ -27,10 +27,12 @@ from report_sites import (
     renamed,
 )
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
-from callanalytics.records import CallAnalysis, Escalation, TimeSource
+from callanalytics.records import Escalation, TimeSource
 from callanalytics.store.rows import pack
+from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
 from reports.outputs.folder import build_reports
 
@@ -39,7 +41,7 @@ from reports.outputs.folder import build_reports
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Two weeks of plausible calls; the names of some of the last day are meant to do harm."""
     calls = plausible_calls()
-    flagged = [i for i, call in enumerate(calls) if call.flagged][-3:]
+    flagged = [i for i, call in enumerate(calls) if call.assessment.flagged][-3:]
     for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
         calls[index] = renamed(calls[index], name)
     return publish_site(tmp_path_factory.mktemp("report"), calls)
@@ -69,6 +71,7 @@ def test_the_headline_counts_what_the_database_counts(week: Site) -> None:
 
 def test_every_flagged_call_says_why_and_when(week: Site) -> None:
     found = re.findall(r'<article class="card".*?</article>', week.text(), re.S)
+    assert len(found) > 3
     for card in found:
         assert re.search(r"<li title=[^>]*>Caller sounds frustrated, \d+% at \d+:\d\d</li>", card)
         assert re.search(r"\d of 3 models agree", card)
@@ -76,7 +79,9 @@ def test_every_flagged_call_says_why_and_when(week: Site) -> None:
 
 
 def test_pages_are_well_formed_private_and_without_scripts_of_others(week: Site) -> None:
-    for path, page in pages(week):
+    found = dict(pages(week))
+    assert len(found) > 10
+    for path, page in found.items():
         assert not page.open, path
         assert not page.handlers, path
         assert [Path(src).name for src in page.scripts] == ["report.js"], path
@@ -133,7 +138,7 @@ def test_a_call_page_shows_every_segment_with_every_vote(week: Site) -> None:
 
 
 def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> None:
-    calm = [replace(call, flagged=False, escalations=(), clips=()) for call in plausible_calls(3)]
+    calm = [assessed(call, flagged=False, escalations=()) for call in plausible_calls(3)]
     calm_site = publish_site(tmp_path, calm)
     calm_site.build(days(1))
     text = calm_site.text()
@@ -145,7 +150,7 @@ def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> No
 def flagged_by(call: CallAnalysis, score: float, **rules: float) -> CallAnalysis:
     """The call as flagged by rules of these names and weights."""
     found = tuple(Escalation(rule, weight, 9.0, 8.0, f"{rule} met") for rule, weight in rules.items())
-    return replace(call, flagged=bool(found), escalations=found, frustration_score=score, clips=())
+    return assessed(call, flagged=bool(found), escalations=found, score=score)
 
 
 def day_of(out: Path, *last: CallAnalysis) -> str:
@@ -263,10 +268,12 @@ def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Pa
     usual = os.umask(0o022)
     try:
         Site(site.database, tmp_path / "new" / "reports").build(days(1))
-        write_clips(tmp_path / "clips-first", pack(call))
+        write_clips(Workspace(tmp_path / "clips-first"), pack(call))
     finally:
         os.umask(usual)
-    for folder in (path for path in tmp_path.rglob("*") if path.is_dir()):
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert {tmp_path / "new" / "reports" / "calls", tmp_path / "clips-first"} <= set(folders)
+    for folder in folders:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
 
 
@@ -337,9 +344,11 @@ def test_trends_end_with_the_newest_call(site: Site, tmp_path: Path) -> None:
 def test_ten_thousand_calls_take_less_than_a_minute(tmp_path: Path) -> None:
     """The build runs in a process of its own, so that its memory can be told."""
     calls = plausible_calls(1667, 6)
-    ranked = sorted((call for call in calls if call.flagged), key=lambda call: -call.frustration_score)
+    ranked = sorted(
+        (call for call in calls if call.assessment.flagged), key=lambda call: -call.assessment.curve.score
+    )
     kept = {call.recording.recording_id for call in ranked[:300]}
-    calls = [replace(c, flagged=c.recording.recording_id in kept, clips=()) for c in calls]
+    calls = [assessed(c, flagged=c.recording.recording_id in kept) for c in calls]
     made = publish_site(tmp_path, calls)
     window = days(1700)
     code = (
@@ -367,7 +376,9 @@ def test_ten_thousand_calls_take_less_than_a_minute(tmp_path: Path) -> None:
 def test_templates_neither_calculate_nor_ask() -> None:
     import reports
 
-    for path in Path(reports.__file__).parent.joinpath("templates").glob("*.html"):
+    templates = list(Path(reports.__file__).parent.joinpath("templates").rglob("*.html"))
+    assert len(templates) > 5
+    for path in templates:
         for code in re.findall(r"\{[{%](.*?)[%}]\}", path.read_text(encoding="utf-8"), re.S):
             bare = re.sub(r'"[^"]*"', "", code).strip("-")
             assert not re.search(r"[*/]|\bsum\b|\bround\b|\bSELECT\b|\d\s*[+-]", bare), f"{path.name}: {code}"

@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
     pictures = call_pictures(Audio(noise, 8000, 8000, "pcm_s16le", "wav", 0.0), (0, 1))
     calls = [replace(call, clips=(*call.clips, *pictures)) if call.clips else call for call in calls]
-    flagged = [i for i, call in enumerate(calls) if call.flagged][-3:]
+    flagged = [i for i, call in enumerate(calls) if call.assessment.flagged][-3:]
     for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
         calls[index] = renamed(calls[index], name)
     made = publish_site(tmp_path_factory.mktemp("browser"), calls)
@@ -67,6 +67,7 @@ def call_page(site: Site) -> str:
 
 
 def kinds(site: Site) -> list[str]:
+    """A page of every kind that there is."""
     agent = sorted((site.folder / "agents").iterdir())[0].name
     fixed = ("index.html", "calls/index.html", "trends.html", "health.html", "single.html", "email.html")
     return [*fixed, call_page(site), f"agents/{agent}"]
@@ -98,6 +99,7 @@ class Visit:
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_are_quiet_and_fit(browser: Any, site: Site, width: int) -> None:
     inside = site.folder.as_uri()
+    assert len(kinds(site)) == 8
     for name in kinds(site):
         with Visit(browser, site, name, width=width) as visit:
             assert visit.problems == [], name
@@ -113,7 +115,9 @@ def test_axe_finds_nothing(browser: Any, site: Site, scheme: str) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"
     )
-    for name in kinds(site) if scheme == "light" else ["index.html", call_page(site)]:
+    names = kinds(site) if scheme == "light" else ["index.html", call_page(site)]
+    assert len(names) == (8 if scheme == "light" else 2)
+    for name in names:
         with Visit(browser, site, name, scheme=scheme) as visit:
             visit.page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
             found = axe.Axe().run(visit.page)
@@ -121,6 +125,7 @@ def test_axe_finds_nothing(browser: Any, site: Site, scheme: str) -> None:
 
 
 def test_hostile_names_run_nothing(browser: Any, site: Site) -> None:
+    assert len(kinds(site)) == 8
     for name in kinds(site):
         with Visit(browser, site, name) as visit:
             assert visit.page.locator("script").count() == (0 if name == "email.html" else 1)
@@ -170,6 +175,7 @@ def test_a_command_is_copied_by_keyboard(browser: Any, site: Site) -> None:
 
 def test_everything_is_reached_by_keyboard(browser: Any, site: Site) -> None:
     """From the skip link on, Tab visits every link, button and opener in the order of the page."""
+    assert len(kinds(site)) == 8
     for name in kinds(site):
         with Visit(browser, site, name) as visit:
             wanted = visit.page.evaluate(

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from fixture_calls import LAST_DAY, plausible_calls
 from report_sites import HOSTILE, LONG, RIGHT_TO_LEFT, Site, days, publish_site, renamed
 
-from callanalytics.records import CallAnalysis, Clip
+from callanalytics.analysis.call import CallAnalysis
+from callanalytics.records import Clip
 from jobs.cli.main import cli
 from reports.outputs.single_file_report import MAX_BYTES
 
@@ -59,7 +60,7 @@ def test_one_file_holds_style_script_and_sounds(site: Site) -> None:
 
 def test_fifty_cards_with_sound_fit_into_a_mail(tmp_path: Path) -> None:
     """Clips of 80 kB: the highest ranks keep theirs until the file is full."""
-    calls = [call for call in plausible_calls(28, 12) if call.flagged]
+    calls = [call for call in plausible_calls(28, 12) if call.assessment.flagged]
     calls = [
         replace(c, clips=tuple(Clip(clip.name, 0.0, 1.0, bytes(80_000)) for clip in c.clips)) for c in calls
     ]
@@ -126,7 +127,7 @@ def test_the_mail_says_the_same_in_text_and_html(site: Site) -> None:
 
 
 def test_names_in_a_mail_are_text_and_not_endless(tmp_path: Path) -> None:
-    calls = [call for call in plausible_calls(20, 12) if call.flagged][-3:]
+    calls = [call for call in plausible_calls(20, 12) if call.assessment.flagged][-3:]
     calls = [renamed(c, name) for c, name in zip(calls, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True)]
     body = publish_site(tmp_path, calls).mail(days(20))
     assert "<script" not in body.html

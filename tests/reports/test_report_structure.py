@@ -111,7 +111,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
     pictures = call_pictures(Audio(noise, 8000, 8000, "pcm_s16le", "wav", 0.0), (0, 1))
     calls = [replace(call, clips=(*call.clips, *pictures)) if call.clips else call for call in calls]
-    flagged = [i for i, call in enumerate(calls) if call.flagged][-3:]
+    flagged = [i for i, call in enumerate(calls) if call.assessment.flagged][-3:]
     for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
         calls[index] = renamed(calls[index], name)
     made = publish_site(tmp_path_factory.mktemp("structure"), calls)
@@ -137,6 +137,7 @@ def kinds(site: Site) -> dict[str, str]:
 
 def test_every_page_is_built_as_agreed(site: Site) -> None:
     """CALLANALYTICS_GOLD=write renews the gold files: look at the difference before it is committed."""
+    assert len(kinds(site)) == 8
     for kind, name in kinds(site).items():
         found = Skeleton(site.text(name)).root.text()
         gold = GOLD / f"report-{kind}.txt"
@@ -147,6 +148,7 @@ def test_every_page_is_built_as_agreed(site: Site) -> None:
 
 
 def test_every_page_has_one_main_heading_and_skips_no_level(site: Site) -> None:
+    assert len(kinds(site)) == 8
     for kind, name in kinds(site).items():
         levels = [int(level) for level in re.findall(r"<h([1-6])\b", site.text(name))]
         assert levels.count(1) == 1, kind

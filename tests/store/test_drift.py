@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, LAST_DAY, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
-from callanalytics.records import CallAnalysis
 from callanalytics.store import Store, open_work
+from callanalytics.workspace import Workspace
 
 N_DAYS, A_DAY, CHANGED_DAYS = 18, 14, 3
 MEASURES = {"abstained_share", "agreement", "codec_mix", "confidence", "label_mix", "level_db"}
@@ -27,7 +28,7 @@ def is_late(call: CallAnalysis) -> bool:
 
 
 def filled(folder: Path, calls: list[CallAnalysis]) -> Store:
-    store = open_work(folder / "out")
+    store = open_work(Workspace(folder / "out"))
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
     store.promote_ensemble(ENSEMBLE_ID)
     window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)
@@ -43,7 +44,7 @@ def rows(store: Store, sql: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def calls() -> list[CallAnalysis]:
     """No call stands out: the angry callers of the fixture's newest week are left out."""
-    return [call for call in plausible_calls(N_DAYS, A_DAY) if not call.flagged]
+    return [call for call in plausible_calls(N_DAYS, A_DAY) if not call.assessment.flagged]
 
 
 def quieter(call: CallAnalysis) -> CallAnalysis:
@@ -53,7 +54,7 @@ def quieter(call: CallAnalysis) -> CallAnalysis:
 
 
 def other_codec(call: CallAnalysis) -> CallAnalysis:
-    return replace(call, codec="gsm")
+    return replace(call, audio=replace(call.audio, codec="gsm"))
 
 
 def less_sure(call: CallAnalysis) -> CallAnalysis:
@@ -135,6 +136,7 @@ def test_the_index_of_a_mix_is_the_published_one(calls: list[CallAnalysis], tmp_
                 seconds[day][LABELS[index]] += segment.duration_s  # type: ignore[assignment]
     days = sorted(seconds)
     counts = {d: {k: n_calls[d] * s / sum(seconds[d].values()) for k, s in seconds[d].items()} for d in days}
+    assert len(days) > 7
     for day in days[7:]:
         before = [d for d in days if d <= day - timedelta(days=7)]
         m = {label: sum(counts[d].get(label, 0.0) for d in before) for label in LABELS}
@@ -176,6 +178,6 @@ def test_a_file_of_the_version_before_gets_the_levels_of_its_calls(
         )
         store.connection.execute("ALTER TABLE base.segments DROP COLUMN descriptors")
         store.connection.execute("DELETE FROM base.schema_version WHERE version >= 3")
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         assert rows(store, "FROM base.call_levels ORDER BY ALL") == wanted
     assert len(wanted) == 10

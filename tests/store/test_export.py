@@ -17,6 +17,7 @@ import callanalytics.store.parquet as exporting
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.store import open_work, publish
 from callanalytics.store.parquet import DATED, OF_CALLS, UNDATED, export
+from callanalytics.workspace import Workspace
 from jobs.cli.main import cli
 
 
@@ -96,8 +97,8 @@ def test_files_are_for_their_owner_only(exported: Path) -> None:
 
 def test_exporting_again_replaces_the_whole(database: Path, tmp_path: Path) -> None:
     folder = tmp_path / "export"
-    with open_work(tmp_path / "empty") as store:
-        nothing = publish(store, tmp_path / "empty")
+    with open_work(Workspace(tmp_path / "empty")) as store:
+        nothing = publish(store)
     export(database, folder)
     reader = (folder / "runs.parquet").open("rb")  # who has a file open keeps it
     done = export(nothing, folder)

@@ -12,13 +12,13 @@ import duckdb
 import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import StoreError
-from callanalytics.records import CallAnalysis
-from callanalytics.store import Store, open_work, publish, work_database
+from callanalytics.store import Store, open_work, publish
 from callanalytics.store.query import run_query
-from callanalytics.store.writer import unpublished_mark
+from callanalytics.workspace import Workspace
 from jobs.night.result import RunOptions
 from jobs.night.run import run_night
 
@@ -76,7 +76,7 @@ def calls() -> list[CallAnalysis]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_work(tmp_path / "out") as opened:
+    with open_work(Workspace(tmp_path / "out")) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         yield opened
@@ -87,7 +87,7 @@ def night(store: Store, calls: list[CallAnalysis], number: int) -> Path:
     mine = calls[number * 5 : number * 5 + 5]
     window = Window(mine[0].facts.started_at, mine[-1].facts.started_at)
     store.write(mine, store.begin_run(window, ENSEMBLE_ID, "0.1.0"))
-    return publish(store, store.database.parents[1])
+    return publish(store)
 
 
 @pytest.mark.parametrize("how", ["read", "write"])
@@ -135,7 +135,7 @@ def test_the_log_of_a_session_with_an_old_file_is_gone_after_the_next_run_also_w
     assert run_night(Settings(), options).exit_code == 0
     database = out / "callanalytics.duckdb"
     with notebook(database, "write") as analyst:
-        unpublished_mark(work_database(out)).touch()
+        Workspace(out).unpublished_mark.touch()
         assert run_night(Settings(), options).exit_code == 0  # a new file lies there now
         analyst.ask()
         with pytest.raises(StoreError, match="WAL does not match"):

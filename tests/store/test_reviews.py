@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, RULES, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
 from callanalytics.errors import UsageError
-from callanalytics.records import CallAnalysis
 from callanalytics.store import Review, Store, open_work
+from callanalytics.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def calls() -> list[CallAnalysis]:
 
 @pytest.fixture
 def store(tmp_path: Path, calls: list[CallAnalysis]):
-    with open_work(tmp_path / "out") as opened:
+    with open_work(Workspace(tmp_path / "out")) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)
@@ -77,20 +78,20 @@ def test_an_emotion_heard_where_the_ensemble_abstained_is_kept(
 
 
 def test_reviews_of_segments_do_not_judge_rules(store: Store, calls: list[CallAnalysis]) -> None:
-    flagged = next(call for call in calls if call.flagged)
+    flagged = next(call for call in calls if call.assessment.flagged)
     store.review(Review(flagged.recording.call_id, "reject", segment=spoken(flagged, abstained=False)))
     assert rows(store, "SELECT sum(n_confirmed + n_rejected + n_unsure) FROM rule_precision") == [(0,)]
     store.review(Review(flagged.recording.call_id, "confirm"))
-    n_fired = len(flagged.escalations)
+    n_fired = len(flagged.assessment.escalations)
     assert rows(store, "SELECT sum(n_confirmed) FROM rule_precision") == [(n_fired,)]
 
 
 def test_flags_and_missed_calls_are_judged_apart(store: Store, calls: list[CallAnalysis]) -> None:
     for call in calls[:6]:
-        store.review(Review(call.recording.call_id, "confirm" if call.flagged else "reject"))
-    missed = next(call for call in calls[:6] if not call.flagged)
+        store.review(Review(call.recording.call_id, "confirm" if call.assessment.flagged else "reject"))
+    missed = next(call for call in calls[:6] if not call.assessment.flagged)
     store.review(Review(missed.recording.call_id, "confirm"))
-    n_flagged = sum(call.flagged for call in calls[:6])
+    n_flagged = sum(call.assessment.flagged for call in calls[:6])
     assert rows(store, "SELECT flagged, worth_share, n_confirmed FROM flag_precision") == [
         (True, 1.0, n_flagged),
         (False, pytest.approx(1 / (6 - n_flagged)), 1),
@@ -98,11 +99,11 @@ def test_flags_and_missed_calls_are_judged_apart(store: Store, calls: list[CallA
 
 
 def test_a_rule_that_fired_can_be_reviewed_by_name(store: Store, calls: list[CallAnalysis]) -> None:
-    flagged = next(call for call in calls if call.flagged)
-    fired = flagged.escalations[0].rule
+    flagged = next(call for call in calls if call.assessment.flagged)
+    fired = flagged.assessment.escalations[0].rule
     store.review(Review(flagged.recording.call_id, "reject", rule=fired))
     assert rows(store, "SELECT n_rejected FROM rule_precision WHERE rule = ?", fired) == [(1,)]
-    silent = next(r.name for r in RULES if r.name not in {e.rule for e in flagged.escalations})
+    silent = next(r.name for r in RULES if r.name not in {e.rule for e in flagged.assessment.escalations})
     with pytest.raises(UsageError, match=f"'{silent}' did not fire on it. Fired: .*{fired}"):
         store.review(Review(flagged.recording.call_id, "reject", rule=silent))
 

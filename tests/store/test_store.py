@@ -18,20 +18,24 @@ from fixture_calls import (
     LABELS,
     MEMBERS,
     SHADOW_ID,
+    assessed,
     fill,
     plausible_calls,
     plausible_failures,
 )
 
 from callanalytics import records
+from callanalytics.analysis.assess import CallAssessment
+from callanalytics.analysis.call import CallAnalysis
+from callanalytics.analysis.frustration import Curve
 from callanalytics.config.window import Window
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.records import CallAnalysis
-from callanalytics.store import Correction, Store, open_work, publish, work_database
+from callanalytics.store import Correction, Store, open_work, publish
 from callanalytics.store.comments import RELATIONS
 from callanalytics.store.reader import read_call
 from callanalytics.store.recordings import done_among, given_up_among
 from callanalytics.store.schema import Descriptors, Migration, relations, shipped_migrations
+from callanalytics.workspace import Workspace
 from ensemble.labels import EMOTIONS
 
 
@@ -66,13 +70,13 @@ def calls() -> list[CallAnalysis]:
 
 @pytest.fixture
 def store(tmp_path: Path):
-    with open_work(tmp_path / "out") as opened:
+    with open_work(Workspace(tmp_path / "out")) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory):
-    with open_work(tmp_path_factory.mktemp("filled") / "out") as opened:
+    with open_work(Workspace(tmp_path_factory.mktemp("filled") / "out")) as opened:
         fill(opened)
         yield opened
 
@@ -143,8 +147,12 @@ def test_views_that_scripts_depend_on_begin_with_their_columns(filled: Store) ->
 
 
 def test_every_view_can_be_read_on_an_empty_database(store: Store) -> None:
-    for relation in relations(store.connection):
-        store.connection.sql(f"FROM {named(relation)}").pl()
+    read = {
+        named(relation): store.connection.sql(f"FROM {named(relation)}").pl()
+        for relation in relations(store.connection)
+    }
+    assert len(read) > 20
+    assert all(frame.width for frame in read.values())
 
 
 # Writing
@@ -152,6 +160,7 @@ def test_every_view_can_be_read_on_an_empty_database(store: Store) -> None:
 
 def test_what_was_analysed_is_what_is_read(store: Store, calls: list[CallAnalysis]) -> None:
     store.write(calls, begin(store))
+    assert len(calls) == 12
     for call in calls:
         key = call.recording.call_id
         segments = store.connection.execute(
@@ -182,7 +191,7 @@ def test_what_was_analysed_is_what_is_read(store: Store, calls: list[CallAnalysi
             " AND period = 'call'",
             [key],
         ).fetchone()
-        expected = next(m.value for m in call.measures if (m.name, m.role, m.period) == (
+        expected = next(m.value for m in call.assessment.measures if (m.name, m.role, m.period) == (
             "talk_s", records.Role.CALLER, "call"))  # fmt: skip
         assert measured == (pytest.approx(expected),)
 
@@ -218,7 +227,7 @@ def test_writing_again_replaces_and_never_doubles(store: Store, calls: list[Call
 def test_a_replaced_call_shows_its_new_result_only(store: Store, calls: list[CallAnalysis]) -> None:
     run_id = begin(store)
     store.write(calls, run_id)
-    quiet = replace(calls[0], frustration_score=0.123, flagged=False, escalations=())
+    quiet = assessed(calls[0], score=0.123, flagged=False, escalations=())
     store.write([quiet], run_id)
     key = quiet.recording.call_id
     rows = store.connection.execute(
@@ -242,13 +251,8 @@ def test_a_call_without_speech_is_a_row_without_segments(store: Store, calls: li
             **{name: getattr(call.votes, name)[:0] for name in (
                 "emotion_index", "top_index", "confidence", "agreement", "tie_broken", "abstain_reason")},
         ),
-        diarization=replace(call.diarization, turns=()),
-        frustration=nobody,
-        frustration_s=nobody,
-        frustration_score=0.0,
-        escalations=(),
-        measures=(),
-        flagged=False,
+        speech=replace(call.speech, turns=()),
+        assessment=CallAssessment(Curve(nobody, nobody, 0.0, nobody, nobody), (), (), False),
     )  # fmt: skip
     store.write([silent], begin(store))
     row = store.connection.execute(
@@ -264,7 +268,7 @@ def test_a_batch_is_all_or_nothing(store: Store, calls: list[CallAnalysis]) -> N
     store.write(calls[:1], run_id)
     broken = replace(
         calls[1],
-        diarization=replace(calls[1].diarization, layout=_NotALayout()),  # type: ignore[arg-type]
+        speech=replace(calls[1].speech, layout=_NotALayout()),  # type: ignore[arg-type]
     )
     with pytest.raises(StoreError, match="nothing of it was kept"):
         store.write([calls[2], broken], run_id)
@@ -294,8 +298,9 @@ import os, sys, pathlib
 sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
 from fixture_calls import *
 from callanalytics.store import open_work
+from callanalytics.workspace import Workspace
 import callanalytics.store.writer as writer
-store = open_work(pathlib.Path({str(tmp_path / "out")!r}))
+store = open_work(Workspace(pathlib.Path({str(tmp_path / "out")!r})))
 calls = plausible_calls(3, 2)
 store.register_ensemble(ENSEMBLE_ID, {{}}, LABELS, MEMBERS)
 store.promote_ensemble(ENSEMBLE_ID)
@@ -312,7 +317,7 @@ store.write(calls[4:6], run)
     killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
     expected = plausible_calls(3, 2)
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         done = done_among(store, [call.recording.recording_id for call in expected], ENSEMBLE_ID)
         assert done == {call.recording.recording_id for call in expected[:4]}
         assert count(store, "segments") == sum(len(call.segments) for call in expected[:4])
@@ -320,7 +325,7 @@ store.write(calls[4:6], run)
         todo = [call for call in expected if call.recording.recording_id not in done]
         store.write(todo, begin(store))
         resumed = _contents(store)
-    with open_work(tmp_path / "undisturbed") as store:
+    with open_work(Workspace(tmp_path / "undisturbed")) as store:
         store.write(expected, begin(store))
         assert _contents(store) == resumed
 
@@ -349,8 +354,8 @@ def test_a_call_read_back_is_the_call_that_was_written(store: Store, calls: list
         assert found.segments == tuple(
             replace(s, overlap_share=pytest.approx(s.overlap_share)) for s in call.segments
         )
-        assert found.diarization.turns == call.diarization.turns
-        assert found.diarization.roles == call.diarization.roles
+        assert found.speech.turns == call.speech.turns
+        assert found.speech.roles == call.speech.roles
         for name in ("probabilities", "mean_probabilities", "emotion_index", "top_index", "agreement"):
             assert np.array_equal(getattr(found.votes, name), getattr(call.votes, name)), name
         assert found.votes.abstain_reason == call.votes.abstain_reason
@@ -359,10 +364,7 @@ def test_a_call_read_back_is_the_call_that_was_written(store: Store, calls: list
     judged = [
         replace(
             read_call(store, call.recording.call_id),
-            frustration_s=call.frustration_s,
-            frustration=call.frustration,
-            measures=call.measures,
-            escalations=call.escalations,
+            assessment=call.assessment,
             clips=call.clips,
         )
         for call in calls
@@ -480,11 +482,11 @@ def test_success_leaves_the_quarantine(store: Store, calls: list[CallAnalysis], 
 def test_only_the_promoted_ensemble_is_visible(
     filled: Store, tmp_path: Path, calls: list[CallAnalysis]
 ) -> None:
-    with open_work(tmp_path / "out") as store:
+    with open_work(Workspace(tmp_path / "out")) as store:
         run_id = begin(store)
         store.register_ensemble(SHADOW_ID, {}, LABELS, MEMBERS)
         store.write(calls, run_id)
-        shadow = [replace(call, ensemble_id=SHADOW_ID, frustration_score=0.5) for call in calls[:3]]
+        shadow = [replace(assessed(call, score=0.5), ensemble_id=SHADOW_ID) for call in calls[:3]]
         store.write(shadow, run_id)
         assert count(store, "call_summary") == len(calls)
         assert one(store, "SELECT count(*) FROM call_summary WHERE frustration_score = 0.5") == 0
@@ -517,16 +519,16 @@ def test_publishing_replaces_the_copy_while_an_analyst_writes_to_it(
     tmp_path: Path, calls: list[CallAnalysis]
 ) -> None:
     out = tmp_path / "out"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         run_id = begin(store)
         store.write(calls[:2], run_id)
-        published = publish(store, out)
+        published = publish(store)
         analyst = duckdb.connect(published)
         analyst.execute("CREATE TABLE notes AS SELECT 'mine' AS note")
         analyst.execute("BEGIN")
         analyst.execute("INSERT INTO notes VALUES ('not committed')")
         store.write(calls[2:4], run_id)
-        assert publish(store, out) == published
+        assert publish(store) == published
         assert analyst.execute("SELECT count(*) FROM call_summary").fetchone() == (2,)
         analyst.execute("COMMIT")
         analyst.close()
@@ -539,9 +541,9 @@ def test_files_and_folders_are_for_their_owner_only(tmp_path: Path, calls: list[
     out = tmp_path / "out"
     umask = os.umask(0o000)
     try:
-        with open_work(out) as store:
+        with open_work(Workspace(out)) as store:
             store.write(calls[:1], begin(store))
-            publish(store, out)
+            publish(store)
             for path in (out, *out.rglob("*")):
                 mode = stat.S_IMODE(path.stat().st_mode)
                 assert mode == (0o700 if path.is_dir() else 0o600), f"{path} {mode:o}"
@@ -553,9 +555,9 @@ def test_a_failed_publishing_keeps_the_last_copy(
     tmp_path: Path, calls: list[CallAnalysis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.write(calls[:1], begin(store))
-        published = publish(store, out)
+        published = publish(store)
         content = published.read_bytes()
         store.write(calls, begin(store))
 
@@ -565,10 +567,10 @@ def test_a_failed_publishing_keeps_the_last_copy(
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", full)
             with pytest.raises(StoreError, match="No space left"):
-                publish(store, out)
+                publish(store)
         assert published.read_bytes() == content
         assert not (out / ".work" / "publishing.duckdb").exists()
-        publish(store, out)
+        publish(store)
         with duckdb.connect(published, read_only=True) as reader:
             assert reader.execute("SELECT count(*) FROM call_summary").fetchone() == (len(calls),)
 
@@ -577,11 +579,11 @@ def test_a_lost_working_database_goes_on_from_the_published_copy(
     tmp_path: Path, calls: list[CallAnalysis]
 ) -> None:
     out = tmp_path / "out"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.write(calls[:2], begin(store))
-        publish(store, out)
-    work_database(out).unlink()
-    with open_work(out) as store:
+        publish(store)
+    Workspace(out).work_database.unlink()
+    with open_work(Workspace(out)) as store:
         assert count(store, "base.analyses") == 2
         store.write(calls, begin(store))
         assert count(store, "call_summary") == len(calls)
@@ -597,14 +599,15 @@ sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
 from fixture_calls import *
 from callanalytics.errors import StoreError
 from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
 out = pathlib.Path({str(out)!r})
 calls = plausible_calls(8, 4)
-store = open_work(out)
+store = open_work(Workspace(out))
 store.register_ensemble(ENSEMBLE_ID, {{}}, LABELS, MEMBERS)
 store.promote_ensemble(ENSEMBLE_ID)
 run = store.begin_run(Window(calls[0].facts.started_at, calls[-1].facts.started_at), ENSEMBLE_ID, "0")
 store.write(calls[:4], run)
-publish(store, out)
+publish(store)
 if {step!r} == "publish":
     store.write(calls[4:], run)
 limit = 64 * 1024 if {step!r} == "publish" else 400_000
@@ -613,7 +616,7 @@ try:
     if {step!r} == "write":
         store.write(calls[4:], run)
     else:
-        publish(store, out)
+        publish(store)
 except StoreError as problem:
     print(problem)
     os._exit(7)
@@ -624,12 +627,12 @@ except StoreError as problem:
     with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
         assert reader.execute("SELECT count(*) FROM call_summary").fetchone() == (4,)
     expected = plausible_calls(8, 4)
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         kept = 4 if step == "write" else len(expected)
         assert count(store, "call_summary") == kept
         done = done_among(store, [call.recording.recording_id for call in expected], ENSEMBLE_ID)
         store.write([call for call in expected if call.recording.recording_id not in done], begin(store))
-        publish(store, out)
+        publish(store)
     with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
         assert reader.execute("SELECT count(*) FROM call_summary").fetchone() == (len(expected),)
 
@@ -639,21 +642,21 @@ except StoreError as problem:
 
 def test_an_older_file_is_upgraded_and_keeps_its_rows(tmp_path: Path, calls: list[CallAnalysis]) -> None:
     out = tmp_path / "out"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.write(calls[:2], begin(store))
     shipped = shipped_migrations()
     last = shipped[-1].version
     newer = (*shipped, Migration(last + 1, "moods", "CREATE TABLE base.moods (mood VARCHAR)"))
     _with_comment("base.moods", "mood")
     try:
-        with open_work(out, migrations=newer) as store:
+        with open_work(Workspace(out), migrations=newer) as store:
             assert count(store, "base.moods") == 0
             assert count(store, "call_summary") == 2
             steps = store.connection.execute("SELECT version, name FROM schema_version ORDER BY 1").fetchall()
             assert steps == [(m.version, m.name) for m in newer]
         with pytest.raises(StoreError, match=rf"schema version {last + 1}.*up to {last}.*newer"):
-            open_work(out)
-        with open_work(out, migrations=newer) as store:
+            open_work(Workspace(out))
+        with open_work(Workspace(out), migrations=newer) as store:
             assert count(store, "call_summary") == 2
     finally:
         RELATIONS.pop("base.moods")
@@ -666,7 +669,7 @@ def test_migrations_are_numbered_without_gaps() -> None:
 def test_reviews_of_the_first_version_keep_their_meaning(tmp_path: Path) -> None:
     """A file of version 1, with verdicts in its words, says the same after the upgrade."""
     out = tmp_path / "out"
-    database = work_database(out)
+    database = Workspace(out).work_database
     database.parent.mkdir(parents=True)
     first = shipped_migrations()[0]
     with duckdb.connect(database) as old:
@@ -677,11 +680,11 @@ def test_reviews_of_the_first_version_keep_their_meaning(tmp_path: Path) -> None
                 "INSERT INTO base.reviews VALUES (?, 'abc', 'a rule', ?, 'eve', 'words', now())",
                 [number, verdict],
             )
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         rows = store.connection.execute(
             "SELECT review_id, rule, verdict::VARCHAR, segment, reviewer, note FROM reviews ORDER BY 1"
         ).fetchall()
-        publish(store, out)
+        publish(store)
     expected = enumerate(("confirm", "reject", "unsure"))
     assert rows == [(number, "a rule", word, None, "eve", "words") for number, word in expected]
 
@@ -689,7 +692,7 @@ def test_reviews_of_the_first_version_keep_their_meaning(tmp_path: Path) -> None
 def test_descriptors_in_a_table_of_their_own_move_to_their_segments(tmp_path: Path) -> None:
     """A file of version 5 kept them apart, in any order, and knew fewer of them."""
     out = tmp_path / "out"
-    database = work_database(out)
+    database = Workspace(out).work_database
     database.parent.mkdir(parents=True)
     with duckdb.connect(database) as old:
         for migration in shipped_migrations()[:5]:
@@ -706,7 +709,7 @@ def test_descriptors_in_a_table_of_their_own_move_to_their_segments(tmp_path: Pa
         for key, segment in reversed(places):
             old.execute("INSERT INTO base.features VALUES (?, ?, ?)", [key, segment, [key, segment]])
     names = Descriptors.current().names
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         rows = store.connection.execute(
             "SELECT analysis_key, segment, descriptors FROM base.segments ORDER BY ALL"
         ).fetchall()
@@ -726,13 +729,13 @@ def _with_comment(relation: str, column: str) -> None:
 
 def test_a_failing_upgrade_changes_nothing(tmp_path: Path, calls: list[CallAnalysis]) -> None:
     out = tmp_path / "out"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.write(calls[:2], begin(store))
     shipped = shipped_migrations()
     bad = (*shipped, Migration(shipped[-1].version + 1, "bad", "DROP TABLE base.reviews; SELECT nonsense"))
     with pytest.raises(StoreError, match=r"migration \d+ \(bad\).*nothing was changed"):
-        open_work(out, migrations=bad)
-    with open_work(out) as store:
+        open_work(Workspace(out), migrations=bad)
+    with open_work(Workspace(out)) as store:
         assert count(store, "base.reviews") == 0
         assert count(store, "call_summary") == 2
 
@@ -741,12 +744,12 @@ def test_descriptors_that_change_keep_what_both_versions_know(
     tmp_path: Path, calls: list[CallAnalysis]
 ) -> None:
     out = tmp_path / "out"
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         store.write(calls[:1], begin(store))
         n = count(store, "segment_features")
     now = Descriptors.current()
     later = Descriptors(("brand_new", "loudness_db"), {**now.comments, "brand_new": "not measured before"})
-    with open_work(out, descriptors=later) as store:
+    with open_work(Workspace(out), descriptors=later) as store:
         rows = store.connection.execute(
             "SELECT brand_new, loudness_db FROM segment_features ORDER BY segment"
         ).fetchall()
@@ -756,17 +759,18 @@ def test_descriptors_that_change_keep_what_both_versions_know(
 
 
 def test_a_damaged_working_database_is_named_with_a_way_out(tmp_path: Path) -> None:
-    database = work_database(tmp_path / "out")
+    database = Workspace(tmp_path / "out").work_database
     database.parent.mkdir(parents=True)
     database.write_bytes(b"this is not a database" * 1000)
     with pytest.raises(StoreError, match="move it away"):
-        open_work(tmp_path / "out")
+        open_work(Workspace(tmp_path / "out"))
 
 
 def test_a_second_writer_is_told_who_holds_the_file(store: Store) -> None:
     program = (
         "import pathlib, sys; from callanalytics.store import open_work\n"
-        f"open_work(pathlib.Path({str(store.database.parents[1])!r}))"
+        "from callanalytics.workspace import Workspace\n"
+        f"open_work(Workspace(pathlib.Path({str(store.database.parents[1])!r})))"
     )
     second = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert "StoreError" in second.stderr

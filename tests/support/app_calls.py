@@ -12,12 +12,13 @@ import numpy.typing as npt
 import soundfile as sf
 from fixture_calls import fill, plausible_calls
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.demo.script import calls
 from callanalytics.demo.synthetic_voices import speak_calls
 from callanalytics.ingest.recorders.phone_numbers import alias_of, load_or_make_salt
-from callanalytics.records import CallAnalysis
 from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
 
 FloatArray = npt.NDArray[np.float32]
 RATE_HZ = 8000
@@ -46,10 +47,10 @@ def publish_calls(out: Path, n_days: int = 8) -> list[CallAnalysis]:
     found = []
     for i, call in enumerate(plausible_calls(n_days)):
         # Two files of a pair stay as they are: not there.
-        if call.flagged and len(call.recording.paths) == 1:
-            t = np.arange(round(call.duration_s * RATE_HZ)) / RATE_HZ
+        if call.assessment.flagged and len(call.recording.paths) == 1:
+            t = np.arange(round(call.audio.duration_s * RATE_HZ)) / RATE_HZ
             tone = (0.1 * np.sin(2 * np.pi * (300 + i) * t)).astype(np.float32)
-            content = wav(np.stack([tone] * call.n_channels, axis=1))
+            content = wav(np.stack([tone] * call.audio.n_channels, axis=1))
             number = f"{2025550100 + i}"
             path = sound / f"{number}-{call.recording.path.name}"
             path.write_bytes(content)
@@ -61,7 +62,7 @@ def publish_calls(out: Path, n_days: int = 8) -> list[CallAnalysis]:
             )
             call = replace(call, recording=recording)  # noqa: PLW2901
         found.append(call)
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         fill(store, found)
-        publish(store, out)
+        publish(store)
     return found

@@ -2,7 +2,7 @@
 
     calls = plausible_calls()                    # seeded: always the same calls
     store = open_work(out); fill(store, calls)   # runs, ensembles, results, reviews, quarantine
-    publish(store, out)
+    publish(store)
 
 What is true by construction: `N_DAYS` days that end on `LAST_DAY`, three queues, six agents, a caller
 who comes back; angry callers in the second half of some calls (more of them in the newest week in
@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from callanalytics.analysis.assess import CallAssessment
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.escalation import escalations, is_flagged
 from callanalytics.analysis.frustration import Curve
 from callanalytics.analysis.measures import call_measures
@@ -30,7 +34,7 @@ from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import NotAudio, TruncatedAudio
 from callanalytics.features import FEATURE_NAMES
 from callanalytics.records import (
-    CallAnalysis,
+    AudioFacts,
     CallFacts,
     ChannelLayout,
     Clip,
@@ -101,6 +105,13 @@ def plausible_calls(
     return calls
 
 
+def assessed(call: CallAnalysis, *, score: float | None = None, **changes: Any) -> CallAnalysis:
+    """The call with another assessment (its fields, or the curve's `score`) and without clips."""
+    if score is not None:
+        changes["curve"] = replace(call.assessment.curve, score=score)
+    return replace(call, assessment=replace(call.assessment, **changes), clips=())
+
+
 def plausible_failures() -> list[Failure]:
     """Two files of the last day that could not be analysed, one with a hostile name."""
     text = _candidate("broken <script>alert(1)</script>\n.wav", LAST_DAY, 9, queue="sales")
@@ -124,12 +135,12 @@ def fill(store: Store, calls: Sequence[CallAnalysis] | None = None) -> int:
     store.write(calls, run_id)
     store.write(shadow, run_id)
     store.quarantine(plausible_failures(), run_id)
-    flagged = [call for call in calls if call.flagged]
+    flagged = [call for call in calls if call.assessment.flagged]
     for number, call in enumerate(flagged):
         verdict = ("confirm", "confirm", "confirm", "reject", "unsure")[number % 5]
         store.review(Review(call.recording.call_id, verdict, reviewer="supervisor"))
         _review_segments(store, call)
-    unflagged = [call for call in calls if not call.flagged]
+    unflagged = [call for call in calls if not call.assessment.flagged]
     for call, verdict in zip(unflagged, ("reject", "reject", "confirm", "reject"), strict=False):
         store.review(Review(call.recording.call_id, verdict, reviewer="supervisor"))
     store.end_run(
@@ -139,7 +150,7 @@ def fill(store: Store, calls: Sequence[CallAnalysis] | None = None) -> int:
         n_done=len(calls),
         n_skipped=0,
         n_quarantined=2,
-        audio_s=sum(call.duration_s for call in calls),
+        audio_s=sum(call.audio.duration_s for call in calls),
         exit_code=3,
     )
     return run_id
@@ -187,23 +198,20 @@ def _call(
     return CallAnalysis(
         recording=candidate.recording,
         facts=candidate.facts,
-        native_rate_hz=8000,
-        n_channels=1 if layout is ChannelLayout.MONO else 2,
-        codec="pcm_s16le",
-        container="wav",
-        duration_s=duration_s,
-        clipped_share=0.0,
-        diarization=spoken,
+        audio=AudioFacts(
+            native_rate_hz=8000,
+            n_channels=1 if layout is ChannelLayout.MONO else 2,
+            codec="pcm_s16le",
+            container="wav",
+            duration_s=duration_s,
+            clipped_share=0.0,
+        ),
+        speech=spoken,
         segments=segments,
         features=features,
         votes=votes,
         ensemble_id=ensemble_id,
-        frustration_s=curve.at_s,
-        frustration=curve.level,
-        frustration_score=curve.score,
-        measures=measures,
-        escalations=found,
-        flagged=flagged,
+        assessment=CallAssessment(curve, measures, found, flagged),
         clips=tuple(Clip(m.clip_name, m.start_s, m.end_s, b"not really an mp3") for m in moments),
         stage_wall_s={"decode": 0.1, "vote": 0.4},
     )

@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 import duckdb
 from fixture_calls import LAST_DAY, ZONE, fill
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import ReportSettings, Settings, TimeSettings
-from callanalytics.records import CallAnalysis
 from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
 from reports.outputs.email_body import EmailBody, build_email, write_email
 from reports.outputs.folder import build_reports
 from reports.outputs.single_file_report import build_single_file
@@ -94,9 +95,9 @@ class Site:
 
 def publish_site(out: Path, calls: list[CallAnalysis]) -> Site:
     out.mkdir(parents=True, exist_ok=True)
-    with open_work(out) as store:
+    with open_work(Workspace(out)) as store:
         fill(store, calls)
-        database = publish(store, out)
+        database = publish(store)
     for call in calls:
         for clip in call.clips:
             folder = out / "reports" / "clips" / call.recording.call_id

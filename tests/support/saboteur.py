@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_CODE = """
-import importlib.util, sys
+_CODE = '''
+import contextlib, importlib.util, sys
 
 def misbehave(name):
     import ctypes, os, resource, signal, time
@@ -28,12 +28,22 @@ def misbehave(name):
         while True:
             time.sleep(1)
 
-def slowly(blocks):
-    import time
-    for block in blocks:
-        for piece in range(0, len(block), 800):
-            time.sleep(0.5)
-            yield block[piece : piece + 800]
+class Slow:
+    """A file of which every piece takes long to come, as from a network that stalls."""
+    def __init__(self, stream):
+        self.stream = stream
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+    def read(self, n=-1):
+        self.stall(n)
+        return self.stream.read(n)
+    def readinto(self, buffer):
+        self.stall(len(buffer))
+        return self.stream.readinto(buffer)
+    def stall(self, n):
+        import time
+        if not 0 <= n < 1000:  # headers come at once
+            time.sleep(4)
 
 class Hook:
     def find_spec(self, name, path, target=None):
@@ -44,19 +54,18 @@ class Hook:
         load = spec.loader.exec_module
         def exec_module(module):
             load(module)
-            fill = module._fill
-            def sabotaged(canvas, row, path, source, *rest):
-                import dataclasses
+            opened = module.opened
+            @contextlib.contextmanager
+            def sabotaged(path, *rest):
                 misbehave(path.name)
-                if "slow" in path.name:
-                    source = dataclasses.replace(source, blocks=slowly(source.blocks))
-                return fill(canvas, row, path, source, *rest)
-            module._fill = sabotaged
+                with opened(path, *rest) as (stream, n_bytes):
+                    yield Slow(stream) if "slow" in path.name else stream, n_bytes
+            module.opened = sabotaged
         spec.loader.exec_module = exec_module
         return spec
 
 sys.meta_path.insert(0, Hook())
-"""
+'''
 
 
 def sabotage(folder: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from fixture_calls import fill
 
 from callanalytics.store import open_work, publish
 from callanalytics.store.query import describe_schema, render, run_query
+from callanalytics.workspace import Workspace
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "sql.md"
 WIDTH = 110
@@ -23,9 +24,9 @@ _VIEWS = re.compile(r"(?<=<!-- views -->\n).*?(?=<!-- /views -->)", re.DOTALL)
 
 def fixture_database(folder: Path) -> Path:
     """The published fixture."""
-    with open_work(folder / "out") as store:
+    with open_work(Workspace(folder / "out")) as store:
         fill(store)
-        return publish(store, folder / "out")
+        return publish(store)
 
 
 def questions(guide: str) -> list[str]:

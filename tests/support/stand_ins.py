@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.errors import TruncatedAudio
-from callanalytics.records import CallAnalysis, CallFacts, FoundRecording, Recording, TimeSource
+from callanalytics.records import CallFacts, FoundRecording, Recording, TimeSource
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
