@@ -316,7 +316,9 @@ def answered(app: Any, path: str, kind: str = "http", **headers: str) -> list[di
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
-        return {"type": f"{kind}.connect" if kind == "websocket" else "http.request"}
+        if kind == "http":
+            await asyncio.Event().wait()  # the client stays and sends nothing more
+        return {"type": "websocket.connect"}
 
     async def send(message: Any) -> None:
         sent.append(dict(message))
