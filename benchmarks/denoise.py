@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from callanalytics.audio.noise_reduction import denoise
-from ensemble.corpora import CREMA_D_VALIDATION, Clip, decode_clip, read_crema_d
-from ensemble.evaluation.metrics import Prepared, member_probabilities, votes_of
+from ensemble.corpora import CREMA_D_VALIDATION, Clip, decode_clip, read_corpus
+from ensemble.evaluation.metrics import Prepared, member_probabilities
 from ensemble.evaluation.paired import paired_difference
 from ensemble.inference.ensemble import Ensemble, load_ensemble
-from ensemble.inference.spectrogram import hear
-from ensemble.training.augmentation import add_at_snr, coloured_noise, line_level, telephone
+from ensemble.inference.spectrogram import extract
+from ensemble.training.augmentation import add_at_snr, channel_level, coloured_noise, telephone
 
 PAUSE_S = 0.4
 SNRS_DB = (None, 15.0, 10.0, 5.0)
@@ -40,11 +40,11 @@ def noisy_line(
         waves += [pause, wave]
         places.append(slice(at + pause.size, at + pause.size + wave.size))
         at += pause.size + wave.size
-    line, level = np.concatenate(waves), line_level(said)
+    line, level = np.concatenate(waves), channel_level(said)
     if snr_db is not None:
         noise = coloured_noise(line.size, slope, np.random.default_rng(seed))
         line = add_at_snr(line, noise, snr_db, level)
-    return telephone(line, "mu-law", sample_rate_hz=rate_hz, line_rms=level), places
+    return telephone(line, "mu-law", sample_rate_hz=rate_hz, channel_rms=level), places
 
 
 def prepared(
@@ -57,7 +57,7 @@ def prepared(
         if clean:
             line = denoise(line[None], ensemble.sample_rate_hz)[0]
         kept += clips
-        heard += [hear(line[place], ensemble.front) for place in places]
+        heard += [extract(line[place], ensemble.front) for place in places]
     mels, known = zip(*heard, strict=True)
     return Prepared(tuple(kept), mels, known, ())
 
@@ -72,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ensemble = load_ensemble(arguments.ensemble)
     by_speaker: dict[str, list[Clip]] = {}
-    for clip in read_crema_d(arguments.corpus).clips:
+    for clip in read_corpus(arguments.corpus).clips:
         if clip.speaker in CREMA_D_VALIDATION and clip.emotion in ensemble.labels:
             by_speaker.setdefault(clip.speaker, []).append(clip)
     rows = []
@@ -82,9 +82,7 @@ def main() -> None:
             truth = np.array([ensemble.labels.index(clip.emotion) for clip in both[0].clips])
             speakers = [clip.speaker for clip in both[0].clips]
             for known in KNOWN:
-                guesses = [
-                    votes_of(ensemble, member_probabilities(ensemble, p, known)).top_index for p in both
-                ]
+                guesses = [ensemble.vote_on(member_probabilities(ensemble, p, known)).top_index for p in both]
                 found = paired_difference(f"{colour} {snr_db}", truth, *guesses, speakers)
                 rows.append({"noise": colour, "snr_db": snr_db, "known": known, **found.to_json()})
                 if not arguments.json:

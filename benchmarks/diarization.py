@@ -26,7 +26,7 @@ from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize.rttm import read_rttm, speaker_names
+from callanalytics.diarize.rttm import speaker_names
 from callanalytics.records import Diarization, Role
 
 RATE_HZ = 8000
@@ -59,8 +59,10 @@ def annotation(turns: list[tuple[float, float, str]]) -> Annotation:
 
 
 def from_rttm(path: Path) -> Annotation:
-    turns = read_rttm(path.read_text(encoding="utf-8").splitlines())
-    return annotation([(t.start_s, t.start_s + t.duration_s, t.speaker) for t in turns])
+    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return annotation(
+        [(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in lines if f and f[0] == "SPEAKER"]
+    )
 
 
 def found_turns(found: Diarization) -> Annotation:

@@ -28,7 +28,7 @@ from callanalytics.diarize.segments import cut_segments
 from callanalytics.records import Audio, Segment
 from ensemble.inference.card import read_card
 from ensemble.inference.ensemble import SHIPPED
-from ensemble.inference.spectrogram import FrontEnd, hear
+from ensemble.inference.spectrogram import FrontEnd, extract
 from ensemble.members import make_member
 
 # A peer is timed on at most this much speech, since some take minutes for a minute.
@@ -96,7 +96,7 @@ def librosa_and_torch(sounds: list[FloatArray]) -> float:
         librosa.feature.rms(y=sound, frame_length=512, hop_length=80)
         librosa.feature.chroma_stft(y=sound, sr=RATE_HZ, **frames)
         librosa.yin(sound, fmin=60, fmax=500, sr=RATE_HZ, frame_length=512, hop_length=80)
-        mel = hear(sound, front)[0]
+        mel = extract(sound, front)[0]
         with torch.inference_mode():
             for member in members:
                 member(torch.from_numpy(mel)[None], torch.ones(1, len(mel)))

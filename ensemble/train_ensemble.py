@@ -1,6 +1,6 @@
-"""The whole recipe in one call: corpora in, a promoted-ready ensemble folder out.
+"""The whole training in one call: from corpora to an ensemble folder that can be promoted.
 
-This is what ``callanalytics train`` runs and what made the shipped weights.
+``callanalytics train`` runs it, and it made the shipped weights.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensemble.corpora import Corpus, keep_emotions, split_by_speaker
-from ensemble.evaluation.metrics import LINES, evaluate, refuse_names
+from ensemble.evaluation.metrics import CONDITIONS, evaluate, refuse_names
 from ensemble.evaluation.model_card import write_card_pages
-from ensemble.inference.card import read_card, refuse_heard
+from ensemble.inference.card import read_card, refuse_known
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.model_errors import TrainingError
-from ensemble.training import Examples, Listened, Progress, TrainSettings, train_ensemble
+from ensemble.training import Examples, Extracted, Progress, TrainSettings, train_ensemble
 from ensemble.training.assemble import add_biases, assemble, fit_biases, fit_on_validation
 
 LIMITS = (
@@ -45,19 +45,33 @@ def train_from_corpora(
     everyone: bool = False,
     licence: str = "",
     note: str = "",
-    say: Callable[[Progress | Listened], None] = lambda _: None,
+    say: Callable[[Progress | Extracted], None] = lambda _: None,
 ) -> Path:
-    """Train, calibrate, export, evaluate and describe; returns the folder with ``card.json``.
+    """Train, calibrate, export, evaluate and describe; goes on after a kill.
 
-    ``start`` is the folder of an ensemble to begin from. Members are trained
-    in ``folder/members`` and the ensemble written to ``folder/ensemble`` with
-    ``results.json``, ``model-card.md`` and ``model-card.html``. ``precision``
-    is what abstaining aims at on the validation speakers. ``everyone`` trains
-    the members once more on all speakers for as many epochs; what was chosen on
-    the validation speakers (temperature, thresholds, output bias) is kept, and
-    the results stay those of the first training, since nobody is left to test
-    the second on. Run it again after a kill and it goes on. Raises CorpusError,
-    LeakError, TrainingError, ModelIncompatible.
+    Args:
+        corpora: Labelled clips; those of other labels than the settings' are left out.
+        validation_speakers: Held out; they choose epochs, temperature, thresholds and output biases.
+        settings: How to train.
+        folder: Gets the members in ``members`` and the ensemble in ``ensemble``.
+        cache: Folder of the spectrogram cache.
+        start: Folder of an ensemble to begin from.
+        precision: Share of right labels that abstaining aims at on the validation speakers.
+        everyone: Train the members once more on all speakers for as many epochs. What was chosen on the
+            validation speakers is kept, and the results stay those of the first training, since nobody is
+            left to test the second on.
+        licence: Written into the card.
+        note: Written into the card.
+        say: Called with the progress.
+
+    Returns:
+        The folder with ``card.json``, ``results.json``, ``model-card.md`` and ``model-card.html``.
+
+    Raises:
+        CorpusError: when two corpora have one name or no clip can be used.
+        LeakError: when a validation speaker has no clip, or ``start`` was trained on one.
+        TrainingError: when the settings do not suit, or a training cannot start or go on.
+        ModelIncompatible: when an exported graph does not agree with torch.
     """
     refuse_names(corpora)
     if not validation_speakers:
@@ -68,7 +82,7 @@ def train_from_corpora(
             "early by; leave --schedule plateau and --patience away"
         )
     if start is not None:
-        refuse_heard(read_card(start), validation_speakers)
+        refuse_known(read_card(start), validation_speakers)
     known = [keep_emotions(corpus, settings.labels) for corpus in corpora]
     clips = [clip for corpus in known for clip in corpus.clips]
     split_by_speaker(clips, validation_speakers)
@@ -82,46 +96,37 @@ def train_from_corpora(
     balanced = add_biases(weights, biases, folder / "balanced")
     fit = fit_on_validation(balanced, examples, validation, settings, precision)
     out = folder / "ensemble"
-    about = {"licence": licence, "note": note, "limits": list(LIMITS)}
+    about: dict[str, object] = {"licence": licence, "note": note, "limits": list(LIMITS)}
     assemble(balanced, examples, training, settings, fit, out, about, start=start)
     tested = _tested(known, validation_speakers, examples)
-    results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, lines=LINES)
+    results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, conditions=CONDITIONS)
     if everyone:
-        nobody: frozenset[str] = frozenset()
         final = train_ensemble(
             clips,
-            nobody,
+            frozenset(),
             settings,
             folder=folder / "final",
             cache=cache,
             start=start,
-            babblers=everybody - validation_speakers,  # the hearings at hand
+            babble_speakers=everybody - validation_speakers,  # those of the views that are cached
             say=say,
         )
         weights = {name: folder / "final" / name / "best.safetensors" for name in settings.members}
-        final_note = " ".join((note, EVERYONE)).strip()
+        about["note"] = " ".join((note, EVERYONE)).strip()
+        balanced = add_biases(weights, biases, folder / "final-balanced")
         shutil.rmtree(out)
-        assemble(
-            add_biases(weights, biases, folder / "final-balanced"),
-            final,
-            final.of(everybody),
-            settings,
-            fit,
-            out,
-            {**about, "note": final_note},
-            start=start,
-        )
+        assemble(balanced, final, final.of(everybody), settings, fit, out, about, start=start)
     write_card_pages(out, read_card(out), results)
     return out
 
 
 def _tested(corpora: Sequence[Corpus], speakers: frozenset[str], examples: Examples) -> list[Corpus]:
-    """The clips of the speakers held out that training did not set aside, as the copies of what it heard."""
-    heard = frozenset(examples.clips)
+    """The usable clips of the speakers held out: copies of training clips are not among them."""
+    usable = frozenset(examples.clips)
     tested = []
     for corpus in corpora:
         files = {clip.path for clip in corpus.clips}
-        clips = tuple(clip for clip in corpus.clips if clip in heard and clip.speaker in speakers)
+        clips = tuple(clip for clip in corpus.clips if clip in usable and clip.speaker in speakers)
         unusable = (*corpus.unusable, *(u for u in examples.unusable if u.path in files))
         tested.append(replace(corpus, clips=clips, unusable=unusable))
     return [corpus for corpus in tested if corpus.clips]

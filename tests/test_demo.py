@@ -127,11 +127,11 @@ def test_every_whole_file_decodes_to_its_full_length(demo: DemoSummary) -> None:
     }
 
 
-def test_the_broken_file_promises_more_than_it_holds(demo: DemoSummary) -> None:
+def test_the_broken_file_declares_more_than_it_holds(demo: DemoSummary) -> None:
     content = demo.broken[0].read_bytes()
     at = content.index(b"data")
-    (promised,) = struct.unpack_from("<I", content, at + 4)
-    assert len(content) - (at + 8) < 0.5 * promised
+    (declared,) = struct.unpack_from("<I", content, at + 4)
+    assert len(content) - (at + 8) < 0.5 * declared
 
 
 def test_the_two_sides_of_a_pair_have_one_length(demo: DemoSummary) -> None:

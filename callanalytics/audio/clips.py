@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -105,23 +104,6 @@ def clip_bytes(
     else:
         _export_mp3(clip, out)
     return out.getvalue()
-
-
-def cut_clip(
-    samples: FloatArray,
-    sample_rate_hz: int,
-    start_s: float,
-    end_s: float,
-    *,
-    out: Path,
-    context_s: float = 0.0,
-    clip_format: ClipFormat = "mp3",
-) -> Path:
-    """Write `clip_bytes` to the file `out` and return it."""
-    out.write_bytes(
-        clip_bytes(samples, sample_rate_hz, start_s, end_s, context_s=context_s, clip_format=clip_format)
-    )
-    return out
 
 
 def _most_telling(escalations: Iterable[Escalation], limit: int) -> list[Evidence]:

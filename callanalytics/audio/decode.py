@@ -1,6 +1,6 @@
-"""The one way in for sound: open, decode block by block, resample, check, never trust.
+"""Decoding of recordings: open, decode block by block, resample, check.
 
-    file -> Source (native blocks) -> resampler -> Canvas (float32 at 8 kHz) -> Audio
+    file -> Source (native blocks) -> resampler -> SampleBuffer (float32 at 8 kHz) -> Audio
 
 A three-hour file is never held at its native rate. Decoding is by content; the extension matters
 only for files without a header. Everything that can be wrong has its own error and sentence.
@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from callanalytics.audio.buffer import Canvas
 from callanalytics.audio.headerless import headerless_source, hint_of
 from callanalytics.audio.pyav import ffmpeg_source
 from callanalytics.audio.source import Source, clock, opened, shown, unreadable
 from callanalytics.audio.wav import (
-    check_promise,
-    is_plain,
+    check_declared_size,
     is_wav,
     read_header,
     tolerance_s,
@@ -41,6 +39,60 @@ CANONICAL_RATE_HZ = 8_000  # calls are telephone speech: wide-band input is brou
 _ABSURD_AMPLITUDE = 8.0
 # Sidecars and CDRs count ringing, rounding and parking differently, so they are believed less.
 _EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE = 5.0, 0.10
+_MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
+_GROWTH = 1.5
+
+
+class SampleBuffer:
+    """Rows of float32 samples that grow block by block, each at its own pace, and end as one array.
+
+    Memory that was allocated but never written is never touched, so a generous capacity is free.
+    """
+
+    def __init__(self, n_rows: int, capacity: int) -> None:
+        self._flat = np.empty(n_rows * capacity, dtype=np.float32)
+        self._n_rows, self._capacity = n_rows, capacity
+        self._length = [0] * n_rows
+
+    def write(self, rows: slice, block: FloatArray, full_scale: float) -> int:
+        """Append float32 (n, n_rows_written) to `rows`, limited to -1..1. Returns how many samples
+        reach `full_scale`."""
+        n = len(block)
+        start = self._length[rows.start]
+        if start + n > self._capacity:
+            self._grow(start + n)
+        target = self._flat.reshape(self._n_rows, self._capacity)[rows, start : start + n]
+        target[...] = block.T
+        for row in range(rows.start, rows.stop):
+            self._length[row] = start + n
+        if n == 0 or (target.max() < full_scale and target.min() > -full_scale):
+            return 0
+        np.clip(target, -1.0, 1.0, out=target)
+        return int(np.count_nonzero(np.abs(target) >= np.float32(full_scale)))
+
+    def finished(self) -> FloatArray:
+        """The rows as one C-contiguous (n_rows, n) array, shorter rows padded with zeros."""
+        n = max(self._length)
+        rows = self._flat.reshape(self._n_rows, self._capacity)
+        for row, length in enumerate(self._length):
+            rows[row, length:n] = 0.0
+        for row in range(1, self._n_rows):
+            source, target = row * self._capacity, row * n
+            for at in range(0, n if source != target else 0, _MOVE_SAMPLES):
+                size = min(_MOVE_SAMPLES, n - at)
+                self._flat[target + at : target + at + size] = self._flat[source + at : source + at + size]
+        del rows
+        self._flat.resize(self._n_rows * n, refcheck=False)  # gives the tail back to the system
+        return self._flat.reshape(self._n_rows, n)
+
+    def _grow(self, needed: int) -> None:
+        capacity = max(needed, int(self._capacity * _GROWTH))
+        wider = np.empty(self._n_rows * capacity, dtype=np.float32)
+        old = self._flat.reshape(self._n_rows, self._capacity)
+        new = wider.reshape(self._n_rows, capacity)
+        for row, length in enumerate(self._length):
+            new[row, :length] = old[row, :length]
+        self._flat, self._capacity = wider, capacity
 
 
 def decode_recording(
@@ -58,25 +110,25 @@ def decode_recording(
         (by more than 5 s and 10 %) is refused.
     """
     deadline = time.monotonic() + settings.decode_timeout_s
-    canvas: Canvas | None = None
+    buffer: SampleBuffer | None = None
     first: Source | None = None
     n_clipped = 0
     for index, path in enumerate(paths):
         try:
             with _source(path, settings) as source:
                 _check_source(path, source, settings, is_pair=len(paths) > 1)
-                if canvas is None:
+                if buffer is None:
                     first = source
-                    canvas = Canvas(
+                    buffer = SampleBuffer(
                         source.n_channels if len(paths) == 1 else len(paths), _capacity(source, settings)
                     )
                 row = slice(index, index + 1) if len(paths) > 1 else slice(0, source.n_channels)
-                n_clipped += _fill(canvas, row, path, source, settings, deadline)
+                n_clipped += _fill(buffer, row, path, source, settings, deadline)
         except OSError as problem:
             raise unreadable(path, problem) from None
-    if canvas is None or first is None:
+    if buffer is None or first is None:
         raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
-    samples = canvas.finished()
+    samples = buffer.finished()
     if samples.size == 0:  # a few samples at a high rate can come to none
         raise _empty(paths[0])
     duration_s = samples.shape[1] / CANONICAL_RATE_HZ
@@ -98,8 +150,8 @@ def _source(path: Path, settings: AudioSettings) -> Iterator[Source]:
         head = stream.read(12)
         if is_wav(head):
             header = read_header(path, stream, n_bytes)
-            check_promise(path, stream, header, settings)
-            if is_plain(header):
+            check_declared_size(path, stream, header, settings)
+            if header.codec is not None:
                 yield wav_source(stream, header)
                 return
         elif (hint := hint_of(path, head, stream, settings)) is not None:
@@ -116,21 +168,23 @@ def _check_source(path: Path, source: Source, settings: AudioSettings, *, is_pai
             f"{shown(path)}: {source.n_channels} channels, but it is one half of a pair, where each file "
             "holds one voice. Export the halves as mono, or only the stereo file."
         )
-    if source.promised_s is not None and source.promised_s > settings.max_duration_s:
-        raise _too_long(path, source.promised_s, settings)
+    if source.declared_s is not None and source.declared_s > settings.max_duration_s:
+        raise _too_long(path, source.declared_s, settings)
 
 
 def _capacity(source: Source, settings: AudioSettings) -> int:
-    """Samples to set aside at first: what the container hints at, within the limit. Pages that are
-    never written cost no memory, and the canvas grows when the hint was too low."""
+    """Samples to allocate at first: what the container hints at, within the limit.
+
+    Pages that are never written cost no memory, and the buffer grows when the hint was too low.
+    """
     likely_s = source.hint_s if source.hint_s is not None else 600.0
     return int((min(max(likely_s, 1.0), settings.max_duration_s) + 1.0) * CANONICAL_RATE_HZ)
 
 
 def _fill(
-    canvas: Canvas, row: slice, path: Path, source: Source, settings: AudioSettings, deadline: float
+    buffer: SampleBuffer, row: slice, path: Path, source: Source, settings: AudioSettings, deadline: float
 ) -> int:
-    """Decode one source into its rows. Returns the number of clipped samples."""
+    """Decode one source into its rows and count the clipped samples."""
     resampler = _resampler(source)
     n_native, n_clipped = 0, 0
     limit_native = settings.max_duration_s * source.rate_hz
@@ -145,17 +199,17 @@ def _fill(
                 f"{clock(n_native / source.rate_hz)}. Raise [audio] decode_timeout_s if such calls are real."
             )
         ready = block if resampler is None else resampler.resample_chunk(block)
-        n_clipped += canvas.write(row, ready, source.full_scale)
+        n_clipped += buffer.write(row, ready, source.full_scale)
     if resampler is not None:
         rest = resampler.resample_chunk(np.zeros((0, source.n_channels), dtype=np.float32), last=True)
-        n_clipped += canvas.write(row, rest, source.full_scale)
+        n_clipped += buffer.write(row, rest, source.full_scale)
     if n_native == 0:
         raise _empty(path)
     found_s = n_native / source.rate_hz
-    if source.promised_s is not None:
-        off_s = abs(found_s - source.promised_s)
-        if off_s > tolerance_s(source.promised_s, settings):
-            raise truncated(path, source.promised_s, found_s)
+    if source.declared_s is not None:
+        off_s = abs(found_s - source.declared_s)
+        if off_s > tolerance_s(source.declared_s, settings):
+            raise truncated(path, source.declared_s, found_s)
     return n_clipped
 
 

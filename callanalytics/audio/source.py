@@ -26,7 +26,7 @@ BLOCK_FRAMES = 65_536  # 8 s at 8 kHz: small enough for the cache, large enough 
 class Source:
     """An open stream. `blocks` yields float32 (n, n_channels) at `rate_hz`, nominally -1..1.
 
-    `promised_s` is the length that the container states, or None when it states none or only an
+    `declared_s` is the length that the container states, or None when it states none or only an
     estimate; `hint_s` is any guess of the length, good for sizing buffers only. `full_scale` is
     the amplitude from which a sample counts as clipped.
     """
@@ -35,7 +35,7 @@ class Source:
     n_channels: int
     codec: str
     container: str
-    promised_s: float | None
+    declared_s: float | None
     hint_s: float | None
     full_scale: float
     blocks: Iterator[FloatArray]

@@ -1,20 +1,19 @@
-"""WAV with PCM, float, mu-law or A-law samples, read with numpy: the common case, thousands x real time.
+"""WAV with PCM, float, mu-law or A-law samples: the common case, thousands of times faster than real time.
 
-The header is parsed here for every WAV, so that its promise can be compared with the bytes that are
-there; other codecs inside a WAV (GSM 6.10, ADPCM, MP3) are left to FFmpeg. Source of the layout:
-"Multimedia Programming Interface and Data Specifications 1.0" (1991) and RFC 2361; RF64 is EBU Tech 3306.
+The header is parsed here for every WAV, so that its declared size can be compared with the bytes that
+are there; libsndfile, which refuses damaged headers, only converts the samples. Other codecs inside a
+WAV (GSM 6.10, ADPCM, MP3) are left to FFmpeg. Source of the layout: "Multimedia Programming Interface
+and Data Specifications 1.0" (1991) and RFC 2361; RF64 is EBU Tech 3306.
 """
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, clock, shown
 from callanalytics.config import AudioSettings
@@ -23,7 +22,31 @@ from callanalytics.errors import EmptyAudio, TruncatedAudio
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray
 
-PCM, FLOAT, ALAW, MULAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+
+class SampleFormat(NamedTuple):
+    """How plain samples lie in a file, and the amplitude from which one counts as clipped."""
+
+    subtype: str  # libsndfile's name
+    n_bytes: int
+    full_scale: float = 0.999
+
+
+# By FFmpeg's names of codecs. The loudest 8-bit G.711 codes decode to 32124 (mu-law) and 32256 (A-law).
+SAMPLE_FORMATS = {
+    "pcm_u8": SampleFormat("PCM_U8", 1, 0.99),
+    "pcm_s16le": SampleFormat("PCM_16", 2),
+    "pcm_s24le": SampleFormat("PCM_24", 3),
+    "pcm_s32le": SampleFormat("PCM_32", 4),
+    "pcm_f32le": SampleFormat("FLOAT", 4),
+    "pcm_f64le": SampleFormat("DOUBLE", 8),
+    "pcm_mulaw": SampleFormat("ULAW", 1, 32124 / 32768),
+    "pcm_alaw": SampleFormat("ALAW", 1, 32256 / 32768),
+}
+_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE  # format tags
+_CODECS = {
+    **{(_PCM, 8): "pcm_u8", (_PCM, 16): "pcm_s16le", (_PCM, 24): "pcm_s24le", (_PCM, 32): "pcm_s32le"},
+    **{(_FLOAT, 32): "pcm_f32le", (_FLOAT, 64): "pcm_f64le"},
+}
 # Writers that stream into a pipe cannot go back to fill in the size and leave one of these.
 STREAMED_SIZES = frozenset({0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000})
 _MAX_CHUNKS = 1_000
@@ -32,23 +55,20 @@ _SURPLUS_PROBE_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True)
 class WavHeader:
-    """The facts of a WAV header. `promised_bytes` is None when the writer did not know the size."""
+    """The facts of a WAV header. `declared_bytes` is None when the writer did not know the size."""
 
-    tag: int
+    codec: str | None  # key of `SAMPLE_FORMATS`, None for what FFmpeg has to decode
     rate_hz: int
     n_channels: int
     bytes_per_s: int
-    bits: int
     data_at: int
-    promised_bytes: int | None
+    declared_bytes: int | None
     found_bytes: int
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of sound that are promised and there."""
-        if self.promised_bytes is None:
-            return self.found_bytes
-        return min(self.promised_bytes, self.found_bytes)
+        """Bytes of sound that are declared and there."""
+        return self.found_bytes if self.declared_bytes is None else min(self.declared_bytes, self.found_bytes)
 
 
 def is_wav(head: bytes) -> bool:
@@ -60,7 +80,7 @@ def read_header(path: Path, stream: BinaryIO, n_bytes: int) -> WavHeader:
     """Walk the chunks up to the sound.
 
     Raises:
-        TruncatedAudio: the file ends before its sound begins, or was never finished (0 s promised
+        TruncatedAudio: the file ends before its sound begins, or was never finished (0 s declared
             but sound follows).
         EmptyAudio: a complete file without samples.
         InvalidAudio: a rate or channel count out of range.
@@ -94,20 +114,20 @@ def _checked_header(
     if len(form) < 16:
         raise TruncatedAudio(f"{shown(path)}: a WAV file without a format chunk. Fetch it again.")
     tag, n_channels, rate_hz, bytes_per_s, _, bits = struct.unpack("<HHIIHH", form[:16])
-    if tag == EXTENSIBLE and len(form) >= 26:
+    if tag == _EXTENSIBLE and len(form) >= 26:
         tag = struct.unpack("<H", form[24:26])[0]
     check_format(path, rate_hz, n_channels)
-    sample_bytes = _sample_bytes(tag, bits)
-    if sample_bytes:
-        bytes_per_s = sample_bytes * n_channels * rate_hz
+    codec = {_ALAW: "pcm_alaw", _MULAW: "pcm_mulaw"}.get(tag) or _CODECS.get((tag, bits))
+    if codec is not None:
+        bytes_per_s = SAMPLE_FORMATS[codec].n_bytes * n_channels * rate_hz
     if n_there == 0:
         raise EmptyAudio(
             f"{shown(path)}: a WAV header and not one sample. Nothing was recorded: fetch it again."
         )
-    promised = None if size in STREAMED_SIZES else size
-    if promised == 0:
+    declared = None if size in STREAMED_SIZES else size
+    if declared == 0:
         _refuse_zero_length(path, stream, data_at, n_there, bytes_per_s)
-    return WavHeader(tag, rate_hz, n_channels, bytes_per_s, bits, data_at, promised, n_there)
+    return WavHeader(codec, rate_hz, n_channels, bytes_per_s, data_at, declared, n_there)
 
 
 def _refuse_zero_length(path: Path, stream: BinaryIO, at: int, n_there: int, bytes_per_s: int) -> None:
@@ -124,19 +144,19 @@ def _refuse_zero_length(path: Path, stream: BinaryIO, at: int, n_there: int, byt
     )
 
 
-def check_promise(path: Path, stream: BinaryIO, header: WavHeader, settings: AudioSettings) -> None:
+def check_declared_size(path: Path, stream: BinaryIO, header: WavHeader, settings: AudioSettings) -> None:
     """Raise TruncatedAudio when the header and the bytes that are there disagree."""
-    if header.promised_bytes is None or header.bytes_per_s <= 0:
+    if header.declared_bytes is None or header.bytes_per_s <= 0:
         return
-    promised_s = header.promised_bytes / header.bytes_per_s
+    declared_s = header.declared_bytes / header.bytes_per_s
     found_s = header.found_bytes / header.bytes_per_s
-    slack_s = tolerance_s(promised_s, settings)
-    if promised_s - found_s > slack_s:
-        raise truncated(path, promised_s, found_s)
-    if found_s - promised_s > slack_s:
-        stream.seek(header.data_at + header.promised_bytes + header.promised_bytes % 2)
+    slack_s = tolerance_s(declared_s, settings)
+    if declared_s - found_s > slack_s:
+        raise truncated(path, declared_s, found_s)
+    if found_s - declared_s > slack_s:
+        stream.seek(header.data_at + header.declared_bytes + header.declared_bytes % 2)
         if _is_sound(stream.read(_SURPLUS_PROBE_BYTES)):
-            raise truncated(path, promised_s, found_s)
+            raise truncated(path, declared_s, found_s)
 
 
 def _is_sound(surplus: bytes) -> bool:
@@ -145,60 +165,42 @@ def _is_sound(surplus: bytes) -> bool:
     return not is_chunk and any(surplus)
 
 
-def tolerance_s(promised_s: float, settings: AudioSettings) -> float:
-    """Seconds by which found and promised length may differ."""
-    return max(settings.length_tolerance_s, settings.length_tolerance_share * promised_s)
+def tolerance_s(declared_s: float, settings: AudioSettings) -> float:
+    """Seconds by which found and declared length may differ."""
+    return max(settings.length_tolerance_s, settings.length_tolerance_share * declared_s)
 
 
-def truncated(path: Path, promised_s: float, found_s: float) -> TruncatedAudio:
+def truncated(path: Path, declared_s: float, found_s: float) -> TruncatedAudio:
     """The error for a file whose sound is shorter or longer than it says."""
-    if found_s < promised_s:
+    if found_s < declared_s:
         advice = "It was still being written or its copy was interrupted: fetch it again."
     else:
         advice = "Its header was not brought up to date after more was recorded: export it again."
     return TruncatedAudio(
-        f"{shown(path)}: its header promises {clock(promised_s)} of sound, "
+        f"{shown(path)}: its header declares {clock(declared_s)} of sound, "
         f"but {clock(found_s)} are there. {advice}"
     )
 
 
-def _sample_bytes(tag: int, bits: int) -> int:
-    """Bytes per sample of what this module decodes; 0 for other codecs."""
-    if tag in {ALAW, MULAW}:
-        return 1
-    if tag == PCM and bits in {8, 16, 24, 32}:
-        return bits // 8
-    if tag == FLOAT and bits in {32, 64}:
-        return bits // 8
-    return 0
-
-
-def is_plain(header: WavHeader) -> bool:
-    """Whether this module can decode the samples."""
-    return _sample_bytes(header.tag, header.bits) > 0
-
-
 def wav_source(stream: BinaryIO, header: WavHeader) -> Source:
-    """The samples of a plain WAV file."""
-    codec = {
-        PCM: f"pcm_s{header.bits}le",
-        FLOAT: f"pcm_f{header.bits}le",
-        ALAW: "pcm_alaw",
-        MULAW: "pcm_mulaw",
-    }
-    name = "pcm_u8" if (header.tag, header.bits) == (PCM, 8) else codec[header.tag]
-    return raw_source(stream, name, "wav", header.rate_hz, header.n_channels, header.data_at, header.n_bytes)
+    """The samples of a WAV file whose `codec` is not None."""
+    assert header.codec is not None  # noqa: S101 - the caller has looked
+    return raw_source(
+        stream, header.codec, "wav", header.rate_hz, header.n_channels, header.data_at, header.n_bytes
+    )
 
 
 def raw_source(
     stream: BinaryIO, codec: str, container: str, rate_hz: int, n_channels: int, at: int, n_bytes: int
 ) -> Source:
-    """`n_bytes` of plain samples from offset `at`; `codec` as FFmpeg names it (see `SAMPLE_FORMATS`)."""
-    dtype, to_float, full_scale = SAMPLE_FORMATS[codec]
-    frame_bytes = np.dtype(dtype).itemsize * (3 if codec == "pcm_s24le" else 1) * n_channels
+    """`n_bytes` of plain samples from offset `at`; `codec` is a key of `SAMPLE_FORMATS`."""
+    sample = SAMPLE_FORMATS[codec]
+    frame_bytes = sample.n_bytes * n_channels
     n_frames = n_bytes // frame_bytes
 
     def blocks() -> Iterator[FloatArray]:
+        import soundfile
+
         stream.seek(at)
         left = n_frames
         while left > 0:
@@ -207,63 +209,17 @@ def raw_source(
             if whole == 0:
                 return  # shrank while being read; the length check says so
             left -= whole
-            yield to_float(np.frombuffer(raw[: whole * frame_bytes], dtype)).reshape(-1, n_channels)
+            # Block by block: libsndfile's own reading through Python streams is slower.
+            yield soundfile.read(
+                io.BytesIO(raw[: whole * frame_bytes]),
+                format="RAW",
+                subtype=sample.subtype,
+                endian="LITTLE",
+                samplerate=rate_hz,
+                channels=n_channels,
+                dtype="float32",
+                always_2d=True,
+            )[0]
 
     length_s = n_frames / rate_hz
-    return Source(rate_hz, n_channels, codec, container, length_s, length_s, full_scale, blocks())
-
-
-_Array = npt.NDArray[np.generic]
-
-
-def _scaled(scale: float, offset: float = 0.0) -> Callable[[_Array], FloatArray]:
-    def convert(raw: _Array) -> FloatArray:
-        return (raw.astype(np.float32) - np.float32(offset)) * np.float32(scale)
-
-    return convert
-
-
-def _from_s24(raw: _Array) -> FloatArray:
-    wide = np.zeros((raw.size // 3, 4), dtype=np.uint8)
-    wide[:, 1:] = raw.reshape(-1, 3)
-    return wide.view("<i4")[:, 0].astype(np.float32) * np.float32(2.0**-31)
-
-
-def _from_float(raw: _Array) -> FloatArray:
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinite are refused with a message later
-        return raw.astype(np.float32)
-
-
-def _companded(table: FloatArray) -> Callable[[_Array], FloatArray]:
-    return lambda raw: table[raw]
-
-
-def _mulaw_table() -> FloatArray:
-    """ITU-T G.711 mu-law, 8 bits -> -1..1 (full scale is 32124 of 32768)."""
-    code = ~np.arange(256, dtype=np.uint8)
-    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
-    magnitude = (((mantissa << 3) + 132) << exponent) - 132
-    return (np.where(code & 128, -magnitude, magnitude) / 32768).astype(np.float32)
-
-
-def _alaw_table() -> FloatArray:
-    """ITU-T G.711 A-law, 8 bits -> -1..1 (full scale is 32256 of 32768)."""
-    code = np.arange(256, dtype=np.uint8) ^ 0x55
-    exponent, mantissa = ((code >> 4) & 7).astype(np.int32), (code & 15).astype(np.int32)
-    magnitude = np.where(
-        exponent == 0, (mantissa << 4) + 8, ((mantissa << 4) + 264) << np.maximum(exponent - 1, 0)
-    )
-    return (np.where(code & 128, magnitude, -magnitude) / 32768).astype(np.float32)
-
-
-# codec -> (dtype on disk, conversion, amplitude of a clipped sample)
-SAMPLE_FORMATS: dict[str, tuple[str, Callable[[_Array], FloatArray], float]] = {
-    "pcm_u8": ("u1", _scaled(1 / 128, 128.0), 0.99),
-    "pcm_s16le": ("<i2", _scaled(2.0**-15), 0.999),
-    "pcm_s24le": ("u1", _from_s24, 0.999),
-    "pcm_s32le": ("<i4", _scaled(2.0**-31), 0.999),
-    "pcm_f32le": ("<f4", _from_float, 0.999),
-    "pcm_f64le": ("<f8", _from_float, 0.999),
-    "pcm_mulaw": ("u1", _companded(_mulaw_table()), 32124 / 32768),
-    "pcm_alaw": ("u1", _companded(_alaw_table()), 32256 / 32768),
-}
+    return Source(rate_hz, n_channels, codec, container, length_s, length_s, sample.full_scale, blocks())

@@ -1,6 +1,6 @@
 """A program of its own: text lines in, speech out, by the espeak-ng shared library.
 
-It runs as a child process (`voices.py` starts it) for three reasons: espeak-ng calls exit() when it
+It runs as a child process (`synthetic_voices.py` starts it) for three reasons: espeak-ng calls exit() when it
 does not like its data, it is not thread safe, and it holds its data path in a 160-byte buffer. The
 child's working folder is the one that holds `espeak-ng-data`, so that the path is always short.
 It imports nothing but the standard library.
@@ -39,11 +39,11 @@ def main() -> int:
         print(f"espeak-ng found no usable espeak-ng-data in its working folder ({rate_hz})", file=sys.stderr)
         return 1
 
-    heard = bytearray()
+    pcm = bytearray()
 
     def collect(samples: ctypes._Pointer[ctypes.c_short], n_samples: int, _events: int | None) -> int:
         if samples and n_samples > 0:
-            heard.extend(ctypes.string_at(samples, n_samples * 2))
+            pcm.extend(ctypes.string_at(samples, n_samples * 2))
         return 0
 
     callback = _SynthCallback(collect)  # kept: ctypes does not hold it for us
@@ -58,13 +58,13 @@ def main() -> int:
         for parameter, key in ((_RATE, "rate_wpm"), (_PITCH, "pitch"), (_RANGE, "pitch_range")):
             espeak.espeak_SetParameter(parameter, line[key], 0)
         text = line["text"].encode()
-        heard.clear()
+        pcm.clear()
         status = espeak.espeak_Synth(text, len(text) + 1, 0, 1, 0, _UTF8, None, None)
         if status != 0:
             print(f"espeak-ng could not speak {line['text']!r} (status {status})", file=sys.stderr)
             return 1
-        out.write(struct.pack("<I", len(heard) // 2))
-        out.write(heard)
+        out.write(struct.pack("<I", len(pcm) // 2))
+        out.write(pcm)
     return 0
 
 

@@ -19,7 +19,7 @@ import soundfile
 from callanalytics.demo.script import Call, Style
 from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ, FloatArray
 
-# The share of a broken file that is left; its header still promises all of it.
+# The share of a broken file that is left; its header still declares all of it.
 BROKEN_SHARE = 0.4
 OPUS_BIT_RATE = 32_000  # for two channels
 
@@ -51,11 +51,6 @@ class Take:
     def uuid(self, what: str) -> str:
         """The same identifier for the same call of the same day, always."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{what}/{self.started_at.date()}/{self.call.slug}"))
-
-    @property
-    def agent_first(self) -> FloatArray:
-        """(n, 2), agent on the left."""
-        return np.ascontiguousarray(self.sides.T)
 
     @property
     def caller_first(self) -> FloatArray:

@@ -24,8 +24,7 @@ from callanalytics.diarize.model_cache import (
     package_file,
 )
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
-from ensemble.inference.device import CPU, prepare_device
-from ensemble.inference.onnx import open_session
+from ensemble.inference.device import CPU, open_session, prepare_device
 
 if TYPE_CHECKING:
     from scipy import sparse

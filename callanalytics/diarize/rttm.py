@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-from callanalytics.errors import UsageError
 from callanalytics.records import Diarization, Role
-
-_N_FIELDS = 9  # type file channel start duration orthography subtype speaker confidence [lookahead]
-
-
-@dataclass(frozen=True, slots=True)
-class RttmTurn:
-    """One SPEAKER line."""
-
-    file_id: str
-    channel: int  # 1-based, as the format has it
-    start_s: float
-    duration_s: float
-    speaker: str
 
 
 def to_rttm(diarization: Diarization, file_id: str) -> str:
@@ -50,29 +33,3 @@ def speaker_names(diarization: Diarization) -> dict[str, str]:
         if holders:
             names[max(holders, key=lambda speaker: talk_s[speaker])] = role.value
     return names
-
-
-def read_rttm(lines: Iterable[str]) -> list[RttmTurn]:
-    """SPEAKER lines of an RTTM text, in order; other line types are passed over.
-
-    Raises:
-        UsageError: a SPEAKER line has too few fields, or its times are no finite numbers >= 0.
-    """
-    turns = []
-    for number, line in enumerate(lines, start=1):
-        fields = line.split()
-        if not fields or fields[0] != "SPEAKER":
-            continue
-        try:
-            if len(fields) < _N_FIELDS - 1:
-                raise ValueError(f"{len(fields)} fields")
-            start_s, duration_s = float(fields[3]), float(fields[4])
-            if not (math.isfinite(start_s) and math.isfinite(duration_s) and min(start_s, duration_s) >= 0):
-                raise ValueError(f"start {fields[3]}, duration {fields[4]}")
-            turns.append(RttmTurn(fields[1], int(fields[2]), start_s, duration_s, fields[7]))
-        except ValueError as problem:
-            raise UsageError(
-                f"RTTM line {number}: expected SPEAKER file channel start duration <NA> <NA> speaker, "
-                f"found {line.strip()[:120]!r} ({problem}). Correct that line."
-            ) from None
-    return turns

@@ -13,12 +13,11 @@ import numpy as np
 
 from callanalytics.diarize.model_cache import SEGMENTER, onnx_file
 from callanalytics.diarize.vad import FloatArray
-from ensemble.inference.onnx import open_session
+from ensemble.inference.device import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
-WINDOW_S = 10.0
 _RATE_HZ = 16_000
 _WINDOW_SAMPLES = 160_000
 N_FRAMES = 589

@@ -8,6 +8,6 @@ query                        reading the published copy
 from callanalytics.store.open import open_locked, open_work
 from callanalytics.store.publish import publish
 from callanalytics.store.review_rows import Review
-from callanalytics.store.writer import Correction, Store
+from callanalytics.store.writer import Correction, RunCounts, Store
 
-__all__ = ["Correction", "Review", "Store", "open_locked", "open_work", "publish"]
+__all__ = ["Correction", "Review", "RunCounts", "Store", "open_locked", "open_work", "publish"]

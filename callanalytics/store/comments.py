@@ -237,7 +237,7 @@ COLUMNS: dict[str, str] = {
     "pid": "Process that did it",
     "settings": "The settings it ran with",
     "n_found": "Recordings found in the window",
-    "n_new": "Recordings it set out to analyse",
+    "n_new": "Recordings it set out to analyse or to list as unreadable",
     "n_done": "Calls analysed",
     "n_skipped": "Recordings that were done before or given up",
     "n_quarantined": "Recordings that failed",

@@ -111,7 +111,8 @@ def _one(store: Store, call_id: str) -> Row:
         store, "SELECT * FROM analyses WHERE starts_with(call_id, ?) ORDER BY call_id LIMIT 3", call_id
     )
     if not found:
-        raise UsageError(f"no call {call_id!r}. List them with: callanalytics query 'FROM call_summary'")
+        listing = store.workspace.command("query", "FROM call_summary")
+        raise UsageError(f"no call {call_id!r}. List them with: {listing}")
     if len(found) > 1:
         first, second = found[0]["call_id"], found[1]["call_id"]
         raise UsageError(f"{call_id!r} may be {first} or {second}. Give more of the id.")

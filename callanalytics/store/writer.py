@@ -47,6 +47,25 @@ class Correction:
     note: str | None = None
 
 
+@dataclass(slots=True)
+class RunCounts:
+    """What one run counts, from its search to its last commit."""
+
+    n_found: int = 0  # recordings of the window: new, left by `--limit` and skipped
+    n_new: int = 0  # to analyse, or to list as unreadable
+    n_done: int = 0
+    n_skipped: int = 0  # done before, or given up
+    n_quarantined: int = 0
+    audio_s: float = 0.0  # of the calls that are done
+    n_flagged: int = 0
+    n_given_up: int = 0  # of the skipped: files that failed `max_attempts` times
+
+    @property
+    def n_left(self) -> int:
+        """New recordings that were not reached."""
+        return self.n_new - self.n_done - self.n_quarantined
+
+
 class Store:
     """The open working database (see `open_work`). Not for use by several threads at once.
 
@@ -118,24 +137,16 @@ class Store:
         times = [([datetime.fromtimestamp(us / 1e6, UTC) for us in row[:3]], row[3]) for row in rows]
         return [(since, until, began, ended_well) for (since, until, began), ended_well in times]
 
-    def end_run(
-        self,
-        run_id: int,
-        *,
-        n_found: int,
-        n_new: int,
-        n_done: int,
-        n_skipped: int,
-        n_quarantined: int,
-        audio_s: float,
-        exit_code: int,
-    ) -> None:
+    def end_run(self, run_id: int, counts: RunCounts, *, exit_code: int) -> None:
         """Note how a run ended. A run without an end was killed."""
         with self.transaction("note the end of the run", shown=False):
             self.connection.execute(
                 "UPDATE base.runs SET ended_at = now(), n_found = ?, n_new = ?, n_done = ?, n_skipped = ?,"
                 " n_quarantined = ?, audio_s = ?, exit_code = ? WHERE run_id = ?",
-                [n_found, n_new, n_done, n_skipped, n_quarantined, audio_s, exit_code, run_id],
+                [
+                    *(counts.n_found, counts.n_new, counts.n_done, counts.n_skipped, counts.n_quarantined),
+                    *(counts.audio_s, exit_code, run_id),
+                ],
             )
 
     # Results ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The nouns: clips, what could not be used and why, the corpus that both make."""
+"""Clips, files that cannot be used and why, and the corpus that both make."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A file the corpus holds and training will not hear, and why."""
+    """A file of the corpus that is not used, and why."""
 
     path: Path
     reason: str
@@ -56,7 +56,11 @@ class Corpus:
 
 
 def made(name: str, folder: Path, clips: Sequence[Clip], unusable: Sequence[Unusable]) -> Corpus:
-    """The corpus of what was found in ``folder``. Raises CorpusError when that is no clip at all."""
+    """The corpus of what was found in ``folder``.
+
+    Raises:
+        CorpusError: when that is no clip at all.
+    """
     if not clips:
         raise CorpusError(f"{folder}: no clip of {name} found ({len(unusable)} files not understood)")
     return Corpus(name, tuple(clips), tuple(unusable))

@@ -1,9 +1,11 @@
-"""How good an ensemble is: measures, intervals by speaker, and every condition side by side.
+"""Scores of an ensemble: measures, intervals by speaker, and every report side by side.
 
-Conditions are what is heard (clean, telephone, GSM) times what is known of the
-speaker (``clip``: the clip alone; ``speaker``: all the speaker's clips, no
-labels; ``calm``: only the neutral and happy ones). They are never mixed.
-A speaker has one line, as in a call: its level is set once for all the clips.
+A report is of one channel condition (clean, telephone, GSM) and one kind of speaker statistics (``clip``: of
+the clip alone; ``speaker``: of all the speaker's clips, no labels; ``calm``: of the neutral and happy ones).
+They are never mixed. A speaker has one channel, as in a call: its level is set once for all the clips.
+
+Measures are scikit-learn's. The expected calibration error (:mod:`ensemble.training.calibration`) and the
+bootstrap by speaker are ours.
 """
 
 from __future__ import annotations
@@ -15,73 +17,72 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, Corpus, Unusable
-from ensemble.inference.calibration import (
+from ensemble.corpora import Clip, Corpus, Unusable, usable_clips
+from ensemble.inference.card import trained_on
+from ensemble.inference.ensemble import Ensemble
+from ensemble.inference.spectrogram import Statistics, extract, voice_norm
+from ensemble.model_errors import CorpusError
+from ensemble.training.augmentation import channel_level, telephone
+from ensemble.training.calibration import (
     coverage_curve,
     expected_calibration_error,
     perfect_calibration_error,
     reliability,
 )
-from ensemble.inference.card import trained_on
-from ensemble.inference.ensemble import Ensemble
-from ensemble.inference.spectrogram import Statistics, hear, voice_norm
-from ensemble.inference.vote import Votes, vote
-from ensemble.model_errors import CorpusError
-from ensemble.training.augmentation import line_level, telephone
-from ensemble.training.dataset import usable_clips
+from ensemble.training.validate import unweighted_recall
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
 NOT_CORPORA = ("ensemble_id", "labels")
-"""What results hold besides one entry a corpus."""
+"""Entries of results beside one for each corpus."""
 FEWEST_SPEAKERS = 5
 """A bootstrap over fewer speakers says nothing: there is no interval then, and none is trusted."""
-LINES: tuple[str, ...] = ("clean", "telephone", "gsm")
-KNOWN: tuple[str, ...] = ("clip", "speaker", "calm")
+CONDITIONS: tuple[str, ...] = ("clean", "telephone", "gsm")
+SPEAKER_STATISTICS: tuple[str, ...] = ("clip", "speaker", "calm")
 
 
-def over(line: str, wave: Float, sample_rate_hz: int, line_rms: float | None = None) -> Float:
-    """The clip as heard ``clean``, over the ``telephone`` (G.711 mu-law) or over ``gsm``.
+def through_channel(
+    condition: str, wave: Float, sample_rate_hz: int, channel_rms: float | None = None
+) -> Float:
+    """The clip ``clean``, over the ``telephone`` (G.711 mu-law) or over ``gsm``.
 
-    ``line_rms`` is the speech level of everything the speaker says on that line.
+    ``channel_rms`` is the speech level of everything the speaker says in that channel.
     """
-    if line == "clean":
+    if condition == "clean":
         return wave
-    codec = {"telephone": "mu-law", "gsm": "gsm"}[line]
-    return telephone(wave, codec, sample_rate_hz=sample_rate_hz, line_rms=line_rms)
-
-
-def confusion(truth: Int, guess: Int, n_labels: int) -> Int:
-    """Counts (k, k): row is the truth, column the guess."""
-    return np.bincount(truth * n_labels + guess, minlength=n_labels**2).reshape(n_labels, n_labels)
+    codec = {"telephone": "mu-law", "gsm": "gsm"}[condition]
+    return telephone(wave, codec, sample_rate_hz=sample_rate_hz, channel_rms=channel_rms)
 
 
 def measures(truth: Int, guess: Int, labels: Sequence[str]) -> dict[str, Any]:
-    """WA (accuracy), UAR (mean recall over labels that occur), macro-F1, per-class figures, confusion."""
-    table = confusion(truth, guess, len(labels)).astype(float)
-    hits, true, named = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        recall, precision = hits / true, hits / named
-        f1 = 2 * hits / (true + named)
-    there = true > 0
+    """WA (accuracy), UAR, macro-F1 (both over labels that occur), figures per class, confusion.
+
+    ``truth`` and ``guess`` (n,) index ``labels``. A figure that is not defined (of a class that never occurs
+    or is never named) is None. Row of the confusion: truth.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    every = np.arange(len(labels))
+    figures = precision_recall_fscore_support(truth, guess, labels=every, zero_division=np.nan)
     per_class = {
-        label: {
-            "precision": _plain(precision[i]),
-            "recall": _plain(recall[i]),
-            "f1": _plain(f1[i]),
-            "n": int(true[i]),
-        }
-        for i, label in enumerate(labels)
+        label: {"precision": _plain(p), "recall": _plain(r), "f1": _plain(f1), "n": int(n)}
+        for label, p, r, f1, n in zip(labels, *figures, strict=True)
     }
     return {
         "n": len(truth),
-        "wa": float(hits.sum() / max(true.sum(), 1)),
-        "uar": float(np.mean(recall[there])) if there.any() else None,
-        "macro_f1": float(np.mean(np.nan_to_num(f1[there]))) if there.any() else None,
+        **_short(truth, guess),
         "per_class": per_class,
-        "confusion": table.astype(int).tolist(),
+        "confusion": confusion_matrix(truth, guess, labels=every).tolist(),
     }
+
+
+def _short(truth: Int, guess: Int) -> dict[str, float]:
+    from sklearn.metrics import f1_score
+
+    f1 = f1_score(truth, guess, labels=np.unique(truth), average="macro")
+    wa = float(np.mean(guess == truth))
+    return {"wa": wa, "uar": unweighted_recall(truth, guess), "macro_f1": float(f1)}
 
 
 def _plain(value: float) -> float | None:
@@ -89,17 +90,28 @@ def _plain(value: float) -> float | None:
 
 
 def areas(truth: Int, mean: Float, labels: Sequence[str]) -> dict[str, float]:
-    """ROC-AUC of each emotion against the rest, by ranks (Mann and Whitney); absent ones are left out."""
-    from scipy.stats import rankdata
+    """ROC-AUC of each emotion against the rest by its probabilities (n, k); without those that are absent."""
+    from sklearn.metrics import roc_auc_score
 
-    out = {}
-    for k, label in enumerate(labels):
-        yes = truth == k
-        if yes.any() and not yes.all():
-            n_yes, n_no = int(yes.sum()), int((~yes).sum())
-            ranks = rankdata(mean[:, k])
-            out[label] = float((ranks[yes].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
-    return out
+    return {
+        label: float(roc_auc_score(truth == k, mean[:, k]))
+        for k, label in enumerate(labels)
+        if 0 < np.count_nonzero(truth == k) < len(truth)
+    }
+
+
+def tables_by_speaker(truth: Int, guess: Int, speakers: Sequence[str], n_labels: int) -> Int:
+    """Confusion (speakers, k, k) of each speaker in sorted order; row: truth."""
+    names, of = np.unique(np.asarray(speakers), return_inverse=True)
+    tables = np.zeros((len(names), n_labels, n_labels), dtype=np.int64)
+    np.add.at(tables, (of, truth, guess), 1)
+    return tables
+
+
+def recall_of_tables(tables: NDArray[np.integer]) -> NDArray[np.float64]:
+    """UAR of each confusion table (n, k, k): thousands of draws at once."""
+    hits, true = np.diagonal(tables, axis1=1, axis2=2), tables.sum(axis=2)
+    return np.asarray(np.nanmean(np.where(true > 0, hits / np.maximum(true, 1), np.nan), axis=1))
 
 
 def interval_by_speaker(
@@ -109,18 +121,14 @@ def interval_by_speaker(
 
     None for fewer than ``FEWEST_SPEAKERS``.
     """
-    names = sorted(set(speakers))
-    if len(names) < FEWEST_SPEAKERS:
+    tables = tables_by_speaker(truth, guess, speakers, int(max(truth.max(), guess.max())) + 1)
+    n_speakers = len(tables)
+    if n_speakers < FEWEST_SPEAKERS:
         return {"wa": None, "uar": None}
-    rng = np.random.default_rng(seed)
-    n_labels = int(max(truth.max(), guess.max())) + 1
-    of = np.array([names.index(s) for s in speakers])
-    tables = np.stack([confusion(truth[of == i], guess[of == i], n_labels) for i in range(len(names))])
-    drawn = tables[rng.integers(0, len(names), (n_draws, len(names)))].sum(axis=1).astype(float)
-    hits, true = np.diagonal(drawn, axis1=1, axis2=2), drawn.sum(axis=2)
-    was = hits.sum(axis=1) / true.sum(axis=1)
-    uars = np.nanmean(np.where(true > 0, hits / np.maximum(true, 1), np.nan), axis=1)
-    return {name: _span(values) for name, values in (("wa", was), ("uar", uars))}
+    draws = np.random.default_rng(seed).integers(0, n_speakers, (n_draws, n_speakers))
+    drawn = tables[draws].sum(axis=1)
+    was = np.trace(drawn, axis1=1, axis2=2) / drawn.sum(axis=(1, 2))
+    return {"wa": _span(was), "uar": _span(recall_of_tables(drawn))}
 
 
 def _span(values: NDArray[np.floating]) -> tuple[float, float]:
@@ -130,7 +138,7 @@ def _span(values: NDArray[np.floating]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Clips heard over one line: spectrograms in dB and what each tells of its speaker."""
+    """Clips in one channel condition: spectrograms (n_frames, n_mels) in dB, statistics of each clip."""
 
     clips: tuple[Clip, ...]
     mels: tuple[Float, ...]
@@ -138,10 +146,13 @@ class Prepared:
     unusable: tuple[Unusable, ...]
 
 
-def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], line: str) -> Prepared:
-    """Decode and hear every clip whose emotion the ensemble knows; what cannot be used is listed.
+def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], condition: str) -> Prepared:
+    """Decode and extract every clip whose emotion the ensemble knows; what cannot be used is listed.
 
     The same as in training: nothing unreadable, nothing silent, no sound twice.
+
+    Raises:
+        CorpusError: when no clip is left.
     """
     rate_hz = ensemble.sample_rate_hz
     kept, waves, bad = usable_clips([c for c in clips if c.emotion in ensemble.labels], rate_hz)
@@ -150,17 +161,17 @@ def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], line: str) -> Prepa
     said: dict[str, list[Float]] = {}
     for clip, wave in zip(kept, waves, strict=True):
         said.setdefault(clip.speaker, []).append(wave)
-    level = {speaker: line_level(own) for speaker, own in said.items()}
-    heard = [
-        hear(over(line, wave, rate_hz, level[clip.speaker]), ensemble.front)
+    level = {speaker: channel_level(own) for speaker, own in said.items()}
+    extracted = [
+        extract(through_channel(condition, wave, rate_hz, level[clip.speaker]), ensemble.front)
         for clip, wave in zip(kept, waves, strict=True)
     ]
-    mels, known = zip(*heard, strict=True)
+    mels, known = zip(*extracted, strict=True)
     return Prepared(kept, mels, known, bad)
 
 
 def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> Float:
-    """Each member's raw probabilities (m, n, k), with speaker statistics from ``known`` (see KNOWN)."""
+    """Each member's raw probabilities (m, n, k), normalised by one of SPEAKER_STATISTICS."""
     calm = {"neutral", "happy"}
     gathered: dict[str, Statistics] = {}
     for clip, statistics in zip(prepared.clips, prepared.known, strict=True):
@@ -175,36 +186,25 @@ def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> 
     return ensemble.probabilities(mels)
 
 
-def votes_of(ensemble: Ensemble, probabilities: Float, *, abstain: bool = False) -> Votes:
-    """The ensemble's votes for ready member probabilities."""
-    return vote(
-        probabilities,
-        ensemble.labels,
-        ensemble.member_names,
-        temperature=ensemble.temperature,
-        thresholds=ensemble.thresholds if abstain else None,
-        rule=ensemble.rule,
-        weights=ensemble.weights,
-    )
-
-
 def report(ensemble: Ensemble, clips: Sequence[Clip], probabilities: Float) -> dict[str, Any]:
-    """Every measure of one condition, from member probabilities (m, n, k) of ``clips``; JSON-ready."""
+    """Every measure of member probabilities (m, n, k) of ``clips``; JSON-ready."""
     truth = np.array([ensemble.labels.index(clip.emotion) for clip in clips], dtype=np.int64)
-    votes = votes_of(ensemble, probabilities)
-    named = votes_of(ensemble, probabilities, abstain=True).emotion_index >= 0
+    votes = ensemble.vote_on(probabilities, abstain=False)
+    named = ensemble.vote_on(probabilities).emotion_index >= 0
     right = votes.top_index == truth
-    speakers = [clip.speaker for clip in clips]
-    soft = votes.mean_probabilities.argmax(axis=1).astype(np.int64)
-    by_speaker = {s: float(np.mean(right[[x == s for x in speakers]])) for s in sorted(set(speakers))}
-    sexes = sorted({clip.sex for clip in clips if clip.sex})
+    speakers, sexes = [clip.speaker for clip in clips], [clip.sex for clip in clips]
+
+    def accuracy_by(keys: Sequence[str | None]) -> dict[str, float]:
+        each = np.array([key or "" for key in keys])
+        return {key: float(right[each == key].mean()) for key in np.unique(each).tolist() if key}
+
     return {
         **measures(truth, votes.top_index, ensemble.labels),
         "interval_95": interval_by_speaker(truth, votes.top_index, speakers),
         "auc": areas(truth, votes.mean_probabilities, ensemble.labels),
         "ece": expected_calibration_error(votes.confidence, right),
         "ece_if_perfect": perfect_calibration_error(votes.confidence),
-        "reliability": [[b.confidence, b.accuracy, b.share] for b in reliability(votes.confidence, right)],
+        "reliability": reliability(votes.confidence, right),
         "coverage": coverage_curve(votes.confidence, right),
         "abstaining": {
             "coverage": float(named.mean()),
@@ -212,22 +212,21 @@ def report(ensemble: Ensemble, clips: Sequence[Clip], probabilities: Float) -> d
         },
         "tie_broken_share": float(votes.tie_broken.mean()),
         "members": {
-            name: _short(truth, probabilities[m].argmax(axis=1).astype(np.int64), ensemble.labels)
+            name: _short(truth, probabilities[m].argmax(axis=1))
             for m, name in enumerate(ensemble.member_names)
         },
-        "soft": _short(truth, soft, ensemble.labels),
-        "per_speaker_wa": by_speaker,
-        "per_sex_wa": {sex: float(np.mean(right[[clip.sex == sex for clip in clips]])) for sex in sexes},
+        "soft": _short(truth, votes.mean_probabilities.argmax(axis=1)),
+        "per_speaker_wa": accuracy_by(speakers),
+        "per_sex_wa": accuracy_by(sexes),
     }
 
 
-def _short(truth: Int, guess: Int, labels: Sequence[str]) -> dict[str, float]:
-    full = measures(truth, guess, labels)
-    return {"wa": full["wa"], "uar": full["uar"], "macro_f1": full["macro_f1"]}
-
-
 def refuse_names(corpora: Sequence[Corpus]) -> None:
-    """Raise CorpusError unless each corpus has a name of its own: results and speakers go by it."""
+    """Check that each corpus has a name of its own: results and speakers go by it.
+
+    Raises:
+        CorpusError: naming the one that has not.
+    """
     taken = set(NOT_CORPORA)
     for corpus in corpora:
         if corpus.name in taken:
@@ -243,14 +242,16 @@ def evaluate(
     corpora: Sequence[Corpus],
     *,
     speakers: frozenset[str] | None = None,
-    lines: Sequence[str] = ("clean", "telephone"),
-    known: Sequence[str] = KNOWN,
+    conditions: Sequence[str] = ("clean", "telephone"),
+    known: Sequence[str] = SPEAKER_STATISTICS,
 ) -> dict[str, Any]:
-    """Reports by corpus, line and knowledge of the speaker: ``out[corpus][line][known]``.
+    """Reports by corpus, channel condition and speaker statistics: ``out[corpus][condition][known]``.
 
-    Only clips with a label of the ensemble count; ``unusable`` and the number
-    left out are reported. ``speakers`` restricts the test. Raises CorpusError
-    when nothing is left or a name stands for two things.
+    Only clips with a label of the ensemble count; ``unusable`` and the number left out are reported.
+    ``speakers`` restricts the test.
+
+    Raises:
+        CorpusError: when nothing is left or a name stands for two things.
     """
     refuse_names(corpora)
     out: dict[str, Any] = {"ensemble_id": ensemble.ensemble_id, "labels": list(ensemble.labels)}
@@ -261,11 +262,11 @@ def evaluate(
             "n_unusable": len(corpus.unusable),
             "trained_on": corpus.name in trained_on(ensemble.card),
         }
-        for line in lines:
-            prepared = prepare_clips(ensemble, clips, line)
-            rows[line] = {"unusable": [f"{u.path.name}: {u.reason}" for u in prepared.unusable]}
+        for condition in conditions:
+            prepared = prepare_clips(ensemble, clips, condition)
+            rows[condition] = {"unusable": [f"{u.path.name}: {u.reason}" for u in prepared.unusable]}
             for which in known:
-                rows[line][which] = report(
+                rows[condition][which] = report(
                     ensemble, prepared.clips, member_probabilities(ensemble, prepared, which)
                 )
         out[corpus.name] = rows

@@ -1,4 +1,4 @@
-"""The card beside an ensemble's weights: what it holds, whether its files are the ones it was written for."""
+"""The card beside an ensemble's weights: reading it, its fingerprint, and the check of its files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from ensemble.model_errors import LeakError, ModelIncompatible, ModelMissing
 
 CARD_FORMAT = 1
 MAX_CARD_BYTES = 10_000_000
+SETTINGS = ("labels", "front_end", "reference", "temperature", "thresholds", "rule", "format")
+"""Entries beside ``members`` that change answers."""
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card of an ensemble folder. Raises ModelMissing or ModelIncompatible."""
+    """The card of an ensemble folder, JSON values.
+
+    Raises:
+        ModelMissing: when there is none.
+        ModelIncompatible: when it is not JSON, of another format, or names files elsewhere.
+    """
     path = folder / "card.json"
     if not path.is_file():
         raise ModelMissing(
@@ -27,17 +34,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelIncompatible(f"{path} is not JSON ({error}); restore it") from error
-    needed = {
-        "format",
-        "labels",
-        "members",
-        "front_end",
-        "reference",
-        "temperature",
-        "thresholds",
-        "rule",
-    }
-    if not isinstance(card, dict) or card.get("format") != CARD_FORMAT or not needed <= set(card):
+    whole = isinstance(card, dict) and {"members", *SETTINGS} <= set(card)
+    if not whole or card["format"] != CARD_FORMAT:
         raise ModelIncompatible(
             f"{path}: not a card of format {CARD_FORMAT} with all its entries; train again with this version"
         )
@@ -46,16 +44,15 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def trained_on(card: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the corpora that taught it, also in the trainings that it began from."""
-    told = card.get("trained_on")
-    return frozenset(map(str, told)) if isinstance(told, list) else frozenset()
+    """Names of the corpora it was trained on, also in the trainings that it began from."""
+    corpora = card.get("trained_on")
+    return frozenset(map(str, corpora)) if isinstance(corpora, list) else frozenset()
 
 
-def heard_among(card: Mapping[str, Any], speakers: frozenset[str]) -> frozenset[str]:
-    """Those of ``speakers`` (``corpus/id``) whom an ensemble may have learnt from, by its card.
+def known_speakers(card: Mapping[str, Any], speakers: frozenset[str]) -> frozenset[str]:
+    """Those of ``speakers`` (``corpus/id``) whom an ensemble may have been trained on, by its card.
 
-    A card from before speakers were listed is taken to have heard every speaker of its corpora; one that
-    names no corpus, everybody.
+    Without a list of speakers in the card these are all of its corpora; without corpora, everybody.
     """
     if "heard_speakers" in card:
         return speakers.intersection(card["heard_speakers"])
@@ -63,9 +60,13 @@ def heard_among(card: Mapping[str, Any], speakers: frozenset[str]) -> frozenset[
     return frozenset(s for s in speakers if not corpora or s.partition("/")[0] in corpora)
 
 
-def refuse_heard(card: Mapping[str, Any], held_out: frozenset[str]) -> None:
-    """Raise LeakError when an ensemble to begin from may have learnt from a speaker who is held out."""
-    if known := heard_among(card, held_out):
+def refuse_known(card: Mapping[str, Any], held_out: frozenset[str]) -> None:
+    """Refuse an ensemble to begin from that may have been trained on a speaker who is held out.
+
+    Raises:
+        LeakError: naming some of these speakers.
+    """
+    if known := known_speakers(card, held_out):
         raise LeakError(
             f"ensemble {card.get('ensemble_id', '?')} to begin from was trained on {len(known)} of the "
             f"speakers held out, {', '.join(sorted(known)[:3])} among them: begin from one of other corpora, "
@@ -87,20 +88,22 @@ def _check_names(path: Path, members: object) -> None:
 
 def fingerprint(card: Mapping[str, Any]) -> str:
     """16 hexadecimal digits over everything in a card that can change an answer."""
-    told = [
+    content = [
         [[e["name"], e["onnx_sha256"], e["safetensors_sha256"], e["weight"]] for e in card["members"]],
-        [
-            card[key]
-            for key in ("labels", "front_end", "reference", "temperature", "thresholds", "rule", "format")
-        ],
+        [card[key] for key in SETTINGS],
     ]
     if not card.get("speaker_norm", True):
-        told.append(["every clip alone"])
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        content.append(["every clip alone"])
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def checked_file(folder: Path, name: str, sha256: str) -> Path:
-    """A file of the card, as its card knows it. Raises ModelMissing or ModelIncompatible."""
+    """Path of a file that the card names, once its content is the one the card was written for.
+
+    Raises:
+        ModelMissing: when it is not there.
+        ModelIncompatible: when its content is another.
+    """
     path = folder / name
     if not path.is_file():
         raise ModelMissing(f"{path}: named in the card but not there; restore it or choose another ensemble")

@@ -1,4 +1,4 @@
-"""Whole clips from disk, labelled: one plain dict per clip, ready for JSON."""
+"""Classify whole clips from disk: one plain dict per clip, ready for JSON."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from ensemble.inference.vote import Votes
 
 Decode = Callable[[Path], NDArray[np.float32]]
 CLIPS_AT_ONCE = 64
+FIELDS = ("emotion", "confidence", "agreement", "probabilities", "members", "abstain_reason")
 
 
 def classify_paths(
     paths: Iterable[Path], decode: Decode, ensemble: Ensemble, by_folder: bool, abstain: bool
 ) -> Iterator[dict[str, object]]:
-    """Yield for each clip: path, emotion, confidence, agreement, probabilities, members, abstain_reason.
+    """Classify clips one after the other.
 
-    Folders are walked in sorted order (hidden files and files that are plainly
-    not audio left out; a file named outright is always tried). ``decode`` gives mono
-    float32 at the ensemble's rate. With ``by_folder`` all clips of one folder
-    are one voice. A clip that cannot be decoded has ``error``, and the rest null.
+    Args:
+        paths: Files, and folders that are walked in sorted order (without hidden files and those that are
+            plainly not audio; a file named outright is always tried).
+        decode: Gives mono float32 (n,) at the ensemble's rate.
+        ensemble: Who votes.
+        by_folder: All clips of one folder are one voice.
+        abstain: Whether the ensemble may name no emotion.
+
+    Yields:
+        ``path`` and FIELDS; a clip that cannot be decoded has ``error``, and the rest null.
     """
     folders: dict[Path, list[Path]] = {}
     for path in walk(paths):
@@ -66,34 +73,29 @@ def _classify(
             wave = np.nan_to_num(np.asarray(decode(file), dtype=np.float32))
         except Exception as error:  # decode is the caller's: one bad clip never stops the rest
             errors[file] = str(error) or type(error).__name__
-            continue
-        waves[file] = wave
+        else:
+            waves[file] = wave
     speakers = None if voice is None else [voice] * len(waves)
     votes = ensemble.vote(list(waves.values()), speakers, abstain=abstain)
     index = {file: i for i, file in enumerate(waves)}
     for file in files:
         if file in errors:
-            yield {**_row(file, None, None), "error": errors[file]}
+            yield {"path": str(file), **dict.fromkeys(FIELDS), "error": errors[file]}
         else:
-            yield _row(file, votes, index[file])
+            yield {"path": str(file), **dict(zip(FIELDS, _values(votes, index[file]), strict=True))}
 
 
-def _row(file: Path, votes: Votes | None, i: int | None) -> dict[str, object]:
-    if votes is None or i is None:
-        empty = dict.fromkeys(
-            ("emotion", "confidence", "agreement", "probabilities", "members", "abstain_reason")
-        )
-        return {"path": str(file), **empty}
+def _values(votes: Votes, i: int) -> tuple[object, ...]:
+    """Values of FIELDS for segment ``i``."""
 
     def shares(row: NDArray[np.float32]) -> dict[str, float]:
         return {label: round(float(p), 6) for label, p in zip(votes.labels, row, strict=True)}
 
-    return {
-        "path": str(file),
-        "emotion": votes.emotion(i),
-        "confidence": round(float(votes.confidence[i]), 6),
-        "agreement": round(float(votes.agreement[i]), 6),
-        "probabilities": shares(votes.mean_probabilities[i]),
-        "members": {name: shares(votes.probabilities[m, i]) for m, name in enumerate(votes.member_names)},
-        "abstain_reason": votes.abstain_reason[i],
-    }
+    return (
+        votes.emotion(i),
+        round(float(votes.confidence[i]), 6),
+        round(float(votes.agreement[i]), 6),
+        shares(votes.mean_probabilities[i]),
+        {name: shares(votes.probabilities[m, i]) for m, name in enumerate(votes.member_names)},
+        votes.abstain_reason[i],
+    )

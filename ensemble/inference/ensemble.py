@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.inference.card import checked_file, fingerprint, read_card
-from ensemble.inference.device import CPU, prepare_device
-from ensemble.inference.onnx import open_session
-from ensemble.inference.spectrogram import FrontEnd, Reference, Statistics, check_waveform, hear, voice_norm
+from ensemble.inference.device import CPU, open_session, prepare_device
+from ensemble.inference.spectrogram import (
+    FrontEnd,
+    Reference,
+    Statistics,
+    check_waveform,
+    extract,
+    voice_norm,
+)
 from ensemble.inference.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
 from ensemble.labels import EMOTIONS
 from ensemble.model_errors import ModelIncompatible
@@ -28,12 +34,12 @@ Member = Callable[[Float, Float], Float]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 BATCH, GPU_BATCH = 16, 64
-"""Pieces that a member hears at once. More gain nothing on a processor. On a GPU several workers share the
+"""Pieces in a batch. More gain nothing on a processor. On a GPU several workers share the
 memory: 64 pieces of 4 s are some 200 MB a layer."""
 HELD_FRAMES = 60_000
 """10 minutes of speech, 15 MB."""
 LONGEST_PIECE_S = 4.0
-"""Longer waveforms are heard in equal pieces of at most this and the logits averaged."""
+"""Longer waveforms are classified in equal pieces of at most this and the logits averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class Ensemble:
     weights: NDArray[np.float64]
     members: tuple[Member, ...]
     speaker_norm: bool = True
-    """False: trained to hear every waveform alone, so that nothing is made of who speaks."""
+    """False: trained on every clip normalised alone, so that nothing is made of who speaks."""
     batch: int = BATCH
 
     @property
@@ -65,8 +71,8 @@ class Ensemble:
         return self.front.sample_rate_hz
 
     def statistics(self, waveforms: Sequence[Float]) -> Statistics:
-        """What these waveforms of one voice tell of it; two of them add up with ``+``."""
-        known = [hear(check_waveform(w), self.front)[1] for w in waveforms]
+        """Statistics of one voice from some of its waveforms; two of them add up with ``+``."""
+        known = [extract(check_waveform(w), self.front)[1] for w in waveforms]
         return sum(known[1:], known[0]) if known else nothing_known(self.front)
 
     def vote(
@@ -78,18 +84,20 @@ class Ensemble:
         neutral_share: float | None = None,
         known: Mapping[Hashable, Statistics] | None = None,
     ) -> Votes:
-        """One vote per waveform, float32 1-D at ``sample_rate_hz`` in [-1, 1].
+        """One vote per waveform; the others of a batch matter through the statistics of a speaker only.
 
-        Waveforms with equal ``speakers[i]`` are one voice and are normalised
-        together; None treats each as a stranger (statistics of that clip
-        alone, shrunk to everybody's). ``known`` gives statistics of a speaker
-        from elsewhere (:meth:`statistics`) which are then used instead.
-        ``neutral_share`` says how much of the speech is neutral where the
-        waveforms come from (:func:`ensemble.inference.vote.expect`); None: as balanced
-        as the training.
-        A segment's result depends on its batch mates through these statistics
-        only. Raises WaveformError for audio that is not finite, and ValueError
-        when the lengths of the two sequences differ.
+        Args:
+            waveforms: float32 1-D at ``sample_rate_hz`` in [-1, 1].
+            speakers: Waveforms of equal ``speakers[i]`` are one voice and are normalised together; None
+                takes each alone (statistics of that clip, shrunk to the reference).
+            abstain: Whether thresholds apply.
+            neutral_share: Share of neutral speech where the waveforms come from
+                (:func:`ensemble.inference.vote.expect`); None: as balanced as the training.
+            known: Statistics of a speaker from elsewhere (:meth:`statistics`), used instead.
+
+        Raises:
+            WaveformError: for audio that is not finite.
+            ValueError: when the lengths of the two sequences differ.
         """
         n = len(waveforms)
         if speakers is not None and len(speakers) != n:
@@ -100,12 +108,24 @@ class Ensemble:
         else:
             known = {}
         waveforms = [check_waveform(w) for w in waveforms]
-        heard = _Heard(waveforms, self.front)
+        extracted = _Spectrograms(waveforms, self.front)
         quiet = [self._is_quiet(w) for w in waveforms]
-        norms = self._norms(keys, heard.statistics, quiet, known)
+        norms = self._norms(keys, extracted.statistics, quiet, known)
+        withheld = tuple(map(self._withheld, waveforms, extracted.statistics, quiet)) if abstain else None
         probabilities = self._probabilities(
-            heard.n_frames, lambda i: (heard.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
+            extracted.n_frames, lambda i: (extracted.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
         )
+        return self.vote_on(probabilities, abstain=abstain, withheld=withheld, neutral_share=neutral_share)
+
+    def vote_on(
+        self,
+        probabilities: Float,
+        *,
+        abstain: bool = True,
+        withheld: tuple[str | None, ...] | None = None,
+        neutral_share: float | None = None,
+    ) -> Votes:
+        """Votes on ready member probabilities (m, n, k); ``withheld`` as in :func:`vote`."""
         return vote(
             probabilities,
             self.labels,
@@ -114,7 +134,7 @@ class Ensemble:
             thresholds=self.thresholds if abstain else None,
             rule=self.rule,
             weights=self.weights,
-            unheard=tuple(map(self._unheard, waveforms, heard.statistics, quiet)) if abstain else None,
+            withheld=withheld,
             neutral_share=neutral_share,
         )
 
@@ -149,14 +169,14 @@ class Ensemble:
     def _norms(
         self,
         keys: Sequence[Hashable],
-        heard: Sequence[Statistics],
+        statistics: Sequence[Statistics],
         quiet: Sequence[bool],
         known: Mapping[Hashable, Statistics],
     ) -> dict[Hashable, tuple[Float, Float]]:
-        """By voice. What is too quiet to be speech says nothing of a voice that also speaks."""
+        """(mean, deviation) by voice; without what is too quiet to be speech, where the voice also speaks."""
         speaking = {key for key, is_quiet in zip(keys, quiet, strict=True) if not is_quiet}
         gathered: dict[Hashable, Statistics] = {}
-        for key, each, is_quiet in zip(keys, heard, quiet, strict=True):
+        for key, each, is_quiet in zip(keys, statistics, quiet, strict=True):
             if not is_quiet or key not in speaking:
                 gathered[key] = gathered[key] + each if key in gathered else each
         return {
@@ -169,16 +189,16 @@ class Ensemble:
         power = float(np.mean(whole.astype(np.float64) ** 2, axis=1).max()) if whole.size else 0.0
         return bool(10 * np.log10(power + 1e-12) < self.thresholds.quietest_db)
 
-    def _unheard(self, waveform: Float, heard: Statistics, is_quiet: bool) -> str | None:
+    def _withheld(self, waveform: Float, statistics: Statistics, is_quiet: bool) -> str | None:
         if waveform.size < self.thresholds.shortest_s * self.sample_rate_hz:
             return TOO_SHORT
         if is_quiet:
             return NOT_SPEECH
-        return TOO_SHORT if heard.n_frames * self.front.hop_s < self.thresholds.shortest_s / 2 else None
+        return TOO_SHORT if statistics.n_frames * self.front.hop_s < self.thresholds.shortest_s / 2 else None
 
 
-class _Heard:
-    """Spectrograms (n_frames, n_mels) of waveforms, and what they tell of the voice.
+class _Spectrograms:
+    """Spectrograms (n_frames, n_mels) of waveforms, and the statistics of each.
 
     Those beyond the first ``HELD_FRAMES`` are made again when asked for, which costs a call of hours a few
     per cent of the time and saves hundreds of megabytes.
@@ -191,7 +211,7 @@ class _Heard:
         self.n_frames: list[int] = []
         n_held = 0
         for waveform in waveforms:
-            mel, statistics = hear(waveform, front)
+            mel, statistics = extract(waveform, front)
             n_held += len(mel)
             self._held.append(mel if n_held <= HELD_FRAMES else None)
             self.n_frames.append(len(mel))
@@ -200,11 +220,11 @@ class _Heard:
     def mel(self, i: int) -> Float:
         """Spectrogram of waveform ``i``."""
         held = self._held[i]
-        return hear(self._waveforms[i], self._front)[0] if held is None else held
+        return extract(self._waveforms[i], self._front)[0] if held is None else held
 
 
 def nothing_known(front: FrontEnd) -> Statistics:
-    """Statistics of nobody: everybody's shape is used as it is."""
+    """Statistics of no speech: the reference is used as it is."""
     zeros = np.zeros(front.n_mels)
     return Statistics(0.0, zeros, zeros)
 
@@ -212,11 +232,13 @@ def nothing_known(front: FrontEnd) -> Statistics:
 def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str = CPU) -> Ensemble:
     """Load the ensemble in folder ``path`` (None: the shipped one).
 
-    ``n_threads`` are used inside one member; ``device`` other than ``cpu`` runs
-    in torch there. Raises ModelMissing when there is no card or a file of it
-    is gone, ModelIncompatible when a file is not the one the card was written
-    for or the card is of another version of this code, DeviceMissing when
-    torch does not see the device.
+    ``n_threads`` are used inside one member; ``device`` other than ``cpu`` runs in torch there.
+
+    Raises:
+        ModelMissing: when there is no card or a file of it is gone.
+        ModelIncompatible: when a file is not the one the card was written for, or the card is of another
+            version of this code.
+        DeviceMissing: when torch does not see the device.
     """
     prepare_device(device)
     folder = path or SHIPPED
@@ -241,7 +263,7 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
     kind = "onnx" if device == CPU else "safetensors"
     files = {entry["name"]: checked_file(folder, entry[kind], entry[f"{kind}_sha256"]) for entry in entries}
     if device == CPU:
-        members = tuple(_onnx_member(file, n_threads) for file in files.values())
+        members = tuple(onnx_member(file, n_threads) for file in files.values())
     else:
         members = tuple(
             _torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
@@ -268,7 +290,12 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
     )
 
 
-def _onnx_member(path: Path, n_threads: int) -> Member:
+def onnx_member(path: Path, n_threads: int) -> Member:
+    """A member in ONNX Runtime: (n, time, n_mels) and mask (n, time) to logits (n, k), all float32.
+
+    Raises:
+        ModelIncompatible: when ONNX Runtime refuses the file.
+    """
     import onnxruntime
 
     try:
@@ -289,16 +316,13 @@ def _onnx_member(path: Path, n_threads: int) -> Member:
 def _torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    from ensemble.members import make_member
+    from ensemble.members import load_member
 
-    model = make_member(architecture, n_mels, n_labels)
     try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:  # torch's word for weights of another shape
+        model = load_member(path, architecture, n_mels, n_labels).to(device)
+    except (SafetensorError, RuntimeError) as error:  # RuntimeError: weights of another shape
         raise ModelIncompatible(f"{path}: no weights of a {architecture} ({error}); restore it") from error
-    model.eval().to(device)
 
     def run(mel: Float, mask: Float) -> Float:
         with torch.inference_mode():

@@ -24,12 +24,12 @@ from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.model_errors import ModelIncompatible, ModelMissing, PromotionRefused
 
 TOLERANCE_UAR = 0.005
-"""A candidate may score this much below the promoted one: less than one clip in two hundred is noise."""
+"""An ensemble may score this much below the promoted one: less than one clip in two hundred is noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """One line of the history. ``ensemble_id`` is ``shipped`` for the one in the package."""
+    """One entry of the history. ``ensemble_id`` is ``shipped`` for the one in the package."""
 
     ensemble_id: str
     promoted_at: str
@@ -49,7 +49,11 @@ class Registry:
         return tuple(sorted(name for name in found if not name.startswith(".")))  # one may be arriving
 
     def history(self) -> tuple[Promotion, ...]:
-        """Promotions, oldest first. Raises ModelIncompatible when they cannot be read."""
+        """Promotions, oldest first.
+
+        Raises:
+            ModelIncompatible: when they cannot be read.
+        """
         path = self.root / "history.json"
         if not path.is_file():
             return ()
@@ -67,7 +71,11 @@ class Registry:
         return self.folder(past[-1].ensemble_id) if past else SHIPPED
 
     def folder(self, ensemble_id: str) -> Path:
-        """Folder of an ensemble; ``shipped`` is the package's. Raises ModelMissing for an unknown id."""
+        """Folder of an ensemble; ``shipped`` is the package's.
+
+        Raises:
+            ModelMissing: for an unknown id.
+        """
         if ensemble_id == "shipped":
             return SHIPPED
         # An id is a name typed by a person: compared with what is there, never joined to a path unseen.
@@ -79,7 +87,11 @@ class Registry:
         return self.root / ensemble_id
 
     def add(self, folder: Path) -> str:
-        """Copy a trained ensemble in after loading it once; returns its id. Raises ModelError."""
+        """Copy a trained ensemble in after loading it once; returns its id.
+
+        Raises:
+            ModelError: when it cannot be loaded.
+        """
         load_ensemble(folder)
         card = read_card(folder)
         ensemble_id = fingerprint(card)
@@ -105,18 +117,26 @@ class Registry:
         return ensemble_id
 
     def promote(self, ensemble_id: str, *, force: bool = False, note: str = "") -> Promotion:
-        """Put an ensemble to use. Raises PromotionRefused when it has no or worse scores, unless forced."""
-        candidate = self.folder(ensemble_id)
-        load_ensemble(candidate)
+        """Put an ensemble to use.
+
+        Raises:
+            PromotionRefused: when it has no scores or worse ones, unless forced.
+        """
+        proposed = self.folder(ensemble_id)
+        load_ensemble(proposed)
         with self._alone():
             if not force:
-                refuse_worse(read_card(candidate), read_card(self.current()))
+                refuse_worse(read_card(proposed), read_card(self.current()))
             done = Promotion(ensemble_id, datetime.now(UTC).isoformat(timespec="seconds"), force, note)
             self._write((*self.history(), done))
         return done
 
     def rollback(self) -> Path:
-        """Undo the last promotion; returns the folder then in use, or raises PromotionRefused."""
+        """Undo the last promotion; returns the folder then in use.
+
+        Raises:
+            PromotionRefused: when nothing was promoted.
+        """
         with self._alone():
             past = self.history()
             if not past:
@@ -142,13 +162,13 @@ class Registry:
         unfinished.replace(self.root / "history.json")
 
 
-def refuse_worse(candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> None:
-    """Raise PromotionRefused unless the candidate has a headline score not below the promoted one's.
+def refuse_worse(proposed: Mapping[str, Any], promoted: Mapping[str, Any]) -> None:
+    """Compare the headline scores of two cards; they must be of the same test.
 
-    Scores of different tests cannot be compared, so the two headlines must
-    name the same one.
+    Raises:
+        PromotionRefused: when the proposed one has none, of another test, or one below the promoted one's.
     """
-    new, old = headline(candidate), headline(promoted)
+    new, old = headline(proposed), headline(promoted)
     if new is None:
         raise PromotionRefused(
             "the candidate's card has no scores, as training writes them; --force promotes it all the same"
@@ -159,7 +179,7 @@ def refuse_worse(candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> N
         raise PromotionRefused(
             f"the candidate was scored on {new[0]!r}, the promoted one on {old[0]!r}: "
             "that does not say which is better. Compare them on one test (callanalytics evaluate --corpus "
-            "PATH --ensemble ID for each), then promote with --force; or let callanalytics retrain judge"
+            "PATH --ensemble ID for each), then promote with --force; or use callanalytics retrain"
         )
     if new[1] < old[1] - TOLERANCE_UAR:
         raise PromotionRefused(
@@ -169,7 +189,7 @@ def refuse_worse(candidate: Mapping[str, Any], promoted: Mapping[str, Any]) -> N
 
 
 def headline(card: Mapping[str, Any]) -> tuple[str, float] | None:
-    """(test, UAR) that a card is judged by, or None."""
+    """(test, UAR) that promotions compare, or None."""
     scores = card.get("scores")
     if not isinstance(scores, Mapping) or not isinstance(scores.get("headline"), Mapping):
         return None

@@ -1,8 +1,7 @@
 """Log-mel front end: waveform in, speaker-normalised spectrogram out.
 
-One numpy implementation is used in training and at night, so a member never
-hears anything it was not trained on. Its settings travel with a checkpoint
-and a mismatch is refused (:meth:`FrontEnd.from_card`).
+One numpy implementation serves training and the night, so that both extract the same. Its settings are in
+every card, and a mismatch is refused (:meth:`FrontEnd.from_card`).
 
 Steps, each a function below: power spectrogram (Hann window, ``scipy.fft``),
 Slaney mel bands (the same matrix as ``librosa.filters.mel``), decibels with a
@@ -12,8 +11,8 @@ normalisation by what is known of the speaker:
 - the *level* of the speaker is removed fully, because the gain of a recorder
   says nothing about a person;
 - the *shape* (mean and deviation of each band) is shrunk towards that of the
-  training corpora by ``n / (n + tau)`` with n seconds of heard speech, in the
-  manner of James and Stein (1961): one clip is judged by everybody's average,
+  training corpora by ``n / (n + tau)`` with n seconds of speech, in the
+  manner of James and Stein (1961): one clip is normalised by everybody's average,
   a minute of a caller by the caller's own.
 """
 
@@ -72,7 +71,11 @@ class FrontEnd:
 
     @classmethod
     def from_card(cls, settings: Mapping[str, object]) -> FrontEnd:
-        """Rebuild from a card; raises ModelIncompatible for unknown or missing settings."""
+        """Rebuild from a card.
+
+        Raises:
+            ModelIncompatible: for unknown or missing settings.
+        """
         known = {f.name for f in fields(cls)}
         if set(settings) != known:
             raise ModelIncompatible(
@@ -84,7 +87,7 @@ class FrontEnd:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is known of one voice: sums over its active frames, so that two add up.
+    """Statistics of one voice: sums over its active frames, so that two add up.
 
     ``n_frames`` counts 10 ms frames (the hop); ``total`` and ``squares`` are
     float64 sums of decibels per mel band, shape (n_mels,).
@@ -102,7 +105,7 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Band shape of everybody: mean dB relative to the speaker's level, and deviation; (n_mels,) each."""
+    """Band shape of the training speakers: mean dB relative to the level, and deviation; (n_mels,) each."""
 
     shape_db: Float
     deviation_db: Float
@@ -135,7 +138,11 @@ def _hann(front: FrontEnd) -> Float:
 
 
 def check_waveform(waveform: NDArray[np.floating]) -> Float:
-    """Return float32 1-D audio; raises WaveformError for any other shape or for NaN and infinity."""
+    """Audio as float32.
+
+    Raises:
+        WaveformError: when it is not 1-D float, or holds NaN or infinity.
+    """
     samples = np.asarray(waveform)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise WaveformError(
@@ -174,20 +181,20 @@ def active_frames(spectrogram: Float, front: FrontEnd) -> NDArray[np.bool_]:
     return active
 
 
-def hear(waveform: Float, front: FrontEnd) -> tuple[Float, Statistics]:
+def extract(waveform: Float, front: FrontEnd) -> tuple[Float, Statistics]:
     """Trimmed log-mel (n_frames, n_mels) in dB and the statistics of its active frames."""
     spectrogram = log_mel(waveform, front)
     active = active_frames(spectrogram, front)
     where = np.flatnonzero(active)
     margin = round(front.margin_s / front.hop_s)
     first, last = (where[0], where[-1]) if where.size else (0, len(spectrogram) - 1)
-    heard = spectrogram[active].astype(np.float64)
-    statistics = Statistics(float(len(heard)), heard.sum(axis=0), (heard**2).sum(axis=0))
+    speech = spectrogram[active].astype(np.float64)
+    statistics = Statistics(float(len(speech)), speech.sum(axis=0), (speech**2).sum(axis=0))
     return spectrogram[max(0, first - margin) : last + 1 + margin], statistics
 
 
-def everybody(statistics: Sequence[Statistics]) -> Reference:
-    """Reference shape from one entry of statistics per training speaker."""
+def reference_of(statistics: Sequence[Statistics]) -> Reference:
+    """Reference shape from one entry of statistics per training speaker, weighed by its frames."""
     shapes, variances, weights = [], [], []
     for each in statistics:
         mean = each.total / each.n_frames
@@ -200,7 +207,7 @@ def everybody(statistics: Sequence[Statistics]) -> Reference:
 
 
 def voice_norm(known: Statistics, reference: Reference, front: FrontEnd) -> tuple[Float, Float]:
-    """Mean and deviation in dB per band to normalise a voice by, shrunk to everybody's; (n_mels,) each."""
+    """Mean and deviation in dB per band to normalise a voice by, shrunk to the reference; (n_mels,) each."""
     n_s = known.n_frames * front.hop_s
     own = n_s / (n_s + front.shrink_s)
     mean = known.total / max(known.n_frames, 1.0)

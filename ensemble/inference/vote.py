@@ -1,4 +1,4 @@
-"""Votes: from every member's probabilities to one opinion, or to an honest none. No torch.
+"""Votes: from every member's probabilities to one label or an abstention. No torch.
 
 Majority vote with the design's tie rule: of the labels with the most votes the
 one with the highest mean probability wins. Soft voting (mean probability) and
@@ -13,13 +13,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 Rule = Literal["majority", "soft", "weighted"]
 RULES: tuple[Rule, ...] = ("majority", "soft", "weighted")
 
 TOO_SHORT, NOT_SPEECH = "too_short", "not_speech"
 LOW_CONFIDENCE, LOW_AGREEMENT = "low_confidence", "low_agreement"
 ABSTAIN_REASONS: tuple[str, ...] = (TOO_SHORT, NOT_SPEECH, LOW_CONFIDENCE, LOW_AGREEMENT)
-"""Every reason a vote may be withheld for, the first that applies being given."""
+"""Every reason for abstaining; the first that applies is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,13 @@ class Votes:
 
     labels: tuple[str, ...]
     member_names: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-    mean_probabilities: NDArray[np.float32]
-    emotion_index: NDArray[np.int64]
-    top_index: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    agreement: NDArray[np.float32]
-    tie_broken: NDArray[np.bool_]
+    probabilities: Float
+    mean_probabilities: Float
+    emotion_index: Int
+    top_index: Int
+    confidence: Float
+    agreement: Float
+    tie_broken: Bool
     abstain_reason: tuple[str | None, ...]
 
     def __len__(self) -> int:
@@ -70,26 +73,29 @@ class Votes:
         return None if named < 0 else self.labels[named]
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+def softmax(logits: NDArray[np.floating]) -> Float:
     """Over the last axis, float32, without overflow."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: NDArray[np.float32] = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    shares: Float = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
     return shares
 
 
 def expect(
-    probabilities: NDArray[np.float32],
+    probabilities: Float,
     labels: tuple[str, ...],
     neutral_share: float,
     temperature: float = 1.0,
-) -> NDArray[np.float32]:
-    """Opinions (..., k) that learned every label equally often, where neutral is more common.
+) -> Float:
+    """Probabilities (..., k) of members trained on every label equally often, where neutral is more common.
 
     Bayes' rule for a change of the label shares (Saerens, Latinne and Decaestecker 2002): each label is
     weighed by its expected share against the 1/k of training; the emotions share what neutral leaves.
-    Opinions that are still to be divided by a ``temperature`` are weighed so that the expected shares have
-    their full weight afterwards, and no more: without it, 70 % neutral would count as 88 % at 0.68.
-    Without a neutral label nothing changes. Raises ValueError unless 0 < ``neutral_share`` < 1.
+    Probabilities that are still to be divided by a ``temperature`` are weighed so that the expected shares
+    have their full weight afterwards, and no more: without it, 70 % neutral would count as 88 % at 0.68.
+    Without a neutral label nothing changes.
+
+    Raises:
+        ValueError: unless 0 < ``neutral_share`` < 1.
     """
     if not 0 < neutral_share < 1:
         raise ValueError(f"neutral_share {neutral_share} is not between 0 and 1")
@@ -98,11 +104,11 @@ def expect(
     weight = np.full(len(labels), (1 - neutral_share) / (len(labels) - 1))
     weight[labels.index("neutral")] = neutral_share
     weighed = probabilities * (weight**temperature).astype(np.float32)
-    shares: NDArray[np.float32] = weighed / np.maximum(weighed.sum(axis=-1, keepdims=True), 1e-12)
+    shares: Float = weighed / np.maximum(weighed.sum(axis=-1, keepdims=True), 1e-12)
     return shares
 
 
-def calibrate_mean(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def calibrate_mean(probabilities: Float, temperature: float) -> Float:
     """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
 
     The temperature is fitted after averaging, because averaging itself softens
@@ -113,16 +119,18 @@ def calibrate_mean(probabilities: NDArray[np.float32], temperature: float) -> ND
 
 
 def count_votes(
-    probabilities: NDArray[np.float32],
-    mean_probabilities: NDArray[np.float32],
+    probabilities: Float,
+    mean_probabilities: Float,
     rule: Rule = "majority",
     weights: NDArray[np.floating] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[Int, Float, Bool]:
     """(top_index, agreement, tie_broken), each (n,).
 
     ``probabilities`` (m, n, k) decide each member's choice, ``mean_probabilities``
-    (n, k) break ties. ``weights`` (m,) only for ``weighted``; raises ValueError
-    when it is missing or of another length, or the rule is not one of RULES.
+    (n, k) break ties. ``weights`` (m,) only for ``weighted``.
+
+    Raises:
+        ValueError: when they are missing or of another length, or the rule is not one of RULES.
     """
     n_members, n, k = probabilities.shape
     choice = probabilities.argmax(axis=2)  # (m, n)
@@ -149,7 +157,7 @@ def count_votes(
 
 
 def vote(
-    probabilities: NDArray[np.float32],
+    probabilities: Float,
     labels: tuple[str, ...],
     member_names: tuple[str, ...],
     *,
@@ -157,22 +165,21 @@ def vote(
     thresholds: Thresholds | None = None,
     rule: Rule = "majority",
     weights: NDArray[np.floating] | None = None,
-    unheard: tuple[str | None, ...] | None = None,
+    withheld: tuple[str | None, ...] | None = None,
     neutral_share: float | None = None,
 ) -> Votes:
     """One vote for each of n segments.
 
-    ``thresholds`` None never abstains, unless ``unheard`` gives a reason
-    (``too_short``, ``not_speech``) for a segment. ``neutral_share``: see :func:`expect`;
-    None takes the opinions as they are.
+    ``thresholds`` None never abstains, unless ``withheld`` gives a reason (``too_short``, ``not_speech``)
+    for a segment. ``neutral_share``: see :func:`expect`; None takes the probabilities as they are.
     """
     mean = calibrate_mean(probabilities, temperature)
     if neutral_share is not None:
         mean = expect(mean, labels, neutral_share)
         probabilities = expect(probabilities, labels, neutral_share, temperature)
     top, agreement, tied = count_votes(probabilities, mean, rule, weights)
-    confidence = mean[np.arange(len(top)), top] if len(top) else np.zeros(0, np.float32)
-    reasons: list[str | None] = list(unheard) if unheard else [None] * len(top)
+    confidence = mean[np.arange(len(top)), top]
+    reasons: list[str | None] = list(withheld) if withheld else [None] * len(top)
     if thresholds is not None:
         for i in range(len(top)):
             if reasons[i] is None and confidence[i] < thresholds.confidence:
@@ -180,15 +187,5 @@ def vote(
             elif reasons[i] is None and agreement[i] < thresholds.agreement - 1e-6:
                 reasons[i] = LOW_AGREEMENT
     named = np.where([reason is None for reason in reasons], top, -1).astype(np.int64)
-    return Votes(
-        labels,
-        member_names,
-        probabilities,
-        mean,
-        named,
-        top,
-        confidence.astype(np.float32),
-        agreement,
-        tied,
-        tuple(reasons),
-    )
+    shares = (probabilities, mean)
+    return Votes(labels, member_names, *shares, named, top, confidence, agreement, tied, tuple(reasons))

@@ -1,15 +1,15 @@
-"""The members, by name: adding one is one file and one line here.
+"""The members, by name: adding one is one module and one entry here.
 
-Every member is a ``torch.nn.Module`` made by ``make(n_mels, n_classes)`` whose
-``forward(mel, mask)`` takes a normalised log-mel (n, time, n_mels) float32
-and a mask (n, time) of 1 for frames that exist and 0 for padding, and returns
-logits (n, n_classes) float32. Padding never changes a result.
+Every member is a ``torch.nn.Module``, ``Cnn(n_mels, n_classes)`` in the module ``cnn``, whose
+``forward(mel, mask)`` takes a normalised log-mel (n, time, n_mels) float32 and a mask (n, time) of 1 for
+frames that exist and 0 for padding, and returns logits (n, n_classes) float32. Padding changes no result.
 """
 
 from __future__ import annotations
 
 import re
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,9 +24,28 @@ def is_member(name: str) -> bool:
     return re.fullmatch(rf"({'|'.join(MEMBERS)})(-[1-9]\d{{0,2}})?", name) is not None
 
 
+def architecture_of(name: str) -> str:
+    """``cnn-2`` and ``cnn`` are both a ``cnn``."""
+    return name.partition("-")[0]
+
+
 def make_member(name: str, n_mels: int, n_classes: int) -> nn.Module:
-    """A new, untrained member. Raises KeyError with the known names for any other name."""
-    if name not in MEMBERS:
+    """A new, untrained member.
+
+    Raises:
+        KeyError: with the known names, for any other name.
+    """
+    if (architecture := architecture_of(name)) not in MEMBERS:
         raise KeyError(f"member {name!r} is not known; known are {', '.join(MEMBERS)}")
-    module: nn.Module = import_module(f"ensemble.members.{name}").make(n_mels, n_classes)
-    return module
+    kind = getattr(import_module(f"ensemble.members.{architecture}"), architecture.capitalize())
+    member: nn.Module = kind(n_mels, n_classes)
+    return member
+
+
+def load_member(weights: Path, name: str, n_mels: int, n_classes: int) -> nn.Module:
+    """A member with trained weights (safetensors), in evaluation mode on the CPU."""
+    from safetensors.torch import load_file
+
+    module = make_member(name, n_mels, n_classes)
+    module.load_state_dict(load_file(weights))
+    return module.eval()

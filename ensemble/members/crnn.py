@@ -1,8 +1,8 @@
 """CRNN: four convolutions, a GRU in both directions, attentive statistics pooling.
 
-Convolution before recurrence after Trigeorgis et al. (2016); pooling of Okabe
-et al. (2018). Depthwise-separable steps were tried first: on a CPU they were
-no faster than these and learnt more slowly (benchmarks/RESULTS.md).
+Convolution before recurrence after Trigeorgis et al. (2016); pooling of Okabe et al. (2018). Plain
+convolutions: depthwise-separable ones were no faster on a CPU and learnt more slowly
+(benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -48,8 +48,3 @@ class Crnn(nn.Module):
         both = torch.cat([ahead, back.gather(1, mirror)], dim=2) * mask[:, :, None]
         out: Tensor = self.head(self.pool(both, mask))
         return out
-
-
-def make(n_mels: int, n_classes: int) -> nn.Module:
-    """A new CRNN."""
-    return Crnn(n_mels, n_classes)

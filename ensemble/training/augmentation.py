@@ -1,9 +1,8 @@
-"""Making training speech sound like other rooms, voices and telephone lines, from the waveform.
+"""Augmentation of training waveforms: other voices, rooms, noise and telephone channels.
 
 Speed, pitch, stretch, reverberation, noise, babble and the telephone chain, each with its own
-probability and all drawn from a seed. The training cache is a materialisation of :func:`augment` for a
-list of seeds and nothing else. What changes spectrograms at every step is in
-:mod:`ensemble.training.batch_augmentation` and :mod:`ensemble.training.batches`.
+probability and all drawn from a seed. The training cache holds :func:`augment` for a list of seeds and
+nothing else. What changes spectrograms at every step is in :mod:`ensemble.training.batches`.
 
 Sources: speed change (Ko et al. 2015); telephone chain (ITU-T G.712, G.711, GSM 06.10; level by P.56 in
 the simple form of the active part's RMS).
@@ -22,7 +21,7 @@ Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class LineSettings:
+class AugmentSettings:
     """How probable each change of the waveform is; 0 switches it off."""
 
     speed: float = 0.5
@@ -35,7 +34,7 @@ class LineSettings:
     packet_loss: float = 0.15
     gain: float = 1.0
     agc: float = 0.3
-    """Lines that level loud and soft speech: 20 to 80 % of a clip's distance in dB from its line goes."""
+    """Gain control: takes 20 to 80 % of a clip's distance in dB from the level of its channel."""
     speed_range: float = 0.10
     pitch_semitones: float = 2.0
     stretch_range: float = 0.15
@@ -43,7 +42,7 @@ class LineSettings:
     snr_high_db: float = 30.0
 
 
-CLEAN = LineSettings(
+CLEAN = AugmentSettings(
     speed=0, pitch=0, stretch=0, reverb=0, noise=0, babble=0, telephone=0, packet_loss=0, gain=0, agc=0
 )
 """Every switch off: :func:`augment` returns the samples unchanged."""
@@ -54,41 +53,45 @@ TELEPHONE = replace(CLEAN, telephone=1.0)
 
 def augment(
     waveform: Float,
-    settings: LineSettings,
-    line_seed: int,
+    settings: AugmentSettings,
+    channel_seed: int,
     clip_seed: int,
     babble: Sequence[Float] = (),
     sample_rate_hz: int = 8000,
-    line_rms: float | None = None,
+    channel_rms: float | None = None,
 ) -> Float:
-    """One clip as another voice on another line; float32, 1-D, about as long as ``waveform``.
+    """Change one clip to another voice in another channel; float32 (about as long as ``waveform``,).
 
-    What belongs to a line or a voice (codec, band, noise level, room, speed,
-    pitch) is drawn from ``line_seed``: clips of one speaker given the same
-    seed come over the same line, as they do in a call. What differs from clip
-    to clip (noise samples, who babbles, lost packets) is drawn from ``clip_seed``.
-
-    ``line_rms`` is the speech level of everything said on that line (:func:`speech_rms`):
-    noise and the telephone's level are set once for the line, so that shouting stays
-    louder than sighing, as in a call. None: the clip is all that is known of its line.
+    Args:
+        waveform: float32 (n,) in [-1, 1].
+        settings: Probability and size of each change.
+        channel_seed: Draws what belongs to a channel or a voice (codec, band, noise level, reverberation,
+            speed, pitch): clips of one speaker given the same seed share a channel, as in a call.
+        clip_seed: Draws what differs from clip to clip (noise, babble, lost packets).
+        babble: Audio that babble is made of.
+        sample_rate_hz: Of ``waveform`` and ``babble``.
+        channel_rms: Speech level of everything in that channel (:func:`channel_level`): noise and the
+            telephone's level are set once for it, so that shouting stays louder than sighing, as in a call.
+            None: of this clip alone.
     """
-    line = np.random.default_rng(line_seed)
+    channel = np.random.default_rng(channel_seed)
     clip = np.random.default_rng(clip_seed)
-    # Every draw happens whether or not the switch is on, so that one switch does not move another's luck.
-    chance = dict(zip(_SWITCHES, line.random(len(_SWITCHES)), strict=True))
-    speed, pitch, stretch = line.uniform(-1, 1, 3)
-    snr_db, babble_snr_db = line.uniform(settings.snr_low_db, settings.snr_high_db, 2)
-    room_s, slope, gain_db = line.uniform(0.15, 0.6), line.uniform(-1, 1), line.uniform(-12, 6)
-    codec = ("mu-law", "a-law", "gsm", "none")[line.choice(4, p=(0.4, 0.2, 0.3, 0.1))]
-    low_hz, high_hz, loss = line.uniform(150, 350), line.uniform(3100, 3700), line.uniform(0.0, 0.1)
-    levelling = line.uniform(0.2, 0.8)
+    # Every draw happens whether or not the switch is on, so that one switch does not change another's draw.
+    chance = dict(zip(_SWITCHES, channel.random(len(_SWITCHES)), strict=True))
+    speed, pitch, stretch = channel.uniform(-1, 1, 3)
+    snr_db, babble_snr_db = channel.uniform(settings.snr_low_db, settings.snr_high_db, 2)
+    reverberation_s, slope = channel.uniform(0.15, 0.6), channel.uniform(-1, 1)
+    gain_db = channel.uniform(-12, 6)
+    codec = ("mu-law", "a-law", "gsm", "none")[channel.choice(4, p=(0.4, 0.2, 0.3, 0.1))]
+    low_hz, high_hz, loss = channel.uniform(150, 350), channel.uniform(3100, 3700), channel.uniform(0.0, 0.1)
+    levelling = channel.uniform(0.2, 0.8)
 
     def on(switch: str) -> bool:
         return bool(chance[switch] < getattr(settings, switch))
 
     samples = waveform.astype(np.float32, copy=False)
-    if line_rms is not None and on("agc"):
-        line_rms = float(speech_rms(samples) ** levelling * line_rms ** (1 - levelling))
+    if channel_rms is not None and on("agc"):
+        channel_rms = float(speech_rms(samples) ** levelling * channel_rms ** (1 - levelling))
     if on("speed"):
         samples = change_speed(samples, 1 + settings.speed_range * speed)
     if on("pitch"):
@@ -97,14 +100,14 @@ def augment(
     if on("stretch"):
         samples = stretch_time(samples, 1 + settings.stretch_range * stretch)
     if on("reverb"):
-        samples = reverberate(samples, room_s, clip, sample_rate_hz)
+        samples = reverberate(samples, reverberation_s, clip, sample_rate_hz)
     if on("noise"):
-        samples = add_at_snr(samples, coloured_noise(samples.size, slope, clip), snr_db, line_rms)
+        samples = add_at_snr(samples, coloured_noise(samples.size, slope, clip), snr_db, channel_rms)
     if on("babble") and len(babble):
         voices = [babble[i] for i in clip.integers(0, len(babble), 4)]
-        samples = add_at_snr(samples, sum_voices(voices, samples.size, clip), babble_snr_db, line_rms)
+        samples = add_at_snr(samples, sum_voices(voices, samples.size, clip), babble_snr_db, channel_rms)
     if on("telephone"):
-        samples = telephone(samples, codec, low_hz, high_hz, sample_rate_hz, line_rms=line_rms)
+        samples = telephone(samples, codec, low_hz, high_hz, sample_rate_hz, channel_rms=channel_rms)
     if on("packet_loss"):
         samples = lose_packets(samples, loss, clip, sample_rate_hz)
     if on("gain"):
@@ -113,28 +116,16 @@ def augment(
 
 
 _SWITCHES = (
-    "speed",
-    "pitch",
-    "stretch",
-    "reverb",
-    "noise",
-    "babble",
-    "telephone",
-    "packet_loss",
-    "gain",
-    "agc",
+    *("speed", "pitch", "stretch", "reverb", "noise", "babble"),
+    *("telephone", "packet_loss", "gain", "agc"),
 )
 
 
 def change_speed(samples: Float, factor: float) -> Float:
     """Play ``factor`` times as fast: shorter and higher; band-limited by FFT resampling."""
-    n_out = max(1, round(samples.size / factor))
-    return _resample_to(samples, n_out)
-
-
-def _resample_to(samples: Float, n_out: int) -> Float:
     from scipy.fft import irfft, next_fast_len, rfft
 
+    n_out = max(1, round(samples.size / factor))
     # Padding to a fast length keeps prime sizes from costing a second each; the ratio stays exact to 1e-3.
     n_in = next_fast_len(samples.size + 64, real=True)
     n_grid = max(1, round(n_in * n_out / samples.size))
@@ -178,11 +169,13 @@ def _overlap_add(pieces: NDArray[np.float64], weights: Float, hop: int) -> Float
     return (signal / np.maximum(norm, 1e-3)).astype(np.float32)
 
 
-def reverberate(samples: Float, room_s: float, rng: np.random.Generator, sample_rate_hz: int = 8000) -> Float:
-    """Convolve with decaying noise (Polack 1988) of reverberation time ``room_s``; the level is kept."""
+def reverberate(
+    samples: Float, reverberation_s: float, rng: np.random.Generator, sample_rate_hz: int = 8000
+) -> Float:
+    """Convolve with decaying noise (Polack 1988) of this reverberation time; the level is kept."""
     from scipy.signal import fftconvolve
 
-    n = round(room_s * sample_rate_hz)
+    n = round(reverberation_s * sample_rate_hz)
     tail = rng.standard_normal(n) * np.exp(-6.9 * np.arange(n) / n) * 0.12
     tail[0] = 1.0
     wet = fftconvolve(samples, tail)[: samples.size]
@@ -209,9 +202,9 @@ def sum_voices(voices: Sequence[Float], n_samples: int, rng: np.random.Generator
     return total
 
 
-def add_at_snr(samples: Float, noise: Float, snr_db: float, line_rms: float | None = None) -> Float:
-    """Speech with noise ``snr_db`` below ``line_rms``, or below the level of its own active part."""
-    return samples + _at_level(noise, (line_rms or speech_rms(samples)) * 10 ** (-snr_db / 20))
+def add_at_snr(samples: Float, noise: Float, snr_db: float, channel_rms: float | None = None) -> Float:
+    """Speech with noise ``snr_db`` below ``channel_rms``, or below the level of its own active part."""
+    return samples + _at_level(noise, (channel_rms or speech_rms(samples)) * 10 ** (-snr_db / 20))
 
 
 def telephone(
@@ -221,15 +214,15 @@ def telephone(
     high_hz: float = 3400.0,
     sample_rate_hz: int = 8000,
     level_dbov: float = -26.0,
-    line_rms: float | None = None,
+    channel_rms: float | None = None,
 ) -> Float:
-    """Level, band, codec: the chain of the telephone literature.
+    """Level, band, codec: the telephone chain.
 
     ``codec`` is ``mu-law``, ``a-law`` (G.711), ``gsm`` (06.10 full rate) or ``none``.
-    ``line_rms`` is what is brought to ``level_dbov``: the speech level of the whole line
+    ``channel_rms`` is the level that is brought to ``level_dbov``: that of the whole channel
     (None: of these samples alone).
     """
-    gain = 10 ** (level_dbov / 20) / max(line_rms or speech_rms(samples), 1e-6)
+    gain = 10 ** (level_dbov / 20) / max(channel_rms or speech_rms(samples), 1e-6)
     levelled = (samples * gain).astype(np.float32)
     sent = _band(levelled, low_hz, high_hz, sample_rate_hz)
     if codec == "none":
@@ -288,8 +281,8 @@ def lose_packets(samples: Float, share: float, rng: np.random.Generator, sample_
     return samples * np.repeat(kept, n)[: samples.size]
 
 
-def line_level(clips: Sequence[Float]) -> float:
-    """Speech RMS of all ``clips`` of one line together, each counted by its length."""
+def channel_level(clips: Sequence[Float]) -> float:
+    """Speech RMS of all ``clips`` of one channel together, each counted by its length."""
     power = np.array([speech_rms(clip) ** 2 for clip in clips])
     return float(np.sqrt(np.average(power, weights=[clip.size for clip in clips])))
 

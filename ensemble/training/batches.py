@@ -1,16 +1,23 @@
-"""One epoch of training batches: which clips, by which hearing, and what is known of their speakers."""
+"""One epoch of training batches: clips, views and speaker statistics drawn from a seed; their augmentation.
+
+Sources: SpecAugment (Park et al. 2019); mixup (Zhang et al. 2018); vocal-tract length perturbation
+(Jaitly and Hinton 2013); CopyPaste (Pappagari et al. 2021).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.inference.spectrogram import voice_norm
 from ensemble.training.examples import Examples
-from ensemble.training.training_settings import TrainSettings
+from ensemble.training.training_settings import BatchSettings, TrainSettings
+
+if TYPE_CHECKING:
+    import torch
 
 Float = NDArray[np.float32]
 
@@ -55,7 +62,7 @@ class Batches:
     def _one(self, index: int) -> tuple[Float, Float]:
         s, rng, examples = self.settings, self.rng, self.examples
         which = rng.choice(len(self.shares), p=self.shares)
-        heard = examples.hearings[which]
+        view = examples.views[which]
         speaker = examples.clips[index].speaker
         known = [index]
         n_known = int(rng.choice((0, 2, 6, 20, 80), p=(0.3, 0.1, 0.1, 0.2, 0.3)))
@@ -66,17 +73,16 @@ class Batches:
                 quiet = (self.neutral if rng.random() < 0.5 else self.calm)[speaker]
                 voice = quiet if len(quiet) else voice
             known += [int(i) for i in rng.choice(voice, min(n_known, len(voice)), replace=False)]
-        statistics = heard.statistics(known)
+        statistics = view.statistics(known)
         mean, deviation = voice_norm(statistics, examples.reference, s.front)
         if rng.random() < s.handset:
-            # A handset colours the clip and the statistics alike, so only what shrinking leaves is heard.
+            # A handset colours the clip and the statistics alike, so only what shrinking leaves is view.
             n_s = statistics.n_frames * s.front.hop_s
-            mean = mean - handset_response_db(s.front.n_mels, rng) * s.front.shrink_s / (
-                n_s + s.front.shrink_s
-            )
-        mel = heard.clip(index)
+            left = s.front.shrink_s / (n_s + s.front.shrink_s)
+            mean = mean - handset_response_db(s.front.n_mels, rng) * left
+        mel = view.clip(index)
         if rng.random() < s.paste and len(self.neutral[speaker]):
-            other = heard.clip(int(rng.choice(self.neutral[speaker])))
+            other = view.clip(int(rng.choice(self.neutral[speaker])))
             mel = np.concatenate([mel, other] if rng.random() < 0.5 else [other, mel])
             longest = round(1.4 * s.crop_s / s.front.hop_s)
         else:
@@ -128,3 +134,55 @@ def pad(mels: Sequence[Float]) -> tuple[Float, Float]:
         batch[row, : len(mel)] = mel
         mask[row, : len(mel)] = 1
     return batch, mask
+
+
+class BatchAugment:
+    """SpecAugment, warping, tilt and mixup on (n, time, bands) float32 torch batches; seeded."""
+
+    def __init__(self, settings: BatchSettings, seed: int) -> None:
+        import torch
+
+        self.settings = settings
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def __call__(
+        self, batch: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor, *, mix: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """New (batch, mask, targets); ``mask`` is (n, time), ``targets`` (n, classes) shares."""
+        import torch
+
+        s, rng = self.settings, self.rng
+        n, n_frames, n_bands = batch.shape
+        chosen = (torch.rand(n, 1, generator=rng) < s.warp).float()
+        shift = (torch.rand(n, 1, generator=rng) * 2 - 1) * s.warp_bands * chosen
+        at = (torch.arange(n_bands) + shift * torch.linspace(0.6, 1.4, n_bands)).clamp(0, n_bands - 1.001)
+        low = at.long()
+        part = (at - low)[:, None, :]
+        index = low[:, None, :].expand(n, n_frames, n_bands)
+        batch = (1 - part) * batch.gather(2, index) + part * batch.gather(2, index + 1)
+        slope = (torch.rand(n, 1, 1, generator=rng) * 2 - 1) * 0.4
+        slope = slope * (torch.rand(n, 1, 1, generator=rng) < s.tilt)
+        batch = batch + slope * torch.linspace(-1, 1, n_bands)
+        hole = torch.ones(n, n_frames, n_bands)
+        for _ in range(s.band_masks):
+            hole = hole * self._gap(n, n_bands, s.band_mask_bands)[:, None, :]
+        for _ in range(s.time_masks):
+            hole = hole * self._gap(n, n_frames, s.time_mask_frames)[:, :, None]
+        batch = batch * hole
+        if mix and s.mixup > 0:
+            # Close to Beta(alpha, alpha) folded to its larger half, but drawn from this generator.
+            weight = 1 - 0.5 * torch.rand(n, generator=rng) ** (1 / s.mixup_alpha)
+            weight = torch.where(torch.rand(n, generator=rng) < s.mixup, weight, torch.ones(n))
+            other = torch.randperm(n, generator=rng)
+            batch = weight[:, None, None] * batch + (1 - weight)[:, None, None] * batch[other]
+            mask = torch.maximum(mask, mask[other] * (weight < 1)[:, None])
+            targets = weight[:, None] * targets + (1 - weight)[:, None] * targets[other]
+        return batch * mask[:, :, None], mask, targets
+
+    def _gap(self, n: int, length: int, most: int) -> torch.Tensor:
+        import torch
+
+        width = torch.rand(n, 1, generator=self.rng) * most
+        start = torch.rand(n, 1, generator=self.rng) * (length - width)
+        at = torch.arange(length)
+        return ((at < start) | (at >= start + width)).float()

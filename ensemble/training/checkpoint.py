@@ -1,4 +1,4 @@
-"""The state of a training on disk: what it must agree with, saved whole, gone on from."""
+"""The state of a training on disk: saved whole, resumed only with the same settings and clips."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble.corpora import clips_hash
 from ensemble.inference.card import read_card
+from ensemble.members import architecture_of
 from ensemble.model_errors import TrainingError
-from ensemble.training.dataset import clips_hash
 from ensemble.training.examples import Examples
 from ensemble.training.training_settings import TrainSettings
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a member begins from: weights (safetensors) and the label of each row of their head."""
+    """Weights (safetensors) that a member begins from, and the label of each row of their head."""
 
     weights: Path
     labels: tuple[str, ...]
@@ -37,25 +38,25 @@ def settings_hash(
     validation: NDArray[np.int64],
     start: Start | None,
 ) -> str:
-    """What a checkpoint must agree with to be gone on from; threads and device do not count.
+    """Hash that a checkpoint must have to be resumed; threads and device do not count.
 
     Clips count with their speaker and label: names alone are the same for every speaker of some corpora.
     """
-    told = asdict(replace(settings, n_threads=0, device="", members=()))
-    heard = [clips_hash([examples.clips[i] for i in rows]) for rows in (training, validation)]
+    chosen = asdict(replace(settings, n_threads=0, device="", members=()))
+    clips = [clips_hash([examples.clips[i] for i in rows]) for rows in (training, validation)]
     targets = hashlib.sha256(examples.targets[training].tobytes()).hexdigest()
     began = hashlib.sha256(start.weights.read_bytes()).hexdigest() if start else None
-    return hashlib.sha256(json.dumps([told, heard, targets, began], default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([chosen, clips, targets, began], default=str).encode()).hexdigest()
 
 
 def save_state(
     folder: Path,
-    told: dict[str, str],
+    metadata: dict[str, str],
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, torch.Tensor],
 ) -> None:
-    """Write ``state.safetensors``: everything needed to go on after an epoch; ``told`` is its metadata."""
+    """Write ``state.safetensors``: everything needed to go on after an epoch."""
     from safetensors.torch import save_file
 
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -63,7 +64,7 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
     unfinished = folder / "state.part"
-    save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, unfinished, told)
+    save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, unfinished, metadata)
     # One rename: a kill at any moment leaves the old or the new state, never half of one.
     unfinished.replace(folder / "state.safetensors")
 
@@ -75,7 +76,11 @@ def resume(
     optimizer: torch.optim.Optimizer,
     average: dict[str, torch.Tensor],
 ) -> tuple[int, float, int, float]:
-    """(epochs done, best score, epochs since, rate factor); loads what ``folder`` has into the arguments."""
+    """(epochs done, best score, epochs since, rate factor); loads what ``folder`` has into the arguments.
+
+    Raises:
+        TrainingError: when the checkpoint there is of other settings or clips.
+    """
     import torch
     from safetensors import safe_open
 
@@ -83,8 +88,8 @@ def resume(
     if not path.is_file():
         return 0, -1.0, 0, 1.0
     with safe_open(path, framework="pt") as file:
-        told = file.metadata()
-        if told["agrees"] != agrees:
+        metadata = file.metadata()
+        if metadata["agrees"] != agrees:
             raise TrainingError(
                 f"{path} is of other settings or clips; train into another folder or delete it"
             )
@@ -103,13 +108,15 @@ def resume(
         for field_name, value in list(state.items()):
             if value.shape == weight.shape:
                 state[field_name] = torch.empty_like(weight).copy_(value)
-    return int(told["epoch"]), float(told["best"]), int(told["stale"]), float(told.get("factor", 1))
+    best, factor = float(metadata["best"]), float(metadata.get("factor", 1))
+    return int(metadata["epoch"]), best, int(metadata["stale"]), factor
 
 
 def begin_from(model: torch.nn.Module, labels: Sequence[str], start: Start) -> None:
     """Take over weights: the whole body, and of the head the rows of emotions that both know.
 
-    Emotions that the start does not know begin as new. Raises TrainingError for another architecture.
+    Raises:
+        TrainingError: when they are of another architecture or front end.
     """
     from safetensors.torch import load_file
 
@@ -137,10 +144,11 @@ def begin_from(model: torch.nn.Module, labels: Sequence[str], start: Start) -> N
 def start_of(ensemble: Path, member: str) -> Start:
     """A member's weights in an ensemble's folder; another seed begins from its architecture's.
 
-    Raises TrainingError when there are none.
+    Raises:
+        TrainingError: when there are none.
     """
     own = ensemble / f"{member}.safetensors"
-    weights = own if own.is_file() else ensemble / f"{member.partition('-')[0]}.safetensors"
+    weights = own if own.is_file() else ensemble / f"{architecture_of(member)}.safetensors"
     if not weights.is_file():
         raise TrainingError(f"{ensemble}: has no weights of {member}; leave it out of --members")
     return Start(weights, tuple(read_card(ensemble)["labels"]))

@@ -1,4 +1,4 @@
-"""Clips decoded, heard and indexed: all that training and validation look at."""
+"""Clips with their views, targets and speakers: the input of training and validation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, Unusable
-from ensemble.inference.spectrogram import Reference, everybody
+from ensemble.corpora import Clip, Unusable, usable_clips_cached
+from ensemble.inference.spectrogram import Reference, reference_of
 from ensemble.labels import EMOTIONS
 from ensemble.model_errors import TrainingError
-from ensemble.training.dataset import usable_clips_cached
-from ensemble.training.spectrogram_cache import Heard, Hearing, Listened, listen_to_all, standard_hearings
+from ensemble.training.spectrogram_cache import Extracted, View, ViewCache, standard_views
 from ensemble.training.training_settings import TrainSettings
 
 Float = NDArray[np.float32]
@@ -22,13 +21,13 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Heard clips with what training needs of them. Arrays are in the order of ``clips``."""
+    """Clips with their views and targets. Arrays are in the order of ``clips``."""
 
     clips: tuple[Clip, ...]
-    hearings: tuple[Heard, ...]
+    views: tuple[View, ...]
     names: tuple[str, ...]
     by_speaker: tuple[bool, ...]
-    """Per hearing: a speaker's clips share a line there, so they say something about each other."""
+    """Per view: a speaker's clips share a channel there, so they say something about each other."""
     targets: Float
     """(n, k) shares of each label."""
     truth: NDArray[np.int64]
@@ -37,9 +36,9 @@ class Examples:
     reference: Reference
     unusable: tuple[Unusable, ...]
 
-    def hearing(self, name: str) -> Heard:
-        """The hearing of that name."""
-        return self.hearings[self.names.index(name)]
+    def view(self, name: str) -> View:
+        """The view of that name."""
+        return self.views[self.names.index(name)]
 
     def of(self, speakers: frozenset[str]) -> NDArray[np.int64]:
         """Indices of the clips of these speakers, in order."""
@@ -52,23 +51,27 @@ def prepare(
     settings: TrainSettings,
     cache: Path,
     *,
-    hearings: tuple[Hearing, ...] | None = None,
-    babblers: frozenset[str] | None = None,
-    say: Callable[[Listened], None] = lambda _: None,
+    babble_speakers: frozenset[str] | None = None,
+    say: Callable[[Extracted], None] = lambda _: None,
 ) -> Examples:
-    """Decode, hear and index clips; what cannot be used is listed, and statistics are of training speakers.
+    """Decode clips, extract their views and index them.
 
-    ``babblers`` are the speakers that babble is made of (None: the training ones). Clips are heard in
-    ``settings.n_threads`` processes and ``say`` is told how far that is.
-    Raises TrainingError when a label of the settings has no training clip.
+    Args:
+        clips: All clips, of training and validation.
+        training_speakers: Whose statistics make up the reference.
+        settings: Labels, views and front end; views are extracted in ``n_threads`` processes.
+        cache: Folder of the spectrogram cache.
+        babble_speakers: Speakers that babble is made of (None: the training ones).
+        say: Called with the progress.
+
+    Raises:
+        TrainingError: when a label of the settings has no training clip, or a process was lost.
     """
     front = settings.front
     kept, waves, unusable = usable_clips_cached(clips, front.sample_rate_hz, cache)
-    wanted = hearings or standard_hearings(settings.n_augmented, 0)
-    voices_of_babble = training_speakers if babblers is None else babblers
-    heard = listen_to_all(
-        kept, waves, wanted, front, cache, voices_of_babble, n_processes=settings.n_threads, say=say
-    )
+    wanted = standard_views(settings.n_augmented, 0)
+    views = ViewCache(kept, front, cache, training_speakers if babble_speakers is None else babble_speakers)
+    extracted = views.all_views(wanted, waves, n_processes=settings.n_threads, say=say)
     truth = np.array([settings.labels.index(c.emotion) for c in kept], dtype=np.int64)
     voices: dict[str, list[int]] = {}
     for index, clip in enumerate(kept):
@@ -83,15 +86,14 @@ def prepare(
         raise TrainingError(
             f"no training clip of {', '.join(missing)}: add a corpus that has it or drop the label"
         )
-    names = tuple(h.name for h in wanted)
-    telephone = heard[names.index("telephone")] if "telephone" in names else heard[0]
-    reference = everybody(
+    names = tuple(view.name for view in wanted)
+    telephone = extracted[names.index("telephone")]
+    reference = reference_of(
         [telephone.statistics(by_voice[s]) for s in sorted(by_voice) if s in training_speakers]
     )
     targets = np.stack([_target(c, settings) for c in kept])
-    return Examples(
-        kept, heard, names, tuple(h.by_speaker for h in wanted), targets, truth, by_voice, reference, unusable
-    )
+    by_speaker = tuple(view.by_speaker for view in wanted)
+    return Examples(kept, extracted, names, by_speaker, targets, truth, by_voice, reference, unusable)
 
 
 def _target(clip: Clip, settings: TrainSettings) -> Float:

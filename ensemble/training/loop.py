@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, refuse_leak
+from ensemble.corpora import Clip
+from ensemble.corpora.speakers import refuse_leak
 from ensemble.inference.device import prepare_device
 from ensemble.members import make_member
 from ensemble.model_errors import TrainingError
-from ensemble.training.batch_augmentation import BatchAugment
-from ensemble.training.batches import Batches
+from ensemble.training.batches import BatchAugment, Batches
 from ensemble.training.checkpoint import Start, begin_from, resume, save_state, settings_hash, start_of
 from ensemble.training.examples import Examples, prepare
-from ensemble.training.spectrogram_cache import Listened
+from ensemble.training.spectrogram_cache import Extracted
 from ensemble.training.training_settings import TrainSettings
 from ensemble.training.validate import validate
 
@@ -32,7 +32,7 @@ PLATEAU_EPOCHS = 4
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the trainer says after each epoch. UARs are of the averaged weights, telephone, 0..1 or None."""
+    """State of a training after an epoch. UARs are of the averaged weights, telephone, 0..1 or None."""
 
     member: str
     epoch: int
@@ -51,21 +51,32 @@ def train_ensemble(
     folder: Path,
     cache: Path,
     start: Path | None = None,
-    babblers: frozenset[str] | None = None,
-    say: Callable[[Progress | Listened], None] = lambda _: None,
+    babble_speakers: frozenset[str] | None = None,
+    say: Callable[[Progress | Extracted], None] = lambda _: None,
 ) -> Examples:
-    """Train every member of ``settings.members`` into ``folder/<member>``; returns what was heard.
+    """Train every member of ``settings.members`` into ``folder/<member>``; after a kill, go on where it was.
 
-    ``start`` is the folder of an ensemble to begin from.
+    Args:
+        clips: All clips, with labels of the settings.
+        validation_speakers: Held out; may be empty for the final training.
+        settings: How to train.
+        folder: Gets one folder per member.
+        cache: Folder of the spectrogram cache.
+        start: Folder of an ensemble to begin from.
+        babble_speakers: As in :func:`prepare`.
+        say: Called with the progress.
 
-    ``validation_speakers`` are held out (may be empty for the final training);
-    ``babblers`` as in :func:`prepare`.
-    Run it again after a kill and it goes on where it was. Raises CorpusError,
-    LeakError, TrainingError, DeviceMissing.
+    Returns:
+        The examples that it was trained on and validated with.
+
+    Raises:
+        LeakError: when a speaker is in training and in validation.
+        TrainingError: when the clips do not suffice, or a checkpoint is of other settings or clips.
+        DeviceMissing: when torch does not see the device.
     """
     prepare_device(settings.device)
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
-    examples = prepare(clips, speakers, settings, cache, babblers=babblers, say=say)
+    examples = prepare(clips, speakers, settings, cache, babble_speakers=babble_speakers, say=say)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
     if validation_speakers and not len(validation):
         raise TrainingError(
@@ -91,13 +102,22 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
 ) -> Path:
     """Train one member and return the path of its averaged weights (safetensors).
 
-    ``name`` is an architecture, or one with a number (``cnn-2``): the same from
-    another seed. ``start`` gives weights to begin from: a second round at a
-    lower learning rate, or an ensemble fitted to one's own labelled calls. Goes on from ``folder`` when a
-    checkpoint of the same settings and clips is there.
     With the same seed, clips and thread count the result is the same.
-    Raises LeakError when a speaker is on both sides, TrainingError when the
-    checkpoint is of other settings or the loss is not finite.
+
+    Args:
+        name: An architecture, or one with a number (``cnn-2``): the same from another seed.
+        examples: Clips, views and targets.
+        training: Indices of the training clips, (n,) int64.
+        validation: Indices of the validation clips; with none, the last epoch is kept.
+        settings: How to train.
+        folder: Where the checkpoint lies; one of the same settings and clips is resumed.
+        say: Called after each epoch.
+        start: Weights to begin from: a second round at a lower learning rate, or an ensemble fitted to one's
+            own labelled calls.
+
+    Raises:
+        LeakError: when a speaker is on both sides.
+        TrainingError: when the checkpoint is of other settings or clips, or the loss is not finite.
     """
     import torch
     from safetensors.torch import save_file
@@ -107,15 +127,14 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     best_path = folder / "best.safetensors"
     agrees = settings_hash(settings, examples, training, validation, start)
     torch.set_num_threads(settings.n_threads)
-    architecture, _, number = name.partition("-")
-    if number:
+    if number := name.partition("-")[2]:
         settings = replace(settings, seed=settings.seed + 1000 * int(number))
     if settings.schedule == "plateau" and not len(validation):
         raise TrainingError(
             f"{name}: a plateau is seen on validation speakers and there are none; use cosine"
         )
     torch.manual_seed(settings.seed)
-    model = make_member(architecture, settings.front.n_mels, len(settings.labels)).to(settings.device)
+    model = make_member(name, settings.front.n_mels, len(settings.labels)).to(settings.device)
     if start is not None:
         begin_from(model, settings.labels, start)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -164,8 +183,8 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
             stale += 1
             if settings.schedule == "plateau" and stale % PLATEAU_EPOCHS == 0:
                 factor /= 2
-        told = {"epoch": str(epoch + 1), "best": repr(best), "stale": str(stale), "factor": repr(factor)}
-        save_state(folder, {"agrees": agrees, **told}, model, optimizer, average)
+        state = {"epoch": str(epoch + 1), "best": repr(best), "stale": str(stale), "factor": repr(factor)}
+        save_state(folder, {"agrees": agrees, **state}, model, optimizer, average)
         durations.append(time.monotonic() - started)
         left_s = float(np.mean(durations)) * (settings.n_epochs - epoch - 1)
         progress = Progress(

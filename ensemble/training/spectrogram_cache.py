@@ -1,10 +1,9 @@
-"""Clips heard through the front end, several times over, kept on disk.
+"""Spectrograms of all clips in several augmented views, kept on disk.
 
-A *hearing* is one pass over all clips with one list of seeds for
-:func:`ensemble.training.augmentation.augment`. Training mixes several hearings, so a clip is
-seen on many lines without paying for the augmentation in every epoch. Files
-are ``.npy`` and JSON, named by a hash of everything that went in, and never
-part of the package.
+A *view* is one pass of :func:`ensemble.training.augmentation.augment` over all clips with one list of seeds.
+Training mixes several views, so a clip comes through many channels without paying for the augmentation in
+every epoch. Files are ``.npy`` and JSON, named by a hash of everything that went in, and never part of the
+package.
 """
 
 from __future__ import annotations
@@ -26,35 +25,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, decode_clip
-from ensemble.inference.spectrogram import FrontEnd, Statistics, hear
+from ensemble.corpora.clip_audio import content_key
+from ensemble.inference.spectrogram import FrontEnd, Statistics, extract
 from ensemble.model_errors import TrainingError
-from ensemble.training.augmentation import CLEAN, TELEPHONE, LineSettings, augment, line_level
-from ensemble.training.dataset import content_key
+from ensemble.training.augmentation import CLEAN, TELEPHONE, AugmentSettings, augment, channel_level
 
 CACHE_FORMAT = 4
 DONE = "done.json"
-"""Written last: a hearing with it is whole."""
+"""Written last: a view with it is whole."""
+ARRAYS = ("frames", "starts", "n_active", "total", "squares")
 MANY_CLIPS = 400
-"""From here on hearing takes longer than starting a process that does it (some 15 ms a clip)."""
+"""From here on extraction takes longer than starting a process that does it (some 15 ms a clip)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """One way of hearing every clip.
+class ViewSettings:
+    """How one view of every clip is made.
 
-    ``by_speaker``: one line per speaker, as in a call, so that the speaker's clips
-    keep their levels against each other; else every clip on a line of its own.
+    ``by_speaker``: one channel per speaker, as in a call, so that the speaker's clips
+    keep their levels against each other; else every clip has a channel of its own.
     """
 
     name: str
-    line: LineSettings
+    augmentation: AugmentSettings
     by_speaker: bool
     seed: int
 
+    def key(self) -> dict[str, object]:
+        """Entries of the cache's key: names as in caches that are there."""
+        names = {"name": self.name, "by_speaker": self.by_speaker, "seed": self.seed}
+        return {**names, "line": asdict(self.augmentation)}
+
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """All clips of one hearing: decibel frames end to end and statistics per clip.
+class View:
+    """All clips in one view: decibel frames end to end and statistics per clip.
 
     ``frames`` float16 (total frames, n_mels); clip i is ``frames[starts[i]:starts[i + 1]]``.
     ``n_active`` float64 (n,); ``total`` and ``squares`` float64 (n, n_mels).
@@ -82,99 +87,99 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Listened:
-    """How many of the hearings that a training needs are there."""
+class Extracted:
+    """Progress: how many of the views that a training needs are there."""
 
     n_done: int
-    n_hearings: int
+    n_views: int
 
 
-def standard_hearings(n_augmented: int, seed: int) -> tuple[Hearing, ...]:
+def standard_views(n_augmented: int, seed: int) -> tuple[ViewSettings, ...]:
     """Clean, telephone, and ``n_augmented`` random ones: by speaker and by clip in turn."""
     return (
-        Hearing("clean", CLEAN, True, seed),
-        Hearing("telephone", TELEPHONE, True, seed),
+        ViewSettings("clean", CLEAN, True, seed),
+        ViewSettings("telephone", TELEPHONE, True, seed),
         *(
-            Hearing(f"augmented-{i}", LineSettings(), i % 2 == 0, seed + 1000 * (i + 1))
+            ViewSettings(f"augmented-{i}", AugmentSettings(), i % 2 == 0, seed + 1000 * (i + 1))
             for i in range(n_augmented)
         ),
     )
 
 
-def listen(
-    clips: Sequence[Clip],
-    waves: Callable[[], Sequence[NDArray[np.float32]]],
-    hearing: Hearing,
-    front: FrontEnd,
-    cache: Path,
-    babblers: frozenset[str],
-) -> Heard:
-    """Hear every clip, or read an earlier hearing of the same clips and settings from ``cache``.
+@dataclass(frozen=True, slots=True)
+class ViewCache:
+    """Views of ``clips`` in ``folder``; what is there is read, what is missing extracted.
 
-    ``waves`` is called only when the cache has nothing; same order as ``clips``.
-    ``babblers`` are the speakers whose clips may be mixed in as babble: the
-    training ones, so that no test voice is ever heard in training.
+    ``babble_speakers`` are those whose clips may be mixed in as babble: the training ones, so that no test
+    voice is ever part of training.
     """
-    folder, key = _place(clips, hearing, front, cache, babblers)
-    names = ("frames", "starts", "n_active", "total", "squares")
-    if not (folder / DONE).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        from threadpoolctl import threadpool_limits
 
-        with threadpool_limits(1):  # sums of more threads end in other last digits
-            heard = _listen(clips, waves(), hearing, front, babblers)
-        for name in names:
-            np.save(folder / f"{name}.npy", getattr(heard, name))
-        (folder / DONE).write_bytes(key)
-    return Heard(*(np.load(folder / f"{name}.npy") for name in names))
+    clips: tuple[Clip, ...]
+    front: FrontEnd
+    folder: Path
+    babble_speakers: frozenset[str]
+
+    def read_or_extract(
+        self, view: ViewSettings, waves: Callable[[], Sequence[NDArray[np.float32]]] | None = None
+    ) -> View:
+        """One view. ``waves`` gives the audio in the order of ``clips`` (None: decoded here)."""
+        folder, key = self._place(view)
+        if not (folder / DONE).is_file():
+            from threadpoolctl import threadpool_limits
+
+            audio = waves() if waves else _decoded(self.clips, self.front.sample_rate_hz)
+            folder.mkdir(parents=True, exist_ok=True)
+            with threadpool_limits(1):  # sums of more threads end in other last digits
+                made = extract_view(self.clips, audio, view, self.front, self.babble_speakers)
+            for name in ARRAYS:
+                np.save(folder / f"{name}.npy", getattr(made, name))
+            (folder / DONE).write_bytes(key)
+        return View(*(np.load(folder / f"{name}.npy") for name in ARRAYS))
+
+    def all_views(
+        self,
+        views: Sequence[ViewSettings],
+        waves: Callable[[], Sequence[NDArray[np.float32]]],
+        *,
+        n_processes: int = 1,
+        say: Callable[[Extracted], None] = lambda _: None,
+    ) -> tuple[View, ...]:
+        """Every view; ``say`` is called for each that the cache did not have.
+
+        Many clips are extracted in ``n_processes`` processes, a view each, with the same result.
+
+        Raises:
+            TrainingError: when a process is lost, as for lack of memory.
+        """
+        waves = lru_cache(waves)
+        missing = [view for view in views if not (self._place(view)[0] / DONE).is_file()]
+        n_processes = min(n_processes, len(missing)) if len(self.clips) >= MANY_CLIPS else 1
+        n_done = len(views) - len(missing)
+        if missing:
+            say(Extracted(n_done, len(views)))
+        tasks = [partial(self._extract_only, view) for view in missing]
+        done = _in_processes(tasks, n_processes) if n_processes > 1 else (task(waves) for task in tasks)
+        for _ in done:
+            n_done += 1
+            say(Extracted(n_done, len(views)))
+        return tuple(self.read_or_extract(view, waves) for view in views)
+
+    def _extract_only(
+        self, view: ViewSettings, waves: Callable[[], Sequence[NDArray[np.float32]]] | None = None
+    ) -> str:
+        """As a task: a view is read where it is needed, and not sent between processes."""
+        self.read_or_extract(view, waves)
+        return view.name
+
+    def _place(self, view: ViewSettings) -> tuple[Path, bytes]:
+        """Folder of a view, and all that it depends on as JSON."""
+        depends_on = [CACHE_FORMAT, content_key(self.clips), view.key(), self.front.to_card()]
+        key = json.dumps([*depends_on, sorted(self.babble_speakers)], sort_keys=True).encode()
+        return self.folder / f"{view.name}-{hashlib.sha256(key).hexdigest()[:16]}", key
 
 
-def _place(
-    clips: Sequence[Clip], hearing: Hearing, front: FrontEnd, cache: Path, babblers: frozenset[str]
-) -> tuple[Path, bytes]:
-    """Folder of a hearing, and all that it depends on as JSON."""
-    key = json.dumps(
-        [CACHE_FORMAT, content_key(clips), asdict(hearing), front.to_card(), sorted(babblers)],
-        sort_keys=True,
-    ).encode()
-    return cache / f"{hearing.name}-{hashlib.sha256(key).hexdigest()[:16]}", key
-
-
-def listen_to_all(
-    clips: tuple[Clip, ...],
-    waves: Callable[[], Sequence[NDArray[np.float32]]],
-    hearings: Sequence[Hearing],
-    front: FrontEnd,
-    cache: Path,
-    babblers: frozenset[str],
-    *,
-    n_processes: int = 1,
-    say: Callable[[Listened], None] = lambda _: None,
-) -> tuple[Heard, ...]:
-    """Every hearing, as :func:`listen`; ``say`` is told of each that the cache did not have.
-
-    Many clips are heard in ``n_processes`` processes, a hearing each. What is heard does not depend on their
-    number. Raises TrainingError when a process is lost, as for lack of memory.
-    """
-    waves = lru_cache(waves)
-    missing = [h for h in hearings if not (_place(clips, h, front, cache, babblers)[0] / DONE).is_file()]
-    n_processes = min(n_processes, len(missing)) if len(clips) >= MANY_CLIPS else 1
-    n_done = len(hearings) - len(missing)
-    if missing:
-        say(Listened(n_done, len(hearings)))
-    if n_processes > 1:
-        tasks = [partial(_listen_elsewhere, clips, h, front, cache, babblers) for h in missing]
-        done: Iterator[object] = _in_processes(tasks, n_processes)
-    else:
-        done = (listen(clips, waves, h, front, cache, babblers) for h in missing)
-    for _ in done:
-        n_done += 1
-        say(Listened(n_done, len(hearings)))
-    return tuple(listen(clips, waves, h, front, cache, babblers) for h in hearings)
-
-
-def _in_processes(tasks: Sequence[Callable[[], None]], n_processes: int) -> Iterator[None]:
-    """Once for each task that is done."""
+def _in_processes(tasks: Sequence[Callable[[], str]], n_processes: int) -> Iterator[str]:
+    """Yield the result of each task when it is done."""
     pool = ProcessPoolExecutor(
         n_processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent
     )
@@ -183,12 +188,12 @@ def _in_processes(tasks: Sequence[Callable[[], None]], n_processes: int) -> Iter
             yield done.result()
     except BrokenProcessPool as error:
         raise TrainingError(
-            f"one of {n_processes} processes that heard the clips ended early, mostly for lack of memory; "
-            "run it again with --threads 1, it goes on where it was"
+            f"one of {n_processes} processes that extracted spectrograms ended early, mostly for lack of "
+            "memory; run it again with --threads 1, it goes on where it was"
         ) from error
     finally:
         for process in list((pool._processes or {}).values()):
-            process.kill()  # what it was at is heard again
+            process.kill()  # its view is extracted again
         pool.shutdown(cancel_futures=True)
 
 
@@ -205,48 +210,42 @@ def _wait_for_parent() -> None:
         os._exit(1)
 
 
-def _listen_elsewhere(
-    clips: tuple[Clip, ...], hearing: Hearing, front: FrontEnd, cache: Path, babblers: frozenset[str]
-) -> None:
-    listen(clips, lambda: _decoded(clips, front.sample_rate_hz), hearing, front, cache, babblers)
-
-
 @lru_cache(maxsize=1)
 def _decoded(clips: tuple[Clip, ...], sample_rate_hz: int) -> tuple[NDArray[np.float32], ...]:
-    """Held for the process's next hearing of the same clips."""
+    """Audio held for the process's next view of the same clips."""
     return tuple(decode_clip(clip, sample_rate_hz) for clip in clips)
 
 
-def _listen(
+def extract_view(
     clips: Sequence[Clip],
     waves: Sequence[NDArray[np.float32]],
-    hearing: Hearing,
+    view: ViewSettings,
     front: FrontEnd,
-    babblers: frozenset[str],
-) -> Heard:
-    babble = [wave for clip, wave in zip(clips, waves, strict=True) if clip.speaker in babblers]
+    babble_speakers: frozenset[str],
+) -> View:
+    """Augment and extract every clip; nothing is read or written."""
+    babble = [wave for clip, wave in zip(clips, waves, strict=True) if clip.speaker in babble_speakers]
     speakers = {name: i for i, name in enumerate(sorted({clip.speaker for clip in clips}))}
     of: dict[str, list[NDArray[np.float32]]] = {}
     for clip, wave in zip(clips, waves, strict=True):
         of.setdefault(clip.speaker, []).append(wave)
-    level = {name: line_level(own) if hearing.by_speaker else None for name, own in of.items()}
+    level = {name: channel_level(own) if view.by_speaker else None for name, own in of.items()}
     frames, starts, statistics = [], [0], []
     for index, (clip, wave) in enumerate(zip(clips, waves, strict=True)):
-        line_seed = hearing.seed + (speakers[clip.speaker] if hearing.by_speaker else 10_000 + index)
-        heard_wave = augment(
+        changed = augment(
             wave,
-            hearing.line,
-            line_seed,
-            hearing.seed + 50_000 + index,
-            babble,
-            front.sample_rate_hz,
-            level[clip.speaker],
+            view.augmentation,
+            channel_seed=view.seed + (speakers[clip.speaker] if view.by_speaker else 10_000 + index),
+            clip_seed=view.seed + 50_000 + index,
+            babble=babble,
+            sample_rate_hz=front.sample_rate_hz,
+            channel_rms=level[clip.speaker],
         )
-        mel, known = hear(heard_wave, front)
+        mel, known = extract(changed, front)
         frames.append(mel.astype(np.float16))
         starts.append(starts[-1] + len(mel))
         statistics.append(known)
-    return Heard(
+    return View(
         np.concatenate(frames),
         np.array(starts),
         np.array([s.n_frames for s in statistics]),

@@ -1,4 +1,4 @@
-"""What a training run depends on besides the clips, and the two ready-made choices."""
+"""Settings of a training run, and the two ready-made choices."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from typing import Literal
 from ensemble.inference.spectrogram import FrontEnd
 from ensemble.labels import SHARED_SIX
 from ensemble.members import MEMBERS
-from ensemble.training.batch_augmentation import BatchSettings
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """Changes of spectrogram batches; probabilities and sizes, 0 switches off."""
+
+    time_masks: int = 2
+    time_mask_frames: int = 12
+    band_masks: int = 1
+    band_mask_bands: int = 8
+    warp: float = 0.3
+    warp_bands: float = 2.5
+    mixup: float = 0.2
+    mixup_alpha: float = 0.3
+    tilt: float = 0.2
+    """Share of clips given a random spectral slope of up to 0.4 standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Everything a training run depends on besides the clips; stored in the checkpoint."""
+    """Everything a training run depends on besides the clips; stored in the card."""
 
     labels: tuple[str, ...] = SHARED_SIX
     members: tuple[str, ...] = MEMBERS
@@ -32,13 +47,13 @@ class TrainSettings:
     n_augmented: int = 6
     clean_share: float = 0.25
     telephone_share: float = 0.35
-    """Shares of examples taken from the clean and the plain telephone hearing; the rest is augmented."""
+    """Shares of examples from the clean and the plain telephone view; the rest is augmented."""
     paste: float = 0.10
     """Share of clips joined to a neutral clip of the same speaker (CopyPaste, Pappagari et al. 2021)."""
     calm_known: float = 0.3
     """Share of clips whose speaker is known by neutral and happy clips only, as in most real calls."""
     handset: float = 0.3
-    """Share of clips heard through a random handset: a smooth response of up to about 12 dB."""
+    """Share of clips with the response of a random handset: smooth, up to about 12 dB."""
     crop_s: float = 2.2
     speaker_norm: bool = True
     """False leaves every clip with its own shrunk statistics: the ablation."""

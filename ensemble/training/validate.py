@@ -1,4 +1,4 @@
-"""How good weights are: spectrograms as in use, logits, unweighted recall."""
+"""Validation: normalised spectrograms as in use, logits, unweighted average recall (UAR)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ensemble.inference.spectrogram import voice_norm
 from ensemble.members import make_member
 from ensemble.training.batches import pad
 from ensemble.training.examples import Examples
-from ensemble.training.spectrogram_cache import Heard
 from ensemble.training.training_settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -28,30 +27,29 @@ def validate(
     validation: NDArray[np.int64],
     settings: TrainSettings,
 ) -> tuple[float | None, float | None]:
-    """UAR of averaged weights on the telephone: (each clip alone, the speaker known); None without clips."""
+    """UAR of averaged weights, telephone: (each clip alone, normalised by speaker); None without clips."""
     if not len(validation):
         return None, None
-    architecture = name.partition("-")[0]
-    model = make_member(architecture, settings.front.n_mels, len(settings.labels)).to(settings.device)
+    model = make_member(name, settings.front.n_mels, len(settings.labels)).to(settings.device)
     model.load_state_dict(average)
-    heard = examples.hearing("telephone")
     scores = []
     for known in ("clip", "speaker"):
-        mels = normalised(examples, heard, validation, known, settings)
+        mels = normalised(examples, "telephone", validation, known, settings)
         guess = predict_logits(model, mels, settings.device).argmax(axis=1)
         scores.append(unweighted_recall(examples.truth[validation], guess))
     return scores[0], scores[1]
 
 
 def normalised(
-    examples: Examples, heard: Heard, indices: NDArray[np.int64], known: str, settings: TrainSettings
+    examples: Examples, view: str, indices: NDArray[np.int64], known: str, settings: TrainSettings
 ) -> list[Float]:
-    """Spectrograms as a member hears them. ``known`` is what statistics come from:
+    """Spectrograms (n_frames, n_mels) of a view as a member takes them, normalised by speaker statistics.
 
-    ``clip`` (each alone), ``speaker`` (all clips of the speaker in ``indices``),
-    ``calm`` (only the speaker's neutral and happy ones, a calm start of a call). Without
-    ``settings.speaker_norm`` each is alone whatever is known.
+    ``known`` is what statistics come from: ``clip`` (each alone), ``speaker`` (all clips of the speaker in
+    ``indices``), ``calm`` (only the speaker's neutral and happy ones, a calm start of a call). Without
+    ``settings.speaker_norm`` each is normalised alone.
     """
+    clips = examples.view(view)
     known = known if settings.speaker_norm else "clip"
     inside = set(indices.tolist())
     calm = [settings.labels.index(e) for e in ("neutral", "happy") if e in settings.labels]
@@ -66,9 +64,9 @@ def normalised(
             )
             if known == "calm":
                 own = [i for i in own if examples.truth[i] in calm] or own
-            norms[key] = voice_norm(heard.statistics(own), examples.reference, settings.front)
+            norms[key] = voice_norm(clips.statistics(own), examples.reference, settings.front)
         mean, deviation = norms[key]
-        out.append((heard.clip(index) - mean) / deviation)
+        out.append((clips.clip(index) - mean) / deviation)
     return out
 
 
@@ -94,5 +92,8 @@ def predict_logits(
 
 
 def unweighted_recall(truth: NDArray[np.int64], guess: NDArray[np.int64]) -> float:
-    """Mean recall over the classes that occur in ``truth``."""
-    return float(np.mean([np.mean(guess[truth == k] == k) for k in np.unique(truth)]))
+    """UAR: mean recall over the classes that occur in ``truth``, 0..1."""
+    from sklearn.metrics import recall_score
+
+    occurring = np.unique(truth)
+    return float(recall_score(truth, guess, labels=occurring, average="macro"))

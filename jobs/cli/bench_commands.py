@@ -128,9 +128,8 @@ def seeds(
 
 
 def _usable(corpora: Sequence[str], cache: Path) -> tuple[tuple[Clip, ...], int]:
-    """Clips that can be heard, and how many files cannot."""
-    from ensemble.corpora import LOADERS, read_corpus
-    from ensemble.training.dataset import usable_clips_cached
+    """Clips that can be used, and how many files cannot."""
+    from ensemble.corpora import LOADERS, read_corpus, usable_clips_cached
 
     clips: list[Clip] = []
     n_unusable = 0

@@ -12,6 +12,7 @@ from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     from callanalytics.records import Failure
+    from callanalytics.workspace import Workspace
     from jobs.night.result import RunResult
 
 # A log gets a line this often, and at the end of every stage.
@@ -20,7 +21,11 @@ WIDE = 120
 """Columns from which on a long bar leaves room for what is told beside it."""
 MAX_LISTED = 20
 
-HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics status)."
+
+def held_back(workspace: Workspace) -> str:
+    """What is said of a change that waits with a night that the gate holds back."""
+    return f"Kept but not published: the gate holds a night back ({workspace.command('status')})."
+
 
 WORDS = {
     "search": "Searching",
@@ -134,7 +139,8 @@ def closing_words(result: RunResult) -> str:
     since, until = (
         moment.strftime("%Y-%m-%d %H:%M %Z") for moment in (result.window.since, result.window.until)
     )
-    lines = [f"Window {since} to {until}: {_count(result.n_found, 'recording')} found."]
+    counts = result.counts
+    lines = [f"Window {since} to {until}: {_count(counts.n_found, 'recording')} found."]
     if result.planned is not None:
         lines.append(
             f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
@@ -144,13 +150,13 @@ def closing_words(result: RunResult) -> str:
         ]
         return "\n".join(lines + _more(len(result.planned)))
     speed = (
-        f" ({result.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and result.audio_s else ""
+        f" ({counts.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and counts.audio_s else ""
     )
-    given_up = f", {result.n_given_up} given up (see quarantine)" if result.n_given_up else ""
+    given_up = f", {counts.n_given_up} given up (see quarantine)" if counts.n_given_up else ""
     lines.append(
-        f"Analysed {result.n_done} ({result.audio_s / 60:.1f} min of sound) in {result.wall_s:.1f} s{speed}; "
-        f"already done {result.n_skipped - result.n_given_up}{given_up}; flagged {result.n_flagged}; "
-        f"quarantined {result.n_quarantined}."
+        f"Analysed {counts.n_done} ({counts.audio_s / 60:.1f} min of sound) in {result.wall_s:.1f} s{speed}; "
+        f"already done {counts.n_skipped - counts.n_given_up}{given_up}; flagged {counts.n_flagged}; "
+        f"quarantined {counts.n_quarantined}."
     )
     if result.set_aside:
         words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))

@@ -48,7 +48,7 @@ def status(as_json: bool, settings: Settings, workspace: Workspace) -> None:
     from jobs.maintenance.status import read_status, render_status
 
     found = read_status(workspace)
-    print(json.dumps(found) if as_json else render_status(found))
+    print(json.dumps(found) if as_json else render_status(found, settings.time.zone_info))
 
 
 @click.command()

@@ -26,16 +26,17 @@ def schedule(style: str | None, out: Path | None, config: Path | None) -> None:
     """
     from callanalytics.config import find_config, load_config
     from callanalytics.workspace import Workspace
+    from jobs.scheduler.command_lines import JobCommands, cron_lines, systemd_units
     from jobs.scheduler.service import keep_schedule
-    from jobs.scheduler.units import cron_lines, systemd_units
 
     settings = load_config(config)
     found = find_config(config)
+    path = found.resolve() if found else None  # what is printed or started does not run in this folder
     workspace = Workspace((out or settings.out_dir).resolve())
     if style is not None:
-        lines = {"systemd": systemd_units, "cron": cron_lines}[style]
-        print(lines(settings, found, workspace), end="")
+        commands = JobCommands(settings, path, workspace)
+        commands.check()
+        print({"systemd": systemd_units, "cron": cron_lines}[style](commands), end="")
         return
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    path = found.resolve() if found else None
     keep_schedule(lambda: load_config(path), workspace=workspace, config=path, say=partial(print, flush=True))

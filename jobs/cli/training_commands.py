@@ -70,9 +70,9 @@ def train(
     """Train the members on labelled corpora, calibrate them, write the card, keep them in the registry."""
     from callanalytics.workspace import TRAINING_LOCK_NAME, file_lock
     from ensemble.corpora import keep_emotions, split_by_speaker
+    from ensemble.corpora.speakers import never_validated, speakers_of, validation_speakers, without_test
     from ensemble.evaluation.model_card import member_table, score_table
     from ensemble.train_ensemble import train_from_corpora
-    from ensemble.training.splits import never_validated, speakers_of, validation_speakers, without_test
     from jobs.active_ensemble import named, registry
 
     read = named_corpora(corpora)
@@ -86,9 +86,9 @@ def train(
     say(f"{n_speakers} speakers train, {len(held_out)} validate: {', '.join(sorted(held_out))}", quiet=quiet)
     if n_test := sum(len(c.clips) for c in known) - sum(len(c.clips) for c in usable):
         say(f"{n_test} clips marked as test are left out", quiet=quiet)
-    if unheard := never_validated(usable, held_out):
+    if missing := never_validated(usable, held_out):
         say(
-            f"Nobody held out has {', '.join(unheard)}: confidence there is not calibrated. Hold out a "
+            f"Nobody held out has {', '.join(missing)}: confidence there is not calibrated. Hold out a "
             "speaker who has: --validation corpus/id",
             quiet=quiet,
         )
@@ -97,7 +97,7 @@ def train(
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
     work = work_folder(options, workspace)
-    with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as heard:
+    with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as show:
         made = train_from_corpora(
             usable,
             held_out,
@@ -109,7 +109,7 @@ def train(
             everyone=everyone,
             licence=licence,
             note=note,
-            say=heard,
+            say=show,
         )
         ensemble_id = registry(workspace).add(made)
     results = json.loads((made / "results.json").read_text(encoding="utf-8"))
@@ -119,7 +119,8 @@ def train(
     print_table(*score_table(results), title=f"Ensemble {ensemble_id}: the vote, percent")
     print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
     say(
-        f"Card: {made / 'model-card.html'}\nUse it: callanalytics ensemble promote {ensemble_id}", quiet=quiet
+        f"Card: {made / 'model-card.html'}\nUse it: {workspace.command('ensemble', 'promote', ensemble_id)}",
+        quiet=quiet,
     )
 
 
@@ -129,11 +130,12 @@ def train(
 @click.option("--speaker", "speakers", multiple=True, help="Only these speakers, as corpus/id.")
 @click.option("--validation", is_flag=True, help="Only speakers whom it was not trained on.")
 @click.option(
+    "--condition",
     "--line",
-    "lines",
+    "conditions",
     multiple=True,
     type=click.Choice(["clean", "telephone", "gsm"]),
-    help="May be repeated.",
+    help="Channel condition; may be repeated.",
 )
 @click.option("--card", type=folder_type, help="Folder for results.json and the model card.")
 @with_settings
@@ -143,13 +145,13 @@ def evaluate(
     name: str | None,
     speakers: tuple[str, ...],
     validation: bool,
-    lines: tuple[str, ...],
+    conditions: tuple[str, ...],
     card: Path | None,
     settings: Settings,
     workspace: Workspace,
     as_json: bool,
 ) -> None:
-    """Measure an ensemble on labelled corpora: every condition side by side, intervals by speaker."""
+    """Measure an ensemble on labelled corpora: every channel condition side by side, intervals by speaker."""
     from ensemble.corpora import keep_emotions
     from ensemble.evaluation.metrics import evaluate as measure
     from ensemble.evaluation.model_card import member_table, score_table, write_card_pages
@@ -159,14 +161,14 @@ def evaluate(
     read = [keep_emotions(corpus, ensemble.labels) for corpus in named_corpora(corpora)]
     only = frozenset(speakers) or None
     if validation and not only:
-        only = _never_heard(ensemble, read)
+        only = _not_trained_on(ensemble, read)
     if only:
         there = {clip.speaker for corpus in read for clip in corpus.clips}
         if missing := only - there:
             named = f"{', '.join(sorted(missing))} (for example {min(there)})"
             raise click.BadParameter(f"no clip of {named}", param_hint="--speaker")
         read = [c for c in read if any(clip.speaker in only for clip in c.clips)]
-    results = measure(ensemble, read, speakers=only, lines=lines or ("clean", "telephone"))
+    results = measure(ensemble, read, speakers=only, conditions=conditions or ("clean", "telephone"))
     if card:
         write_card_pages(card, ensemble.card, results)
         say(f"Card: {card / 'model-card.html'}")
@@ -177,13 +179,13 @@ def evaluate(
     print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
 
 
-def _never_heard(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[str]:
-    """Speakers of the corpora whom no training of the ensemble heard, as far as its card says."""
-    from ensemble.inference.card import heard_among
+def _not_trained_on(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[str]:
+    """Speakers of the corpora whom no training of the ensemble had, as far as its card says."""
+    from ensemble.inference.card import known_speakers
 
     everybody = frozenset(clip.speaker for corpus in corpora for clip in corpus.clips)
-    if unheard := everybody - heard_among(ensemble.card, everybody):
-        return unheard
+    if unknown := everybody - known_speakers(ensemble.card, everybody):
+        return unknown
     names = ", ".join(corpus.name for corpus in corpora)
     raise click.UsageError(
         f"Ensemble {ensemble.ensemble_id} was trained on every speaker of {names}, as far as its card says: "
@@ -217,9 +219,9 @@ def crossval(
     """Cross-validate by speaker: each fold trained afresh, nothing chosen on its test speakers."""
     from callanalytics.workspace import TRAINING_LOCK_NAME, file_lock
     from ensemble.corpora import keep_emotions
+    from ensemble.corpora.speakers import folds_of
     from ensemble.crossval import crossval as cross
     from ensemble.crossval import fold_table, median_table
-    from ensemble.training.splits import folds_of
     from jobs.active_ensemble import named
 
     read = named_corpora(corpora)
@@ -230,7 +232,7 @@ def crossval(
     clips = [clip for corpus in usable for clip in corpus.clips]
     work, found = work_folder(options, workspace), []
     for seed in range(settings.seed, settings.seed + seeds):
-        with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as heard:
+        with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as show:
             found.append(
                 cross(
                     clips,
@@ -240,7 +242,7 @@ def crossval(
                     cache=work / "cache",
                     split="random" if split == "random" else "speaker",
                     start=named(start, workspace) if start else None,
-                    say=heard,
+                    say=show,
                 )
             )
     if as_json:

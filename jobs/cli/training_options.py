@@ -16,7 +16,7 @@ from jobs.cli.options import folder_type, training_device_option
 if TYPE_CHECKING:
     from callanalytics.workspace import Workspace
     from ensemble.corpora import Corpus
-    from ensemble.training import Listened, Progress, TrainSettings
+    from ensemble.training import Extracted, Progress, TrainSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -131,15 +131,15 @@ def members_of(told: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def training_shown(quiet: bool) -> Iterator[Callable[[Progress | Listened], None]]:
-    """A bar for hearing the clips, then one a member: epochs, loss, UAR on the validation speakers."""
-    from ensemble.training import Listened
+def training_shown(quiet: bool) -> Iterator[Callable[[Progress | Extracted], None]]:
+    """A bar of extracted views, then one a member: epochs, loss, UAR on the validation speakers."""
+    from ensemble.training import Extracted
 
     with progress(quiet) as on_progress:
 
-        def heard(p: Progress | Listened) -> None:
-            if isinstance(p, Listened):
-                on_progress("Hearing the clips", p.n_done, p.n_hearings, "")
+        def show(p: Progress | Extracted) -> None:
+            if isinstance(p, Extracted):
+                on_progress("Extracting spectrograms", p.n_done, p.n_views, "")
                 return
             uars = (
                 f"{name} {uar:.1%}" for name, uar in (("clip", p.uar_clip), ("speaker", p.uar_speaker)) if uar
@@ -147,4 +147,4 @@ def training_shown(quiet: bool) -> Iterator[Callable[[Progress | Listened], None
             note = ", ".join((f"loss {p.loss:.3f}", *uars, f"{p.left_s / 60:.0f} min left"))
             on_progress(f"Training {p.member}", p.epoch, p.n_epochs, note)
 
-        yield heard
+        yield show

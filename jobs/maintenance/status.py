@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from callanalytics.errors import StoreError
 from callanalytics.store.query import render, run_query
 from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, read_summary
 from callanalytics.workspace import Workspace, lock_holder
-from jobs.scheduler.health_check import read_schedule, render_schedule
+from jobs.scheduler.monitoring import read_schedule, render_schedule, show_time
 
 VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
 
@@ -18,20 +20,20 @@ VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
 def read_status(workspace: Workspace) -> dict[str, Any]:
     """Plain values: is a run at work, the schedule, totals, the last runs, the newest quarantined files.
 
-    The working database is never opened, so that looking as often as you like disturbs no run.
+    The working database is never opened, so that `status` disturbs no run, however often it is called.
     """
     published, unreadable = _published(workspace.database)
     # What was written last, published or not; results of an earlier version have only what is published.
-    told = read_summary(workspace) or published
+    summary = read_summary(workspace) or published
     database = workspace.database if published else workspace.work_database
     return {
         "out": str(workspace),
         "running": lock_holder(workspace.run_lock),
-        "database": str(database) if told else None,
+        "database": str(database) if summary else None,
         "unreadable": unreadable,
-        "totals": told.get("totals", {}),
-        "runs": told.get("runs", []),
-        "quarantine": told.get("quarantine", []),
+        "totals": summary.get("totals", {}),
+        "runs": summary.get("runs", []),
+        "quarantine": summary.get("quarantine", []),
         "drift": published.get("drift", []),
         "schedule": read_schedule(workspace),
         "held": workspace.held,
@@ -39,7 +41,7 @@ def read_status(workspace: Workspace) -> dict[str, Any]:
 
 
 def _published(database: Path) -> tuple[dict[str, Any], str | None]:
-    """What the published file tells, and why it tells nothing when it cannot be read."""
+    """What the published file says, and why it says nothing when it cannot be read."""
     if not database.exists():
         return {}, None
     try:
@@ -60,37 +62,48 @@ def _rows(database: Path, sql: str) -> list[dict[str, Any]]:
     return rows
 
 
-def render_status(status: dict[str, Any]) -> str:
-    """The status as lines for a person."""
+def render_status(status: dict[str, Any], zone: tzinfo) -> str:
+    """The status as lines for a person, times in `zone`."""
     lines = [f"Results: {status['out']}"]
     lines.append(f"At work: {status['running']}" if status["running"] else "At work: nothing")
     if status["schedule"]:
-        lines += render_schedule(status["schedule"])
+        lines += render_schedule(status["schedule"], zone)
     if status["held"]:
-        lines.append(f"NOT PUBLISHED since {status['held']['held_at']}: the gate held a night back")
+        since = show_time(datetime.fromisoformat(status["held"]["held_at"]), zone)
+        lines.append(f"NOT PUBLISHED since {since}: the gate held a night back")
         lines += [f"  {reason}" for reason in status["held"]["reasons"]]
     if status["unreadable"]:
         lines.append(f"NOT READABLE: {status['unreadable']}")
     if status["database"] is None:
-        return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
+        return "\n".join([*lines, "No database yet: the first run makes it."])
     totals = status["totals"]
     lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
     lines.append("Last runs:")
-    for row in status["runs"]:
-        state = "not ended" if row["exit_code"] is None else f"exit {row['exit_code']}"
-        lines.append(
-            f"  {row['started_at']}  {state:>9}  found {row['n_found']}, done {row['n_done']}, "
-            f"skipped {row['n_skipped']}, quarantined {row['n_quarantined']}"
-        )
-    lines += _drift_lines(status["drift"])
+    lines += [_run_line(row, status["running"], zone) for row in status["runs"]]
+    lines += _drift_lines(status["drift"], Workspace(Path(status["out"])))
     if status["quarantine"]:
         lines.append("Quarantine (newest):")
         lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]
     return "\n".join(lines)
 
 
-def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
-    """What drifted in the newest days (see the view drift_now), and what to do about it."""
+def _run_line(row: dict[str, Any], running: str | None, zone: tzinfo) -> str:
+    """One run: its counts, or why there are none. `running` is who holds the run lock, and since when."""
+    started_at = datetime.fromisoformat(row["started_at"])
+    start = f"  {show_time(started_at, zone)}  "
+    if row["exit_code"] is not None:
+        return (
+            f"{start}exit {row['exit_code']}  found {row['n_found']}, done {row['n_done']}, "
+            f"skipped {row['n_skipped']}, quarantined {row['n_quarantined']}"
+        )
+    # A run starts after it took the lock: one that began earlier was killed, and another job is at work.
+    lock_taken = re.search(r"started (\S+)$", running or "")
+    at_work = lock_taken is not None and started_at >= datetime.fromisoformat(lock_taken[1])
+    return f"{start}at work" if at_work else f"{start}killed (no end noted)"
+
+
+def _drift_lines(drift: list[dict[str, Any]], workspace: Workspace) -> list[str]:
+    """What drifted in the newest days (the view drift_now), and what to do about it."""
     moved = [row for row in drift if row["n_crossed"]]
     if not moved:
         return []
@@ -101,5 +114,6 @@ def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
         for row in moved
     ]
     if any(row["retrain"] for row in moved):
-        lines.append("  Hear some calls (callanalytics review next), then think of: callanalytics retrain")
+        lines += [f"  Review some calls: {workspace.command('review', 'next')}"]
+        lines += [f"  Then consider:     {workspace.command('retrain')}"]
     return lines

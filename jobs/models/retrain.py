@@ -21,16 +21,15 @@ from typing import TYPE_CHECKING, Any
 from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, StoreError
 from callanalytics.workspace import Workspace, file_lock, make_private_dir, write_whole
-from ensemble.corpora import Corpus
+from ensemble.corpora import Corpus, clips_hash
 from ensemble.evaluation.paired import Difference, compare_on
-from ensemble.inference.card import heard_among
+from ensemble.inference.card import known_speakers
 from ensemble.inference.ensemble import Ensemble, load_ensemble
-from ensemble.training.dataset import clips_hash
 from jobs.active_ensemble import in_use, refuse_where_fixed, registry
 from jobs.models.training_split import Material, check, collect, divide
 
 if TYPE_CHECKING:
-    from ensemble.training import Listened, Progress, TrainSettings
+    from ensemble.training import Extracted, Progress, TrainSettings
 
 SHADOW_SINCE = "7d"
 N_CHANGES_SHOWN = 10
@@ -91,7 +90,7 @@ def retrain(
     plan: RetrainSettings,
     shadow: bool = True,
     now: datetime | None = None,
-    on_news: Callable[[Progress | Listened], None] = lambda _: None,
+    on_news: Callable[[Progress | Extracted], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Retrained:
     """Train on the corpora, compare with the ensemble in use, and promote only what is clearly better.
@@ -196,7 +195,7 @@ def _tests(current: Ensemble, candidate: Ensemble, material: Material) -> tuple[
 def _heard_before(current: Ensemble, material: Material) -> str:
     """A warning where the ensemble in use may have been trained on the test speakers."""
     tested = frozenset(clip.speaker for clip in (*material.test, *material.own_test))
-    if not (heard := heard_among(current.card, tested)):
+    if not (heard := known_speakers(current.card, tested)):
         return ""
     return (
         f". The ensemble in use was trained on {len(heard)} of {len(tested)} test speakers, which flatters it"

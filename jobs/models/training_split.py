@@ -17,8 +17,8 @@ from callanalytics.errors import UsageError
 from callanalytics.store.query import open_published
 from callanalytics.workspace import Workspace
 from ensemble.corpora import Clip, Corpus, keep_emotions, read_manifest
+from ensemble.corpora.speakers import validation_speakers
 from ensemble.model_errors import CorpusError
-from ensemble.training.splits import validation_speakers
 from jobs.reviews.export import MANIFEST, export_labels, require_consent
 
 TEST_EVERY = 8

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from callanalytics.config import GateSettings
 from callanalytics.config.window import Window, day_start
-from callanalytics.store import Store
+from callanalytics.store import RunCounts, Store
 
 HISTORY_WEEKS = 8
 # Fewer days of the same weekday say nothing about what is usual.
@@ -34,18 +34,14 @@ SELECT day, count(*) FROM (
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What the gate judges. Counts are of recordings; `n_left` were not reached within the time budget."""
+    """What the gate assesses."""
 
-    n_done: int
-    n_failed: int
-    n_left: int
+    counts: RunCounts
     days: tuple[date, ...]  # whole local days of the window
     per_day: Mapping[date, int]  # recordings known by local day, the window's days and the weeks before
 
 
-def night_of(
-    store: Store, window: Window, zone: ZoneInfo, *, n_done: int, n_failed: int, n_left: int
-) -> Night:
+def night_of(store: Store, window: Window, zone: ZoneInfo, counts: RunCounts) -> Night:
     """Gather what the gate needs to know from the working database."""
     days = whole_days(window, zone)
     per_day: dict[date, int] = {}
@@ -54,7 +50,7 @@ def night_of(
         last = days[-1] + timedelta(days=1)
         rows = store.connection.execute(CALLS_PER_DAY, [first, last]).fetchall()
         per_day = {day: int(n) for day, n in rows}
-    return Night(n_done, n_failed, n_left, days, per_day)
+    return Night(counts, days, per_day)
 
 
 def whole_days(window: Window, zone: ZoneInfo) -> tuple[date, ...]:
@@ -111,19 +107,20 @@ def expected(night: Night, days: Sequence[date]) -> float | None:
 
 
 def _failures(settings: GateSettings, night: Night) -> list[str]:
-    tried = night.n_done + night.n_failed
-    if tried < settings.min_calls or night.n_failed <= settings.max_failed_share * tried:
+    n_failed = night.counts.n_quarantined
+    tried = night.counts.n_done + n_failed
+    if tried < settings.min_calls or n_failed <= settings.max_failed_share * tried:
         return []
     return [
-        f"{night.n_failed} of {tried} recordings could not be analysed, more than "
-        f"{settings.max_failed_share:.0%}. See the quarantine: callanalytics status"
+        f"{n_failed} of {tried} recordings could not be analysed, more than "
+        f"{settings.max_failed_share:.0%}. The quarantine says why."
     ]
 
 
 def _budget(settings: GateSettings, night: Night) -> list[str]:
-    wanted = night.n_done + night.n_failed + night.n_left
-    done_share = 1 - night.n_left / wanted if wanted else 1.0
-    if not night.n_left or done_share >= settings.min_done_share:
+    wanted, n_left = night.counts.n_new, night.counts.n_left
+    done_share = 1 - n_left / wanted if wanted else 1.0
+    if not n_left or done_share >= settings.min_done_share:
         return []
     return [
         f"the time budget was used with {done_share:.0%} of {wanted} recordings done, less than "

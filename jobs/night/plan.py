@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +14,7 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.ingest.discovery import Discovered, EarlierRun, find_recordings
 from callanalytics.records import FoundRecording
-from callanalytics.store import Store
+from callanalytics.store import RunCounts, Store
 from callanalytics.store.recordings import done_among, given_up_among, known_files
 from jobs.night.result import RunOptions
 
@@ -25,14 +25,7 @@ class Todo:
 
     found: Discovered  # without the failures that were given up
     candidates: list[FoundRecording]  # to analyse, at most `limit`
-    n_found: int  # recordings of the window: to do, left by `limit` and skipped
-    n_skipped: int = 0  # done or given up
-    n_given_up: int = 0
-
-    @property
-    def n_new(self) -> int:
-        """Recordings to analyse or to list as unreadable."""
-        return len(self.candidates) + len(self.found.failures)
+    counts: RunCounts  # of the search; the run goes on counting in it
 
 
 def search(
@@ -64,7 +57,7 @@ def search(
             on_progress=on_progress,
         )
     if options.force:
-        return Todo(found, list(found.recordings[: options.limit]), found.n_found)
+        return _todo(found, found.recordings[: options.limit], found.n_found)
     every = [*found.recordings, *(failure.candidate for failure in found.failures)]
     ids = [candidate.recording.recording_id for candidate in every]
     done = done_among(store, ids, ensemble_id)
@@ -72,13 +65,15 @@ def search(
     settled = done | given_up
     todo = [c for c in found.recordings if c.recording.recording_id not in settled]
     failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
-    return Todo(
-        replace(found, failures=failures),
-        todo[: options.limit],
-        found.n_found,
-        n_skipped=found.n_settled + len(every) - len(todo) - len(failures),
-        n_given_up=len(given_up - done),
-    )
+    n_skipped = found.n_settled + len(every) - len(todo) - len(failures)
+    todo, n_given_up = todo[: options.limit], len(given_up - done)
+    left = replace(found, failures=failures)
+    return _todo(left, todo, found.n_found, n_skipped=n_skipped, n_given_up=n_given_up)
+
+
+def _todo(found: Discovered, candidates: Sequence[FoundRecording], n_found: int, **skipped: int) -> Todo:
+    n_new = len(candidates) + len(found.failures)
+    return Todo(found, list(candidates), RunCounts(n_found=n_found, n_new=n_new, **skipped))
 
 
 @contextmanager

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from callanalytics.config.window import Window
 from callanalytics.records import Failure, FoundRecording
+from callanalytics.store import RunCounts
 
-JSON_FIELDS = (
-    *("n_found", "n_new", "n_done", "n_skipped", "n_quarantined"),
-    *("audio_s", "wall_s", "exit_code", "database", "report"),
-)
+JSON_COUNTS = ("n_found", "n_new", "n_done", "n_skipped", "n_quarantined", "audio_s")
 
 # (stage, done, total, note): total is 0 while it is unknown.
 OnProgress = Callable[[str, int, int, str], None]
@@ -41,20 +39,13 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did. The fields up to `report` are the object that `run --json` prints."""
+    """What a run did. The counts and the fields up to `report` are the object that `run --json` prints."""
 
-    n_found: int
-    n_new: int
-    n_done: int
-    n_skipped: int
-    n_quarantined: int
-    audio_s: float
+    counts: RunCounts
     wall_s: float
     exit_code: int
     database: str
     report: str
-    n_flagged: int
-    n_given_up: int  # of the skipped: files that failed `max_attempts` times
     window: Window
     planned: tuple[FoundRecording, ...] | None  # of a dry run: what would be analysed
     failures: tuple[Failure, ...]
@@ -63,4 +54,7 @@ class RunResult:
 
     def to_json(self) -> dict[str, object]:
         """The last line of `run --json`; scripts of others depend on its names."""
-        return {name: getattr(self, name) for name in JSON_FIELDS}
+        return {
+            **{name: getattr(self.counts, name) for name in JSON_COUNTS},
+            **{name: getattr(self, name) for name in ("wall_s", "exit_code", "database", "report")},
+        }

@@ -120,11 +120,8 @@ class _Night:
         self.store = store
         self.on_progress = on_progress
         self.failures: list[Failure] = []
-        self.n_done = 0
-        self.n_flagged = 0
         self.superseded: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
-        self.audio_s = 0.0
         self.held: tuple[str, ...] = ()
 
     def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
@@ -141,6 +138,7 @@ class _Night:
             now=now,
             on_progress=lambda done, total: self.on_progress("search", done, total, ""),
         )
+        self.counts = todo.counts
         gc.freeze()  # what was found stays and holds no cycles: not looked through again
         try:
             return self._answer(todo, ensemble, ensemble_dir, now, started)
@@ -152,12 +150,11 @@ class _Night:
     ) -> RunResult:
         """Do what is still to do of what was found, publish and report."""
         if self.options.dry_run:
-            return self._result(todo, self._empty_code(todo), started)
+            return self._result(todo, self._empty_code(), started)
         with StopWatch(self.settings.engine.time_budget_s) as watch:
             self._work(todo, ensemble, ensemble_dir, watch)
-            n_left = todo.n_new - self.n_done - len(self.failures)
-            exit_code = self._judged(n_left, self._exit_code(todo, watch.exit_code(n_left)))
-        self._finish(todo, exit_code, now)
+            exit_code = self._gated(self._exit_code(watch.exit_code(self.counts.n_left)))
+        self._finish(exit_code, now)
         return self._result(todo, exit_code, started)
 
     def _work(
@@ -234,49 +231,34 @@ class _Night:
                     learn(self.store, done, self.run_id)
         if failed:
             self.store.quarantine(failed, self.run_id)
-        self.n_done += len(done)
+        self.counts.n_done += len(done)
         self.earliest = min([self.earliest, *(call.started_at for call in done)])
-        self.n_flagged += sum(call.flagged for call in done)
-        self.audio_s += sum(call.duration_s for call in done)
+        self.counts.n_flagged += sum(call.flagged for call in done)
+        self.counts.audio_s += sum(call.duration_s for call in done)
+        self.counts.n_quarantined += len(failed)
         self.failures += failed
 
-    def _exit_code(self, todo: Todo, stopped: int | None) -> int:
+    def _exit_code(self, stopped: int | None) -> int:
         if stopped is not None:
             return stopped
         if self.failures:
             return 3
-        return self._empty_code(todo)
+        return self._empty_code()
 
-    def _empty_code(self, todo: Todo) -> int:
-        return EMPTY_CODE if not todo.n_found and self.options.fail_on_empty else 0
+    def _empty_code(self) -> int:
+        return EMPTY_CODE if not self.counts.n_found and self.options.fail_on_empty else 0
 
-    def _judged(self, n_left: int, exit_code: int) -> int:
-        """The exit code after the gate, which does not judge what a signal cut short."""
+    def _gated(self, exit_code: int) -> int:
+        """The exit code after the gate, which does not assess what a signal cut short."""
         gate = self.settings.gate
         if self.options.no_gate or not gate.enabled or exit_code > SIGNAL_CODES:
             return exit_code
-        night = night_of(
-            self.store,
-            self.window,
-            self.settings.time.zone_info,
-            n_done=self.n_done,
-            n_failed=len(self.failures),
-            n_left=n_left,
-        )
+        night = night_of(self.store, self.window, self.settings.time.zone_info, self.counts)
         self.held = tuple(reasons_to_hold(gate, night))
         return HELD_CODE if self.held else exit_code
 
-    def _finish(self, todo: Todo, exit_code: int, now: datetime) -> None:
-        self.store.end_run(
-            self.run_id,
-            n_found=todo.n_found,
-            n_new=len(todo.candidates),
-            n_done=self.n_done,
-            n_skipped=todo.n_skipped,
-            n_quarantined=len(self.failures),
-            audio_s=self.audio_s,
-            exit_code=exit_code,
-        )
+    def _finish(self, exit_code: int, now: datetime) -> None:
+        self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
         readable = mend_published(self.workspace)
         if self.held:
             self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
@@ -302,18 +284,11 @@ class _Night:
 
     def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
         return RunResult(
-            n_found=todo.n_found,
-            n_new=todo.n_new,
-            n_done=self.n_done,
-            n_skipped=todo.n_skipped,
-            n_quarantined=len(self.failures),
-            audio_s=round(self.audio_s, 3),
+            counts=replace(self.counts, audio_s=round(self.counts.audio_s, 3)),
             wall_s=round(time.monotonic() - started, 3),
             exit_code=exit_code,
             database=str(self.workspace.database),
             report=str(self.workspace.report_index),
-            n_flagged=self.n_flagged,
-            n_given_up=todo.n_given_up,
             window=self.window,
             planned=tuple(todo.candidates) if self.options.dry_run else None,
             failures=tuple(self.failures),

@@ -1,4 +1,4 @@
-"""When a job of the schedule is due: cron words, daylight saving without a doubled night."""
+"""When a job of the schedule is due: by a cron expression, with no night doubled by daylight saving."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from apscheduler.triggers.cron import CronTrigger
 from callanalytics.config.cron import WEEKDAYS, parse_cron
 
 
-class NightTrigger(CronTrigger):  # type: ignore[misc] # APScheduler has no types
+class DueTimes(CronTrigger):  # type: ignore[misc] # APScheduler has no types
     """Cron times of a zone; a time that the clock shows twice in autumn counts once, the first time.
 
     A time that the clock skips in spring comes an hour later, as APScheduler does it. Jobs that run
     every hour run in both passes.
     """
 
-    def __init__(self, words: str, zone: Any) -> None:
-        self.cron = parse_cron(words)
+    def __init__(self, cron: str, zone: Any) -> None:
+        self.cron = parse_cron(cron)
         super().__init__(
             minute=_listed(self.cron.minutes),
             hour=_listed(self.cron.hours),

@@ -261,7 +261,7 @@ def test_a_name_cannot_make_the_decoder_follow_a_protocol(
 def test_a_wav_that_was_cut(tmp_path: Path) -> None:
     whole = _good(tmp_path / "a.wav")
     (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TruncatedAudio, match=r"promises 10\.0 s.*5\.0 s are there"):
+    with pytest.raises(TruncatedAudio, match=r"declares 10\.0 s.*5\.0 s are there"):
         decode(tmp_path / "a.wav")
     (tmp_path / "a.wav").write_bytes(whole[:30])
     with pytest.raises(TruncatedAudio):
@@ -279,7 +279,7 @@ def test_a_wav_whose_header_says_zero(tmp_path: Path) -> None:
 def test_a_wav_that_grew_after_its_header_was_written(tmp_path: Path) -> None:
     more = wav_bytes(pcm16(tone(20.0, 8000) + 0.3), data_size=5 * 16000)
     (tmp_path / "a.wav").write_bytes(more)
-    with pytest.raises(TruncatedAudio, match=r"promises 5\.0 s.*20\.0 s are there.*brought up to date"):
+    with pytest.raises(TruncatedAudio, match=r"declares 5\.0 s.*20\.0 s are there.*brought up to date"):
         decode(tmp_path / "a.wav")
 
 

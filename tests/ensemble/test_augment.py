@@ -10,19 +10,20 @@ import pytest
 from ensemble.training.augmentation import (
     CLEAN,
     TELEPHONE,
-    LineSettings,
+    AugmentSettings,
     add_at_snr,
     augment,
     change_speed,
+    channel_level,
     coloured_noise,
     companded,
-    line_level,
     lose_packets,
     speech_rms,
     stretch_time,
     telephone,
 )
-from ensemble.training.batch_augmentation import BatchAugment, BatchSettings
+from ensemble.training.batches import BatchAugment
+from ensemble.training.training_settings import BatchSettings
 
 SWITCHES = (
     "speed",
@@ -54,49 +55,49 @@ def test_all_switches_off_change_nothing(tone):
 
 
 def test_there_is_a_switch_for_each_of_these():
-    assert set(SWITCHES) <= {f.name for f in fields(LineSettings)}
+    assert set(SWITCHES) <= {f.name for f in fields(AugmentSettings)}
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_each_switch_alone_changes_something_by_its_seed(tone, rng, switch):
     other = rng.standard_normal(9000).astype(np.float32) * 0.1
     settings = replace(CLEAN, **{switch: 1.0})
-    # A line of its own for the switch that only acts where a clip has a line around it.
-    line_rms = 0.02 if switch == "agc" else None
+    # A channel of its own for the switch that only acts where a clip has a channel around it.
+    channel_rms = 0.02 if switch == "agc" else None
     if switch == "agc":
         settings = replace(settings, telephone=1.0)
-        other_way = augment(tone, replace(settings, agc=0.0), 9, 8, line_rms=line_rms)
-        assert np.abs(augment(tone, settings, 9, 8, line_rms=line_rms) - other_way).max() > 1e-3
-    once, again = (augment(tone, settings, 9, 8, [other], line_rms=line_rms) for _ in range(2))
+        other_way = augment(tone, replace(settings, agc=0.0), 9, 8, channel_rms=channel_rms)
+        assert np.abs(augment(tone, settings, 9, 8, channel_rms=channel_rms) - other_way).max() > 1e-3
+    once, again = (augment(tone, settings, 9, 8, [other], channel_rms=channel_rms) for _ in range(2))
     np.testing.assert_array_equal(once, again)
     assert once.dtype == np.float32
     assert np.isfinite(once).all()
     assert once.shape != tone.shape or np.abs(once - tone).max() > 1e-3
 
 
-def test_one_switch_does_not_move_anothers_luck(tone):
+def test_one_switch_does_not_change_anothers_draw(tone):
     quiet = augment(tone, replace(CLEAN, gain=1.0), 3, 4)
     with_packets = augment(tone, replace(CLEAN, gain=1.0, packet_loss=1.0), 3, 4)
     kept = with_packets != 0
     np.testing.assert_allclose(with_packets[kept], quiet[kept], atol=1e-6)
 
 
-def test_one_line_seed_is_one_line(tone, rng):
+def test_one_channel_seed_is_one_channel(tone, rng):
     settings = replace(CLEAN, gain=1.0, telephone=1.0)
     a, b = augment(tone, settings, 5, 1), augment(tone, settings, 5, 2)
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - augment(tone, settings, 6, 1)).max() > 1e-3
 
 
-def test_a_line_keeps_the_levels_of_its_clips_against_each_other(tone):
+def test_a_channel_keeps_the_levels_of_its_clips_against_each_other(tone):
     loud, soft = tone, tone * 0.25
-    level = line_level([loud, soft])
-    once = [speech_rms(augment(c, TELEPHONE, 5, 1, line_rms=level)) for c in (loud, soft)]
+    level = channel_level([loud, soft])
+    once = [speech_rms(augment(c, TELEPHONE, 5, 1, channel_rms=level)) for c in (loud, soft)]
     assert 20 * np.log10(once[0] / once[1]) == pytest.approx(12.04, abs=0.5)
     alone = [speech_rms(augment(c, TELEPHONE, 5, 1)) for c in (loud, soft)]
     assert 20 * np.log10(alone[0] / alone[1]) == pytest.approx(0, abs=0.5)
     levelled = replace(TELEPHONE, agc=1.0)
-    less = [speech_rms(augment(c, levelled, 5, 1, line_rms=level)) for c in (loud, soft)]
+    less = [speech_rms(augment(c, levelled, 5, 1, channel_rms=level)) for c in (loud, soft)]
     assert 2 < 20 * np.log10(less[0] / less[1]) < 10
 
 
@@ -116,11 +117,11 @@ def test_stretch_moves_length_and_not_pitch(tone):
 def test_telephone_keeps_its_band_and_level(rng):
     noise = rng.standard_normal(32000).astype(np.float32) * 0.3
     for codec in ("mu-law", "a-law", "gsm", "none"):
-        heard = telephone(noise, codec)
-        assert len(heard) == len(noise)
-        assert 10 * np.log10(np.mean(heard**2)) == pytest.approx(-26, abs=3)
-        power = np.abs(np.fft.rfft(heard)) ** 2
-        hz = np.fft.rfftfreq(heard.size, 1 / 8000)
+        sent = telephone(noise, codec)
+        assert len(sent) == len(noise)
+        assert 10 * np.log10(np.mean(sent**2)) == pytest.approx(-26, abs=3)
+        power = np.abs(np.fft.rfft(sent)) ** 2
+        hz = np.fft.rfftfreq(sent.size, 1 / 8000)
         inside = power[(hz > 500) & (hz < 3000)].mean()
         # a codec adds noise of its own everywhere
         assert power[hz < 120].mean() < 0.1 * inside
@@ -152,7 +153,7 @@ def test_lost_packets_are_whole_and_as_many_as_asked(rng):
 @pytest.mark.parametrize("n_samples", [1, 100, 700, 7919])
 def test_any_length_survives_everything(n_samples, rng):
     wave = rng.standard_normal(n_samples).astype(np.float32) * 0.1
-    every = LineSettings(**dict.fromkeys(SWITCHES, 1.0))
+    every = AugmentSettings(**dict.fromkeys(SWITCHES, 1.0))
     out = augment(wave, every, 1, 2, [wave])
     assert np.isfinite(out).all()
     assert out.size > 0.5 * n_samples

@@ -1,11 +1,12 @@
-"""Calibration: the temperature is found again, thresholds hold what they promise."""
+"""Calibration: the temperature is found again, thresholds reach their precision."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from ensemble.inference.calibration import (
+from ensemble.inference.vote import calibrate_mean, count_votes, softmax, vote
+from ensemble.training.calibration import (
     choose_thresholds,
     coverage_curve,
     expected_calibration_error,
@@ -14,7 +15,6 @@ from ensemble.inference.calibration import (
     perfect_calibration_error,
     reliability,
 )
-from ensemble.inference.vote import calibrate_mean, count_votes, softmax, vote
 
 
 def opinions(rng, n=6000, spread=2.0, sharpness=1.0):
@@ -41,11 +41,11 @@ def test_ece_of_known_answers():
     right = np.array([True] * 9 + [False] + [True] * 6 + [False] * 4)
     assert expected_calibration_error(confidence, right) == pytest.approx(0, abs=1e-6)
     assert expected_calibration_error(confidence, np.zeros(20, bool)) == pytest.approx(0.75, abs=1e-6)
-    assert sum(bar.share for bar in reliability(confidence, right)) == pytest.approx(1)
+    assert sum(share for _, _, share in reliability(confidence, right)) == pytest.approx(1)
 
 
 def test_full_confidence_falls_in_the_last_bin():
-    assert reliability(np.ones(3, np.float32), np.ones(3, bool))[0].accuracy == 1
+    assert reliability(np.ones(3, np.float32), np.ones(3, bool)) == [(1, 1, 1)]
 
 
 def test_the_most_confident_are_more_often_right(rng):
@@ -89,8 +89,8 @@ def test_the_bias_takes_a_push_towards_a_label_out(rng):
 
 def test_a_label_that_validation_never_has_keeps_its_place(rng):
     probabilities, truth = opinions(rng)
-    heard = truth != 5
-    bias = fit_bias(np.log(probabilities[0][heard]), truth[heard])
+    occurs = truth != 5
+    bias = fit_bias(np.log(probabilities[0][occurs]), truth[occurs])
     assert bias[5] == 0
     assert abs(float(bias[:5].mean())) < 1e-6
 

@@ -14,13 +14,13 @@ from ensemble.corpora import (
     keep_emotions,
     read_corpus,
     read_manifest,
-    refuse_leak,
     speaker_folds,
     split_by_speaker,
+    usable_clips,
 )
+from ensemble.corpora.speakers import refuse_leak
 from ensemble.labels import EMOTIONS, SHARED_SIX
 from ensemble.model_errors import CorpusError, LeakError
-from ensemble.training.dataset import usable_clips
 
 
 def touch(folder, *names):
@@ -182,8 +182,8 @@ def test_a_manifest_counts_what_it_names_wrongly(tmp_path):
 def test_a_split_is_understood_however_it_is_spelled_or_refused(tmp_path):
     touch(tmp_path, "a.wav")
 
-    def splits(*told):
-        rows = "".join(f"a.wav,sad,{i},{split}\n" for i, split in enumerate(told))
+    def splits(*given):
+        rows = "".join(f"a.wav,sad,{i},{split}\n" for i, split in enumerate(given))
         (tmp_path / "m.csv").write_text("path,emotion,speaker,split\n" + rows)
         return [clip.split for clip in read_corpus(tmp_path / "m.csv").clips]
 
@@ -292,7 +292,7 @@ def test_leaks_are_refused(tmp_path):
         speaker_folds(clips, 8)
 
 
-def test_other_labels_are_set_aside_and_counted(tmp_path):
+def test_other_labels_are_left_out_and_counted(tmp_path):
     corpus = read_corpus(touch(tmp_path, "03a01La.wav", "03a01Wa.wav"))
     kept = keep_emotions(corpus, SHARED_SIX)
     assert [c.emotion for c in kept.clips] == ["anger"]

@@ -9,7 +9,14 @@ import pytest
 import soundfile as sf
 
 from ensemble.corpora import read_corpus
-from ensemble.evaluation.metrics import areas, evaluate, interval_by_speaker, measures, over, prepare_clips
+from ensemble.evaluation.metrics import (
+    areas,
+    evaluate,
+    interval_by_speaker,
+    measures,
+    prepare_clips,
+    through_channel,
+)
 from ensemble.evaluation.model_card import card_page
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.model_errors import CorpusError
@@ -66,19 +73,19 @@ def test_few_speakers_give_no_interval(guesses):
     assert interval_by_speaker(truth, guess, [f"s{i % 5}" for i in range(300)])["uar"]
 
 
-def test_lines_differ(rng):
+def test_channel_conditions_differ(rng):
     wave = rng.standard_normal(8000).astype(np.float32) * 0.1
-    assert over("clean", wave, 8000) is wave
-    assert np.abs(over("telephone", wave, 8000) - over("gsm", wave, 8000)).max() > 1e-4
+    assert through_channel("clean", wave, 8000) is wave
+    assert np.abs(through_channel("telephone", wave, 8000) - through_channel("gsm", wave, 8000)).max() > 1e-4
 
 
-def test_a_speaker_has_one_line_and_keeps_loud_and_soft_apart(tmp_path):
+def test_a_speaker_has_one_channel_and_keeps_loud_and_soft_apart(tmp_path):
     t = np.arange(9600) / 8000
     wave = 0.02 * sum(np.sin(2 * np.pi * 150 * k * t) / k for k in range(1, 8)) * (1 + np.sin(25 * t))
     for name, gain in (("03a01Wa", 8.0), ("03a02Ta", 1.0)):
         sf.write(tmp_path / f"{name}.wav", gain * wave, 8000)
-    heard = prepare_clips(load_ensemble(), read_corpus(tmp_path).clips, "telephone")
-    loud, soft = (mel.max() for mel in heard.mels)
+    prepared = prepare_clips(load_ensemble(), read_corpus(tmp_path).clips, "telephone")
+    loud, soft = (mel.max() for mel in prepared.mels)
     assert loud - soft == pytest.approx(18.06, abs=1.0)
 
 
@@ -100,7 +107,7 @@ def test_the_same_sound_is_tested_once(clips):
     again.write_bytes(clips.clips[0].path.read_bytes())
     result = evaluate(load_ensemble(), [read_corpus(again.parent)])["emodb"]
     assert result["clean"]["clip"]["n"] == 12
-    assert any("same audio as" in told for told in result["clean"]["unusable"])
+    assert any("same audio as" in text for text in result["clean"]["unusable"])
 
 
 def test_a_name_stands_for_one_corpus(clips):
@@ -131,7 +138,7 @@ def test_nothing_to_test_on_is_refused(clips):
 
 def test_the_model_card_shows_the_measured_figures_and_asks_nobody(clips):
     ensemble = load_ensemble()
-    results = evaluate(ensemble, [clips], lines=("telephone",))
+    results = evaluate(ensemble, [clips], conditions=("telephone",))
     shown = ("emodb", "telephone", "speaker")
     page, text = (card_page(f"model-card.{kind}", ensemble.card, results, shown) for kind in ("html", "md"))
     uar = f"{100 * results['emodb']['telephone']['speaker']['uar']:.1f}"

@@ -35,7 +35,7 @@ def test_padding_changes_nothing(member):
         assert (alone - padded).abs().max() < 1e-4
 
 
-def test_hears_the_order_and_content_of_frames(member):
+def test_the_order_and_content_of_frames_matter(member):
     mel = torch.randn(1, 120, 64)
     mask = torch.ones(1, 120)
     with torch.no_grad():

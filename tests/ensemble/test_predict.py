@@ -13,7 +13,7 @@ import pytest
 import soundfile as sf
 
 from ensemble.corpora import CREMA_D_VALIDATION
-from ensemble.inference.card import fingerprint, heard_among
+from ensemble.inference.card import fingerprint, known_speakers
 from ensemble.inference.classify import classify_paths
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.labels import EMOTIONS, SHARED_SIX
@@ -52,7 +52,7 @@ def test_the_shipped_ensemble_is_small_complete_and_says_what_it_is(shipped):
     assert shipped.card["ensemble_id"] == shipped.ensemble_id
 
 
-def test_votes_have_the_shapes_they_promise(shipped, clips):
+def test_votes_have_their_documented_shapes(shipped, clips):
     votes = shipped.vote(clips)
     m, n, k = len(shipped.member_names), len(clips), len(SHARED_SIX)
     assert votes.probabilities.shape == (m, n, k)
@@ -71,7 +71,7 @@ def test_batch_mates_do_not_matter(shipped, clips):
     np.testing.assert_allclose(together, backwards, atol=1e-4)
 
 
-def test_a_call_of_hours_is_heard_twice_and_gets_the_same_answers(shipped, clips, monkeypatch):
+def test_spectrograms_that_are_not_held_are_made_again_and_the_same(shipped, clips, monkeypatch):
     at_once = shipped.vote(clips, ["one"] * len(clips))
     monkeypatch.setattr("ensemble.inference.ensemble.HELD_FRAMES", 0)
     again = shipped.vote(clips, ["one"] * len(clips))
@@ -111,20 +111,20 @@ def test_silence_says_nothing_of_the_voice_it_lies_beside(shipped, clips):
     assert shipped.vote([hiss], ["x"]).abstain_reason == ("not_speech",)
 
 
-def test_one_trained_to_hear_each_clip_alone_makes_nothing_of_speakers(shipped, clips):
-    deaf_to_speakers = replace(shipped, speaker_norm=False)
-    shared = deaf_to_speakers.vote(clips, ["x"] * len(clips), known={"x": shipped.statistics(clips)})
+def test_one_trained_on_each_clip_alone_makes_nothing_of_speakers(shipped, clips):
+    without_speakers = replace(shipped, speaker_norm=False)
+    shared = without_speakers.vote(clips, ["x"] * len(clips), known={"x": shipped.statistics(clips)})
     np.testing.assert_array_equal(shared.probabilities, shipped.vote(clips).probabilities)
     without = {**shipped.card, "speaker_norm": False}
     assert fingerprint(without) != fingerprint(dict(shipped.card)) == shipped.ensemble_id
 
 
-def test_the_shipped_card_names_whom_it_heard(shipped):
-    heard = set(shipped.card["heard_speakers"])
-    assert len(heard) == shipped.card["n_training_speakers"] == 71
-    assert not heard & set(CREMA_D_VALIDATION)
+def test_the_shipped_card_names_its_training_speakers(shipped):
+    trained = set(shipped.card["heard_speakers"])
+    assert len(trained) == shipped.card["n_training_speakers"] == 71
+    assert not trained & set(CREMA_D_VALIDATION)
     asked = frozenset({"crema-d/1002", "crema-d/1009", "ravdess/01"})
-    assert heard_among(shipped.card, asked) == {"crema-d/1002"}
+    assert known_speakers(shipped.card, asked) == {"crema-d/1002"}
 
 
 def test_nothing_gives_nothing(shipped):

@@ -8,10 +8,10 @@ import pytest
 from ensemble.inference.spectrogram import (
     FrontEnd,
     Reference,
-    everybody,
-    hear,
+    extract,
     log_mel,
     mel_matrix,
+    reference_of,
     voice_norm,
 )
 from ensemble.model_errors import ModelIncompatible, WaveformError
@@ -54,7 +54,7 @@ def test_a_speaker_is_normalised_whatever_the_recorders_gain(rng):
     reference = Reference(np.zeros(64, np.float32), np.full(64, 10, np.float32))
     out = []
     for gain in (1.0, 0.05):
-        mel, known = hear(wave * np.float32(gain), FRONT)
+        mel, known = extract(wave * np.float32(gain), FRONT)
         mean, deviation = voice_norm(known, reference, FRONT)
         out.append((mel - mean) / deviation)
     np.testing.assert_allclose(out[0], out[1], atol=0.02)
@@ -63,21 +63,21 @@ def test_a_speaker_is_normalised_whatever_the_recorders_gain(rng):
 def test_silence_around_speech_is_trimmed_and_not_counted(rng):
     wave = voice(rng)
     padded = np.concatenate([np.zeros(8000, np.float32), wave, np.zeros(12000, np.float32)])
-    mel, known = hear(wave, FRONT)
-    mel_padded, known_padded = hear(padded, FRONT)
+    mel, known = extract(wave, FRONT)
+    mel_padded, known_padded = extract(padded, FRONT)
     assert abs(len(mel_padded) - len(mel)) <= 2 * round(FRONT.margin_s / FRONT.hop_s) + 5
     assert known_padded.n_frames == pytest.approx(known.n_frames, abs=5)
 
 
 def test_statistics_of_two_clips_add_up(rng):
-    one, two = (hear(voice(rng, pitch_hz=p), FRONT)[1] for p in (120, 210))
+    one, two = (extract(voice(rng, pitch_hz=p), FRONT)[1] for p in (120, 210))
     both = one + two
     assert both.n_frames == one.n_frames + two.n_frames
     np.testing.assert_allclose(both.total, one.total + two.total)
 
 
 def test_more_speech_means_less_shrinking(rng):
-    known = hear(voice(rng), FRONT)[1]
+    known = extract(voice(rng), FRONT)[1]
     reference = Reference(np.linspace(5, -5, 64).astype(np.float32), np.full(64, 9, np.float32))
     own_shape = known.total / known.n_frames
     own_shape = own_shape - own_shape.mean()
@@ -97,17 +97,17 @@ def test_more_speech_means_less_shrinking(rng):
     np.testing.assert_allclose(shape, expected - expected.mean(), atol=1e-3)
 
 
-def test_everybody_is_the_mean_shape_without_level(rng):
+def test_the_reference_is_the_mean_shape_without_level(rng):
     wave = voice(rng)
-    quiet, loud = (hear(wave * np.float32(g), FRONT)[1] for g in (0.1, 1.0))
-    reference = everybody([quiet, loud])
+    quiet, loud = (extract(wave * np.float32(g), FRONT)[1] for g in (0.1, 1.0))
+    reference = reference_of([quiet, loud])
     assert reference.shape_db.mean() == pytest.approx(0, abs=1e-3)
-    np.testing.assert_allclose(reference.shape_db, everybody([loud]).shape_db, atol=0.3)
+    np.testing.assert_allclose(reference.shape_db, reference_of([loud]).shape_db, atol=0.3)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 100, 255, 256, 257])
 def test_very_short_audio_still_gives_a_frame(samples):
-    mel, known = hear(np.full(samples, 0.1, np.float32), FRONT)
+    mel, known = extract(np.full(samples, 0.1, np.float32), FRONT)
     assert mel.shape[1] == 64
     assert len(mel) >= 1
     assert np.isfinite(mel).all()
@@ -119,7 +119,7 @@ def test_very_short_audio_still_gives_a_frame(samples):
 )
 def test_what_is_not_audio_is_refused(bad):
     with pytest.raises(WaveformError):
-        hear(bad, FRONT)
+        extract(bad, FRONT)
 
 
 def test_settings_go_through_a_card_and_strange_ones_are_refused():

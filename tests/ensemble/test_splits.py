@@ -1,4 +1,4 @@
-"""Who is held out: the same speakers every time, never on both sides."""
+"""Held-out speakers: the same every time, never on both sides."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from ensemble.corpora import CREMA_D_VALIDATION, RAVDESS_FOLDS, Clip, Corpus
+from ensemble.corpora.speakers import (
+    folds_of,
+    never_validated,
+    speakers_of,
+    validation_speakers,
+    without_test,
+)
 from ensemble.model_errors import CorpusError
-from ensemble.training.splits import folds_of, never_validated, speakers_of, validation_speakers, without_test
 
 
 def made_up(name, n_speakers, *, each=3, ids=None, split=None):

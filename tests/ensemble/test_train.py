@@ -12,31 +12,21 @@ import torch
 from safetensors.torch import save_file
 from tiny_corpus import write_tiny_corpus
 
-from ensemble.corpora import read_corpus
+from ensemble.corpora import read_corpus, usable_clips_cached
 from ensemble.crossval import crossval
 from ensemble.evaluation.metrics import evaluate
-from ensemble.inference.card import heard_among
+from ensemble.inference.card import known_speakers
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.inference.spectrogram import FrontEnd
 from ensemble.members import make_member
 from ensemble.model_errors import CorpusError, LeakError, TrainingError
 from ensemble.train_ensemble import train_from_corpora
-from ensemble.training import (
-    Batches,
-    Progress,
-    Start,
-    TrainSettings,
-    handset_response_db,
-    prepare,
-    start_of,
-    train_ensemble,
-    train_member,
-    unweighted_recall,
-)
+from ensemble.training import Progress, TrainSettings, prepare, train_ensemble, train_member
 from ensemble.training.assemble import assemble, fit_on_validation
-from ensemble.training.checkpoint import begin_from
-from ensemble.training.dataset import usable_clips_cached
-from ensemble.training.spectrogram_cache import listen_to_all, standard_hearings
+from ensemble.training.batches import Batches, handset_response_db
+from ensemble.training.checkpoint import Start, begin_from, start_of
+from ensemble.training.spectrogram_cache import ViewCache, standard_views
+from ensemble.training.validate import unweighted_recall
 
 SETTINGS = TrainSettings(
     labels=("anger", "sad"),
@@ -197,7 +187,7 @@ def test_everyone_needs_a_fixed_number_of_epochs(corpus, cache, tmp_path):
     assert not (tmp_path / "members").exists()
 
 
-def test_whom_the_first_training_heard_a_later_one_has_heard(corpus, cache, tmp_path):
+def test_speakers_of_the_first_training_are_known_to_a_later_one(corpus, cache, tmp_path):
     quick = replace(SETTINGS, n_epochs=1)
     first = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path / "a", cache=cache)
     other = renamed(corpus)
@@ -216,19 +206,19 @@ def test_whom_the_first_training_heard_a_later_one_has_heard(corpus, cache, tmp_
         )
 
 
-def test_other_sound_of_the_same_name_and_size_is_heard_anew(tmp_path):
+def test_other_sound_of_the_same_name_and_size_is_extracted_anew(tmp_path):
     corpus = read_corpus(write_tiny_corpus(tmp_path / "corpus"))
     speakers = frozenset(clip.speaker for clip in corpus.clips)
-    before = prepare(corpus.clips, speakers, SETTINGS, tmp_path / "cache").hearing("clean").clip(0)
+    before = prepare(corpus.clips, speakers, SETTINGS, tmp_path / "cache").view("clean").clip(0)
     file = corpus.clips[0].path
     wave, rate_hz = sf.read(file)
     sf.write(file, wave[::-1], rate_hz)
-    after = prepare(corpus.clips, speakers, SETTINGS, tmp_path / "cache").hearing("clean").clip(0)
+    after = prepare(corpus.clips, speakers, SETTINGS, tmp_path / "cache").view("clean").clip(0)
     assert before.shape == after.shape
     assert np.abs(before - after).max() > 1
 
 
-def test_an_ensemble_without_speaker_norm_is_judged_and_used_that_way(corpus, cache, tmp_path):
+def test_an_ensemble_without_speaker_norm_is_scored_and_used_that_way(corpus, cache, tmp_path):
     alone = replace(SETTINGS, n_epochs=1, speaker_norm=False)
     made = train_from_corpora([corpus], VALIDATION, alone, folder=tmp_path, cache=cache)
     assert load_ensemble(made).speaker_norm is False
@@ -236,29 +226,27 @@ def test_an_ensemble_without_speaker_norm_is_judged_and_used_that_way(corpus, ca
     assert results["clip"]["confusion"] == results["speaker"]["confusion"]
 
 
-def test_many_clips_are_heard_in_processes_and_as_in_one(corpus, tmp_path, monkeypatch):
-    hearings, voices = standard_hearings(2, 0), frozenset({"crema-d/1002", "crema-d/1003"})
+def test_many_clips_are_extracted_in_processes_and_as_in_one(corpus, tmp_path, monkeypatch):
+    speakers = frozenset({"crema-d/1002", "crema-d/1003"})
 
-    def heard(cache, n_processes, told):
-        clips, waves, _ = usable_clips_cached(corpus.clips, 8000, tmp_path / cache)
-        return listen_to_all(
-            clips, waves, hearings, FrontEnd(), tmp_path / cache, voices, n_processes=n_processes, say=told
-        )
+    def extracted(folder, n_processes, say):
+        clips, waves, _ = usable_clips_cached(corpus.clips, 8000, tmp_path / folder)
+        cache = ViewCache(clips, FrontEnd(), tmp_path / folder, speakers)
+        return cache.all_views(standard_views(2, 0), waves, n_processes=n_processes, say=say)
 
-    alone = heard("one", 1, lambda _: None)
+    alone = extracted("one", 1, lambda _: None)
     monkeypatch.setattr("ensemble.training.spectrogram_cache.MANY_CLIPS", 1)
-    monkeypatch.setattr(
-        "ensemble.training.spectrogram_cache._listen", None
-    )  # this process hears nothing itself
+    # This process extracts nothing itself.
+    monkeypatch.setattr("ensemble.training.spectrogram_cache.extract_view", None)
     told = []
-    together = heard("two", 2, told.append)
+    together = extracted("two", 2, told.append)
     assert [n.n_done for n in told] == [0, 1, 2, 3, 4]
     for one, two in zip(alone, together, strict=True):
         assert np.array_equal(one.frames, two.frames)
         assert np.array_equal(one.squares, two.squares)
     told.clear()
-    heard("two", 2, told.append)
-    assert not told, "what is there is not heard again"
+    extracted("two", 2, told.append)
+    assert not told, "what is there is not extracted again"
 
 
 def test_a_speaker_on_both_sides_is_refused(trained, tmp_path):
@@ -339,7 +327,7 @@ def test_a_random_split_keeps_who_speaks(corpus, cache, tmp_path, monkeypatch):
     assert tested[0] == sorted({clip.speaker for clip in corpus.clips})
 
 
-def test_copies_of_what_was_heard_do_not_pass_for_held_out(tmp_path):
+def test_copies_of_training_clips_do_not_pass_for_held_out(tmp_path):
     folder = write_tiny_corpus(tmp_path / "corpus")
     for path in sorted(folder.glob("1000_*.wav"))[:3]:
         path.with_name(path.name.replace("1000", "1005").replace("_XX", "_HI")).write_bytes(path.read_bytes())
@@ -365,7 +353,7 @@ def test_speakers_of_whom_nothing_can_be_used_are_named_before_training(tmp_path
     assert not (tmp_path / "w").exists()
 
 
-def test_what_began_from_an_old_card_has_heard_its_corpora(corpus, cache, tmp_path):
+def test_what_began_from_a_card_without_speakers_knows_its_corpora(corpus, cache, tmp_path):
     once = replace(SETTINGS, n_epochs=1, n_augmented=0)
     first = train_from_corpora([corpus], VALIDATION, once, folder=tmp_path / "a", cache=cache)
     card = json.loads((first / "card.json").read_text())
@@ -374,7 +362,7 @@ def test_what_began_from_an_old_card_has_heard_its_corpora(corpus, cache, tmp_pa
     other = renamed(corpus)
     held = frozenset({"other/1000"})
     second = train_from_corpora([other], held, once, folder=tmp_path / "b", cache=cache, start=first)
-    known = heard_among(load_ensemble(second).card, frozenset({"crema-d/1000", "other/1000", "third/1"}))
+    known = known_speakers(load_ensemble(second).card, frozenset({"crema-d/1000", "other/1000", "third/1"}))
     assert "crema-d/1000" in known
     assert "third/1" not in known
 
@@ -450,6 +438,6 @@ def test_training_on_everyone_keeps_what_validation_chose(corpus, cache, tmp_pat
 def test_wide_band_folds_say_so(corpus, cache, tmp_path):
     quick = replace(SETTINGS, n_epochs=1, n_augmented=0, front=FrontEnd.wide())
     folds = [["crema-d/1000"], ["crema-d/1001"]]
-    found = crossval(corpus.clips, folds, quick, folder=tmp_path, cache=cache, lines=("clean",))
+    found = crossval(corpus.clips, folds, quick, folder=tmp_path, cache=cache, conditions=("clean",))
     assert found["sample_rate_hz"] == 16000
     assert found["clean"]["clip"]["n"] == 16

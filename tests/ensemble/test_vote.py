@@ -66,8 +66,8 @@ def test_abstaining_gives_no_emotion_but_keeps_the_top_label():
     assert agreed.abstain_reason == (None,)
 
 
-def test_what_was_not_heard_is_the_reason_given_first():
-    votes = cast([[0.4, 0.3, 0.3]] * 3, thresholds=Thresholds(confidence=0.9), unheard=("too_short",))
+def test_too_little_speech_is_the_reason_given_first():
+    votes = cast([[0.4, 0.3, 0.3]] * 3, thresholds=Thresholds(confidence=0.9), withheld=("too_short",))
     assert votes.abstain_reason == ("too_short",)
 
 

@@ -18,7 +18,7 @@ from callanalytics.ingest import discovery
 from callanalytics.ingest.discovery import Discovered, find_recordings
 from callanalytics.ingest.listing import FileKey, KnownFile
 from callanalytics.records import FoundRecording
-from callanalytics.store import Store, open_work
+from callanalytics.store import RunCounts, Store, open_work
 from callanalytics.store.recordings import known_files, remember_files
 from callanalytics.workspace import Workspace
 from jobs.night.plan import Todo
@@ -179,9 +179,9 @@ def test_what_was_given_up_counts_as_found_and_skipped(store: Store, folder: Pat
         )
 
     first = found()
-    assert (first.n_found, first.n_new, first.n_skipped) == (2, 2, 0)
+    assert first.counts == RunCounts(n_found=2, n_new=2)
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
     store.quarantine(first.found.failures, store.begin_run(WINDOW, ENSEMBLE_ID, "0"))
     put(folder / "another.wav", "another")
     again = found()
-    assert (again.n_found, again.n_new, again.n_skipped, again.n_given_up) == (3, 1, 1, 1)
+    assert again.counts == RunCounts(n_found=3, n_new=1, n_skipped=1, n_given_up=1)

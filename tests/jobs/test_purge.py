@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
-from click.testing import CliRunner
+from command_line import run_command
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, plausible_failures
 
 from callanalytics.analysis.call import CallAnalysis
@@ -21,10 +18,9 @@ from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
 from callanalytics.records import Role
-from callanalytics.store import Correction, Review, open_work, publish
+from callanalytics.store import Correction, Review, RunCounts, open_work, publish
 from callanalytics.store.recordings import done_among
 from callanalytics.workspace import Workspace, file_lock
-from jobs.cli.main import cli
 from jobs.maintenance.purge import purge
 from jobs.maintenance.status import read_status, render_status
 from jobs.publishing import Pages, ReportWindow
@@ -76,9 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 place = folder / "reports" / "clips" / key / clip.name
                 place.parent.mkdir(parents=True)
                 place.write_bytes(clip.content)
-        store.end_run(
-            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=0
-        )
+        store.end_run(run_id, RunCounts(), exit_code=0)
         publish(store)
     build_reports(
         folder / "callanalytics.duckdb", folder / "reports", settings=SETTINGS, window=window, now=NOW,
@@ -149,9 +143,7 @@ def test_the_pages_of_a_run_out_of_time_are_written_anew(out: Path) -> None:
 def test_a_run_that_found_nothing_and_left_the_pages_does_not_empty_them(out: Path) -> None:
     with open_work(Workspace(out)) as store:
         run_id = store.begin_run(Window(NOW, NOW + timedelta(days=1)), ENSEMBLE_ID, "0.1.0")
-        store.end_run(
-            run_id, n_found=0, n_new=0, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0, exit_code=4
-        )
+        store.end_run(run_id, RunCounts(), exit_code=4)
     purge(SETTINGS, Workspace(out), "2d", now=NOW)
     index = (out / "reports" / "calls" / "index.html").read_text(encoding="utf-8")
     assert any(call.recording.call_id in index for call in old_and_new()[1])
@@ -180,7 +172,7 @@ def test_a_purge_takes_old_calls_from_what_people_see_and_leaves_a_held_night_he
     assert rows(held_out, "SELECT count(*), count(*) FILTER (recording_id = repeat('f', 64)) FROM calls") == [
         (6, 0)
     ]
-    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)))
+    assert "NOT PUBLISHED" in render_status(read_status(Workspace(held_out)), UTC)
     assert not (held_out / ".work" / "changing").exists()
     with open_work(Workspace(held_out)) as store:
         assert store.unpublished
@@ -392,6 +384,7 @@ def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", ["retrain.lock", "train.lock"])
+@pytest.mark.usefixtures("impatient")
 def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> None:
     files = heard_in_training(out)
     with file_lock(out / "training" / lock):
@@ -415,6 +408,7 @@ def test_a_link_in_place_of_a_clip_folder_is_not_followed(out: Path) -> None:
     assert (precious / "original.wav").exists()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_at_work_is_not_disturbed(out: Path) -> None:
     with Workspace(out).lock(), pytest.raises(LockHeld, match="another run"):
         purge(SETTINGS, Workspace(out), "2d", now=NOW)
@@ -428,12 +422,7 @@ def test_a_limit_that_says_no_time_is_refused(out: Path, words: str) -> None:
 
 def test_the_command_refuses_months_and_the_future(out: Path) -> None:
     for words in ("12m", "now", "2999-01-01"):
-        result = subprocess.run(
-            [sys.executable, "-m", "callanalytics", "purge", "--older-than", words, "--out", str(out)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert result.returncode == 2, result.stderr
-        assert repr(words) in result.stderr
+        assert repr(words) in run_command("purge", "--older-than", words, "--out", out, expect=2).stderr
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 
@@ -444,13 +433,10 @@ def test_without_results_there_is_nothing_to_purge(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_what_went(out: Path) -> None:
-    arguments = ["purge", "--older-than", "2025-03-31", "--out", str(out), "--json"]
-    done = CliRunner().invoke(cli, arguments)
-    assert done.exit_code == 0, done.output
-    printed = json.loads(done.stdout)
+    arguments = ["purge", "--older-than", "2025-03-31", "--out", out]
+    printed = run_command(*arguments, "--json").json()
     assert (printed["n_calls"], printed["dry_run"], printed["audio_only"]) == (6, False, False)
-    said = CliRunner().invoke(cli, [*arguments[:-1], "--dry-run"])
-    assert "Would remove 0 calls" in said.stderr
+    assert "Would remove 0 calls" in run_command(*arguments, "--dry-run").stderr
 
 
 def _shown(out: Path) -> set[str]:
@@ -469,16 +455,16 @@ def _a_run(out: Path, window: Window, exit_code: int | None) -> None:
     with open_work(Workspace(out)) as store:
         run_id = store.begin_run(window, ENSEMBLE_ID, "0.1.0")
         if exit_code is not None:
-            store.end_run(
-                run_id, n_found=9, n_new=9, n_done=0, n_skipped=0, n_quarantined=0, audio_s=0,
-                exit_code=exit_code,
-            )  # fmt: skip
+            store.end_run(run_id, RunCounts(n_found=9, n_new=9), exit_code=exit_code)
 
 
 LAST_TWO_DAYS = Window(NOW - timedelta(days=2), NOW)
 
 
-@pytest.mark.parametrize("exit_code", [0, 3, 7, 143])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("exit_code", [0, 143, pytest.param(3, marks=slow), pytest.param(7, marks=slow)])
 def test_an_exchange_of_sides_writes_the_pages_of_the_last_run_that_wrote_them(
     out: Path, exit_code: int
 ) -> None:

@@ -54,7 +54,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(calls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One night whose sides are known."""
     out = tmp_path_factory.mktemp("night") / "out"
-    assert _night(Settings(), calls, out).n_done == N_CALLS
+    assert _night(Settings(), calls, out).counts.n_done == N_CALLS
     return out
 
 
@@ -130,7 +130,7 @@ def test_exchanged_sides_stay_when_the_earlier_ensemble_is_used_again(
     call_id = _one_call(out)
     before, _ = _sides(out, call_id)
     settings = _using(other)
-    assert _night(settings, calls, out).n_done == N_CALLS
+    assert _night(settings, calls, out).counts.n_done == N_CALLS
     relabel(settings, Workspace(out), call_id)
     _night(Settings(), calls, out)
     assert _sides(out, call_id) == (_other_way(before), [(True,)])

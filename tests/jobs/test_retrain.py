@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from click.testing import CliRunner
+from command_line import run_command
 
 pytest.importorskip("torch")
 
@@ -213,6 +212,7 @@ def test_goes_on_after_a_kill(retrained, manifest: Path, tmp_path: Path) -> None
     assert done.candidate_id == retrained[1].candidate_id, "as if nothing had happened"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "training").mkdir(parents=True)
     with file_lock(tmp_path / "out" / "training" / "retrain.lock"), pytest.raises(LockHeld):
@@ -222,6 +222,7 @@ def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_p
         retrain(fixed, Workspace(tmp_path / "out"), [read_corpus(manifest)], TRAINING, plan=PLAN)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with open_work(Workspace(out)) as store:
@@ -229,12 +230,10 @@ def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path)
     heard = out / "training" / "reviewed" / "clip.wav"
     heard.parent.mkdir(parents=True)
     heard.write_bytes(b"heard by the first")
-    command = [sys.executable, "-m", "callanalytics", "retrain", "--reviewed", "--out", str(out)]
     with file_lock(out / "training" / "retrain.lock"):
         for words, code, said in (((), 2, "--consent"), (("--consent",), 5, "retrain.lock")):
-            done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+            done = run_command("retrain", "--reviewed", *words, "--out", out, expect=code)
             assert heard.exists(), words
-            assert done.returncode == code, done.stderr
             assert said in done.stderr
 
 
@@ -313,20 +312,9 @@ def test_the_command(manifest: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     shutil.copytree(manifest.parent, tmp_path / "made")
     config.write_text('[retrain]\ncorpora = ["made/made.csv"]\npreset = "quick"\n')
-    command = [
-        sys.executable,
-        "-m",
-        "callanalytics",
-        "retrain",
-        "--config",
-        str(config),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    options = ["--epochs", "1", "--members", "cnn", "--labels", "anger,sad", "--threads", "1", "--json"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    command = ("retrain", "--config", config, "--out", tmp_path / "out")
+    options = ("--epochs", 1, "--members", "cnn", "--labels", "anger,sad", "--threads", 1, "--json")
+    told = run_command(*command, *options).json()
     assert {"promoted", "in_use", "words", "tests", "shadow"} <= set(told)
-    shown = subprocess.run([*command, "--history"], capture_output=True, text=True, check=True).stdout
+    shown = run_command(*command, "--history").stdout
     assert told["candidate_id"] in shown

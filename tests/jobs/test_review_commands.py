@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 from command_line import Done, run_command
-from fixture_calls import fill, plausible_calls
+from fixture_calls import plausible_calls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,11 +33,10 @@ def calls() -> list[CallAnalysis]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, calls: list[CallAnalysis]) -> Workspace:
+def made(plausible_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A published output folder without any review."""
-    made = Workspace(tmp_path_factory.mktemp("made") / "out")
+    made = Workspace(shutil.copytree(plausible_out, tmp_path_factory.mktemp("unreviewed") / "out"))
     with open_work(made) as store:
-        fill(store, calls)
         store.connection.execute("DELETE FROM base.reviews")
         publish(store)
     return made

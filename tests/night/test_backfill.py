@@ -68,7 +68,7 @@ def made(calls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One night of the shipped ensemble."""
     out = tmp_path_factory.mktemp("night") / "out"
     done = _night(Settings(), calls, out)
-    assert (done.n_done, done.exit_code) == (N_CALLS, 0)
+    assert (done.counts.n_done, done.exit_code) == (N_CALLS, 0)
     return out
 
 
@@ -119,7 +119,7 @@ def test_a_shadow_is_beside_what_is_visible_until_it_is_promoted(out: Path, call
     # Promoted, the next night shows it: old calls by backfill, without analysing anything again.
     settings = Settings(emotion=EmotionSettings(ensemble=str(other)))
     night = _night(settings, calls, out)
-    assert (night.n_done, night.n_skipped) == (0, N_CALLS)
+    assert (night.counts.n_done, night.counts.n_skipped) == (0, N_CALLS)
     after = rows(out, VISIBLE)
     assert [row[:3] for row in after] == [row[:3] for row in before]
     assert after != before
@@ -145,7 +145,7 @@ def test_a_new_ensemble_in_the_night_hides_old_calls_until_backfill(
     settings = Settings(emotion=EmotionSettings(ensemble=str(other)))
     (tmp_path / "no calls").mkdir()
     night = _night(settings, tmp_path / "no calls", out)
-    assert night.n_found == 0
+    assert night.counts.n_found == 0
     assert rows(out, "SELECT count(*) FROM call_summary") == [(0,)]
     assert rows(out, "SELECT sum(n_other_ensemble) FROM coverage") == [(N_CALLS,)]
     assert "No calls were analysed" in brief(out)
@@ -188,6 +188,7 @@ def test_recordings_that_are_gone_or_others_are_named(
     assert rows(out, "SELECT count(*) FROM quarantine") == [(0,)]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_cannot_be_meant_is_refused(out: Path, other: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--shadow"):
         backfill(Settings(), Workspace(out), str(other), shadow=False)
@@ -237,7 +238,7 @@ def test_recordings_behind_urls_are_scored_and_named_when_gone_or_others(
     for number, name in enumerate(("one.wav", "two.wav", named)):
         _call(calls / name, seed=number)
     night = _night(Settings(), Path(f"local:/{calls}"), out)
-    assert (night.n_done, night.exit_code) == (N_CALLS, 0)
+    assert (night.counts.n_done, night.exit_code) == (N_CALLS, 0)
     seen = [path for (path,) in rows(out, "SELECT path FROM calls")]
     assert not any("493012345678" in path for path in seen), "known, and not shown"
 

@@ -15,6 +15,7 @@ import soundfile
 
 from callanalytics.config import GateSettings, Settings, settings_from
 from callanalytics.config.window import Window, parse_window
+from callanalytics.store import RunCounts
 from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
 from jobs.night.gate import Night, expected, reasons_to_hold, whole_days
@@ -25,11 +26,10 @@ MONDAY = date(2026, 3, 30)
 GATE = GateSettings()
 
 
-def night(found: int, before: dict[date, int] | None = None, **changes: object) -> Night:
+def night(found: int, before: dict[date, int] | None = None, counts: RunCounts | None = None) -> Night:
     weeks = {MONDAY - timedelta(weeks=w): 400 for w in range(1, 9)}
-    counts = {MONDAY: found, **(weeks if before is None else before)}
-    values: dict[str, object] = {"n_done": found, "n_failed": 0, "n_left": 0, **changes}
-    return Night(days=(MONDAY,), per_day=counts, **values)  # type: ignore[arg-type]
+    per_day = {MONDAY: found, **(weeks if before is None else before)}
+    return Night(counts or RunCounts(n_new=found, n_done=found), (MONDAY,), per_day)
 
 
 def test_a_usual_night_passes_and_an_almost_empty_one_does_not() -> None:
@@ -53,7 +53,7 @@ def test_quiet_weekdays_are_judged_by_themselves() -> None:
         for d in range(1, 57)
     }
     sunday = MONDAY - timedelta(days=1)
-    quiet = Night(0, 0, 0, (sunday,), {d: n for d, n in days.items() if n})
+    quiet = Night(RunCounts(), (sunday,), {d: n for d, n in days.items() if n})
     assert reasons_to_hold(GATE, quiet) == []
     assert expected(quiet, quiet.days) == 0
 
@@ -61,7 +61,7 @@ def test_quiet_weekdays_are_judged_by_themselves() -> None:
 def test_two_days_are_expected_together() -> None:
     tuesday = MONDAY + timedelta(days=1)
     before = {d - timedelta(weeks=w): 300 for d in (MONDAY, tuesday) for w in range(1, 9)}
-    both = Night(10, 0, 0, (MONDAY, tuesday), {MONDAY: 10, **before})
+    both = Night(RunCounts(n_new=10, n_done=10), (MONDAY, tuesday), {MONDAY: 10, **before})
     (reason,) = reasons_to_hold(GATE, both)
     assert "Monday 2026-03-30 to Tuesday 2026-03-31 where about 600" in reason
 
@@ -70,11 +70,11 @@ def test_good_days_do_not_hide_that_the_newest_has_nothing() -> None:
     days = tuple(MONDAY - timedelta(days=d) for d in range(6, -1, -1))
     before = {d - timedelta(weeks=w): 300 for d in days for w in range(1, 9)}
     week = dict.fromkeys(days[:-1], 300)
-    (reason,) = reasons_to_hold(GATE, Night(1800, 0, 0, days, {**before, **week}))
+    (reason,) = reasons_to_hold(GATE, Night(RunCounts(n_new=1800, n_done=1800), days, {**before, **week}))
     assert "0 recordings of Monday 2026-03-30 where about 300" in reason
     # A holiday three days ago was judged when it was the newest; it does not hold the nights after it.
     holiday = {**before, **{d: 300 for d in days if d != days[3]}}
-    assert reasons_to_hold(GATE, Night(1800, 0, 0, days, holiday)) == []
+    assert reasons_to_hold(GATE, Night(RunCounts(n_new=1800, n_done=1800), days, holiday)) == []
 
 
 def test_a_day_that_begins_at_one_is_whole() -> None:
@@ -91,13 +91,13 @@ def test_a_day_that_begins_at_one_is_whole() -> None:
 def test_small_nights_are_not_judged_by_shares() -> None:
     small = {MONDAY - timedelta(weeks=w): 99 for w in range(1, 9)}
     assert reasons_to_hold(GATE, night(0, small)) == []
-    assert reasons_to_hold(GATE, night(1, {}, n_failed=98)) == []
-    (reason,) = reasons_to_hold(GATE, night(40, {}, n_failed=60))
+    assert reasons_to_hold(GATE, night(1, {}, RunCounts(n_new=99, n_done=1, n_quarantined=98))) == []
+    (reason,) = reasons_to_hold(GATE, night(40, {}, RunCounts(n_new=100, n_done=40, n_quarantined=60)))
     assert "60 of 100 recordings could not be analysed" in reason
 
 
 def test_a_used_budget_is_judged_only_when_asked() -> None:
-    partial = night(400, n_done=100, n_left=300)
+    partial = night(400, counts=RunCounts(n_new=400, n_done=100))
     assert reasons_to_hold(GATE, partial) == []
     (reason,) = reasons_to_hold(GateSettings(min_done_share=0.5), partial)
     assert "25% of 400 recordings done" in reason
@@ -147,11 +147,11 @@ def test_a_held_night_is_kept_but_not_published_until_let_through(tmp_path: Path
     assert not (out / "reports" / "index.html").exists()
     status = read_status(Workspace(out))
     assert status["runs"][0]["exit_code"] == 8
-    assert "NOT PUBLISHED" in render_status(status)
+    assert "NOT PUBLISHED" in render_status(status, UTC)
     json.dumps(status)
     forced = run_night(settings(tmp_path), RunOptions(since="2d", inputs=(calls,), out=out, no_gate=True))
     assert forced.exit_code == 3
-    assert forced.n_done == 0, "nothing is analysed twice"
+    assert forced.counts.n_done == 0, "nothing is analysed twice"
     assert (out / "callanalytics.duckdb").exists()
     assert (out / "reports" / "index.html").exists()
     assert Workspace(out).held is None

@@ -30,7 +30,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.frustration import Curve
 from callanalytics.config.window import Window
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.store import Correction, Store, open_work, publish
+from callanalytics.store import Correction, RunCounts, Store, open_work, publish
 from callanalytics.store.comments import RELATIONS
 from callanalytics.store.reader import read_call
 from callanalytics.store.recordings import done_among, given_up_among
@@ -59,8 +59,7 @@ def begin(store: Store) -> int:
 
 
 def end(store: Store, run_id: int, exit_code: int = 3) -> None:
-    counts = {"n_found": 2, "n_new": 2, "n_done": 0, "n_skipped": 0, "n_quarantined": 2}
-    store.end_run(run_id, **counts, audio_s=0.0, exit_code=exit_code)
+    store.end_run(run_id, RunCounts(n_found=2, n_new=2, n_quarantined=2), exit_code=exit_code)
 
 
 @pytest.fixture(scope="module")
@@ -419,9 +418,9 @@ def test_a_hostile_name_is_only_ever_text(store: Store, calls: list[CallAnalysis
 
 
 def test_a_run_that_left_some_for_later_did_not_cover_its_window(store: Store) -> None:
-    counts = {"n_new": 2, "n_quarantined": 1, "audio_s": 0.0}
     for n_found, exit_code in ((4, 3), (5, 3), (4, 7)):
-        store.end_run(begin(store), n_found=n_found, n_done=1, n_skipped=2, exit_code=exit_code, **counts)
+        counts = RunCounts(n_found, n_new=2, n_done=1, n_skipped=2, n_quarantined=1)
+        store.end_run(begin(store), counts, exit_code=exit_code)
     begin(store)
     ended_well = [well for *_, well in store.earlier_runs()]
     assert ended_well == [False, False, False, True], "newest first: killed, out of time, limited, whole"

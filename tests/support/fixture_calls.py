@@ -52,7 +52,7 @@ from callanalytics.records import (
     TimeSource,
     Turn,
 )
-from callanalytics.store import Review, Store
+from callanalytics.store import Review, RunCounts, Store
 from ensemble.inference.vote import Votes
 
 ZONE = "Europe/Berlin"
@@ -118,7 +118,7 @@ def plausible_failures() -> list[Failure]:
     short = _candidate("short.mp3", LAST_DAY, 15, queue=None, expected_duration_s=95.0)
     return [
         Failure(text, "decode", NotAudio.reason, "The content is no audio format that we know."),
-        Failure(short, "decode", TruncatedAudio.reason, "12.0 s of sound, the recorder promised 95.0 s."),
+        Failure(short, "decode", TruncatedAudio.reason, "12.0 s of sound, the recorder declares 95.0 s."),
     ]
 
 
@@ -143,16 +143,14 @@ def fill(store: Store, calls: Sequence[CallAnalysis] | None = None) -> int:
     unflagged = [call for call in calls if not call.assessment.flagged]
     for call, verdict in zip(unflagged, ("reject", "reject", "confirm", "reject"), strict=False):
         store.review(Review(call.recording.call_id, verdict, reviewer="supervisor"))
-    store.end_run(
-        run_id,
+    counts = RunCounts(
         n_found=len(calls) + 2,
         n_new=len(calls) + 2,
         n_done=len(calls),
-        n_skipped=0,
         n_quarantined=2,
         audio_s=sum(call.audio.duration_s for call in calls),
-        exit_code=3,
     )
+    store.end_run(run_id, counts, exit_code=3)
     return run_id
 
 

@@ -35,7 +35,7 @@ def _behave(found: FoundRecording) -> CallAnalysis:
     if name == "hang":
         time.sleep(3600)
     if name == "truncated":
-        raise TruncatedAudio(f"{name}: 3 s found, 9 s promised")
+        raise TruncatedAudio(f"{name}: 3 s found, 9 s declared")
     if name == "bug":
         raise ZeroDivisionError("oops")
     if name == "threads":
