@@ -266,7 +266,7 @@ def test_a_new_publication_is_seen(calls: PublishedCalls, tmp_path: Path) -> Non
 
 
 def test_without_results_the_app_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="callanalytics run"):
+    with pytest.raises(UsageError, match="no results here yet"):
         PublishedCalls(Settings(), Workspace(tmp_path)).find(Wanted())
 
 
