@@ -90,14 +90,14 @@ def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, 
     ]
 
 
-def with_corrections(candidates: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
+def with_corrections(recordings: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
     """The recordings, each with what a person corrected about its sides before."""
     swapped = {call_id for call_id, correction in store.corrections().items() if correction.swap_roles}
     return [
-        replace(candidate, corrected=_corrected_turns(store, candidate.recording.call_id))
-        if candidate.recording.call_id in swapped
-        else candidate
-        for candidate in candidates
+        replace(found, corrected=_corrected_turns(store, found.recording.call_id))
+        if found.recording.call_id in swapped
+        else found
+        for found in recordings
     ]
 
 
