@@ -176,7 +176,7 @@ def _more(n: int) -> list[str]:
 
 
 def _failure(failure: Failure) -> str:
-    recording, facts = failure.candidate.recording, failure.candidate.facts
+    recording, facts = failure.found.recording, failure.found.facts
     return f"{recording.shown}: {failure.reason}: {display_text(facts.hide(failure.detail))}"
 
 

@@ -231,7 +231,7 @@ class _Backfill:
                 self.n_done += 1
             else:
                 left = self.missing if outcome.reason == RecordingGone.reason else self.failed
-                left.append(_not_scored(outcome.candidate.recording, outcome.reason, outcome.detail))
+                left.append(_not_scored(outcome.found.recording, outcome.reason, outcome.detail))
             n_seen = self.n_done + len(self.failed) + len(self.missing)
             self.on_progress("analyse", n_seen, n_all, "")
         for calls in scored.values():

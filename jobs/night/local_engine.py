@@ -76,7 +76,7 @@ def analyze_all(
         drain = _Drain(batch, prepare, n_processes, hung_after_s, stop_requested)
         for outcome in drain.outcomes():
             if isinstance(outcome, Failure) and outcome.reason == OutOfMemory.reason and not alone:
-                drain.crashed.append(outcome.candidate)  # without the others beside it, it may fit
+                drain.crashed.append(outcome.found)  # without the others beside it, it may fit
             else:
                 yield outcome
         if not alone:

@@ -58,13 +58,13 @@ def search(
         )
     if options.force:
         return _todo(found, found.recordings[: options.limit], found.n_found)
-    every = [*found.recordings, *(failure.candidate for failure in found.failures)]
+    every = [*found.recordings, *(failure.found for failure in found.failures)]
     ids = [candidate.recording.recording_id for candidate in every]
     done = done_among(store, ids, ensemble_id)
     given_up = given_up_among(store, ids, settings.engine.max_attempts)
     settled = done | given_up
     todo = [c for c in found.recordings if c.recording.recording_id not in settled]
-    failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
+    failures = tuple(f for f in found.failures if f.found.recording.recording_id not in given_up)
     n_skipped = found.n_settled + len(every) - len(todo) - len(failures)
     todo, n_given_up = todo[: options.limit], len(given_up - done)
     left = replace(found, failures=failures)

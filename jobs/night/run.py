@@ -310,6 +310,6 @@ def _fresh(workspace: Workspace) -> Path:
 def _describe(outcome: Outcome) -> str:
     """A few words for the progress line; recordings are named by id, not by their file."""
     if isinstance(outcome, Failure):
-        return f"{outcome.candidate.recording.call_id} quarantined: {outcome.reason}"
+        return f"{outcome.found.recording.call_id} quarantined: {outcome.reason}"
     mark = "flagged" if outcome.flagged else f"{outcome.n_segments} segments"
     return f"{outcome.recording.call_id} {mark}"

@@ -47,12 +47,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old_failure = replace(
         failure,
         detail=f"{MARK} detail",
-        candidate=replace(
-            failure.candidate,
+        found=replace(
+            failure.found,
             recording=replace(
-                failure.candidate.recording, recording_id="e" * 64, paths=(Path(f"/x/{MARK}bad"),)
+                failure.found.recording, recording_id="e" * 64, paths=(Path(f"/x/{MARK}bad"),)
             ),
-            facts=replace(failure.candidate.facts, started_at=calls[0].facts.started_at),
+            facts=replace(failure.found.facts, started_at=calls[0].facts.started_at),
         ),
     )
     folder = tmp_path_factory.mktemp("made") / "out"

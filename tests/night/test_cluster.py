@@ -114,7 +114,7 @@ def outcomes(
     monkeypatch.setitem(sys.modules, "ray", ray)
     options = {"address": "", "workers": 0, "hung_after_s": 60.0, **more}
     found = cluster.analyze_on_ray([candidate(name) for name in names], prepare, **options)
-    return {o.candidate.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+    return {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
 
 
 NAMES = [f"good{i}" for i in range(20)]
@@ -242,7 +242,7 @@ def test_a_crash_on_the_cluster_costs_only_the_file_that_crashes(ray_cluster: An
     found = cluster.analyze_on_ray(
         [candidate(n) for n in names], prepare, address=ray_cluster.address, workers=0, hung_after_s=60
     )
-    by_name = {o.candidate.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+    by_name = {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
     assert sorted(by_name) == sorted(names)
     assert [name for name, o in by_name.items() if isinstance(o, Failure)] == ["crash"]
 

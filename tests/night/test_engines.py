@@ -68,7 +68,7 @@ def test_the_time_budget_asks_to_stop() -> None:
 
 def outcomes(names: list[str], *, workers: int = 2, hung_after_s: float = 60) -> dict[str, Outcome]:
     found = analyze_all([candidate(n) for n in names], prepare, workers=workers, hung_after_s=hung_after_s)
-    return {o.candidate.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+    return {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
 
 
 def test_a_crash_costs_only_the_file_that_crashes() -> None:
