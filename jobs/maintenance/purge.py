@@ -92,7 +92,7 @@ def purge(
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=len(pages),
             n_reviews=reviews.n,
-            n_training_clips=len(list(workspace.reviewed_clips.glob("*.wav"))) if training else 0,
+            n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
             dry_run=dry_run,
@@ -142,7 +142,7 @@ def render_purged(done: Purged) -> str:
 @contextmanager
 def _no_training(workspace: Workspace, *, wanted: bool) -> Iterator[None]:
     """Keep trainings away: one at work has cut clips from calls that may have to go, or hears some here."""
-    locks = (workspace.retrain_lock, workspace.training_lock)
+    locks = (workspace.training.retrain_lock_file, workspace.training.lock_file)
     with ExitStack() as held_locks:
         for lock in locks if wanted and locks[0].parent.is_dir() else ():
             try:
@@ -157,7 +157,8 @@ def _no_training(workspace: Workspace, *, wanted: bool) -> Iterator[None]:
 
 def _training(workspace: Workspace) -> list[Path]:
     """Clips that a retraining cut from reviewed calls (or began to), and what it heard of any clips."""
-    folders = [workspace.training / name for name in ("reviewed", ".reviewed.part", "cache")]
+    clips = workspace.training.reviewed_clips
+    folders = [clips, clips.with_name(f".{clips.name}.part"), workspace.training.cache]
     return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
