@@ -16,7 +16,7 @@ from callanalytics.ingest.discovery import find_recordings
 from callanalytics.ingest.object_store import fetched, is_remote, list_remote, look_up, path_of, url_of
 from callanalytics.records import Role
 from callanalytics.workspace import Workspace
-from jobs.maintenance.doctor import _inputs
+from jobs.maintenance.doctor import check
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 
@@ -160,7 +160,7 @@ def test_doctor_asks_the_store_of_an_input_behind_a_url(store: Any, tmp_path: Pa
     found = {}
     for url in ("memory://calls", "memory://nowhere", "nosuchstore://bucket"):
         settings = settings_from({"paths": {"inputs": [url]}}, source="config.toml", folder=tmp_path)
-        (found[url],) = _inputs(settings, Workspace(tmp_path))
+        (found[url],) = check("inputs", settings, Workspace(tmp_path))
     assert [finding.ok for finding in found.values()] == [True, False, False]
     assert found["memory://calls"].found == "memory://calls answers"
     assert "no such folder or object" in found["memory://nowhere"].found
