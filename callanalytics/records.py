@@ -323,11 +323,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A moment worth hearing."""
+    """A moment worth listening to, and why."""
 
     start_s: float
     end_s: float
-    words: str
+    text: str
 
     @property
     def clip_name(self) -> str:

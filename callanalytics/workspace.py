@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -75,6 +76,15 @@ class Workspace:
     def __str__(self) -> str:
         return str(self.folder)
 
+    @classmethod
+    def containing(cls, database: Path) -> Workspace:
+        """The workspace of a database file, published or working."""
+        return cls(next((p.parent for p in database.parents if p.name == ".work"), database.parent))
+
+    def command(self, *words: str) -> str:
+        """A command line about this workspace, to be printed: it runs as printed, from any folder."""
+        return shlex.join(["callanalytics", *words, "--out", str(self.folder.absolute())])
+
     def clips_of(self, call_id: str) -> Path:
         """Folder of the evidence clips and images of one call."""
         return self.clips / call_id
@@ -102,7 +112,7 @@ class Workspace:
         make_private_dir(self.work_dir)
 
     @contextmanager
-    def lock(self, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    def lock(self, *, patience_s: float | None = None) -> Iterator[None]:
         """Be the only job that writes here while the block runs. Raises LockHeld, see `file_lock`."""
         with file_lock(self.run_lock, patience_s=patience_s):
             yield
@@ -168,8 +178,8 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def file_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Hold the lock file for the duration of the block; wait `patience_s` for another holder to go.
+def file_lock(path: Path, *, patience_s: float | None = None) -> Iterator[None]:
+    """Hold the lock file while the block runs; wait `patience_s` (PATIENCE_S) for another holder to go.
 
     An advisory lock: a process that died has released it, since the kernel drops it.
 
@@ -179,7 +189,7 @@ def file_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not _locked(descriptor, patience_s):
+        if not _locked(descriptor, PATIENCE_S if patience_s is None else patience_s):
             raise LockHeld(
                 f"{path}: another run is at work: {_describe(descriptor)}. "
                 "Wait for it to end, or stop that process."

@@ -1,6 +1,6 @@
 """Numbers and times as a person reads them. Everything returns finished text.
 
-The words are English; how numbers and dates are written follows `[report] locale` by Babel's copy of
+The language is English; how numbers and dates are written follows `[report] locale` by Babel's copy of
 the Unicode CLDR. A page has a hundred thousand numbers, so the signs are looked up once per locale.
 """
 
@@ -162,7 +162,7 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def plain(word: str) -> str:
-    """A closed word of the database for people: `file_time` -> file time."""
+    """An identifier of the database for people: `file_time` -> file time."""
     return word.replace("_", " ")
 
 
@@ -193,7 +193,7 @@ def moment(at: datetime) -> str:
     return f"{day(at)}, {_babel(locale).time_formats['short'].apply(at.time(), _babel(locale))}"
 
 
-def window_words(since: datetime, until: datetime, now: datetime) -> str:
+def window_text(since: datetime, until: datetime, now: datetime) -> str:
     """When a window was, as the end of a sentence. All three in the zone of the reader.
 
     `until` is exclusive. "yesterday", "on Fri, 20 Nov 2026", "from ... to ...".

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,31 +14,40 @@ import jinja2
 from callanalytics.errors import ReportError
 from callanalytics.workspace import make_private_dir
 from ensemble.labels import SHARED_SIX
-from reports import formatting as words
+from reports.formatting import moment, window_text
 from reports.palette import Badge, legend
 from reports.report_source import Source
-from reports.views import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What every page has around it."""
+
+    title: str  # of the report
+    page: str  # the kind of page: brief, calls, call, agent, trends, health, single, email
+    page_title: str
+    window: str
+    generated: str
+    root: str  # relative way to the folder of index.html: "" or "../"
+    legend: tuple[Badge, ...]  # what the promoted ensemble can say
+    single: bool  # everything is in one file: there are no other pages to link
+    redacted: bool
 
 
 def frame_for(source: Source, page: str, page_title: str, *, root: str = "", single: bool = False) -> Frame:
     """What stands around a page. `root` leads to the folder of index.html."""
+    promoted = source.rows("SELECT labels::VARCHAR[] AS labels FROM ensembles WHERE promoted LIMIT 1")
     return Frame(
         title=source.settings.report.title,
         page=page,
         page_title=page_title,
-        window=words.window_words(source.since, source.until, source.now),
-        generated=f"{words.moment(source.now)} ({source.settings.time.zone})",
+        window=window_text(source.since, source.until, source.now),
+        generated=f"{moment(source.now)} ({source.settings.time.zone})",
         root=root,
-        legend=page_legend(source),
+        legend=legend(promoted[0]["labels"] if promoted else SHARED_SIX),
         single=single,
         redacted=source.redacted,
     )
-
-
-def page_legend(source: Source) -> tuple[Badge, ...]:
-    """Badges of what the promoted ensemble can say."""
-    rows = source.rows("SELECT labels::VARCHAR[] AS labels FROM ensembles WHERE promoted LIMIT 1")
-    return legend(tuple(rows[0]["labels"]) if rows else SHARED_SIX)
 
 
 def render(template: str, **views: Any) -> str:
@@ -63,7 +73,7 @@ def _environment() -> jinja2.Environment:
 
 
 def write_private(path: Path, text: str) -> None:
-    """A new text file with 0600. Broken surrogates of file names become question marks."""
+    """Write a new text file with mode 0600. Broken surrogates of file names become question marks."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as stream:
         stream.write(text)

@@ -8,26 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from callanalytics.config import Settings
+from callanalytics.config.window import Window
 from callanalytics.errors import ReportError, StoreError, UsageError
 from callanalytics.store.query import Published, Row
-from reports.formatting import weekday
+from reports.formatting import localised, weekday
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Period", "Row", "Source", "WindowLike", "open_source"]
-
-
-class WindowLike(Protocol):
-    """A half-open time window, both ends with a zone."""
-
-    @property
-    def since(self) -> datetime: ...  # noqa: D102
-    @property
-    def until(self) -> datetime: ...  # noqa: D102
+__all__ = ["Period", "Row", "Source", "earlier_periods", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +43,7 @@ class Source:
     clips_dir: Path | None  # clips lie in clips_dir/<call_id>/<name>
     clips_href: str  # the same folder, relative to index.html
     redacted: bool = False  # people and files have no names in the connection
-    out_option: str = ""  # what `callanalytics review` must be told to find this database
+    out_option: str = ""  # the option with which `callanalytics review` finds this database
 
     def rows(self, sql: str, **values: object) -> list[Row]:
         """The rows of a query as dictionaries, as `Published.rows` finds them."""
@@ -69,26 +61,25 @@ class Source:
         last: date = newest["day"] or self.until.date()
         return last - timedelta(days=27), last
 
-    def earlier(self) -> tuple[Period, ...]:
-        """What the window is compared with: the stretch just before, and the same days a week earlier.
 
-        Days are days of the calendar, so that a change of the clocks moves nothing by an hour.
-        """
-        span = self.until.replace(tzinfo=None) - self.since.replace(tzinfo=None)
-        whole_days = timedelta(days=-(-span // timedelta(days=1)))
-        if self.since.replace(tzinfo=None) - datetime.min <= whole_days:
-            return ()  # the calendar begins too late
-        one_day = whole_days <= timedelta(days=1)
-        before = Period(
-            self.since - whole_days,
-            self.until - whole_days,
-            "the day before" if one_day else "the period before",
-        )
-        if whole_days > timedelta(days=3):
-            return (before,)
-        week = timedelta(days=7)
-        name = f"{weekday(self.since - week)} last week" if one_day else "the same days last week"
-        return before, Period(self.since - week, self.until - week, name)
+def earlier_periods(since: datetime, until: datetime) -> tuple[Period, ...]:
+    """What a window is compared with: the stretch just before, and the same days a week earlier.
+
+    Days are days of the calendar, so that a change of the clocks moves nothing by an hour. A window of more
+    than three days has no week beside it: the two would overlap or nearly so.
+    """
+    span = until.replace(tzinfo=None) - since.replace(tzinfo=None)
+    whole_days = timedelta(days=-(-span // timedelta(days=1)))
+    if since.replace(tzinfo=None) - datetime.min <= whole_days:
+        return ()  # the calendar begins too late
+    one_day = whole_days <= timedelta(days=1)
+    name = "the day before" if one_day else "the period before"
+    before = Period(since - whole_days, until - whole_days, name)
+    if whole_days > timedelta(days=3):
+        return (before,)
+    week = timedelta(days=7)
+    name = f"{weekday(since - week)} last week" if one_day else "the same days last week"
+    return before, Period(since - week, until - week, name)
 
 
 LEFT_OUT = "left out"
@@ -117,21 +108,27 @@ def _out_option(database: Path, settings: Settings) -> str:
 def open_source(
     database: Path,
     settings: Settings,
-    window: WindowLike,
+    window: Window,
     now: datetime,
     *,
     clips_dir: Path | None,
     clips_href: str,
     redact: bool = False,
 ) -> Iterator[Source]:
-    """Open the published file for reading. redact: with `REDACTED` instead of what names people.
+    """Open the published file for a report, whose numbers and dates follow `[report] locale`.
+
+    Args:
+        window: half-open, `since` and `until` with a zone.
+        clips_dir: evidence clips as <clips_dir>/<call_id>/<name>, None without sound.
+        clips_href: the same folder as pages link it, relative to index.html.
+        redact: with `REDACTED` instead of what names people, and without sound.
 
     Raises:
         ReportError: the file is missing or is no database of ours.
     """
     zone = settings.time.zone_info
     try:
-        with Published(database) as published:
+        with Published(database) as published, localised(settings.report.locale):
             if redact:
                 _hide_names(published.connection)
             yield Source(

@@ -1,6 +1,6 @@
-"""Lane strips and curves as finished SVG geometry: who sounded how, when, along one call.
+"""The timeline of a call as finished SVG geometry: who sounded how, when, and how frustrated.
 
-Horizontal places are percentages of the recording, so that a strip fills any width without stretching
+Horizontal places are percentages of the recording, so that a timeline fills any width without stretching
 letters and patterns. Curves are paths in a box of 1000 x 100 (y downwards) that the page scales.
 """
 
@@ -22,7 +22,7 @@ BOX_WIDTH = 1000.0
 BOX_HEIGHT = 100.0
 # Neighbouring segments of one emotion that lie closer than this are drawn as one run.
 JOIN_S = 1.0
-# A run narrower than this share of the strip has no room for its letter.
+# A run narrower than this share of the timeline has no room for its letter.
 LETTER_SHARE = 0.028
 # Silences shorter than this are the pauses of any conversation (the threshold of `n_long_silences`).
 SILENCE_S = 3.0
@@ -72,7 +72,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A time under the strip. `anchor` keeps the outer ones inside."""
+    """A time under the timeline. `anchor` keeps the outer ones inside."""
 
     x: str
     label: str
@@ -81,12 +81,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """Where a rule on the curve starts: `path` in the 1000 x 100 box, `y` and `x` place its words."""
+    """Where a rule on the curve starts: `path` in the 1000 x 100 box, `y` and `x` place its text."""
 
     path: str
     x: str
     y: str
-    words: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +99,22 @@ class Curve:
     rules: tuple[RuleLine, ...]
     peak_x: str
     peak_share: str  # of the height, from the top
-    peak_words: str
+    peak_text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """Everything a lane strip draws, and the same in words for those who cannot see it."""
+class Timeline:
+    """Everything a timeline draws, and the same as a text for those who cannot see it."""
 
     lanes: tuple[Lane, ...]
     marks: tuple[Mark, ...]
     curve: Curve
     ticks: tuple[Tick, ...]
-    words: str
+    text: str
 
 
 def place(at_s: float, duration_s: float) -> str:
-    """Where a time lies along the strip, as an SVG percentage."""
+    """Where a time lies along the timeline, as an SVG percentage."""
     return f"{100 * min(max(at_s / duration_s, 0.0), 1.0):.2f}%" if duration_s > 0 else "0%"
 
 
@@ -159,11 +159,11 @@ def silences(
     turns: (role, start_s, end_s). busy: music, tones and masked stretches.
     """
     edges = sorted([(start, end) for _, start, end in turns] + list(busy))
-    marks, heard_until = [], 0.0
+    marks, busy_until = [], 0.0
     for start, end in [*edges, (duration_s, duration_s)]:
-        if start - heard_until >= SILENCE_S:
-            marks.append(_mark("silence", heard_until, start, duration_s, "nobody speaks"))
-        heard_until = max(heard_until, end)
+        if start - busy_until >= SILENCE_S:
+            marks.append(_mark("silence", busy_until, start, duration_s, "nobody speaks"))
+        busy_until = max(busy_until, end)
     return tuple(marks)
 
 
@@ -225,7 +225,7 @@ def frustration(
         rules=rules,
         peak_x=place(float(at_s[peak]), duration_s),
         peak_share=f"{1 - float(y[peak]):.4f}",
-        peak_words=f"{percent(float(y[peak]))} at {clock(float(at_s[peak]))}",
+        peak_text=f"{percent(float(y[peak]))} at {clock(float(at_s[peak]))}",
     )
 
 
@@ -238,12 +238,12 @@ WINDOWS = {
 }
 
 
-def rule_line(level: float, window: str, words: str) -> RuleLine:
+def rule_line(level: float, window: str, text: str) -> RuleLine:
     """A threshold 0..1 over the part of the call that its rule looks at."""
     start, end = WINDOWS[window]
     y = f"{_down(level):.1f}"
     path = f"M{start * BOX_WIDTH:g} {y}H{end * BOX_WIDTH:g}"
-    return RuleLine(path, f"{100 * (1 - end):g}%", y, words)
+    return RuleLine(path, f"{100 * (1 - end):g}%", y, text)
 
 
 def step_area(start_s: FloatArray, end_s: FloatArray, value: FloatArray, duration_s: float) -> str:

@@ -85,7 +85,7 @@ def parsed(words: list[str]) -> None:
 def test_generated_pages_are_current() -> None:
     pages = generate.pages()
     assert pages
-    assert [name for name, text in pages.items() if text_of(generate.REFERENCE / name) != text] == [], (
+    assert [name for name, text in pages.items() if text_of(generate.DOCS / name) != text] == [], (
         "run `make docs`"
     )
 

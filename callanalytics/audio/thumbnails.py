@@ -2,7 +2,7 @@
 
 Drawn while the call is decoded anyway, because the report reads no recordings: they may be gone by then.
 Both have a fixed number of columns however long the call is, so a picture costs some ten milliseconds and
-at most 23 kB. The bands are those that the members of the ensemble hear (ensemble/inference/spectrogram.py).
+at most 23 kB. The bands are those of the ensemble's members (ensemble/inference/spectrogram.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 N_COLUMNS = 800
 N_BANDS = 56
-# Frames of 32 ms heard of each column: all of a short call, an even sample of a long one.
+# Frames of 32 ms taken of each column: all of a short call, an even sample of a long one.
 FRAMES_PER_COLUMN = 8
 RANGE_DB = 55.0  # what is quieter than the loudest spot by more is white
 N_GREYS = 16  # 4 bits a pixel

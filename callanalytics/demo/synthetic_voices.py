@@ -68,8 +68,8 @@ def speak_calls(calls: tuple[Call, ...]) -> list[list[FloatArray]]:
         for line in spoken
     ]
     rate_hz, speech = _espeak(wanted)
-    heard = iter(speech)
-    return [[_telephone(next(heard), rate_hz, line) for line in spoken] for spoken in lines]
+    sounds = iter(speech)
+    return [[_telephone(next(sounds), rate_hz, line) for line in spoken] for spoken in lines]
 
 
 def _voice(call: Call, line: Line) -> Voice:
@@ -77,7 +77,7 @@ def _voice(call: Call, line: Line) -> Voice:
 
 
 def _request(line: Line, voice: Voice) -> dict[str, Any]:
-    """What the synthesiser is told about one line."""
+    """The synthesiser's parameters of one line."""
     manner = MANNERS[line.mood]
     return {
         "voice": voice.name,
@@ -110,8 +110,8 @@ def _espeak(lines: list[dict[str, Any]]) -> tuple[int, list[FloatArray]]:
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise CallAnalyticsError(f"espeak-ng did not speak: {problem}. {_HELP}") from None
     if worker.returncode != 0:
-        said = worker.stderr.decode(errors="replace").strip()[-500:] or "no message"
-        raise CallAnalyticsError(f"espeak-ng ended with status {worker.returncode}: {said}. {_HELP}")
+        reason = worker.stderr.decode(errors="replace").strip()[-500:] or "no message"
+        raise CallAnalyticsError(f"espeak-ng ended with status {worker.returncode}: {reason}. {_HELP}")
     return _unpack(worker.stdout, n_lines=len(lines))
 
 

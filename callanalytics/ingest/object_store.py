@@ -123,8 +123,8 @@ def _remote_file(scheme: str, name: str, facts: dict[str, Any]) -> RemoteFile:
     tag = next((str(facts[key]) for key in _TAGS if facts.get(key)), None)
     # The tag of a store changes with the content, and the same content mostly has the same one, so a call
     # stored twice is mostly one call. Without it only the place tells objects apart.
-    said = f"tag\0{tag}" if tag else f"url\0{path}\0{modified_at.isoformat()}"
-    return RemoteFile(path, n_bytes, modified_at, hashlib.sha256(f"{said}\0{n_bytes}".encode()).hexdigest())
+    source = f"tag\0{tag}" if tag else f"url\0{path}\0{modified_at.isoformat()}"
+    return RemoteFile(path, n_bytes, modified_at, hashlib.sha256(f"{source}\0{n_bytes}".encode()).hexdigest())
 
 
 def _time_of(value: object) -> datetime:
@@ -146,7 +146,7 @@ def fetched(paths: Sequence[Path], *, max_bytes: int) -> Iterator[tuple[Path, ..
     """Local files with the content of `paths` while the block runs; local paths are given back as they are.
 
     Raises:
-        UnreadableFile: an object is gone or its store does not answer, also when asked again.
+        UnreadableFile: an object is gone or its store does not answer, also when tried again.
         TooLong: an object is larger than `max_bytes`.
     """
     if not any(map(is_remote, paths)):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from callanalytics.errors import StoreError
 from callanalytics.store.schema import Descriptors, Migration, shipped_migrations, upgrade
 from callanalytics.store.writer import Store
-from callanalytics.workspace import DATABASE_NAME, PATIENCE_S, Workspace
+from callanalytics.workspace import DATABASE_NAME, Workspace
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,7 +56,7 @@ def open_work(
 
 
 @contextmanager
-def open_locked(workspace: Workspace, *, patience_s: float = PATIENCE_S) -> Iterator[Store]:
+def open_locked(workspace: Workspace, *, patience_s: float | None = None) -> Iterator[Store]:
     """The working database for the only job that writes in the workspace. Raises LockHeld, StoreError."""
     with workspace.lock(patience_s=patience_s), open_work(workspace) as store:
         yield store

@@ -54,8 +54,7 @@ class Published:
     def __enter__(self) -> Self:
         if not self.database.is_file():
             raise UsageError(
-                f"{self.database}: no results here yet. Run `callanalytics run` first, or give --out another "
-                "folder."
+                f"{self.database}: no results here yet: run the night first, or give --out another folder."
             )
         _one_reader.acquire()
         try:

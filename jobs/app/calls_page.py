@@ -103,20 +103,20 @@ def _leave() -> None:
 def _call(here: Room, call_id: str) -> None:
     opened = open_call(here.database, here.settings, call_id)
     st.button("← All calls", on_click=_leave)
-    st.title(opened.page.headline)
-    panel(render("lead.html", call=opened.page), key="lead")
+    st.title(opened.page.call.when)
+    panel(render("lead.html", page=opened.page, call=opened.page.call), key="lead")
     _desk(here, opened)
     # Kept under another key too, since Streamlit forgets what is typed when the field is not on the page.
     st.session_state["reviewer"] = st.text_input(
         "Your name, kept with your reviews", st.session_state.get("reviewer", ""), max_chars=100
     )
-    panel(render("facts.html", call=opened.page), key="facts")
+    panel(render("facts.html", page=opened.page), key="facts")
 
 
 @st.fragment
 def _desk(here: Room, opened: OpenedCall) -> None:
     """The player; a review runs this again and nothing else of the page."""
-    call_id = opened.page.call_id
+    call_id = opened.page.call.call_id
     acknowledged: set[str] = st.session_state.setdefault(f"pressed {call_id}", set())
     problem = st.session_state.pop("review problem", "")
     labels = promoted_labels(here.database, here.settings) or SHARED_SIX

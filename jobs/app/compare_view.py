@@ -10,10 +10,10 @@ from typing import Any
 from callanalytics.records import Segment
 from ensemble.inference.vote import Votes
 from jobs.app.comparison import ClipsCompared, Score, SpeechCompared
-from reports import timeline as lanes
+from reports import timeline
 from reports.formatting import MISSING, clock, count, joined, percent
 from reports.palette import Badge, badge, legend
-from reports.timeline import Span, Strip
+from reports.timeline import Span, Timeline
 from reports.views import Cell, Table
 
 MOST_DIFFERENCES = 200
@@ -45,7 +45,7 @@ def call_view(
         _difference(
             compared,
             i,
-            where=f"{clock(s.start_s)} {lanes.ROLE_NAMES[s.role.value]}",
+            where=f"{clock(s.start_s)} {timeline.ROLE_NAMES[s.role.value]}",
             truth=None,
             start_s=f"{s.start_s:.3f}",
             end_s=f"{s.end_s:.3f}",
@@ -56,7 +56,7 @@ def call_view(
     return {
         "headline": f"They say the same about {percent(compared.same_share())} of the speech",
         "names": names,
-        "strips": [_strip(votes, segments, duration_s) for votes in (compared.first, compared.second)],
+        "timelines": [_timeline(votes, segments, duration_s) for votes in (compared.first, compared.second)],
         "legend": legend({*compared.first.labels, *compared.second.labels}),
         "table": _seconds(compared, names),
         "recall": None,
@@ -80,7 +80,7 @@ def clips_view(
     return {
         "headline": f"{_ahead(ahead, names)} in unweighted recall, on {count(len(compared.clips), 'clip')}",
         "names": names,
-        "strips": [],
+        "timelines": [],
         "legend": (),
         "table": _scores(compared, names),
         "recall": _recall(compared, names),
@@ -144,15 +144,15 @@ def _leaning(votes: Votes, i: int) -> str:
     return share if votes.emotion(i) else f"leans to {votes.labels[top]}, {share}"
 
 
-def _strip(votes: Votes, segments: Sequence[Segment], duration_s: float) -> Strip:
+def _timeline(votes: Votes, segments: Sequence[Segment], duration_s: float) -> Timeline:
     spans = [Span(s.role.value, s.start_s, s.end_s, votes.emotion(i)) for i, s in enumerate(segments)]
     named_s = sum(s.duration_s for i, s in enumerate(segments) if votes.emotion(i))
-    return Strip(
-        lanes=lanes.lanes(spans, duration_s),
+    return Timeline(
+        lanes=timeline.lanes(spans, duration_s),
         marks=(),
-        curve=lanes.frustration([], [], duration_s, None),
-        ticks=lanes.ticks(duration_s, 12),
-        words=f"Emotion over {clock(duration_s)} of the call; {named_s:.0f} s have a label.",
+        curve=timeline.frustration([], [], duration_s, None),
+        ticks=timeline.ticks(duration_s, 12),
+        text=f"Emotion over {clock(duration_s)} of the call; {named_s:.0f} s have a label.",
     )
 
 

@@ -59,12 +59,13 @@ def player_data(
     return {
         "html": render(
             "player.html",
-            call=page,
+            page=page,
+            call=page.call,
             choices=choices,
             legend=legend(choice.key for choice in choices),
             numbers=[segment["segment"] for segment in data.segments],
         ),
-        "sound": f"/call-audio/{page.call_id}",
+        "sound": f"/call-audio/{page.call.call_id}",
         "duration_s": float(data.facts["duration_s"]),
         "segments": [
             {

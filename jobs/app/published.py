@@ -15,9 +15,8 @@ from callanalytics.errors import UsageError
 from callanalytics.records import ChannelLayout, Role, Segment
 from callanalytics.store.query import Published
 from reports.call_rows import CallData, load_calls
-from reports.pages.call_page import read_call_pages
+from reports.pages.call_page import CallPage, read_call_pages
 from reports.report_source import Row, Source
-from reports.views import CallPage
 
 _CALL_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 PAGE_ROWS = 50

@@ -12,6 +12,7 @@ from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     from callanalytics.records import Failure
+    from callanalytics.workspace import Workspace
     from jobs.night.result import RunResult
 
 # A log gets a line this often, and at the end of every stage.
@@ -20,7 +21,11 @@ WIDE = 120
 """Columns from which on a long bar leaves room for what is told beside it."""
 MAX_LISTED = 20
 
-HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics status)."
+
+def held_back(workspace: Workspace) -> str:
+    """What is said of a change that waits with a night that the gate holds back."""
+    return f"Kept but not published: the gate holds a night back ({workspace.command('status')})."
+
 
 WORDS = {
     "search": "Searching",

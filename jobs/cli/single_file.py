@@ -129,8 +129,8 @@ def _known(share: np.float32) -> float | None:
 
 def render_call(call: CallAnalysis) -> str:
     """One analysed call as a page of text, in the words of the report."""
-    from reports.parts.call_parts import TIME_SOURCE_WORDS, voices
-    from reports.parts.coverage import ABSTAIN_WORDS
+    from reports.parts.call_parts import TIME_SOURCE_TEXT, voices
+    from reports.parts.coverage import ABSTAIN_TEXT
 
     spoken, audio, assessment = call.speech, call.audio, call.assessment
     told = voices(
@@ -144,7 +144,7 @@ def render_call(call: CallAnalysis) -> str:
         f"{display_text(call.recording.path.name)}: {_clock(audio.duration_s)}, "
         f"{audio.codec} {audio.native_rate_hz} Hz, {told}",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
-        f"({TIME_SOURCE_WORDS[call.facts.started_at_source]}); recorder {call.facts.recorder}",
+        f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {call.facts.recorder}",
         f"Frustration {assessment.curve.score:.0%}" + ("  FLAGGED" if assessment.flagged else ""),
         *(f"  - {e.reason}" for e in assessment.escalations),
         "",
@@ -155,7 +155,7 @@ def render_call(call: CallAnalysis) -> str:
         said = (
             f"{emotion:<18} {call.votes.confidence[i]:4.0%}  {call.votes.agreement[i]:4.0%} agree"
             if emotion
-            else f"({ABSTAIN_WORDS.get(reason or '', 'no label')})"
+            else f"({ABSTAIN_TEXT.get(reason or '', 'no label')})"
         )
         lines.append(f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {said}")
     return "\n".join([*lines, "", *_measures(call)])

@@ -119,7 +119,8 @@ def train(
     print_table(*score_table(results), title=f"Ensemble {ensemble_id}: the vote, percent")
     print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
     say(
-        f"Card: {made / 'model-card.html'}\nUse it: callanalytics ensemble promote {ensemble_id}", quiet=quiet
+        f"Card: {made / 'model-card.html'}\nUse it: {workspace.command('ensemble', 'promote', ensemble_id)}",
+        quiet=quiet,
     )
 
 

@@ -33,16 +33,15 @@ class Finding:
 
 
 def examine(settings: Settings, workspace: Workspace) -> list[Finding]:
-    """The findings of all checks."""
-    return [finding for name in _CHECKS for finding in check(name, settings, workspace)]
-
-
-def check(name: str, settings: Settings, workspace: Workspace) -> list[Finding]:
-    """The findings of one check; one that breaks is a finding, never a crash."""
-    try:
-        return [Finding(name, *answer) for answer in _CHECKS[name](settings, workspace)]
-    except Exception as problem:
-        return [Finding(name, False, f"{type(problem).__name__}: {problem}", "Reinstall callanalytics.")]
+    """The findings of all checks; a check that breaks is a finding, never a crash."""
+    findings: list[Finding] = []
+    for name, check in _CHECKS.items():
+        try:
+            findings += [Finding(name, *answer) for answer in check(settings, workspace)]
+        except Exception as problem:
+            what = f"{type(problem).__name__}: {problem}"
+            findings.append(Finding(name, False, what, "Reinstall callanalytics."))
+    return findings
 
 
 def render_findings(findings: list[Finding]) -> str:

@@ -19,8 +19,8 @@ from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
 from callanalytics.errors import LockHeld, StoreError
 from callanalytics.store import open_locked, publish
-from callanalytics.store.forget import forget_calls, forget_clips, older_than
 from callanalytics.store.publish import change_published, compact, compact_unpublished
+from callanalytics.store.remove import forget_calls, forget_clips, older_than
 from callanalytics.workspace import Workspace, file_lock
 from jobs.publishing import Pages
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
@@ -83,18 +83,18 @@ def purge(
         _no_training(workspace) if rows_too and not dry_run else nullcontext(),
         open_locked(workspace) as store,
     ):
-        doomed = older_than(store, before)
-        doomed_ids = [call_id for call_id in doomed.call_ids if _CALL_ID.fullmatch(call_id)]
-        clips = _folders(workspace.clips_of(call_id) for call_id in doomed_ids)
+        expired = older_than(store, before)
+        expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
+        clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids)
         pages, training, reviews = list[Path](), list[Path](), GoneReviews(0, {})
         if rows_too:
-            pages = [workspace.call_pages / f"{call_id}.html" for call_id in doomed_ids]
-            training = _training(workspace) if doomed.call_ids else []
-            reviews = about_gone_calls(store, workspace, doomed.call_ids)
+            pages = [workspace.call_pages / f"{call_id}.html" for call_id in expired_ids]
+            training = _training(workspace) if expired.call_ids else []
+            reviews = about_gone_calls(store, workspace, expired.call_ids)
         found = Purged(
             before=before,
-            n_calls=len(doomed.call_ids) if rows_too else 0,
-            n_quarantined=doomed.n_quarantined if rows_too else 0,
+            n_calls=len(expired.call_ids) if rows_too else 0,
+            n_quarantined=expired.n_quarantined if rows_too else 0,
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=sum(page.is_file() for page in pages),
             n_reviews=reviews.n,
@@ -108,7 +108,7 @@ def purge(
         size_before = _size([workspace.folder])
         # What an earlier purge could not finish counts as something to remove.
         report = Pages(workspace, settings)
-        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and report.are_whole
+        stays = not (expired.call_ids or expired.n_quarantined or store.unpublished) and report.are_whole
         shown = report.window(store)
         if not stays:
             report.mark_out_of_date()
@@ -173,7 +173,7 @@ def _folders(paths: Iterable[Path]) -> list[Path]:
 
 
 def _remove(folders: list[Path], pages: list[Path], workspace: Workspace, reviews: GoneReviews) -> None:
-    """Remove what may hold doomed calls, and other forms of the report, which are made again on request."""
+    """Remove what may hold expired calls, and other forms of the report, which are made again on request."""
     forms = [f for root in (workspace.folder, workspace.reports) for name in _FORMS for f in root.glob(name)]
     try:
         forget_reviews(reviews)

@@ -21,7 +21,7 @@ from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.publish import mend_published
 from callanalytics.store.recordings import remember_files
-from callanalytics.store.replace import supersede
+from callanalytics.store.remove import replace_earlier
 from callanalytics.store.voice_profiles import learn
 from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
@@ -120,7 +120,7 @@ class _Night:
         self.store = store
         self.on_progress = on_progress
         self.failures: list[Failure] = []
-        self.superseded: tuple[str, ...] = ()  # calls of which a newer version was analysed
+        self.replaced: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
         self.held: tuple[str, ...] = ()
 
@@ -226,7 +226,7 @@ class _Night:
         if done:
             with self.store.transaction(f"write {len(done)} calls"):
                 self.store.append(done, self.run_id)
-                self.superseded += supersede(self.store, done)
+                self.replaced += replace_earlier(self.store, done)
                 if self.settings.privacy.voice_profiles:
                     learn(self.store, done, self.run_id)
         if failed:
@@ -268,7 +268,7 @@ class _Night:
         if self.store.unpublished or not readable:
             self.on_progress("publish", 0, 0, "")
             publish(self.store)
-            remove_clips(self.workspace, self.superseded)
+            remove_clips(self.workspace, self.replaced)
         self.workspace.release()
         # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
         # found and that is an error, the pages of the last night are worth more than empty ones.

@@ -180,7 +180,7 @@ class GoneReviews:
     rest: Mapping[Path, Sequence[Review]]  # the files they are in, and what stays of each
 
 
-def about_gone_calls(store: Store, workspace: Workspace, doomed: Collection[str]) -> GoneReviews:
+def about_gone_calls(store: Store, workspace: Workspace, call_ids: Collection[str]) -> GoneReviews:
     """Waiting and refused reviews of calls that are to go, or that are gone.
 
     What cannot be read as reviews counts when it names a call that is to go.
@@ -192,7 +192,7 @@ def about_gone_calls(store: Store, workspace: Workspace, doomed: Collection[str]
         try:
             told[path] = read_reviews(path)
         except UsageError:
-            if path.is_file() and any(call_id.encode() in path.read_bytes() for call_id in doomed):
+            if path.is_file() and any(call_id.encode() in path.read_bytes() for call_id in call_ids):
                 rest[path], n = (), n + 1
     known = {
         call_id
@@ -200,7 +200,7 @@ def about_gone_calls(store: Store, workspace: Workspace, doomed: Collection[str]
             "SELECT call_id FROM base.calls WHERE call_id IN (SELECT unnest(?::VARCHAR[]))",
             [sorted({review.call_id for reviews in told.values() for review in reviews})],
         ).fetchall()
-    } - set(doomed)
+    } - set(call_ids)
     for path, reviews in told.items():
         stay = [review for review in reviews if review.call_id in known]
         if len(stay) < len(reviews):

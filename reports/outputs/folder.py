@@ -6,15 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from callanalytics.config import Settings
+from callanalytics.config.window import Window
 from callanalytics.errors import ReportError
 from callanalytics.workspace import make_private_dir
-from reports import formatting as words
 from reports.pages.agents import read_agent_pages
 from reports.pages.brief import read_brief
 from reports.pages.call_page import read_call_pages
@@ -22,8 +22,7 @@ from reports.pages.calls_table import choose_calls, read_call_list
 from reports.pages.health import read_health
 from reports.pages.trends import read_trends
 from reports.render import asset, frame_for, render, write_private
-from reports.report_source import Source, WindowLike, open_source
-from reports.views import Frame
+from reports.report_source import Source, open_source
 
 INDEX = "index.html"
 CALLS_DIR = "calls"
@@ -37,39 +36,40 @@ def build_reports(
     out_dir: Path,
     *,
     settings: Settings,
-    window: WindowLike,
+    window: Window,
     now: datetime,
     clips_dir: Path | None,
     redact: bool = False,
 ) -> Path:
     """Write index.html, calls/, agents/, trends.html, health.html and their style into `out_dir`.
 
-    database: the published file, read only. window: half-open, `since` and `until` with a zone.
-    clips_dir: evidence clips as <clips_dir>/<call_id>/<name>, inside `out_dir` (others are not linked,
-    because the folder must work alone). redact: leave out sound, pictures of it, and what names people or
-    files (source.py); for a folder of its own, since clips that lie in `out_dir` stay there. Files are
-    private (0600). Who has an old page open keeps it; nobody sees an index whose pages are missing.
-    Returns the path of index.html.
+    Files are private (0600). Who has an old page open keeps it; nobody sees an index whose pages are missing.
+
+    Args:
+        database: the published file, read only.
+        out_dir: the folder of the report; made where it is missing.
+        window: half-open, `since` and `until` with a zone.
+        clips_dir: evidence clips as <clips_dir>/<call_id>/<name>, inside `out_dir` (others are not linked,
+            because the folder must work alone).
+        redact: leave out sound, pictures of it, and what names people or files; for a folder of its own,
+            since clips that lie in `out_dir` stay there.
+
+    Returns:
+        The path of index.html.
 
     Raises:
         ReportError: the database cannot be read or the folder cannot be written.
     """
     try:
         clips_href = _relative(clips_dir, out_dir)
+        linked = clips_dir if clips_href else None
         with (
             open_source(
-                database,
-                settings,
-                window,
-                now,
-                clips_dir=clips_dir if clips_href else None,
-                clips_href=clips_href,
-                redact=redact,
+                database, settings, window, now, clips_dir=linked, clips_href=clips_href, redact=redact
             ) as source,
             _building(out_dir) as folder,
         ):
-            with words.localised(settings.report.locale):
-                _write_pages(source, folder)
+            _write_pages(source, folder)
             _put_in_place(folder, out_dir)
     except OSError as problem:
         raise ReportError(
@@ -93,42 +93,27 @@ def _write_pages(source: Source, folder: Path) -> None:
     """Every page, into an empty folder."""
     for name in PAGE_DIRS:
         (folder / name).mkdir(mode=0o700)
+    frame = frame_for(source, "brief", "")
+
+    def write(name: str, kind: str, title: str, **view: Any) -> None:
+        around = replace(frame, page=kind, page_title=title, root="../" * name.count("/"))
+        write_private(folder / name, render(f"{kind}.html", frame=around, **view))
+
     chosen = choose_calls(source)
     pages = frozenset(chosen.values())
-    site = _Site(source, folder, frame_for(source, "brief", ""))
     agents = set()
     for agent in read_agent_pages(source, pages):
-        site.write(f"{AGENTS_DIR}/{agent.file_name}", "agent", agent.headline, agent=agent)
+        write(f"{AGENTS_DIR}/{agent.file_name}", "agent", agent.headline, agent=agent)
         agents.add(agent.file_name)
     for page in read_call_pages(source, list(chosen), pages, frozenset(agents)):
-        site.write(f"{CALLS_DIR}/{page.call_id}.html", "call", page.headline, call=page)
-    (n_calls,) = source.in_window(
-        "SELECT count(*) AS n FROM call_summary WHERE started_at >= $since AND started_at < $until"
-    )
-    site.write(
-        f"{CALLS_DIR}/{INDEX}", "calls", "All calls", calls=read_call_list(source, pages, n_calls["n"])
-    )
-    site.write("trends.html", "trends", "Trends", trends=read_trends(source))
-    site.write("health.html", "health", "Model and data health", health=read_health(source))
+        write(f"{CALLS_DIR}/{page.call.call_id}.html", "call", page.call.when, page=page)
+    write(f"{CALLS_DIR}/{INDEX}", "calls", "All calls", calls=read_call_list(source, pages))
+    write("trends.html", "trends", "Trends", trends=read_trends(source))
+    write("health.html", "health", "Model and data health", health=read_health(source))
     brief = read_brief(source, pages)
-    site.write(INDEX, "brief", brief.headline, brief=brief)
+    write(INDEX, "brief", brief.summary.headline, brief=brief)
     for name in ASSETS:
         write_private(folder / name, asset(name))
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """Renders pages with the same frame around them."""
-
-    source: Source
-    folder: Path
-    frame: Frame
-
-    def write(self, name: str, kind: str, page_title: str, **view: Any) -> None:
-        """Render one page. `name` is its path from the report's folder."""
-        root = "../" * name.count("/")
-        frame = replace(self.frame, page=kind, page_title=page_title, root=root)
-        write_private(self.folder / name, render(f"{kind}.html", frame=frame, **view))
 
 
 @contextmanager

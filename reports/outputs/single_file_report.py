@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 
 from callanalytics.config import Settings
-from reports import formatting as words
-from reports.pages.brief import read_brief
+from callanalytics.config.window import Window
+from reports.pages.brief import Brief, read_brief
+from reports.pages.cards import Card
 from reports.pages.trends import read_trends
 from reports.render import asset, frame_for, render, replace_private
-from reports.report_source import Source, WindowLike, open_source
-from reports.views import Brief, Card, Moment
+from reports.report_source import Source, open_source
+from reports.views import Moment
 
 # What mail servers still pass on together with a message.
 MAX_BYTES = 5_000_000
@@ -31,7 +32,7 @@ def build_single_file(
     out_file: Path,
     *,
     settings: Settings,
-    window: WindowLike,
+    window: Window,
     now: datetime,
     clips_dir: Path | None,
     redact: bool = False,
@@ -39,46 +40,44 @@ def build_single_file(
     """Write the report of a window as one HTML file of at most `MAX_BYTES`, readable by its owner only.
 
     Sounds are put in by rank, the first moment of every call before the second of any, until the file is
-    full; the other moments say when, without a button. redact: no sound and no names (source.py).
+    full; the other moments say when, without a button.
+
+    Args:
+        database: the published file, read only.
+        clips_dir: evidence clips as <clips_dir>/<call_id>/<name>.
+        redact: without sound and without what names people or files.
 
     Raises:
         ReportError: the database cannot be read or the file cannot be written.
     """
-    with (
-        open_source(
-            database, settings, window, now, clips_dir=clips_dir, clips_href=CLIPS_HREF, redact=redact
-        ) as source,
-        words.localised(settings.report.locale),
-    ):
-        text = _single(source)
+    with open_source(
+        database, settings, window, now, clips_dir=clips_dir, clips_href=CLIPS_HREF, redact=redact
+    ) as source:
+        text = _page(source)
     replace_private(out_file, text)
     return out_file
 
 
-def _single(source: Source) -> str:
-    found = read_brief(source, frozenset())
-    silent = replace(found, cards=tuple(_with_clips(card, {}) for card in found.cards))
-    trends = read_trends(source, linked=False)
+def _page(source: Source) -> str:
+    """The page without sounds, rendered once more with as many as there is room for."""
+    brief = read_brief(source, frozenset())
     script = asset("report.js")
-    page = {
-        "frame": frame_for(source, "single", found.headline, single=True),
-        "trends": trends,
+    views = {
+        "frame": frame_for(source, "single", brief.summary.headline, single=True),
+        "trends": read_trends(source, linked=False),
         "style": asset("style.css"),
         "script": script,
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    text = render("single.html", brief=silent, **page)
-    sounds = _fitting(source, found, MAX_BYTES - len(text.encode(errors="replace")))
-    if not sounds:
-        return text
-    loud = replace(found, cards=tuple(_with_clips(card, sounds) for card in found.cards))
-    return render("single.html", brief=loud, **page)
+    text = render("single.html", brief=_with_sounds(brief, {}), **views)
+    sounds = _fitting(source, brief.summary.cards, MAX_BYTES - len(text.encode(errors="replace")))
+    return render("single.html", brief=_with_sounds(brief, sounds), **views) if sounds else text
 
 
-def _fitting(source: Source, brief: Brief, room_bytes: int) -> dict[str, str]:
+def _fitting(source: Source, cards: Sequence[Card], room_bytes: int) -> dict[str, str]:
     """Link of a clip -> its sound as a data URI, as many as there is room for."""
     sounds: dict[str, str] = {}
-    for link in _by_importance(brief.cards):
+    for link in _by_importance(cards):
         if link in sounds or source.clips_dir is None:
             continue
         path = source.clips_dir.joinpath(*link.split("/")[1:])
@@ -92,15 +91,20 @@ def _fitting(source: Source, brief: Brief, room_bytes: int) -> dict[str, str]:
 
 def _by_importance(cards: Sequence[Card]) -> Iterator[str]:
     """Links of clips: the first of every card by rank, then the second ones."""
-    playable = ([m.clip for m in card.moments if m.clip] for card in cards)
+    playable = ([m.clip for m in card.call.moments if m.clip] for card in cards)
     for row in zip_longest(*playable):
         yield from (link for link in row if link)
 
 
-def _with_clips(card: Card, sounds: dict[str, str]) -> Card:
-    moments = (_with_clip(moment, sounds.get(moment.clip, "")) for moment in card.moments)
-    return replace(card, moments=tuple(moments))
+def _with_sounds(brief: Brief, sounds: Mapping[str, str]) -> Brief:
+    """The brief with these sounds in place of links; the other moments lose theirs."""
 
+    def embedded(moment: Moment) -> Moment:
+        sound = sounds.get(moment.clip, "")
+        return replace(moment, clip=sound, embedded=bool(sound))
 
-def _with_clip(moment: Moment, sound: str) -> Moment:
-    return replace(moment, clip=sound, embedded=bool(sound))
+    cards = tuple(
+        replace(card, call=replace(card.call, moments=tuple(map(embedded, card.call.moments))))
+        for card in brief.summary.cards
+    )
+    return replace(brief, summary=replace(brief.summary, cards=cards))

@@ -10,15 +10,24 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from reports import formatting as words
-from reports.formatting import MISSING, clock, count, interval, percent, whole_number
-from reports.parts import charts
+from reports.formatting import (
+    MISSING,
+    clock,
+    count,
+    interval,
+    joined,
+    moment,
+    percent,
+    short_day,
+    whole_number,
+)
 from reports.parts.call_parts import page_name
 from reports.parts.charts import Share
 from reports.parts.emotions import NO_QUEUE, share_chart
 from reports.report_source import Row, Source
-from reports.views import AgentPage, Cell, Chart, Table, Tile
+from reports.views import Cell, Chart, Table, Tile, numbers
 
 # Below this many calls an agent's share is an anecdote and is not shown.
 MIN_AGENT_CALLS = 20
@@ -69,6 +78,19 @@ ORDER BY agent_id, started_at DESC, call_id
 """
 
 
+@dataclass(frozen=True, slots=True)
+class AgentPage:
+    """agents/<file_name>: how the callers of one agent sounded."""
+
+    file_name: str
+    headline: str
+    text: str
+    tiles: tuple[Tile, ...]
+    emotions: Chart | None
+    weeks: Table
+    flagged: Table
+
+
 def read_agents(source: Source) -> list[Row]:
     """Agents with enough calls in the four weeks, in order of name."""
     first, last = source.four_weeks()
@@ -93,8 +115,8 @@ def read_agent_pages(source: Source, pages: frozenset[str]) -> Iterator[AgentPag
         yield AgentPage(
             file_name=agent_file(agent["agent_id"]),
             headline=f"Callers of {name}",
-            words=f"{count(agent['n'], 'call')}, {words.short_day(first)} to {words.short_day(last)}, in "
-            f"{words.joined([queue or NO_QUEUE for queue in agent['queues']])}. Intervals are 95% (Wilson) "
+            text=f"{count(agent['n'], 'call')}, {short_day(first)} to {short_day(last)}, in "
+            f"{joined([queue or NO_QUEUE for queue in agent['queues']])}. Intervals are 95% (Wilson) "
             "with calls as the sample.",
             tiles=_tiles(agent),
             emotions=_emotions(agent, spoken),
@@ -130,17 +152,12 @@ def _tiles(agent: Row) -> tuple[Tile, ...]:
 def _emotions(agent: Row, spoken: Sequence[Row]) -> Chart | None:
     """How the agent's callers sounded, beside all callers of the same queues."""
     mine = [row for row in spoken if row["agent_id"] == agent["agent_id"]]
-    queues = set(agent["queues"])
-    around = [row for row in spoken if row["queue"] in queues]
-    shares = [
-        *_shares(THESE, mine, agent["n"]),
-        *_shares(OTHERS, around, int(agent["n_around"])),
-    ]
     if not mine:
         return None
-    groups = (THESE, OTHERS)
+    around = [row for row in spoken if row["queue"] in set(agent["queues"])]
+    shares = [*_shares(THESE, mine, agent["n"]), *_shares(OTHERS, around, int(agent["n_around"]))]
     return share_chart(
-        "How these callers sounded", "callers", "Callers", shares, groups, charts.stacked_rows(shares, groups)
+        "How these callers sounded", "callers", "Callers", shares, (THESE, OTHERS), upright=False
     )
 
 
@@ -155,36 +172,42 @@ def _shares(group: str, rows: Sequence[Row], n_calls: int) -> list[Share]:
 def _weeks(rows: Sequence[Row]) -> Table:
     return Table(
         "Week by week",
-        ("Days", "Calls", "Flagged", "Share", "95% interval"),
-        tuple(
-            (
-                Cell(f"{words.short_day(row['first_day'])} to {words.short_day(row['last_day'])}"),
-                Cell(whole_number(row["n"]), number=True),
-                Cell(whole_number(row["n_flagged"]), number=True),
-                Cell(percent(row["share"]), number=True),
-                Cell(interval(row["low"], row["high"]), number=True),
-            )
+        ("Days", *FLAGGED_COLUMNS),
+        [
+            (Cell(f"{short_day(row['first_day'])} to {short_day(row['last_day'])}"), *flagged_cells(row))
             for row in rows
-        ),
+        ],
+    )
+
+
+FLAGGED_COLUMNS = ("Calls", "Flagged", "Share", "95% interval")
+
+
+def flagged_cells(row: Row) -> tuple[Cell, ...]:
+    """The cells under `FLAGGED_COLUMNS`."""
+    return numbers(
+        whole_number(row["n"]),
+        whole_number(row["n_flagged"]),
+        percent(row["share"]),
+        interval(row["low"], row["high"]),
     )
 
 
 def _flagged(rows: Sequence[Row], pages: frozenset[str]) -> Table:
+    def href(call_id: str) -> str:
+        return f"../calls/{page_name(call_id)}" if call_id in pages else ""
+
     return Table(
         "Flagged calls, the newest first",
         ("When", "Reasons", "Queue", "Length", "Score"),
-        tuple(
+        [
             (
-                Cell(
-                    words.moment(row["started_local"]),
-                    href=f"../calls/{page_name(row['call_id'])}" if row["call_id"] in pages else "",
-                ),
+                Cell(moment(row["started_local"]), href=href(row["call_id"])),
                 Cell("; ".join(row["reasons"])),
                 Cell(row["queue"] or MISSING),
-                Cell(clock(row["duration_s"]), number=True),
-                Cell(percent(row["frustration_score"]), number=True),
+                *numbers(clock(row["duration_s"]), percent(row["frustration_score"])),
             )
             for row in rows
-        ),
+        ],
         empty="No call of these four weeks was flagged.",
     )

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from reports import formatting as words
-from reports.formatting import count, percent, plain_number, signed, whole_number
-from reports.pages.cards import MAX_CARDS, more_flagged, read_cards
+from reports.formatting import (
+    count,
+    interval,
+    length,
+    percent,
+    plain_number,
+    signed,
+    whole_number,
+    window_text,
+)
+from reports.pages.cards import MAX_CARDS, Card, read_cards, read_more_flagged
 from reports.parts.coverage import labelled_roles, read_coverage
-from reports.parts.emotions import NO_QUEUE, doubts, share_by_hour, share_by_queue, side_of, side_words
-from reports.parts.ensemble_card import ensemble_facts
+from reports.parts.emotions import NO_QUEUE, doubts, share_by_hour, share_by_queue, side_of, side_text
+from reports.parts.ensemble_card import EnsembleFacts, ensemble_facts
 from reports.parts.flags import (
     FRUSTRATION_MEASURES,
     VOICE_MEASURES,
     flag_headline,
     flag_lead,
-    ranking_words,
+    ranking_text,
     rules_on,
 )
-from reports.parts.measure_names import rule_words
-from reports.report_source import Period, Row, Source
-from reports.views import Brief, Cell, Definition, RuleWords, Table, Tile
+from reports.parts.measure_names import rule_text
+from reports.report_source import Period, Row, Source, earlier_periods
+from reports.views import Cell, Chart, Coverage, Fact, Table, Tile, numbers
 
 MAX_FAILED_FILES = 10
 MAX_MOVERS = 8
@@ -62,31 +71,99 @@ ORDER BY abs(now - before) DESC, n.queue LIMIT $most
 """
 
 
-def read_brief(source: Source, pages: frozenset[str]) -> Brief:
-    """Assemble the page. `pages` are the ids of the calls that have a page of their own."""
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the brief and the mail have in common. No chart: drawing one takes a second."""
+
+    totals: Row  # of the window, see _TOTALS
+    side: str  # whose speech the shares are about: caller or unknown
+    headline: str
+    lead: tuple[str, ...]
+    doubts: tuple[str, ...]  # what speaks against trusting the labels
+    calm: bool
+    tiles: tuple[Tile, ...]
+    cards_title: str
+    cards: tuple[Card, ...]
+    coverage: Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """How frustration is defined by the settings in force. `rules`: note is the weight."""
+
+    rules: tuple[Fact, ...]
+    flag_weight: str
+    smoothing: str
+    baseline: str
+    labelled_roles: str
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """index.html"""
+
+    summary: Summary
+    cards_text: str
+    more_flagged: Table | None
+    by_hour: Chart | None
+    by_queue: Chart | None
+    emotions_text: str
+    movers: Table | None
+    ensemble: EnsembleFacts
+    definition: Definition
+    times_text: str
+
+
+def read_summary(
+    source: Source, pages: frozenset[str] = frozenset(), *, most_cards: int = MAX_CARDS
+) -> Summary:
+    """Headline, tiles, cards and coverage of the window.
+
+    Args:
+        pages: ids of the calls that have a page to link.
+        most_cards: so many flagged calls have a card, the highest ranks first.
+    """
     totals = _totals(source, Period(source.since, source.until, "now"))
     calm = totals["n_flagged"] == 0
-    cards = read_cards(source, pages, calm)
+    cards = read_cards(source, pages, calm=calm, most=most_cards)
     coverage = read_coverage(source, most_files=MAX_FAILED_FILES)
     side = side_of(source)
-    return Brief(
-        headline=_headline(source, totals),
-        lead=_lead(source, totals, coverage.words),
+    when = window_text(source.since, source.until, source.now)
+    return Summary(
+        totals=totals,
+        side=side,
+        headline=flag_headline(totals, when) if totals["n"] else f"No calls were analysed {when}",
+        lead=_lead(source, totals, coverage.text),
         doubts=doubts(source, side),
         calm=calm,
-        tiles=_tiles(source, totals),
-        cards_title=_cards_title(totals, len(cards)),
-        cards_words=_cards_words(totals, len(cards)),
+        tiles=tuple(_tiles(source, totals)),
+        cards_title="The highest scores, to check" if calm and cards else "Flagged calls",
         cards=cards,
-        more_flagged=more_flagged(source, pages) if totals["n_flagged"] > MAX_CARDS else None,
+        coverage=coverage,
+    )
+
+
+def read_brief(source: Source, pages: frozenset[str]) -> Brief:
+    """Assemble the page. `pages` are the ids of the calls that have a page of their own."""
+    summary = read_summary(source, pages)
+    totals, side = summary.totals, summary.side
+    undated = count(totals["n_undated"], "call") if totals["n_undated"] else ""
+    emotions_text = side_text(side)
+    times_text = f"Times are local to the recorder; the window is read in {source.settings.time.zone}."
+    if undated:
+        emotions_text += f" By hour without the {undated} of which only the file's time is known."
+        times_text += f" {undated} had no time but that of the file, which may differ."
+    return Brief(
+        summary=summary,
+        cards_text=_cards_text(totals, len(summary.cards)),
+        more_flagged=read_more_flagged(source, pages) if totals["n_flagged"] > MAX_CARDS else None,
         by_hour=share_by_hour(source, side),
         by_queue=share_by_queue(source, side),
-        emotion_words=_emotion_words(side, totals),
+        emotions_text=emotions_text,
         movers=_movers(source),
-        coverage=coverage,
         ensemble=ensemble_facts(source),
-        definition=read_definition(source),
-        time_words=_time_words(source, totals),
+        definition=_definition(source),
+        times_text=times_text,
     )
 
 
@@ -101,36 +178,20 @@ def _totals(source: Source, period: Period) -> Row:
     return totals
 
 
-def _headline(source: Source, totals: Row) -> str:
-    when = words.window_words(source.since, source.until, source.now)
-    return flag_headline(totals, when) if totals["n"] else f"No calls were analysed {when}"
-
-
 def _lead(source: Source, totals: Row, coverage: str) -> tuple[str, ...]:
     """The sentences under the headline."""
-    lead = [said] if (said := flag_lead(totals)) else []
-    lead.append(coverage)
-    if totals["n"]:
-        lead += [
-            text
-            for period in source.earlier()[:1]
-            if (text := _comparison(source, totals, period)) is not None
-        ]
-    return tuple(lead)
+    compared = (
+        _comparison(source, totals, period) for period in earlier_periods(source.since, source.until)[:1]
+    )
+    return tuple(text for text in (flag_lead(totals), coverage, *compared) if text)
 
 
-def _comparison(source: Source, totals: Row, period: Period) -> str | None:
-    """One sentence against an earlier period, None when that holds no calls."""
+def _comparison(source: Source, totals: Row, period: Period) -> str:
+    """One sentence against an earlier period, empty when either holds no calls."""
     before = _totals(source, period)
     if not before["n"] or not totals["n"]:
-        return None
-    (change,) = source.rows(
-        _CHANGE,
-        now=totals["n_flagged"] / totals["n"],
-        n_now=float(totals["n"]),
-        before=before["n_flagged"] / before["n"],
-        n_before=float(before["n"]),
-    )
+        return ""
+    change = _change(source, totals, before)
     if change["change_low"] > 0:
         verdict = "Clearly more than"
     elif change["change_high"] < 0:
@@ -140,52 +201,48 @@ def _comparison(source: Source, totals: Row, period: Period) -> str | None:
     return f"{verdict} {period.name} ({whole_number(before['n_flagged'])} of {whole_number(before['n'])})."
 
 
-def _tiles(source: Source, totals: Row) -> tuple[Tile, ...]:
-    n, n_flagged = totals["n"], totals["n_flagged"]
-    tiles = [Tile("Calls analysed", whole_number(n), (f"{words.length(totals['audio_s'])} of sound",))]
-    share = n_flagged / n if n else 0.0
-    (range_,) = source.rows(_CHANGE, now=share, n_now=float(n), before=share, n_before=float(n))
-    details = (
-        [f"{percent(share)} of calls, 95% interval {words.interval(range_['low'], range_['high'])}"]
-        if n
-        else []
+def _change(source: Source, totals: Row, before: Row) -> Row:
+    """95% intervals of the flagged share now, and of its change against `before`."""
+    (change,) = source.rows(
+        _CHANGE,
+        now=totals["n_flagged"] / totals["n"],
+        n_now=float(totals["n"]),
+        before=before["n_flagged"] / before["n"],
+        n_before=float(before["n"]),
     )
-    tiles.append(Tile("Flagged", whole_number(n_flagged), tuple(details)))
-    for period in source.earlier():
+    return change
+
+
+def _tiles(source: Source, totals: Row) -> Iterator[Tile]:
+    n, n_flagged, speech_s = totals["n"], totals["n_flagged"], totals["segments_s"]
+    yield Tile("Calls analysed", whole_number(n), (f"{length(totals['audio_s'])} of sound",))
+    details: tuple[str, ...] = ()
+    if n:
+        range_ = _change(source, totals, totals)
+        details = (
+            f"{percent(n_flagged / n)} of calls, 95% interval {interval(range_['low'], range_['high'])}",
+        )
+    yield Tile("Flagged", whole_number(n_flagged), details)
+    for period in earlier_periods(source.since, source.until):
         before = _totals(source, period)
         if before["n"]:
-            before_share = before["n_flagged"] / before["n"]
-            tiles.append(
-                Tile(
-                    f"Flagged {period.name}",
-                    whole_number(before["n_flagged"]),
-                    (f"{percent(before_share)} of {count(before['n'], 'call')}",),
-                )
+            share = percent(before["n_flagged"] / before["n"])
+            yield Tile(
+                f"Flagged {period.name}",
+                whole_number(before["n_flagged"]),
+                (f"{share} of {count(before['n'], 'call')}",),
             )
-    speech_s, labelled_s = totals["segments_s"], totals["labelled_s"]
     if speech_s:
-        tiles.append(
-            Tile(
-                "Speech with a label",
-                percent(labelled_s / speech_s),
-                (f"of {words.length(speech_s)} judged",),
-            )
-        )
-    return tuple(tiles)
+        share = percent(totals["labelled_s"] / speech_s)
+        yield Tile("Speech with a label", share, (f"of {length(speech_s)} judged",))
 
 
-def _cards_title(totals: Row, n_cards: int) -> str:
-    if totals["n_flagged"]:
-        return "Flagged calls"
-    return "The highest scores, to check" if n_cards else "Flagged calls"
-
-
-def _cards_words(totals: Row, n_cards: int) -> str:
+def _cards_text(totals: Row, n_cards: int) -> str:
     if totals["n_flagged"] > n_cards:
         n_all = whole_number(totals["n_flagged"])
-        return f"The first {n_cards} of {n_all}; the other calls are listed below. {ranking_words(totals)}"
+        return f"The first {n_cards} of {n_all}; the other calls are listed below. {ranking_text(totals)}"
     if totals["n_flagged"]:
-        return ranking_words(totals)
+        return ranking_text(totals)
     if n_cards:
         return (
             "No call reached the rules. These came nearest; listen to one when the day felt different "
@@ -196,61 +253,38 @@ def _cards_words(totals: Row, n_cards: int) -> str:
 
 def _movers(source: Source) -> Table | None:
     """Queues whose callers' angry share changed most against the period before."""
-    before = next(iter(source.earlier()), None)
+    before = next(iter(earlier_periods(source.since, source.until)), None)
     if before is None:
         return None
     found = source.in_window(_MOVERS, before_since=before.since, before_until=before.until, most=MAX_MOVERS)
     if not found:
         return None
-    rows = tuple(_mover(row) for row in found)
-    caption = f"Angry share of callers' speech by queue, against {before.name}"
-    return Table(caption, ("Queue", "Now", "Before", "Change", "95% interval", "Calls now / before"), rows)
+    return Table(
+        f"Angry share of callers' speech by queue, against {before.name}",
+        ("Queue", "Now", "Before", "Change", "95% interval", "Calls now / before"),
+        [(Cell(row["queue"] or NO_QUEUE), *_mover(row)) for row in found],
+    )
 
 
-def _mover(row: dict[str, Any]) -> tuple[Cell, ...]:
+def _mover(row: Row) -> tuple[Cell, ...]:
     change = row["now"] - row["before"]
     clear = row["low"] > 0 or row["high"] < 0
     arrow = ("▲" if change > 0 else "▼") if clear else "≈"
-    return (
-        Cell(row["queue"] or NO_QUEUE),
-        Cell(percent(row["now"]), number=True),
-        Cell(percent(row["before"]), number=True),
-        Cell(f"{arrow} {signed(100 * change, 0)} points{'' if clear else ', not clear'}", number=True),
-        Cell(f"{signed(100 * row['low'], 0)} to {signed(100 * row['high'], 0)}", number=True),
-        Cell(f"{whole_number(row['n_now'])} / {whole_number(row['n_before'])}", number=True),
+    return numbers(
+        percent(row["now"]),
+        percent(row["before"]),
+        f"{arrow} {signed(100 * change, 0)} points{'' if clear else ', not clear'}",
+        f"{signed(100 * row['low'], 0)} to {signed(100 * row['high'], 0)}",
+        f"{whole_number(row['n_now'])} / {whole_number(row['n_before'])}",
     )
 
 
-def read_definition(source: Source) -> Definition:
-    """How frustration is defined by the settings in force."""
+def _definition(source: Source) -> Definition:
     settings = source.settings
     return Definition(
-        rules=tuple(
-            RuleWords(
-                name=rule.name,
-                words=rule_words(rule),
-                weight=plain_number(rule.weight),
-            )
-            for rule in settings.rule
-        ),
+        rules=tuple(Fact(rule.name, rule_text(rule), plain_number(rule.weight)) for rule in settings.rule),
         flag_weight=plain_number(settings.frustration.flag_weight),
-        smoothing=words.length(settings.frustration.smoothing_s),
-        baseline=words.length(settings.frustration.baseline_s),
+        smoothing=length(settings.frustration.smoothing_s),
+        baseline=length(settings.frustration.baseline_s),
         labelled_roles=labelled_roles(source),
     )
-
-
-def _emotion_words(side: str, totals: Row) -> str:
-    said = side_words(side)
-    if totals["n_undated"]:
-        n = count(totals["n_undated"], "call")
-        said += f" By hour without the {n} of which only the file's time is known."
-    return said
-
-
-def _time_words(source: Source, totals: Row) -> str:
-    zone = source.settings.time.zone
-    said = f"Times are local to the recorder; the window is read in {zone}."
-    if totals["n_undated"]:
-        said += f" {count(totals['n_undated'], 'call')} had no time but that of the file, which may differ."
-    return said

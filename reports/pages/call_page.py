@@ -4,49 +4,43 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ensemble.labels import EMOTIONS
-from reports import formatting as words
-from reports import timeline as lanes
 from reports.call_rows import CallData, load_calls
-from reports.formatting import MISSING, clock, length, number, percent, plain, plain_number
+from reports.formatting import MISSING, clock, count, length, moment, number, percent, plain, plain_number
 from reports.pages.agents import agent_file
-from reports.palette import badge
+from reports.palette import Badge, badge
 from reports.parts.call_parts import (
-    LAYOUT_WORDS,
-    ROLE_SOURCE_WORDS,
-    TIME_SOURCE_WORDS,
-    call_course,
-    call_moments,
-    call_reasons,
-    call_strip,
+    LAYOUT_TEXT,
+    ROLE_SOURCE_TEXT,
+    TIME_SOURCE_TEXT,
     page_name,
     person,
-    review_commands,
-    review_words,
+    summarise_call,
 )
-from reports.parts.coverage import ABSTAIN_WORDS
-from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_words, with_unit
-from reports.parts.sound_images import read_pictures
+from reports.parts.coverage import ABSTAIN_TEXT
+from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_text, with_unit
+from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
-from reports.views import (
-    CallPage,
-    Cell,
-    Fact,
-    MemberVote,
-    Probabilities,
-    ProbabilityRow,
-    SegmentRow,
-    Table,
-)
+from reports.timeline import ROLE_NAMES, step_area
+from reports.views import CallSummary, Cell, Fact, Table, numbers
 
 # Calls read together: enough to amortise a query, few enough to stay small in memory.
 BATCH_CALLS = 100
 MAX_SAME_CALLER = 10
-# The ensemble never heard these segments, so their probabilities mean nothing.
-UNHEARD = frozenset({"too_short", "not_speech", "role_excluded"})
+# Below this many calls of a queue nothing is usual there.
+MIN_USUAL_CALLS = 5
+# The ensemble never classified these segments, so their probabilities mean nothing.
+UNCLASSIFIED = frozenset({"too_short", "not_speech", "role_excluded"})
+QUALITY_TEXT = {
+    "bleed": "each side can be heard on the other's channel",
+    "dead_channel": "one channel is silent",
+    "clipped": "the sound is clipped",
+    "low_volume": "the sound is very quiet",
+}
 
 _USUAL = """
 SELECT coalesce(queue, '') AS queue, name, coalesce(role::VARCHAR, '') AS role, n_calls, median, tenth,
@@ -63,12 +57,67 @@ ORDER BY caller_hash, started_at DESC
 
 Usual = dict[tuple[str, str, str], Row]
 
-QUALITY_WORDS = {
-    "bleed": "each side can be heard on the other's channel",
-    "dead_channel": "one channel is silent",
-    "clipped": "the sound is clipped",
-    "low_volume": "the sound is very quiet",
-}
+
+@dataclass(frozen=True, slots=True)
+class ProbabilityRow:
+    """Probability of one emotion over time, as a path in the 1000 x 100 box."""
+
+    badge: Badge
+    path: str
+    mean: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """The probability rows of one side; only the caller's lie open at first."""
+
+    name: str
+    open: bool
+    rows: tuple[ProbabilityRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberVote:
+    """One member's opinion of one segment."""
+
+    badge: Badge
+    probability: str
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """A line of the segment table."""
+
+    anchor: str
+    at: str
+    sort_at: str
+    length: str
+    role: str
+    badge: Badge
+    confidence: str
+    agreement: str
+    note: str  # why there is no label, or that a tie was broken
+    votes: tuple[MemberVote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """calls/<call_id>.html"""
+
+    call: CallSummary
+    duration_s: str
+    probabilities: tuple[Probabilities, ...]
+    members: tuple[str, ...]
+    segments: tuple[SegmentRow, ...]
+    facts: tuple[Fact, ...]
+    quality: tuple[str, ...]
+    measures: Table
+    quarters: Table | None
+    same_caller: Table | None
+    pictures: tuple[Picture, ...]
+    rules: Table
+    rules_text: str
 
 
 def read_call_pages(
@@ -107,28 +156,19 @@ def _page(
     facts = call.facts
     members = tuple(dict.fromkeys(vote["member"] for votes in call.votes.values() for vote in votes))
     return CallPage(
-        call_id=call.call_id,
-        headline=words.moment(facts["started_local"]),
-        flagged=facts["flagged"],
-        score=percent(facts["frustration_score"]),
-        reasons=call_reasons(source, call),
-        course=call_course(source, call),
+        call=summarise_call(source, call, root="../", n_ticks=12),
         duration_s=f"{facts['duration_s']:.3f}",
-        strip=call_strip(source, call, n_ticks=12),
-        moments=call_moments(source, call, "../"),
         probabilities=tuple(_probabilities(call)),
         members=members,
         segments=tuple(_segment(call, segment, members) for segment in call.segments),
         facts=tuple(_facts(facts, agents)),
-        quality=tuple(QUALITY_WORDS.get(word, plain(word)) for word in facts["quality"]),
+        quality=tuple(QUALITY_TEXT.get(problem, plain(problem)) for problem in facts["quality"]),
         measures=_measures(call, usual),
         quarters=_quarters(call),
         same_caller=_same_caller(call, same, pages),
         pictures=read_pictures(source, call),
         rules=_rules(source, call),
-        rules_words=_rules_words(source, call),
-        reviewed=review_words(call),
-        review=review_commands(source, call),
+        rules_text=_rules_text(source, call),
     )
 
 
@@ -136,22 +176,22 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
     """What is known about the call, each with where it was read."""
     origin = facts["fact_sources"]
 
-    def said(*keys: str) -> str:
+    def known(*keys: str) -> str:
         found = [origin[key] for key in keys if key in origin]
         return f"from the {plain(found[0])}" if found else ""
 
-    yield Fact("Queue", facts["queue"] or MISSING, said("queue"))
+    yield Fact("Queue", facts["queue"] or MISSING, known("queue"))
     page = agent_file(facts["agent_id"]) if facts["agent_id"] else ""
     yield Fact(
         "Agent",
         person(facts["agent_name"], facts["agent_id"]),
-        said("agent_id", "agent_name"),
+        known("agent_id", "agent_name"),
         f"../agents/{page}" if page in agents else "",
     )
     yield Fact(
         "Call time",
-        f"{words.moment(facts['started_local'])} ({facts['zone']})",
-        TIME_SOURCE_WORDS[facts["started_at_source"]],
+        f"{moment(facts['started_local'])} ({facts['zone']})",
+        TIME_SOURCE_TEXT[facts["started_at_source"]],
     )
     yield Fact("Length", length(facts["duration_s"]), "as decoded")
     for name, key in (
@@ -161,21 +201,21 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
         ("Recorder's id", "external_id"),
     ):
         if facts[key]:
-            yield Fact(name, facts[key], said(key))
+            yield Fact(name, facts[key], known(key))
     if facts["direction"] != "unknown":
-        yield Fact("Direction", facts["direction"], said("direction"))
+        yield Fact("Direction", facts["direction"], known("direction"))
     if facts["answered_s"] is not None:
-        yield Fact("Answered after", length(facts["answered_s"]), said("answered_s"))
+        yield Fact("Answered after", length(facts["answered_s"]), known("answered_s"))
     if facts["hold_s"] is not None:
-        yield Fact("On hold", length(facts["hold_s"]), said("hold_s"))
-    yield Fact("Channels", LAYOUT_WORDS[facts["channel_layout"]], "as measured")
+        yield Fact("On hold", length(facts["hold_s"]), known("hold_s"))
+    yield Fact("Channels", LAYOUT_TEXT[facts["channel_layout"]], "as measured")
     sure = "" if facts["role_source"] == "none" else f"{percent(facts['role_confidence'])} sure"
-    yield Fact("Caller and agent", ROLE_SOURCE_WORDS[facts["role_source"]], sure)
+    yield Fact("Caller and agent", ROLE_SOURCE_TEXT[facts["role_source"]], sure)
     yield Fact("Recorder", plain(facts["recorder"]), f"{percent(facts['recorder_confidence'])} sure")
     rate = f"{plain_number(facts['native_rate_hz'] / 1000)} kHz"
     yield Fact(
         "Sound",
-        f"{facts['container']}, {facts['codec']}, {rate}, {words.count(facts['n_channels'], 'channel')}",
+        f"{facts['container']}, {facts['codec']}, {rate}, {count(facts['n_channels'], 'channel')}",
     )
     if facts["clipped_share"] >= 0.001:
         yield Fact("Clipped samples", percent(facts["clipped_share"]), "emotion may be misjudged")
@@ -184,14 +224,14 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
 
 
 def _probabilities(call: CallData) -> Iterator[Probabilities]:
-    """Mean probability of each emotion over time, per side that was heard."""
-    for role, name in lanes.ROLE_NAMES.items():
-        heard = [s for s in call.segments if s["role"] == role and s["abstain_reason"] not in UNHEARD]
-        if not heard:
+    """Mean probability of each emotion over time, per side that was classified."""
+    for role, name in ROLE_NAMES.items():
+        segments = [s for s in call.segments if s["role"] == role and s["abstain_reason"] not in UNCLASSIFIED]
+        if not segments:
             continue
-        start_s = np.array([s["start_s"] for s in heard])
-        end_s = np.array([s["end_s"] for s in heard])
-        values = np.nan_to_num(np.array([s["probabilities"] for s in heard], dtype=float))  # (n, 9)
+        start_s = np.array([s["start_s"] for s in segments])
+        end_s = np.array([s["end_s"] for s in segments])
+        values = np.nan_to_num(np.array([s["probabilities"] for s in segments], dtype=float))  # (n, 9)
         weight_s = end_s - start_s
         means = (values * weight_s[:, None]).sum(axis=0) / weight_s.sum()
         yield Probabilities(
@@ -200,7 +240,7 @@ def _probabilities(call: CallData) -> Iterator[Probabilities]:
             tuple(
                 ProbabilityRow(
                     badge(emotion),
-                    lanes.step_area(start_s, end_s, values[:, i], call.facts["duration_s"]),
+                    step_area(start_s, end_s, values[:, i], call.facts["duration_s"]),
                     percent(float(means[i])),
                 )
                 for i, emotion in enumerate(EMOTIONS)
@@ -213,30 +253,26 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
     votes = {vote["member"]: vote for vote in call.votes.get(segment["segment"], [])}
     winner = segment["emotion"] or segment["top_emotion"]
     reason = segment["abstain_reason"]
-    note = (
-        ABSTAIN_WORDS.get(reason, plain(reason)) if reason else "tie broken" if segment["tie_broken"] else ""
-    )
-    heard = bool(votes)
+    tie = "tie broken" if segment["tie_broken"] else ""
+    n_same = sum(vote["emotion"] == winner for vote in votes.values())
     return SegmentRow(
         anchor=f"s{segment['segment']}",
         at=clock(segment["start_s"]),
         sort_at=f"{segment['start_s']:.3f}",
         length=f"{number(segment['end_s'] - segment['start_s'])} s",
-        role=lanes.ROLE_NAMES[segment["role"]],
+        role=ROLE_NAMES[segment["role"]],
         badge=badge(segment["emotion"]),
-        confidence=percent(segment["confidence"]) if heard else MISSING,
-        agreement=f"{sum(v['emotion'] == winner for v in votes.values())} of {len(votes)}"
-        if heard
-        else MISSING,
-        note=note,
-        votes=tuple(_vote(member, votes.get(member), winner) for member in members),
+        confidence=percent(segment["confidence"]) if votes else MISSING,
+        agreement=f"{n_same} of {len(votes)}" if votes else MISSING,
+        note=ABSTAIN_TEXT.get(reason, plain(reason)) if reason else tie,
+        votes=tuple(_vote(votes.get(member), winner) for member in members),
     )
 
 
-def _vote(member: str, vote: Row | None, winner: str | None) -> MemberVote:
+def _vote(vote: Row | None, winner: str | None) -> MemberVote:
     if vote is None or vote["emotion"] is None:
-        return MemberVote(member, badge(None), MISSING, agrees=False)
-    return MemberVote(member, badge(vote["emotion"]), percent(vote["probability"]), vote["emotion"] == winner)
+        return MemberVote(badge(None), MISSING, agrees=False)
+    return MemberVote(badge(vote["emotion"]), percent(vote["probability"]), vote["emotion"] == winner)
 
 
 def _rules(source: Source, call: CallData) -> Table:
@@ -244,26 +280,28 @@ def _rules(source: Source, call: CallData) -> Table:
     met = {e["rule"] for e in call.escalations}
     rows = []
     for rule in source.settings.rule:
-        role = None if rule.role == "any" else rule.role
-        value = call.measures.get((rule.measure, role, rule.window))
+        value = call.measures.get((rule.measure, None if rule.role == "any" else rule.role, rule.window))
         rows.append(
             (
                 Cell("✓ met" if rule.name in met else "not met"),
                 Cell(rule.name),
-                Cell(rule_words(rule)),
-                Cell(MISSING if value is None else with_unit(rule.measure, value), number=True),
-                Cell(plain_number(rule.weight), number=True),
+                Cell(rule_text(rule)),
+                *numbers(_with_unit(rule.measure, value), plain_number(rule.weight)),
             )
         )
     return Table(
         "Rules and what this call measured",
         ("", "Rule", "Asks for", "Measured there", "Weight"),
-        tuple(rows),
+        rows,
         empty="There are no rules in force.",
     )
 
 
-def _rules_words(source: Source, call: CallData) -> str:
+def _with_unit(measure: str, value: float | None) -> str:
+    return MISSING if value is None else with_unit(measure, value)
+
+
+def _rules_text(source: Source, call: CallData) -> str:
     weight = plain_number(sum(e["weight"] for e in call.escalations))
     needed = plain_number(source.settings.frustration.flag_weight)
     return f"The met rules weigh {weight}; a call is flagged from {needed}."
@@ -271,24 +309,22 @@ def _rules_words(source: Source, call: CallData) -> str:
 
 def _measures(call: CallData, usual: Usual) -> Table:
     queue = call.facts["queue"] or ""
+    whose = f"queue {queue}" if queue else "calls without a queue"
     rows = []
     for name, role, title in MEASURE_ROWS:
         value = call.measures.get((name, role, "call"))
         if value is None:
             continue
+        middle = typical = MISSING
         norm = usual.get((queue, name, role or ""))
-        typical, middle = MISSING, MISSING
-        if norm is not None and norm["n_calls"] >= 5:
+        if norm is not None and norm["n_calls"] >= MIN_USUAL_CALLS:
             middle = with_unit(name, norm["median"])
             typical = range_with_unit(name, norm["tenth"], norm["ninetieth"])
-        rows.append(
-            (Cell(title), *(Cell(text, number=True) for text in (with_unit(name, value), middle, typical)))
-        )
-    place = f"queue {queue}" if queue else "calls without a queue"
+        rows.append((Cell(title), *numbers(with_unit(name, value), middle, typical)))
     return Table(
-        f"Measures of the whole call, against what is usual for {place}",
+        f"Measures of the whole call, against what is usual for {whose}",
         ("Measure", "This call", "Usual", "8 in 10 calls"),
-        tuple(rows),
+        rows,
     )
 
 
@@ -297,29 +333,24 @@ def _quarters(call: CallData) -> Table | None:
     for name, role, title in QUARTER_ROWS:
         values = [call.measures.get((name, role, quarter)) for quarter in ("q1", "q2", "q3", "q4")]
         if any(value is not None for value in values):
-            cells = (Cell(MISSING if v is None else with_unit(name, v), number=True) for v in values)
-            rows.append((Cell(title), *cells))
-    return (
-        Table("Quarter by quarter", ("", "First", "Second", "Third", "Last"), tuple(rows)) if rows else None
-    )
+            rows.append((Cell(title), *numbers(*(_with_unit(name, value) for value in values))))
+    return Table("Quarter by quarter", ("", "First", "Second", "Third", "Last"), rows) if rows else None
 
 
 def _same_caller(call: CallData, same: Sequence[Row], pages: frozenset[str]) -> Table | None:
-    others = [row for row in same if row["call_id"] != call.call_id][:MAX_SAME_CALLER]
-    if not others:
-        return None
-    rows = tuple(
+    rows = [
         (
             Cell(
-                words.moment(row["started_local"]),
+                moment(row["started_local"]),
                 href=page_name(row["call_id"]) if row["call_id"] in pages else "",
             ),
             Cell(row["queue"] or MISSING),
             Cell(person(row["agent_name"], row["agent_id"])),
-            Cell(clock(row["duration_s"]), number=True),
-            Cell(percent(row["frustration_score"]), number=True),
+            *numbers(clock(row["duration_s"]), percent(row["frustration_score"])),
             Cell("flagged" if row["flagged"] else ""),
         )
-        for row in others
-    )
-    return Table("Other calls of this caller", ("When", "Queue", "Agent", "Length", "Score", ""), rows)
+        for row in same
+        if row["call_id"] != call.call_id
+    ]
+    columns = ("When", "Queue", "Agent", "Length", "Score", "")
+    return Table("Other calls of this caller", columns, rows[:MAX_SAME_CALLER]) if rows else None

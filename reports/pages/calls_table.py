@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from reports import formatting as words
-from reports.formatting import MISSING, clock, count, percent, whole_number
+from dataclasses import dataclass
+
+from reports.formatting import MISSING, clock, count, moment, percent, whole_number
 from reports.parts.call_parts import page_name, person
 from reports.report_source import Source
-from reports.views import CallList, Cell, Table
+from reports.views import Cell, Table
 
 _CHOSEN = """
 SELECT analysis_key, call_id FROM call_summary WHERE started_at >= $since AND started_at < $until
@@ -26,12 +27,23 @@ def choose_calls(source: Source) -> dict[int, str]:
     return {row["analysis_key"]: row["call_id"] for row in rows if page_name(row["call_id"])}
 
 
-def read_call_list(source: Source, pages: frozenset[str], n_calls: int) -> CallList:
-    """The list, in order of time."""
-    rows = tuple(
+@dataclass(frozen=True, slots=True)
+class CallList:
+    """calls/index.html"""
+
+    text: str
+    table: Table
+
+
+def read_call_list(source: Source, pages: frozenset[str]) -> CallList:
+    """The calls that have a page, in order of time."""
+    (calls,) = source.in_window(
+        "SELECT count(*) AS n FROM call_summary WHERE started_at >= $since AND started_at < $until"
+    )
+    rows = [
         (
             Cell(
-                words.moment(row["started_local"]),
+                moment(row["started_local"]),
                 row["started_local"].isoformat(),
                 href=page_name(row["call_id"]),
             ),
@@ -44,13 +56,13 @@ def read_call_list(source: Source, pages: frozenset[str], n_calls: int) -> CallL
             Cell(percent(row["labelled_share"]), f"{row['labelled_share'] or 0:.6f}", number=True),
         )
         for row in source.in_window(_LISTED, ids=sorted(pages))
-    )
-    said = f"{count(len(rows), 'call')} of this window"
-    if n_calls > len(rows):
-        said = (
-            f"{whole_number(len(rows))} of {count(n_calls, 'call')} of this window: all flagged ones, and "
+    ]
+    text = f"{count(len(rows), 'call')} of this window"
+    if calls["n"] > len(rows):
+        text = (
+            f"{whole_number(len(rows))} of {count(calls['n'], 'call')} of this window: all flagged ones, and "
             "the highest scores of the others ([report] max_call_pages sets how many)"
         )
     columns = ("When", "Score", "Flag", "Queue", "Agent", "Direction", "Length", "Labelled")
     empty = "No call of this window was analysed."
-    return CallList(f"{said}.", Table("Calls in order of time", columns, rows, sortable=True, empty=empty))
+    return CallList(f"{text}.", Table("Calls in order of time", columns, rows, sortable=True, empty=empty))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import groupby
+
 from reports.formatting import MISSING, interval, length, moment, number, percent, plain, whole_number
 from reports.palette import badge
-from reports.parts.call_parts import LAYOUT_WORDS, ROLE_SOURCE_WORDS, TIME_SOURCE_WORDS
+from reports.parts.call_parts import LAYOUT_TEXT, ROLE_SOURCE_TEXT, TIME_SOURCE_TEXT
 from reports.parts.coverage import read_abstentions, read_coverage
-from reports.parts.ensemble_card import ensemble_card, ensemble_facts
+from reports.parts.ensemble_card import EnsembleFacts, ensemble_card, ensemble_facts
 from reports.report_source import Row, Source
-from reports.views import Cell, Health, Table
+from reports.views import Cell, Coverage, Table, numbers
 
 MAX_FAILED_FILES = 500
 MAX_RUNS = 30
@@ -40,38 +43,52 @@ SELECT started_at AT TIME ZONE $zone AS started_local, state, n_found, n_new, n_
     n_quarantined, audio_s, wall_s, times_real_time, version
 FROM run_health ORDER BY run_id DESC LIMIT $most
 """
-_WORDS = {"Call time": TIME_SOURCE_WORDS, "Channels": LAYOUT_WORDS, "Caller and agent": ROLE_SOURCE_WORDS}
+_TEXT = {"Call time": TIME_SOURCE_TEXT, "Channels": LAYOUT_TEXT, "Caller and agent": ROLE_SOURCE_TEXT}
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """health.html"""
+
+    coverage: Coverage
+    ensemble: EnsembleFacts
+    card: Table
+    abstentions: Table
+    members: Table
+    sources: Table
+    rule_reviews: Table
+    runs: Table
 
 
 def read_health(source: Source) -> Health:
     """Assemble the page."""
-    coverage = read_coverage(source, most_files=MAX_FAILED_FILES)
     return Health(
-        headline=coverage.words,
-        coverage=coverage,
+        coverage=read_coverage(source, most_files=MAX_FAILED_FILES),
         ensemble=ensemble_facts(source),
         card=ensemble_card(source),
         abstentions=read_abstentions(source),
         members=_members(source),
         sources=_sources(source),
-        judged=_judged(source),
+        rule_reviews=_rule_reviews(source),
         runs=_runs(source),
     )
 
 
-def _judged(source: Source) -> Table:
+def _rule_reviews(source: Source) -> Table:
     """What people said about each rule's calls (`callanalytics review`), of all time."""
     counts = ("n_fired", "n_confirmed", "n_rejected", "n_unsure")
-    rows = tuple(
+    rows = [
         (
             Cell(row["rule"]),
-            *(Cell(whole_number(row[key]), number=True) for key in counts),
-            Cell(percent(row["precision"]), number=True),
-            Cell(interval(row["precision_low"], row["precision_high"]), number=True),
+            *numbers(
+                *(whole_number(row[key]) for key in counts),
+                percent(row["precision"]),
+                interval(row["precision_low"], row["precision_high"]),
+            ),
         )
         for row in source.rows(_RULE_PRECISION)
         if row["n_confirmed"] + row["n_rejected"] + row["n_unsure"]
-    )
+    ]
     return Table(
         "How often people found a rule's calls worth flagging",
         ("Rule", "Met in calls", "Worth it", "Not worth it", "Unsure", "Share worth it", "95% interval"),
@@ -81,43 +98,33 @@ def _judged(source: Source) -> Table:
 
 
 def _members(source: Source) -> Table:
-    """How often each member said what the vote then was: one row per emotion, one column per member."""
+    """How often each member voted as the majority did: a row per emotion, a column per member."""
     found = source.in_window(_MEMBERS)
     members = sorted({row["member"] for row in found})
-    by_emotion: dict[str, dict[str, Row]] = {}
-    for row in found:
-        by_emotion.setdefault(row["emotion"], {})[row["member"]] = row
     rows = []
-    for emotion, opinions in by_emotion.items():
-        any_row = next(iter(opinions.values()))
-        shares = (opinions[m]["share"] if m in opinions else None for m in members)
-        rows.append(
-            (
-                Cell(emotion, badge=badge(emotion)),
-                Cell(whole_number(any_row["n_segments"]), number=True),
-                Cell(whole_number(any_row["n_calls"]), number=True),
-                *(Cell(percent(share), number=True) for share in shares),
-            )
-        )
+    for emotion, group in groupby(found, key=lambda row: str(row["emotion"])):
+        votes = {row["member"]: row for row in group}
+        total = next(iter(votes.values()))
+        shares = (votes[member]["share"] if member in votes else None for member in members)
+        figures = (whole_number(total["n_segments"]), whole_number(total["n_calls"]), *map(percent, shares))
+        rows.append((Cell(emotion, badge=badge(emotion)), *numbers(*figures)))
     return Table(
         "How often each model agreed with the vote, by what the vote was",
         ("Vote", "Segments", "Calls", *members),
-        tuple(rows),
+        rows,
         empty="No segment of this window has a label.",
     )
 
 
 def _sources(source: Source) -> Table:
-    """Where the facts about calls came from."""
-    rows = tuple(
+    rows = [
         (
             Cell(row["kind"]),
-            Cell(_WORDS.get(row["kind"], {}).get(row["word"], plain(row["word"]))),
-            Cell(whole_number(row["n"]), number=True),
-            Cell(percent(row["share"]), number=True),
+            Cell(_TEXT.get(row["kind"], {}).get(row["word"], plain(row["word"]))),
+            *numbers(whole_number(row["n"]), percent(row["share"])),
         )
         for row in source.in_window(_SOURCES)
-    )
+    ]
     return Table(
         "Where the facts about calls came from",
         ("Fact", "Source", "Calls", "Share"),
@@ -127,20 +134,9 @@ def _sources(source: Source) -> Table:
 
 
 def _runs(source: Source) -> Table:
-    rows = tuple(_run(row) for row in source.rows(_RUNS, most=MAX_RUNS, zone=source.settings.time.zone))
-    columns = (
-        "Started",
-        "State",
-        "Found",
-        "New",
-        "Done",
-        "Skipped",
-        "Failed",
-        "Sound",
-        "Took",
-        "Speed",
-        "Version",
-    )
+    rows = [_run(row) for row in source.rows(_RUNS, most=MAX_RUNS, zone=source.settings.time.zone)]
+    counts = ("Found", "New", "Done", "Skipped", "Failed")
+    columns = ("Started", "State", *counts, "Sound", "Took", "Speed", "Version")
     return Table("The newest runs", columns, rows, empty="No run is recorded.")
 
 
@@ -150,9 +146,11 @@ def _run(row: Row) -> tuple[Cell, ...]:
     return (
         Cell(moment(row["started_local"])),
         Cell(row["state"]),
-        *(Cell(MISSING if n is None else whole_number(n), number=True) for n in counts),
-        Cell(length(row["audio_s"]), number=True),
-        Cell(length(row["wall_s"]), number=True),
-        Cell(MISSING if not speed else f"{number(speed, 0)} × real time", number=True),
+        *numbers(
+            *(MISSING if n is None else whole_number(n) for n in counts),
+            length(row["audio_s"]),
+            length(row["wall_s"]),
+            f"{number(speed, 0)} × real time" if speed else MISSING,
+        ),
         Cell(row["version"]),
     )

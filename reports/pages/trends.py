@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 
-from reports import formatting as words
-from reports.formatting import count, interval, percent, whole_number
-from reports.pages.agents import MIN_AGENT_CALLS, agent_file, read_agents
+from reports.formatting import count, percent, short_day, weekdays, whole_number
+from reports.pages.agents import FLAGGED_COLUMNS, MIN_AGENT_CALLS, agent_file, flagged_cells, read_agents
 from reports.parts import charts
 from reports.parts.charts import Point, Share, Square
 from reports.parts.emotions import DATED, NO_QUEUE, share_chart
 from reports.report_source import Row, Source
-from reports.views import Cell, Chart, Table, Trends
+from reports.views import SHARE_COLUMNS, Cell, Chart, Table, numbers, share_cells
 
 MAX_PANELS = 9
 
@@ -49,24 +49,28 @@ WHERE day >= $first AND day <= $last AND n_usual_calls > 0 GROUP BY day ORDER BY
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Trends:
+    """trends.html"""
+
+    text: str
+    charts: tuple[Chart, ...] = ()
+    agents: Table | None = None
+    agents_text: str = ""
+
+
 def read_trends(source: Source, *, linked: bool = True) -> Trends:
     """Assemble the page. With a single day of calls there is no trend and the page says so.
 
-    linked: there are pages of agents to link.
+    Args:
+        linked: there are pages of agents to link.
     """
     first, last = source.four_weeks()
     flagged = source.rows(_FLAGGED, first=first, last=last)
     if len(flagged) < 2:
-        return Trends(
-            words="There are not two days with calls yet. Trends appear with the second day.",
-            charts=(),
-            agents=None,
-            agents_words="",
-        )
-    days = [
-        flagged[0]["day"] + timedelta(days=i)
-        for i in range((flagged[-1]["day"] - flagged[0]["day"]).days + 1)
-    ]
+        return Trends("There are not two days with calls yet. Trends appear with the second day.")
+    begin, end = flagged[0]["day"], flagged[-1]["day"]
+    days = [begin + timedelta(days=i) for i in range((end - begin).days + 1)]
     found = (
         _flagged_chart(flagged, days),
         _emotion_chart(source, days),
@@ -75,17 +79,13 @@ def read_trends(source: Source, *, linked: bool = True) -> Trends:
         _quality_chart(source, first, last, days),
     )
     return Trends(
-        words=f"{count(sum(row['n'] for row in flagged), 'call')} on {count(len(flagged), 'day')}, "
-        f"{_day(days[0])} to {_day(days[-1])}. Intervals are 95% (Wilson) with calls as the sample.",
+        text=f"{count(sum(row['n'] for row in flagged), 'call')} on {count(len(flagged), 'day')}, "
+        f"{short_day(begin)} to {short_day(end)}. Intervals are 95% (Wilson) with calls as the sample.",
         charts=tuple(chart for chart in found if chart is not None),
         agents=_agents(source, linked),
-        agents_words=f"By name, never ranked: calls differ by queue and hour, and anger is seldom about "
+        agents_text=f"By name, never ranked: calls differ by queue and hour, and anger is seldom about "
         f"the person who answers. Agents with fewer than {MIN_AGENT_CALLS} calls are left out.",
     )
-
-
-def _day(day: date) -> str:
-    return words.short_day(day)
 
 
 def _ceiling(shares: Sequence[float]) -> float:
@@ -94,28 +94,20 @@ def _ceiling(shares: Sequence[float]) -> float:
     return next((c for c in (0.05, 0.1, 0.2, 0.3, 0.5, 0.75) if most <= c), 1.0)
 
 
+def _share_cells(row: Row) -> tuple[Cell, ...]:
+    return share_cells(row["n"], row["share"], row["low"], row["high"])
+
+
 def _flagged_chart(flagged: Sequence[Row], days: Sequence[date]) -> Chart:
-    points = [Point(_day(r["day"]), r["share"], r["low"], r["high"], r["n"]) for r in flagged]
+    points = [Point(short_day(r["day"]), r["share"], r["low"], r["high"], r["n"]) for r in flagged]
+    rows = [(Cell(short_day(row["day"])), *_share_cells(row)) for row in flagged]
     ceiling = _ceiling([p.high for p in points])
     return Chart(
         title="Flagged calls by day",
-        words="Share of calls flagged on each day (dot) with its 95% interval (bar).",
-        svg=charts.points(points, [_day(d) for d in days], ceiling=ceiling),
-        table=_table("Share of calls flagged", "Day", points),
+        text="Share of calls flagged on each day (dot) with its 95% interval (bar).",
+        svg=charts.points(points, [short_day(d) for d in days], ceiling=ceiling),
+        table=Table("Share of calls flagged", ("Day", *SHARE_COLUMNS), rows),
     )
-
-
-def _table(caption: str, column: str, points: Sequence[Point]) -> Table:
-    rows = tuple(
-        (
-            Cell(p.group),
-            Cell(whole_number(p.n_calls), number=True),
-            Cell(percent(p.share), number=True),
-            Cell(interval(p.low, p.high), number=True),
-        )
-        for p in points
-    )
-    return Table(caption, (column, "Calls", "Share", "95% interval"), rows)
 
 
 def _emotion_chart(source: Source, days: Sequence[date]) -> Chart | None:
@@ -128,44 +120,33 @@ def _emotion_chart(source: Source, days: Sequence[date]) -> Chart | None:
         seconds[row["day"]] += row["seconds"]
         calls[row["day"]] |= set(row["call_ids"])
     shares = [
-        Share(_day(r["day"]), r["emotion"], r["seconds"] / seconds[r["day"]], len(calls[r["day"]]))
+        Share(short_day(r["day"]), r["emotion"], r["seconds"] / seconds[r["day"]], len(calls[r["day"]]))
         for r in rows
     ]
-    groups = [_day(d) for d in days]
-    return share_chart(
-        "How callers sounded by day", "day", "Day", shares, groups, charts.stacked_columns(shares, groups)
-    )
+    groups = [short_day(d) for d in days]
+    return share_chart("How callers sounded by day", "day", "Day", shares, groups, upright=True)
 
 
 def _hours_chart(source: Source, first: date, last: date) -> Chart | None:
-    rows = source.rows(
-        _ANGRY.format(group="c.weekday AS weekday, c.hour AS hour", only=DATED), first=first, last=last
-    )
+    sql = _ANGRY.format(group="c.weekday AS weekday, c.hour AS hour", only=DATED)
+    rows = source.rows(sql, first=first, last=last)
     if not rows:
         return None
-    weekdays = words.weekdays()
+    names = weekdays()
     hours = [f"{h:02d}" for h in range(min(r["hour"] for r in rows), max(r["hour"] for r in rows) + 1)]
-    squares = [Square(f"{r['hour']:02d}", weekdays[r["weekday"] - 1], r["share"], r["n"]) for r in rows]
-    table = Table(
-        "Angry share of callers' speech by weekday and hour",
-        ("Weekday", "Hour", "Calls", "Share", "95% interval"),
-        tuple(
-            (
-                Cell(weekdays[r["weekday"] - 1]),
-                Cell(f"{r['hour']:02d}"),
-                Cell(whole_number(r["n"]), number=True),
-                Cell(percent(r["share"]), number=True),
-                Cell(interval(r["low"], r["high"]), number=True),
-            )
-            for r in rows
-        ),
-    )
+    squares = [Square(f"{r['hour']:02d}", names[r["weekday"] - 1], r["share"], r["n"]) for r in rows]
+    cells = [
+        (Cell(square.row), Cell(square.column), *_share_cells(row))
+        for square, row in zip(squares, rows, strict=True)
+    ]
     return Chart(
         title="When callers sound angry",
-        words="Percentage of callers' labelled speech that sounds angry or disgusted, by weekday and "
+        text="Percentage of callers' labelled speech that sounds angry or disgusted, by weekday and "
         "local hour. Empty fields had no calls with a known time.",
-        svg=charts.heat_map(squares, hours, weekdays, ceiling=_ceiling([s.share for s in squares])),
-        table=table,
+        svg=charts.heat_map(squares, hours, names, ceiling=_ceiling([s.share for s in squares])),
+        table=Table(
+            "Angry share of callers' speech by weekday and hour", ("Weekday", "Hour", *SHARE_COLUMNS), cells
+        ),
     )
 
 
@@ -174,48 +155,37 @@ def _queues_chart(source: Source, days: Sequence[date]) -> Chart | None:
     half = min(14, len(days) // 2)
     if half < 2:
         return None
-    rows = source.rows(
-        _ANGRY.format(group="coalesce(c.queue, '') AS queue, c.day AS day", only=""),
-        first=days[-2 * half],
-        last=days[-1],
-    )
+    sql = _ANGRY.format(group="coalesce(c.queue, '') AS queue, c.day AS day", only="")
+    found = source.rows(sql, first=days[-2 * half], last=days[-1])
     n_calls: dict[str, int] = defaultdict(int)
-    for row in rows:
+    for row in found:
         n_calls[row["queue"]] += row["n"]
     busiest = sorted(n_calls, key=lambda queue: (-n_calls[queue], queue))[:MAX_PANELS]
+    rows = [row for row in found if row["queue"] in busiest]
     newest = days[-half:]
     points = []
     for row in rows:
-        if row["queue"] in busiest:
-            earlier = row["day"] < newest[0]
-            shown = row["day"] + timedelta(days=half) if earlier else row["day"]
-            panel = row["queue"] or NO_QUEUE
-            points.append(Point(_day(shown), row["share"], row["low"], row["high"], row["n"], panel, earlier))
-    if not any(not p.earlier for p in points):
+        # Days of the period before lie under the newest ones, so that the two lines can be compared.
+        earlier = row["day"] < newest[0]
+        shown = row["day"] + timedelta(days=half) if earlier else row["day"]
+        panel = row["queue"] or NO_QUEUE
+        points.append(
+            Point(short_day(shown), row["share"], row["low"], row["high"], row["n"], panel, earlier)
+        )
+    if all(p.earlier for p in points):
         return None
-    table = Table(
-        "Angry share of callers' speech by queue and day",
-        ("Queue", "Day", "Calls", "Share", "95% interval"),
-        tuple(
-            (
-                Cell(row["queue"] or NO_QUEUE),
-                Cell(_day(row["day"])),
-                Cell(whole_number(row["n"]), number=True),
-                Cell(percent(row["share"]), number=True),
-                Cell(interval(row["low"], row["high"]), number=True),
-            )
-            for row in rows
-            if row["queue"] in busiest
-        ),
-    )
+    cells = [
+        (Cell(row["queue"] or NO_QUEUE), Cell(short_day(row["day"])), *_share_cells(row)) for row in rows
+    ]
+    ceiling = _ceiling([p.share for p in points])
     return Chart(
         title="Queue by queue",
-        words=f"Angry share of callers' speech, {_day(newest[0])} to {_day(newest[-1])} (solid, its 95% "
-        f"interval shaded), and the {count(half, 'day')} before (dashed grey), all on one scale.",
-        svg=charts.small_multiples(
-            points, [_day(d) for d in newest], ceiling=_ceiling([p.share for p in points])
+        text=f"Angry share of callers' speech, {short_day(newest[0])} to {short_day(newest[-1])} (solid, its "
+        f"95% interval shaded), and the {count(half, 'day')} before (dashed grey), all on one scale.",
+        svg=charts.small_multiples(points, [short_day(d) for d in newest], ceiling=ceiling),
+        table=Table(
+            "Angry share of callers' speech by queue and day", ("Queue", "Day", *SHARE_COLUMNS), cells
         ),
-        table=table,
     )
 
 
@@ -223,66 +193,51 @@ def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]
     rows = source.rows(_QUALITY, first=first, last=last)
     if not rows:
         return None
-    drift = {row["day"]: row for row in source.rows(_DRIFT, first=first, last=last)}
+    drift = source.rows(_DRIFT, first=first, last=last)
+    distance = {row["day"]: row["distance"] for row in drift}
+    panels = (("agreement", "Agreement", rows), ("abstained", "Without a label", rows))
     points = [
-        Point(_day(row["day"]), row[key], 0.0, 0.0, int(row["n"]), panel)
-        for key, panel in (
-            ("agreement", "Agreement"),
-            ("abstained", "Without a label"),
-        )
-        for row in rows
+        Point(short_day(row["day"]), row[key], 0.0, 0.0, int(row["n"]), panel)
+        for key, panel, found in (*panels, ("distance", "Label drift", drift))
+        for row in found
         if row[key] is not None
     ]
-    points += [
-        Point(_day(day), row["distance"], 0.0, 0.0, int(row["n"]), "Label drift")
-        for day, row in drift.items()
-        if row["distance"] is not None
+    cells = [
+        (
+            Cell(short_day(row["day"])),
+            *numbers(
+                whole_number(int(row["n"])),
+                percent(row["agreement"]),
+                percent(row["abstained"]),
+                percent(distance.get(row["day"])),
+            ),
+        )
+        for row in rows
     ]
-    table = Table(
-        "Agreement, labels left out and label drift by day",
-        ("Day", "Segments", "Agreement", "Without label", "Distance from the four weeks before"),
-        tuple(
-            (
-                Cell(_day(row["day"])),
-                Cell(whole_number(int(row["n"])), number=True),
-                Cell(percent(row["agreement"]), number=True),
-                Cell(percent(row["abstained"]), number=True),
-                Cell(
-                    percent(drift[row["day"]]["distance"]) if row["day"] in drift else words.MISSING,
-                    number=True,
-                ),
-            )
-            for row in rows
-        ),
-    )
     return Chart(
         title="Are the labels steady?",
-        words="Mean agreement of the models, the share of callers' speech left without a label, and label "
+        text="Mean agreement of the models, the share of callers' speech left without a label, and label "
         "drift: the share of labels that would have to change for a day to look like the four weeks before. "
         "A jump without a reason in the business points to the recordings or the models.",
-        svg=charts.lines(points, [_day(d) for d in days]),
-        table=table,
+        svg=charts.lines(points, [short_day(d) for d in days]),
+        table=Table(
+            "Agreement, labels left out and label drift by day",
+            ("Day", "Segments", "Agreement", "Without label", "Distance from the four weeks before"),
+            cells,
+        ),
     )
 
 
 def _agents(source: Source, linked: bool) -> Table | None:
-    rows = read_agents(source)
-    if not rows:
-        return None
-    return Table(
-        "How often callers were flagged, by the agent who answered, in order of name",
-        ("Agent", "Calls", "Flagged", "Share", "95% interval"),
-        tuple(
-            (
-                Cell(
-                    row["agent_name"] or row["agent_id"],
-                    href=f"agents/{agent_file(row['agent_id'])}" if linked else "",
-                ),
-                Cell(whole_number(row["n"]), number=True),
-                Cell(whole_number(row["n_flagged"]), number=True),
-                Cell(percent(row["share"]), number=True),
-                Cell(interval(row["low"], row["high"]), number=True),
-            )
-            for row in rows
-        ),
-    )
+    rows = [
+        (
+            Cell(
+                row["agent_name"] or row["agent_id"],
+                href=f"agents/{agent_file(row['agent_id'])}" if linked else "",
+            ),
+            *flagged_cells(row),
+        )
+        for row in read_agents(source)
+    ]
+    caption = "How often callers were flagged, by the agent who answered, in order of name"
+    return Table(caption, ("Agent", *FLAGGED_COLUMNS), rows) if rows else None

@@ -1,19 +1,19 @@
-"""The parts of a call that cards and pages share: its strip, reasons, moments and words."""
+"""What cards and pages say about a call: its timeline, reasons, moments, and texts for its facts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reports import timeline as lanes
+from ensemble.labels import EMOTIONS
+from reports import timeline
 from reports.call_rows import CallData
-from reports.formatting import MISSING, clock, count, day, number, percent, plain_number
+from reports.formatting import MISSING, clock, count, day, moment, number, percent, plain_number
 from reports.palette import badge
 from reports.parts.measure_names import with_unit
 from reports.report_source import Row, Source
-from reports.timeline import Span, Strip
-from reports.views import Moment, Reason, ReviewCommand
+from reports.views import CallSummary, Moment, Reason, ReviewCommand
 
 # A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -21,122 +21,142 @@ _SAFE_CLIP = re.compile(r"[0-9A-Za-z_-]{1,64}\.(mp3|wav)")
 # Moments shown per call: the same limit as the clips of a call is usual, more would bury them.
 MAX_MOMENTS = 6
 
+LAYOUT_TEXT = {
+    "stereo": "one side per channel",
+    "pair": "one side per file",
+    "fake_stereo": "two equal channels, treated as one",
+    "one_sided": "only one channel has sound",
+    "mono": "both sides on one channel",
+}
+ROLE_SOURCE_TEXT = {
+    "correction": "set by a person",
+    "sidecar": "from the sidecar file",
+    "recorder": "as the recorder lays them out",
+    "name": "from the file name",
+    "voice_profile": "from known agents' voices",
+    "inferred": "inferred from the conversation",
+    "none": "unknown",
+}
+TIME_SOURCE_TEXT = {
+    "sidecar": "from the sidecar file",
+    "manifest": "from the manifest or CDR",
+    "name": "from the file name",
+    "file_time": "only the time of the file is known",
+}
+_VERDICTS = {"confirm": "worth flagging", "reject": "not worth flagging", "unsure": "unsure"}
+_ON_THE_CURVE = {"frustration_peak": "peak from", "frustration": "mean from"}
+
 
 def page_name(call_id: str) -> str:
     """File name of a call's page, empty when the id could not be one."""
     return f"{call_id}.html" if _SAFE_ID.fullmatch(call_id) else ""
 
 
-def call_strip(source: Source, call: CallData, *, n_ticks: int, join_s: float = lanes.JOIN_S) -> Strip:
-    """The two lanes, the silence and overtalk between them, and the caller's curve."""
-    facts = call.facts
-    duration_s = facts["duration_s"]
-    spans = [Span(s["role"], s["start_s"], s["end_s"], s["emotion"]) for s in call.segments]
+def summarise_call(
+    source: Source, call: CallData, *, root: str, n_ticks: int, join_s: float = timeline.JOIN_S
+) -> CallSummary:
+    """What a card and a page have in common.
+
+    Args:
+        root: the way from the page to the folder of index.html: "" or "../".
+        n_ticks: most times under the timeline.
+        join_s: neighbouring segments of one emotion that lie closer are one box of the timeline.
+    """
+    return CallSummary(
+        call_id=call.call_id,
+        when=moment(call.facts["started_local"]),
+        flagged=call.facts["flagged"],
+        score=percent(call.facts["frustration_score"]),
+        reasons=tuple(
+            Reason(_sentence(e["reason"]), e["rule"], _measured(source, e)) for e in call.escalations
+        ),
+        course=_course(source, call),
+        timeline=_timeline(source, call, n_ticks, join_s),
+        moments=_moments(source, call, root),
+        reviewed=_reviewed(call),
+        review=_review_commands(source, call),
+    )
+
+
+def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> timeline.Timeline:
+    """Both sides, the silence and overtalk between them, and the caller's frustration."""
+    duration_s = call.facts["duration_s"]
+    spans = [timeline.Span(s["role"], s["start_s"], s["end_s"], s["emotion"]) for s in call.segments]
     turns = [(t["role"], t["start_s"], t["end_s"]) for t in call.turns]
     sounds = [(s["kind"], s["start_s"], s["end_s"]) for s in call.sounds]
-    marks = (
-        *lanes.silences(turns, [(start, end) for _, start, end in sounds], duration_s),
-        *lanes.overtalk(turns, duration_s),
-        *lanes.sound_marks(sounds, duration_s),
-    )
-    curve = lanes.frustration(
-        facts["frustration_at_s"],
-        facts["frustration"],
-        duration_s,
-        frustration_threshold(source),
-        rule_lines(source),
-    )
-    return Strip(
-        lanes=lanes.lanes(spans, duration_s, join_s=join_s),
-        marks=marks,
-        curve=curve,
-        ticks=lanes.ticks(duration_s, n_ticks),
-        words=_strip_words(call, len([m for m in marks if m.kind == "overtalk"])),
+    overtalk = timeline.overtalk(turns, duration_s)
+    return timeline.Timeline(
+        lanes=timeline.lanes(spans, duration_s, join_s=join_s),
+        marks=(
+            *timeline.silences(turns, [(start, end) for _, start, end in sounds], duration_s),
+            *overtalk,
+            *timeline.sound_marks(sounds, duration_s),
+        ),
+        curve=timeline.frustration(
+            call.facts["frustration_at_s"],
+            call.facts["frustration"],
+            duration_s,
+            _peak_threshold(source),
+            _rule_lines(source),
+        ),
+        ticks=timeline.ticks(duration_s, n_ticks),
+        text=_timeline_text(call, len(overtalk)),
     )
 
 
-def _strip_words(call: CallData, n_overtalk: int) -> str:
-    """What the strip shows, for those who cannot see it."""
+def _timeline_text(call: CallData, n_overtalk: int) -> str:
     parts = [f"Emotion over {clock(call.facts['duration_s'])} of the call."]
     for role in ("caller", "agent"):
-        shares = sorted(
-            (
-                (value, name.removesuffix("_share"))
-                for (name, who, period), value in call.measures.items()
-                if who == role and period == "call" and name in _EMOTION_SHARES and value
-            ),
-            reverse=True,
-        )
+        measured = ((call.measures.get((f"{e}_share", role, "call")), e) for e in EMOTIONS)
+        shares = sorted(((share, emotion) for share, emotion in measured if share), reverse=True)
         if shares:
-            parts.append(f"{role.capitalize()}: {', '.join(f'{name} {percent(v)}' for v, name in shares)}.")
+            parts.append(f"{role.capitalize()}: {', '.join(f'{e} {percent(s)}' for s, e in shares)}.")
     if n_overtalk:
         parts.append(f"Both speak {count(n_overtalk, 'time')}.")
     return " ".join(parts)
 
 
-_EMOTION_SHARES = frozenset(
-    f"{e}_share"
-    for e in ("anger", "boredom", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-)
-
-
-def frustration_threshold(source: Source) -> float | None:
+def _peak_threshold(source: Source) -> float | None:
     """Where the rule on the caller's peak frustration starts, None when there is no such rule."""
-    asked = [
-        r.at_least for r in source.settings.rule if r.measure == "frustration_peak" and r.role == "caller"
-    ]
-    return min(asked) if asked else None
+    levels = (
+        r.at_least for r in source.settings.rule if (r.measure, r.role) == ("frustration_peak", "caller")
+    )
+    return min(levels, default=None)
 
 
-def rule_lines(source: Source) -> tuple[lanes.RuleLine, ...]:
+def _rule_lines(source: Source) -> tuple[timeline.RuleLine, ...]:
     """Every rule on the caller's frustration, as a line on its curve."""
-    found = []
-    for rule in source.settings.rule:
-        if rule.role == "caller" and rule.measure in _ON_THE_CURVE and 0 <= rule.at_least <= 1:
-            what = f"rule “{rule.name}”: {_ON_THE_CURVE[rule.measure]} {percent(rule.at_least)}"
-            found.append(lanes.rule_line(rule.at_least, rule.window, what))
-    return tuple(found)
+    return tuple(
+        timeline.rule_line(
+            rule.at_least,
+            rule.window,
+            f"rule “{rule.name}”: {_ON_THE_CURVE[rule.measure]} {percent(rule.at_least)}",
+        )
+        for rule in source.settings.rule
+        if rule.role == "caller" and rule.measure in _ON_THE_CURVE and 0 <= rule.at_least <= 1
+    )
 
 
-_ON_THE_CURVE = {"frustration_peak": "peak from", "frustration": "mean from"}
-
-
-def review_commands(source: Source, call: CallData) -> tuple[ReviewCommand, ...]:
+def _review_commands(source: Source, call: CallData) -> tuple[ReviewCommand, ...]:
     """What to type after listening; the call id is one of ours, so nothing in it needs quoting."""
     if not page_name(call.call_id):
         return ()
     return tuple(
-        ReviewCommand(words, f"callanalytics review {call.call_id} --verdict {verdict}{source.out_option}")
-        for verdict, words in (("confirm", "Worth flagging"), ("reject", "Not worth it"))
+        ReviewCommand(text, f"callanalytics review {call.call_id} --verdict {verdict}{source.out_option}")
+        for verdict, text in (("confirm", "Worth flagging"), ("reject", "Not worth it"))
     )
 
 
-_VERDICTS = {"confirm": "worth flagging", "reject": "not worth flagging", "unsure": "unsure"}
-
-
-def review_words(call: CallData) -> str:
-    """What a person said about the call already, empty when nobody did."""
+def _reviewed(call: CallData) -> str:
     if not call.reviews:
         return ""
-    said = call.reviews[0]
-    who = f" by {said['reviewer']}" if said["reviewer"] else ""
-    return f"Judged {_VERDICTS[said['verdict']]}{who}, {day(said['reviewed_local'])}"
-
-
-def call_reasons(source: Source, call: CallData) -> tuple[Reason, ...]:
-    """Why the call was flagged (or nearly was), in the order of the rules."""
-    return tuple(
-        Reason(
-            words=_sentence(e["reason"]),
-            rule=e["rule"],
-            detail=_measured(source, e),
-        )
-        for e in call.escalations
-    )
+    newest = call.reviews[0]
+    who = f" by {newest['reviewer']}" if newest["reviewer"] else ""
+    return f"Judged {_VERDICTS[newest['verdict']]}{who}, {day(newest['reviewed_local'])}"
 
 
 def _measured(source: Source, escalation: Row) -> str:
-    """What was measured against what the rule asked, with units while the rule is still configured."""
+    """What was measured against what the rule asked for, with units while the rule is still configured."""
     rule = next((r for r in source.settings.rule if r.name == escalation["rule"]), None)
     value, threshold = (
         (with_unit(rule.measure, escalation[key]) if rule else number(escalation[key], 2))
@@ -145,29 +165,29 @@ def _measured(source: Source, escalation: Row) -> str:
     return f"measured {value}, the rule asks for {threshold}, weight {plain_number(escalation['weight'])}"
 
 
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
-def call_moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
-    """The evidence of all rules in time order, each place once. `root` leads to index.html's folder."""
+def _moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
+    """The evidence of all rules in time order, each place once."""
     by_start: dict[float, Row] = {}
     for escalation in call.escalations:
-        for moment in escalation["evidence"]:
-            by_start.setdefault(round(moment["start_s"], 3), moment)
+        for evidence in escalation["evidence"]:
+            by_start.setdefault(round(evidence["start_s"], 3), evidence)
     ordered = sorted(by_start.values(), key=lambda m: float(m["start_s"]))[:MAX_MOMENTS]
-    context_s = source.settings.report.clip_context_s
     moments = []
-    for mark, moment in enumerate(ordered, start=1):
-        segment = _segment_at(call.segments, moment["start_s"], moment["end_s"])
+    for mark, evidence in enumerate(ordered, start=1):
+        start_s = evidence["start_s"]
+        segment = _segment_at(call.segments, start_s, evidence["end_s"])
         moments.append(
             Moment(
-                at=clock(moment["start_s"]),
-                x=lanes.place(moment["start_s"], call.facts["duration_s"]),
+                at=clock(start_s),
+                x=timeline.place(start_s, call.facts["duration_s"]),
                 mark=str(mark),
-                words=moment["words"],
-                clip=clip_href(source, call.call_id, moment["clip"], root),
-                clip_start_s=f"{max(0.0, moment['start_s'] - context_s):.3f}",
+                text=evidence["words"],
+                clip=_clip_href(source, call.call_id, evidence["clip"], root),
+                clip_start_s=f"{max(0.0, start_s - source.settings.report.clip_context_s):.3f}",
                 badge=badge(segment["emotion"] if segment else None),
                 agreement=_agreement(call, segment),
             )
@@ -186,46 +206,42 @@ def _segment_at(segments: Iterable[Row], start_s: float, end_s: float) -> Row | 
 
 
 def _agreement(call: CallData, segment: Row | None) -> str:
-    """How many members say the same about a segment: "3 of 3 models agree"."""
+    """How many members voted alike about a segment: "3 of 3 models agree"."""
     if segment is None:
         return ""
     votes = call.votes.get(segment["segment"], [])
-    judged = segment["emotion"] or segment["top_emotion"]
-    if not votes or judged is None:
+    winner = segment["emotion"] or segment["top_emotion"]
+    if not votes or winner is None:
         return ""
-    n_same = sum(vote["emotion"] == judged for vote in votes)
-    what = f" on {judged}" if segment["emotion"] is None else ""
+    n_same = sum(vote["emotion"] == winner for vote in votes)
+    what = f" on {winner}" if segment["emotion"] is None else ""
     return f"{n_same} of {count(len(votes), 'model')} agree{what}"
 
 
-def clip_href(source: Source, call_id: str, name: str | None, root: str) -> str:
+def _clip_href(source: Source, call_id: str, name: str | None, root: str) -> str:
     """Relative link to an evidence clip, empty when there is no such file."""
-    if (
-        not name
-        or source.clips_dir is None
-        or not _SAFE_ID.fullmatch(call_id)
-        or not _SAFE_CLIP.fullmatch(name)
-    ):
+    if not name or source.clips_dir is None:
         return ""
-    return (
-        f"{root}{source.clips_href}/{call_id}/{name}" if (source.clips_dir / call_id / name).is_file() else ""
-    )
+    if not _SAFE_ID.fullmatch(call_id) or not _SAFE_CLIP.fullmatch(name):
+        return ""
+    there = (source.clips_dir / call_id / name).is_file()
+    return f"{root}{source.clips_href}/{call_id}/{name}" if there else ""
 
 
-def call_course(source: Source, call: CallData) -> str:
-    """How the caller's frustration went, in words; nothing where it is neither calm nor upset.
+def _course(source: Source, call: CallData) -> str:
+    """How the caller's frustration went, in a sentence; empty where it is neither calm nor upset.
 
     A quarter is calm when its mean is under half of the rule's threshold, upset when it reaches it.
     """
-    threshold = frustration_threshold(source)
+    threshold = _peak_threshold(source)
     quarters = [call.measures.get(("frustration", "caller", q)) for q in ("q1", "q2", "q3", "q4")]
     known = [value for value in quarters if value is not None]
     if threshold is None or not known or max(known) < threshold / 2:
         return ""
     began = _mood(quarters[0], threshold, calm="began calm", upset="was upset from the start")
     ended = _mood(quarters[-1], threshold, calm="was calm at the end", upset="was upset at the end")
-    words = " and ".join(part for part in (began, ended) if part)
-    return f"The caller {words}." if words else ""
+    text = " and ".join(part for part in (began, ended) if part)
+    return f"The caller {text}." if text else ""
 
 
 def _mood(level: float | None, threshold: float, *, calm: str, upset: str) -> str:
@@ -241,34 +257,10 @@ def person(name: str | None, identity: str | None) -> str:
     return name or identity or MISSING
 
 
-def voices(facts: dict[str, Any]) -> str:
+def voices(facts: Mapping[str, Any]) -> str:
     """How the voices lie in the audio and how sure it is who is who."""
-    layout = LAYOUT_WORDS[facts["channel_layout"]]
+    layout = LAYOUT_TEXT[facts["channel_layout"]]
     if facts["role_source"] == "none":
         return f"{layout}; nobody could tell who is who"
-    told = ROLE_SOURCE_WORDS[facts["role_source"]]
-    return f"{layout}; sides {told} ({percent(facts['role_confidence'])} sure)"
-
-
-LAYOUT_WORDS = {
-    "stereo": "one side per channel",
-    "pair": "one side per file",
-    "fake_stereo": "two equal channels, treated as one",
-    "one_sided": "only one channel has sound",
-    "mono": "both sides on one channel",
-}
-ROLE_SOURCE_WORDS = {
-    "correction": "set by a person",
-    "sidecar": "from the sidecar file",
-    "recorder": "as the recorder lays them out",
-    "name": "from the file name",
-    "voice_profile": "from known agents' voices",
-    "inferred": "inferred from the conversation",
-    "none": "unknown",
-}
-TIME_SOURCE_WORDS = {
-    "sidecar": "from the sidecar file",
-    "manifest": "from the manifest or CDR",
-    "name": "from the file name",
-    "file_time": "only the time of the file is known",
-}
+    sides = ROLE_SOURCE_TEXT[facts["role_source"]]
+    return f"{layout}; sides {sides} ({percent(facts['role_confidence'])} sure)"

@@ -1,4 +1,4 @@
-"""Statistical charts, drawn at build time by Altair and vl-convert as inline SVG. No network, no script.
+"""Statistical charts as inline SVG, made at build time by Altair and vl-convert. No network, no script.
 
 Fills are the page's own patterns and colours (`url(#fill-anger)`, `var(--ink-2)`), so that one drawing
 serves the light and the dark theme and print. Every chart's numbers also stand in a table (views.Chart).
@@ -55,25 +55,17 @@ class Square:
     n_calls: int
 
 
-def stacked_columns(shares: Sequence[Share], groups: Sequence[str]) -> str:
-    """One column per group (in the given order, empty ones stay empty), the number of calls above it."""
-    return _stacked(shares, groups, upright=True)
+def stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) -> str:
+    """One bar per group (in the given order, empty ones stay empty), the number of calls at its end.
 
-
-def stacked_rows(shares: Sequence[Share], groups: Sequence[str]) -> str:
-    """One bar per group, from top to bottom, the number of calls at its end."""
-    return _stacked(shares, groups, upright=False)
-
-
-def _stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) -> str:
+    upright: columns from left to right instead of bars from top to bottom.
+    """
     import altair as alt
 
-    data = _data(
-        [{**asdict(s), "order": STACK.index(s.emotion), "few": s.n_calls < FEW_CALLS} for s in shares]
-    )
+    bars_of = [{**asdict(s), "order": STACK.index(s.emotion), "few": s.n_calls < FEW_CALLS} for s in shares]
     counts = {s.group: s.n_calls for s in shares}
-    totals = _data([{"group": group, "words": _short(n), "end": 1.0} for group, n in counts.items()])
-    labels = alt.Axis(
+    ends_of = [{"group": group, "words": _short(n), "end": 1.0} for group, n in counts.items()]
+    names = alt.Axis(
         values=_thinned(groups) if upright else list(groups),
         title=None,
         labelAngle=0,
@@ -81,37 +73,36 @@ def _stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) -
         ticks=False,
         domain=False,
     )
-    length_axis = alt.Axis(title=None, format=".0%", tickCount=4, domain=False, ticks=False)
-    along: dict[str, Any] = {
+    scale = alt.Scale(domain=list(groups), paddingInner=0.22)
+    group: dict[str, Any] = {
         "field": "group",
         "type": "ordinal",
         "sort": list(groups),
-        "scale": alt.Scale(domain=list(groups), paddingInner=0.22),
-        "axis": labels,
+        "scale": scale,
+        "axis": names,
     }
-    across: dict[str, Any] = {
-        "field": "share",
-        "type": "quantitative",
-        "stack": "zero",
-        "scale": alt.Scale(domain=[0, 1]),
-        "axis": length_axis,
-    }
+    length: dict[str, Any] = {"type": "quantitative", "axis": _percent_axis(title=None)}
+
+    def placed(**across: Any) -> dict[str, Any]:
+        if upright:
+            return {"x": alt.X(**group), "y": alt.Y(**length, **across)}
+        return {"y": alt.Y(**group), "x": alt.X(**length, **across)}
+
     bars = (
-        alt.Chart(data)
+        _chart(bars_of)
         .mark_bar(stroke="var(--paper)", strokeWidth=1)
         .encode(
-            **_oriented(along, across, upright=upright),
+            **placed(field="share", stack="zero", scale=alt.Scale(domain=[0, 1])),
             color=_emotion_fills([s.emotion for s in shares]),
             order=alt.Order("order:Q"),
             opacity=alt.condition("datum.few", alt.value(0.5), alt.value(1)),
         )
     )
-    ends: dict[str, Any] = {"field": "end", "type": "quantitative", "axis": length_axis}
-    text = {"dy": -8} if upright else {"dx": 6, "align": "left"}
+    beside = {"dy": -8} if upright else {"dx": 6, "align": "left"}
     numbers = (
-        alt.Chart(totals)
-        .mark_text(fontSize=11 if len(groups) <= 16 else 9, color="var(--ink-2)", **text)
-        .encode(**_oriented(along, ends, upright=upright), text="words:N")
+        _chart(ends_of)
+        .mark_text(fontSize=11 if len(groups) <= 16 else 9, color="var(--ink-2)", **beside)
+        .encode(**placed(field="end"), text="words:N")
     )
     size = {"width": 450, "height": 190} if upright else {"width": 360, "height": 30 * len(groups)}
     return _svg((bars + numbers).properties(**size))
@@ -122,23 +113,12 @@ def _short(n: int) -> str:
     return whole_number(n) if n < 1000 else f"{number(n / 1000)}k"
 
 
-def _oriented(along: dict[str, Any], across: dict[str, Any], *, upright: bool) -> dict[str, Any]:
-    import altair as alt
-
-    if upright:
-        return {"x": alt.X(**along), "y": alt.Y(**across)}
-    return {"y": alt.Y(**along), "x": alt.X(**across)}
-
-
 def points(found: Sequence[Point], groups: Sequence[str], *, ceiling: float) -> str:
     """Shares over time with their intervals, one panel."""
-    import altair as alt
-
-    base = alt.Chart(_data([asdict(p) for p in found])).encode(x=_time_axis(groups))
-    y = alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, ceiling]), axis=_percent_axis())
-    layers = base.mark_rule(color="var(--ink-3)", strokeWidth=2).encode(
-        y=alt.Y("low:Q", title=None, axis=_percent_axis()), y2="high:Q"
-    ) + base.mark_point(filled=True, size=54, color="var(--c-anger)", opacity=1).encode(y=y)
+    base = _chart([asdict(p) for p in found]).encode(x=_ordered("group", groups, _dates(groups)))
+    bars = base.mark_rule(color="var(--ink-3)", strokeWidth=2)
+    dots = base.mark_point(filled=True, size=54, color="var(--c-anger)", opacity=1)
+    layers = bars.encode(y=_upwards("low:Q"), y2="high:Q") + dots.encode(y=_upwards("share:Q", ceiling))
     return _svg(layers.properties(width=450, height=180))
 
 
@@ -148,29 +128,17 @@ def small_multiples(found: Sequence[Point], groups: Sequence[str], *, ceiling: f
 
     ends = list(dict.fromkeys((groups[0], groups[-1])))
     dates = alt.Axis(values=ends, labelAngle=0, labelFlush=True, ticks=False)
-    shown = [{**asdict(p), "high": min(p.high, ceiling)} for p in found]
-    base = alt.Chart(_data(shown)).encode(
-        x=alt.X("group:O", title=None, sort=list(groups), scale=alt.Scale(domain=list(groups)), axis=dates),
-        y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, ceiling]), axis=_percent_axis()),
+    base = _chart([{**asdict(p), "high": min(p.high, ceiling)} for p in found]).encode(
+        x=_ordered("group", groups, dates), y=_upwards("share:Q", ceiling)
     )
-    band = (
-        base.transform_filter("!datum.earlier")
-        .mark_area(color="var(--c-anger)", opacity=0.13)
-        .encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+    newest, earlier = base.transform_filter("!datum.earlier"), base.transform_filter("datum.earlier")
+    band = newest.mark_area(color="var(--c-anger)", opacity=0.13)
+    panel = (
+        band.encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+        + earlier.mark_line(color="var(--ink-3)", strokeDash=[4, 3], strokeWidth=1.5)
+        + newest.mark_line(**_dotted_line("var(--c-anger)", dot_size=22))
     )
-    before = base.transform_filter("datum.earlier").mark_line(
-        color="var(--ink-3)", strokeDash=[4, 3], strokeWidth=1.5
-    )
-    now = base.transform_filter("!datum.earlier").mark_line(
-        color="var(--c-anger)",
-        strokeWidth=2,
-        point={"filled": True, "color": "var(--c-anger)", "size": 22, "opacity": 1},
-    )
-    panel = (band + before + now).properties(width=150, height=84)
-    header = alt.Header(
-        title=None, labelLimit=185, labelColor="var(--ink)", labelFontSize=12, labelAnchor="start"
-    )
-    return _svg(panel.facet(facet=alt.Facet("panel:N", header=header), columns=3, spacing=24))
+    return _svg(_panels(panel.properties(width=150, height=84), label_px=185))
 
 
 def heat_map(
@@ -179,18 +147,12 @@ def heat_map(
     """A field per column and row: darker is more, the percentage stands in it, empty fields stay empty."""
     import altair as alt
 
-    data = _data(
-        [{**asdict(s), "words": f"{100 * s.share:.0f}", "dark": s.share > 0.55 * ceiling} for s in squares]
-    )
-    base = alt.Chart(data).encode(
-        x=alt.X(
-            "column:O",
-            title=None,
-            sort=list(columns),
-            scale=alt.Scale(domain=list(columns)),
-            axis=_bare_axis(),
-        ),
-        y=alt.Y("row:O", title=None, sort=list(rows), scale=alt.Scale(domain=list(rows)), axis=_bare_axis()),
+    bare = alt.Axis(labelAngle=0, ticks=False, domain=False, labelLimit=LABEL_LIMIT_PX)
+    values = [
+        {**asdict(s), "words": f"{100 * s.share:.0f}", "dark": s.share > 0.55 * ceiling} for s in squares
+    ]
+    base = _chart(values).encode(
+        x=_ordered("column", columns, bare), y=_ordered("row", rows, bare, channel=alt.Y)
     )
     fields = base.mark_rect(color="var(--c-anger)", cornerRadius=2).encode(
         opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, ceiling], range=[0.06, 1]), legend=None)
@@ -203,29 +165,40 @@ def heat_map(
 
 
 def lines(found: Sequence[Point], groups: Sequence[str]) -> str:
-    """Shares over time of several panels drawn as lines in one panel each, one scale 0..1."""
+    """Shares over time as one line per panel, all on the scale 0..1."""
+    panel = (
+        _chart([asdict(p) for p in found])
+        .mark_line(**_dotted_line("var(--accent)", dot_size=26))
+        .encode(x=_ordered("group", groups, _dates(groups, n_dates=3)), y=_upwards("share:Q", 1))
+    )
+    return _svg(_panels(panel.properties(width=150, height=100), label_px=165, sort=None))
+
+
+def _chart(values: list[dict[str, Any]]) -> Any:
     import altair as alt
 
-    base = alt.Chart(_data([asdict(p) for p in found])).mark_line(
-        strokeWidth=2,
-        color="var(--accent)",
-        point={"filled": True, "size": 26, "color": "var(--accent)", "opacity": 1},
-    )
-    panel = base.encode(
-        x=_time_axis(groups, n_dates=3),
-        y=alt.Y("share:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=_percent_axis()),
-    ).properties(width=150, height=100)
-    header = alt.Header(
-        title=None, labelLimit=165, labelColor="var(--ink)", labelFontSize=12, labelAnchor="start"
-    )
-    return _svg(panel.facet(facet=alt.Facet("panel:N", header=header, sort=None), columns=3, spacing=24))
+    return alt.Chart(alt.InlineData(values=values))
 
 
-def _time_axis(groups: Sequence[str], n_dates: int = 9) -> Any:
+def _ordered(field: str, values: Sequence[str], axis: Any, *, channel: Any = None) -> Any:
+    """A place for each value, in the given order and also where there is nothing to show."""
     import altair as alt
 
-    axis = alt.Axis(labelAngle=0, values=_thinned(groups, n_dates), ticks=False)
-    return alt.X("group:O", title=None, sort=list(groups), scale=alt.Scale(domain=list(groups)), axis=axis)
+    scale = alt.Scale(domain=list(values))
+    return (channel or alt.X)(f"{field}:O", title=None, sort=list(values), scale=scale, axis=axis)
+
+
+def _upwards(field: str, ceiling: float | None = None) -> Any:
+    import altair as alt
+
+    scale = alt.Undefined if ceiling is None else alt.Scale(domain=[0, ceiling])
+    return alt.Y(field, title=None, axis=_percent_axis(), scale=scale)
+
+
+def _dates(groups: Sequence[str], n_dates: int = 9) -> Any:
+    import altair as alt
+
+    return alt.Axis(labelAngle=0, values=_thinned(groups, n_dates), ticks=False)
 
 
 def _thinned(groups: Sequence[str], n_dates: int = 9) -> list[str]:
@@ -234,16 +207,25 @@ def _thinned(groups: Sequence[str], n_dates: int = 9) -> list[str]:
     return list(groups)[:: max(1, -(-len(groups) // most))]
 
 
-def _percent_axis() -> Any:
+def _percent_axis(**more: Any) -> Any:
     import altair as alt
 
-    return alt.Axis(format=".0%", tickCount=4, domain=False, ticks=False)
+    return alt.Axis(format=".0%", tickCount=4, domain=False, ticks=False, **more)
 
 
-def _bare_axis() -> Any:
+def _dotted_line(color: str, *, dot_size: int) -> dict[str, Any]:
+    dot = {"filled": True, "color": color, "size": dot_size, "opacity": 1}
+    return {"color": color, "strokeWidth": 2, "point": dot}
+
+
+def _panels(panel: Any, *, label_px: int, **facet: Any) -> Any:
+    """The panel once for each value of `panel`, three side by side."""
     import altair as alt
 
-    return alt.Axis(labelAngle=0, ticks=False, domain=False, labelLimit=LABEL_LIMIT_PX)
+    header = alt.Header(
+        title=None, labelLimit=label_px, labelColor="var(--ink)", labelFontSize=12, labelAnchor="start"
+    )
+    return panel.facet(facet=alt.Facet("panel:N", header=header, **facet), columns=3, spacing=24)
 
 
 def _emotion_fills(emotions: Sequence[str]) -> Any:
@@ -254,15 +236,10 @@ def _emotion_fills(emotions: Sequence[str]) -> Any:
     return alt.Color("emotion:N", scale=scale, legend=None)
 
 
-def _data(values: list[dict[str, Any]]) -> Any:
-    import altair as alt
-
-    return alt.InlineData(values=values)
-
-
 def _svg(chart: Any) -> str:
-    """Draw a chart. Text of the data is escaped by the renderer; the drawing is hidden from screen readers,
-    which get the caption and the table instead.
+    """Draw a chart. The renderer escapes the text of the data.
+
+    Screen readers skip the drawing and get its caption and table instead.
     """
     import vl_convert
 
@@ -293,17 +270,10 @@ def _svg(chart: Any) -> str:
         },
     )
     head, _, body = drawn.partition(">")
-    width = _attribute(head, "width")
+    width, box = (re.search(rf'\b{name}="([-\d. ]+)"', head) for name in ("width", "viewBox"))
+    if width is None or box is None:
+        raise ValueError(f"the drawing has no size: {head}")
     # Ids of the renderer (clip paths) would repeat from chart to chart; nothing here needs clipping.
     body = re.sub(r' clip-path="url\(#clip\d+\)"', "", body)
-    box = _attribute(head, "viewBox")
-    return f'<svg viewBox="{box}" style="width:{width}px" aria-hidden="true" focusable="false">' + re.sub(
-        r' (?:role|aria-[a-z]+)="[^"]*"', "", body
-    )
-
-
-def _attribute(head: str, name: str) -> str:
-    found = re.search(rf'\b{name}="([-\d. ]+)"', head)
-    if found is None:
-        raise ValueError(f"the drawing has no {name}")
-    return found.group(1)
+    body = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", body)
+    return f'<svg viewBox="{box[1]}" style="width:{width[1]}px" aria-hidden="true" focusable="false">{body}'

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from callanalytics.records import Role
 from reports.formatting import count, joined, length, moment, percent, plain, whole_number
 from reports.report_source import LEFT_OUT, Row, Source
 from reports.views import Cell, Coverage, CoveragePart, Fact, Table
 
-# What a person should know and do, by the closed words of callanalytics/errors.py.
-FAILURE_WORDS = {
+# What a person should know and do, by the `reason` of the errors in callanalytics/errors.py.
+_FAILURES = {
     "unreadable": ("cannot be opened", "check its permissions and the disk"),
     "not_audio": ("is no audio file", "look what else writes to this folder"),
     "empty": ("holds no sound", "the recorder stored an empty call"),
@@ -19,7 +22,7 @@ FAILURE_WORDS = {
     "out_of_memory": ("needed more memory than there is", "lower [audio] max_duration_s or add memory"),
     "worker_died": ("crashed its worker or did not finish", "please report it with the file"),
 }
-ABSTAIN_WORDS = {
+ABSTAIN_TEXT = {
     "too_short": "too short to judge",
     "not_speech": "not speech",
     "overtalk": "several voices at once",
@@ -68,7 +71,7 @@ def read_coverage(source: Source, *, most_files: int) -> Coverage:
         ("failed", "✕", "could not be analysed", len(failed)),
     )
     return Coverage(
-        words=_words(calls, len(failed), n_received),
+        text=_text(calls, len(failed), n_received),
         parts=tuple(_part(kind, letter, name, n, n_received) for kind, letter, name, n in counted if n),
         facts=_facts(calls),
         failure_reasons=_reasons_table(failed),
@@ -81,66 +84,58 @@ def _part(kind: str, letter: str, name: str, n: int, n_received: int) -> Coverag
     return CoveragePart(kind, letter, name, whole_number(n), percent(share), f"{100 * share:.2f}%")
 
 
-def _words(calls: Row, n_failed: int, n_received: int) -> str:
+def _text(calls: Row, n_failed: int, n_received: int) -> str:
     if not n_received:
         return "No recordings were received in this window."
-    if not n_failed and calls["n_analysed"] == n_received:
-        return f"All {count(n_received, 'recording')} received could be analysed."
-    return (
-        f"{whole_number(calls['n_analysed'])} of {count(n_received, 'recording')} received could be analysed."
-    )
+    whole = not n_failed and calls["n_analysed"] == n_received
+    how_many = "All" if whole else f"{whole_number(calls['n_analysed'])} of"
+    return f"{how_many} {count(n_received, 'recording')} received could be analysed."
 
 
 def _facts(calls: Row) -> tuple[Fact, ...]:
     segments_s, labelled_s = calls["segments_s"], calls["labelled_s"]
-    abstained = (segments_s - labelled_s) / segments_s if segments_s else None
+    abstained = percent((segments_s - labelled_s) / segments_s if segments_s else None)
+    undated, sideless = (count(calls[key], "call") for key in ("n_undated", "n_sideless"))
     facts = [
         Fact("Recorded", length(calls["seen_s"])),
         Fact("Speech judged", length(segments_s), "what the ensemble was asked about"),
-        Fact(
-            "Left without a label", percent(abstained), "of that speech: too short, not sure, or disagreement"
-        ),
+        Fact("Left without a label", abstained, "of that speech: too short, not sure, or disagreement"),
     ]
     if calls["n_undated"]:
-        facts.append(
-            Fact("Dated by the file only", count(calls["n_undated"], "call"), "their real time may differ")
-        )
+        facts.append(Fact("Dated by the file only", undated, "their real time may differ"))
     if calls["n_sideless"]:
-        facts.append(
-            Fact("Sides unknown", count(calls["n_sideless"], "call"), "caller and agent not told apart")
-        )
+        facts.append(Fact("Sides unknown", sideless, "caller and agent not told apart"))
     return tuple(facts)
 
 
-def _reasons_table(failed: list[Row]) -> Table:
-    by_reason: dict[str, int] = {}
-    for row in failed:
-        by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + 1
+def _reasons_table(failed: Sequence[Row]) -> Table:
     rows = []
-    for reason, n in sorted(by_reason.items(), key=lambda item: (-item[1], item[0])):
-        what, advice = FAILURE_WORDS.get(reason, (plain(reason), "see the details of the file"))
-        rows.append(
-            (
-                Cell(f"The file {what}" if reason in FAILURE_WORDS else what),
-                Cell(whole_number(n), str(n), True),
-                Cell(advice),
-            )
-        )
-    return Table("Why files failed", ("Reason", "Files", "What to do"), tuple(rows))
+    for reason, n in sorted(
+        Counter(row["reason"] for row in failed).items(), key=lambda item: (-item[1], item[0])
+    ):
+        what, advice = _FAILURES.get(reason, (plain(reason), "see the details of the file"))
+        what = f"The file {what}" if reason in _FAILURES else what
+        rows.append((Cell(what), _sorted(whole_number(n), str(n)), Cell(advice)))
+    return Table("Why files failed", ("Reason", "Files", "What to do"), rows)
 
 
-def _files_table(failed: list[Row], most: int) -> Table:
-    rows = tuple(
+def _sorted(text: str, key: str) -> Cell:
+    """A number that is sorted by another text than the one shown."""
+    return Cell(text, key, number=True)
+
+
+def _files_table(failed: Sequence[Row], most: int) -> Table:
+    rows = [
         (
             Cell(row["path"] or LEFT_OUT),
             Cell(plain(row["reason"])),
             Cell(row["detail"]),
             Cell(plain(row["stage"])),
-            Cell(f"{row['attempts']}", str(row["attempts"]), True),
+            _sorted(str(row["attempts"]), str(row["attempts"])),
             Cell(moment(row["started_local"]), row["started_local"].isoformat()),
         )
         for row in failed[:most]
-    )
+    ]
     more = f" The first {whole_number(most)} of {whole_number(len(failed))}." if len(failed) > most else ""
     return Table(
         f"Files that could not be analysed.{more}",
@@ -154,15 +149,15 @@ def read_abstentions(source: Source) -> Table:
     """Why speech was left without a label in the window."""
     found = source.in_window(_ABSTAINED)
     total_s = sum(row["seconds"] for row in found)
-    rows = tuple(
+    rows = [
         (
-            Cell(ABSTAIN_WORDS.get(row["abstain_reason"], plain(row["abstain_reason"]))),
-            Cell(whole_number(row["n"]), str(row["n"]), True),
-            Cell(length(row["seconds"]), f"{row['seconds']:.1f}", True),
-            Cell(percent(row["seconds"] / total_s), f"{row['seconds'] / total_s:.6f}", True),
+            Cell(ABSTAIN_TEXT.get(row["abstain_reason"], plain(row["abstain_reason"]))),
+            _sorted(whole_number(row["n"]), str(row["n"])),
+            _sorted(length(row["seconds"]), f"{row['seconds']:.1f}"),
+            _sorted(percent(row["seconds"] / total_s), f"{row['seconds'] / total_s:.6f}"),
         )
         for row in found
-    )
+    ]
     return Table(
         "Why speech was left without a label",
         ("Reason", "Segments", "Speech", "Share"),
@@ -173,6 +168,5 @@ def read_abstentions(source: Source) -> Table:
 
 def labelled_roles(source: Source) -> str:
     """Whose speech is labelled, by `[emotion] roles`."""
-    roles = source.settings.emotion.roles
     names = {Role.AGENT: "agents", Role.CALLER: "callers", Role.UNKNOWN: "voices of unknown side"}
-    return joined([names[Role(role)] for role in roles])
+    return joined([names[Role(role)] for role in source.settings.emotion.roles])

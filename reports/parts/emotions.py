@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from reports.formatting import percent, whole_number
 from reports.palette import BADGES
-from reports.parts.charts import FEW_CALLS, STACK, Share, stacked_columns, stacked_rows
+from reports.parts.charts import FEW_CALLS, STACK, Share, stacked
 from reports.report_source import Row, Source
-from reports.views import Cell, Chart, Table
+from reports.views import Cell, Chart, Table, numbers
 
 NO_QUEUE = "no queue known"
 OTHER_QUEUES = "other queues"
@@ -46,8 +46,8 @@ def side_of(source: Source) -> str:
     return "unknown" if not seconds.get("caller") and seconds.get("unknown") else "caller"
 
 
-def side_words(side: str) -> str:
-    """The same for people."""
+def side_text(side: str) -> str:
+    """Whose speech the charts show, for people."""
     if side == "caller":
         return "Share of the callers' labelled speech; speech without a label is left out."
     return "Callers and agents could not be told apart, so this is the labelled speech of both."
@@ -76,9 +76,7 @@ def share_by_hour(source: Source, side: str) -> Chart | None:
     hours = {row["grouped"] for row in found}
     groups = [f"{hour:02d}" for hour in range(min(hours), max(hours) + 1)]
     shares = _shares({**row, "grouped": f"{row['grouped']:02d}"} for row in found)
-    return share_chart(
-        "By hour", "hour of the day (local time)", "Hour", shares, groups, stacked_columns(shares, groups)
-    )
+    return share_chart("By hour", "hour of the day (local time)", "Hour", shares, groups, upright=True)
 
 
 def share_by_queue(source: Source, side: str) -> Chart | None:
@@ -87,17 +85,11 @@ def share_by_queue(source: Source, side: str) -> Chart | None:
     if not found:
         return None
     busiest = [row["queue"] for row in source.in_window(_QUEUES, most=MAX_QUEUES)]
-    names = {queue: _queue_name(queue) for queue in busiest}
+    names = {queue: queue or NO_QUEUE for queue in busiest}
     shares = _shares({**row, "grouped": names.get(row["grouped"], OTHER_QUEUES)} for row in found)
     present = {share.group for share in shares}
     groups = [g for g in (*dict.fromkeys(names.values()), OTHER_QUEUES) if g in present]
-    return share_chart(
-        "By queue", "queue, the busiest first", "Queue", shares, groups, stacked_rows(shares, groups)
-    )
-
-
-def _queue_name(queue: str | None) -> str:
-    return queue or NO_QUEUE
+    return share_chart("By queue", "queue, the busiest first", "Queue", shares, groups, upright=False)
 
 
 def _shares(rows: Iterable[Row]) -> list[Share]:
@@ -115,31 +107,36 @@ def _shares(rows: Iterable[Row]) -> list[Share]:
 
 
 def share_chart(
-    title: str, by: str, column: str, shares: Sequence[Share], groups: Sequence[str], svg: str
+    title: str, by: str, column: str, shares: Sequence[Share], groups: Sequence[str], *, upright: bool
 ) -> Chart:
-    """A drawn chart of emotion shares with its table. `column` names the groups in the table."""
+    """A stacked bar per group with its table.
+
+    Args:
+        by: what the groups are, in a sentence.
+        column: the head of the groups in the table.
+        groups: every group, in order; those without shares stay empty.
+        upright: columns from left to right instead of bars from top to bottom.
+    """
     present = {s.emotion for s in shares}
     emotions = [e for e in STACK if e in present]
     value = {(s.group, s.emotion): s.share for s in shares}
     n_calls = {s.group: s.n_calls for s in shares}
-    rows = tuple(
+    rows = [
         (
             Cell(group),
-            Cell(whole_number(n_calls.get(group, 0)), number=True),
-            *(
-                Cell(percent(value.get((group, e), 0.0 if group in n_calls else None)), number=True)
-                for e in emotions
+            *numbers(
+                whole_number(n_calls.get(group, 0)),
+                *(percent(value.get((group, e), 0.0 if group in n_calls else None)) for e in emotions),
             ),
         )
         for group in groups
-    )
-    words = f"Emotion share by {by}. The figure at each bar is its number of calls"
-    if any(s.n_calls < FEW_CALLS for s in shares):
-        words += f"; bars of fewer than {FEW_CALLS} calls are pale"
+    ]
+    pale = any(s.n_calls < FEW_CALLS for s in shares)
     return Chart(
         title=title,
-        words=f"{words}.",
-        svg=svg,
+        text=f"Emotion share by {by}. The figure at each bar is its number of calls"
+        + (f"; bars of fewer than {FEW_CALLS} calls are pale." if pale else "."),
+        svg=stacked(shares, groups, upright=upright),
         table=Table(f"Emotion share by {by}", (column, "Calls", *emotions), rows),
         legend=tuple(BADGES[e] for e in emotions),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from reports.formatting import count, day, joined, percent
 from reports.report_source import Row, Source
-from reports.views import Cell, EnsembleFacts, Fact, Table
+from reports.views import Cell, Fact, Table
 
 # Deeper parts of a card are for programs; the page shows the leaves above this depth.
 MAX_DEPTH = 3
@@ -26,24 +27,32 @@ def _promoted(source: Source) -> Row | None:
     return next(iter(source.rows(_PROMOTED, zone=source.settings.time.zone)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class EnsembleFacts:
+    """Which ensemble labelled, in a sentence and as facts."""
+
+    text: str
+    facts: tuple[Fact, ...]
+
+
 def ensemble_facts(source: Source) -> EnsembleFacts:
     """The promoted ensemble: everything on these pages was labelled by it."""
     row = _promoted(source)
     if row is None:
         return EnsembleFacts("No ensemble has labelled calls in this database yet.", ())
     return EnsembleFacts(
-        words=f"Every label is a majority vote of the {count(len(row['members']), 'model')} of one ensemble.",
+        text=f"Every label is a majority vote of the {count(len(row['members']), 'model')} of one ensemble.",
         facts=(
             Fact("Ensemble", row["ensemble_id"]),
             Fact("In use since", day(row["in_use_since"])),
             Fact("Models", joined(row["members"])),
             Fact("Emotions it knows", joined(row["labels"])),
-            *_claims(json.loads(row["card"])),
+            *claims(json.loads(row["card"])),
         ),
     )
 
 
-def _claims(card: Any) -> Iterator[Fact]:
+def claims(card: Any) -> Iterator[Fact]:
     """What the card says about training and tests. Cards are files: nothing in them is taken for granted."""
     if not isinstance(card, dict):
         return
@@ -62,17 +71,17 @@ def _claims(card: Any) -> Iterator[Fact]:
 def ensemble_card(source: Source) -> Table:
     """The card that came with the weights, as name and value."""
     row = _promoted(source)
-    leaves = _leaves(json.loads(row["card"]), ()) if row else []
-    rows = tuple((Cell(name), Cell(value)) for name, value in leaves[:MAX_CARD_ROWS])
+    found = leaves(json.loads(row["card"]), ()) if row else []
+    rows = [(Cell(name), Cell(value)) for name, value in found[:MAX_CARD_ROWS]]
     return Table("What the ensemble's card says", ("Entry", "Value"), rows, empty="It came without a card.")
 
 
-def _leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, str]]:
+def leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, str]]:
     """Nested objects as (dotted name, text) pairs; lists of plain values are one entry."""
     if isinstance(value, dict) and len(path) < MAX_DEPTH:
-        return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, str(key)))]
+        return [leaf for key, item in value.items() for leaf in leaves(item, (*path, str(key)))]
     if isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value):
-        return [leaf for item in value for leaf in _leaves(item, (*path, str(item["name"])))]
+        return [leaf for item in value for leaf in leaves(item, (*path, str(item["name"])))]
     name = " › ".join(part.replace("_", " ") for part in path) or "card"
     if (
         isinstance(value, list)

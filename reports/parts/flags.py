@@ -50,19 +50,19 @@ def flag_lead(totals: Row) -> str:
         return ""
     if n_raised == n_flagged:
         return "None of them reached the rule for frustration."
-    said = []
+    parts = []
     if n_frustrated:
-        said.append(f"in {whole_number(n_frustrated)} of them the caller sounded frustrated")
+        parts.append(f"in {whole_number(n_frustrated)} of them the caller sounded frustrated")
     if n_raised:
         more = "more " if n_frustrated else "of them "
-        said.append(f"in {whole_number(n_raised)} {more}the voice was raised")
-    if not said:
+        parts.append(f"in {whole_number(n_raised)} {more}the voice was raised")
+    if not parts:
         return ""
-    text = ", ".join(said)
+    text = ", ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def ranking_words(totals: Row) -> str:
+def ranking_text(totals: Row) -> str:
     """The order of the flagged calls."""
     if totals["n_frustrated"] == totals["n_flagged"]:
         return "Ranked by how frustrated the caller sounded at the peak."

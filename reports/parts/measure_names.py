@@ -5,7 +5,7 @@ from __future__ import annotations
 from callanalytics.config import RuleSettings
 from reports.formatting import length, number, percent, plain, signed
 
-# Rows of a call page: (measure, role, words).
+# Rows of a call page: (measure, role, text).
 MEASURE_ROWS: tuple[tuple[str, str | None, str], ...] = (
     ("frustration_peak", "caller", "Caller's frustration, peak"),
     ("frustration", "caller", "Caller's frustration, mean"),
@@ -80,8 +80,8 @@ def measure_name(name: str) -> str:
     return _NAMES.get(name, plain(name.removesuffix(end)) + (" share" if end == "_share" else ""))
 
 
-def rule_words(rule: RuleSettings) -> str:
+def rule_text(rule: RuleSettings) -> str:
     """What a rule asks, for example "caller: frustration at its peak at least 50%, in the whole call"."""
     whose = "" if rule.role == "any" else f"{rule.role}: "
-    asked = f"{measure_name(rule.measure)} at least {with_unit(rule.measure, rule.at_least)}"
-    return f"{whose}{asked}, in {_PERIODS[rule.window]}"
+    condition = f"{measure_name(rule.measure)} at least {with_unit(rule.measure, rule.at_least)}"
+    return f"{whose}{condition}, in {_PERIODS[rule.window]}"

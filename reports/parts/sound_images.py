@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -10,12 +11,21 @@ from reports.call_rows import CallData
 from reports.parts.call_parts import page_name
 from reports.report_source import Source
 from reports.timeline import ROLE_NAMES
-from reports.views import Picture
 
 # More columns than any picture has; a longer list is no waveform of ours.
 MAX_COLUMNS = 4000
-# So that a quiet call is seen too, but line noise stays a line: full height is at least this peak of 255.
+# Full height is the loudest peak (of 255), at least this one: a quiet call is seen, bare noise stays flat.
 LEAST_PEAK = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The sound of one channel: `wave` is a path in the 1000 x 100 box, `image` a relative link."""
+
+    name: str
+    wave: str
+    image: str
+    text: str
 
 
 def read_pictures(source: Source, call: CallData) -> tuple[Picture, ...]:
@@ -38,7 +48,7 @@ def read_pictures(source: Source, call: CallData) -> tuple[Picture, ...]:
             name=name,
             wave=_wave(peaks, loudest),
             image=image,
-            words=f"Spectrogram, {name.lower()}: notes from 60 Hz at the bottom to 3.8 kHz, dark where loud",
+            text=f"Spectrogram, {name.lower()}: notes from 60 Hz at the bottom to 3.8 kHz, dark where loud",
         )
         for _, name, peaks, image in sorted(found, key=lambda row: row[0] != ["caller"])
     )

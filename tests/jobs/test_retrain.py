@@ -212,6 +212,7 @@ def test_goes_on_after_a_kill(retrained, manifest: Path, tmp_path: Path) -> None
     assert done.candidate_id == retrained[1].candidate_id, "as if nothing had happened"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "training").mkdir(parents=True)
     with file_lock(tmp_path / "out" / "training" / "retrain.lock"), pytest.raises(LockHeld):
@@ -221,6 +222,7 @@ def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_p
         retrain(fixed, Workspace(tmp_path / "out"), [read_corpus(manifest)], TRAINING, plan=PLAN)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "out")
     with open_work(workspace) as store:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from click.testing import CliRunner
-from fixture_calls import fill, plausible_calls
+from command_line import Done, run_command
+from fixture_calls import plausible_calls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,23 +25,26 @@ from jobs.cli.review_commands import review
 from jobs.reviews.queue import put, read_review, read_reviews, take_in, waiting
 from jobs.reviews.reviews import give, next_calls, read_csv, render_worth
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture(scope="module")
 def calls() -> list[CallAnalysis]:
     return plausible_calls()
 
 
-@pytest.fixture
-def out(tmp_path: Path, calls: list[CallAnalysis]) -> Path:
+@pytest.fixture(scope="module")
+def unreviewed(plausible_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published output folder without any review."""
-    folder = tmp_path / "out"
+    folder = shutil.copytree(plausible_out, tmp_path_factory.mktemp("unreviewed") / "out")
     with open_work(Workspace(folder)) as store:
-        fill(store, calls)
         store.connection.execute("DELETE FROM base.reviews")
         publish(store)
     return folder
+
+
+@pytest.fixture
+def out(unreviewed: Path, tmp_path: Path) -> Path:
+    """A copy of it for each test."""
+    return shutil.copytree(unreviewed, tmp_path / "out")
 
 
 def kept(out: Path, sql: str = "SELECT call_id, verdict FROM base.reviews ORDER BY review_id") -> list[Any]:
@@ -55,15 +57,14 @@ def published(out: Path, sql: str) -> list[Any]:
         return connection.execute(sql).fetchall()
 
 
-def cli(out: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "callanalytics", "review", *args, "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def cli(out: Path, *args: str) -> Done:
+    return run_command("review", *args, "--out", out, expect=None)
 
 
 def test_a_review_is_kept_and_published_only_with_the_next_run(out: Path, calls: list[CallAnalysis]) -> None:
     call_id = calls[0].recording.call_id
     done = cli(out, call_id[:12], "--verdict", "confirm", "--note", "shouting")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert call_id in done.stderr
     assert kept(out) == [(call_id, "confirm")]
     assert published(out, "FROM reviews") == []
@@ -72,12 +73,12 @@ def test_a_review_is_kept_and_published_only_with_the_next_run(out: Path, calls:
 
 def test_the_id_and_the_other_words_do_not_clash(out: Path, calls: list[CallAnalysis]) -> None:
     call_id = calls[0].recording.call_id
-    assert cli(out, "--verdict", "reject", call_id).returncode == 0
+    assert cli(out, "--verdict", "reject", call_id).exit_code == 0
     assert kept(out) == [(call_id, "reject")]
-    assert cli(out, "next", "--count", "1").returncode == 0
-    assert cli(out, "abc", "--verdict", "maybe").returncode == 2
+    assert cli(out, "next", "--count", "1").exit_code == 0
+    assert cli(out, "abc", "--verdict", "maybe").exit_code == 2
     unknown = cli(out, "0123", "--verdict", "confirm")
-    assert unknown.returncode == 2
+    assert unknown.exit_code == 2
     assert "no call '0123'" in unknown.stderr
 
 
@@ -144,12 +145,12 @@ def test_a_csv_is_taken_whole_or_not_at_all(out: Path, calls: list[CallAnalysis]
         "call_id,verdict,note\n" + "".join(f"{i},confirm,ok\n" for i in ids[:2]) + f"{ids[2]},perhaps,\n"
     )
     done = cli(out, "import", str(table))
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "review 3: verdict 'perhaps'" in done.stderr
     assert kept(out) == []
     table.write_text("﻿call_id,verdict,note\n" + "".join(f"{i},Confirm,ok\n" for i in ids))
     done = cli(out, "import", str(table), "--by", "eve")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert kept(out) == [(i, "confirm") for i in ids]
 
 
@@ -186,7 +187,7 @@ def test_a_row_that_is_too_long_is_named_by_its_line_and_nothing_is_kept(
     lines = [f"{ids[0]},confirm,,ok", row.format(call=ids[1]), f"{ids[2]},confirm,,ok"]
     table.write_text("call_id,verdict,segment,note\n" + "\n".join(lines) + "\n")
     done = cli(out, "import", str(table))
-    assert done.returncode == 2, done.stderr
+    assert done.exit_code == 2, done.stderr
     assert re.search(words, done.stderr), done.stderr
     assert kept(out) == []
     assert waiting(Workspace(out)) == []
@@ -288,7 +289,7 @@ def test_flags_come_first_and_a_reviewed_call_does_not_come_again(out: Path) -> 
     assert ranked[0].flag_worth == 1.0, "nothing is known of its rules"
     assert [c.worth for c in ranked] == sorted((c.worth for c in ranked), reverse=True)
     assert not ranked[-1].flagged
-    assert cli(out, ranked[0].call_id, "--verdict", "reject").returncode == 0
+    assert cli(out, ranked[0].call_id, "--verdict", "reject").exit_code == 0
     with Workspace(out).lock():
         give(Workspace(out), [Review(ranked[1].call_id, "confirm")])
     with open_work(Workspace(out)) as store:
@@ -323,7 +324,7 @@ def test_moments_are_the_callers_and_reviewed_ones_are_not_asked_again(out: Path
     done = cli(
         out, call.call_id, "--segment", str(first["segment"]), "--verdict", "reject", "--emotion", "fear"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     with open_work(Workspace(out)) as store:
         publish(store)
     again = next(c for c in next_calls(Workspace(out), 1000) if c.call_id == call.call_id)
@@ -334,7 +335,7 @@ def test_next_as_json_and_when_there_is_nothing(out: Path, tmp_path: Path) -> No
     told = json.loads(cli(out, "next", "--json", "--count", "3").stdout)
     assert len(told) == 3
     assert {"call_id", "worth", "moments"} <= set(told[0])
-    assert cli(tmp_path / "nowhere", "next").returncode == 2
+    assert cli(tmp_path / "nowhere", "next").exit_code == 2
 
 
 def test_help_names_what_a_review_of_a_call_can_say() -> None:

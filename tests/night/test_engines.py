@@ -19,6 +19,7 @@ from jobs.night.local_engine import analyze_all
 from jobs.night.stopping import StopWatch
 
 
+@pytest.mark.usefixtures("impatient")
 def test_the_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     code = "import sys, time; from pathlib import Path; from callanalytics.workspace import file_lock\n"

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import re
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +126,23 @@ def test_the_mail_says_the_same_in_text_and_html(site: Site) -> None:
     assert not re.search(r"<(?:script|link|style|img|svg)\b|https?:", body.html)
     assert not re.search("<[a-z]", body.text)
     assert str(site.folder / "index.html") in body.text
+
+
+def test_a_mail_draws_nothing(site: Site) -> None:
+    """In a process of its own, where no other test has loaded the chart library."""
+    code = (
+        "import sys; from pathlib import Path; from jobs.cli.main import main;"
+        "sys.argv = ['callanalytics', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    window = ("--since", "2025-03-26", "--until", "2025-04-02", "--out", str(site.database.parent))
+    command = [sys.executable, "-c", code, "report", *window, "--email-body", "text"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.match(r"\d+ of \d+ callers sounded frustrated", done.stdout)
+    loaded = set(done.stderr.split())
+    assert "reports.outputs.email_body" in loaded
+    assert not loaded & {"altair", "vl_convert"}
 
 
 def test_names_in_a_mail_are_text_and_not_endless(tmp_path: Path) -> None:

@@ -14,16 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-from callanalytics.config import DEFAULT_RULES, ReportSettings, Settings
+from callanalytics.config import DEFAULT_RULES, ReportSettings
 from ensemble.labels import EMOTIONS, SHARED_SIX
-from reports import formatting as words
-from reports import timeline as lanes
+from reports import formatting, timeline
 from reports.palette import LETTERS, legend
 from reports.parts import charts
 from reports.parts.charts import Share
-from reports.parts.ensemble_card import _claims, _leaves
-from reports.parts.measure_names import range_with_unit, rule_words, with_unit
-from reports.report_source import Source
+from reports.parts.ensemble_card import claims, leaves
+from reports.parts.measure_names import range_with_unit, rule_text, with_unit
+from reports.report_source import earlier_periods
 from reports.timeline import Span
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -33,7 +32,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
     ("seconds", "shown"), [(0, "0:00"), (42.9, "0:42"), (725, "12:05"), (3723, "1:02:03"), (-1, "0:00")]
 )
 def test_clock(seconds: float, shown: str) -> None:
-    assert words.clock(seconds) == shown
+    assert formatting.clock(seconds) == shown
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_clock(seconds: float, shown: str) -> None:
     [(0, "0%"), (0.0004, "under 0.1%"), (0.031, "3.1%"), (0.5, "50%"), (0.9999, "over 99.9%"), (1, "100%")],
 )
 def test_percent_never_rounds_something_to_nothing(share: float, shown: str) -> None:
-    assert words.percent(share) == shown
+    assert formatting.percent(share) == shown
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_percent_never_rounds_something_to_nothing(share: float, shown: str) -> 
 )
 def test_a_window_in_words(since: str, until: str, now: str, shown: str) -> None:
     read = [datetime.fromisoformat(text).replace(tzinfo=BERLIN) for text in (since, until, now)]
-    assert words.window_words(*read) == shown
+    assert formatting.window_text(*read) == shown
 
 
 @pytest.mark.parametrize(
@@ -86,16 +85,16 @@ def test_a_window_in_words(since: str, until: str, now: str, shown: str) -> None
 )
 def test_dates_and_numbers_follow_the_locale(locale: str, shown: list[str]) -> None:
     at = datetime(2026, 11, 20, 14, 32)
-    with words.localised(locale):
+    with formatting.localised(locale):
         assert [
-            words.percent(0.031),
-            words.count(1204, "call"),
+            formatting.percent(0.031),
+            formatting.count(1204, "call"),
             with_unit("pitch_rise_st", 1.94),
-            words.moment(at),
-            words.short_day(at),
-            words.weekdays()[0],
+            formatting.moment(at),
+            formatting.short_day(at),
+            formatting.weekdays()[0],
         ] == shown
-    assert words.percent(0.031) == "3.1%"
+    assert formatting.percent(0.031) == "3.1%"
 
 
 def test_an_unknown_locale_is_refused() -> None:
@@ -105,8 +104,8 @@ def test_an_unknown_locale_is_refused() -> None:
 
 def test_the_period_before_keeps_to_calendar_days_when_the_clocks_change() -> None:
     since = datetime(2025, 3, 31, tzinfo=BERLIN)  # the day after the change
-    source = Source(None, Settings(), since, since + timedelta(days=1), since + timedelta(days=2), None, "")
-    before, last_week = source.earlier()
+    found = earlier_periods(since, since + timedelta(days=1))
+    before, last_week = found
     assert before.since == datetime(2025, 3, 30, tzinfo=BERLIN)
     assert before.until == since
     assert last_week.since == datetime(2025, 3, 24, tzinfo=BERLIN)
@@ -114,20 +113,20 @@ def test_the_period_before_keeps_to_calendar_days_when_the_clocks_change() -> No
 
 def test_a_long_window_is_not_compared_with_an_overlapping_week() -> None:
     since = datetime(2025, 3, 1, tzinfo=BERLIN)
-    source = Source(None, Settings(), since, since + timedelta(days=10), since + timedelta(days=11), None, "")
-    (before,) = source.earlier()
+    found = earlier_periods(since, since + timedelta(days=10))
+    (before,) = found
     assert before.until == since
 
 
 def test_a_window_as_long_as_the_calendar_is_compared_with_nothing() -> None:
     since = datetime(1000, 1, 1, tzinfo=BERLIN)
-    source = Source(None, Settings(), since, datetime(2026, 1, 1, tzinfo=BERLIN), since, None, "")
-    assert source.earlier() == ()
+    found = earlier_periods(since, datetime(2026, 1, 1, tzinfo=BERLIN))
+    assert found == ()
 
 
 def test_rules_are_read_with_units() -> None:
-    assert rule_words(DEFAULT_RULES[0]) == "caller: frustration at its peak at least 38%, in the whole call"
-    assert rule_words(DEFAULT_RULES[5]) == "longest silence at least 45 s, in the whole call"
+    assert rule_text(DEFAULT_RULES[0]) == "caller: frustration at its peak at least 38%, in the whole call"
+    assert rule_text(DEFAULT_RULES[5]) == "longest silence at least 45 s, in the whole call"
     assert with_unit("pitch_rise_st", 1.94) == "+1.9 semitones"
     assert range_with_unit("pitch_rise_st", -0.2, 1.94) == "-0.2 to +1.9 semitones"
     assert range_with_unit("talk_s", 3.7, 91.0) == "3.7 s to 1 min 31 s"
@@ -148,7 +147,7 @@ def covered(spans: list[tuple[float, float]], at_s: float) -> bool:
     return any(start <= at_s < end for start, end in spans)
 
 
-def seconds(mark: lanes.Mark, duration_s: float) -> tuple[float, float]:
+def seconds(mark: timeline.Mark, duration_s: float) -> tuple[float, float]:
     start = float(mark.x.rstrip("%")) / 100 * duration_s
     return start, start + float(mark.width.rstrip("%")) / 100 * duration_s
 
@@ -156,8 +155,8 @@ def seconds(mark: lanes.Mark, duration_s: float) -> tuple[float, float]:
 @given(turns)
 def test_silence_and_overtalk_are_where_they_are(found: list[tuple[str, float, float]]) -> None:
     duration_s = 140.0
-    silent = [seconds(m, duration_s) for m in lanes.silences(found, [], duration_s)]
-    both = [seconds(m, duration_s) for m in lanes.overtalk(found, duration_s)]
+    silent = [seconds(m, duration_s) for m in timeline.silences(found, [], duration_s)]
+    both = [seconds(m, duration_s) for m in timeline.overtalk(found, duration_s)]
     agent = [(s, e) for role, s, e in found if role == "agent"]
     caller = [(s, e) for role, s, e in found if role == "caller"]
     edge_s = 0.02  # places are rounded to 0.01 %
@@ -176,32 +175,32 @@ def test_neighbours_of_one_emotion_are_one_run_and_narrow_runs_have_no_letter() 
         Span("caller", 6, 6.5, None),
         Span("agent", 1, 4, "sad"),
     ]
-    runs = lanes.lane("caller", spans, 60.0).runs
+    runs = timeline.lane("caller", spans, 60.0).runs
     assert [(run.badge.letter, run.letter) for run in runs] == [("A", "A"), ("–", "")]
     assert (runs[0].x, runs[0].width) == ("0.00%", "10.00%")
     assert runs[0].title == "0:00 to 0:06: anger"
 
 
 def test_an_unknown_side_gets_a_lane_of_its_own() -> None:
-    assert [lane.name for lane in lanes.lanes([], 60.0)] == ["Caller", "Agent"]
-    assert len(lanes.lanes([Span("unknown", 0, 3, "sad")], 60.0)) == 3
+    assert [lane.name for lane in timeline.lanes([], 60.0)] == ["Caller", "Agent"]
+    assert len(timeline.lanes([Span("unknown", 0, 3, "sad")], 60.0)) == 3
 
 
 def test_the_curve_is_filled_only_above_the_threshold() -> None:
-    curve = lanes.frustration([0, 10, 20], [0.0, 1.0, 0.0], 20.0, 0.5)
+    curve = timeline.frustration([0, 10, 20], [0.0, 1.0, 0.0], 20.0, 0.5)
     xs = [float(x) for x, _ in re.findall(r"([\d.]+) ([\d.]+)", curve.above)]
     ys = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", curve.above)]
     assert max(ys) == 50.0
     assert min(ys) == 0.0
     assert {250.0, 750.0} <= set(xs), "the crossings are exact"
-    assert curve.peak_words == "100% at 0:10"
-    assert lanes.frustration([0, 10], [0.1, 0.2], 20.0, 0.5).above == ""
-    assert lanes.frustration([], [], 20.0, None).line == ""
+    assert curve.peak_text == "100% at 0:10"
+    assert timeline.frustration([0, 10], [0.1, 0.2], 20.0, 0.5).above == ""
+    assert timeline.frustration([], [], 20.0, None).line == ""
 
 
 def test_ticks_do_not_collide_at_the_end() -> None:
     for duration_s in (4.0, 59.0, 61.0, 601.0, 7201.0, 14_000.0):
-        found = lanes.ticks(duration_s, 6)
+        found = timeline.ticks(duration_s, 6)
         places = [float(tick.x.rstrip("%")) for tick in found]
         assert places == sorted(places)
         assert len(found) <= 9
@@ -215,20 +214,20 @@ def test_a_card_may_say_anything() -> None:
         "n_training_speakers": 71,
         "scores": {"headline": {"test": "held-out speakers", "uar": 0.36}},
     }
-    assert [(f.name, f.value, f.note) for f in _claims(good)] == [
+    assert [(f.name, f.value, f.note) for f in claims(good)] == [
         ("Trained on", "a and b", "5,505 clips of 71 speakers"),
         ("Mean recall in its test", "36%", "held-out speakers"),
     ]
     for odd in (None, [], "x", {"trained_on": 3, "scores": [1]}, {"scores": {"headline": {"uar": "high"}}}):
-        assert list(_claims(odd)) == []
-    leaves = dict(_leaves({"members": [{"name": "cnn", "weight": 1.0}], "shape": list(range(64))}, ()))
-    assert leaves["members › cnn › weight"] == "1"
-    assert leaves["shape"] == "64 entries"
+        assert list(claims(odd)) == []
+    found = dict(leaves({"members": [{"name": "cnn", "weight": 1.0}], "shape": list(range(64))}, ()))
+    assert found["members › cnn › weight"] == "1"
+    assert found["shape"] == "64 entries"
 
 
 def test_chart_labels_are_text() -> None:
     name = "<script>alert(1)</script>"
-    svg = charts.stacked_rows([Share(name, "anger", 1.0, 3)], [name])
+    svg = charts.stacked([Share(name, "anger", 1.0, 3)], [name], upright=False)
     assert "<script" not in svg
     assert "url(#fill-anger)" in svg
     assert not re.search(r"https?://(?!www\.w3\.org)", svg)
