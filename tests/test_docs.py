@@ -178,6 +178,18 @@ def test_files_that_are_named_exist() -> None:
     assert missing == []
 
 
+def test_the_architecture_names_every_folder() -> None:
+    text = text_of(ROOT / "ARCHITECTURE.md")
+    folders = [
+        f"`{package}/{folder.name}/`"
+        for package in ("callanalytics", "ensemble", "reports", "jobs")
+        for folder in (ROOT / package).iterdir()
+        if any(folder.glob("*.py"))
+    ]
+    assert len(folders) > 20
+    assert [folder for folder in folders if folder not in text] == []
+
+
 def test_links_of_the_documents_in_the_root_exist() -> None:
     """Those inside docs/ are checked by MkDocs, strictly."""
     links = [link for path in ROOT_DOCUMENTS for link in re.findall(r"\]\(([^)#]+)", text_of(path))]

@@ -98,7 +98,7 @@ def purge(
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=sum(page.is_file() for page in pages),
             n_reviews=reviews.n,
-            n_training_clips=len(list(workspace.reviewed_clips.glob("*.wav"))) if training else 0,
+            n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
             dry_run=dry_run,
@@ -149,8 +149,9 @@ def render_purged(done: Purged) -> str:
 @contextmanager
 def _no_training(workspace: Workspace) -> Iterator[None]:
     """Keep trainings away: one at work has cut clips from calls that may have to go, or reads some here."""
+    training = workspace.training
     with ExitStack() as held_locks:
-        for lock in (workspace.retrain_lock, workspace.training_lock) if workspace.training.is_dir() else ():
+        for lock in (training.retrain_lock_file, training.lock_file) if training.folder.is_dir() else ():
             try:
                 held_locks.enter_context(file_lock(lock))
             except LockHeld as problem:
@@ -163,8 +164,8 @@ def _no_training(workspace: Workspace) -> Iterator[None]:
 
 def _training(workspace: Workspace) -> list[Path]:
     """Clips that a retraining cut from reviewed calls (or began to), and spectrograms of any clips."""
-    reviewed = workspace.reviewed_clips
-    return _folders([reviewed, reviewed.with_name(f".{reviewed.name}.part"), workspace.training_cache])
+    reviewed = workspace.training.reviewed_clips
+    return _folders([reviewed, reviewed.with_name(f".{reviewed.name}.part"), workspace.training.cache])
 
 
 def _folders(paths: Iterable[Path]) -> list[Path]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, StoreError
-from callanalytics.workspace import Workspace, file_lock, make_private_dir, write_whole
+from callanalytics.workspace import TrainingFolder, Workspace, file_lock, make_private_dir, write_whole
 from ensemble.corpora import Corpus, clips_hash
 from ensemble.evaluation.paired import Difference, compare_on
 from ensemble.inference.card import known_speakers
@@ -118,27 +118,28 @@ def retrain(
 
     refuse_where_fixed(settings, "let retraining promote")
     require_corpora(workspace, corpora, plan)
-    make_private_dir(workspace.training)
-    with file_lock(workspace.retrain_lock):
+    make_private_dir(workspace.training.folder)
+    with file_lock(workspace.training.retrain_lock_file):
         corpora = collect(settings, workspace, corpora, plan)
         current_folder = in_use(settings, workspace)
         current = load_ensemble(current_folder)
         split = split_speakers(corpora, training.labels)
         key = _key(split, training, current, plan.start)
-        folder = workspace.training / f"retrain-{key}"
+        folder = workspace.training.folder / f"retrain-{key}"
+        run = TrainingFolder(folder).run
         if (done := _decision(folder, plan.margin)) is not None:
             say(f"Nothing new since {done.at}: the same data and settings.")
             return done
         n_training, n_test = len(split.training_speakers), len(split.test_speakers)
         say(f"{n_training} speakers train, {len(split.validation)} validate, {n_test} test")
-        made = folder / "run" / "ensemble"
+        made = run / "ensemble"
         if not (folder / TRAINED).exists():
             made = train_from_corpora(
                 split.train,
                 split.validation,
                 training,
-                folder=folder / "run",
-                cache=workspace.training_cache,
+                folder=run,
+                cache=workspace.training.cache,
                 start=current_folder if plan.start == "in_use" else None,
                 licence=plan.licence,
                 note=f"Retrained beside {current.ensemble_id}.",
@@ -247,11 +248,11 @@ def _score_last_week(
 
 def _remember(workspace: Workspace, folder: Path, result: Retrained) -> None:
     line = json.dumps(result.to_json()) + "\n"
-    with workspace.retrain_history.open("a", encoding="utf-8") as history:
+    with workspace.training.history.open("a", encoding="utf-8") as history:
         history.write(line)
     write_whole(folder / "decision.json", line)
     for big in ("members", "balanced"):  # what training needed to go on
-        shutil.rmtree(folder / "run" / big, ignore_errors=True)
+        shutil.rmtree(TrainingFolder(folder).run / big, ignore_errors=True)
 
 
 def _content(path: Path) -> bytes:
@@ -283,7 +284,7 @@ def _decision(folder: Path, margin: float) -> Retrained | None:
 
 def read_history(workspace: Workspace) -> list[dict[str, Any]]:
     """Every retraining of an output folder and what was decided, oldest first. Raises StoreError."""
-    path = workspace.retrain_history
+    path = workspace.training.history
     rows = []
     for number, line in enumerate(_content(path).splitlines(), start=1):
         try:

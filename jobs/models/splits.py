@@ -78,7 +78,7 @@ def collect(
     """
     if not plan.reviewed:
         return tuple(corpora)
-    folder = workspace.reviewed_clips
+    folder = workspace.training.reviewed_clips
     shutil.rmtree(folder, ignore_errors=True)
     export_labels(settings, workspace, folder, consent=plan.consent)
     return (*corpora, read_manifest(folder / MANIFEST))

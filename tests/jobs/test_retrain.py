@@ -227,11 +227,11 @@ def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path)
     workspace = Workspace(tmp_path / "out")
     with open_work(workspace) as store:
         publish(store)
-    clip = workspace.reviewed_clips / "clip.wav"
+    clip = workspace.training.reviewed_clips / "clip.wav"
     clip.parent.mkdir(parents=True)
     clip.write_bytes(b"read by the first")
     command = ("retrain", "--reviewed", "--out", workspace)
-    with file_lock(workspace.retrain_lock):
+    with file_lock(workspace.training.retrain_lock_file):
         assert "--consent" in run_command(*command, expect=2).stderr
         assert "retrain.lock" in run_command(*command, "--consent", expect=5).stderr
     assert clip.exists()
