@@ -387,7 +387,7 @@ class CallRows:
 class Failure:
     """A recording that could not be analysed, for the quarantine table."""
 
-    candidate: FoundRecording
+    found: FoundRecording
     stage: str  # "read", "decode", "analyze", "write"
     reason: str  # closed word, see errors.RecordingError
     detail: str  # a sentence for a person

@@ -301,7 +301,7 @@ def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
     """Rows for the quarantine, one per path: the last failure of a path counts."""
     rows = {}
     for failure in failures:
-        recording, facts = failure.candidate.recording, failure.candidate.facts
+        recording, facts = failure.found.recording, failure.found.facts
         rows[recording.shown] = {
             "path": recording.shown,
             "stage": failure.stage,

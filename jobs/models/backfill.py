@@ -218,7 +218,7 @@ class _Scoring:
                 scored.setdefault(run_ids[outcome.recording.call_id], []).append(outcome)
                 self.n_done += 1
             else:
-                self._leave_out(outcome.candidate.recording, outcome.reason, outcome.detail)
+                self._leave_out(outcome.found.recording, outcome.reason, outcome.detail)
             self.on_progress("analyse", self.n_seen, n_all, "")
         for calls in scored.values():
             for call in calls:
@@ -269,7 +269,8 @@ def _score(found: FoundRecording, settings: Settings, ensemble: Ensemble) -> Cal
     except FileNotFoundError:
         raise RecordingGone("The recording is gone from its store.") from None
     if recording_id != recording.recording_id:
-        raise UnreadableFile(f"{recording.path.name}: another recording lies here now. Nothing was scored.")
+        name = Path(recording.shown).name
+        raise UnreadableFile(f"{name}: another recording lies here now. Nothing was scored.")
     call = replace(call_as_corrected(found.call, found.corrected), recording=recording)
     return pack(vote_again(call, settings, ensemble))
 
