@@ -289,7 +289,7 @@ def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) ->
         raise RecordingGone("The recording is gone from its store.") from None
     if found != candidate.recording.recording_id:
         raise UnreadableFile(
-            f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
+            f"{Path(candidate.recording.shown).name}: another recording lies here now. Nothing was scored."
         )
     call = call_as_corrected(candidate.call, candidate.corrected)
     call = replace(call, recording=candidate.recording)

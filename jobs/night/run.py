@@ -259,11 +259,13 @@ class _Night:
 
     def _finish(self, exit_code: int, now: datetime) -> None:
         self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
-        take_in(self.store, self.workspace)  # also what was said while this run was at work
         readable = mend_published(self.workspace)
         if self.held:
             self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
             return
+        # Also reviews given while this run was at work. Until they are published they stay in the queue,
+        # where everybody sees them.
+        take_in(self.store, self.workspace)
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
         if self.store.unpublished or not readable:
             self.on_progress("publish", 0, 0, "")
