@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from callanalytics.text import display_text, hide_numbers
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    FloatArray = npt.NDArray[np.float32]
+# Quoted, so that modules may import them for annotations while nothing here imports numpy.
+FloatArray: TypeAlias = "npt.NDArray[np.float32]"
+BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 class Role(StrEnum):
@@ -323,11 +325,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A moment worth hearing."""
+    """A moment worth listening to, and why."""
 
     start_s: float
     end_s: float
-    words: str
+    text: str
 
     @property
     def clip_name(self) -> str:
@@ -385,7 +387,7 @@ class CallRows:
 class Failure:
     """A recording that could not be analysed, for the quarantine table."""
 
-    candidate: FoundRecording
+    found: FoundRecording
     stage: str  # "read", "decode", "analyze", "write"
     reason: str  # closed word, see errors.RecordingError
     detail: str  # a sentence for a person

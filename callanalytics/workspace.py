@@ -30,11 +30,22 @@ from callanalytics.errors import LockHeld, UsageError
 DATABASE_NAME = "callanalytics.duckdb"
 # Folders of OUT that hold sound which is no call: clips, pages, training material.
 FOLDERS_WITHOUT_CALLS = frozenset({"reports", "reports-redacted", "training"})
-# In the folder of any training: its checkpoints and its cache are its own.
-TRAINING_LOCK_NAME = "train.lock"
 # A review that is being kept, a look at the lock: such holders are gone in a moment.
 PATIENCE_S = 3.0
 _LOOK_AGAIN_S = 0.02
+
+
+class TrainingFolder:
+    """Where a training keeps what it extracted and its checkpoints: one training at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self.cache = folder / "cache"  # extracted features, whole corpora of them
+        self.reviewed_clips = folder / "reviewed"  # cut from reviewed calls
+        self.history = folder / "history.jsonl"  # of retrainings
+        self.lock_file = folder / "train.lock"
+        self.retrain_lock_file = folder / "retrain.lock"
 
 
 class Workspace:
@@ -48,13 +59,11 @@ class Workspace:
         self.reports = folder / "reports"
         self.redacted_reports = folder / "reports-redacted"
         self.report_index = self.reports / "index.html"
+        self.redacted_index = self.redacted_reports / "index.html"
         self.clips = self.reports / "clips"
         self.call_pages = self.reports / "calls"
         self.ensembles = folder / "ensembles"
-        self.training = folder / "training"
-        self.reviewed_clips = self.training / "reviewed"
-        self.training_cache = self.training / "cache"
-        self.retrain_history = self.training / "history.jsonl"
+        self.training = TrainingFolder(folder / "training")
         self.kept_utterances = folder / "kept"
         # For the jobs alone.
         self.work_database = self.work_dir / "callanalytics-work.duckdb"
@@ -69,8 +78,6 @@ class Workspace:
         self.logs = self.work_dir / "logs"
         self.run_lock = self.work_dir / "run.lock"
         self.schedule_lock = self.work_dir / "schedule.lock"
-        self.retrain_lock = self.training / "retrain.lock"
-        self.training_lock = self.training / TRAINING_LOCK_NAME
         self._held = self.work_dir / "held.json"
 
     def __str__(self) -> str:

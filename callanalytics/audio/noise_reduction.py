@@ -9,12 +9,9 @@ the labels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import FloatArray
 
 FRAME_S, HOP_S = 0.032, 0.008
 BLOCK_S = 60.0  # the noise is taken as steady for so long; memory is bounded by it too

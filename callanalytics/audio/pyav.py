@@ -10,15 +10,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, shown
 from callanalytics.errors import InvalidAudio, NotAudio, TruncatedAudio
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import FloatArray
 
 DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac"
 # FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
@@ -40,6 +38,7 @@ MAGIC = (
 _STATE_LENGTH = frozenset(
     {"wav", "w64", "aiff", "au", "caf", "flac", "ogg", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 )
+
 _OGG_PAGE_BYTES = 65_307  # the longest page
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_BYTES = 65_536

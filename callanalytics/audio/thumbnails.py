@@ -11,16 +11,12 @@ import json
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from callanalytics.records import Audio, Clip
+from callanalytics.records import Audio, Clip, FloatArray
 from ensemble.inference.spectrogram import FrontEnd, mel_matrix
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
 
 N_COLUMNS = 800
 N_BANDS = 56

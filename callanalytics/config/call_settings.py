@@ -116,7 +116,7 @@ class EmotionSettings(Table):
 
 
 class FrustrationSettings(Table):
-    """`[frustration]`: how segment evidence becomes the score of a call (see `analysis/measures.py`)."""
+    """`[frustration]`: how segment evidence becomes the score of a call."""
 
     anger_weight: Share = 1.0
     disgust_weight: Share = 0.5
@@ -136,7 +136,7 @@ RULE_MEASURES = (
 
 
 class RuleSettings(Table):
-    """`[[rule]]`: one reason to escalate. See `callanalytics/analysis/measures.py` for the measures."""
+    """`[[rule]]`: one reason to flag a call."""
 
     name: str
     measure: str

@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from callanalytics.demo.script import Call, Line, Mood, Voice
 from callanalytics.errors import CallAnalyticsError
-from callanalytics.records import Role
-
-FloatArray = npt.NDArray[np.float32]
+from callanalytics.records import FloatArray, Role
 
 SAMPLE_RATE_HZ = 8000
 # The band of a narrow-band telephone line (ITU-T G.712).

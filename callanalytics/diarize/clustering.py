@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.vad import BoolArray, FloatArray, IntArray
+from callanalytics.diarize.vad import IntArray
+from callanalytics.records import BoolArray, FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
 

@@ -11,17 +11,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.vad import (
-    FRAME_S,
-    FRAME_SAMPLES,
-    SAMPLE_RATE_HZ,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    runs,
-    widen,
-)
-from callanalytics.records import Sound, SoundSpan
+from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, IntArray, runs, widen
+from callanalytics.records import BoolArray, FloatArray, Sound, SoundSpan
 
 Bins = npt.NDArray[np.int16]  # FFT bins
 

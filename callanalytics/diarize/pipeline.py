@@ -9,10 +9,12 @@ from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import separate_voices, voice_of
 from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
 from callanalytics.diarize.two_channels import find_layout, side_activity
-from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, frame_levels_db, stretches
+from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
 from callanalytics.records import (
+    BoolArray,
     ChannelLayout,
     Diarization,
+    FloatArray,
     Role,
     RoleSource,
     Sound,

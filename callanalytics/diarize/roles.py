@@ -11,8 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from callanalytics.diarize.vad import FloatArray
-from callanalytics.records import Role, RoleSource, Turn, VoiceProfile
+from callanalytics.records import FloatArray, Role, RoleSource, Turn, VoiceProfile
 
 # A greeting ("Harper Valley National Bank, my name is ...") lasts longer than a "hello?".
 _UTTERANCE_S = 1.2

@@ -10,17 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from callanalytics.diarize.vad import (
-    FRAME_S,
-    FRAME_SAMPLES,
-    SAMPLE_RATE_HZ,
-    SILENCE_DB,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    above,
-)
-from callanalytics.records import ChannelLayout
+from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE_DB, IntArray, above
+from callanalytics.records import BoolArray, ChannelLayout, FloatArray
 
 # Two thresholds of Silero's authors: enter at 0.5, leave 0.15 lower.
 ON, OFF = 0.5, 0.35

@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.model_cache import package_file
+from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.device import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 SAMPLE_RATE_HZ = 8000

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.features.frames import FRAME, N_FFT, RATE_HZ, Stack
+from callanalytics.records import FloatArray
 
 if TYPE_CHECKING:
     from callanalytics.features.frames import IntArray
-    from callanalytics.records import FloatArray
 
 MIN_F0_HZ, MAX_F0_HZ = 65.0, 500.0
 # Boersma has 0.45, 0.01 and 30 dB; these agree better with librosa's pyin on real calls and on emotional

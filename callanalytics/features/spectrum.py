@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from callanalytics.features.descriptors import N_MFCC
 from callanalytics.features.frames import FRAME, HOP, N_FFT, RATE_HZ, Stack, decibel
 from callanalytics.features.loudness import k_weight
 from callanalytics.features.pitch import autocorrelation_matrix, periodic_hann
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import FloatArray
 
 N_MELS, N_CHROMA = 40, 12
 FILTER_BANKS = Path(__file__).with_name("filterbanks.npz")

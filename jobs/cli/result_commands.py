@@ -103,7 +103,7 @@ def report(
     source = workspace.database
     window = parse_window(since, until, zone=settings.time.zone_info, now=now)
     ending = "-redacted" if redact else ""
-    page = (workspace.redacted_reports if redact else workspace.reports) / "index.html"
+    page = workspace.redacted_index if redact else workspace.report_index
     if single_file is not None:
         page = Path(single_file) if single_file else workspace.folder / f"report{ending}.html"
     if email_body in {"text", "html"}:

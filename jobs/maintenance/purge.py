@@ -19,8 +19,8 @@ from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
 from callanalytics.errors import LockHeld, StoreError
 from callanalytics.store import open_locked, publish
-from callanalytics.store.forget import Doomed, forget_calls, forget_clips, older_than
 from callanalytics.store.publish import change_published, compact, compact_unpublished
+from callanalytics.store.remove import Expired, forget_calls, forget_clips, older_than
 from callanalytics.workspace import Workspace, file_lock
 from jobs.publishing import Pages
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
@@ -81,18 +81,18 @@ def purge(
         _no_training(workspace, wanted=rows_too and not dry_run),
         open_locked(workspace) as store,
     ):
-        doomed = older_than(store, before)
-        clips, pages = _clips(workspace, doomed), _pages(workspace, doomed) if rows_too else []
-        training = _training(workspace) if rows_too and doomed.call_ids else []
-        reviews = about_gone_calls(store, workspace, doomed.call_ids) if rows_too else GoneReviews(0, {})
+        expired = older_than(store, before)
+        clips, pages = _clips(workspace, expired), _pages(workspace, expired) if rows_too else []
+        training = _training(workspace) if rows_too and expired.call_ids else []
+        reviews = about_gone_calls(store, workspace, expired.call_ids) if rows_too else GoneReviews(0, {})
         found = Purged(
             before=before,
-            n_calls=0 if audio_only else len(doomed.call_ids),
-            n_quarantined=0 if audio_only else doomed.n_quarantined,
+            n_calls=0 if audio_only else len(expired.call_ids),
+            n_quarantined=0 if audio_only else expired.n_quarantined,
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=len(pages),
             n_reviews=reviews.n,
-            n_training_clips=len(list(workspace.reviewed_clips.glob("*.wav"))) if training else 0,
+            n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
             dry_run=dry_run,
@@ -102,7 +102,7 @@ def purge(
         size_before = _size([workspace.folder])
         # What an earlier purge could not finish counts as something to remove.
         report = Pages(workspace, settings)
-        stays = not (doomed.call_ids or doomed.n_quarantined or store.unpublished) and report.are_whole
+        stays = not (expired.call_ids or expired.n_quarantined or store.unpublished) and report.are_whole
         shown = report.window(store)
         if not stays:
             report.mark_out_of_date()
@@ -142,7 +142,7 @@ def render_purged(done: Purged) -> str:
 @contextmanager
 def _no_training(workspace: Workspace, *, wanted: bool) -> Iterator[None]:
     """Keep trainings away: one at work has cut clips from calls that may have to go, or hears some here."""
-    locks = (workspace.retrain_lock, workspace.training_lock)
+    locks = (workspace.training.retrain_lock_file, workspace.training.lock_file)
     with ExitStack() as held_locks:
         for lock in locks if wanted and locks[0].parent.is_dir() else ():
             try:
@@ -157,19 +157,20 @@ def _no_training(workspace: Workspace, *, wanted: bool) -> Iterator[None]:
 
 def _training(workspace: Workspace) -> list[Path]:
     """Clips that a retraining cut from reviewed calls (or began to), and what it heard of any clips."""
-    folders = [workspace.training / name for name in ("reviewed", ".reviewed.part", "cache")]
+    clips = workspace.training.reviewed_clips
+    folders = [clips, clips.with_name(f".{clips.name}.part"), workspace.training.cache]
     return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
-def _clips(workspace: Workspace, doomed: Doomed) -> list[Path]:
+def _clips(workspace: Workspace, expired: Expired) -> list[Path]:
     root = workspace.clips
-    folders = [root / call_id for call_id in doomed.call_ids if _CALL_ID.fullmatch(call_id)]
+    folders = [root / call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
     return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
-def _pages(workspace: Workspace, doomed: Doomed) -> list[Path]:
+def _pages(workspace: Workspace, expired: Expired) -> list[Path]:
     root = workspace.call_pages
-    pages = [root / f"{call_id}.html" for call_id in doomed.call_ids if _CALL_ID.fullmatch(call_id)]
+    pages = [root / f"{call_id}.html" for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
     return [page for page in pages if page.is_file()]
 
 

@@ -231,7 +231,7 @@ class _Backfill:
                 self.n_done += 1
             else:
                 left = self.missing if outcome.reason == RecordingGone.reason else self.failed
-                left.append(_not_scored(outcome.candidate.recording, outcome.reason, outcome.detail))
+                left.append(_not_scored(outcome.found.recording, outcome.reason, outcome.detail))
             n_seen = self.n_done + len(self.failed) + len(self.missing)
             self.on_progress("analyse", n_seen, n_all, "")
         for calls in scored.values():
@@ -289,7 +289,7 @@ def _score(candidate: FoundRecording, settings: Settings, ensemble: Ensemble) ->
         raise RecordingGone("The recording is gone from its store.") from None
     if found != candidate.recording.recording_id:
         raise UnreadableFile(
-            f"{candidate.recording.path.name}: another recording lies here now. Nothing was scored."
+            f"{Path(candidate.recording.shown).name}: another recording lies here now. Nothing was scored."
         )
     call = call_as_corrected(candidate.call, candidate.corrected)
     call = replace(call, recording=candidate.recording)

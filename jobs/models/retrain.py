@@ -110,9 +110,9 @@ def retrain(
 
     refuse_where_fixed(settings, "let retraining promote")
     check(workspace, corpora, reviewed=plan.reviewed, consent=plan.consent)
-    work = workspace.training
+    work = workspace.training.folder
     make_private_dir(work)
-    with file_lock(workspace.retrain_lock):
+    with file_lock(workspace.training.retrain_lock_file):
         corpora = collect(settings, workspace, corpora, reviewed=plan.reviewed, consent=plan.consent)
         current = load_ensemble(in_use(settings, workspace))
         material = divide(corpora, training.labels)
@@ -134,7 +134,7 @@ def retrain(
                 material.validation,
                 training,
                 folder=folder / "run",
-                cache=work / "cache",
+                cache=workspace.training.cache,
                 start=in_use(settings, workspace) if plan.start == "in_use" else None,
                 licence=plan.licence,
                 note=f"Retrained beside {current.ensemble_id}.",
@@ -244,7 +244,7 @@ def _shadow(
 
 def _remember(workspace: Workspace, folder: Path, result: Retrained) -> None:
     line = json.dumps(result.to_json())
-    with workspace.retrain_history.open("a", encoding="utf-8") as history:
+    with workspace.training.history.open("a", encoding="utf-8") as history:
         history.write(line + "\n")
     write_whole(folder / "decision.json", line + "\n")
     for big in ("members", "balanced"):  # what training needed to go on
@@ -272,7 +272,7 @@ def _decision(folder: Path, margin: float) -> Retrained | None:
 
 def read_history(workspace: Workspace) -> list[dict[str, Any]]:
     """Every retraining of an output folder and what was decided, oldest first. Raises StoreError."""
-    path = workspace.retrain_history
+    path = workspace.training.history
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:

@@ -63,7 +63,7 @@ def collect(
     check(workspace, corpora, reviewed=reviewed, consent=consent)
     if not reviewed:
         return tuple(corpora)
-    folder = workspace.reviewed_clips
+    folder = workspace.training.reviewed_clips
     shutil.rmtree(folder, ignore_errors=True)
     export_labels(settings, workspace, folder, consent=consent)
     return (*corpora, read_manifest(folder / MANIFEST))

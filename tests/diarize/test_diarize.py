@@ -21,8 +21,8 @@ from callanalytics.diarize import SpeechModels, diarize, non_speech
 from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
 from callanalytics.diarize.roles import inferred_roles, stated_roles
-from callanalytics.diarize.vad import FRAME_S, BoolArray, runs, stretches
-from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
+from callanalytics.diarize.vad import FRAME_S, runs, stretches
+from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
 

@@ -403,8 +403,8 @@ def test_a_hostile_name_is_only_ever_text(store: Store, calls: list[CallAnalysis
     run_id = begin(store)
     store.write([replace(call, recording=recording, facts=facts)], run_id)
     failure = plausible_failures()[0]
-    candidate = replace(failure.candidate, recording=replace(recording, recording_id="f" * 64), facts=facts)
-    store.quarantine([replace(failure, candidate=candidate, detail=name)], run_id)
+    candidate = replace(failure.found, recording=replace(recording, recording_id="f" * 64), facts=facts)
+    store.quarantine([replace(failure, found=candidate, detail=name)], run_id)
     rows = store.connection.execute(
         "SELECT path, queue FROM call_summary UNION ALL SELECT path, queue FROM quarantine"
     ).fetchall()
@@ -431,7 +431,7 @@ def test_a_run_that_left_some_for_later_did_not_cover_its_window(store: Store) -
 
 def test_failing_again_counts_attempts_until_it_is_given_up(store: Store) -> None:
     failures = plausible_failures()
-    ids = {f.candidate.recording.recording_id for f in failures}
+    ids = {f.found.recording.recording_id for f in failures}
     first = begin(store)
     store.quarantine(failures, first)
     store.quarantine(failures, begin(store))
@@ -453,10 +453,8 @@ def test_a_changed_file_gets_its_attempts_back(store: Store) -> None:
         store.quarantine([failure], begin(store))
         end(store, run_id)
     assert one(store, "SELECT attempts FROM quarantine") == 2
-    recording = replace(failure.candidate.recording, recording_id="0" * 64)
-    store.quarantine(
-        [replace(failure, candidate=replace(failure.candidate, recording=recording))], begin(store)
-    )
+    recording = replace(failure.found.recording, recording_id="0" * 64)
+    store.quarantine([replace(failure, found=replace(failure.found, recording=recording))], begin(store))
     assert store.connection.execute("SELECT attempts, recording_id FROM quarantine").fetchall() == [
         (1, "0" * 64)
     ]
@@ -465,7 +463,7 @@ def test_a_changed_file_gets_its_attempts_back(store: Store) -> None:
 @pytest.mark.parametrize("same", ["content", "path"])
 def test_success_leaves_the_quarantine(store: Store, calls: list[CallAnalysis], same: str) -> None:
     failure, call, run_id = plausible_failures()[0], calls[0], begin(store)
-    recording = failure.candidate.recording
+    recording = failure.found.recording
     if same == "content":
         call = replace(call, recording=replace(call.recording, recording_id=recording.recording_id))
     else:
