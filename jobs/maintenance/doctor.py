@@ -137,7 +137,7 @@ def _voice_models(settings: Settings, workspace: Workspace) -> Iterator[Finding]
     from callanalytics.diarize import SpeechModels
 
     models = SpeechModels.load()
-    # The first use of these two converts their weights, which takes a minute: better now than at night.
+    # The first use of these two converts their weights: better now than at night.
     ready = models.segmenter is not None and models.printer is not None
     yield Finding("voice models", ready, "voice activity, segmentation and voice prints load")
 
