@@ -14,6 +14,7 @@ import pytest
 
 from callanalytics import errors
 from callanalytics.config import DEFAULT_RULES, RULE_MEASURES, Settings, settings_from
+from callanalytics.ingest.recorders.profiles import TEMPLATE_FIELDS
 from callanalytics.store.query import run_query
 from jobs.cli.main import cli
 
@@ -240,6 +241,12 @@ def test_measures_rules_and_exit_codes_are_all_described() -> None:
     reasons = {e.reason for e in raised if hasattr(e, "reason")}
     assert len(reasons) >= 10
     assert [reason for reason in reasons if f"`{reason}`" not in codes] == []
+
+
+def test_the_fields_of_templates_are_described() -> None:
+    page = text_of(ROOT / "docs" / "guides" / "recorders.md")
+    assert len(TEMPLATE_FIELDS) > 15
+    assert [field for field in TEMPLATE_FIELDS if f"`{field}`" not in page] == []
 
 
 def test_the_readme_is_short() -> None:

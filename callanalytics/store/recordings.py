@@ -70,13 +70,13 @@ def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: i
     )
 
 
-def remember_files(store: Store, candidates: Sequence[FoundRecording]) -> None:
+def remember_files(store: Store, recordings: Sequence[FoundRecording]) -> None:
     """Remember the content hash of files, so that an unchanged file is not read again.
 
     A file whose content is no longer what was analysed under its name goes to `store.replaced` and is
     noted when the new content is analysed (`replace_earlier`), so that a killed run forgets nothing.
     """
-    frame = file_frame([candidate.recording for candidate in candidates])
+    frame = file_frame([found.recording for found in recordings])
     if frame.is_empty():
         return
     with store.transaction("remember files", shown=False):
@@ -119,7 +119,7 @@ def file_frame(recordings: Sequence[Recording]) -> pl.DataFrame:
     """Files, also those of pairs, that are still what they were when their content was hashed.
 
     Of recordings behind URLs, what their store listed: names for people may lack a caller's number, and
-    who wants to hear one again needs the name it has.
+    who opens one again needs the name it has.
     """
     rows = {}
     for recording in recordings:

@@ -158,8 +158,10 @@ def closing_words(result: RunResult) -> str:
         f"already done {counts.n_skipped - counts.n_given_up}{given_up}; flagged {counts.n_flagged}; "
         f"quarantined {counts.n_quarantined}."
     )
-    if result.set_aside:
-        words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))
+    if result.skipped_files:
+        words = ", ".join(
+            f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.skipped_files.items())
+        )
         lines.append(f"Skipped: {words}.")
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
@@ -176,7 +178,7 @@ def _more(n: int) -> list[str]:
 
 
 def _failure(failure: Failure) -> str:
-    recording, facts = failure.candidate.recording, failure.candidate.facts
+    recording, facts = failure.found.recording, failure.found.facts
     return f"{recording.shown}: {failure.reason}: {display_text(facts.hide(failure.detail))}"
 
 

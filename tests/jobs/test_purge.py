@@ -24,7 +24,7 @@ from callanalytics.workspace import Workspace, file_lock
 from jobs.maintenance.purge import purge
 from jobs.maintenance.status import read_status, render_status
 from jobs.publishing import Pages, ReportWindow
-from jobs.reviews.queue import put, read_review, read_reviews, take_in, waiting
+from jobs.reviews.queue import put, read_reviews, take_in, waiting
 from jobs.reviews.relabel import relabel
 from reports.outputs.folder import build_reports
 
@@ -47,12 +47,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old_failure = replace(
         failure,
         detail=f"{MARK} detail",
-        candidate=replace(
-            failure.candidate,
-            recording=replace(
-                failure.candidate.recording, recording_id="e" * 64, paths=(Path(f"/x/{MARK}bad"),)
-            ),
-            facts=replace(failure.candidate.facts, started_at=calls[0].facts.started_at),
+        found=replace(
+            failure.found,
+            recording=replace(failure.found.recording, recording_id="e" * 64, paths=(Path(f"/x/{MARK}bad"),)),
+            facts=replace(failure.found.facts, started_at=calls[0].facts.started_at),
         ),
     )
     folder = tmp_path_factory.mktemp("made") / "out"
@@ -349,7 +347,7 @@ def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> 
     assert [review.call_id for review in alone] == [new[0]]
     assert [review.call_id for review in imported] == new
     (kept,) = (out / ".work" / "reviews" / "refused").glob("*.json")
-    assert read_review(kept).call_id == new[0]
+    assert [review.call_id for review in read_reviews(kept)] == [new[0]]
     assert "no_such_rule" in kept.with_suffix(".txt").read_text()
 
 

@@ -10,11 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from fixture_calls import plausible_calls
-from report_sites import HOSTILE, LONG, RIGHT_TO_LEFT, Page, Site, days, publish_site, renamed
-
-from callanalytics.audio.thumbnails import call_pictures
-from callanalytics.records import Audio
+from report_sites import Page, Site, days
 
 GOLD = Path(__file__).parent / "gold"
 
@@ -100,25 +96,9 @@ class Skeleton(HTMLParser):
         assert self.open.pop()[0] == tag
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Every form of the report of a week in one folder; the names of some calls are meant to do harm."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    calls = plausible_calls(20, 12)
-    noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
-    pictures = call_pictures(Audio(noise, 8000, 8000, "pcm_s16le", "wav", 0.0), (0, 1))
-    calls = [replace(call, clips=(*call.clips, *pictures)) if call.clips else call for call in calls]
-    flagged = [i for i, call in enumerate(calls) if call.assessment.flagged][-3:]
-    for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
-        calls[index] = renamed(calls[index], name)
-    made = publish_site(tmp_path_factory.mktemp("structure"), calls)
-    made.build(days(7))
-    made.single(days(7))
-    made.mail(days(7))
-    return made
+@pytest.fixture
+def site(every_form: Site) -> Site:
+    return every_form
 
 
 def kinds(site: Site) -> dict[str, str]:
