@@ -23,7 +23,7 @@ _FAILURES = {
     "worker_died": ("crashed its worker or did not finish", "please report it with the file"),
 }
 ABSTAIN_TEXT = {
-    "too_short": "too short to judge",
+    "too_short": "too short to classify",
     "not_speech": "not speech",
     "overtalk": "several voices at once",
     "role_excluded": "this side is not labelled by setting",
@@ -98,7 +98,7 @@ def _facts(calls: Row) -> tuple[Fact, ...]:
     undated, sideless = (count(calls[key], "call") for key in ("n_undated", "n_sideless"))
     facts = [
         Fact("Recorded", length(calls["seen_s"])),
-        Fact("Speech judged", length(segments_s), "what the ensemble was asked about"),
+        Fact("Speech classified", length(segments_s), "what the ensemble was given"),
         Fact("Left without a label", abstained, "of that speech: too short, not sure, or disagreement"),
     ]
     if calls["n_undated"]:
