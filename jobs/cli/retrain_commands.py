@@ -80,7 +80,7 @@ def retrain(
     if as_json:
         print(json.dumps({**done.to_json(), "in_use": used}))
         return
-    say(f"{done.candidate_id} {done.words}\nCard: {done.card}", quiet=quiet)
+    say(f"{done.candidate_id} {done.reason}\nCard: {done.card}", quiet=quiet)
     if done.promoted:
         is_kept = done.candidate_id in registry(workspace).ids()
         say(_standing(done.candidate_id, workspace, used, is_kept), quiet=quiet)

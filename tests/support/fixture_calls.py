@@ -190,9 +190,9 @@ def _call(
     mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
     curve = _curve([segments[i] for i in mine], heated[mine], rng)
     measures = call_measures(duration_s, spoken, segments, votes, curve)
-    fired = escalations(RULES, measures, spoken, segments, curve, duration_s)
-    flagged = is_flagged(fired, 1.0)
-    moments = [moment for e in fired for moment in e.evidence][:1] if flagged else []
+    raised = escalations(RULES, measures, spoken, segments, curve, duration_s)
+    flagged = is_flagged(raised, 1.0)
+    moments = [moment for e in raised for moment in e.evidence][:1] if flagged else []
     return CallAnalysis(
         recording=found.recording,
         facts=found.facts,
@@ -209,7 +209,7 @@ def _call(
         features=features,
         votes=votes,
         ensemble_id=ensemble_id,
-        assessment=CallAssessment(curve, measures, fired, flagged),
+        assessment=CallAssessment(curve, measures, raised, flagged),
         clips=tuple(Clip(m.clip_name, m.start_s, m.end_s, b"not really an mp3") for m in moments),
         stage_wall_s={"decode": 0.1, "vote": 0.4},
     )
