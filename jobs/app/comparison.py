@@ -316,8 +316,6 @@ def _scores(compared: ClipsCompared, names: tuple[str, str]) -> Table:
 
 
 def _recall(compared: ClipsCompared, names: tuple[str, str]) -> Table:
-    recalls = (
-        (label, share, compared.second.recall[label]) for label, share in compared.first.recall.items()
-    )
-    rows = ((badge(label), percent(first), percent(second)) for label, first, second in recalls)
+    one, other = compared.first.recall, compared.second.recall
+    rows = ((badge(label), percent(one[label]), percent(other[label])) for label in one)
     return _table("Found of each emotion (recall)", ("Emotion", *names), rows)
