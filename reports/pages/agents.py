@@ -60,7 +60,7 @@ _EMOTIONS = """
 SELECT c.agent_id, coalesce(c.queue, '') AS queue, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seconds
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.day >= $first AND c.day <= $last AND e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
-GROUP BY ALL
+GROUP BY ALL ORDER BY ALL
 """
 _WEEKS = """
 SELECT agent_id, (day - $first) // 7 AS week, min(day) AS first_day, max(day) AS last_day, count(*) AS n,
