@@ -16,7 +16,7 @@ from reports.report_source import open_source
 
 MAX_CALLS = 10
 LIMITS = (
-    "The models learned from acted speech and hear how somebody speaks, not why: listen before you act. "
+    "The models learned from acted speech and assess how somebody speaks, not why: listen before you act. "
     "The numbers are about callers and must not be used to judge people at work."
 )
 
@@ -39,7 +39,7 @@ def build_email(
     report: Path | None,
     redact: bool = False,
 ) -> EmailBody:
-    """Summarise a window. Nothing is drawn, so that a mail takes a moment only.
+    """Summarise a window. Nothing is drawn, which would take seconds.
 
     Args:
         database: the published file, read only.

@@ -12,18 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.formatting import (
-    MISSING,
-    clock,
-    count,
-    interval,
-    joined,
-    moment,
-    percent,
-    short_day,
-    whole_number,
-)
-from reports.parts.call_parts import page_name
+from reports.formatting import count, interval, joined, percent, short_day, whole_number
+from reports.parts.call_parts import call_table
 from reports.parts.charts import Share
 from reports.parts.emotions import NO_QUEUE, share_chart
 from reports.report_source import Row, Source
@@ -121,7 +111,14 @@ def read_agent_pages(source: Source, pages: frozenset[str]) -> Iterator[AgentPag
             tiles=_tiles(agent),
             emotions=_emotions(agent, spoken),
             weeks=_weeks(weeks.get(agent["agent_id"], [])),
-            flagged=_flagged(flagged.get(agent["agent_id"], []), pages),
+            flagged=call_table(
+                "Flagged calls, the newest first",
+                ("When", "Reasons", "Queue", "Length", "Score"),
+                flagged.get(agent["agent_id"], []),
+                pages,
+                folder="../calls/",
+                empty="No call of these four weeks was flagged.",
+            ),
         )
 
 
@@ -190,24 +187,4 @@ def flagged_cells(row: Row) -> tuple[Cell, ...]:
         whole_number(row["n_flagged"]),
         percent(row["share"]),
         interval(row["low"], row["high"]),
-    )
-
-
-def _flagged(rows: Sequence[Row], pages: frozenset[str]) -> Table:
-    def href(call_id: str) -> str:
-        return f"../calls/{page_name(call_id)}" if call_id in pages else ""
-
-    return Table(
-        "Flagged calls, the newest first",
-        ("When", "Reasons", "Queue", "Length", "Score"),
-        [
-            (
-                Cell(moment(row["started_local"]), href=href(row["call_id"])),
-                Cell("; ".join(row["reasons"])),
-                Cell(row["queue"] or MISSING),
-                *numbers(clock(row["duration_s"]), percent(row["frustration_score"])),
-            )
-            for row in rows
-        ],
-        empty="No call of these four weeks was flagged.",
     )
