@@ -18,7 +18,7 @@ import numpy as np
 
 from callanalytics.audio.noise_reduction import denoise
 from ensemble.corpora import CREMA_D_VALIDATION, Clip, decode_clip, read_corpus
-from ensemble.evaluation.metrics import Prepared, member_probabilities, votes_of
+from ensemble.evaluation.metrics import Prepared, member_probabilities
 from ensemble.evaluation.paired import paired_difference
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.spectrogram import extract
@@ -82,9 +82,7 @@ def main() -> None:
             truth = np.array([ensemble.labels.index(clip.emotion) for clip in both[0].clips])
             speakers = [clip.speaker for clip in both[0].clips]
             for known in KNOWN:
-                guesses = [
-                    votes_of(ensemble, member_probabilities(ensemble, p, known)).top_index for p in both
-                ]
+                guesses = [ensemble.vote_on(member_probabilities(ensemble, p, known)).top_index for p in both]
                 found = paired_difference(f"{colour} {snr_db}", truth, *guesses, speakers)
                 rows.append({"noise": colour, "snr_db": snr_db, "known": known, **found.to_json()})
                 if not arguments.json:

@@ -118,10 +118,10 @@ def build(corpus: Path, folder: Path, n_calls: int, seed: int) -> list[Built]:
 
 def score(built: list[Built]) -> list[CallAnalysis]:
     analyze = load_analysis(Settings(), None)
-    return [analyze(_candidate(b)) for b in built]
+    return [analyze(_found(b)) for b in built]
 
 
-def _candidate(built: Built) -> FoundRecording:
+def _found(built: Built) -> FoundRecording:
     now = datetime.now(UTC)
     roles = (Role.AGENT, Role.CALLER) if built.layout == "stereo" else ()
     facts = CallFacts(

@@ -1,23 +1,5 @@
 """Every error callanalytics raises on purpose.
 
-    CallAnalyticsError
-    ├── UsageError            a wrong argument or window                      exit 2
-    │   └── ConfigError       config.toml: file, table, key, value, allowed   exit 2
-    ├── RecordingError        one recording cannot be analysed; the night goes on (quarantined)
-    │   ├── UnreadableFile    it cannot be opened or read
-    │   ├── NotAudio          its content is no audio that we know
-    │   ├── EmptyAudio        it holds no samples
-    │   ├── TruncatedAudio    it holds less (or more) sound than it declares
-    │   ├── InvalidAudio      NaN, infinite or absurd samples, rates, channel counts
-    │   ├── TooShort          shorter than any call
-    │   ├── TooLong           longer, larger or slower to decode than the settings allow
-    │   ├── OutOfMemory       memory ran out while it was analysed
-    │   └── WorkerDied        the process that analysed it crashed or hung
-    ├── StoreError            results or notes cannot be read, written, upgraded  exit 1
-    ├── EngineError           no worker process can start                       exit 1
-    ├── LockHeld              another run is at work                            exit 5
-    └── ReportError           a page cannot be built                            exit 1
-
 Each message says what failed, what was found against what was expected, and what to do next.
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from callanalytics.text import display_text, hide_numbers
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    FloatArray = npt.NDArray[np.float32]
+# Quoted, so that modules may import them for annotations while nothing here imports numpy.
+FloatArray: TypeAlias = "npt.NDArray[np.float32]"
+BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 class Role(StrEnum):
@@ -63,7 +65,7 @@ class ChannelLayout(StrEnum):
 
 
 class RoleSource(StrEnum):
-    """How agent and caller were told apart, most trustworthy first."""
+    """How agent and caller were distinguished, most trustworthy first."""
 
     CORRECTION = "correction"  # a person said so (`relabel --swap`)
     SIDECAR = "sidecar"
@@ -231,7 +233,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One voice speaking without a long pause. `channel` is where to hear it."""
+    """One voice speaking without a long pause. `channel` carries it."""
 
     speaker: str  # "speaker_0", ... unique within the call
     channel: int
@@ -280,7 +282,7 @@ class Diarization:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of one turn, about 3 s: what an ensemble member hears. Never mixes speakers."""
+    """A piece of one turn, about 3 s: what an ensemble member classifies. Never mixes speakers."""
 
     index: int  # 0-based within the call, by start time
     speaker: str
@@ -323,11 +325,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A moment worth hearing."""
+    """A moment worth listening to, and why."""
 
     start_s: float
     end_s: float
-    words: str
+    text: str
 
     @property
     def clip_name(self) -> str:
@@ -343,13 +345,13 @@ class Escalation:
     weight: float
     value: float  # what was measured
     threshold: float
-    reason: str  # plain words
+    reason: str  # plain language
     evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A stretch of a flagged call to hear, or a picture of it, encoded. `name` is its file name."""
+    """A stretch of a flagged call to listen to, or a picture of it, encoded. `name` is its file name."""
 
     name: str
     start_s: float
@@ -385,7 +387,7 @@ class CallRows:
 class Failure:
     """A recording that could not be analysed, for the quarantine table."""
 
-    candidate: FoundRecording
+    found: FoundRecording
     stage: str  # "read", "decode", "analyze", "write"
     reason: str  # closed word, see errors.RecordingError
     detail: str  # a sentence for a person

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -29,11 +30,22 @@ from callanalytics.errors import LockHeld, UsageError
 DATABASE_NAME = "callanalytics.duckdb"
 # Folders of OUT that hold sound which is no call: clips, pages, training material.
 FOLDERS_WITHOUT_CALLS = frozenset({"reports", "reports-redacted", "training"})
-# In the folder of any training: its checkpoints and its cache are its own.
-TRAINING_LOCK_NAME = "train.lock"
 # A review that is being kept, a look at the lock: such holders are gone in a moment.
 PATIENCE_S = 3.0
 _LOOK_AGAIN_S = 0.02
+
+
+class TrainingFolder:
+    """Where a training keeps what it extracted and its checkpoints: one training at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self.cache = folder / "cache"  # extracted features, whole corpora of them
+        self.reviewed_clips = folder / "reviewed"  # cut from reviewed calls
+        self.history = folder / "history.jsonl"  # of retrainings
+        self.lock_file = folder / "train.lock"
+        self.retrain_lock_file = folder / "retrain.lock"
 
 
 class Workspace:
@@ -47,13 +59,11 @@ class Workspace:
         self.reports = folder / "reports"
         self.redacted_reports = folder / "reports-redacted"
         self.report_index = self.reports / "index.html"
+        self.redacted_index = self.redacted_reports / "index.html"
         self.clips = self.reports / "clips"
         self.call_pages = self.reports / "calls"
         self.ensembles = folder / "ensembles"
-        self.training = folder / "training"
-        self.reviewed_clips = self.training / "reviewed"
-        self.training_cache = self.training / "cache"
-        self.retrain_history = self.training / "history.jsonl"
+        self.training = TrainingFolder(folder / "training")
         self.kept_utterances = folder / "kept"
         # For the jobs alone.
         self.work_database = self.work_dir / "callanalytics-work.duckdb"
@@ -68,12 +78,19 @@ class Workspace:
         self.logs = self.work_dir / "logs"
         self.run_lock = self.work_dir / "run.lock"
         self.schedule_lock = self.work_dir / "schedule.lock"
-        self.retrain_lock = self.training / "retrain.lock"
-        self.training_lock = self.training / TRAINING_LOCK_NAME
         self._held = self.work_dir / "held.json"
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    @classmethod
+    def containing(cls, database: Path) -> Workspace:
+        """The workspace of a database file, published or working."""
+        return cls(next((p.parent for p in database.parents if p.name == ".work"), database.parent))
+
+    def command(self, *words: str) -> str:
+        """A command line about this workspace, to be printed: it runs as printed, from any folder."""
+        return shlex.join(["callanalytics", *words, "--out", str(self.folder.absolute())])
 
     def clips_of(self, call_id: str) -> Path:
         """Folder of the evidence clips and images of one call."""
@@ -102,7 +119,7 @@ class Workspace:
         make_private_dir(self.work_dir)
 
     @contextmanager
-    def lock(self, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    def lock(self, *, patience_s: float | None = None) -> Iterator[None]:
         """Be the only job that writes here while the block runs. Raises LockHeld, see `file_lock`."""
         with file_lock(self.run_lock, patience_s=patience_s):
             yield
@@ -168,8 +185,8 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def file_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """Hold the lock file for the duration of the block; wait `patience_s` for another holder to go.
+def file_lock(path: Path, *, patience_s: float | None = None) -> Iterator[None]:
+    """Hold the lock file while the block runs; wait `patience_s` (PATIENCE_S) for another holder to go.
 
     An advisory lock: a process that died has released it, since the kernel drops it.
 
@@ -179,7 +196,7 @@ def file_lock(path: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not _locked(descriptor, patience_s):
+        if not _locked(descriptor, PATIENCE_S if patience_s is None else patience_s):
             raise LockHeld(
                 f"{path}: another run is at work: {_describe(descriptor)}. "
                 "Wait for it to end, or stop that process."

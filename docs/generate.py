@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference that repeat what the code says: commands, settings, tables.
+"""Write the pages that repeat what the code says: commands, settings, tables, the shipped model card.
 
     python docs/generate.py
 
@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -19,22 +20,24 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parents[1]
-REFERENCE = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
 HEAD = "<!-- Written by docs/generate.py: change the code, then run `make docs`. -->\n"
 
 
 def main() -> None:
     """Write every page anew."""
     for name, text in pages().items():
-        (REFERENCE / name).write_text(text, encoding="utf-8")
+        (DOCS / name).write_text(text, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
-    """Name and text of every generated page."""
+    """Name below docs/ and text of every generated page."""
     return {
-        "cli.md": command_page(),
-        "configuration.md": settings_page((ROOT / "config.toml").read_text(encoding="utf-8")),
-        "tables.md": tables_page(),
+        "reference/cli.md": command_page(),
+        "reference/configuration.md": settings_page((ROOT / "config.toml").read_text(encoding="utf-8")),
+        "reference/tables.md": tables_page(),
+        "model-card.md": shipped_card("model-card.md"),
+        "model-card.html": shipped_card("model-card.html"),
     }
 
 
@@ -257,6 +260,20 @@ def tables_page() -> str:
         ]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+# The shipped ensemble
+
+
+def shipped_card(name: str) -> str:
+    """The model card of the shipped weights, from their card and what `evaluate --card` measured."""
+    from ensemble.evaluation.model_card import card_page
+
+    card, results = (
+        json.loads((ROOT / path).read_text(encoding="utf-8"))
+        for path in ("ensemble/weights/card.json", "benchmarks/shipped-results.json")
+    )
+    return card_page(name, card, results)
 
 
 if __name__ == "__main__":

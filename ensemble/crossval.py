@@ -118,7 +118,7 @@ def _refuse_silent(folds: Sequence[Sequence[str]], examples: Examples) -> None:
         if not len(examples.of(frozenset(fold))):
             raise CorpusError(
                 f"no clip of {', '.join(fold)} can be used, so that their fold tests nothing: "
-                "mend the clips or leave these speakers out"
+                "repair the clips or leave these speakers out"
             )
 
 

@@ -1,20 +1,10 @@
-"""The emotions the ensemble may name: a closed list in one order.
+"""The emotions that an ensemble may name: a closed list in one order.
 
 ``EMOTIONS`` is the union of what the supported corpora label; a shipped or
 trained ensemble uses a subset of it, in the same order.
 """
 
-EMOTIONS: tuple[str, ...] = (
-    "anger",
-    "boredom",
-    "calm",
-    "disgust",
-    "fear",
-    "happy",
-    "neutral",
-    "sad",
-    "surprise",
-)
+EMOTIONS = ("anger", "boredom", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """Every label, alphabetical; the position of a label here is its order everywhere."""
 
 SHARED_SIX: tuple[str, ...] = ("anger", "disgust", "fear", "happy", "neutral", "sad")
@@ -24,17 +14,8 @@ SHARED_SEVEN: tuple[str, ...] = (*SHARED_SIX, "surprise")
 """``SHARED_SIX`` and surprise, for corpora that have it."""
 
 EMOTION_WORDS: dict[str, str] = {
-    "angry": "anger",
-    "anger": "anger",
-    "disgust": "disgust",
-    "fear": "fear",
-    "happy": "happy",
-    "happiness": "happy",
-    "neutral": "neutral",
-    "ps": "surprise",
-    "pleasant_surprise": "surprise",
-    "surprise": "surprise",
-    "sad": "sad",
-    "sadness": "sad",
+    **{label: label for label in SHARED_SEVEN},
+    **{"angry": "anger", "happiness": "happy", "sadness": "sad"},
+    **{"ps": "surprise", "pleasant_surprise": "surprise"},
 }
 """How corpora and manifests spell them -> the label here."""

@@ -1,19 +1,4 @@
-"""What can go wrong inside the ensemble.
-
-EnsembleError
-├── ModelError
-│   ├── ModelMissing        no weights where they were looked for
-│   └── ModelIncompatible   weights, card and code do not belong together
-├── CorpusError             a corpus folder or manifest cannot be read as one
-│   └── LeakError           a split would put one speaker on both sides
-├── TrainingError           a training run cannot start or go on
-├── DeviceMissing           a GPU was asked for and is not there
-├── WaveformError           a waveform is not 1-D finite float audio
-└── PromotionRefused        a registry change that would make things worse
-
-Messages say what failed, what was found against what was expected, and what
-to do next.
-"""
+"""Errors of the ensemble. Messages say what failed, what was found against what was expected, what to do."""
 
 
 class EnsembleError(Exception):
@@ -57,4 +42,4 @@ class WaveformError(EnsembleError):
 
 
 class PromotionRefused(EnsembleError):
-    """A candidate ensemble has no card, or scores below the promoted one."""
+    """An ensemble has no scores, or scores below the promoted one."""

@@ -41,6 +41,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds a lock held gives up at once instead of waiting some seconds for it."""
+    monkeypatch.setattr("callanalytics.workspace.PATIENCE_S", 0.0)
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
     """`made_once(name, make)`: a folder that `make(folder)` fills, and what it returned; once a session."""

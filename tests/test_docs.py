@@ -14,6 +14,7 @@ import pytest
 
 from callanalytics import errors
 from callanalytics.config import DEFAULT_RULES, RULE_MEASURES, Settings, settings_from
+from callanalytics.ingest.recorders.profiles import TEMPLATE_FIELDS
 from callanalytics.store.query import run_query
 from jobs.cli.main import cli
 
@@ -85,7 +86,7 @@ def parsed(words: list[str]) -> None:
 def test_generated_pages_are_current() -> None:
     pages = generate.pages()
     assert pages
-    assert [name for name, text in pages.items() if text_of(generate.REFERENCE / name) != text] == [], (
+    assert [name for name, text in pages.items() if text_of(generate.DOCS / name) != text] == [], (
         "run `make docs`"
     )
 
@@ -178,6 +179,18 @@ def test_files_that_are_named_exist() -> None:
     assert missing == []
 
 
+def test_the_architecture_names_every_folder() -> None:
+    text = text_of(ROOT / "ARCHITECTURE.md")
+    folders = [
+        f"`{package}/{folder.name}/`"
+        for package in ("callanalytics", "ensemble", "reports", "jobs")
+        for folder in (ROOT / package).iterdir()
+        if any(folder.glob("*.py"))
+    ]
+    assert len(folders) > 20
+    assert [folder for folder in folders if folder not in text] == []
+
+
 def test_links_of_the_documents_in_the_root_exist() -> None:
     """Those inside docs/ are checked by MkDocs, strictly."""
     links = [link for path in ROOT_DOCUMENTS for link in re.findall(r"\]\(([^)#]+)", text_of(path))]
@@ -228,6 +241,12 @@ def test_measures_rules_and_exit_codes_are_all_described() -> None:
     reasons = {e.reason for e in raised if hasattr(e, "reason")}
     assert len(reasons) >= 10
     assert [reason for reason in reasons if f"`{reason}`" not in codes] == []
+
+
+def test_the_fields_of_templates_are_described() -> None:
+    page = text_of(ROOT / "docs" / "guides" / "recorders.md")
+    assert len(TEMPLATE_FIELDS) > 15
+    assert [field for field in TEMPLATE_FIELDS if f"`{field}`" not in page] == []
 
 
 def test_the_readme_is_short() -> None:

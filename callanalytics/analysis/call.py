@@ -56,7 +56,7 @@ class CallAnalysis:
     votes: Votes
     ensemble_id: str
     assessment: CallAssessment
-    clips: tuple[Clip, ...]  # of a flagged call: the evidence to hear
+    clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
     stage_wall_s: dict[str, float]  # seconds spent per stage
 
 
@@ -83,14 +83,14 @@ def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[Fo
     )
 
 
-def analyze_call(candidate: FoundRecording, settings: Settings, models: Models) -> CallAnalysis:
-    """Decode, find who speaks when (as a person corrected it), cut, describe, vote, measure, judge.
+def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> CallAnalysis:
+    """Decode, find who speaks when (as a person corrected it), cut, describe, vote, assess.
 
     Raises a RecordingError when the sound cannot be analysed. A call without speech is a normal
     result with no segments.
     """
     stages = _Stages()
-    recording, facts = candidate.recording, candidate.facts
+    recording, facts = found.recording, found.facts
     with stages("decode"), fetched(recording.paths, max_bytes=settings.audio.max_bytes) as paths:
         audio = decode_recording(paths, settings.audio, expected_duration_s=facts.expected_duration_s)
     _check_length(audio, recording, settings)
@@ -101,11 +101,11 @@ def analyze_call(candidate: FoundRecording, settings: Settings, models: Models) 
             layout_hint=ChannelLayout.PAIR if len(recording.paths) > 1 else None,
             channel_roles=facts.channel_roles,
             channel_roles_source=facts.channel_roles_source,
-            agent_voice=candidate.agent_voice,
+            agent_voice=found.agent_voice,
             learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
             models=models.speech,
         )
-        speech = as_corrected(speech, candidate.corrected)
+        speech = as_corrected(speech, found.corrected)
         segments = cut_segments(speech.turns, speech.roles, settings.segments)
     with stages("features"):
         features = extract(audio.samples, audio.sample_rate_hz, segments)

@@ -15,16 +15,13 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from callanalytics.config import ReportSettings
 from callanalytics.errors import CallAnalyticsError
-from callanalytics.records import Audio, Clip, Escalation, Evidence
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import Audio, Clip, Escalation, Evidence, FloatArray
 
 FADE_MS = 20  # long enough that a cut does not click, too short to be heard
 TARGET_DBFS = -20.0  # mean level of speech in a clip: comfortable, with room for peaks

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -29,10 +29,7 @@ from callanalytics.audio.wav import (
 )
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, TruncatedAudio
-from callanalytics.records import Audio
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import Audio, FloatArray
 
 CANONICAL_RATE_HZ = 8_000  # calls are telephone speech: wide-band input is brought down
 # A float file this far beyond full scale (18 dB) holds something else than samples in -1..1.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from callanalytics.audio.pyav import MAGIC, ffmpeg_source
+from callanalytics.audio.pyav import MAGIC, ffmpeg_source, is_text
 from callanalytics.audio.source import Source, check_format, shown
 from callanalytics.audio.wav import raw_source
 from callanalytics.config import AudioSettings
@@ -21,7 +21,7 @@ _TEXT_PROBE_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What a headerless file is said to hold."""
+    """What the settings say that a headerless file holds."""
 
     codec: str
     rate_hz: int
@@ -38,8 +38,7 @@ def hint_of(path: Path, head: bytes, stream: BinaryIO, settings: AudioSettings) 
     if written is None or any(head[at:].startswith(magic) for at, magic, _ in MAGIC):
         return None
     stream.seek(0)
-    beginning = stream.read(_TEXT_PROBE_BYTES)
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in beginning):
+    if is_text(stream.read(_TEXT_PROBE_BYTES)):
         raise NotAudio(
             f"{shown(path)}: expected {written.split(':')[0]} samples, found plain text. Exclude it."
         )

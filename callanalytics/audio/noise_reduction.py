@@ -1,4 +1,4 @@
-"""Less steady noise on each channel, for what the ensemble hears: a Wiener filter with a noise floor.
+"""Reduction of stationary noise on each channel: a Wiener filter with a spectral floor.
 
 The noise of a band is a low quantile of its power over a minute of the call (quantile-based noise
 estimation: Stahl, Fischer, Bippus, ICASSP 2000), which needs no detection of speech; the gain is Wiener's,
@@ -9,12 +9,9 @@ the labels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import FloatArray
 
 FRAME_S, HOP_S = 0.032, 0.008
 BLOCK_S = 60.0  # the noise is taken as steady for so long; memory is bounded by it too
@@ -51,13 +48,13 @@ def _denoised_block(sound: FloatArray, sample_rate_hz: int) -> FloatArray:
     shape = {"fs": sample_rate_hz, "nperseg": size, "noverlap": size - hop}
     _, _, spectrum = stft(sound, **shape)  # (bands, frames) complex64
     power = np.abs(spectrum) ** 2
-    heard = power.sum(axis=0) > 0
-    if heard.sum() < 10:
+    sounding = power.sum(axis=0) > 0
+    if sounding.sum() < 10:
         return sound
     # The quantile of exponentially distributed power lies below its mean by -ln(1 - q); smoothing brings
     # it nearer, so that this errs on the side of too much noise by less than OVERESTIMATE.
     smooth = uniform_filter1d(power, max(1, round(SMOOTHING_S / HOP_S)), axis=1)
-    noise = OVERESTIMATE * np.quantile(smooth[:, heard], NOISE_QUANTILE, axis=1, keepdims=True)
+    noise = OVERESTIMATE * np.quantile(smooth[:, sounding], NOISE_QUANTILE, axis=1, keepdims=True)
     gain = np.maximum(1 - noise / np.maximum(smooth, 1e-20), GAIN_FLOOR)
     _, cleaned = istft(spectrum * gain, **shape)
     result: FloatArray = np.zeros_like(sound)

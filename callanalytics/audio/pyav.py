@@ -6,19 +6,17 @@ text file posing as a recording cannot make FFmpeg open something else.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from callanalytics.audio.container_length import declared_s
 from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, shown
-from callanalytics.errors import EmptyAudio, InvalidAudio, NotAudio, TruncatedAudio
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.errors import InvalidAudio, NotAudio, TruncatedAudio
+from callanalytics.records import FloatArray
 
 DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac"
 # FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
@@ -35,6 +33,15 @@ MAGIC = (
     (0, b"RIFF", "WAV"),
     (0, b"ID3", "MP3"),
 )
+
+# FFmpeg's names of containers whose stated length it reports.
+_STATE_LENGTH = frozenset(
+    {"wav", "w64", "aiff", "au", "caf", "flac", "ogg", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+)
+
+_OGG_PAGE_BYTES = 65_307  # the longest page
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER_BYTES = 65_536
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def ffmpeg_source(
             n_channels=n_channels,
             codec=str(context.codec.canonical_name),
             container=name.split(",")[0],
-            declared_s=declared_s(path, stream, n_bytes, name, hint_s),
+            declared_s=_declared_s(path, stream, n_bytes, name, hint_s),
             hint_s=hint_s,
             full_scale=0.999,
             blocks=_blocks(path, container, audio, rate_hz, n_channels),
@@ -110,14 +117,15 @@ def _cannot_open(path: Path, head: bytes, problem: Exception) -> NotAudio | Trun
                 f"{shown(path)}: begins as {name} but cannot be opened ({_words(problem)}). Its index or its "
                 "end is missing: it was still being written or its copy was interrupted: fetch it again."
             )
-    looks = "It looks like text." if _is_text(head) else f"It begins with {head[:8].hex(' ')}."
+    looks = "It looks like text." if is_text(head) else f"It begins with {head[:8].hex(' ')}."
     return NotAudio(
         f"{shown(path)}: no audio format that the decoders know. {looks} "
         "If it is a recording without a header, name its extension in [audio] headerless; else exclude it."
     )
 
 
-def _is_text(head: bytes) -> bool:
+def is_text(head: bytes) -> bool:
+    """Whether the beginning of a file is plain ASCII text."""
     return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
 
 
@@ -178,14 +186,9 @@ def _frames(path: Path, container: Any, audio: Any, decoder: Any) -> Iterator[An
                 yield frame
     except av.error.FFmpegError as found:  # the demuxer itself stumbled: what came so far counts
         problem = found
-    if n_good == 0:
-        if problem is not None:
-            raise NotAudio(
-                f"{shown(path)}: its sound cannot be decoded ({_words(problem)}). "
-                "Fetch it again, or exclude it."
-            )
-        raise EmptyAudio(
-            f"{shown(path)}: holds no samples. Nothing was recorded: fetch it again or delete it."
+    if n_good == 0 and problem is not None:
+        raise NotAudio(
+            f"{shown(path)}: its sound cannot be decoded ({_words(problem)}). Fetch it again, or exclude it."
         )
 
 
@@ -201,3 +204,70 @@ def _as_float(pieces: list[Any], form: str, n_channels: int) -> FloatArray:
     if _SCALES[kind] != 1.0:
         samples *= np.float32(_SCALES[kind])
     return samples
+
+
+def _declared_s(
+    path: Path, stream: BinaryIO, n_bytes: int, container: str, ffmpeg_s: float | None
+) -> float | None:
+    """Declared duration, None when the file declares none. The stream's position is kept.
+
+    Most containers declare one and FFmpeg reports it (`ffmpeg_s`). An MP3 has it only in a Xing, Info or VBRI
+    header (else FFmpeg guesses from the bit rate). Of a cut Ogg, FFmpeg reports what is left as if it were
+    all, and of a cut ASF a guess, so these two are read here. Sources: RFC 3533 (Ogg pages), "Advanced
+    Systems Format Specification" 3.2 (file properties object), the LAME tag's and Fraunhofer's header
+    specifications.
+
+    Raises:
+        TruncatedAudio: an Ogg whose last page is cut.
+    """
+    here = stream.tell()
+    try:
+        if container == "ogg":
+            _check_last_page(path, stream, n_bytes)
+        if container == "asf":
+            return _asf_s(stream)
+        if container == "mp3":
+            return ffmpeg_s if _has_frame_count(stream) else None
+        return ffmpeg_s if container in _STATE_LENGTH else None
+    finally:
+        stream.seek(here)
+
+
+def _has_frame_count(stream: BinaryIO) -> bool:
+    """Whether an MP3 carries a Xing, Info or VBRI header in its first frame, after an ID3 tag."""
+    stream.seek(0)
+    head = stream.read(10)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        size = head[6:10]  # four times seven bits
+        start = 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3])
+    stream.seek(start)
+    first_frame = stream.read(2048)
+    return any(mark in first_frame for mark in (b"Xing", b"Info", b"VBRI"))
+
+
+def _check_last_page(path: Path, stream: BinaryIO, n_bytes: int) -> None:
+    stream.seek(max(0, n_bytes - _OGG_PAGE_BYTES))
+    tail = stream.read(_OGG_PAGE_BYTES)
+    at = tail.rfind(b"OggS\0")
+    page = tail[at:] if at >= 0 else b""
+    n_segments = page[26] if len(page) > 26 else 255
+    if len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments]):
+        return
+    raise TruncatedAudio(
+        f"{shown(path)}: its last Ogg page is cut off. It was still being written or its copy was "
+        "interrupted: fetch it again."
+    )
+
+
+def _asf_s(stream: BinaryIO) -> float | None:
+    stream.seek(0)
+    header = stream.read(_ASF_HEADER_BYTES)
+    at = header.find(_ASF_PROPERTIES)
+    fields = header[at + 64 : at + 92] if at >= 0 else b""
+    if len(fields) < 28:
+        return None
+    play_100ns, _, preroll_ms, flags = struct.unpack("<QQQI", fields)
+    is_live = bool(flags & 1)  # a stream being broadcast knows no length
+    length_s = play_100ns / 1e7 - preroll_ms / 1e3
+    return None if is_live or length_s <= 0 else float(length_s)

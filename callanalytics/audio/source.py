@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, UnreadableFile
+from callanalytics.records import FloatArray
 from callanalytics.text import display_text
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
 
 MIN_RATE_HZ, MAX_RATE_HZ = 6_000, 192_000
 MAX_CHANNELS = 2

@@ -2,7 +2,7 @@
 
 Drawn while the call is decoded anyway, because the report reads no recordings: they may be gone by then.
 Both have a fixed number of columns however long the call is, so a picture costs some ten milliseconds and
-at most 23 kB. The bands are those that the members of the ensemble hear (ensemble/inference/spectrogram.py).
+at most 23 kB. The bands are those of the ensemble's members (ensemble/inference/spectrogram.py).
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ import json
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from callanalytics.records import Audio, Clip
+from callanalytics.records import Audio, Clip, FloatArray
 from ensemble.inference.spectrogram import FrontEnd, mel_matrix
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
 
 N_COLUMNS = 800
 N_BANDS = 56
-# Frames of 32 ms heard of each column: all of a short call, an even sample of a long one.
+# Frames of 32 ms taken of each column: all of a short call, an even sample of a long one.
 FRAMES_PER_COLUMN = 8
 RANGE_DB = 55.0  # what is quieter than the loudest spot by more is white
 N_GREYS = 16  # 4 bits a pixel

@@ -13,14 +13,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, clock, shown
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, TruncatedAudio
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import FloatArray
 
 
 class SampleFormat(NamedTuple):

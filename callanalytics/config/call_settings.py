@@ -116,7 +116,7 @@ class EmotionSettings(Table):
 
 
 class FrustrationSettings(Table):
-    """`[frustration]`: how segment evidence becomes the score of a call (see `analysis/measures.py`)."""
+    """`[frustration]`: how segment evidence becomes the score of a call."""
 
     anger_weight: Share = 1.0
     disgust_weight: Share = 0.5
@@ -136,7 +136,7 @@ RULE_MEASURES = (
 
 
 class RuleSettings(Table):
-    """`[[rule]]`: one reason to escalate. See `callanalytics/analysis/measures.py` for the measures."""
+    """`[[rule]]`: one reason to flag a call."""
 
     name: str
     measure: str
@@ -144,7 +144,7 @@ class RuleSettings(Table):
     window: Literal["call", "q1", "q2", "q3", "q4", "first_half", "second_half"] = "call"
     at_least: float
     weight: Annotated[float, Field(gt=0, le=10)] = 1.0
-    min_evidence_s: Annotated[float, Field(ge=0)] = 0.0  # seconds of labelled speech needed to judge
+    min_evidence_s: Annotated[float, Field(ge=0)] = 0.0  # seconds of labelled speech needed to fire
     reason: str  # words with {value}, {threshold} and {at} (m:ss of the first moment)
 
     @field_validator("measure")

@@ -56,12 +56,12 @@ def parse_cron(text: str) -> Cron:
         ValueError: not five fields, a value out of range, both a day of month and a weekday, or a day that
             never comes (31 April).
     """
-    words = text.split()
-    if len(words) != len(FIELDS):
+    parts = text.split()
+    if len(parts) != len(FIELDS):
         raise ValueError(
-            f'{text!r} has {len(words)} fields, cron has five: minute hour day month weekday, as "0 2 * * *"'
+            f'{text!r} has {len(parts)} fields, cron has five: minute hour day month weekday, as "0 2 * * *"'
         )
-    values = {name: _values(name, word) for name, word in zip(FIELDS, words, strict=True)}
+    values = {name: _values(name, word) for name, word in zip(FIELDS, parts, strict=True)}
     weekdays = tuple(sorted({day % 7 for day in values["weekday"]}))
     if len(values["day"]) < 31 and len(weekdays) < 7:
         raise ValueError(

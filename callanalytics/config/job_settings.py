@@ -35,7 +35,7 @@ class GateSettings(Table):
     """`[gate]`: what a night must look like to be published; otherwise the run ends with exit 8."""
 
     enabled: bool = True
-    min_calls: Annotated[int, Field(ge=1)] = 100  # smaller nights are not judged: shares of few say nothing
+    min_calls: Annotated[int, Field(ge=1)] = 100  # smaller nights are not checked: shares of few say nothing
     min_volume_share: Share = 0.2  # of what is usual on these weekdays
     max_failed_share: Share = 0.5  # of the recordings tried
     min_done_share: Share = 0.0  # when the time budget ends the run; 0 publishes whatever was done

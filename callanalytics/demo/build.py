@@ -16,8 +16,9 @@ import numpy as np
 from callanalytics.demo.mix import mix_call
 from callanalytics.demo.recorder_files import Take, write_take
 from callanalytics.demo.script import calls
-from callanalytics.demo.synthetic_voices import FloatArray, speak_calls
+from callanalytics.demo.synthetic_voices import speak_calls
 from callanalytics.errors import UsageError
+from callanalytics.records import FloatArray
 
 # Lists the files that the demonstration made, so that no file of anybody else is ever removed.
 MARKER_NAME = ".callanalytics-demo"

@@ -39,11 +39,11 @@ def main() -> int:
         print(f"espeak-ng found no usable espeak-ng-data in its working folder ({rate_hz})", file=sys.stderr)
         return 1
 
-    heard = bytearray()
+    pcm = bytearray()
 
     def collect(samples: ctypes._Pointer[ctypes.c_short], n_samples: int, _events: int | None) -> int:
         if samples and n_samples > 0:
-            heard.extend(ctypes.string_at(samples, n_samples * 2))
+            pcm.extend(ctypes.string_at(samples, n_samples * 2))
         return 0
 
     callback = _SynthCallback(collect)  # kept: ctypes does not hold it for us
@@ -58,13 +58,13 @@ def main() -> int:
         for parameter, key in ((_RATE, "rate_wpm"), (_PITCH, "pitch"), (_RANGE, "pitch_range")):
             espeak.espeak_SetParameter(parameter, line[key], 0)
         text = line["text"].encode()
-        heard.clear()
+        pcm.clear()
         status = espeak.espeak_Synth(text, len(text) + 1, 0, 1, 0, _UTF8, None, None)
         if status != 0:
             print(f"espeak-ng could not speak {line['text']!r} (status {status})", file=sys.stderr)
             return 1
-        out.write(struct.pack("<I", len(heard) // 2))
-        out.write(heard)
+        out.write(struct.pack("<I", len(pcm) // 2))
+        out.write(pcm)
     return 0
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from callanalytics.demo.script import Between, Call, Interlude
-from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ, FloatArray
-from callanalytics.records import Role
+from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ
+from callanalytics.records import FloatArray, Role
 
 LEAD_S = 0.6  # the recorder starts before anybody speaks ...
 TAIL_S = 0.8  # ... and stops after

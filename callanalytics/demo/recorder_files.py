@@ -17,7 +17,8 @@ import numpy as np
 import soundfile
 
 from callanalytics.demo.script import Call, Style
-from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ, FloatArray
+from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ
+from callanalytics.records import FloatArray
 
 # The share of a broken file that is left; its header still declares all of it.
 BROKEN_SHARE = 0.4

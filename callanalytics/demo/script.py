@@ -126,22 +126,22 @@ def _event(line: str) -> Line | Interlude:
 @cache
 def calls() -> tuple[Call, ...]:
     """The calls, by the clock."""
-    told = tomllib.loads(files(__package__).joinpath("calls.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads(files(__package__).joinpath("calls.toml").read_text(encoding="utf-8"))
     agents = {
         key: Agent(agent["agent_id"], agent["name"], Voice(**agent["voice"]))
-        for key, agent in told["agents"].items()
+        for key, agent in table["agents"].items()
     }
-    return tuple(_call(call, agents, told["queues"]) for call in told["calls"])
+    return tuple(_call(call, agents, table["queues"]) for call in table["calls"])
 
 
-def _call(told: dict[str, Any], agents: dict[str, Agent], queues: dict[str, str]) -> Call:
+def _call(table: dict[str, Any], agents: dict[str, Agent], queues: dict[str, str]) -> Call:
     return Call(
-        **told
+        **table
         | {
-            "style": Style(told["style"]),
-            "extension": queues[told["queue"]],
-            "agent": agents[told["agent"]],
-            "caller": Voice(**told["caller"]),
-            "direction": Direction(told.get("direction", Direction.INBOUND)),
+            "style": Style(table["style"]),
+            "extension": queues[table["queue"]],
+            "agent": agents[table["agent"]],
+            "caller": Voice(**table["caller"]),
+            "direction": Direction(table.get("direction", Direction.INBOUND)),
         }
     )

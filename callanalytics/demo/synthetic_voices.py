@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from callanalytics.demo.script import Call, Line, Mood, Voice
 from callanalytics.errors import CallAnalyticsError
-from callanalytics.records import Role
-
-FloatArray = npt.NDArray[np.float32]
+from callanalytics.records import FloatArray, Role
 
 SAMPLE_RATE_HZ = 8000
 # The band of a narrow-band telephone line (ITU-T G.712).
@@ -68,8 +65,8 @@ def speak_calls(calls: tuple[Call, ...]) -> list[list[FloatArray]]:
         for line in spoken
     ]
     rate_hz, speech = _espeak(wanted)
-    heard = iter(speech)
-    return [[_telephone(next(heard), rate_hz, line) for line in spoken] for spoken in lines]
+    sounds = iter(speech)
+    return [[_telephone(next(sounds), rate_hz, line) for line in spoken] for spoken in lines]
 
 
 def _voice(call: Call, line: Line) -> Voice:
@@ -77,7 +74,7 @@ def _voice(call: Call, line: Line) -> Voice:
 
 
 def _request(line: Line, voice: Voice) -> dict[str, Any]:
-    """What the synthesiser is told about one line."""
+    """The synthesiser's parameters of one line."""
     manner = MANNERS[line.mood]
     return {
         "voice": voice.name,
@@ -110,8 +107,8 @@ def _espeak(lines: list[dict[str, Any]]) -> tuple[int, list[FloatArray]]:
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise CallAnalyticsError(f"espeak-ng did not speak: {problem}. {_HELP}") from None
     if worker.returncode != 0:
-        said = worker.stderr.decode(errors="replace").strip()[-500:] or "no message"
-        raise CallAnalyticsError(f"espeak-ng ended with status {worker.returncode}: {said}. {_HELP}")
+        reason = worker.stderr.decode(errors="replace").strip()[-500:] or "no message"
+        raise CallAnalyticsError(f"espeak-ng ended with status {worker.returncode}: {reason}. {_HELP}")
     return _unpack(worker.stdout, n_lines=len(lines))
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.vad import BoolArray, FloatArray, IntArray
+from callanalytics.diarize.vad import IntArray
+from callanalytics.records import BoolArray, FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -125,7 +126,7 @@ def cluster_voices(
 def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace, whole: Whole) -> IntArray:
     """Labels of as many speakers as there is evidence for.
 
-    The prints beside their projection divide best; whether there is a second voice is asked of a division
+    The prints beside their projection divide best; whether there is a second voice is decided on a division
     by the prints alone, because one that was made in the space looks far apart in it (all measured).
     """
     plain = prints * np.float32(np.sqrt(_PRECISION))
@@ -240,7 +241,7 @@ def _certain(labels: IntArray, n_speakers: int) -> DoubleArray:
 
 
 def _means(centred: DoubleArray, weight: DoubleArray, share: DoubleArray) -> DoubleArray:
-    """Mean print per start and speaker, drawn to the call's mean as by one piece: (s, k, 192)."""
+    """Mean print per start and speaker, shrunk to the call's mean as by one piece: (s, k, 192)."""
     weighted = share * weight[:, None]
     sums = weighted.transpose(0, 2, 1) @ centred
     means: DoubleArray = sums / (weighted.sum(axis=1)[..., None] + 1.0)

@@ -1,4 +1,4 @@
-"""A person said that agent and caller are exchanged: the sides as that person has them. Pure."""
+"""Corrections by a person who found that agent and caller are exchanged. Pure functions."""
 
 from __future__ import annotations
 

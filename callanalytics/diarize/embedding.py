@@ -23,7 +23,8 @@ from callanalytics.diarize.model_cache import (
     onnx_file,
     package_file,
 )
-from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, IntArray
+from callanalytics.diarize.vad import SAMPLE_RATE_HZ, IntArray
+from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.device import CPU, open_session, prepare_device
 
 if TYPE_CHECKING:

@@ -11,28 +11,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.vad import (
-    FRAME_S,
-    FRAME_SAMPLES,
-    SAMPLE_RATE_HZ,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    runs,
-    widen,
-)
-from callanalytics.records import Sound, SoundSpan
+from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, IntArray, runs, widen
+from callanalytics.records import BoolArray, FloatArray, Sound, SoundSpan
 
-Lines = npt.NDArray[np.int16]  # FFT lines
+Bins = npt.NDArray[np.int16]  # FFT bins
 
 # Lost packets leave shorter runs of zeros; nobody reads out a card number in less.
 _MIN_MASK_S = 1.0
 # Voice-over-IP gaps and synthetic speech fall to exact zeros at every pause: then zeros mean nothing.
 _HABIT_RUN_S = 0.1
 _HABIT_EVERY_S = 10.0
-_FFT_SIZE = 512  # 15.6 Hz a line; a tone fills five of them through the Hann window
+_FFT_SIZE = 512  # 15.6 Hz a bin; a tone fills five of them through the Hann window
 _AUDIBLE_DB = -50.0
-_LOWEST_TONE_LINE = 16  # 250 Hz: below, a voice's own pitch can stand alone
+_LOWEST_TONE_BIN = 16  # 250 Hz: below, a voice's own pitch can stand alone
 _TONE_SHARE = 0.95
 _MIN_TONE_S = 0.25
 # DTMF (ITU-T Q.23): one low and one high frequency, at least 40 ms, so two windows in a row.
@@ -45,14 +36,14 @@ _MUSIC_LOUD_SHARE = 0.85
 _MUSIC_STILL_SHARE = 0.5
 _MUSIC_DROP_DB = 25.0
 _N_PEAKS = 6
-_STILL_FRAMES = 4  # 128 ms: longer than a voice holds its harmonics within one line
+_STILL_FRAMES = 4  # 128 ms: longer than a voice holds its harmonics within one bin
 _MIN_MUSIC_S = 4.0
 _CLEAR_SPEECH = 0.9  # a frame that the voice detector is this sure of is not looked at
 _BLOCK = 1024
-_ZERO_BLOCK = 1 << 20
+ZERO_BLOCK = 1 << 20
 
 
-def find_sounds(
+def find_non_speech(
     samples: FloatArray, levels_db: FloatArray, probability: FloatArray, channels: tuple[int, ...]
 ) -> tuple[SoundSpan, ...]:
     """Spans of masking, tones and music, by start.
@@ -107,8 +98,8 @@ def _zero_runs(samples: FloatArray) -> IntArray:
     """
     found: list[IntArray] = []
     begun: list[int] = []  # where the run began that the last block ended in
-    for first in range(0, len(samples), _ZERO_BLOCK):
-        zero = samples[first : first + _ZERO_BLOCK] == 0
+    for first in range(0, len(samples), ZERO_BLOCK):
+        zero = samples[first : first + ZERO_BLOCK] == 0
         edges = np.concatenate([begun, np.flatnonzero(np.diff(zero, prepend=bool(begun))) + first])
         begun = edges[-1:].astype(int).tolist() if zero[-1] else []
         pairs = edges[: len(edges) - len(begun)].astype(np.int64).reshape(-1, 2)
@@ -118,20 +109,20 @@ def _zero_runs(samples: FloatArray) -> IntArray:
     return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
 
 
-def _peaks(samples: FloatArray, levels_db: FloatArray, probability: FloatArray) -> tuple[Lines, FloatArray]:
-    """The strongest spectral lines of every audible frame that is not clearly speech.
+def _peaks(samples: FloatArray, levels_db: FloatArray, probability: FloatArray) -> tuple[Bins, FloatArray]:
+    """The strongest spectral bins of every audible frame that is not clearly speech.
 
     Returns:
-        lines: (n_frames, 6) FFT lines, strongest first, -1 where a frame was not looked at.
-        share: (n_frames,) of the power that the two strongest lines with their neighbours hold.
+        bins: (n_frames, 6) FFT bins, strongest first, -1 where a frame was not looked at.
+        share: (n_frames,) of the power that the two strongest bins with their neighbours hold.
     """
     import scipy.fft
 
     n_frames = len(levels_db)
-    lines = np.full((n_frames, _N_PEAKS), -1, np.int16)
+    bins = np.full((n_frames, _N_PEAKS), -1, np.int16)
     share = np.zeros(n_frames, np.float32)
     if len(samples) < _FFT_SIZE:
-        return lines, share
+        return bins, share
     windows = np.lib.stride_tricks.sliding_window_view(samples, _FFT_SIZE)[::FRAME_SAMPLES]
     looked = np.flatnonzero((levels_db > _AUDIBLE_DB) & (probability < _CLEAR_SPEECH))
     looked = looked[looked < len(windows)]
@@ -145,21 +136,21 @@ def _peaks(samples: FloatArray, levels_db: FloatArray, probability: FloatArray) 
         held = np.zeros(len(at), np.float32)
         for rank in range(_N_PEAKS):
             top = power.argmax(axis=1)
-            lines[at, rank] = top
+            bins[at, rank] = top
             around = np.clip(top[:, None] + np.arange(-2, 3), 0, power.shape[1] - 1)
             if rank < 2:
                 held += np.take_along_axis(power, around, axis=1).sum(axis=1)
             power[rows[:, None], around] = 0
         share[at] = held / total
-    return lines, share
+    return bins, share
 
 
-def _tone_frames(lines: Lines, share: FloatArray) -> BoolArray:
+def _tone_frames(bins: Bins, share: FloatArray) -> BoolArray:
     """Frames of steady tones, and of DTMF digits even when they are short."""
-    pure = (share > _TONE_SHARE) & (lines[:, 0] >= _LOWEST_TONE_LINE)
+    pure = (share > _TONE_SHARE) & (bins[:, 0] >= _LOWEST_TONE_BIN)
     steady = pure.copy()
-    steady[1:] &= np.abs(np.diff(lines[:, 0])) <= 1
-    pair = np.sort(lines[:, :2], axis=1) * (SAMPLE_RATE_HZ / _FFT_SIZE)
+    steady[1:] &= np.abs(np.diff(bins[:, 0])) <= 1
+    pair = np.sort(bins[:, :2], axis=1) * (SAMPLE_RATE_HZ / _FFT_SIZE)
     digit = pure & _near(pair[:, 0], _DTMF_LOW_HZ) & _near(pair[:, 1], _DTMF_HIGH_HZ)
     found = np.zeros(len(pure), np.bool_)
     for mask, shortest in ((steady, round(_MIN_TONE_S / FRAME_S)), (digit, _MIN_DTMF_FRAMES)):
@@ -172,24 +163,24 @@ def _tone_frames(lines: Lines, share: FloatArray) -> BoolArray:
 
 
 def _near(hz: FloatArray, wanted: tuple[int, ...]) -> BoolArray:
-    line_hz = SAMPLE_RATE_HZ / _FFT_SIZE
-    near: BoolArray = np.abs(hz[:, None] - np.array(wanted)).min(axis=1) <= line_hz
+    bin_hz = SAMPLE_RATE_HZ / _FFT_SIZE
+    near: BoolArray = np.abs(hz[:, None] - np.array(wanted)).min(axis=1) <= bin_hz
     return near
 
 
-def _music_frames(lines: Lines, levels_db: FloatArray) -> BoolArray:
+def _music_frames(bins: Bins, levels_db: FloatArray) -> BoolArray:
     """Frames inside stretches of about 3 s without pauses whose peaks stand still."""
     n_frames = len(levels_db)
     width = round(_MUSIC_WINDOW_S / FRAME_S)
     if n_frames < width:
         return np.zeros(n_frames, np.bool_)
-    looked = lines[:, 0] >= 0
-    # A peak stands still when a line next to it is a peak in each of the next frames too.
-    still = np.ones(lines.shape, np.bool_)
+    looked = bins[:, 0] >= 0
+    # A peak stands still when a bin next to it is a peak in each of the next frames too.
+    still = np.ones(bins.shape, np.bool_)
     for later in range(1, _STILL_FRAMES):
-        following = np.roll(lines, -later, axis=0)
+        following = np.roll(bins, -later, axis=0)
         following[-later:] = -9
-        still &= (np.abs(lines[:, :, None] - following[:, None, :]) <= 1).any(axis=2)
+        still &= (np.abs(bins[:, :, None] - following[:, None, :]) <= 1).any(axis=2)
     still_share = (still & looked[:, None]).mean(axis=1)
     audible = levels_db > _AUDIBLE_DB
     loud = audible & (

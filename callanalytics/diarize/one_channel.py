@@ -20,17 +20,8 @@ from callanalytics.diarize.embedding import (
 )
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.two_channels import OFF, ON
-from callanalytics.diarize.vad import (
-    FRAME_S,
-    FRAME_SAMPLES,
-    SAMPLE_RATE_HZ,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    above,
-    runs,
-    widen,
-)
+from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, IntArray, above, runs, widen
+from callanalytics.records import BoolArray, FloatArray
 
 _WINDOW_STEP_S = 10.0
 # Pieces of about 1 s, each embedded from the 1.5 s around its middle.

@@ -1,18 +1,20 @@
-"""From samples to turns, speakers and roles: the recipe of the package on one screen."""
+"""From samples to turns, speakers and roles: the steps of the package in order."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from callanalytics.diarize.models import SpeechModels
-from callanalytics.diarize.non_speech import blocked_frames, find_sounds
+from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import separate_voices, voice_of
-from callanalytics.diarize.roles import RoleGuess, inferred_roles, roles_by_voice, told_roles
+from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
 from callanalytics.diarize.two_channels import find_layout, side_activity
-from callanalytics.diarize.vad import SAMPLE_RATE_HZ, BoolArray, FloatArray, frame_levels_db, stretches
+from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
 from callanalytics.records import (
+    BoolArray,
     ChannelLayout,
     Diarization,
+    FloatArray,
     Role,
     RoleSource,
     Sound,
@@ -38,10 +40,10 @@ def diarize(
         samples: float32 (1 or 2, n) at 8 kHz, finite.
         sample_rate_hz: must be 8000, the canonical rate.
         layout_hint: PAIR when the channels came from two files.
-        channel_roles: role by channel when the recorder says so.
+        channel_roles: role by channel when the recorder states it.
         channel_roles_source: where that was read; NONE makes the roles inferred.
-        agent_voice: how the agent of this call sounds; used where the recorder does not say the roles.
-        learn_voices: also take the voice prints of stereo sides whose roles the recorder says.
+        agent_voice: how the agent of this call sounds; used where the recorder does not state the roles.
+        learn_voices: also take the voice prints of stereo sides whose roles the recorder states.
         models: loaded once per process.
 
     Raises:
@@ -59,20 +61,20 @@ def diarize(
     n_frames = levels_db.shape[1]
     two_sided = layout.kind in (ChannelLayout.STEREO, ChannelLayout.PAIR)
     channels = (0, 1) if two_sided else (layout.channel,)
-    heard = samples[list(channels)] if len(channels) < samples.shape[0] else samples
-    heard_db = levels_db[list(channels)]
-    probability = models.detector.probabilities(heard, heard_db)
-    sounds = find_sounds(heard, heard_db, probability, channels)
+    if len(channels) < len(samples):
+        samples, levels_db = samples[[layout.channel]], levels_db[[layout.channel]]
+    probability = models.detector.probabilities(samples, levels_db)
+    sounds = find_non_speech(samples, levels_db, probability, channels)
     blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in channels])
     quality = {f"{kind.value}" for kind in Sound if any(span.kind is kind for span in sounds)}
     prints: dict[str, FloatArray] = {}
     if two_sided:
-        found = side_activity(heard, heard_db, np.where(blocked, 0, probability))
+        found = side_activity(samples, levels_db, np.where(blocked, 0, probability))
         turns = _turns(found.active, channels, duration_s)
         if any(leak is not None for leak in found.leak_db):
             quality.add("bleed")
     else:
-        voices = separate_voices(heard[0], heard_db[0], probability[0], blocked[0], models)
+        voices = separate_voices(samples[0], levels_db[0], probability[0], blocked[0], models)
         turns = _turns(voices.active, channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
         quality |= {
@@ -81,12 +83,14 @@ def diarize(
         }.get(layout.kind, set())
     if not turns:
         quality.add("no_speech")
-    guess = _told(turns, channel_roles, channel_roles_source, layout.kind)
+    guess = None
+    if two_sided or layout.kind is ChannelLayout.ONE_SIDED:  # each channel holds one side
+        guess = stated_roles(turns, channel_roles, channel_roles_source)
     if two_sided and (learn_voices if guess is not None else agent_voice is not None):
         prints = {
             f"speaker_{side}": voice
             for side in (0, 1)
-            if (voice := voice_of(heard[side], found.active[side], models)) is not None
+            if (voice := voice_of(samples[side], found.active[side], models)) is not None
         }
     if guess is None and agent_voice is not None:
         guess = roles_by_voice(turns, prints, agent_voice)
@@ -112,12 +116,3 @@ def _turns(active: BoolArray, channels: tuple[int, ...], duration_s: float) -> t
         for start_s, end_s in stretches(row, duration_s)
     ]
     return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.speaker)))
-
-
-def _told(
-    turns: tuple[Turn, ...], channel_roles: tuple[Role, ...], source: RoleSource, layout: ChannelLayout
-) -> RoleGuess | None:
-    """Roles as the recorder says them, where each channel holds one side."""
-    if layout in (ChannelLayout.STEREO, ChannelLayout.PAIR, ChannelLayout.ONE_SIDED):
-        return told_roles(turns, channel_roles, source)
-    return None

@@ -1,4 +1,4 @@
-"""Who is the agent: told by the recorder, else inferred from the shape of the talk, without words.
+"""Which speaker is the agent: stated by the recorder, else inferred from the timing of turns, not from words.
 
 The clues and their weights come from how service calls run, not from fitting a handful of calls:
 whoever answers for a company greets with a whole sentence or two before the caller states a
@@ -11,8 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from callanalytics.diarize.vad import FloatArray
-from callanalytics.records import Role, RoleSource, Turn, VoiceProfile
+from callanalytics.records import FloatArray, Role, RoleSource, Turn, VoiceProfile
 
 # A greeting ("Harper Valley National Bank, my name is ...") lasts longer than a "hello?".
 _UTTERANCE_S = 1.2
@@ -37,10 +36,10 @@ class RoleGuess:
     confidence: float
 
 
-def told_roles(
+def stated_roles(
     turns: Sequence[Turn], channel_roles: tuple[Role, ...], source: RoleSource
 ) -> RoleGuess | None:
-    """Roles by channel as the recorder says; None when it does not say for a channel that speaks.
+    """Roles by channel as the recorder states them; None when it states none for a channel that speaks.
 
     Each channel must hold one speaker.
     """

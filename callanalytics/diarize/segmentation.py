@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from callanalytics.diarize.model_cache import SEGMENTER, onnx_file
-from callanalytics.diarize.vad import FloatArray
+from callanalytics.records import FloatArray
 from ensemble.inference.device import open_session
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Turns -> segments: pieces of about 3 s that never mix speakers, what the ensemble hears."""
+"""Turns -> segments: pieces of about 3 s of one speaker, which the ensemble classifies."""
 
 from __future__ import annotations
 

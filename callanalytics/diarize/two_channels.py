@@ -10,23 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from callanalytics.diarize.vad import (
-    FRAME_S,
-    FRAME_SAMPLES,
-    SAMPLE_RATE_HZ,
-    SILENCE_DB,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    above,
-)
-from callanalytics.records import ChannelLayout
+from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE_DB, IntArray, above
+from callanalytics.records import BoolArray, ChannelLayout, FloatArray
 
 # Two thresholds of Silero's authors: enter at 0.5, leave 0.15 lower.
 ON, OFF = 0.5, 0.35
 # Speech of one person stays within this many dB below their loud frames (the 90th percentile).
 _SPEECH_RANGE_DB = 35.0
-# Both people of a call are heard: the quieter one's loud frames are at most this far below.
+# Both people of a call are audible: the quieter one's loud frames are at most this far below.
 _SIDE_RANGE_DB = 20.0
 # Without proof of leak a frame is still dropped when the other side is this much louder.
 _MASKING_DB = 20.0
@@ -124,13 +115,13 @@ class SideActivity:
 
 def side_activity(samples: FloatArray, levels_db: FloatArray, probability: FloatArray) -> SideActivity:
     """Own speech of both channels: (2, n) samples, (2, n_frames) levels and speech probabilities."""
-    heard = np.stack([above(p, on=ON, off=OFF) for p in probability])
-    heard &= levels_db > _speech_floors_db(levels_db, heard)[:, None]
-    active = heard.copy()
+    speech = np.stack([above(p, on=ON, off=OFF) for p in probability])
+    speech &= levels_db > _speech_floors_db(levels_db, speech)[:, None]
+    active = speech.copy()
     leaks: list[float | None] = []
     for side in (0, 1):
         other = 1 - side
-        leak_db = _leak_db(samples, levels_db, heard, into=side)
+        leak_db = _leak_db(samples, levels_db, speech, into=side)
         leaks.append(leak_db)
         threshold_db = _MASKING_DB if leak_db is None else min(leak_db - _LEAK_MARGIN_DB, _MASKING_DB)
         # The echo of a frame reaches into the next ones.
@@ -144,24 +135,24 @@ def _later(levels_db: FloatArray, n_frames: int) -> FloatArray:
     return levels_db[np.maximum(0, np.arange(len(levels_db)) - n_frames)]
 
 
-def _speech_floors_db(levels_db: FloatArray, heard: BoolArray) -> FloatArray:
+def _speech_floors_db(levels_db: FloatArray, speech: BoolArray) -> FloatArray:
     """Per channel, the level below which a frame is not that person's speech."""
     loud = np.array(
-        [np.percentile(db[m], 90) if m.any() else -np.inf for db, m in zip(levels_db, heard, strict=True)]
+        [np.percentile(db[m], 90) if m.any() else -np.inf for db, m in zip(levels_db, speech, strict=True)]
     )
     loud = np.maximum(loud, loud.max() - _SIDE_RANGE_DB)
     floors: FloatArray = (loud - _SPEECH_RANGE_DB).astype(np.float32)
     return floors
 
 
-def _leak_db(samples: FloatArray, levels_db: FloatArray, heard: BoolArray, *, into: int) -> float | None:
+def _leak_db(samples: FloatArray, levels_db: FloatArray, speech: BoolArray, *, into: int) -> float | None:
     """How far below itself the other side's voice arrives in channel `into`; None without leak.
 
     Proof is waveform correlation: in half-second probes where the other side is louder and both
     channels seem to speak, the best correlation over delays up to 250 ms.
     """
     other = 1 - into
-    both = heard[into] & heard[other] & (levels_db[other] > levels_db[into] + _LEAK_MARGIN_DB)
+    both = speech[into] & speech[other] & (levels_db[other] > levels_db[into] + _LEAK_MARGIN_DB)
     starts = _probe_starts(both)
     if len(starts) == 0:
         return None

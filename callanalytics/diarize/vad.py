@@ -17,17 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.model_cache import package_file
+from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.device import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 SAMPLE_RATE_HZ = 8000
-FRAME_SAMPLES = 256  # what the 8 kHz model hears at once
+FRAME_SAMPLES = 256  # what the 8 kHz model takes at once
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 _CONTEXT_SAMPLES = 32  # the end of the frame before, as the model was trained
 _WARM_UP_FRAMES = 16
@@ -84,19 +83,19 @@ class VoiceDetector:
             (n_channels, n_frames), 0..1.
         """
         result = np.zeros(levels_db.shape, np.float32)
-        heard = widen(levels_db > AUDIBLE_DB, round(0.5 / FRAME_S))
-        channel, frame = np.nonzero(heard)
+        audible = widen(levels_db > AUDIBLE_DB, round(0.5 / FRAME_S))
+        channel, frame = np.nonzero(audible)
         if len(frame) == 0:
             return result
         pieces = _fold(np.flatnonzero(np.append(True, channel[1:] != channel[:-1])), len(frame))
-        # (n_steps, n_streams): which heard frame each stream hears at each step; -1 before its start.
+        # (n_steps, n_streams): which audible frame each stream is given at each step; -1 before its start.
         order = _schedule(pieces)
         state = np.zeros((2, order.shape[1], 128), np.float32)
         rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
         found = np.zeros(len(frame), np.float32)
         for step, picked in enumerate(order):
-            heard_now = _gather(samples, channel[picked], frame[picked], live=picked >= 0)
-            probability, state = self.session.run(None, {"input": heard_now, "state": state, "sr": rate})
+            block = _gather(samples, channel[picked], frame[picked], live=picked >= 0)
+            probability, state = self.session.run(None, {"input": block, "state": state, "sr": rate})
             if step >= _WARM_UP_FRAMES:
                 live = picked >= 0
                 found[picked[live]] = probability[live, 0]
@@ -104,9 +103,9 @@ class VoiceDetector:
         return result
 
 
-def _fold(channel_starts: IntArray, n_heard: int) -> list[tuple[int, int]]:
-    """Cut the list of heard frames into pieces for parallel streams, never across channels."""
-    bounds = [*channel_starts.tolist(), n_heard]
+def _fold(channel_starts: IntArray, n_audible: int) -> list[tuple[int, int]]:
+    """Cut the list of audible frames into pieces for parallel streams, never across channels."""
+    bounds = [*channel_starts.tolist(), n_audible]
     longest = max(b - a for a, b in itertools.pairwise(bounds))
     n_per_channel = max(1, min(_MAX_STREAMS, longest // _MIN_STREAM_FRAMES))
     length = -(-longest // n_per_channel)
@@ -124,16 +123,16 @@ def _schedule(pieces: list[tuple[int, int]]) -> IntArray:
 
 
 def _gather(samples: FloatArray, channel: IntArray, frame: IntArray, *, live: BoolArray) -> FloatArray:
-    """What each stream hears now: (n_streams, context + frame) samples, zeros outside the recording.
+    """The input of each stream: (n_streams, context + frame) samples, zeros outside the recording.
 
     Gathers without a padded copy of the whole call, which may be hours long.
     """
     n = samples.shape[1]
     at = (frame * FRAME_SAMPLES - _CONTEXT_SAMPLES)[:, None] + np.arange(_CONTEXT_SAMPLES + FRAME_SAMPLES)
-    heard: FloatArray = samples.reshape(-1).take(channel[:, None] * n + at, mode="clip")
+    block: FloatArray = samples.reshape(-1).take(channel[:, None] * n + at, mode="clip")
     if not live.all() or at[:, 0].min() < 0 or at[:, -1].max() >= n:
-        heard *= (at >= 0) & (at < n) & live[:, None]
-    return heard
+        block *= (at >= 0) & (at < n) & live[:, None]
+    return block
 
 
 def above(probability: FloatArray, *, on: float, off: float) -> BoolArray:

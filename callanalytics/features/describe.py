@@ -7,7 +7,6 @@ row a segment; no Python runs per frame, and a three-hour call is worked on in b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +15,7 @@ from callanalytics.features.frames import RATE_HZ, Stack, groups, stack
 from callanalytics.features.loudness import levels, syllable_peaks
 from callanalytics.features.pitch import pitch_columns, track
 from callanalytics.features.spectrum import cepstrum, chroma_means, shape, spectra, zero_crossings
-from callanalytics.records import Features, Segment
-
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
+from callanalytics.records import Features, FloatArray, Segment
 
 
 def extract(samples: FloatArray, sample_rate_hz: int, segments: Sequence[Segment]) -> Features:

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.records import Segment
+from callanalytics.records import FloatArray, Segment
 
 if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
-
     IntArray = npt.NDArray[np.intp]
     BoolArray = npt.NDArray[np.bool_]
 

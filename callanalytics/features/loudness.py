@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.features.frames import FLOOR_DB, HOP, Stack, decibel
+from callanalytics.records import FloatArray
 
 if TYPE_CHECKING:
     from callanalytics.features.frames import BoolArray, IntArray
-    from callanalytics.records import FloatArray
 
 BLOCK_FRAMES = 25  # 400 ms, the gating block of BS.1770
 ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.features.frames import FRAME, N_FFT, RATE_HZ, Stack
+from callanalytics.records import FloatArray
 
 if TYPE_CHECKING:
     from callanalytics.features.frames import IntArray
-    from callanalytics.records import FloatArray
 
 MIN_F0_HZ, MAX_F0_HZ = 65.0, 500.0
 # Boersma has 0.45, 0.01 and 30 dB; these agree better with librosa's pyin on real calls and on emotional
@@ -82,8 +82,8 @@ def track(stack: Stack, autocorrelation: FloatArray) -> Pitch:
     voiced = loud & (periodicity >= VOICING_THRESHOLD)
 
     n_segments = len(stack.n_frames)
-    candidates = np.where(voiced, f0_hz, np.float32(np.nan))
-    q25, q75 = segment_quantiles(candidates, stack.segment, n_segments, (0.25, 0.75))
+    first_pass = np.where(voiced, f0_hz, np.float32(np.nan))
+    q25, q75 = segment_quantiles(first_pass, stack.segment, n_segments, (0.25, 0.75))
     shortest = RATE_HZ / np.nan_to_num(CEILING_OF_Q75 * q75, nan=MAX_F0_HZ)
     longest = RATE_HZ / np.nan_to_num(FLOOR_OF_Q25 * q25, nan=MIN_F0_HZ)
     allowed = (lags >= shortest[:, None]) & (lags <= longest[:, None])  # (n_segments, n_lags)

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
 from callanalytics.features.descriptors import N_MFCC
-from callanalytics.features.filterbanks import N_CHROMA, N_MELS, filter_banks
 from callanalytics.features.frames import FRAME, HOP, N_FFT, RATE_HZ, Stack, decibel
 from callanalytics.features.loudness import k_weight
 from callanalytics.features.pitch import autocorrelation_matrix, periodic_hann
+from callanalytics.records import FloatArray
 
-if TYPE_CHECKING:
-    from callanalytics.records import FloatArray
-
+N_MELS, N_CHROMA = 40, 12
+FILTER_BANKS = Path(__file__).with_name("filterbanks.npz")
 ROLLOFF_SHARE = 0.85  # librosa's default
 DELTA_FRAMES = 9  # librosa's default
 ZERO = 1e-10  # librosa takes samples this small as zero when it counts crossings
@@ -49,7 +48,10 @@ class _Tables:
 @cache
 def _tables() -> _Tables:
     window = periodic_hann(FRAME)
-    banks = filter_banks()
+    # librosa's mel (Slaney) and chroma (Ellis, A at 440 Hz) filters; importing librosa for two small matrices
+    # costs a worker 1 s and 130 MB. benchmarks/filterbanks.py makes the file.
+    with np.load(FILTER_BANKS, allow_pickle=False) as banks:
+        mel, chroma = banks["mel"], banks["chroma"]  # (N_MELS, n_bins), (N_CHROMA, n_bins)
     bins_hz = np.arange(N_FFT // 2 + 1) * RATE_HZ / N_FFT
     both_sides = np.full(len(bins_hz), 2.0)
     both_sides[[0, -1]] = 1.0
@@ -58,7 +60,7 @@ def _tables() -> _Tables:
     order, band = np.arange(N_MFCC)[None, :], np.arange(N_MELS)[:, None]
     cosines = np.sqrt(2 / N_MELS) * np.cos(np.pi * order * (2 * band + 1) / (2 * N_MELS))
     cosines[:, 0] /= np.sqrt(2)
-    parts = [banks.mel.T, banks.chroma.T, mean_square[:, None], autocorrelation_matrix()]
+    parts = [mel.T, chroma.T, mean_square[:, None], autocorrelation_matrix()]
     return _Tables(
         window=window,
         of_power=np.hstack(parts).astype(np.float32),

@@ -44,7 +44,7 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
     """
     found = find_recordings(paths, settings, window=None, now=datetime.now(UTC), salt=secrets.token_bytes(32))
     rows = []
-    for recording in (*found.recordings, *(failure.candidate for failure in found.failures)):
+    for recording in (*found.recordings, *(failure.found for failure in found.failures)):
         facts, files = recording.facts, recording.recording.paths
         rows.append(
             CheckedFile(

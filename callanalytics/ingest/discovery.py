@@ -1,4 +1,4 @@
-"""Finds recordings on disk and says what is known of each before any sound is decoded.
+"""Search for recordings, and what is known of each before any sound is decoded.
 
 A recording is identified by the SHA-256 of its content, so the same audio twice is one recording.
 The time of the *call* decides whether it lies in the window. A file that arrived only after the run that

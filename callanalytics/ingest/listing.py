@@ -27,12 +27,12 @@ from callanalytics.workspace import FOLDERS_WITHOUT_CALLS, Workspace
 CLOCK_SKEW_S = 60.0
 # A file cannot have changed tomorrow: such a clock has been put right since, and nobody is writing.
 MAX_AHEAD_S = 86_400.0
-# Suffix of one side of a pair -> whose side. Asterisk's "in" and "rx" hold what the caller says.
+# Suffix of one side of a pair -> whose side. Asterisk's "in" and "rx" hold the caller's voice.
 PAIR_SIDES: dict[str, Role] = {
     **dict.fromkeys(("caller", "customer", "cust", "in", "rx"), Role.CALLER),
     **dict.fromkeys(("agent", "out", "tx"), Role.AGENT),
 }
-# Sides whose words also mean other things: joined only when the files are about as long.
+# Sides whose names also mean other things: joined only when the files are about as long.
 _VAGUE_SIDES = {"in", "out", "rx", "tx"}
 MAX_PAIR_SIZE_RATIO = 1.5
 # Of the file system itself and closed to everybody: no calls are missed there.
@@ -263,7 +263,7 @@ def _pairs(files: Mapping[Path, None]) -> dict[Path, tuple[Path, Path]]:
 def _belong(one: Path, other: Path) -> bool:
     """Two halves of a call were recorded at the same time, so their sizes are alike.
 
-    "check-in.wav" and "check-out.wav" may be anything: for such words the sizes must agree.
+    "check-in.wav" and "check-out.wav" may be anything: for such names the sizes must agree.
     """
     side = _SIDE.fullmatch(one.stem)
     if side is None or side["side"].lower() not in _VAGUE_SIDES:

@@ -131,8 +131,8 @@ def _names_behind(folder: Path, shown: str, salt: bytes) -> Iterator[str]:
         name = own_name if own_name.isprintable() else display_text(own_name)
         # Most names of a folder of thousands end here, before anything is hashed.
         if name.startswith(before) and name.endswith(after):
-            hidden = {digits: alias for digits, alias in _aliases(name, salt) if alias in aliases}
-            if hide_numbers(name, hidden) == shown:
+            hidden = {digits: alias for digits, alias in _aliases(own_name, salt) if alias in aliases}
+            if display_text(hide_numbers(own_name, hidden)) == shown:
                 yield own_name
 
 

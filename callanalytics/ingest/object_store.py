@@ -57,20 +57,10 @@ def url_of(path: Path) -> str:
 
 
 def check_remote(root: Path) -> None:
-    """Ask the store whether there is anything at a URL; nothing is listed.
-
-    Raises UsageError as `list_remote` does.
-    """
-    url = url_of(root)
-    try:
-        store, inside = _store(url)
-        found = store.exists(inside)
-    except ImportError as problem:
-        raise UsageError(f"{url}: {problem}") from None
-    except Exception as problem:  # every store has errors of its own
-        raise UsageError(f"{url}: does not answer ({_short(problem)}). Check address and rights.") from None
-    if not found:
-        raise UsageError(f"{url}: no such folder or object. Check --input and [paths] inputs.")
+    """Check that there is something at a URL; nothing is listed. Raises UsageError as `list_remote` does."""
+    with _usage_errors(root):
+        store, inside = _store(url_of(root))
+        _require(root, store.exists(inside))
 
 
 def list_remote(root: Path) -> list[RemoteFile]:
@@ -79,18 +69,30 @@ def list_remote(root: Path) -> list[RemoteFile]:
     Raises:
         UsageError: the store does not answer, is not known to fsspec, or holds nothing there.
     """
-    url = url_of(root)
-    try:
-        store, inside = _store(url)
+    with _usage_errors(root):
+        store, inside = _store(url_of(root))
         listed: dict[str, dict[str, Any]] = store.find(inside, detail=True)
+        _require(root, bool(listed) or store.exists(inside))
+    return [_remote_file(root.parts[0], name, facts) for name, facts in sorted(listed.items())]
+
+
+@contextmanager
+def _usage_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except UsageError:
+        raise
     except ImportError as problem:
-        raise UsageError(f"{url}: {problem}") from None
+        raise UsageError(f"{url_of(root)}: {problem}") from None
     except Exception as problem:  # every store has errors of its own
-        raise UsageError(f"{url}: cannot be listed ({_short(problem)}). Check address and rights.") from None
-    if not listed and not store.exists(inside):
-        raise UsageError(f"{url}: no such folder or object. Check --input and [paths] inputs.")
-    scheme = root.parts[0]
-    return [_remote_file(scheme, name, facts) for name, facts in sorted(listed.items())]
+        raise UsageError(
+            f"{url_of(root)}: does not answer ({_short(problem)}). Check address and rights."
+        ) from None
+
+
+def _require(root: Path, found: bool) -> None:
+    if not found:
+        raise UsageError(f"{url_of(root)}: no such folder or object. Check --input and [paths] inputs.")
 
 
 def look_up(path: Path) -> RemoteFile:
@@ -123,8 +125,8 @@ def _remote_file(scheme: str, name: str, facts: dict[str, Any]) -> RemoteFile:
     tag = next((str(facts[key]) for key in _TAGS if facts.get(key)), None)
     # The tag of a store changes with the content, and the same content mostly has the same one, so a call
     # stored twice is mostly one call. Without it only the place tells objects apart.
-    said = f"tag\0{tag}" if tag else f"url\0{path}\0{modified_at.isoformat()}"
-    return RemoteFile(path, n_bytes, modified_at, hashlib.sha256(f"{said}\0{n_bytes}".encode()).hexdigest())
+    source = f"tag\0{tag}" if tag else f"url\0{path}\0{modified_at.isoformat()}"
+    return RemoteFile(path, n_bytes, modified_at, hashlib.sha256(f"{source}\0{n_bytes}".encode()).hexdigest())
 
 
 def _time_of(value: object) -> datetime:
@@ -146,7 +148,7 @@ def fetched(paths: Sequence[Path], *, max_bytes: int) -> Iterator[tuple[Path, ..
     """Local files with the content of `paths` while the block runs; local paths are given back as they are.
 
     Raises:
-        UnreadableFile: an object is gone or its store does not answer, also when asked again.
+        UnreadableFile: an object is gone or its store does not answer, also when tried again.
         TooLong: an object is larger than `max_bytes`.
     """
     if not any(map(is_remote, paths)):

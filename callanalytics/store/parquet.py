@@ -88,7 +88,7 @@ def _failed(folder: Path, problem: Exception) -> StoreError:
 def _check(database: Path, folder: Path) -> None:
     if not database.is_file():
         raise UsageError(
-            f"{database}: no results here yet. Run `callanalytics run` first, or give --out another folder."
+            f"{database}: no results here yet: run the night first, or give --out another folder."
         )
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"{folder}: is no folder. Give the name of a folder to write to.")
@@ -99,7 +99,7 @@ def _check(database: Path, folder: Path) -> None:
 
 
 def _write(connection: duckdb.DuckDBPyConnection, arriving: Path, folder: Path) -> Exported:
-    connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
+    connection.execute("SET enable_progress_bar = false")  # it would go to standard output
     connection.execute("SET TimeZone = 'UTC'")
     n_rows: dict[str, int] = {}
     for view in DATED:

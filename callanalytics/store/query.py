@@ -54,8 +54,7 @@ class Published:
     def __enter__(self) -> Self:
         if not self.database.is_file():
             raise UsageError(
-                f"{self.database}: no results here yet. Run `callanalytics run` first, or give --out another "
-                "folder."
+                f"{self.database}: no results here yet: run the night first, or give --out another folder."
             )
         _one_reader.acquire()
         try:
@@ -102,7 +101,7 @@ def _opened(database: Path) -> duckdb.DuckDBPyConnection:
         )
         raise StoreError(f"{database}: cannot be opened. {text} {advice}") from problem
     try:
-        connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
+        connection.execute("SET enable_progress_bar = false")  # it would go to standard output
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")

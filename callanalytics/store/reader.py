@@ -1,12 +1,10 @@
-"""Rows -> the analysis they came from, so that a correction can judge a call again without inference."""
+"""Rows -> the analysis they came from, so that a correction can assess a call again without inference."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,22 +17,18 @@ from callanalytics.records import (
     CallFacts,
     ChannelLayout,
     Diarization,
-    Direction,
     Features,
     Recording,
     Role,
     RoleSource,
     Segment,
-    Sound,
     SoundSpan,
-    TimeSource,
     Turn,
 )
+from callanalytics.store.rows import Row, restored
 from callanalytics.store.writer import Store
 from ensemble.inference.vote import Votes
 from ensemble.labels import EMOTIONS
-
-Row = dict[str, Any]
 
 
 def read_call(store: Store, call_id: str) -> CallAnalysis:
@@ -79,16 +73,11 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
     unknown = np.full(len(level), np.nan, dtype=np.float32)
     at_s = np.array(analysis["frustration_at_s"], dtype=np.float32)
     return CallAnalysis(
-        recording=Recording(
-            recording_id=file["recording_id"],
-            paths=tuple(Path(path) for path in file["paths"]),
-            n_bytes=file["n_bytes"],
-            modified_at=file["modified_at"],
-        ),
-        facts=_facts(call),
-        audio=AudioFacts(**{f.name: file[f.name] for f in fields(AudioFacts)}),
+        recording=restored(Recording, file, paths=tuple(map(Path, file["paths"]))),
+        facts=restored(CallFacts, call, sources=dict(call["fact_sources"])),
+        audio=restored(AudioFacts, file),
         speech=_diarization(analysis, turns, sounds, segments),
-        segments=tuple(_segment(row) for row in segments),
+        segments=tuple(restored(Segment, row, index=row["segment"]) for row in segments),
         features=_features(store, key, len(segments)),
         votes=_votes(store, analysis, segments),
         ensemble_id=analysis["ensemble_id"],
@@ -111,57 +100,24 @@ def _one(store: Store, call_id: str) -> Row:
         store, "SELECT * FROM analyses WHERE starts_with(call_id, ?) ORDER BY call_id LIMIT 3", call_id
     )
     if not found:
-        raise UsageError(f"no call {call_id!r}. List them with: callanalytics query 'FROM call_summary'")
+        listing = store.workspace.command("query", "FROM call_summary")
+        raise UsageError(f"no call {call_id!r}. List them with: {listing}")
     if len(found) > 1:
         first, second = found[0]["call_id"], found[1]["call_id"]
         raise UsageError(f"{call_id!r} may be {first} or {second}. Give more of the id.")
     return found[0]
 
 
-def _facts(call: Row) -> CallFacts:
-    same = (
-        *("recorder", "recorder_confidence", "started_at", "zone", "external_id", "agent_id", "agent_name"),
-        *(
-            "team",
-            "queue",
-            "campaign",
-            "caller_hash",
-            "expected_duration_s",
-            "answered_s",
-            "hold_s",
-            "disposition",
-        ),
-    )
-    return CallFacts(
-        **{name: call[name] for name in same},
-        started_at_source=TimeSource(call["started_at_source"]),
-        direction=Direction(call["direction"]),
-        sources=dict(call["fact_sources"]),
-    )
-
-
 def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: list[Row]) -> Diarization:
     roles = {row["speaker"]: Role(row["role"]) for row in (*segments, *turns)}
     return Diarization(
-        turns=tuple(Turn(t["speaker"], t["channel"], t["start_s"], t["end_s"]) for t in turns),
+        turns=tuple(restored(Turn, turn) for turn in turns),
         roles=roles,
         layout=ChannelLayout(analysis["channel_layout"]),
         role_source=RoleSource(analysis["role_source"]),
         role_confidence=analysis["role_confidence"],
-        sounds=tuple(SoundSpan(Sound(s["kind"]), s["channel"], s["start_s"], s["end_s"]) for s in sounds),
+        sounds=tuple(restored(SoundSpan, sound) for sound in sounds),
         quality=tuple(analysis["quality"]),
-    )
-
-
-def _segment(row: Row) -> Segment:
-    return Segment(
-        index=row["segment"],
-        speaker=row["speaker"],
-        role=Role(row["role"]),
-        channel=row["channel"],
-        start_s=row["start_s"],
-        end_s=row["end_s"],
-        overlap_share=row["overlap_share"],
     )
 
 

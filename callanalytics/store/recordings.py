@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 import polars as pl
 
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
-from callanalytics.records import FoundRecording
-from callanalytics.store.file_rows import file_frame
+from callanalytics.ingest.object_store import is_remote
+from callanalytics.records import FoundRecording, Recording
 from callanalytics.store.writer import Store
 
 _KNOWN = """
@@ -24,6 +24,7 @@ LEFT JOIN base.calls c ON c.call_id = a.call_id
 GROUP BY ALL
 """
 _KEY = {"path": pl.Binary, "n_bytes": pl.Int64, "mtime_ns": pl.Int64}
+_FILE = _KEY | {"recording_id": pl.String, "content_id": pl.String}
 
 
 def known_files(
@@ -69,13 +70,13 @@ def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: i
     )
 
 
-def remember_files(store: Store, candidates: Sequence[FoundRecording]) -> None:
+def remember_files(store: Store, recordings: Sequence[FoundRecording]) -> None:
     """Remember the content hash of files, so that an unchanged file is not read again.
 
     A file whose content is no longer what was analysed under its name goes to `store.replaced` and is
-    noted when the new content is analysed (`supersede`), so that a killed run forgets nothing.
+    noted when the new content is analysed (`replace_earlier`), so that a killed run forgets nothing.
     """
-    frame = file_frame([candidate.recording for candidate in candidates])
+    frame = file_frame([found.recording for found in recordings])
     if frame.is_empty():
         return
     with store.transaction("remember files", shown=False):
@@ -97,7 +98,7 @@ def remember_files(store: Store, candidates: Sequence[FoundRecording]) -> None:
 
 
 def keep_files(store: Store, frame: pl.DataFrame) -> None:
-    """Note which recording lies under each path, see `intake.file_frame`."""
+    """Note which recording lies under each path, see `file_frame`."""
     if frame.is_empty():
         return
     with store.transaction("remember files", shown=False), store.registered({"files": frame}):
@@ -112,3 +113,32 @@ def keep_files(store: Store, frame: pl.DataFrame) -> None:
 
 def _ids(store: Store, sql: str, parameters: list[object]) -> set[str]:
     return {str(row[0]) for row in store.rows(sql, parameters)}
+
+
+def file_frame(recordings: Sequence[Recording]) -> pl.DataFrame:
+    """Files, also those of pairs, that are still what they were when their content was hashed.
+
+    Of recordings behind URLs, what their store listed: names for people may lack a caller's number, and
+    who opens one again needs the name it has.
+    """
+    rows = {}
+    for recording in recordings:
+        if all(map(is_remote, recording.paths)):
+            changed_ns = round(recording.modified_at.timestamp() * 1e9)
+            for path, content_id in zip(recording.paths, recording.content_ids, strict=False):
+                name = os.fsencode(path)
+                rows[name] = (name, recording.n_bytes, changed_ns, recording.recording_id, content_id)
+            continue
+        try:
+            found = [path.stat() for path in recording.paths]
+        except OSError:
+            continue  # gone again; the analysis will say so
+        changed_at = datetime.fromtimestamp(max(facts.st_mtime_ns for facts in found) / 1e9, tz=UTC)
+        same_time = abs((changed_at - recording.modified_at).total_seconds()) < 0.001
+        if sum(facts.st_size for facts in found) != recording.n_bytes or not same_time:
+            continue
+        contents = recording.content_ids or (recording.recording_id,) * (len(found) == 1)
+        for path, facts, content_id in zip(recording.paths, found, contents, strict=False):
+            name = os.fsencode(path)
+            rows[name] = (name, facts.st_size, facts.st_mtime_ns, recording.recording_id, content_id)
+    return pl.DataFrame(list(rows.values()), schema=_FILE, orient="row")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
 from callanalytics.text import display_text, optional_text
+from callanalytics.workspace import Workspace
 from ensemble.labels import EMOTIONS
 
 if TYPE_CHECKING:
@@ -46,13 +48,13 @@ def insert_review(connection: duckdb.DuckDBPyConnection, review: Review, review_
     Raises:
         UsageError: no such call, rule, segment, verdict or emotion; or they do not go together.
     """
-    place, heard = _checked(connection, review)
+    place, emotion = _checked(connection, review)
     connection.execute(
         "INSERT INTO base.reviews (review_id, call_id, rule, segment, verdict, emotion, voted, channel,"
         " start_s, end_s, reviewer, note, reviewed_at) VALUES"
         " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(?, now()))",
         [
-            *(review_id, review.call_id, review.rule, review.segment, review.verdict, heard, place.voted),
+            *(review_id, review.call_id, review.rule, review.segment, review.verdict, emotion, place.voted),
             *(place.channel, place.start_s, place.end_s),
             *(optional_text(review.reviewer), optional_text(review.note), review.reviewed_at),
         ],
@@ -94,7 +96,7 @@ def _check_call(connection: duckdb.DuckDBPyConnection, review: Review) -> None:
     if not _rows(connection, "SELECT 1 FROM base.calls WHERE call_id = ?", review.call_id):
         raise UsageError(
             f"no call {display_text(review.call_id)!r}. "
-            "List them with: callanalytics query 'FROM call_summary'"
+            f"List them with: {_query(connection, 'FROM call_summary')}"
         )
     if review.rule is None:
         return
@@ -116,11 +118,17 @@ def _place(connection: duckdb.DuckDBPyConnection, review: Review) -> _Place:
     known = review.segment in range(_N_NUMBERS)
     rows = _rows(connection, sql, review.call_id, review.segment) if known else []
     if not rows:
-        raise UsageError(
-            f"call {review.call_id}: no segment {review.segment}. List them with: callanalytics query "
-            f"\"FROM segment_emotions WHERE call_id = '{review.call_id}'\""
-        )
+        listing = _query(connection, f"FROM segment_emotions WHERE call_id = '{review.call_id}'")
+        raise UsageError(f"call {review.call_id}: no segment {review.segment}. List them with: {listing}")
     return _Place(*rows[0])
+
+
+def _query(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The command that asks the same results."""
+    ((database,),) = _rows(
+        connection, "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+    )
+    return Workspace.containing(Path(database)).command("query", sql)
 
 
 def _confirmed(review: Review, place: _Place) -> str:

@@ -1,7 +1,9 @@
-"""Analyses -> columns: one polars frame per table, sent as Arrow, ready to be appended. Pure, no I/O.
+"""An analysed call and the rows it is stored as: one polars frame per table, sent as Arrow.
 
-A worker packs its call, the one writer puts the calls of a batch together without looking into them:
-building objects again from what a worker sent was 40 % of the writer's work.
+A column has the name of the field that it comes from, so the records themselves say which columns there are:
+`stored` writes their fields, `restored` reads them. A worker packs its call, the one writer puts the calls of
+a batch together without looking into them: building objects again from what a worker sent was 40 % of the
+writer's work.
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from callanalytics.records import AgentVoice, CallRows, Role, RoleSource, agent_key
+from callanalytics.records import AgentVoice, CallRows, Failure, Role, RoleSource, agent_key
 from callanalytics.text import display_text, optional_text
 from ensemble.labels import EMOTIONS
 
@@ -24,43 +28,61 @@ if TYPE_CHECKING:
 
     from callanalytics.analysis.call import CallAnalysis
 
+Record = TypeVar("Record")
+Row = dict[str, Any]
 Frames = dict[str, pl.DataFrame]
 
 # A profile learns from what a recorder or a person said, never from a guess or from itself.
 LEARNED_FROM = frozenset({RoleSource.CORRECTION, RoleSource.SIDECAR, RoleSource.RECORDER, RoleSource.NAME})
 
-_TIME = pl.Datetime("us", "UTC")
-_WORDS = pl.List(pl.String)
-_EVIDENCE = pl.List(
-    pl.Struct({"start_s": pl.Float64, "end_s": pl.Float64, "words": pl.String, "clip": pl.String})
-)
-_PAIRS_TEXT = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
-_PAIRS_NUMBER = pl.List(pl.Struct({"key": pl.String, "value": pl.Float64}))
-# Types that cannot be read from the values: columns that may be empty, all NULL, or lists.
-_TYPES: dict[str, Any] = {
-    **dict.fromkeys(("started_at", "modified_at"), _TIME),
-    **dict.fromkeys(("paths", "quality", "reasons"), _WORDS),
-    **dict.fromkeys(("frustration_at_s", "frustration"), pl.List(pl.Float32)),
-    **dict.fromkeys(
-        (
-            *("duration_s", "expected_duration_s", "answered_s", "hold_s", "frustration_peak_s"),
-            *("start_s", "end_s", "value", "weight", "threshold", "segments_s", "labelled_s"),
-            *("role_confidence", "recorder_confidence", "clipped_share", "frustration_score"),
-        ),
-        pl.Float64,
-    ),
-    **dict.fromkeys(
-        (
-            *("turn", "segment", "channel", "position", "n_segments", "n_labelled"),
-            *("n_bytes", "native_rate_hz", "n_channels"),
-        ),
-        pl.Int64,
-    ),
-    "flagged": pl.Boolean,
-    "evidence": _EVIDENCE,
-    "fact_sources": _PAIRS_TEXT,
-    "stage_wall_s": _PAIRS_NUMBER,
+_EVIDENCE = {"start_s": pl.Float64, "end_s": pl.Float64, "words": pl.String, "clip": pl.String}
+_TYPE_OF_COLUMNS: dict[Any, str] = {
+    pl.Datetime("us", "UTC"): "started_at modified_at",
+    pl.List(pl.String): "paths quality reasons",
+    pl.List(pl.Float32): "frustration_at_s frustration",
+    pl.Float64: "duration_s expected_duration_s answered_s hold_s frustration_peak_s start_s end_s value"
+    " weight threshold segments_s labelled_s role_confidence recorder_confidence clipped_share"
+    " frustration_score",
+    pl.Int64: "turn channel position n_segments n_labelled n_bytes native_rate_hz n_channels",
+    pl.Boolean: "flagged",
+    pl.List(pl.Struct(_EVIDENCE)): "evidence",
+    pl.List(pl.Struct({"key": pl.String, "value": pl.String})): "fact_sources",
+    pl.List(pl.Struct({"key": pl.String, "value": pl.Float64})): "stage_wall_s",
 }
+# A column means the same in every table; those that are not here hold text.
+TYPES = {column: kind for kind, columns in _TYPE_OF_COLUMNS.items() for column in columns.split()}
+
+
+def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
+    """Rows, one at least, with the types of their columns: not even a column of NULLs is guessed."""
+    return pl.DataFrame(rows, schema={column: TYPES.get(column, pl.String) for column in rows[0]})
+
+
+def stored(record: Any, *, without: Sequence[str] = ()) -> Row:
+    """The fields of a record as columns of the same names: safe text, numbers that can be compared."""
+    return {f.name: _plain(getattr(record, f.name)) for f in fields(record) if f.name not in without}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, str):
+        return display_text(value)
+    return known_number(value) if isinstance(value, float) else value
+
+
+def known_number(value: float | None) -> float | None:
+    """A number that a database can compare: NaN and infinity are unknown."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def restored(kind: type[Record], row: Row, **given: Any) -> Record:
+    """The record whose fields are the columns of a row, but for those that are given."""
+    for name, hint in get_type_hints(kind).items():
+        if name in row and name not in given:
+            is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
+            given[name] = hint(row[name]) if is_enum else row[name]
+    return kind(**given)
 
 
 def pack(a: CallAnalysis) -> CallRows:
@@ -104,113 +126,99 @@ def unpack(keyed: Mapping[int, CallRows]) -> dict[str, pa.Table]:
 
 def _agent_voice(a: CallAnalysis) -> AgentVoice | None:
     """What the call adds to its agent's profile; None when it teaches nothing."""
-    spoken, key = a.speech, agent_key(a.facts)
-    agents = [speaker for speaker, role in spoken.roles.items() if role is Role.AGENT]
-    if key is None or spoken.role_source not in LEARNED_FROM or len(agents) != 1:
+    speech, key = a.speech, agent_key(a.facts)
+    agents = [speaker for speaker, role in speech.roles.items() if role is Role.AGENT]
+    if key is None or speech.role_source not in LEARNED_FROM or len(agents) != 1:
         return None
-    voice = spoken.voices.get(agents[0])
-    return None if voice is None else AgentVoice(key, voice, spoken.role_source)
+    voice = speech.voices.get(agents[0])
+    return None if voice is None else AgentVoice(key, voice, speech.role_source)
 
 
 def naming_frames(a: CallAnalysis) -> Frames:
     """The rows that say which call it is, one a table."""
+    recording, facts, shown = a.recording, a.facts, list(a.recording.all_shown)
+    ids = {"call_id": recording.call_id, "recording_id": recording.recording_id}
+    file = {
+        "path": shown[0],
+        "paths": shown,
+        "n_bytes": recording.n_bytes,
+        "modified_at": recording.modified_at,
+    }
+    said = stored(facts, without=("channel_roles", "channel_roles_source", "sources", "aliases"))
+    sources = _pairs({_plain(fact): _plain(source) for fact, source in facts.sources.items()})
+    call = {"path": shown[0], "duration_s": a.audio.duration_s, **said, "fact_sources": sources}
     return {
-        "recordings": _frame([_recording(a)], _RECORDING),
-        "calls": _frame([_call(a)], _CALL),
-        "analyses": _frame([_analysis(a)], _ANALYSIS),
+        "recordings": frame_of([ids | file | stored(a.audio)]),
+        "calls": frame_of([ids | call]),
+        "analyses": frame_of([ids | _analysis(a)]),
     }
 
 
 def frames_of(a: CallAnalysis) -> Frames:
-    """All rows of one analysis, by table, without its key."""
-    return naming_frames(a) | {
-        "turns": _frame(_turns(a), _TURN),
-        "sounds": _frame(_sounds(a), _SOUND),
+    """All rows of one analysis, by table, without its key; no frame where there is no row."""
+    roles = a.speech.roles
+    rows = {
+        "turns": [
+            {"turn": number, "role": roles[turn.speaker].value, **stored(turn)}
+            for number, turn in enumerate(a.speech.turns)
+        ],
+        "sounds": [stored(sound) for sound in a.speech.sounds],
+        "escalations": _escalations(a),
+    }
+    return {
+        **naming_frames(a),
+        **{table: frame_of(found) for table, found in rows.items() if found},
         "call_measures": _measures(a),
-        "escalations": _frame(_escalations(a), _ESCALATION),
         **(_segment_frames(a) if a.segments else {}),
     }
 
 
-_RECORDING = (
-    *("recording_id", "call_id", "path", "paths", "n_bytes", "modified_at", "container", "codec"),
-    *("native_rate_hz", "n_channels", "duration_s", "clipped_share"),
-)
-_CALL = (
-    *("call_id", "recording_id", "path", "started_at", "started_at_source", "zone", "duration_s"),
-    *("expected_duration_s", "answered_s", "hold_s", "direction", "agent_id", "agent_name", "team", "queue"),
-    *("campaign", "caller_hash", "external_id", "disposition", "recorder", "recorder_confidence"),
-    "fact_sources",
-)
-_ANALYSIS = (
-    *("call_id", "recording_id", "ensemble_id", "channel_layout", "role_source"),
-    *("role_confidence", "quality", "n_segments", "n_labelled", "segments_s", "labelled_s"),
-    *("frustration_score", "frustration_peak_s", "flagged", "reasons", "frustration_at_s", "frustration"),
-    "stage_wall_s",
-)
-_TURN = ("turn", "speaker", "role", "channel", "start_s", "end_s")
-_SOUND = ("kind", "channel", "start_s", "end_s")
-_ESCALATION = (*("position", "rule", "weight", "value", "threshold", "reason", "evidence"),)
-
-
-def _frame(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> pl.DataFrame:
-    schema = {column: _TYPES.get(column, pl.String) for column in columns}
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _recording(a: CallAnalysis) -> tuple[Any, ...]:
-    recording, audio = a.recording, a.audio
-    paths = list(recording.all_shown)
-    return (
-        *(recording.recording_id, recording.call_id, paths[0], paths, recording.n_bytes),
-        *(recording.modified_at, display_text(audio.container), display_text(audio.codec)),
-        *(audio.native_rate_hz, audio.n_channels, audio.duration_s, audio.clipped_share),
-    )
-
-
-def _call(a: CallAnalysis) -> tuple[Any, ...]:
-    facts = a.facts
-    return (
-        *(a.recording.call_id, a.recording.recording_id, a.recording.shown),
-        *(facts.started_at, facts.started_at_source.value, facts.zone, a.audio.duration_s),
-        *(
-            known_number(facts.expected_duration_s),
-            known_number(facts.answered_s),
-            known_number(facts.hold_s),
-        ),
-        *(facts.direction.value, optional_text(facts.agent_id), optional_text(facts.agent_name)),
-        *(optional_text(facts.team), optional_text(facts.queue), optional_text(facts.campaign)),
-        *(facts.caller_hash, optional_text(facts.external_id), optional_text(facts.disposition)),
-        *(display_text(facts.recorder), facts.recorder_confidence),
-        [{"key": display_text(fact), "value": display_text(said)} for fact, said in facts.sources.items()],
-    )
-
-
-def _analysis(a: CallAnalysis) -> tuple[Any, ...]:
-    seconds = _seconds(a)
+def _analysis(a: CallAnalysis) -> Row:
+    seconds = np.array([s.duration_s for s in a.segments], dtype=np.float64)
     labelled = a.votes.emotion_index >= 0 if a.segments else np.zeros(0, dtype=bool)
-    speech, assessed, curve = a.speech, a.assessment, a.assessment.curve
-    return (
-        *(a.recording.call_id, a.recording.recording_id, a.ensemble_id, speech.layout.value),
-        *(speech.role_source.value, speech.role_confidence, list(speech.quality)),
-        *(len(a.segments), int(labelled.sum()), float(seconds.sum()), float(seconds[labelled].sum())),
-        *(curve.score, curve.peak_s, assessed.flagged),
-        [display_text(e.reason) for e in assessed.escalations],
-        *(curve.at_s.tolist(), curve.level.tolist()),
-        [{"key": stage, "value": wall_s} for stage, wall_s in a.stage_wall_s.items()],
-    )
+    speech, assessment, curve = a.speech, a.assessment, a.assessment.curve
+    return {
+        "ensemble_id": a.ensemble_id,
+        "channel_layout": speech.layout.value,
+        "role_source": speech.role_source.value,
+        "role_confidence": speech.role_confidence,
+        "quality": list(speech.quality),
+        "n_segments": len(a.segments),
+        "n_labelled": int(labelled.sum()),
+        "segments_s": float(seconds.sum()),
+        "labelled_s": float(seconds[labelled].sum()),
+        "frustration_score": curve.score,
+        "frustration_peak_s": curve.peak_s,
+        "flagged": assessment.flagged,
+        "reasons": [display_text(e.reason) for e in assessment.escalations],
+        "frustration_at_s": curve.at_s.tolist(),
+        "frustration": curve.level.tolist(),
+        "stage_wall_s": _pairs(a.stage_wall_s),
+    }
 
 
-def _turns(a: CallAnalysis) -> list[tuple[Any, ...]]:
-    roles = a.speech.roles
+def _pairs(entries: Mapping[str, Any]) -> list[Row]:
+    """A mapping as a list of structures, which becomes a MAP in the database."""
+    return [{"key": key, "value": value} for key, value in entries.items()]
+
+
+def _escalations(a: CallAnalysis) -> list[Row]:
+    cut = {clip.name for clip in a.clips}
     return [
-        (number, t.speaker, roles[t.speaker].value, t.channel, t.start_s, t.end_s)
-        for number, t in enumerate(a.speech.turns)
+        {
+            "position": position,
+            **stored(e, without=["evidence"]),
+            "evidence": [
+                {
+                    **stored(moment, without=["text"]),
+                    "words": display_text(moment.text),
+                    "clip": moment.clip_name if moment.clip_name in cut else None,
+                }
+                for moment in e.evidence
+            ],
+        }
+        for position, e in enumerate(a.assessment.escalations)
     ]
-
-
-def _sounds(a: CallAnalysis) -> list[tuple[Any, ...]]:
-    return [(s.kind.value, s.channel, s.start_s, s.end_s) for s in a.speech.sounds]
 
 
 def _measures(a: CallAnalysis) -> pl.DataFrame:
@@ -224,25 +232,6 @@ def _measures(a: CallAnalysis) -> pl.DataFrame:
             "value": values.set(~values.is_finite().fill_null(False), None),
         }
     )
-
-
-def _escalations(a: CallAnalysis) -> list[tuple[Any, ...]]:
-    cut = {clip.name for clip in a.clips}
-    return [
-        (
-            *(position, display_text(e.rule), e.weight, e.value, e.threshold, display_text(e.reason)),
-            [
-                {
-                    "start_s": moment.start_s,
-                    "end_s": moment.end_s,
-                    "words": display_text(moment.words),
-                    "clip": moment.clip_name if moment.clip_name in cut else None,
-                }
-                for moment in e.evidence
-            ],
-        )
-        for position, e in enumerate(a.assessment.escalations)
-    ]
 
 
 def _segment_frames(a: CallAnalysis) -> Frames:
@@ -280,7 +269,7 @@ def _predictions(a: CallAnalysis, number: npt.NDArray[np.int32]) -> pl.DataFrame
     votes = a.votes
     n_members, n_segments, n_labels = votes.probabilities.shape
     flat = np.nan_to_num(votes.probabilities.transpose(1, 0, 2).reshape(-1, n_labels))
-    # A member that heard nothing (too short, not speech) holds no opinion: zeros or NaN, no emotion.
+    # A member that classified nothing (too short, not speech) has no opinion: zeros or NaN, no emotion.
     emotion = np.where(flat.max(axis=1, initial=0.0) > 0, flat.argmax(axis=1), -1)
     return pl.DataFrame(
         {
@@ -304,14 +293,88 @@ def _in_order(probabilities: npt.NDArray[np.float32], labels: Sequence[str]) -> 
     return wide
 
 
-def _seconds(a: CallAnalysis) -> npt.NDArray[np.float64]:
-    return np.array([s.duration_s for s in a.segments], dtype=np.float64)
-
-
 def _nan_is_null(values: npt.NDArray[Any]) -> pl.Series:
     return pl.Series(values.astype(np.float32)).fill_nan(None)
 
 
-def known_number(value: float | None) -> float | None:
-    """A number that a database can compare: NaN and infinity are unknown."""
-    return float(value) if value is not None and math.isfinite(value) else None
+def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
+    """Rows for the quarantine, one per path: the last failure of a path counts."""
+    rows = {}
+    for failure in failures:
+        recording, facts = failure.found.recording, failure.found.facts
+        rows[recording.shown] = {
+            "path": recording.shown,
+            "stage": failure.stage,
+            "reason": failure.reason,
+            "detail": display_text(facts.hide(failure.detail)),
+            "recording_id": recording.recording_id,
+            "n_bytes": recording.n_bytes,
+            "started_at": facts.started_at,
+            "started_at_source": facts.started_at_source.value,
+            "zone": facts.zone,
+            "queue": optional_text(facts.queue),
+            "expected_duration_s": known_number(facts.expected_duration_s),
+        }
+    return frame_of(list(rows.values()))
+
+
+# SQL of the writer, over the frames above, which are registered as `batch_*` during a transaction.
+
+# Sums of a call per role and emotion: a row for every emotion that the ensemble could have named, and
+# one with NULL for what it abstained on, so that views need no outer joins over millions of segments.
+# Sums are rounded because threads add in any order: the same call must give the same row.
+CALL_EMOTIONS = """
+INSERT INTO base.call_emotions BY NAME
+WITH spoken AS (
+    SELECT analysis_key, role, emotion, count(*) AS n_segments, round(sum(end_s - start_s), 6) AS seconds,
+        round(sum(confidence), 6) AS confidence_sum, round(sum(agreement), 6) AS agreement_sum
+    FROM batch_segments GROUP BY ALL
+),
+sides AS (
+    SELECT analysis_key, role,
+        round(coalesce(sum(seconds) FILTER (WHERE emotion IS NOT NULL), 0), 6) AS labelled_s
+    FROM spoken GROUP BY ALL
+),
+wanted AS (
+    SELECT s.*, l.emotion FROM sides s JOIN batch_labels l USING (analysis_key)
+    UNION ALL SELECT *, NULL FROM sides
+)
+SELECT w.analysis_key, w.role, w.emotion, coalesce(s.n_segments, 0) AS n_segments,
+    coalesce(s.seconds, 0) AS seconds, w.labelled_s, coalesce(s.confidence_sum, 0) AS confidence_sum,
+    coalesce(s.agreement_sum, 0) AS agreement_sum
+FROM wanted w LEFT JOIN spoken s
+    ON s.analysis_key = w.analysis_key AND s.role = w.role AND s.emotion IS NOT DISTINCT FROM w.emotion
+ORDER BY w.analysis_key
+"""
+
+MEMBER_TALLIES = """
+INSERT INTO base.member_tallies BY NAME
+SELECT p.analysis_key, p.member, s.emotion, count(*) AS n_segments,
+    count(*) FILTER (WHERE p.emotion = s.emotion) AS n_agreed
+FROM batch_predictions p JOIN batch_segments s USING (analysis_key, segment)
+WHERE s.emotion IS NOT NULL GROUP BY ALL ORDER BY p.analysis_key
+"""
+
+CALL_LEVELS = """
+INSERT INTO base.call_levels BY NAME
+SELECT analysis_key, role, round(sum(end_s - start_s), 6) AS seconds,
+    round(sum((end_s - start_s) * level_db) / sum(end_s - start_s), 4) AS level_db
+FROM (
+    SELECT *, descriptors[(SELECT any_value(position) + 1 FROM base.feature_names
+        WHERE name = 'loudness_db')] AS level_db
+    FROM batch_segments
+)
+WHERE isfinite(level_db) GROUP BY ALL ORDER BY analysis_key
+"""
+
+# What an interrupted run (killed, or ended by a signal) tried is tried by the next one for the first time.
+QUARANTINE = """
+INSERT OR REPLACE INTO base.quarantine BY NAME
+SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, $1 AS run_id,
+    CASE WHEN q.recording_id IS DISTINCT FROM f.recording_id THEN 1
+        WHEN coalesce(r.exit_code, 128) >= 128 THEN q.attempts
+        ELSE q.attempts + 1 END AS attempts,
+    CASE WHEN q.recording_id = f.recording_id THEN q.first_seen_at ELSE now() END AS first_seen_at,
+    now() AS last_seen_at
+FROM batch_failures f LEFT JOIN base.quarantine q USING (path) LEFT JOIN base.runs r ON r.run_id = q.run_id
+"""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 from callanalytics.errors import StoreError
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
-from callanalytics.store.statements import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, QUARANTINE
 from callanalytics.store.summary import read_summary, write_summary
 from callanalytics.text import display_text, optional_text
 from callanalytics.workspace import Workspace
@@ -199,6 +198,8 @@ class Store:
             )
 
     def _insert(self, tables: Mapping[str, pa.Table], run_id: int) -> None:
+        from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES
+
         run = self.connection.execute
         run("INSERT OR REPLACE INTO base.recordings BY NAME FROM batch_recordings")
         run(
@@ -211,15 +212,12 @@ class Store:
             " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s FROM batch_analyses",
             [run_id],
         )
-        for table in ("turns", "sounds", "call_measures", "escalations"):
-            run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
-        if "segments" not in tables:
-            return
-        for table in ("segments", "predictions"):
-            run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
-        run(CALL_EMOTIONS)
-        run(MEMBER_TALLIES)
-        run(CALL_LEVELS)
+        for table in ("turns", "sounds", "call_measures", "escalations", "segments", "predictions"):
+            if table in tables:
+                run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
+        if "segments" in tables:
+            for sums in (CALL_EMOTIONS, MEMBER_TALLIES, CALL_LEVELS):
+                run(sums)
 
     @contextlib.contextmanager
     def registered(self, frames: Mapping[str, pa.Table | pl.DataFrame]) -> Iterator[None]:
@@ -239,7 +237,7 @@ class Store:
 
         A file whose content has changed since begins at one attempt.
         """
-        from callanalytics.store.file_rows import failure_frame
+        from callanalytics.store.rows import QUARANTINE, failure_frame
 
         if not failures:
             return

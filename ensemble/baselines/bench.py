@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ensemble.baselines.fitting import Trained
+from ensemble.baselines.classical import fit, size_of, smote
+from ensemble.baselines.fitting import Trained, logits_of, train
+from ensemble.baselines.networks import NETWORKS, count_parameters
 from ensemble.baselines.protocol import (
     Part,
     labels_of,
@@ -28,6 +31,7 @@ from ensemble.baselines.protocol import (
 )
 from ensemble.baselines.study_features import FEATURES, Feature, Say, load_features
 from ensemble.baselines.systems import Classical, Network, System
+from ensemble.baselines.wav2vec import fingerprint, hidden_states
 from ensemble.corpora import Clip, clips_hash
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax
 from ensemble.model_errors import CorpusError, TrainingError
@@ -126,8 +130,6 @@ def plan(
 
 def place(system: System, protocol: Protocol, clips: Sequence[Clip], setting: Setting) -> Path:
     """Folder of the folds: another system, clip, label, effort, seed or checkpoint has another."""
-    from ensemble.baselines.wav2vec import fingerprint
-
     defined = asdict(system)
     for name in ("title", "figure", "differs", *(["own"] if protocol == "speaker" else [])):
         del defined[name]
@@ -170,8 +172,6 @@ class Data:
 
 def _feature(name: str, setting: Setting) -> Feature:
     if name == "wav2vec":
-        from ensemble.baselines.wav2vec import hidden_states
-
         return hidden_states(setting.checkpoint)
     return FEATURES[name]
 
@@ -224,12 +224,6 @@ class _Opinion:
 def _network(
     system: System, learner: Network, data: Data, part: Part, setting: Setting, voter: int
 ) -> _Opinion:
-    import torch
-
-    from ensemble.baselines.classical import smote
-    from ensemble.baselines.fitting import logits_of, train
-    from ensemble.baselines.networks import NETWORKS, count_parameters
-
     inputs, truth, training = data.inputs, data.truth, part.training
     if system.scale:
         inputs = tuple(_standardised(values, training) for values in inputs)
@@ -258,8 +252,6 @@ def _standardised(values: Float, training: Int) -> Float:
 
 
 def _classical(learner: Classical, data: Data, part: Part, setting: Setting, n_trials: int) -> _Opinion:
-    from ensemble.baselines.classical import fit, size_of
-
     if len(data.inputs) != 1:
         raise CorpusError(f"a classical learner takes one feature, not {len(data.inputs)}")
     values = data.inputs[0].reshape(len(data.truth), -1)

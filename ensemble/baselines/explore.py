@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,8 +52,6 @@ class Sound:
 
 def pictures_of(wave: Float) -> tuple[Picture, ...]:
     """Waveform, mel spectrogram and MFCC of ``wave`` at RATE_HZ."""
-    import librosa
-
     mel = librosa.feature.melspectrogram(y=wave, sr=RATE_HZ, n_fft=640, hop_length=160, n_mels=96)
     mel_db = librosa.power_to_db(mel, ref=np.max)
     mfcc = librosa.feature.mfcc(S=mel_db, n_mfcc=40)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ensemble.baselines.systems import Network
 from ensemble.model_errors import TrainingError
-
-if TYPE_CHECKING:
-    import torch
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -52,10 +49,10 @@ def train(
     after five to ten, when early stopping has ended the training (deep-conv stood at chance). ``bf16``
     trains under bfloat16 autocast; recurrent layers, validation and the weights stay float32.
     ``say(epoch, training loss, validation accuracy)`` after each epoch.
-    Raises TrainingError when the loss is not finite.
-    """
-    import torch
 
+    Raises:
+        TrainingError: when the loss is not finite.
+    """
     started = time.monotonic()
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -109,8 +106,6 @@ def train(
 
 def logits_of(network: torch.nn.Module, inputs: Sequence[Float], rows: Int, device: str = "cpu") -> Float:
     """(rows, k) float32 logits, without dropout."""
-    import torch
-
     network.eval()
     with torch.inference_mode():
         parts = [
@@ -122,22 +117,16 @@ def logits_of(network: torch.nn.Module, inputs: Sequence[Float], rows: Int, devi
 
 
 def _batch(inputs: Sequence[Float], rows: Int, device: str) -> list[torch.Tensor]:
-    import torch
-
     return [torch.from_numpy(values[rows]).to(device) for values in inputs]
 
 
 def _labels(truth: Int, device: str) -> torch.Tensor:
-    import torch
-
     return torch.from_numpy(truth).to(device)
 
 
 def _loss(
     logits: torch.Tensor, truth: torch.Tensor, settings: Network, weights: torch.Tensor | None
 ) -> torch.Tensor:
-    import torch
-
     cross_entropy = torch.nn.functional.cross_entropy(logits, truth, weight=weights, reduction="none")
     if settings.loss == "focal":
         return focal(cross_entropy).mean()

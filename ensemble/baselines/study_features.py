@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, clips_hash, decode_clip
@@ -49,16 +52,12 @@ def add_noise(wave: Float, rate_hz: int, rng: np.random.Generator) -> Float:
 
 def shift_pitch(wave: Float, rate_hz: int, rng: np.random.Generator) -> Float:
     """Pitch up by 0.7 semitones, same length (study 001)."""
-    import librosa
-
     shifted: Float = librosa.effects.pitch_shift(wave, sr=rate_hz, n_steps=0.7)
     return shifted
 
 
 def stretch(wave: Float, rate_hz: int, rng: np.random.Generator) -> Float:
     """Slower by a fifth, same pitch (study 001)."""
-    import librosa
-
     stretched: Float = librosa.effects.time_stretch(wave, rate=0.8)
     return stretched
 
@@ -75,8 +74,6 @@ AUGMENTATIONS: Mapping[str, tuple[Change, ...]] = {
 
 def trimmed(wave: Float, top_db: float) -> Float:
     """Without the ends that stay ``top_db`` below the loudest frame; unchanged when nothing would be left."""
-    import librosa
-
     out: Float = librosa.effects.trim(wave, top_db=top_db)[0]
     return out if out.size else wave
 
@@ -99,8 +96,6 @@ def _standard(image: Float) -> Float:
 
 
 def _means_160(wave: Float, clip: Clip) -> Float:
-    import librosa
-
     rate_hz = 48_000
     wave = librosa.util.normalize(trimmed(wave, 20.0))
     mfcc = librosa.feature.mfcc(y=wave, sr=rate_hz, n_mfcc=40)
@@ -116,8 +111,6 @@ def _notebook_cut(wave: Float) -> Float:
 
 
 def _means_162(wave: Float, clip: Clip) -> Float:
-    import librosa
-
     rate_hz, wave = 22_050, _notebook_cut(wave)
     power = np.abs(librosa.stft(wave))
     parts = (
@@ -131,8 +124,6 @@ def _means_162(wave: Float, clip: Clip) -> Float:
 
 
 def _means_180(wave: Float, clip: Clip) -> Float:
-    import librosa
-
     rate_hz = 22_050
     parts = (
         librosa.feature.mfcc(y=wave, sr=rate_hz, n_mfcc=40),
@@ -143,8 +134,6 @@ def _means_180(wave: Float, clip: Clip) -> Float:
 
 
 def _frames_2376(wave: Float, clip: Clip) -> Float:
-    import librosa
-
     wave = fixed(_notebook_cut(wave), 55_125)
     parts = (
         librosa.feature.zero_crossing_rate(wave),
@@ -156,8 +145,6 @@ def _frames_2376(wave: Float, clip: Clip) -> Float:
 
 def _samples(wave: Float, clip: Clip) -> Float:
     """89,996 samples, then what the study's table had beside them: five fields of the name, and loudness."""
-    import librosa
-
     loudness_db = librosa.amplitude_to_db(librosa.feature.rms(y=wave)).mean()
     fields = re.fullmatch(r"\d\d-\d\d-\d\d-(\d\d)-(\d\d)-(\d\d)-(\d\d)", clip.path.stem)
     codes = [float(field) for field in fields.groups()] if fields else [0.0] * 4
@@ -166,15 +153,11 @@ def _samples(wave: Float, clip: Clip) -> Float:
 
 
 def _mfcc_80(wave: Float, clip: Clip) -> Float:
-    import librosa
-
     mfcc = librosa.feature.mfcc(y=wave, sr=22_050, n_mfcc=40)
     return np.concatenate([mfcc.mean(axis=1), mfcc.std(axis=1)])
 
 
 def _mel_200(wave: Float, clip: Clip) -> Float:
-    import librosa
-
     mel = librosa.feature.melspectrogram(y=trimmed(wave, 25.0), sr=22_050, n_mels=128)
     image = _frames(librosa.power_to_db(mel, ref=np.max), 200)
     return _standard(image)
@@ -182,8 +165,6 @@ def _mel_200(wave: Float, clip: Clip) -> Float:
 
 def _mfcc_sequence(wave: Float, clip: Clip) -> Float:
     """40 MFCC over 3 s, 10 ms apart, each coefficient standardised within the clip."""
-    import librosa
-
     mfcc = librosa.feature.mfcc(y=wave[:48_000], sr=16_000, n_mfcc=40, n_fft=640, hop_length=160)
     mfcc = (mfcc - mfcc.mean(axis=1, keepdims=True)) / (mfcc.std(axis=1, keepdims=True) + 1e-6)
     return np.pad(mfcc[:, :300], ((0, 0), (0, max(300 - mfcc.shape[1], 0))))
@@ -191,8 +172,6 @@ def _mfcc_sequence(wave: Float, clip: Clip) -> Float:
 
 def _spectrogram(wave: Float, clip: Clip) -> Float:
     """First 200 of 401 bins of 40 ms Hamming windows, 10 ms apart, over 3 s, in dB (Zou et al. 2022)."""
-    import librosa
-
     power = np.abs(librosa.stft(fixed(wave, 48_000), n_fft=800, hop_length=160, window="hamming"))[:200, :300]
     image = librosa.amplitude_to_db(power, ref=np.max)
     return _standard(image)
@@ -251,9 +230,6 @@ def load_features(feature: Feature, clips: Sequence[Clip], cache: Path, say: Say
 
 
 def _extract(feature: Feature, clips: Sequence[Clip], path: Path, say: Say) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     unfinished = path.with_suffix(".part")
     writer = None
     try:
@@ -286,9 +262,6 @@ def _extract(feature: Feature, clips: Sequence[Clip], path: Path, say: Say) -> N
 
 
 def _read(path: Path, n_clips: int, n_copies: int) -> Float:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         table = pq.read_table(path, columns=["values"])
     except (pa.ArrowException, OSError) as error:

@@ -21,7 +21,6 @@ from ensemble.corpora import Clip, Corpus, Unusable, usable_clips
 from ensemble.inference.card import trained_on
 from ensemble.inference.ensemble import Ensemble
 from ensemble.inference.spectrogram import Statistics, extract, voice_norm
-from ensemble.inference.vote import Votes, vote
 from ensemble.model_errors import CorpusError
 from ensemble.training.augmentation import channel_level, telephone
 from ensemble.training.calibration import (
@@ -187,24 +186,11 @@ def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> 
     return ensemble.probabilities(mels)
 
 
-def votes_of(ensemble: Ensemble, probabilities: Float, *, abstain: bool = False) -> Votes:
-    """The ensemble's votes for ready member probabilities."""
-    return vote(
-        probabilities,
-        ensemble.labels,
-        ensemble.member_names,
-        temperature=ensemble.temperature,
-        thresholds=ensemble.thresholds if abstain else None,
-        rule=ensemble.rule,
-        weights=ensemble.weights,
-    )
-
-
 def report(ensemble: Ensemble, clips: Sequence[Clip], probabilities: Float) -> dict[str, Any]:
     """Every measure of member probabilities (m, n, k) of ``clips``; JSON-ready."""
     truth = np.array([ensemble.labels.index(clip.emotion) for clip in clips], dtype=np.int64)
-    votes = votes_of(ensemble, probabilities)
-    named = votes_of(ensemble, probabilities, abstain=True).emotion_index >= 0
+    votes = ensemble.vote_on(probabilities, abstain=False)
+    named = ensemble.vote_on(probabilities).emotion_index >= 0
     right = votes.top_index == truth
     speakers, sexes = [clip.speaker for clip in clips], [clip.sex for clip in clips]
 
@@ -218,7 +204,7 @@ def report(ensemble: Ensemble, clips: Sequence[Clip], probabilities: Float) -> d
         "auc": areas(truth, votes.mean_probabilities, ensemble.labels),
         "ece": expected_calibration_error(votes.confidence, right),
         "ece_if_perfect": perfect_calibration_error(votes.confidence),
-        "reliability": [[b.confidence, b.accuracy, b.share] for b in reliability(votes.confidence, right)],
+        "reliability": reliability(votes.confidence, right),
         "coverage": coverage_curve(votes.confidence, right),
         "abstaining": {
             "coverage": float(named.mean()),

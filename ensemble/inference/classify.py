@@ -14,6 +14,7 @@ from ensemble.inference.vote import Votes
 
 Decode = Callable[[Path], NDArray[np.float32]]
 CLIPS_AT_ONCE = 64
+FIELDS = ("emotion", "confidence", "agreement", "probabilities", "members", "abstain_reason")
 
 
 def classify_paths(
@@ -30,8 +31,7 @@ def classify_paths(
         abstain: Whether the ensemble may name no emotion.
 
     Yields:
-        path, emotion, confidence, agreement, probabilities, members, abstain_reason; a clip that cannot be
-        decoded has ``error``, and the rest null.
+        ``path`` and FIELDS; a clip that cannot be decoded has ``error``, and the rest null.
     """
     folders: dict[Path, list[Path]] = {}
     for path in walk(paths):
@@ -80,27 +80,22 @@ def _classify(
     index = {file: i for i, file in enumerate(waves)}
     for file in files:
         if file in errors:
-            yield {**_row(file, None, None), "error": errors[file]}
+            yield {"path": str(file), **dict.fromkeys(FIELDS), "error": errors[file]}
         else:
-            yield _row(file, votes, index[file])
+            yield {"path": str(file), **dict(zip(FIELDS, _values(votes, index[file]), strict=True))}
 
 
-def _row(file: Path, votes: Votes | None, i: int | None) -> dict[str, object]:
-    if votes is None or i is None:
-        empty = dict.fromkeys(
-            ("emotion", "confidence", "agreement", "probabilities", "members", "abstain_reason")
-        )
-        return {"path": str(file), **empty}
+def _values(votes: Votes, i: int) -> tuple[object, ...]:
+    """Values of FIELDS for segment ``i``."""
 
     def shares(row: NDArray[np.float32]) -> dict[str, float]:
         return {label: round(float(p), 6) for label, p in zip(votes.labels, row, strict=True)}
 
-    return {
-        "path": str(file),
-        "emotion": votes.emotion(i),
-        "confidence": round(float(votes.confidence[i]), 6),
-        "agreement": round(float(votes.agreement[i]), 6),
-        "probabilities": shares(votes.mean_probabilities[i]),
-        "members": {name: shares(votes.probabilities[m, i]) for m, name in enumerate(votes.member_names)},
-        "abstain_reason": votes.abstain_reason[i],
-    }
+    return (
+        votes.emotion(i),
+        round(float(votes.confidence[i]), 6),
+        round(float(votes.agreement[i]), 6),
+        shares(votes.mean_probabilities[i]),
+        {name: shares(votes.probabilities[m, i]) for m, name in enumerate(votes.member_names)},
+        votes.abstain_reason[i],
+    )

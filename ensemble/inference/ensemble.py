@@ -115,6 +115,17 @@ class Ensemble:
         probabilities = self._probabilities(
             extracted.n_frames, lambda i: (extracted.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
         )
+        return self.vote_on(probabilities, abstain=abstain, withheld=withheld, neutral_share=neutral_share)
+
+    def vote_on(
+        self,
+        probabilities: Float,
+        *,
+        abstain: bool = True,
+        withheld: tuple[str | None, ...] | None = None,
+        neutral_share: float | None = None,
+    ) -> Votes:
+        """Votes on ready member probabilities (m, n, k); ``withheld`` as in :func:`vote`."""
         return vote(
             probabilities,
             self.labels,

@@ -13,6 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 Rule = Literal["majority", "soft", "weighted"]
 RULES: tuple[Rule, ...] = ("majority", "soft", "weighted")
 
@@ -52,13 +55,13 @@ class Votes:
 
     labels: tuple[str, ...]
     member_names: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-    mean_probabilities: NDArray[np.float32]
-    emotion_index: NDArray[np.int64]
-    top_index: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    agreement: NDArray[np.float32]
-    tie_broken: NDArray[np.bool_]
+    probabilities: Float
+    mean_probabilities: Float
+    emotion_index: Int
+    top_index: Int
+    confidence: Float
+    agreement: Float
+    tie_broken: Bool
     abstain_reason: tuple[str | None, ...]
 
     def __len__(self) -> int:
@@ -70,19 +73,19 @@ class Votes:
         return None if named < 0 else self.labels[named]
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+def softmax(logits: NDArray[np.floating]) -> Float:
     """Over the last axis, float32, without overflow."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: NDArray[np.float32] = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    shares: Float = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
     return shares
 
 
 def expect(
-    probabilities: NDArray[np.float32],
+    probabilities: Float,
     labels: tuple[str, ...],
     neutral_share: float,
     temperature: float = 1.0,
-) -> NDArray[np.float32]:
+) -> Float:
     """Probabilities (..., k) of members trained on every label equally often, where neutral is more common.
 
     Bayes' rule for a change of the label shares (Saerens, Latinne and Decaestecker 2002): each label is
@@ -101,11 +104,11 @@ def expect(
     weight = np.full(len(labels), (1 - neutral_share) / (len(labels) - 1))
     weight[labels.index("neutral")] = neutral_share
     weighed = probabilities * (weight**temperature).astype(np.float32)
-    shares: NDArray[np.float32] = weighed / np.maximum(weighed.sum(axis=-1, keepdims=True), 1e-12)
+    shares: Float = weighed / np.maximum(weighed.sum(axis=-1, keepdims=True), 1e-12)
     return shares
 
 
-def calibrate_mean(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def calibrate_mean(probabilities: Float, temperature: float) -> Float:
     """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
 
     The temperature is fitted after averaging, because averaging itself softens
@@ -116,11 +119,11 @@ def calibrate_mean(probabilities: NDArray[np.float32], temperature: float) -> ND
 
 
 def count_votes(
-    probabilities: NDArray[np.float32],
-    mean_probabilities: NDArray[np.float32],
+    probabilities: Float,
+    mean_probabilities: Float,
     rule: Rule = "majority",
     weights: NDArray[np.floating] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[Int, Float, Bool]:
     """(top_index, agreement, tie_broken), each (n,).
 
     ``probabilities`` (m, n, k) decide each member's choice, ``mean_probabilities``
@@ -154,7 +157,7 @@ def count_votes(
 
 
 def vote(
-    probabilities: NDArray[np.float32],
+    probabilities: Float,
     labels: tuple[str, ...],
     member_names: tuple[str, ...],
     *,
@@ -175,7 +178,7 @@ def vote(
         mean = expect(mean, labels, neutral_share)
         probabilities = expect(probabilities, labels, neutral_share, temperature)
     top, agreement, tied = count_votes(probabilities, mean, rule, weights)
-    confidence = mean[np.arange(len(top)), top] if len(top) else np.zeros(0, np.float32)
+    confidence = mean[np.arange(len(top)), top]
     reasons: list[str | None] = list(withheld) if withheld else [None] * len(top)
     if thresholds is not None:
         for i in range(len(top)):
@@ -184,15 +187,5 @@ def vote(
             elif reasons[i] is None and agreement[i] < thresholds.agreement - 1e-6:
                 reasons[i] = LOW_AGREEMENT
     named = np.where([reason is None for reason in reasons], top, -1).astype(np.int64)
-    return Votes(
-        labels,
-        member_names,
-        probabilities,
-        mean,
-        named,
-        top,
-        confidence.astype(np.float32),
-        agreement,
-        tied,
-        tuple(reasons),
-    )
+    shares = (probabilities, mean)
+    return Votes(labels, member_names, *shares, named, top, confidence, agreement, tied, tuple(reasons))

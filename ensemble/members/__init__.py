@@ -1,9 +1,8 @@
-"""The members, by name: adding one is one file and one line here.
+"""The members, by name: adding one is one module and one entry here.
 
-Every member is a ``torch.nn.Module`` made by ``make(n_mels, n_classes)`` whose
-``forward(mel, mask)`` takes a normalised log-mel (n, time, n_mels) float32
-and a mask (n, time) of 1 for frames that exist and 0 for padding, and returns
-logits (n, n_classes) float32. Padding never changes a result.
+Every member is a ``torch.nn.Module``, ``Cnn(n_mels, n_classes)`` in the module ``cnn``, whose
+``forward(mel, mask)`` takes a normalised log-mel (n, time, n_mels) float32 and a mask (n, time) of 1 for
+frames that exist and 0 for padding, and returns logits (n, n_classes) float32. Padding changes no result.
 """
 
 from __future__ import annotations
@@ -38,8 +37,9 @@ def make_member(name: str, n_mels: int, n_classes: int) -> nn.Module:
     """
     if (architecture := architecture_of(name)) not in MEMBERS:
         raise KeyError(f"member {name!r} is not known; known are {', '.join(MEMBERS)}")
-    module: nn.Module = import_module(f"ensemble.members.{architecture}").make(n_mels, n_classes)
-    return module
+    kind = getattr(import_module(f"ensemble.members.{architecture}"), architecture.capitalize())
+    member: nn.Module = kind(n_mels, n_classes)
+    return member
 
 
 def load_member(weights: Path, name: str, n_mels: int, n_classes: int) -> nn.Module:

@@ -51,8 +51,3 @@ class Cnn(nn.Module):
         x = nn.functional.silu(self.mix(x.flatten(1, 2).transpose(1, 2)))
         out: Tensor = self.head(mean_and_max(x, mask))
         return out
-
-
-def make(n_mels: int, n_classes: int) -> nn.Module:
-    """A new CNN."""
-    return Cnn(n_mels, n_classes)

@@ -48,8 +48,3 @@ class Crnn(nn.Module):
         both = torch.cat([ahead, back.gather(1, mirror)], dim=2) * mask[:, :, None]
         out: Tensor = self.head(self.pool(both, mask))
         return out
-
-
-def make(n_mels: int, n_classes: int) -> nn.Module:
-    """A new CRNN."""
-    return Crnn(n_mels, n_classes)

@@ -61,8 +61,3 @@ class Vit(nn.Module):
             x = layer(x, bias)
         out: Tensor = self.head(mean_and_max(self.norm(x), mask))
         return out
-
-
-def make(n_mels: int, n_classes: int) -> nn.Module:
-    """A new ViT."""
-    return Vit(n_mels, n_classes)

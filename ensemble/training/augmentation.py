@@ -123,13 +123,9 @@ _SWITCHES = (
 
 def change_speed(samples: Float, factor: float) -> Float:
     """Play ``factor`` times as fast: shorter and higher; band-limited by FFT resampling."""
-    n_out = max(1, round(samples.size / factor))
-    return _resample_to(samples, n_out)
-
-
-def _resample_to(samples: Float, n_out: int) -> Float:
     from scipy.fft import irfft, next_fast_len, rfft
 
+    n_out = max(1, round(samples.size / factor))
     # Padding to a fast length keeps prime sizes from costing a second each; the ratio stays exact to 1e-3.
     n_in = next_fast_len(samples.size + 64, real=True)
     n_grid = max(1, round(n_in * n_out / samples.size))

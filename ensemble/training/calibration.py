@@ -1,4 +1,4 @@
-"""Confidence one can believe: temperature, expected calibration error, thresholds for abstaining.
+"""Calibration: temperature, output bias, expected calibration error, thresholds for abstaining.
 
 Everything here is fitted on validation speakers only.
 """
@@ -6,7 +6,6 @@ Everything here is fitted on validation speakers only.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,42 +49,28 @@ def fit_bias(logits: Float, truth: Int) -> Float:
 
 def expected_calibration_error(confidence: Float, right: NDArray[np.bool_], n_bins: int = 15) -> float:
     """ECE with equal-width bins (Naeini et al. 2015): mean distance of confidence from accuracy, 0..1."""
-    return float(
-        sum(b.share * abs(b.confidence - b.accuracy) for b in reliability(confidence, right, n_bins))
-    )
+    bins = reliability(confidence, right, n_bins)
+    return float(sum(share * abs(stated - accuracy) for stated, accuracy, share in bins))
 
 
 def perfect_calibration_error(confidence: Float, n_draws: int = 100, seed: int = 0) -> float:
     """ECE that perfectly calibrated confidences like these would show by chance, 0..1.
 
     With few clips the ECE of a perfect ensemble is far from 0 (Roelofs et al. 2022): what is
-    measured can only be judged against this.
+    measured only says something beside this.
     """
     rng = np.random.default_rng(seed)
     draws = rng.random((n_draws, len(confidence))) < confidence
     return float(np.mean([expected_calibration_error(confidence, right) for right in draws]))
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """One bar of a reliability plot: mean confidence and accuracy of a ``share`` of the clips, all 0..1."""
-
-    confidence: float
-    accuracy: float
-    share: float
-
-
-def reliability(confidence: Float, right: NDArray[np.bool_], n_bins: int = 15) -> list[Bin]:
-    """Bars of a reliability plot over equal-width bins of confidence; empty bins are left out."""
+def reliability(
+    confidence: Float, right: NDArray[np.bool_], n_bins: int = 15
+) -> list[tuple[float, float, float]]:
+    """(mean confidence, accuracy, share of the clips) of each equal-width bin that is not empty."""
     which = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    bars = []
-    for index in range(n_bins):
-        inside = which == index
-        if inside.any():
-            bars.append(
-                Bin(float(confidence[inside].mean()), float(right[inside].mean()), float(inside.mean()))
-            )
-    return bars
+    bins = (which == index for index in np.unique(which))
+    return [(float(confidence[b].mean()), float(right[b].mean()), float(b.mean())) for b in bins]
 
 
 def coverage_curve(

@@ -1,8 +1,8 @@
-"""The listening room: a small web app to try the ensemble and to review calls. Needs the extra `app`.
+"""The review app: try the ensemble, play and correct calls, compare ensembles. Needs the extra `app`.
 
-    serve.py -> Streamlit -> main.py -> try_page, calls_page, compare_page
-                          -> sound.py: the calls' sound over HTTP
+    serve -> Streamlit -> streamlit_script -> try_page, calls_page, compare_page
+                       -> playback: the calls' sound over HTTP
 
-Pages only arrange; what they show is made by modules that know nothing of Streamlit (hear, published,
-compare, drawing, markup), so that it can be tested without a browser.
+Pages only arrange. What they show is made by modules that know nothing of Streamlit (utterance, answer,
+published, call_views, comparison), so that it can be tested without a browser.
 """

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ensemble.inference.ensemble import Ensemble
+from ensemble.inference.spectrogram import FrontEnd, log_mel
 from ensemble.inference.vote import LOW_AGREEMENT, LOW_CONFIDENCE, NOT_SPEECH, TOO_SHORT
-from jobs.app.drawing import spectrogram_png, waveform_path
-from jobs.app.utterance import Heard
+from jobs.app.utterance import Utterance
 from reports.formatting import percent
 from reports.palette import Badge, badge
 from reports.timeline import Tick, place
+
+if TYPE_CHECKING:
+    from callanalytics.records import FloatArray
+
+BOX_WIDTH, BOX_HEIGHT = 1000.0, 100.0
+N_COLUMNS = 500  # of the waveform: finer than any screen of a phone, a few kilobytes of path
+MAX_PICTURE_FRAMES = 1500
+# Dark to light with even steps of lightness, readable without colour. Points of matplotlib's "magma"
+# (S. van der Walt and N. Smith, 2015, CC0), between which colours are mixed.
+_MAGMA = ((0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +64,18 @@ class Answer:
     waveform: str
     spectrogram: str
     ticks: tuple[Tick, ...]
-    words: str
+    caption: str
     facts: tuple[str, ...]
 
 
-def answer(heard: Heard, ensemble: Ensemble, *, target: str | None = None) -> Answer:
-    """Put an opinion into words and pictures. `target` is the emotion the speaker aimed at."""
-    votes = heard.votes
+def answer(utterance: Utterance, ensemble: Ensemble, *, target: str | None = None) -> Answer:
+    """Finish the view of a classified utterance. `target` is the emotion the speaker aimed at."""
+    votes = utterance.votes
     named, top = votes.emotion(0), votes.labels[int(votes.top_index[0])]
     confidence, n_members = float(votes.confidence[0]), len(votes.member_names)
     n_agree = round(float(votes.agreement[0]) * n_members)
     mean = {label: float(p) for label, p in zip(votes.labels, votes.mean_probabilities[0], strict=True)}
-    opinions = tuple(_opinion(heard, ensemble, m, top) for m in range(n_members))
+    opinions = tuple(_opinion(utterance, ensemble, m, top) for m in range(n_members))
     agreed = f"{n_agree} of {n_members} models agree" if n_members > 1 else "one model alone"
     tie = " A tie was broken by the mean probability." if votes.tie_broken[0] else ""
     return Answer(
@@ -75,15 +87,15 @@ def answer(heard: Heard, ensemble: Ensemble, *, target: str | None = None) -> An
         aim=_aim(target, named, top, mean),
         bars=_bars(mean, top),
         opinions=opinions,
-        waveform=waveform_path(heard.samples),
-        spectrogram=spectrogram_png(heard.samples, ensemble.front),
-        ticks=second_ticks(heard.duration_s),
-        words=f"Waveform and spectrogram of {heard.duration_s:.1f} s of sound.",
+        waveform=waveform_path(utterance.samples),
+        spectrogram=spectrogram_png(utterance.samples, ensemble.front),
+        ticks=second_ticks(utterance.duration_s),
+        caption=f"Waveform and spectrogram of {utterance.duration_s:.1f} s of sound.",
         facts=(
-            f"{heard.duration_s:.1f} s of sound, {heard.speech_s:.1f} s speech",
-            f"loudest part {heard.loudest_db:.0f} dB below full scale".replace("-", ""),
-            heard.origin,
-            f"answered in {heard.wall_s * 1000:.0f} ms",
+            f"{utterance.duration_s:.1f} s of sound, {utterance.speech_s:.1f} s speech",
+            f"loudest part {utterance.loudest_db:.0f} dB below full scale".replace("-", ""),
+            utterance.origin,
+            f"answered in {utterance.wall_s * 1000:.0f} ms",
             f"ensemble {ensemble.ensemble_id}",
         ),
     )
@@ -121,12 +133,12 @@ def _aim(target: str | None, named: str | None, top: str, mean: Mapping[str, flo
         return ""
     if target not in mean:
         return f"You aimed for {target}, which this ensemble cannot name."
-    heard = f"{target} was given {percent(mean[target])}"
+    given = f"{target} was given {percent(mean[target])}"
     if named == target:
-        return f"You aimed for {target}: heard as meant."
+        return f"You aimed for {target}: recognised."
     if named is None:
-        return f"You aimed for {target}: {heard}, and no label was named."
-    return f"You aimed for {target}, but it was heard as {named}; {heard}."
+        return f"You aimed for {target}: {given}, and no label was named."
+    return f"You aimed for {target}, but it was classified as {named}; {given}."
 
 
 def _bars(shares: Mapping[str, float], chosen: str) -> tuple[Bar, ...]:
@@ -136,11 +148,50 @@ def _bars(shares: Mapping[str, float], chosen: str) -> tuple[Bar, ...]:
     )
 
 
-def _opinion(heard: Heard, ensemble: Ensemble, member: int, top: str) -> Opinion:
-    votes = heard.votes
+def _opinion(utterance: Utterance, ensemble: Ensemble, member: int, top: str) -> Opinion:
+    votes = utterance.votes
     shares = {label: float(p) for label, p in zip(votes.labels, votes.probabilities[member, 0], strict=True)}
     choice = max(shares, key=lambda label: shares[label])
     name = votes.member_names[member]
     entries: Any = ensemble.card["members"]
     kind = next((str(e["architecture"]) for e in entries if e["name"] == name), name)
     return Opinion(name, kind, badge(choice), percent(shares[choice]), choice == top, _bars(shares, choice))
+
+
+def waveform_path(samples: FloatArray) -> str:
+    """SVG path of the envelope of (n,) samples in a box of 1000 x 100, scaled to the loudest sample."""
+    if not len(samples):
+        return ""
+    edges = np.linspace(0, len(samples), min(N_COLUMNS, len(samples)) + 1).astype(int)
+    high = np.maximum.reduceat(samples, edges[:-1])
+    low = np.minimum.reduceat(samples, edges[:-1])
+    scale = BOX_HEIGHT / 2 / max(float(np.abs(samples).max()), 1e-6)
+    x = (edges[:-1] + edges[1:]) / 2 / len(samples) * BOX_WIDTH
+    upper = [f"{a:.1f} {BOX_HEIGHT / 2 - b * scale:.1f}" for a, b in zip(x, high, strict=True)]
+    lower = [f"{a:.1f} {BOX_HEIGHT / 2 - b * scale:.1f}" for a, b in zip(x[::-1], low[::-1], strict=True)]
+    return f"M{'L'.join(upper)}L{'L'.join(lower)}Z"
+
+
+def spectrogram_png(samples: FloatArray, front: FrontEnd) -> str:
+    """The log-mel spectrogram that the members get (before trimming), as a data: address of a PNG.
+
+    One pixel a frame (10 ms) and mel band, low bands at the bottom; black is `range_db` below the peak.
+    """
+    from PIL import Image
+
+    mel = log_mel(samples, front)
+    mel = mel[:: -(-len(mel) // MAX_PICTURE_FRAMES)]
+    shade = np.clip((mel - mel.max()) / front.range_db + 1.0, 0.0, 1.0)
+    picture = Image.fromarray((shade.T[::-1] * 255).round().astype(np.uint8), mode=None)
+    picture = picture.convert("P") if picture.mode != "P" else picture
+    picture.putpalette(_palette())
+    out = io.BytesIO()
+    picture.save(out, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _palette() -> list[int]:
+    points = np.array(_MAGMA, dtype=float)
+    at = np.linspace(0, len(points) - 1, 256)
+    mixed = np.stack([np.interp(at, np.arange(len(points)), points[:, c]) for c in range(3)], axis=1)
+    return [int(value) for value in mixed.round().ravel()]

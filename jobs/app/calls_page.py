@@ -1,4 +1,4 @@
-"""Calls: the published database to filter and sort, one call to hear and to review."""
+"""Calls: the published database to filter and sort, one call to play and to review."""
 
 from __future__ import annotations
 
@@ -11,21 +11,12 @@ import streamlit as st
 from callanalytics.errors import CallAnalyticsError
 from callanalytics.store import Review
 from ensemble.labels import SHARED_SIX
-from jobs.app.call_list import list_view
-from jobs.app.components import panel, player
-from jobs.app.context import Room, room
-from jobs.app.markup import render
-from jobs.app.player_view import player_data, read_press
-from jobs.app.published import (
-    SORTS,
-    OpenedCall,
-    Wanted,
-    list_calls,
-    open_call,
-    promoted_labels,
-    queues_and_days,
-)
-from jobs.app.review_writer import record_review, waiting_reviews
+from jobs.app.call_views import list_view, player_view, read_press
+from jobs.app.context import AppContext, context
+from jobs.app.markup import panel, player, render
+from jobs.app.published import SORTS, OpenedCall, Wanted
+from jobs.reviews.queue import waiting_reviews
+from jobs.reviews.reviews import give
 from reports.formatting import localised
 
 SCORE_STEP = 5  # percent
@@ -33,7 +24,7 @@ SCORE_STEP = 5  # percent
 
 def show() -> None:
     """The page: the list, or the call that the address names."""
-    here = room()
+    here = context()
     try:
         call_id = st.query_params.get("call")
         if call_id:
@@ -47,7 +38,7 @@ def show() -> None:
             st.rerun()
 
 
-def _list(here: Room) -> None:
+def _list(here: AppContext) -> None:
     st.title("Calls")
     wanted = _filters(here)
     if (shape := (wanted.text, wanted.queues, wanted.since, wanted.until)) != st.session_state.get("shape"):
@@ -58,12 +49,12 @@ def _list(here: Room) -> None:
         descending=st.session_state.get("descending", True),
         page=st.session_state.get("page", 0),
     )
-    listed = list_calls(here.database, here.settings, wanted)
+    listed = here.calls.find(wanted)
     panel(render("list.html", **list_view(listed, wanted)), key="list", on_sent=_sent)
 
 
-def _filters(here: Room) -> Wanted:
-    queues, first, last = queues_and_days(here.database, here.settings)
+def _filters(here: AppContext) -> Wanted:
+    queues, first, last = here.calls.queues_and_days()
     text, days, chosen = st.columns([3, 2, 3])
     searched = text.text_input("Search", placeholder="call id, file, queue or agent", key="text")
     span = days.date_input("Days", value=[], min_value=first, max_value=last, key="days")
@@ -100,12 +91,12 @@ def _leave() -> None:
     st.query_params.pop("call", None)
 
 
-def _call(here: Room, call_id: str) -> None:
-    opened = open_call(here.database, here.settings, call_id)
+def _call(here: AppContext, call_id: str) -> None:
+    opened = here.calls.open(call_id)
     st.button("← All calls", on_click=_leave)
     st.title(opened.page.call.when)
     panel(render("lead.html", page=opened.page, call=opened.page.call), key="lead")
-    _desk(here, opened)
+    _review_desk(here, opened)
     # Kept under another key too, since Streamlit forgets what is typed when the field is not on the page.
     st.session_state["reviewer"] = st.text_input(
         "Your name, kept with your reviews", st.session_state.get("reviewer", ""), max_chars=100
@@ -114,33 +105,37 @@ def _call(here: Room, call_id: str) -> None:
 
 
 @st.fragment
-def _desk(here: Room, opened: OpenedCall) -> None:
+def _review_desk(here: AppContext, opened: OpenedCall) -> None:
     """The player; a review runs this again and nothing else of the page."""
     call_id = opened.page.call.call_id
     acknowledged: set[str] = st.session_state.setdefault(f"pressed {call_id}", set())
     problem = st.session_state.pop("review problem", "")
-    labels = promoted_labels(here.database, here.settings) or SHARED_SIX
+    labels = here.calls.labels() or SHARED_SIX
+    waiting = [review for review in waiting_reviews(here.workspace) if review.call_id == call_id]
     with localised(here.settings.report.locale):
-        data = player_data(opened, waiting_reviews(here.workspace, call_id), labels, acknowledged, problem)
+        data = player_view(opened, waiting, labels, acknowledged, problem)
     player(data, key=f"player-{call_id}", on_pressed=partial(_pressed, here, call_id, acknowledged))
 
 
-def _pressed(here: Room, call_id: str, acknowledged: set[str], sent: list[Any]) -> None:
+def _pressed(here: AppContext, call_id: str, acknowledged: set[str], sent: list[Any]) -> None:
     for press in filter(None, map(read_press, sent)):
         if press.press_id in acknowledged:
             continue
         acknowledged.add(press.press_id)
+        reviewer = (st.session_state.get("reviewer") or "").strip() or None
         try:
-            record_review(
+            give(
                 here.workspace,
-                Review(
-                    call_id,
-                    press.verdict,
-                    segment=press.segment,
-                    emotion=press.emotion,
-                    reviewer=(st.session_state.get("reviewer") or "").strip() or None,
-                    note=press.note,
-                ),
+                [
+                    Review(
+                        call_id,
+                        press.verdict,
+                        segment=press.segment,
+                        emotion=press.emotion,
+                        reviewer=reviewer,
+                        note=press.note,
+                    )
+                ],
             )
         except (CallAnalyticsError, OSError) as problem:
             st.session_state["review problem"] = f"This review could not be kept: {problem}"

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import streamlit as st
 
-from callanalytics.audio import decode_recording
 from callanalytics.errors import CallAnalyticsError
 from ensemble.corpora import decode_clip
 from ensemble.inference.ensemble import Ensemble
 from ensemble.model_errors import EnsembleError
-from jobs.app.compare_view import call_view, clips_view
 from jobs.app.comparison import (
     ClipsCompared,
+    call_view,
     choose_clips,
+    clips_view,
     compare_call,
     compare_clips,
     shared_labels,
     trained_on,
 )
-from jobs.app.components import panel
-from jobs.app.context import Room, room
-from jobs.app.markup import render
-from jobs.app.published import Wanted, call_paths, call_segments, list_calls
+from jobs.app.context import AppContext, context
+from jobs.app.markup import panel, render
+from jobs.app.published import Wanted
 from reports.formatting import clock, moment, percent
 from reports.report_source import Row
 
@@ -30,7 +29,7 @@ A_CALL, A_SLICE = "A call", "A slice of a corpus"
 
 def show() -> None:
     """The page."""
-    here = room()
+    here = context()
     st.title("Compare two ensembles")
     offered = list(here.ensemble_folders())
     left, right = st.columns(2)
@@ -54,30 +53,30 @@ def show() -> None:
         st.error(str(problem))
 
 
-def _call(here: Room, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:
+def _call(here: AppContext, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:
     text = st.text_input("Search calls", placeholder="call id, file, queue or agent")
-    listed = list_calls(here.database, here.settings, Wanted(text=text, sort="when"))
+    listed = here.calls.find(Wanted(text=text, sort="when"))
     if not listed.rows:
         st.info("No such call.")
         return
     rows = {row["call_id"]: row for row in listed.rows}
-    call_id = st.selectbox("Call", list(rows), format_func=lambda key: _words(rows[key]))
+    call_id = st.selectbox("Call", list(rows), format_func=lambda key: _call_name(rows[key]))
     if not st.button("Compare on this call", type="primary"):
         return
-    with st.spinner("Listening"):
-        segments, layout = call_segments(here.database, here.settings, call_id)
-        audio = decode_recording(call_paths(here.database, call_id), here.settings.audio)
+    with st.spinner("Classifying"):
+        segments, layout = here.calls.segments(call_id)
+        audio = here.calls.audio(call_id)
         compared = compare_call(audio, segments, layout, first, second, here.settings)
     view = call_view(compared, segments, audio.duration_s, names, f"/call-audio/{call_id}")
     panel(render("compare.html", **view), key="compared")
 
 
-def _words(row: Row) -> str:
+def _call_name(row: Row) -> str:
     parts = (moment(row["started_local"]), row["queue"], clock(row["duration_s"]))
     return ", ".join(part for part in parts if part) + f", frustration {percent(row['frustration_score'])}"
 
 
-def _slice(here: Room, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:
+def _slice(here: AppContext, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:
     if not here.corpora:
         st.info("Start the app with --corpus FOLDER to compare on a corpus.")
         return
@@ -85,18 +84,18 @@ def _slice(here: Room, names: tuple[str, str], first: Ensemble, second: Ensemble
     chosen = st.selectbox("Corpus", list(folders))
     n_each = st.slider("Clips of each emotion", 5, 100, 20, 5)
     if st.button("Compare on this slice", type="primary"):
-        with st.spinner("Listening"):
+        with st.spinner("Classifying"):
             clips = choose_clips(here.corpus(folders[chosen]), shared_labels(first, second), n_each)
             known = trained_on(first), trained_on(second)
             st.session_state["slice"] = compare_clips(clips, first, second), names, known
     if "slice" in st.session_state:
         compared, of, known = st.session_state["slice"]
         panel(render("compare.html", **clips_view(compared, of, known)), key="compared")
-        _hear_clip(compared)
+        _play_clip(compared)
 
 
-def _hear_clip(compared: ClipsCompared) -> None:
+def _play_clip(compared: ClipsCompared) -> None:
     different = [clip for clip, same in zip(compared.clips, compared.speech.same(), strict=True) if not same]
     if different:
-        clip = st.selectbox("Hear a clip", different, format_func=lambda c: f"{c.path.name} ({c.emotion})")
+        clip = st.selectbox("Play a clip", different, format_func=lambda c: f"{c.path.name} ({c.emotion})")
         st.audio(decode_clip(clip, 8_000), sample_rate=8_000)

@@ -14,12 +14,13 @@ from callanalytics.workspace import Workspace
 from ensemble.corpora import Corpus, read_corpus
 from ensemble.inference.ensemble import SHIPPED, Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, registry
+from jobs.app.published import PublishedCalls
 
 IN_USE, AS_SHIPPED = "in use", "shipped"
 
 
 @dataclass(frozen=True)
-class Room:
+class AppContext:
     """One for the whole server. `ensembles` and `corpora` are the folders named on the command line:
     a browser chooses among names and never sends a path.
     """
@@ -34,9 +35,9 @@ class Room:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
-    def database(self) -> Path:
-        """The published file."""
-        return self.workspace.database
+    def calls(self) -> PublishedCalls:
+        """The published calls."""
+        return PublishedCalls(self.settings, self.workspace)
 
     def ensemble_folders(self) -> dict[str, Path]:
         """Every ensemble to choose from by name, the one in use first."""
@@ -49,9 +50,11 @@ class Room:
         }
 
     def ensemble(self, name: str) -> Ensemble:
-        """An ensemble by name, loaded once; a folder whose card changed is loaded anew.
+        """Return an ensemble by name, loaded once; a folder whose card changed is loaded anew.
 
-        Raises KeyError for a name that is not offered, ensemble.errors.ModelError for a broken one.
+        Raises:
+            KeyError: no ensemble of this name is offered.
+            ensemble.model_errors.ModelError: it is broken.
         """
         folder = self.ensemble_folders()[name].resolve()
         card = folder / "card.json"
@@ -63,14 +66,14 @@ class Room:
         return found[1]
 
     def warm_up(self) -> None:
-        """Load the ensemble in use and let it hear a second of noise: the first vote of a process is slow."""
+        """Load the ensemble in use and classify a second of noise: the first vote of a process is slow."""
         ensemble = self.ensemble(IN_USE)
         noise = np.random.default_rng(0).normal(scale=0.1, size=ensemble.sample_rate_hz).astype(np.float32)
         ensemble.vote([noise])
         self.detector().probabilities(noise[None], frame_levels_db(noise[None]))
 
     def corpus(self, folder: Path) -> Corpus:
-        """A corpus by its folder, read once. Raises ensemble.errors.CorpusError."""
+        """Return a corpus by its folder, read once. Raises ensemble.model_errors.CorpusError."""
         with self._lock:
             if folder not in self._corpora:
                 self._corpora[folder] = read_corpus(folder)
@@ -84,14 +87,14 @@ class Room:
         return self._detectors[0]
 
 
-_open: list[Room] = []
+_current: list[AppContext] = []
 
 
-def enter(room: Room) -> None:
-    """Make this the room that every page of this process is in."""
-    _open[:] = [room]
+def set_context(made: AppContext) -> None:
+    """Make this the context of every page of this process."""
+    _current[:] = [made]
 
 
-def room() -> Room:
-    """The room of this process. Streamlit runs pages as scripts, which cannot be given arguments."""
-    return _open[0]
+def context() -> AppContext:
+    """Return the context of this process: Streamlit runs pages as scripts, which take no arguments."""
+    return _current[0]

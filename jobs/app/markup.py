@@ -1,10 +1,12 @@
-"""Our own markup inside Streamlit: Jinja templates in the look of the reports, shown in shadow roots.
+"""Markup inside Streamlit: Jinja templates in the look of the reports, shown in shadow roots.
 
-Everything is escaped by Jinja; the browser side puts finished markup into place and sends clicks back.
+Everything is escaped by Jinja. Two components show it in the browser: a panel that sends clicks back, and the
+player.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -39,3 +41,38 @@ def style() -> str:
 def asset(name: str) -> str:
     """A script or style of the app."""
     return (resources.files("jobs.app") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _component(name: str) -> Callable[..., Any]:
+    """A component of the browser, defined once a process: Streamlit warns when a name comes again."""
+    import streamlit as st
+
+    made: Callable[..., Any] = st.components.v2.component(
+        f"callanalytics_{name}", html='<div class="sheet"></div>', css=style(), js=asset(f"{name}.js")
+    )
+    return made
+
+
+def panel(markup: str, *, key: str, on_sent: Callable[[str], None] | None = None) -> None:
+    """Show finished markup. A click on something with `data-send` calls `on_sent` with its value."""
+    import streamlit as st
+
+    def sent() -> None:
+        value = st.session_state[key].get("sent")
+        if on_sent is not None and isinstance(value, str):
+            on_sent(value)
+
+    _component("panel")(key=key, data={"html": markup}, on_sent_change=sent)
+
+
+def player(data: dict[str, Any], *, key: str, on_pressed: Callable[[list[Any]], None]) -> None:
+    """Show the player. `on_pressed` gets every review that the page has not seen acknowledged yet."""
+    import streamlit as st
+
+    def pressed() -> None:
+        value = st.session_state[key].get("pressed")
+        if isinstance(value, list):
+            on_pressed(value)
+
+    _component("player")(key=key, data=data, default={"pressed": []}, on_pressed_change=pressed)

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import NoEncoder, clip_bytes
-from callanalytics.config import Settings
 from callanalytics.errors import CallAnalyticsError, UsageError
-from jobs.app.published import call_paths
+from jobs.app.published import PublishedCalls
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,17 +26,18 @@ _log = logging.getLogger(__name__)
 class CallSounds:
     """Encoded calls in a private folder that is deleted when the server ends; the oldest make room."""
 
-    settings: Settings
-    database: Path
+    calls: PublishedCalls
     folder: Path
     _kept: OrderedDict[str, Path] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _making: dict[str, threading.Lock] = field(default_factory=dict)
 
     def file(self, call_id: str) -> Path:
-        """The call as a file that every browser plays, both sides mixed.
+        """Make the file of a call that every browser plays, both sides mixed.
 
-        Raises CallAnalyticsError: no such call, or its recording cannot be read any more.
+        Raises:
+            UsageError: no such call.
+            RecordingError: its recording cannot be found or read any more.
         """
         with self._lock:
             making = self._making.setdefault(call_id, threading.Lock())
@@ -56,8 +55,7 @@ class CallSounds:
             return made
 
     def _make(self, call_id: str) -> Path:
-        paths = call_paths(self.database, call_id)
-        audio = decode_recording(paths, self.settings.audio)
+        audio = self.calls.audio(call_id)
         whole = (audio.samples, audio.sample_rate_hz, 0.0, audio.duration_s)
         try:
             content, ending = clip_bytes(*whole), "mp3"

@@ -1,19 +1,22 @@
-"""Reading the published database for the app: a list of calls, one call, what was said about it."""
+"""The published calls for the app: a list of them, one call with its reviews, its segments, its sound."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
+from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
-from callanalytics.errors import UsageError
-from callanalytics.records import ChannelLayout, Role, Segment
+from callanalytics.errors import RecordingError, UsageError
+from callanalytics.ingest.locate import hide_names, locate
+from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+from callanalytics.records import Audio, ChannelLayout, Role, Segment
 from callanalytics.store.query import Published
+from callanalytics.workspace import Workspace
 from reports.call_rows import CallData, load_calls
 from reports.pages.call_page import CallPage, read_call_pages
 from reports.report_source import Row, Source
@@ -38,6 +41,16 @@ SELECT call_id, path, started_local, queue, agent_id, agent_name, duration_s, fr
 FROM call_summary s WHERE {where}
 ORDER BY {order}, started_at DESC, call_id
 LIMIT $n_rows OFFSET $n_before
+"""
+
+
+_ANALYSIS = """
+SELECT analysis_key, recording_id, paths, channel_layout::VARCHAR AS layout
+FROM analyses JOIN recordings USING (recording_id) WHERE analyses.call_id = $call_id
+"""
+_SEGMENTS = """
+SELECT segment AS index, speaker, role::VARCHAR AS role, channel, start_s, end_s, overlap_share
+FROM segments WHERE call_id = $call_id ORDER BY segment
 """
 
 
@@ -75,27 +88,93 @@ class OpenedCall:
     reviews: tuple[Row, ...]
 
 
-@contextmanager
-def reading(database: Path, settings: Settings) -> Iterator[Source]:
-    """The published file as the reports read it, for a moment.
+@dataclass(frozen=True, slots=True)
+class PublishedCalls:
+    """The published calls of an output folder.
 
-    Raises UsageError when there is none yet and StoreError when it cannot be read.
+    Each method opens the published file for a moment, since a run may replace it at any time.
+
+    Raises:
+        UsageError: nothing is published yet, or there is no such call.
+        StoreError: the published file cannot be read.
     """
-    now = datetime.now(UTC).astimezone(settings.time.zone_info)
-    with Published(database) as published:
-        yield Source(published, settings, datetime.min.replace(tzinfo=UTC), now, now, None, "")
+
+    settings: Settings
+    workspace: Workspace
+
+    @contextmanager
+    def _reading(self) -> Iterator[Source]:
+        now = datetime.now(UTC).astimezone(self.settings.time.zone_info)
+        with Published(self.workspace.database) as published:
+            yield Source(published, self.settings, datetime.min.replace(tzinfo=UTC), now, now, None, "")
+
+    def find(self, wanted: Wanted) -> Listed:
+        """Find the calls that are wanted and return one page of them."""
+        where, values = _conditions(wanted)
+        order = f"{SORTS[wanted.sort]} {'DESC' if wanted.descending else 'ASC'} NULLS LAST"
+        paged = {**values, "n_rows": PAGE_ROWS, "n_before": PAGE_ROWS * max(0, wanted.page)}
+        with self._reading() as source:
+            n_all = source.rows("SELECT count(*) AS n FROM call_summary")[0]["n"]
+            n_found = source.rows(_COUNT.format(where=where), **values)[0]["n"]
+            rows = source.rows(_LIST.format(where=where, order=order), **paged)
+        return Listed(tuple(rows), n_found, n_all)
+
+    def queues_and_days(self) -> tuple[Sequence[str], date | None, date | None]:
+        """Return every queue by name ('' for none), the first and the last day."""
+        with self._reading() as source:
+            queues = source.rows("SELECT DISTINCT coalesce(queue, '') AS queue FROM call_summary ORDER BY 1")
+            (days,) = source.rows("SELECT min(day) AS first, max(day) AS last FROM call_summary")
+        return [row["queue"] for row in queues], days["first"], days["last"]
+
+    def labels(self) -> tuple[str, ...]:
+        """Return what the ensemble behind the results can say; nothing when none is promoted."""
+        with self._reading() as source:
+            rows = source.rows("SELECT labels::VARCHAR[] AS labels FROM ensembles WHERE promoted LIMIT 1")
+        return tuple(rows[0]["labels"]) if rows else ()
+
+    def open(self, call_id: str) -> OpenedCall:
+        """Return everything stored about one call."""
+        with self._reading() as source:
+            key = _analysis(source, call_id)["analysis_key"]
+            page = next(iter(read_call_pages(source, [key], frozenset(), frozenset())))
+            data = load_calls(source, [key])[key]
+            reviews = source.rows(
+                "SELECT * EXCLUDE (reviewed_at) FROM reviews WHERE call_id = $call_id ORDER BY review_id",
+                call_id=call_id,
+            )
+        return OpenedCall(page, data, tuple(reviews))
+
+    def segments(self, call_id: str) -> tuple[tuple[Segment, ...], ChannelLayout]:
+        """Return the stored segments of a call and how its voices lie."""
+        with self._reading() as source:
+            layout = ChannelLayout(_analysis(source, call_id)["layout"])
+            rows = source.rows(_SEGMENTS, call_id=call_id)
+        return tuple(Segment(**{**row, "role": Role(row["role"])}) for row in rows), layout
+
+    def audio(self, call_id: str) -> Audio:
+        """Decode the recording of a call, whatever its files are called.
+
+        A message about them holds their published names, which have no callers' numbers.
+
+        Raises:
+            RecordingError: it is gone, replaced by another one, or cannot be decoded.
+        """
+        with self._reading() as source:
+            analysis = _analysis(source, call_id)
+        shown: tuple[str, ...] = tuple(analysis["paths"])
+        salt = load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file)
+        paths = locate(analysis["recording_id"], shown, salt, self.settings.audio)
+        try:
+            return decode_recording(paths, self.settings.audio)
+        except RecordingError as problem:
+            raise type(problem)(hide_names(str(problem), paths, shown)) from None
 
 
-def list_calls(database: Path, settings: Settings, wanted: Wanted) -> Listed:
-    """The calls that are wanted, one page of them. Raises as `reading` does."""
-    where, values = _conditions(wanted)
-    order = f"{SORTS[wanted.sort]} {'DESC' if wanted.descending else 'ASC'} NULLS LAST"
-    paged = {**values, "n_rows": PAGE_ROWS, "n_before": PAGE_ROWS * max(0, wanted.page)}
-    with reading(database, settings) as source:
-        n_all = source.rows("SELECT count(*) AS n FROM call_summary")[0]["n"]
-        n_found = source.rows(_COUNT.format(where=where), **values)[0]["n"]
-        rows = source.rows(_LIST.format(where=where, order=order), **paged)
-    return Listed(tuple(rows), n_found, n_all)
+def _analysis(source: Source, call_id: str) -> Row:
+    rows = source.rows(_ANALYSIS, call_id=call_id) if _CALL_ID.fullmatch(call_id) else []
+    if not rows:
+        raise UsageError("There is no such call in the published database. It may have been replaced.")
+    return rows[0]
 
 
 def _conditions(wanted: Wanted) -> tuple[str, dict[str, Any]]:
@@ -123,83 +202,3 @@ def _conditions(wanted: Wanted) -> tuple[str, dict[str, Any]]:
         parts.append("frustration_score >= $least")
         values["least"] = wanted.least_score
     return " AND ".join(parts), values
-
-
-def queues_and_days(database: Path, settings: Settings) -> tuple[list[str], date | None, date | None]:
-    """Every queue by name ('' for none), the first and the last day. Raises as `reading` does."""
-    with reading(database, settings) as source:
-        queues = source.rows("SELECT DISTINCT coalesce(queue, '') AS queue FROM call_summary ORDER BY 1")
-        (days,) = source.rows("SELECT min(day) AS first, max(day) AS last FROM call_summary")
-    return [row["queue"] for row in queues], days["first"], days["last"]
-
-
-def open_call(database: Path, settings: Settings, call_id: str) -> OpenedCall:
-    """Everything stored about one call. Raises UsageError when there is no such call, else as `reading`."""
-    with reading(database, settings) as source:
-        key = _analysis_key(source, call_id)
-        page = next(iter(read_call_pages(source, [key], frozenset(), frozenset())))
-        data = load_calls(source, [key])[key]
-        reviews = source.rows(
-            "SELECT * EXCLUDE (reviewed_at) FROM reviews WHERE call_id = $call_id ORDER BY review_id",
-            call_id=call_id,
-        )
-    return OpenedCall(page, data, tuple(reviews))
-
-
-def promoted_labels(database: Path, settings: Settings) -> tuple[str, ...]:
-    """What the ensemble behind the published results can say; empty when none is promoted."""
-    with reading(database, settings) as source:
-        rows = source.rows("SELECT labels::VARCHAR[] AS labels FROM ensembles WHERE promoted LIMIT 1")
-    return tuple(rows[0]["labels"]) if rows else ()
-
-
-def call_paths(database: Path, call_id: str) -> list[Path]:
-    """The file or files of a call. Raises UsageError when there is no such call, else as `reading`."""
-    with reading(database, Settings()) as source:
-        key = _analysis_key(source, call_id)
-        rows = source.rows(
-            "SELECT r.paths FROM recordings r JOIN analyses a USING (recording_id)"
-            " WHERE a.analysis_key = $key",
-            key=key,
-        )
-    return [Path(path) for path in rows[0]["paths"]]
-
-
-def call_segments(
-    database: Path, settings: Settings, call_id: str
-) -> tuple[tuple[Segment, ...], ChannelLayout]:
-    """The stored segments of a call and how its voices lie. Raises as `open_call`."""
-    with reading(database, settings) as source:
-        key = _analysis_key(source, call_id)
-        rows = source.rows(
-            "SELECT segment, speaker, role::VARCHAR AS role, channel, start_s, end_s, overlap_share"
-            " FROM segments WHERE call_id = $call_id ORDER BY segment",
-            call_id=call_id,
-        )
-        layouts = source.rows(
-            "SELECT channel_layout::VARCHAR AS layout FROM analyses WHERE analysis_key = $key", key=key
-        )
-    segments = tuple(
-        Segment(
-            index=row["segment"],
-            speaker=row["speaker"],
-            role=Role(row["role"]),
-            channel=row["channel"],
-            start_s=row["start_s"],
-            end_s=row["end_s"],
-            overlap_share=row["overlap_share"],
-        )
-        for row in rows
-    )
-    return segments, ChannelLayout(layouts[0]["layout"])
-
-
-def _analysis_key(source: Source, call_id: str) -> int:
-    rows = (
-        source.rows("SELECT analysis_key FROM analyses WHERE call_id = $call_id", call_id=call_id)
-        if _CALL_ID.fullmatch(call_id)
-        else []
-    )
-    if not rows:
-        raise UsageError("There is no such call in the published database. It may have been replaced.")
-    return int(rows[0]["analysis_key"])

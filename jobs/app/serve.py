@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from jobs.app.context import Room, enter
+from jobs.app.context import AppContext, set_context
 from jobs.app.playback import CallSounds
 from jobs.app.utterance import MAX_BYTES
 
@@ -65,12 +65,12 @@ class Address:
         return tuple(dict.fromkeys((*LOOPBACK, self.shown)))
 
 
-def serve(room: Room, address: Address, *, open_browser: bool) -> None:
+def serve(context: AppContext, address: Address, *, open_browser: bool) -> None:
     """Serve until interrupted.
 
     Raises:
         UsageError: Streamlit is missing, or the address cannot be listened on safely.
-        ensemble.errors.ModelError: the ensemble in use is missing or broken.
+        ensemble.model_errors.ModelError: the ensemble in use is missing or broken.
     """
     try:
         import streamlit as st
@@ -86,10 +86,10 @@ def serve(room: Room, address: Address, *, open_browser: bool) -> None:
             f"--host {address.host} listens on every address: say by --name which host name people use, "
             "so that requests for others can be refused."
         )
-    room.warm_up()  # a broken ensemble is told here and not in a page
-    enter(room)
+    context.warm_up()  # a broken ensemble is named here and not in a page
+    set_context(context)
     with tempfile.TemporaryDirectory(prefix="callanalytics-app-") as folder:
-        sounds = CallSounds(room.settings, room.database, Path(folder))
+        sounds = CallSounds(context.calls, Path(folder))
         app = st.App(
             SCRIPT,
             routes=[sounds.route()],
@@ -175,8 +175,8 @@ class Gate:
             return
         from starlette.responses import PlainTextResponse
 
-        words = f"This app answers to {', '.join(self.names)} only.\n"
-        await PlainTextResponse(words, status_code=403)(scope, receive, send)
+        text = f"This app answers to {', '.join(self.names)} only.\n"
+        await PlainTextResponse(text, status_code=403)(scope, receive, send)
 
 
 _GUARDS = (

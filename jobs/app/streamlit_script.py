@@ -8,7 +8,7 @@ import streamlit as st
 
 from jobs.app.calls_page import show as calls
 from jobs.app.compare_page import show as compare
-from jobs.app.context import room
+from jobs.app.context import context
 from jobs.app.try_page import show as try_out
 from reports.formatting import localised
 
@@ -25,5 +25,5 @@ page = st.navigation(
     ],
     position="top",
 )
-with localised(room().settings.report.locale):
+with localised(context().settings.report.locale):
     page.run()

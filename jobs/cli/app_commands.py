@@ -1,4 +1,4 @@
-"""The listening room in a browser: app."""
+"""The review app in a browser: app."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def app(
 
     Needs the extra "app" (Streamlit). There is no login: whoever reaches the address hears the calls.
     """
-    from jobs.app.context import Room
+    from jobs.app.context import AppContext
     from jobs.app.serve import Address, serve
 
     address = Address(host, port, name)
@@ -53,6 +53,6 @@ def app(
             "browsers give a microphone only to https:// addresses and to this machine.",
             quiet=False,
         )
-    room = Room(settings, workspace, ensembles, corpora)
-    say(f"The listening room: {address.url} (end it with Ctrl+C)", quiet=False)
-    serve(room, address, open_browser=not no_browser)
+    context = AppContext(settings, workspace, ensembles, corpora)
+    say(f"The review app: {address.url} (end it with Ctrl+C)", quiet=False)
+    serve(context, address, open_browser=not no_browser)

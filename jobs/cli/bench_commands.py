@@ -77,6 +77,7 @@ def seeds(
     """Every system of the studies: its document's figure, ours by its protocol, ours on unknown speakers."""
     import torch
 
+    from callanalytics.workspace import TrainingFolder
     from ensemble.baselines.bench import EFFORTS, PROTOCOLS, Setting, run
     from ensemble.baselines.systems import SYSTEMS
     from ensemble.inference.device import prepare_device
@@ -89,9 +90,10 @@ def seeds(
             f"{', '.join(unknown)}: known are {', '.join(SYSTEMS)}", param_hint="--systems"
         )
     torch.set_num_threads(threads)
-    clips, n_unusable = _usable(corpora, out / "cache")
+    cache = TrainingFolder(out).cache
+    clips, n_unusable = _usable(corpora, cache)
     say(f"{len(clips)} clips, {n_unusable} unusable", quiet=quiet or as_json)
-    setting = Setting(out, out / "cache", EFFORTS[effort], device=device, bf16=bf16, checkpoint=wav2vec)
+    setting = Setting(out, cache, EFFORTS[effort], device=device, bf16=bf16, checkpoint=wav2vec)
     problems = []
     for name in () if table_only else chosen:
         for each in PROTOCOLS:

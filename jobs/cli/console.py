@@ -12,6 +12,7 @@ from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     from callanalytics.records import Failure
+    from callanalytics.workspace import Workspace
     from jobs.night.result import RunResult
 
 # A log gets a line this often, and at the end of every stage.
@@ -20,7 +21,11 @@ WIDE = 120
 """Columns from which on a long bar leaves room for what is told beside it."""
 MAX_LISTED = 20
 
-HELD_WORDS = "Kept but not published: the gate holds a night back (callanalytics status)."
+
+def held_back(workspace: Workspace) -> str:
+    """What is said of a change that waits with a night that the gate holds back."""
+    return f"Kept but not published: the gate holds a night back ({workspace.command('status')})."
+
 
 WORDS = {
     "search": "Searching",
@@ -153,8 +158,10 @@ def closing_words(result: RunResult) -> str:
         f"already done {counts.n_skipped - counts.n_given_up}{given_up}; flagged {counts.n_flagged}; "
         f"quarantined {counts.n_quarantined}."
     )
-    if result.set_aside:
-        words = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.set_aside.items()))
+    if result.skipped_files:
+        words = ", ".join(
+            f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.skipped_files.items())
+        )
         lines.append(f"Skipped: {words}.")
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
@@ -171,7 +178,7 @@ def _more(n: int) -> list[str]:
 
 
 def _failure(failure: Failure) -> str:
-    recording, facts = failure.candidate.recording, failure.candidate.facts
+    recording, facts = failure.found.recording, failure.found.facts
     return f"{recording.shown}: {failure.reason}: {display_text(facts.hide(failure.detail))}"
 
 

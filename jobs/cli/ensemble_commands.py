@@ -135,15 +135,17 @@ def promote(name: str, force: bool, note: str, settings: Settings, workspace: Wo
     if (Path(name) / "card.json").is_file():
         name = kept.add(Path(name))
     done = kept.promote(name, force=force, note=note)
-    say(promoted_words(done.ensemble_id))
+    say(promoted_words(done.ensemble_id, workspace))
 
 
-def promoted_words(ensemble_id: str) -> str:
+def promoted_words(ensemble_id: str, workspace: Workspace) -> str:
     """What a promotion changes, and what to do so that no call is missing."""
+    shadow = workspace.command("backfill", "--ensemble", ensemble_id, "--shadow")
     return (
-        f"{ensemble_id} is in use from the next run on. That run hides calls that it has not analysed, "
-        "until: callanalytics backfill. So that none is missing, first: callanalytics backfill --ensemble "
-        f"{ensemble_id} --shadow. Undo it: callanalytics ensemble rollback"
+        f"{ensemble_id} is in use from the next run on. That run hides calls that it has not analysed yet.\n"
+        f"  So that none is missing, first: {shadow}\n"
+        f"  Or after that run:              {workspace.command('backfill')}\n"
+        f"  Undo it:                        {workspace.command('ensemble', 'rollback')}"
     )
 
 
@@ -160,7 +162,7 @@ def rollback(settings: Settings, workspace: Workspace) -> None:
     name = past[-1].ensemble_id if past else "shipped"
     say(
         f"{name} is in use from the next run on. That run shows again what it has analysed and hides other "
-        "calls, until: callanalytics backfill"
+        f"calls, until: {workspace.command('backfill')}"
     )
 
 

@@ -42,4 +42,5 @@ def export(
     say(f"{made.n_clips} clips of {made.n_speakers} speakers: {counts} ({splits})")
     for reason, n in made.left_out.items():
         say(f"  left out: {n} {reason}")
-    say(f"Train on it: callanalytics retrain --corpus {made.manifest}")
+    command = workspace.command("retrain", "--corpus", str(Path(made.manifest).absolute()))
+    say(f"Train on it: {command}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.console import HELD_WORDS, progress, say
+from jobs.cli.console import held_back, progress, say
 from jobs.cli.options import (
     folder_type,
     in_workspace,
@@ -103,5 +103,5 @@ def backfill(
     else:
         say(render_backfilled(done), quiet=quiet)
         if not done.published:
-            say(HELD_WORDS, quiet=quiet)
+            say(held_back(workspace), quiet=quiet)
     sys.exit(done.exit_code)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.console import HELD_WORDS, closing_words, progress, say
+from jobs.cli.console import closing_words, held_back, progress, say
 from jobs.cli.options import (
     config_option,
     device_option,
@@ -126,4 +126,4 @@ def relabel(call_id: str, swap: bool, settings: Settings, workspace: Workspace) 
         f"frustration {call.assessment.curve.score:.0%}, {mark}"
     )
     if not done.published:
-        say(HELD_WORDS)
+        say(held_back(workspace))

@@ -80,19 +80,20 @@ def retrain(
     if as_json:
         print(json.dumps({**done.to_json(), "in_use": used}))
         return
-    say(f"{done.candidate_id} {done.words}\nCard: {done.card}", quiet=quiet)
+    say(f"{done.candidate_id} {done.reason}\nCard: {done.card}", quiet=quiet)
     if done.promoted:
-        say(_standing(done.candidate_id, used, done.candidate_id in registry(workspace).ids()), quiet=quiet)
+        is_kept = done.candidate_id in registry(workspace).ids()
+        say(_standing(done.candidate_id, workspace, used, is_kept), quiet=quiet)
 
 
-def _standing(candidate_id: str, is_used: bool, is_kept: bool) -> str:
+def _standing(candidate_id: str, workspace: Workspace, is_used: bool, is_kept: bool) -> str:
     """Whether what was promoted is in use: a decision made before may have been undone since."""
     if is_used:
-        return promoted_words(candidate_id)
+        return promoted_words(candidate_id, workspace)
     if is_kept:
         return (
             f"{candidate_id} was promoted then and is not in use now. "
-            f"Use it: callanalytics ensemble promote {candidate_id}"
+            f"Use it: {workspace.command('ensemble', 'promote', candidate_id)}"
         )
     return f"{candidate_id} was promoted then; its folder is gone since, and another ensemble is in use."
 

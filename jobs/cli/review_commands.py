@@ -1,4 +1,4 @@
-"""Reviews: a verdict on a call, many from a CSV, and which call to hear next."""
+"""Reviews: a verdict on a call, many from a CSV, and which call to review next."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from callanalytics.workspace import Workspace
 
 EMOTIONS = ("anger", "boredom", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+PUBLISHED = "Published with the next run."
 
 
 class CallFirst(click.Group):
@@ -32,8 +33,8 @@ def review() -> None:
     """Say what is true of a call: review CALL --verdict confirm. Also: review next, review import FILE.
 
     Of a call or a rule, "confirm" means worth flagging; of a segment, that the voted emotion is right.
-    Reviews show each rule's precision (FROM rule_precision) and teach the next ensemble. They are
-    published with the next run, and wait for it while one is at work.
+    Reviews show each rule's precision (FROM rule_precision) and teach the next ensemble. They wait in one
+    queue with those of the review app, and are published with the next run.
 
     With CALL: --rule NAME judges one rule that fired, --segment N one segment, where --emotion says what
     you hear; --note TEXT is for others, --by NAME says who you are. All of them: review CALL --help.
@@ -46,7 +47,7 @@ def review() -> None:
 @click.option("--rule", help="Judge one rule that fired, not the whole flag.")
 @click.option("--segment", type=click.IntRange(min=0), help="Judge one segment, by its number.")
 @click.option("--emotion", type=click.Choice(EMOTIONS), help="What you hear in the segment.")
-@click.option("--note", help="Words for others.")
+@click.option("--note", help="Text for others.")
 @click.option("--by", help="Who says so (default: $USER).")
 @in_workspace
 def call(
@@ -63,7 +64,7 @@ def call(
     from callanalytics.store import Review
     from jobs.reviews.reviews import give
 
-    said = Review(
+    answer = Review(
         call,
         verdict,
         rule=rule,
@@ -72,8 +73,8 @@ def call(
         reviewer=by or os.environ.get("USER"),
         note=note,
     )
-    given = give(workspace, [said])
-    say(f"{given.call_ids[0]}: {verdict}. {_when(given.queued)}")
+    given = give(workspace, [answer])
+    say(f"{given.call_ids[0]}: {verdict}. {PUBLISHED}{_known(given.n_known)}")
 
 
 @review.command("import")
@@ -86,7 +87,7 @@ def import_(file: Path, by: str | None, workspace: Workspace) -> None:
 
     reviews = read_csv(file, reviewer=by or os.environ.get("USER"))
     given = give(workspace, reviews)
-    say(f"{len(reviews)} reviews of {len(given.call_ids)} calls. {_when(given.queued)}")
+    say(f"{len(reviews)} reviews of {len(given.call_ids)} calls. {PUBLISHED}{_known(given.n_known)}")
 
 
 @review.command("next")
@@ -101,18 +102,10 @@ def next_(count: int, as_json: bool, workspace: Workspace) -> None:
     if as_json:
         print(json.dumps([call.to_json() for call in found]))
     elif found:
-        print("\n\n".join(render_worth(call) for call in found))
+        print("\n\n".join(render_worth(call, workspace) for call in found))
     else:
         say("Every call has a verdict.")
 
 
-def _out(out: Path | None, config: Path | None) -> Path:
-    from callanalytics.config import load_config
-
-    return out or load_config(config).out_dir
-
-
-def _when(queued: bool) -> str:
-    if queued:
-        return "A run is at work; the next one takes it in and publishes it."
-    return "Published with the next run."
+def _known(n_known: int) -> str:
+    return f" Given before and kept once: {n_known}." if n_known else ""

@@ -68,7 +68,7 @@ def train(
     **options: Any,
 ) -> None:
     """Train the members on labelled corpora, calibrate them, write the card, keep them in the registry."""
-    from callanalytics.workspace import TRAINING_LOCK_NAME, file_lock
+    from callanalytics.workspace import file_lock
     from ensemble.corpora import keep_emotions, split_by_speaker
     from ensemble.corpora.speakers import never_validated, speakers_of, validation_speakers, without_test
     from ensemble.evaluation.model_card import member_table, score_table
@@ -97,13 +97,13 @@ def train(
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
     work = work_folder(options, workspace)
-    with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as show:
+    with file_lock(work.lock_file), training_shown(quiet or as_json) as show:
         made = train_from_corpora(
             usable,
             held_out,
             settings,
-            folder=work / "run",
-            cache=work / "cache",
+            folder=work.run,
+            cache=work.cache,
             start=named(start, workspace) if start else None,
             precision=precision,
             everyone=everyone,
@@ -119,7 +119,8 @@ def train(
     print_table(*score_table(results), title=f"Ensemble {ensemble_id}: the vote, percent")
     print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
     say(
-        f"Card: {made / 'model-card.html'}\nUse it: callanalytics ensemble promote {ensemble_id}", quiet=quiet
+        f"Card: {made / 'model-card.html'}\nUse it: {workspace.command('ensemble', 'promote', ensemble_id)}",
+        quiet=quiet,
     )
 
 
@@ -216,7 +217,7 @@ def crossval(
     **options: Any,
 ) -> None:
     """Cross-validate by speaker: each fold trained afresh, nothing chosen on its test speakers."""
-    from callanalytics.workspace import TRAINING_LOCK_NAME, file_lock
+    from callanalytics.workspace import file_lock
     from ensemble.corpora import keep_emotions
     from ensemble.corpora.speakers import folds_of
     from ensemble.crossval import crossval as cross
@@ -231,14 +232,14 @@ def crossval(
     clips = [clip for corpus in usable for clip in corpus.clips]
     work, found = work_folder(options, workspace), []
     for seed in range(settings.seed, settings.seed + seeds):
-        with file_lock(work / TRAINING_LOCK_NAME), training_shown(quiet or as_json) as show:
+        with file_lock(work.lock_file), training_shown(quiet or as_json) as show:
             found.append(
                 cross(
                     clips,
                     folds_of(usable, folds),
                     replace(settings, seed=seed),
-                    folder=work / f"crossval-{'-'.join(c.name for c in usable)}-{split}-{seed}",
-                    cache=work / "cache",
+                    folder=work.folder / f"crossval-{'-'.join(c.name for c in usable)}-{split}-{seed}",
+                    cache=work.cache,
                     split="random" if split == "random" else "speaker",
                     start=named(start, workspace) if start else None,
                     say=show,

@@ -14,7 +14,7 @@ from jobs.cli.console import progress
 from jobs.cli.options import folder_type, training_device_option
 
 if TYPE_CHECKING:
-    from callanalytics.workspace import Workspace
+    from callanalytics.workspace import TrainingFolder, Workspace
     from ensemble.corpora import Corpus
     from ensemble.training import Extracted, Progress, TrainSettings
 
@@ -63,10 +63,12 @@ def training_options(command: Command) -> Command:
     return command
 
 
-def work_folder(options: dict[str, Any], workspace: Workspace) -> Path:
+def work_folder(options: dict[str, Any], workspace: Workspace) -> TrainingFolder:
     """Where checkpoints and caches lie."""
+    from callanalytics.workspace import TrainingFolder
+
     chosen: Path | None = options["work"]
-    return chosen or workspace.training
+    return TrainingFolder(chosen) if chosen else workspace.training
 
 
 def named_corpora(named: Sequence[str]) -> list[Corpus]:

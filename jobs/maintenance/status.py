@@ -75,12 +75,12 @@ def render_status(status: dict[str, Any], zone: tzinfo) -> str:
     if status["unreadable"]:
         lines.append(f"NOT READABLE: {status['unreadable']}")
     if status["database"] is None:
-        return "\n".join([*lines, "No database yet: run `callanalytics run --input FOLDER` first."])
+        return "\n".join([*lines, "No database yet: the first run makes it."])
     totals = status["totals"]
     lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
     lines.append("Last runs:")
     lines += [_run_line(row, status["running"], zone) for row in status["runs"]]
-    lines += _drift_lines(status["drift"])
+    lines += _drift_lines(status["drift"], Workspace(Path(status["out"])))
     if status["quarantine"]:
         lines.append("Quarantine (newest):")
         lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]
@@ -102,7 +102,7 @@ def _run_line(row: dict[str, Any], running: str | None, zone: tzinfo) -> str:
     return f"{start}at work" if at_work else f"{start}killed (no end noted)"
 
 
-def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
+def _drift_lines(drift: list[dict[str, Any]], workspace: Workspace) -> list[str]:
     """What drifted in the newest days (the view drift_now), and what to do about it."""
     moved = [row for row in drift if row["n_crossed"]]
     if not moved:
@@ -114,5 +114,6 @@ def _drift_lines(drift: list[dict[str, Any]]) -> list[str]:
         for row in moved
     ]
     if any(row["retrain"] for row in moved):
-        lines.append("  Review some calls (callanalytics review next), then consider: callanalytics retrain")
+        lines += [f"  Review some calls: {workspace.command('review', 'next')}"]
+        lines += [f"  Then consider:     {workspace.command('retrain')}"]
     return lines

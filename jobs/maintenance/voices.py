@@ -13,14 +13,14 @@ from callanalytics.store.voice_profiles import KnownVoice, forget_voices, list_v
 from callanalytics.workspace import Workspace
 
 
-def with_profiles(candidates: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
+def with_profiles(recordings: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
     """The recordings, each with its agent's voice as it was known when the run began."""
     profiles = load_profiles(store)
     return [
-        replace(candidate, agent_voice=profiles.get(key))
-        if (key := agent_key(candidate.facts)) is not None
-        else candidate
-        for candidate in candidates
+        replace(found, agent_voice=profiles.get(key))
+        if (key := agent_key(found.facts)) is not None
+        else found
+        for found in recordings
     ]
 
 

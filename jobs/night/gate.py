@@ -113,7 +113,7 @@ def _failures(settings: GateSettings, night: Night) -> list[str]:
         return []
     return [
         f"{n_failed} of {tried} recordings could not be analysed, more than "
-        f"{settings.max_failed_share:.0%}. See the quarantine: callanalytics status"
+        f"{settings.max_failed_share:.0%}. The quarantine says why."
     ]
 
 

@@ -54,7 +54,7 @@ def n_workers(settings: Settings) -> int:
 
 
 def analyze_all(
-    candidates: Sequence[FoundRecording],
+    recordings: Sequence[FoundRecording],
     prepare: Prepare,
     *,
     workers: int,
@@ -68,7 +68,7 @@ def analyze_all(
     Raises:
         EngineError: no worker could start, so that nothing can be said about any recording.
     """
-    pending = list(reversed(candidates))
+    pending = list(reversed(recordings))
     suspects: list[FoundRecording] = []
     while (pending or suspects) and not stop_requested():
         alone = bool(suspects)
@@ -76,7 +76,7 @@ def analyze_all(
         drain = _Drain(batch, prepare, n_processes, hung_after_s, stop_requested)
         for outcome in drain.outcomes():
             if isinstance(outcome, Failure) and outcome.reason == OutOfMemory.reason and not alone:
-                drain.crashed.append(outcome.candidate)  # without the others beside it, it may fit
+                drain.crashed.append(outcome.found)  # without the others beside it, it may fit
             else:
                 yield outcome
         if not alone:
@@ -144,7 +144,7 @@ class _Drain:
                     "`callanalytics doctor`, or use fewer [engine] workers, and run again: what is "
                     "committed is kept."
                 ) from None
-            self.crashed += [candidate for candidate, _ in self._flying.values()]
+            self.crashed += [found for found, _ in self._flying.values()]
             if self.cause == "died":
                 self.cause = _how_they_died(workers)
         finally:
@@ -209,38 +209,38 @@ def _say_ready() -> None:
     """In a worker: nothing, after `_start`."""
 
 
-def _analyze_one(candidate: FoundRecording) -> Outcome:
+def _analyze_one(found: FoundRecording) -> Outcome:
     """In a worker: one recording."""
     assert _analyze is not None  # noqa: S101 - set by _start
-    return outcome_of(_analyze, candidate)
+    return outcome_of(_analyze, found)
 
 
-def outcome_of(analyze: Analyze, candidate: FoundRecording) -> Outcome:
+def outcome_of(analyze: Analyze, found: FoundRecording) -> Outcome:
     """The pure function on one recording, with its typed errors turned into data."""
     try:
-        return analyze(candidate)
+        return analyze(found)
     except RecordingError as problem:
-        return Failure(candidate, stage="decode", reason=problem.reason, detail=str(problem))
+        return Failure(found, stage="decode", reason=problem.reason, detail=str(problem))
     except Exception as problem:  # one bad file never stops the rest
         if isinstance(problem, MemoryError) or any(words in str(problem) for words in _NO_MEMORY):
-            return _out_of_memory(candidate)
+            return _out_of_memory(found)
         detail = f"unexpected {type(problem).__name__}: {problem}. Please report this with the file."
-        return Failure(candidate, stage="analyze", reason="error", detail=detail)
+        return Failure(found, stage="analyze", reason="error", detail=detail)
 
 
-def _out_of_memory(candidate: FoundRecording) -> Failure:
-    name = candidate.recording.path.name
+def _out_of_memory(found: FoundRecording) -> Failure:
+    name = found.recording.path.name
     detail = (
         f"{name}: memory ran out while it was analysed, also with no other recording beside it. "
         "Lower [audio] max_duration_s, or give the machine more memory."
     )
-    return Failure(candidate, stage="analyze", reason=OutOfMemory.reason, detail=detail)
+    return Failure(found, stage="analyze", reason=OutOfMemory.reason, detail=detail)
 
 
-def _died(candidate: FoundRecording, cause: str) -> Failure:
-    name = candidate.recording.path.name
+def _died(found: FoundRecording, cause: str) -> Failure:
+    name = found.recording.path.name
     detail = (
         f"{name}: the worker process {cause}, the second time with no other recording beside it. "
         "Check the file with a player."
     )
-    return Failure(candidate, stage="analyze", reason=WorkerDied.reason, detail=detail)
+    return Failure(found, stage="analyze", reason=WorkerDied.reason, detail=detail)

@@ -24,7 +24,7 @@ class Todo:
     """What was found and what of it is still to do."""
 
     found: Discovered  # without the failures that were given up
-    candidates: list[FoundRecording]  # to analyse, at most `limit`
+    recordings: list[FoundRecording]  # to analyse, at most `limit`
     counts: RunCounts  # of the search; the run goes on counting in it
 
 
@@ -58,22 +58,22 @@ def search(
         )
     if options.force:
         return _todo(found, found.recordings[: options.limit], found.n_found)
-    every = [*found.recordings, *(failure.candidate for failure in found.failures)]
-    ids = [candidate.recording.recording_id for candidate in every]
+    every = [*found.recordings, *(failure.found for failure in found.failures)]
+    ids = [each.recording.recording_id for each in every]
     done = done_among(store, ids, ensemble_id)
     given_up = given_up_among(store, ids, settings.engine.max_attempts)
     settled = done | given_up
     todo = [c for c in found.recordings if c.recording.recording_id not in settled]
-    failures = tuple(f for f in found.failures if f.candidate.recording.recording_id not in given_up)
+    failures = tuple(f for f in found.failures if f.found.recording.recording_id not in given_up)
     n_skipped = found.n_settled + len(every) - len(todo) - len(failures)
     todo, n_given_up = todo[: options.limit], len(given_up - done)
     left = replace(found, failures=failures)
     return _todo(left, todo, found.n_found, n_skipped=n_skipped, n_given_up=n_given_up)
 
 
-def _todo(found: Discovered, candidates: Sequence[FoundRecording], n_found: int, **skipped: int) -> Todo:
-    n_new = len(candidates) + len(found.failures)
-    return Todo(found, list(candidates), RunCounts(n_found=n_found, n_new=n_new, **skipped))
+def _todo(found: Discovered, recordings: Sequence[FoundRecording], n_found: int, **skipped: int) -> Todo:
+    n_new = len(recordings) + len(found.failures)
+    return Todo(found, list(recordings), RunCounts(n_found=n_found, n_new=n_new, **skipped))
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def _load_carried(settings: Settings, files: dict[str, bytes]) -> Analyze:
 
 
 def analyze_on_ray(
-    candidates: Sequence[FoundRecording],
+    recordings: Sequence[FoundRecording],
     prepare: Prepare,
     *,
     address: str,
@@ -71,7 +71,7 @@ def analyze_on_ray(
     """Outcomes in the order they are ready. Stops early, without loss, when asked to.
 
     Args:
-        candidates: the recordings; their paths must be URLs or lie where every node sees them.
+        recordings: the recordings; their paths must be URLs or lie where every node sees them.
         prepare: loads the analysis in a worker; must be picklable, see `carried`.
         address: of a cluster ("auto", "host:6379", "ray://host:10001"); "" starts Ray on this machine.
         workers: 0 = one per core of the cluster, also of nodes that join later.
@@ -92,7 +92,7 @@ def analyze_on_ray(
     ours = not ray.is_initialized()
     if ours:
         _connect(ray, address, workers)
-    pool = _Pool(ray, list(candidates), prepare, workers, on_gpu, hung_after_s)
+    pool = _Pool(ray, list(recordings), prepare, workers, on_gpu, hung_after_s)
     try:
         while not pool.is_done() and not stop_requested():
             yield from pool.step()
@@ -138,9 +138,9 @@ class Worker:
         """Of callanalytics on this node; answered once the models are loaded."""
         return __version__
 
-    def analyze(self, candidate: FoundRecording) -> Outcome:
+    def analyze(self, found: FoundRecording) -> Outcome:
         """One recording."""
-        return outcome_of(self._analyze, candidate)
+        return outcome_of(self._analyze, found)
 
 
 @dataclass
@@ -233,8 +233,8 @@ class _Pool:
                 if self._todo and actor.starting is None and len(actor.flying) == depth:
                     if not actor.flying:
                         actor.since = time.monotonic()
-                    candidate = self._todo.popleft()
-                    actor.flying.append((actor.handle.analyze.remote(candidate), candidate))
+                    found = self._todo.popleft()
+                    actor.flying.append((actor.handle.analyze.remote(found), found))
 
     def _take(self, actor: _Actor, answer: Any) -> Iterator[Outcome]:
         try:
@@ -271,7 +271,7 @@ class _Pool:
                     "node has callanalytics and enough memory, and run again: committed work is kept."
                 ) from problem
             return
-        in_hand = [candidate for _, candidate in actor.flying]
+        in_hand = [found for _, found in actor.flying]
         culprit = in_hand[0]
         self._lost_with[culprit.recording.recording_id] += 1
         if self._lost_with[culprit.recording.recording_id] >= MAX_LOST_WORKERS:
@@ -295,9 +295,9 @@ def gpu_share(n_workers: int, n_gpus: int) -> float:
     return max(1, 10_000 // n_sharing) / 10_000
 
 
-def _gave_up(candidate: FoundRecording) -> Failure:
+def _gave_up(found: FoundRecording) -> Failure:
     detail = (
-        f"{candidate.recording.path.name}: {MAX_LOST_WORKERS} Ray workers died or hung at this file. "
+        f"{found.recording.path.name}: {MAX_LOST_WORKERS} Ray workers died or hung at this file. "
         "Check the file with a player."
     )
-    return Failure(candidate, stage="analyze", reason=WorkerDied.reason, detail=detail)
+    return Failure(found, stage="analyze", reason=WorkerDied.reason, detail=detail)

@@ -49,7 +49,7 @@ class RunResult:
     window: Window
     planned: tuple[FoundRecording, ...] | None  # of a dry run: what would be analysed
     failures: tuple[Failure, ...]
-    set_aside: dict[str, int]  # files that are no candidates: reason -> how many
+    skipped_files: dict[str, int]  # files passed over: reason -> how many
     held: tuple[str, ...]  # why the gate held the results back; empty when they were published
 
     def to_json(self) -> dict[str, object]:

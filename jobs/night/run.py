@@ -21,7 +21,7 @@ from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.publish import mend_published
 from callanalytics.store.recordings import remember_files
-from callanalytics.store.replace import supersede
+from callanalytics.store.remove import replace_earlier
 from callanalytics.store.voice_profiles import learn
 from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
@@ -120,7 +120,7 @@ class _Night:
         self.store = store
         self.on_progress = on_progress
         self.failures: list[Failure] = []
-        self.superseded: tuple[str, ...] = ()  # calls of which a newer version was analysed
+        self.replaced: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
         self.held: tuple[str, ...] = ()
 
@@ -175,14 +175,14 @@ class _Night:
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
-        candidates = with_corrections(todo.candidates, self.store)
+        recordings = with_corrections(todo.recordings, self.store)
         if self.settings.privacy.voice_profiles:
-            candidates = with_profiles(candidates, self.store)
-        outcomes = self._outcomes(candidates, ensemble_dir, watch)
-        self.on_progress("analyse", 0, len(candidates), "")
+            recordings = with_profiles(recordings, self.store)
+        outcomes = self._outcomes(recordings, ensemble_dir, watch)
+        self.on_progress("analyse", 0, len(recordings), "")
         for n_ready, outcome in enumerate(outcomes, start=1):
             waiting.append(outcome)
-            self.on_progress("analyse", n_ready, len(candidates), _describe(outcome))
+            self.on_progress("analyse", n_ready, len(recordings), _describe(outcome))
             if len(waiting) >= BATCH_CALLS or time.monotonic() - committed_at >= BATCH_S:
                 self._commit(waiting)
                 waiting = []
@@ -190,7 +190,7 @@ class _Night:
         self._commit(waiting)
 
     def _outcomes(
-        self, candidates: list[FoundRecording], ensemble_dir: Path, watch: StopWatch
+        self, recordings: list[FoundRecording], ensemble_dir: Path, watch: StopWatch
     ) -> Iterator[Outcome]:
         """What the engine of the settings makes of the recordings, as it gets ready."""
         engine = self.settings.engine
@@ -199,7 +199,7 @@ class _Night:
             from jobs.night.ray_engine import analyze_on_ray, carried
 
             return analyze_on_ray(
-                candidates,
+                recordings,
                 carried(self.settings, ensemble_dir),
                 address=engine.address,
                 workers=self.options.workers or engine.workers,
@@ -207,12 +207,12 @@ class _Night:
                 hung_after_s=hung_after_s,
                 stop_requested=watch.requested,
             )
-        if candidates:
+        if recordings:
             prepare_cache(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
         return analyze_all(
-            candidates,
+            recordings,
             partial(load_packed, self.settings, ensemble_dir),
-            workers=min(self.options.workers or n_workers(self.settings), max(len(candidates), 1)),
+            workers=min(self.options.workers or n_workers(self.settings), max(len(recordings), 1)),
             hung_after_s=hung_after_s,
             stop_requested=watch.requested,
         )
@@ -226,7 +226,7 @@ class _Night:
         if done:
             with self.store.transaction(f"write {len(done)} calls"):
                 self.store.append(done, self.run_id)
-                self.superseded += supersede(self.store, done)
+                self.replaced += replace_earlier(self.store, done)
                 if self.settings.privacy.voice_profiles:
                     learn(self.store, done, self.run_id)
         if failed:
@@ -259,16 +259,18 @@ class _Night:
 
     def _finish(self, exit_code: int, now: datetime) -> None:
         self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
-        take_in(self.store, self.workspace)  # also what was said while this run was at work
         readable = mend_published(self.workspace)
         if self.held:
             self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
             return
+        # Also reviews given while this run was at work. Until they are published they stay in the queue,
+        # where everybody sees them.
+        take_in(self.store, self.workspace)
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
         if self.store.unpublished or not readable:
             self.on_progress("publish", 0, 0, "")
             publish(self.store)
-            remove_clips(self.workspace, self.superseded)
+            remove_clips(self.workspace, self.replaced)
         self.workspace.release()
         # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
         # found and that is an error, the pages of the last night are worth more than empty ones.
@@ -288,9 +290,9 @@ class _Night:
             database=str(self.workspace.database),
             report=str(self.workspace.report_index),
             window=self.window,
-            planned=tuple(todo.candidates) if self.options.dry_run else None,
+            planned=tuple(todo.recordings) if self.options.dry_run else None,
             failures=tuple(self.failures),
-            set_aside=dict(todo.found.skip_counts),
+            skipped_files=dict(todo.found.skip_counts),
             held=self.held,
         )
 
@@ -310,6 +312,6 @@ def _fresh(workspace: Workspace) -> Path:
 def _describe(outcome: Outcome) -> str:
     """A few words for the progress line; recordings are named by id, not by their file."""
     if isinstance(outcome, Failure):
-        return f"{outcome.candidate.recording.call_id} quarantined: {outcome.reason}"
+        return f"{outcome.found.recording.call_id} quarantined: {outcome.reason}"
     mark = "flagged" if outcome.flagged else f"{outcome.n_segments} segments"
     return f"{outcome.recording.call_id} {mark}"

@@ -100,7 +100,8 @@ def export_labels(
         why = (
             ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items())) or "no segment was reviewed"
         )
-        raise UsageError(f"Nothing to export: {why}. Review segments first: callanalytics review next")
+        review = workspace.command("review", "next")
+        raise UsageError(f"Nothing to export: {why}. Review segments first: {review}")
     for row in rows:
         row |= {"licence": licence, "consent": "stated"}
     _write(arriving, rows, left_out, licence)

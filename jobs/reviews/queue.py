@@ -1,31 +1,31 @@
-"""Reviews on their way into the database: a small file each, taken in by whoever holds the run lock.
+"""The review queue: reviews wait in small files for the end of the next run, which publishes them.
 
-One review is a JSON object (`.json`), an import one object a line (`.jsonl`): a file is there whole or not at
-all, and what is in it is taken in in one transaction.
-
-So a review never fails because the night is at work, and never writes into the file that people have open.
-What cannot be taken in (the call was purged, the rule no longer fires) is kept in `refused` with the reason.
+Every review takes this way, whether the command line or the review app gives it. So each shows at once what
+was given in the other, no review fails because a run is at work, and nobody writes into the file that people
+have open. A file holds one JSON object a line: one review, or a whole import. It is there whole or not at
+all, and its reviews are committed in one transaction. What no longer fits by then (the call was purged, the
+rule no longer fires) is kept in `refused` with the reason.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any, TextIO
 
 from callanalytics.errors import UsageError
 from callanalytics.store import Review, Store
-from callanalytics.workspace import Workspace, make_private_dir
+from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 REFUSED = "refused"
 MAX_BYTES = 65_536  # of a review
 MAX_REVIEWS = 100_000  # of an import
-_TEXTS = ("call_id", "verdict", "rule", "emotion", "reviewer", "note")
+_TEXTS = ("rule", "emotion", "reviewer", "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +36,28 @@ class TakenIn:
     refused: tuple[str, ...]  # why, one per review
 
 
-def put(workspace: Workspace, reviews: Sequence[Review]) -> Path:
-    """Leave reviews for the next one who holds the run lock; returns their one file.
+def put(workspace: Workspace, reviews: Sequence[Review]) -> None:
+    """Leave reviews for the next run, in one file.
 
-    Raises UsageError when one is too long; then nothing is left.
+    Raises:
+        UsageError: one is too long; then nothing is left.
     """
     now = datetime.now(UTC)
     lines = [_line(review, now) for review in reviews]
     make_private_dir(workspace.review_queue)
     kind = ".json" if len(lines) == 1 else ".jsonl"
-    return _write(workspace.review_queue / f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{kind}", lines)
+    _write(workspace.review_queue / f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}{kind}", lines)
 
 
 def check_length(review: Review) -> None:
-    """Raise UsageError when a review is longer than the inbox takes."""
+    """Raise UsageError when a review is longer than the queue takes."""
     _line(review, datetime.now(UTC))
 
 
 def _line(review: Review, now: datetime) -> str:
-    told = asdict(replace(review, reviewed_at=review.reviewed_at or now))
-    told["reviewed_at"] = told["reviewed_at"].isoformat()
-    line = json.dumps(told)  # in ASCII, without line breaks
+    entry = asdict(replace(review, reviewed_at=review.reviewed_at or now))
+    entry["reviewed_at"] = entry["reviewed_at"].isoformat()
+    line = json.dumps(entry)  # in ASCII, without line breaks
     if len(line) > MAX_BYTES:
         raise UsageError(
             f"the review takes {len(line):,} bytes, and {MAX_BYTES:,} bytes is the most: shorten its note."
@@ -64,16 +65,24 @@ def _line(review: Review, now: datetime) -> str:
     return line
 
 
-def _write(target: Path, lines: Sequence[str]) -> Path:
-    unfinished = target.with_name(f".{target.stem}.part")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    return unfinished.rename(target)
+def _write(path: Path, lines: Sequence[str]) -> None:
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 def waiting(workspace: Workspace) -> list[Path]:
     """Files of the waiting reviews, oldest first."""
     return _files(workspace.review_queue)
+
+
+def waiting_reviews(workspace: Workspace) -> list[Review]:
+    """Every review that no run has taken in yet, oldest first."""
+    found: list[Review] = []
+    for path in waiting(workspace):
+        try:
+            found += read_reviews(path)
+        except UsageError:  # taken in at this moment, or no review: the next run says so
+            continue
+    return found
 
 
 def _files(folder: Path) -> list[Path]:
@@ -82,8 +91,6 @@ def _files(folder: Path) -> list[Path]:
 
 def read_reviews(path: Path) -> list[Review]:
     """The reviews in a file, at least one. Raises UsageError when it is no such file."""
-    if path.suffix != ".jsonl":
-        return [read_review(path)]
     try:
         with path.open(encoding="utf-8") as file:
             reviews = [_review(json.loads(line)) for line in _lines(path, file)]
@@ -106,32 +113,18 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def read_review(path: Path) -> Review:
-    """The review in a file. Raises UsageError when it is none."""
-    try:
-        if path.stat().st_size > MAX_BYTES + 1:  # and a line break
-            raise UsageError(f"{path.name}: larger than {MAX_BYTES} bytes, that is no review")
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return _review(told)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
-        raise UsageError(f"{path.name}: not a review ({problem})") from None
-
-
-def _review(told: Mapping[str, Any]) -> Review:
-    if not isinstance(told, dict) or not set(told) <= {field.name for field in fields(Review)}:
+def _review(entry: Any) -> Review:
+    if not isinstance(entry, dict) or not set(entry) <= {field.name for field in fields(Review)}:
         raise ValueError("unknown entries")
-    texts = {name: told.get(name) for name in _TEXTS}
-    if not all(value is None or isinstance(value, str) for value in texts.values()):
+    needed = isinstance(entry["call_id"], str) and isinstance(entry["verdict"], str)
+    if not needed or not all(isinstance(entry.get(name), str | None) for name in _TEXTS):
         raise ValueError("an entry that should be text is not")
-    segment = told.get("segment")
-    if segment is not None and (isinstance(segment, bool) or not isinstance(segment, int)):
+    if type(entry.get("segment")) not in (int, NoneType):  # True is an int too
         raise ValueError("segment is no number")
-    at = datetime.fromisoformat(told["reviewed_at"]) if told.get("reviewed_at") else None
+    at = datetime.fromisoformat(entry["reviewed_at"]) if entry.get("reviewed_at") else None
     if at is not None and at.tzinfo is None:
         raise ValueError("reviewed_at has no zone")
-    return Review(
-        told["call_id"], told["verdict"], **{n: texts[n] for n in _TEXTS[2:]}, segment=segment, reviewed_at=at
-    )
+    return Review(**{**entry, "reviewed_at": at})
 
 
 def take_in(store: Store, workspace: Workspace) -> TakenIn:
@@ -139,7 +132,7 @@ def take_in(store: Store, workspace: Workspace) -> TakenIn:
 
     A file goes only after its reviews are committed: what a crash interrupts is taken in twice, which
     changes nothing, since the newest review of a thing counts. Those of an import that no longer fit are
-    set aside, the others of it are taken.
+    refused, the others of it are taken.
     """
     n_taken, refused = 0, list[str]()
     for path in waiting(workspace):
@@ -180,28 +173,28 @@ class GoneReviews:
     rest: Mapping[Path, Sequence[Review]]  # the files they are in, and what stays of each
 
 
-def about_gone_calls(store: Store, workspace: Workspace, doomed: Collection[str]) -> GoneReviews:
+def about_gone_calls(store: Store, workspace: Workspace, call_ids: Collection[str]) -> GoneReviews:
     """Waiting and refused reviews of calls that are to go, or that are gone.
 
     What cannot be read as reviews counts when it names a call that is to go.
     """
-    told: dict[Path, list[Review]] = {}
+    in_file: dict[Path, list[Review]] = {}
     rest: dict[Path, Sequence[Review]] = {}
     n = 0
     for path in (*_files(workspace.review_queue), *_files(workspace.review_queue / REFUSED)):
         try:
-            told[path] = read_reviews(path)
+            in_file[path] = read_reviews(path)
         except UsageError:
-            if path.is_file() and any(call_id.encode() in path.read_bytes() for call_id in doomed):
+            if path.is_file() and any(call_id.encode() in path.read_bytes() for call_id in call_ids):
                 rest[path], n = (), n + 1
     known = {
         call_id
         for (call_id,) in store.connection.execute(
             "SELECT call_id FROM base.calls WHERE call_id IN (SELECT unnest(?::VARCHAR[]))",
-            [sorted({review.call_id for reviews in told.values() for review in reviews})],
+            [sorted({review.call_id for reviews in in_file.values() for review in reviews})],
         ).fetchall()
-    } - set(doomed)
-    for path, reviews in told.items():
+    } - set(call_ids)
+    for path, reviews in in_file.items():
         stay = [review for review in reviews if review.call_id in known]
         if len(stay) < len(reviews):
             rest[path], n = stay, n + len(reviews) - len(stay)
@@ -228,7 +221,5 @@ def _refused(path: Path, reasons: Sequence[str]) -> Path:
     """Where a file goes that is not taken in; the reasons lie beside it."""
     folder = path.parent / REFUSED
     make_private_dir(folder)
-    told = folder / f"{path.stem}.txt"
-    told.write_text("\n".join(reasons) + "\n", encoding="utf-8")
-    told.chmod(0o600)
+    write_whole(folder / f"{path.stem}.txt", "\n".join(reasons) + "\n")
     return folder / path.name

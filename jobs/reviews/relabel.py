@@ -1,4 +1,4 @@
-"""A person says that agent and caller are exchanged: judge the call again and remember it."""
+"""A person says that agent and caller are exchanged: assess the call again and remember it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def relabel(settings: Settings, workspace: Workspace, call_id: str, *, by: str |
     No sound is read and nothing is inferred: measures and escalations follow from what is stored. A moment
     gets a play button where its clip was cut before.
 
-    What other ensembles said of the call gets the same sides, whether it is shown now, again or later. Later
+    The analyses of other ensembles get the same sides, whether it is shown now, again or later. Later
     runs keep the correction; doing it again undoes it.
 
     Raises:
@@ -75,7 +75,7 @@ def _is_corrected(store: Store, call: CallAnalysis) -> bool:
 
 
 def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, CallAnalysis]]:
-    """What other ensembles said of the call with other sides than these now, each with its run."""
+    """Analyses of the call by other ensembles whose sides differ from these, each with its run."""
     rows = store.rows(
         "SELECT run_id, analysis_key FROM base.analyses WHERE call_id = ? AND ensemble_id != ?"
         " ORDER BY analysis_key",
@@ -90,14 +90,14 @@ def _others_to_exchange(store: Store, swapped: CallAnalysis) -> list[tuple[int, 
     ]
 
 
-def with_corrections(candidates: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
+def with_corrections(recordings: Sequence[FoundRecording], store: Store) -> list[FoundRecording]:
     """The recordings, each with what a person corrected about its sides before."""
     swapped = {call_id for call_id, correction in store.corrections().items() if correction.swap_roles}
     return [
-        replace(candidate, corrected=_corrected_turns(store, candidate.recording.call_id))
-        if candidate.recording.call_id in swapped
-        else candidate
-        for candidate in candidates
+        replace(found, corrected=_corrected_turns(store, found.recording.call_id))
+        if found.recording.call_id in swapped
+        else found
+        for found in recordings
     ]
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callanalytics.errors import LockHeld, UsageError
-from callanalytics.store import Review, open_work
+from callanalytics.errors import UsageError
+from callanalytics.store import Review
 from callanalytics.store.query import open_published
 from callanalytics.store.review_rows import check_review
-from callanalytics.workspace import Workspace, file_lock
-from jobs.reviews.queue import MAX_REVIEWS, check_length, put, read_reviews, waiting
+from callanalytics.text import optional_text
+from callanalytics.workspace import Workspace
+from jobs.reviews.queue import MAX_REVIEWS, check_length, put, waiting_reviews
+from reports.formatting import clock
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,17 +29,17 @@ MAX_DIGITS = 9  # of the number of a segment
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What became of reviews: `queued` when a run was at work and the next one takes them in."""
+    """What became of reviews: of which calls, and how many of them had been given before."""
 
     call_ids: tuple[str, ...]
-    queued: bool
+    n_known: int = 0
 
 
 def give(workspace: Workspace, reviews: Sequence[Review]) -> Given:
-    """Keep reviews: in the working database, or in the inbox while a run is at work. Never published here.
+    """Leave reviews in the queue, whose next reader is the end of a run; see `jobs.reviews.queue`.
 
-    All or nothing, also when it is cut short: they are checked against the published results first, and kept
-    in one transaction or left in one file. A call may be named by the first characters of its id.
+    They are checked against what is published, and all or none are kept. A call may be named by the first
+    characters of its id. What repeats the same person's last word on the same thing is not kept again.
 
     Raises:
         UsageError: no results yet; or what a review names does not exist, with one line per problem; or
@@ -44,19 +47,44 @@ def give(workspace: Workspace, reviews: Sequence[Review]) -> Given:
     """
     with open_published(workspace.database) as published:
         checked = _checked(published, reviews)
-    call_ids = tuple(dict.fromkeys(review.call_id for review in checked))
-    try:
-        with (
-            file_lock(workspace.run_lock, patience_s=0),
-            open_work(workspace) as store,
-            store.transaction("keep the reviews"),
-        ):
-            for review in checked:  # refused here: it changed since it was published
-                store.review(review)
-    except LockHeld:
-        put(workspace, checked)
-        return Given(call_ids, queued=True)
-    return Given(call_ids, queued=False)
+        latest = _latest_opinions(published, workspace, {review.call_id for review in checked})
+    new = []
+    for review in checked:
+        if not _repeats(review, latest.get(_subject(review))):
+            latest[_subject(review)] = review
+            new.append(review)
+    if new:
+        put(workspace, new)
+    return Given(tuple(dict.fromkeys(review.call_id for review in checked)), len(checked) - len(new))
+
+
+Subject = tuple[str, str | None, int | None, str | None]
+
+
+def _subject(review: Review) -> Subject:
+    """What a review is about, and whose it is."""
+    return review.call_id, review.rule, review.segment, optional_text(review.reviewer)
+
+
+def _repeats(review: Review, last: Review | None) -> bool:
+    """Whether a review says nothing that the last one of its subject did not say."""
+    if last is None or review.verdict != last.verdict:
+        return False
+    # The published review of a confirmed segment names the emotion that was voted.
+    same_emotion = review.verdict == "confirm" or review.emotion == last.emotion
+    return same_emotion and optional_text(review.note) in (None, optional_text(last.note))
+
+
+def _latest_opinions(
+    connection: duckdb.DuckDBPyConnection, workspace: Workspace, call_ids: Collection[str]
+) -> dict[Subject, Review]:
+    """The last review of each subject, published or waiting."""
+    sql = (
+        "SELECT call_id, verdict::VARCHAR, rule, segment, emotion::VARCHAR, reviewer, note FROM base.reviews"
+        " WHERE call_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY review_id"
+    )
+    published = [Review(*row) for row in connection.execute(sql, [list(call_ids)]).fetchall()]
+    return {_subject(review): review for review in (*published, *waiting_reviews(workspace))}
 
 
 def _checked(connection: duckdb.DuckDBPyConnection, reviews: Sequence[Review]) -> list[Review]:
@@ -114,21 +142,21 @@ def _reviews_of(path: Path, rows: csv.DictReader[str], reviewer: str | None) -> 
 
 
 def _review_of(row: Mapping[str | None, str | None], reviewer: str | None) -> Review:
-    told = {name: (row.get(name) or "").strip() or None for name in COLUMNS}
-    segment = told["segment"]
+    cells = {name: (row.get(name) or "").strip() or None for name in COLUMNS}
+    segment = cells["segment"]
     if None in row:
         raise UsageError(f"a column too many: {len(COLUMNS)} are known, and a note with commas needs quotes.")
     if segment is not None and not (segment.isdecimal() and len(segment) <= MAX_DIGITS):
         shown = segment if len(segment) <= MAX_DIGITS else f"{segment[:MAX_DIGITS]}..."
         raise UsageError(f"segment {shown!r} is no number of at most {MAX_DIGITS} digits.")
     review = Review(
-        told["call_id"] or "",
-        (told["verdict"] or "").lower(),
-        rule=told["rule"],
+        cells["call_id"] or "",
+        (cells["verdict"] or "").lower(),
+        rule=cells["rule"],
         segment=int(segment) if segment else None,
-        emotion=told["emotion"],
-        reviewer=told["reviewer"] or reviewer,
-        note=told["note"],
+        emotion=cells["emotion"],
+        reviewer=cells["reviewer"] or reviewer,
+        note=cells["note"],
     )
     check_length(review)
     return review
@@ -164,7 +192,7 @@ members AS (
     SELECT analysis_key, segment, -sum(share * ln(share)) / ln(greatest(max(n_members), 2)) AS disagreement
     FROM shares GROUP BY ALL
 ),
-heard AS (
+moments AS (
     SELECT a.call_id, s.segment, s.start_s, s.end_s, s.emotion, s.top_emotion, 1 - s.confidence AS unsure,
         coalesce(m.disagreement, 1 - s.agreement) AS disagreement,
         row_number() OVER (PARTITION BY a.call_id ORDER BY
@@ -173,13 +201,14 @@ heard AS (
     LEFT JOIN members m USING (analysis_key, segment)
     WHERE s.role != 'agent' AND s.confidence IS NOT NULL AND NOT EXISTS (
         FROM base.reviews r WHERE r.call_id = a.call_id AND r.channel = s.channel AND r.start_s = s.start_s)
+        AND NOT list_contains($waiting_segments, a.call_id || ' ' || s.segment)
 ),
 committee AS (
     SELECT call_id, avg(unsure) AS unsure, avg(disagreement) AS disagreement,
         list(struct_pack(segment := segment, start_s := start_s, end_s := end_s,
             emotion := coalesce(emotion, top_emotion)::VARCHAR, abstained := emotion IS NULL,
             unsure := unsure, disagreement := disagreement) ORDER BY place) AS moments
-    FROM heard WHERE place <= $n_moments GROUP BY call_id
+    FROM moments WHERE place <= $n_moments GROUP BY call_id
 )
 SELECT c.call_id, c.path, c.started_local, c.queue, c.duration_s, c.flagged, c.reasons, c.frustration_score,
     coalesce(f.unknown_share, 0.0) AS flag_worth, coalesce(k.unsure, 0.0) AS unsure,
@@ -217,11 +246,17 @@ class Worth:
 
 def next_calls(workspace: Workspace, count: int = 1) -> list[Worth]:
     """Calls without a verdict (published or waiting), most useful first; see NEXT_SQL for how."""
-    pending = {review.call_id for review in _waiting_reviews(workspace) if review.segment is None}
+    pending = waiting_reviews(workspace)
+    whole = {r.call_id for r in pending if r.segment is None and r.rule is None}
+    segments = {f"{r.call_id} {r.segment}" for r in pending if r.segment is not None}
+    parameters = {
+        "n_moments": N_MOMENTS,
+        "waiting": [*whole] or [""],  # DuckDB knows no type for an empty list
+        "waiting_segments": [*segments] or [""],
+        "count": count,
+    }
     with open_published(workspace.database) as connection:
-        frame = connection.sql(
-            NEXT_SQL, params={"n_moments": N_MOMENTS, "waiting": sorted(pending) or [""], "count": count}
-        ).pl()
+        frame = connection.sql(NEXT_SQL, params=parameters).pl()
     rows = frame.to_dicts()
     return [
         Worth(
@@ -236,36 +271,32 @@ def next_calls(workspace: Workspace, count: int = 1) -> list[Worth]:
     ]
 
 
-def _waiting_reviews(workspace: Workspace) -> Iterator[Review]:
-    for path in waiting(workspace):
-        try:
-            yield from read_reviews(path)
-        except UsageError:  # taken in this moment, or not reviews: the next run says so
-            continue
-
-
-def render_worth(call: Worth) -> str:
-    """A call to review as lines for a person, with the commands to answer."""
+def render_worth(call: Worth, workspace: Workspace) -> str:
+    """A call to review as lines for a person, with commands to answer that run as printed."""
     why = []
     if call.flagged:
         why.append(f"flagged: {'; '.join(call.reasons)} (its rules are {call.flag_worth:.0%} unknown)")
     why.append(f"members disagree {call.disagreement:.0%}, unsure {call.unsure:.0%} in the moments below")
-    length = f"{int(call.duration_s) // 60}:{int(call.duration_s) % 60:02d}"
+    queue = f"  queue {call.queue}" if call.queue else ""
     lines = [
-        f"{call.call_id}  {call.started_local}  {length}" + (f"  queue {call.queue}" if call.queue else ""),
+        f"{call.call_id}  {call.started_local}  {clock(call.duration_s)}{queue}",
         f"  {call.path}",
-        *(f"  {words}" for words in why),
+        *(f"  {reason}" for reason in why),
     ]
     for moment in call.moments:
-        at = f"{int(moment['start_s']) // 60}:{int(moment['start_s']) % 60:02d}"
         mark = " (abstained)" if moment["abstained"] else ""
         lines.append(
-            f"    segment {moment['segment']:>3} at {at:>5}  {moment['emotion']}{mark}, "
-            f"disagree {moment['disagreement']:.0%}, unsure {moment['unsure']:.0%}"
+            f"    segment {moment['segment']:>3} at {clock(moment['start_s']):>5}  "
+            f"{moment['emotion']}{mark}, disagree {moment['disagreement']:.0%}, "
+            f"unsure {moment['unsure']:.0%}"
         )
-    short = call.call_id[:12]
-    lines += [
-        f"  Worth flagging?   callanalytics review {short} --verdict confirm   (or reject, unsure)",
-        f"  What a segment is: callanalytics review {short} --segment N --verdict reject --emotion neutral",
-    ]
+    command = f"callanalytics review {call.call_id[:12]} --out {shlex.quote(str(workspace))}"
+    lines += ["  Worth flagging (confirm, reject or unsure)?", f"    {command} --verdict confirm"]
+    if call.moments:
+        first = call.moments[0]
+        segment, other = first["segment"], "anger" if first["emotion"] == "neutral" else "neutral"
+        lines += [
+            "  What do you hear in a segment?",
+            f"    {command} --segment {segment} --verdict reject --emotion {other}",
+        ]
     return "\n".join(lines)

@@ -188,7 +188,7 @@ def test_a_raised_voice_comes_with_the_moments_where_it_is_raised() -> None:
     curve = Curve(starts + 1.5, level, 0.2, louder, np.full(10, np.nan, dtype=np.float32))
     measures = [Measure("loudness_rise_db", Role.CALLER, "second_half", 8.0)]
     (found,) = escalations([rule], measures, spoken(("c", 0, 99)), cut, curve, 100.0)
-    assert [(m.start_s, m.words) for m in found.evidence][:2] == [
+    assert [(m.start_s, m.text) for m in found.evidence][:2] == [
         (60.0, "9 dB louder than when calm"),
         (70.0, "12 dB louder than when calm"),
     ]

@@ -1,12 +1,12 @@
-"""The parts of the app that need no browser: hearing, answering, listing, reviewing, comparing, the gate."""
+"""The parts of the app that need no browser: utterances, answers, calls, sound, pages, the gate."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+import shutil
 import stat
-import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from app_calls import RATE_HZ, FloatArray, publish_calls, voice, wav
+from app_calls import RATE_HZ, FloatArray, publish_calls, wav
 from fixture_calls import LAST_DAY, QUEUES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,34 +31,28 @@ from callanalytics.errors import (
     UnreadableFile,
     UsageError,
 )
-from callanalytics.store import Review, open_work, publish
+from callanalytics.store import Review, open_work
 from callanalytics.workspace import Workspace
 from ensemble.corpora import Clip, Corpus
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.model_errors import CorpusError
 from jobs.app.answer import answer, why_abstained
-from jobs.app.call_list import list_view
-from jobs.app.compare_view import call_view, clips_view
-from jobs.app.comparison import choose_clips, compare_call, compare_clips, shared_labels, trained_on
-from jobs.app.context import AS_SHIPPED, IN_USE, Room
-from jobs.app.donation import keep_utterance
+from jobs.app.call_views import list_view, player_view, read_press
+from jobs.app.comparison import (
+    call_view,
+    choose_clips,
+    clips_view,
+    compare_call,
+    compare_clips,
+    shared_labels,
+    trained_on,
+)
+from jobs.app.context import AS_SHIPPED, IN_USE, AppContext, set_context
 from jobs.app.markup import render, style
 from jobs.app.playback import CallSounds
-from jobs.app.player_view import player_data, read_press
-from jobs.app.published import (
-    SORTS,
-    Wanted,
-    call_paths,
-    call_segments,
-    list_calls,
-    open_call,
-    promoted_labels,
-    queues_and_days,
-)
-from jobs.app.review_writer import record_review, waiting_reviews
+from jobs.app.published import SORTS, PublishedCalls, Wanted
 from jobs.app.serve import Address, Gate, streamlit_config
-from jobs.app.utterance import Heard, NothingToHear, hear, only_member, safe_name
-from jobs.reviews.queue import take_in
+from jobs.app.utterance import NoSpeech, Utterance, classify, keep_utterance, only_member, safe_name
 
 
 @pytest.fixture(scope="module")
@@ -71,38 +65,32 @@ def detector() -> VoiceDetector:
     return VoiceDetector.load()
 
 
-@pytest.fixture(scope="module")
-def speech() -> FloatArray:
-    return voice()
+@pytest.fixture
+def calls(site: Workspace) -> PublishedCalls:
+    return PublishedCalls(Settings(), site)
+
+
+def classified(
+    content: bytes, ensemble: Ensemble, detector: VoiceDetector, name: str = "voice.wav"
+) -> Utterance:
+    return classify(content, name, ensemble, detector, audio=AudioSettings())
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("app")
-    publish_calls(folder)
-    return folder
+def utterance(speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector) -> Utterance:
+    return classified(wav(speech), ensemble, detector)
 
 
-@pytest.fixture(scope="module")
-def database(out: Path) -> Path:
-    return out / "callanalytics.duckdb"
+# Utterances ------------------------------------------------------------------------------------------------
 
 
-def listen(content: bytes, ensemble: Ensemble, detector: VoiceDetector, name: str = "voice.wav") -> Heard:
-    return hear(content, name, ensemble, detector, audio=AudioSettings())
-
-
-# Hearing ---------------------------------------------------------------------------------------------------
-
-
-def test_an_utterance_is_heard(speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector) -> None:
-    heard = listen(wav(speech), ensemble, detector)
-    assert heard.duration_s == pytest.approx(len(speech) / RATE_HZ)
-    assert 0.5 < heard.speech_s <= heard.duration_s
-    assert len(heard.votes) == 1
-    assert heard.votes.member_names == ensemble.member_names
-    alone = ensemble.vote([heard.samples])
-    np.testing.assert_array_equal(heard.votes.mean_probabilities, alone.mean_probabilities)
+def test_an_utterance_is_classified(speech: FloatArray, ensemble: Ensemble, utterance: Utterance) -> None:
+    assert utterance.duration_s == pytest.approx(len(speech) / RATE_HZ)
+    assert 0.5 < utterance.speech_s <= utterance.duration_s
+    assert len(utterance.votes) == 1
+    assert utterance.votes.member_names == ensemble.member_names
+    alone = ensemble.vote([utterance.samples])
+    np.testing.assert_array_equal(utterance.votes.mean_probabilities, alone.mean_probabilities)
 
 
 def test_nothing_stays_on_disk(
@@ -113,16 +101,16 @@ def test_nothing_stays_on_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    listen(wav(speech), ensemble, detector)
+    classified(wav(speech), ensemble, detector)
     with pytest.raises(RecordingError):
-        listen(b"no sound at all", ensemble, detector)
+        classified(b"no sound at all", ensemble, detector)
     assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.parametrize(
     ("samples", "error", "words"),
     [
-        (np.zeros(2 * RATE_HZ, np.float32), NothingToHear, "Silence"),
+        (np.zeros(2 * RATE_HZ, np.float32), NoSpeech, "Silence"),
         (np.zeros(RATE_HZ // 5, np.float32), TooShort, "at least 0.4 s"),
         (np.zeros(61 * RATE_HZ, np.float32), TooLong, "longer than 60 s"),
         (np.zeros(0, np.float32), EmptyAudio, "not one sample"),
@@ -132,30 +120,30 @@ def test_clear_errors(
     samples: FloatArray, error: type[Exception], words: str, ensemble: Ensemble, detector: VoiceDetector
 ) -> None:
     with pytest.raises(error, match=words):
-        listen(wav(samples), ensemble, detector)
+        classified(wav(samples), ensemble, detector)
 
 
 def test_hum_is_no_speech(ensemble: Ensemble, detector: VoiceDetector) -> None:
     t = np.arange(3 * RATE_HZ) / RATE_HZ
-    with pytest.raises(NothingToHear, match="No speech was found in 3"):
-        listen(wav((0.2 * np.sin(2 * np.pi * 50 * t)).astype(np.float32)), ensemble, detector)
+    with pytest.raises(NoSpeech, match="No speech was found in 3"):
+        classified(wav((0.2 * np.sin(2 * np.pi * 50 * t)).astype(np.float32)), ensemble, detector)
 
 
 def test_damaged_files_say_so(speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector) -> None:
     whole = wav(speech)
     with pytest.raises(TruncatedAudio):
-        listen(whole[: len(whole) // 2], ensemble, detector)
+        classified(whole[: len(whole) // 2], ensemble, detector)
     with pytest.raises(NotAudio):
-        listen(b"%PDF-1.7 a letter" * 100, ensemble, detector, "letter.wav")
+        classified(b"%PDF-1.7 a letter" * 100, ensemble, detector, "letter.wav")
     with pytest.raises((EmptyAudio, UnreadableFile)):
-        listen(b"", ensemble, detector)
+        classified(b"", ensemble, detector)
 
 
 def test_headerless_uploads_go_by_their_ending(
     speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector
 ) -> None:
     raw = (speech * 32767).astype("<i2").tobytes()
-    assert listen(raw, ensemble, detector, "call.sln").duration_s == pytest.approx(len(speech) / RATE_HZ)
+    assert classified(raw, ensemble, detector, "call.sln").duration_s == pytest.approx(len(speech) / RATE_HZ)
 
 
 @given(st.text(max_size=300))
@@ -167,12 +155,12 @@ def test_names_from_browsers_stay_in_their_folder(name: str) -> None:
     assert len(safe.encode()) <= 200
 
 
-def test_one_member_alone(speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector) -> None:
-    alone = only_member(ensemble, "crnn")
-    heard = listen(wav(speech), alone, detector)
-    everybody = listen(wav(speech), ensemble, detector)
-    assert heard.votes.member_names == ("crnn",)
-    np.testing.assert_allclose(heard.votes.probabilities[0], everybody.votes.probabilities[1], atol=1e-6)
+def test_one_member_alone(
+    speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector, utterance: Utterance
+) -> None:
+    alone = classified(wav(speech), only_member(ensemble, "crnn"), detector)
+    assert alone.votes.member_names == ("crnn",)
+    np.testing.assert_allclose(alone.votes.probabilities[0], utterance.votes.probabilities[1], atol=1e-6)
     with pytest.raises(ValueError, match="x"):
         only_member(ensemble, "nobody")
 
@@ -180,12 +168,9 @@ def test_one_member_alone(speech: FloatArray, ensemble: Ensemble, detector: Voic
 # Answering -------------------------------------------------------------------------------------------------
 
 
-def test_the_answer_carries_every_number(
-    speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector
-) -> None:
+def test_the_answer_carries_every_number(ensemble: Ensemble, utterance: Utterance) -> None:
     pytest.importorskip("PIL", reason="Pillow comes with the extra app")
-    heard = listen(wav(speech), ensemble, detector)
-    view = answer(heard, ensemble, target="anger")
+    view = answer(utterance, ensemble, target="anger")
     assert [bar.badge.name for bar in view.bars] == list(ensemble.labels)
     assert [opinion.member for opinion in view.opinions] == list(ensemble.member_names)
     assert sum(bar.chosen for bar in view.bars) == 1
@@ -205,125 +190,105 @@ def test_why_it_abstained_has_the_numbers(ensemble: Ensemble) -> None:
 
 
 def test_keeping_is_private(
-    speech: FloatArray, ensemble: Ensemble, detector: VoiceDetector, tmp_path: Path
+    ensemble: Ensemble, detector: VoiceDetector, utterance: Utterance, tmp_path: Path
 ) -> None:
-    heard = listen(wav(speech), ensemble, detector)
-    path = keep_utterance(Workspace(tmp_path), heard, target="fear", sentence="Hello.")
+    path = keep_utterance(Workspace(tmp_path), utterance, target="fear", sentence="Hello.")
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["aimed_for"] == "fear"
-    assert facts["heard_as"] == heard.votes.emotion(0)
+    assert facts["heard_as"] == utterance.votes.emotion(0)
     for file in (path, path.with_suffix(".json")):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    again = listen(path.read_bytes(), ensemble, detector)
-    np.testing.assert_allclose(again.samples, heard.samples, atol=1e-4)
+    again = classified(path.read_bytes(), ensemble, detector)
+    np.testing.assert_allclose(again.samples, utterance.samples, atol=1e-4)
 
 
 # The list and the call ------------------------------------------------------------------------------------
 
 
-def test_filters_leave_what_was_asked(database: Path) -> None:
-    settings = Settings()
-    whole = list_calls(database, settings, Wanted())
-    assert whole.n_found == whole.n_all == 48
-    queue = list_calls(database, settings, Wanted(queues=(QUEUES[0],)))
-    assert {row["queue"] for row in queue.rows} == {QUEUES[0]}
-    flagged = list_calls(database, settings, Wanted(flagged_only=True))
-    assert 0 < flagged.n_found < whole.n_all
-    assert all(row["flagged"] for row in flagged.rows)
-    day = list_calls(database, settings, Wanted(since=LAST_DAY, until=LAST_DAY))
-    assert {row["started_local"].date() for row in day.rows} == {LAST_DAY}
-    one = whole.rows[0]
-    assert list_calls(database, settings, Wanted(text=f" {one['call_id'].upper()} ")).n_found == 1
-    assert all(
-        r["frustration_score"] >= 0.4 for r in list_calls(database, settings, Wanted(least_score=0.4)).rows
-    )
-    assert not any(
-        row["reviewed"] for row in list_calls(database, settings, Wanted(unreviewed_only=True)).rows
-    )
-    assert list_calls(database, settings, Wanted(text="%' OR 1=1 --")).n_found == 0
+def test_filters_leave_what_was_asked(calls: PublishedCalls) -> None:
+    whole = calls.find(Wanted())
+    assert whole.n_found == whole.n_all == len(whole.rows) == 48
+    every = {row["call_id"]: row for row in whole.rows}
+
+    def found(wanted: Wanted) -> set[str]:
+        listed = calls.find(wanted)
+        assert listed.n_found == len(listed.rows)
+        return {row["call_id"] for row in listed.rows}
+
+    for wanted, fits in (
+        (Wanted(queues=(QUEUES[0],)), lambda row: row["queue"] == QUEUES[0]),
+        (Wanted(flagged_only=True), lambda row: row["flagged"]),
+        (Wanted(since=LAST_DAY, until=LAST_DAY), lambda row: row["started_local"].date() == LAST_DAY),
+        (Wanted(least_score=0.4), lambda row: row["frustration_score"] >= 0.4),
+        (Wanted(unreviewed_only=True), lambda row: not row["reviewed"]),
+    ):
+        expected = {call_id for call_id, row in every.items() if fits(row)}
+        assert found(wanted) == expected
+        assert 0 < len(expected) < 48, "it leaves some and drops some"
+    one = whole.rows[0]["call_id"]
+    assert found(Wanted(text=f" {one.upper()} ")) == {one}
+    assert found(Wanted(text="%' OR 1=1 --")) == set()
 
 
 @pytest.mark.parametrize("sort", list(SORTS))
-def test_sorting_both_ways(database: Path, sort: str) -> None:
-    column = {"when": "started_local", "agent": "agent_name", "length": "duration_s"}.get(sort, sort)
-    column = "frustration_score" if sort == "score" else column
+def test_sorting_both_ways(calls: PublishedCalls, sort: str) -> None:
+    columns = {
+        **{"when": "started_local", "agent": "agent_name", "length": "duration_s"},
+        **{"score": "frustration_score", "queue": "queue"},
+    }
     for descending in (True, False):
-        rows = list_calls(database, Settings(), Wanted(sort=sort, descending=descending)).rows
-        values = [row[column] for row in rows]
+        rows = calls.find(Wanted(sort=sort, descending=descending)).rows
+        values = [row[columns[sort]] for row in rows]
+        assert len(values) == 48
         assert values == sorted(values, reverse=descending)
 
 
-def test_pages_share_no_call(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_share_no_call(calls: PublishedCalls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.app.published.PAGE_ROWS", 20)
-    seen = [row["call_id"] for page in range(3) for row in _rows(database, page)]
+    seen = [row["call_id"] for page in range(3) for row in calls.find(Wanted(page=page)).rows]
     assert len(seen) == len(set(seen)) == 48
 
 
-def _rows(database: Path, page: int) -> tuple[dict[str, Any], ...]:
-    return list_calls(database, Settings(), Wanted(page=page)).rows
-
-
-def test_queues_days_and_labels(database: Path) -> None:
-    queues, first, last = queues_and_days(database, Settings())
+def test_queues_days_and_labels(calls: PublishedCalls) -> None:
+    queues, first, last = calls.queues_and_days()
     assert queues == list(QUEUES)
     assert (first, last) == (LAST_DAY - timedelta(days=7), LAST_DAY)
-    assert promoted_labels(database, Settings())[0] == "anger"
+    assert calls.labels()[0] == "anger"
 
 
-def test_readers_at_once_do_not_disturb_each_other(database: Path) -> None:
-    problems: list[Exception] = []
-
-    def read() -> None:
-        try:
-            for _ in range(5):
-                assert list_calls(database, Settings(), Wanted()).n_all == 48
-        except Exception as problem:
-            problems.append(problem)
-
-    readers = [threading.Thread(target=read) for _ in range(8)]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
-    assert problems == []
-
-
-def test_a_new_publication_is_seen(tmp_path: Path) -> None:
-    publish_calls(tmp_path / "one", 1)
-    publish_calls(tmp_path / "two", 2)
-    database = tmp_path / "one" / "callanalytics.duckdb"
-    before = list_calls(database, Settings(), Wanted()).n_all
-    (tmp_path / "two" / "callanalytics.duckdb").replace(database)
-    assert list_calls(database, Settings(), Wanted()).n_all == 2 * before
+def test_a_new_publication_is_seen(calls: PublishedCalls, tmp_path: Path) -> None:
+    here = PublishedCalls(Settings(), Workspace(tmp_path / "one"))
+    publish_calls(here.workspace.folder, 1)
+    assert here.find(Wanted()).n_all < 48
+    shutil.copy(calls.workspace.database, tmp_path / "new")
+    (tmp_path / "new").replace(here.workspace.database)
+    assert here.find(Wanted()).n_all == 48
 
 
 def test_without_results_the_app_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="callanalytics run"):
-        list_calls(tmp_path / "callanalytics.duckdb", Settings(), Wanted())
+    with pytest.raises(UsageError, match="no results here yet"):
+        PublishedCalls(Settings(), Workspace(tmp_path)).find(Wanted())
 
 
 @pytest.mark.parametrize("call_id", ["nothere", "../../etc/passwd", "' OR 1=1", ""])
-def test_unknown_calls_are_refused(database: Path, call_id: str) -> None:
-    with pytest.raises(UsageError, match="no such call"):
-        open_call(database, Settings(), call_id)
-    with pytest.raises(UsageError, match="no such call"):
-        call_paths(database, call_id)
+def test_unknown_calls_are_refused(calls: PublishedCalls, call_id: str) -> None:
+    for ask in (calls.open, calls.segments, calls.audio):
+        with pytest.raises(UsageError, match="no such call"):
+            ask(call_id)
 
 
-def test_the_list_prints_names_as_text(database: Path) -> None:
-    listed = list_calls(database, Settings(), Wanted())
+def test_the_list_prints_names_as_text(calls: PublishedCalls) -> None:
+    listed = calls.find(Wanted())
     row = {**listed.rows[0], "queue": "<script>alert(1)</script>", "agent_name": "<b>"}
-    text = render(
-        "list.html", **list_view(type(listed)((row,), listed.n_found, listed.n_all), Wanted(sort="queue"))
-    )
+    text = render("list.html", **list_view(replace(listed, rows=(row,)), Wanted(sort="queue")))
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     assert 'aria-sort="descending"' in text
 
 
-def test_a_flag_stands_before_everything_else_of_its_row(database: Path) -> None:
+def test_a_flag_stands_before_everything_else_of_its_row(calls: PublishedCalls) -> None:
     """A phone shows the left end of the table only."""
-    listed = list_calls(database, Settings(), Wanted())
+    listed = calls.find(Wanted())
     text = render("list.html", **list_view(listed, Wanted()))
     _, *table_rows = re.findall(r"<tr><td class=\"mark\">(.*?)</td>", text)
     assert [("⚑" in first) for first in table_rows] == [row["flagged"] for row in listed.rows]
@@ -335,41 +300,91 @@ def test_the_style_holds_in_a_shadow_root() -> None:
     assert ":host" in style()
 
 
-# Sound ---------------------------------------------------------------------------------------------------
+# Sound -----------------------------------------------------------------------------------------------------
 
 
 SHORTEST = Wanted(flagged_only=True, sort="length", descending=False)
 
 
 @pytest.fixture
-def sounds(database: Path, tmp_path: Path) -> CallSounds:
-    return CallSounds(Settings(), database, tmp_path)
+def sounds(calls: PublishedCalls, tmp_path: Path) -> CallSounds:
+    return CallSounds(calls, tmp_path)
 
 
-def test_a_call_is_encoded_once(database: Path, sounds: CallSounds) -> None:
-    call = list_calls(database, Settings(), Wanted(flagged_only=True, sort="length", descending=False)).rows[
-        0
-    ]
-    first = sounds.file(call["call_id"])
+def answered(app: Any, path: str, kind: str = "http", **headers: str) -> list[dict[str, Any]]:
+    """Everything that an ASGI application answers to one request."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if kind == "http":
+            await asyncio.Event().wait()  # the client stays and sends nothing more
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": kind, "method": "GET", "path": path, "root_path": "", "headers": encoded}
+    asyncio.run(app(scope, receive, send))
+    return sent
+
+
+def test_a_call_whose_name_holds_the_callers_number_is_played_while_a_run_is_at_work(
+    calls: PublishedCalls, sounds: CallSounds
+) -> None:
+    applications = pytest.importorskip("starlette.applications", reason="starlette comes with the extra app")
+    row = calls.find(SHORTEST).rows[0]
+    assert "caller~" in row["path"]
+    app = applications.Starlette(routes=[sounds.route()])
+    with calls.workspace.lock(), open_work(calls.workspace):
+        head, *content = answered(app, f"/call-audio/{row['call_id']}")
+    assert head["status"] == 200
+    assert dict(head["headers"])[b"content-type"].startswith(b"audio/")
+    assert sum(len(part.get("body", b"")) for part in content) > 1000
+
+
+def test_every_call_of_a_night_can_be_played(night: tuple[Path, dict[str, Any]]) -> None:
+    played = PublishedCalls(Settings(), Workspace(night[0]))
+    rows = played.find(Wanted()).rows
+    assert sum("caller~" in row["path"] for row in rows) >= 8, "most names of recorders hold the number"
+    lengths = [played.audio(row["call_id"]).duration_s for row in rows]
+    assert lengths == pytest.approx([row["duration_s"] for row in rows])
+
+
+def test_what_cannot_be_played_is_said_without_the_callers_number(site: Workspace, tmp_path: Path) -> None:
+    applications = pytest.importorskip("starlette.applications", reason="starlette comes with the extra app")
+    calls = PublishedCalls(Settings(), site)
+    app = applications.Starlette(routes=[CallSounds(calls, tmp_path).route()])
+    gone = next(row for row in calls.find(Wanted()).rows if not row["flagged"])
+    head, content = answered(app, f"/call-audio/{gone['call_id']}")
+    assert head["status"] == 410
+    assert b"recording is gone" in content["body"]
+    assert answered(app, "/call-audio/nothere")[0]["status"] == 404
+    short = Settings(audio=AudioSettings(max_duration_s=1.0))
+    row = calls.find(SHORTEST).rows[0]
+    with pytest.raises(TooLong, match="caller~") as refused:
+        PublishedCalls(short, site).audio(row["call_id"])
+    assert not re.search(r"20255501\d\d", str(refused.value))
+
+
+def test_a_call_is_encoded_once(calls: PublishedCalls, sounds: CallSounds) -> None:
+    call_id = calls.find(SHORTEST).rows[0]["call_id"]
+    first = sounds.file(call_id)
     assert first.stat().st_size > 1000
-    assert sounds.file(call["call_id"]) == first
+    written_ns = first.stat().st_mtime_ns
+    assert sounds.file(call_id) == first
+    assert first.stat().st_mtime_ns == written_ns
 
 
 def test_the_oldest_sound_makes_room(
-    database: Path, sounds: CallSounds, monkeypatch: pytest.MonkeyPatch
+    calls: PublishedCalls, sounds: CallSounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.app.playback.MAX_KEPT", 1)
-    calls = list_calls(database, Settings(), SHORTEST).rows
-    first, second = (sounds.file(row["call_id"]) for row in calls[:2])
+    rows = calls.find(SHORTEST).rows
+    first, second = (sounds.file(row["call_id"]) for row in rows[:2])
     assert not first.exists()
     assert second.exists()
-    assert sounds.file(calls[0]["call_id"]).exists()
-
-
-def test_a_missing_recording_is_told(database: Path, sounds: CallSounds) -> None:
-    quiet = next(r for r in list_calls(database, Settings(), Wanted()).rows if not r["flagged"])
-    with pytest.raises(UnreadableFile):
-        sounds.file(quiet["call_id"])
+    assert sounds.file(rows[0]["call_id"]).exists()
 
 
 # Reviewing -------------------------------------------------------------------------------------------------
@@ -397,64 +412,70 @@ def test_whatever_else_a_browser_sends_is_dropped(wrong: object) -> None:
     assert read_press(wrong) is None
 
 
-def test_the_player_has_segments_keys_and_what_was_said(database: Path) -> None:
-    row = list_calls(database, Settings(), Wanted(flagged_only=True)).rows[0]
-    opened = open_call(database, Settings(), row["call_id"])
+def test_the_player_has_segments_keys_and_reviews(calls: PublishedCalls) -> None:
+    call_id = calls.find(Wanted(flagged_only=True)).rows[0]["call_id"]
+    opened = calls.open(call_id)
     waiting = [
-        {"call_id": row["call_id"], "verdict": "unsure", "segment": 1, "emotion": None},
-        {"call_id": row["call_id"], "verdict": "reject", "segment": 1, "emotion": "fear"},
-        {"call_id": row["call_id"], "verdict": "reject", "segment": None, "emotion": None},
+        Review(call_id, "unsure", segment=1),
+        Review(call_id, "reject", segment=1, emotion="fear"),
+        Review(call_id, "reject"),
     ]
-    data = player_data(opened, waiting, ("anger", "sad"), ["b", "a"], "")
-    assert len(data["segments"]) == len(opened.data.segments)
+    data = player_view(opened, waiting, ("anger", "sad"), ["b", "a"], "")
+    assert len(data["segments"]) == len(opened.data.segments) > 0
     assert data["letters"] == {"a": "anger", "s": "sad"}
-    assert data["said"]["1"] == "you hear fear (for the next run)"
-    assert data["said"]["call"] == "not worth flagging (for the next run)"
+    assert data["reviewed"]["1"] == "you hear fear (for the next run)"
+    assert data["reviewed"]["call"] == "not worth flagging (for the next run)"
     assert data["acknowledged"] == ["a", "b"]
     assert data["evidence_s"] == sorted(data["evidence_s"])
     assert data["html"].count("<tr data-segment=") == len(data["segments"])
     json.dumps(data)  # what Streamlit does with it
 
 
-def test_a_review_waits_for_the_next_run_and_is_then_published(tmp_path: Path) -> None:
-    calls = publish_calls(tmp_path, 2)
-    call_id = next(call.recording.call_id for call in calls if not call.assessment.flagged)
-    database = tmp_path / "callanalytics.duckdb"
-    before = database.read_bytes()
-    with Workspace(tmp_path).lock():  # a night is at work
-        record_review(
-            Workspace(tmp_path), Review(call_id, "reject", segment=0, emotion="fear", reviewer="Ada")
-        )
-    assert database.read_bytes() == before
-    assert [review["emotion"] for review in waiting_reviews(Workspace(tmp_path), call_id)] == ["fear"]
-    assert waiting_reviews(Workspace(tmp_path), "another") == []
-    with open_work(Workspace(tmp_path)) as store:  # what the end of a run does
-        take_in(store, Workspace(tmp_path))
-        publish(store)
-    assert waiting_reviews(Workspace(tmp_path), call_id) == []
-    found = open_call(database, Settings(), call_id).reviews
-    (review,) = [each for each in found if each["reviewer"] == "Ada"]
-    assert (review["segment"], review["verdict"], review["emotion"]) == (0, "reject", "fear")
+# Pages -----------------------------------------------------------------------------------------------------
 
 
-def test_a_review_of_nothing_is_refused(out: Path, database: Path) -> None:
-    call_id = list_calls(database, Settings(), Wanted()).rows[0]["call_id"]
-    for review in (Review("nobody", "confirm"), Review(call_id, "reject", segment=10_000)):
-        with pytest.raises(UsageError):
-            record_review(Workspace(out), review)
-    assert waiting_reviews(Workspace(out), call_id) == []
+@pytest.fixture
+def page(site: Workspace) -> Any:
+    """`page(name)`: a page of the app as Streamlit runs it, without a browser."""
+    testing = pytest.importorskip("streamlit.testing.v1", reason="Streamlit is not installed (extra app)")
+    set_context(AppContext(Settings(), site))
+
+    def open_page(name: str, **query: str) -> Any:
+        code = f"from jobs.app.{name}_page import show\nshow()"
+        opened = testing.AppTest.from_string(code, default_timeout=60)
+        opened.query_params.update(query)
+        return opened.run()
+
+    return open_page
+
+
+def test_a_call_whose_name_holds_the_callers_number_is_compared(page: Any, calls: PublishedCalls) -> None:
+    row = calls.find(SHORTEST).rows[0]
+    assert "caller~" in row["path"]
+    opened = page("compare")
+    opened.text_input[0].set_value(row["call_id"]).run()
+    opened.button[0].click().run()
+    assert [problem.value for problem in (*opened.error, *opened.exception)] == []
+    assert "compared" in [getattr(element, "key", "") for element in opened.main.children.values()]
+
+
+def test_pages_explain_what_is_not_there(page: Any, calls: PublishedCalls) -> None:
+    gone = next(row for row in calls.find(Wanted(sort="when")).rows if not row["flagged"])
+    opened = page("compare")
+    opened.text_input[0].set_value(gone["call_id"]).run()
+    opened.button[0].click().run()
+    assert "recording is gone" in opened.error[0].value
+    assert "no such call" in page("calls", call="../../etc/passwd").error[0].value
 
 
 # Comparing -------------------------------------------------------------------------------------------------
 
 
-def test_an_ensemble_agrees_with_itself_on_a_call(database: Path, ensemble: Ensemble) -> None:
-    from callanalytics.audio import decode_recording
-
-    row = list_calls(database, Settings(), Wanted(flagged_only=True)).rows[0]
-    segments, layout = call_segments(database, Settings(), row["call_id"])
+def test_an_ensemble_agrees_with_itself_on_a_call(calls: PublishedCalls, ensemble: Ensemble) -> None:
+    call_id = calls.find(SHORTEST).rows[0]["call_id"]
+    segments, layout = calls.segments(call_id)
     assert [s.index for s in segments] == list(range(len(segments)))
-    audio = decode_recording(call_paths(database, row["call_id"]), AudioSettings())
+    audio = calls.audio(call_id)
     compared = compare_call(audio, segments, layout, ensemble, ensemble, Settings())
     assert compared.same_share() == pytest.approx(1.0)
     view = call_view(compared, segments, audio.duration_s, ("one", "other"), "/call-audio/x")
@@ -505,15 +526,15 @@ def test_scores_of_clips_are_what_they_say(corpus: Corpus, ensemble: Ensemble) -
         compare_clips([missing], ensemble, ensemble)
 
 
-# The room and the door -------------------------------------------------------------------------------------
+# The context and the gate ----------------------------------------------------------------------------------
 
 
-def test_the_room_offers_names_and_no_paths(tmp_path: Path) -> None:
-    room = Room(Settings(), Workspace(tmp_path), (tmp_path / "mine",))
-    assert list(room.ensemble_folders()) == [IN_USE, AS_SHIPPED, "mine"]
-    assert room.ensemble(IN_USE) is room.ensemble(AS_SHIPPED)
+def test_the_context_offers_names_and_no_paths(tmp_path: Path) -> None:
+    here = AppContext(Settings(), Workspace(tmp_path), (tmp_path / "mine",))
+    assert list(here.ensemble_folders()) == [IN_USE, AS_SHIPPED, "mine"]
+    assert here.ensemble(IN_USE) is here.ensemble(AS_SHIPPED)
     with pytest.raises(KeyError):
-        room.ensemble("../../etc")
+        here.ensemble("../../etc")
 
 
 def test_the_default_address_is_private() -> None:
@@ -525,30 +546,11 @@ def test_the_default_address_is_private() -> None:
 
 def test_streamlit_is_told_to_keep_quiet() -> None:
     config = pytest.importorskip("streamlit.config", reason="Streamlit is not installed (extra app)")
-    told = streamlit_config(Address())
-    unknown = set(told) - set(config.get_config_options())
+    config_given = streamlit_config(Address())
+    unknown = set(config_given) - set(config.get_config_options())
     assert not unknown
-    assert told["server.address"] == "127.0.0.1"
-    assert told["browser.gatherUsageStats"] is False
-
-
-def request(gate: Gate, kind: str, **headers: str) -> list[dict[str, Any]]:
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": f"{kind}.connect"}
-
-    async def send(message: Any) -> None:
-        sent.append(dict(message))
-
-    scope = {
-        "type": kind,
-        "method": "GET",
-        "path": "/",
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }
-    asyncio.run(gate(scope, receive, send))
-    return sent
+    assert config_given["server.address"] == "127.0.0.1"
+    assert config_given["browser.gatherUsageStats"] is False
 
 
 @pytest.fixture
@@ -565,12 +567,12 @@ def gate() -> Gate:
 
 
 def test_the_gate_lets_its_own_pages_in(gate: Gate) -> None:
-    (answered,) = request(gate, "http", host="127.0.0.1:8501")
-    assert answered["status"] == 200
-    policy = dict(answered["headers"])[b"content-security-policy"].decode()
+    (reply,) = answered(gate, "/", host="127.0.0.1:8501")
+    assert reply["status"] == 200
+    policy = dict(reply["headers"])[b"content-security-policy"].decode()
     assert "connect-src 'self'" in policy
     assert "http" not in policy.replace("https", "http").split("connect-src")[0]
-    (opened,) = request(gate, "websocket", host="localhost:8501", origin="http://localhost:8501")
+    (opened,) = answered(gate, "/", "websocket", host="localhost:8501", origin="http://localhost:8501")
     assert opened["type"] == "websocket.accept"
 
 
@@ -586,5 +588,5 @@ def test_the_gate_lets_its_own_pages_in(gate: Gate) -> None:
     ],
 )
 def test_the_gate_refuses_other_names_and_other_sites(gate: Gate, headers: dict[str, str]) -> None:
-    assert request(gate, "http", **headers)[0]["status"] == 403
-    assert request(gate, "websocket", **headers) == [{"type": "websocket.close", "code": 1008}]
+    assert answered(gate, "/", **headers)[0]["status"] == 403
+    assert answered(gate, "/", "websocket", **headers) == [{"type": "websocket.close", "code": 1008}]

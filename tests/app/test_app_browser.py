@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 import soxr
-from app_calls import RATE_HZ, publish_calls, voice, wav
+from app_calls import RATE_HZ, FloatArray, voice, wav
 from app_server import Served, serving
 from chromium import find_chromium
 
-from callanalytics.store import open_work
+from callanalytics.store import Review, open_work
 from callanalytics.workspace import Workspace
-from jobs.app.review_writer import waiting_reviews
+from jobs.reviews.queue import waiting_reviews
 
 pytestmark = pytest.mark.browser
 ANSWER_LIMIT_S = 15.0  # what a busy machine may take; the figure of an idle one is in benchmarks/RESULTS.md
@@ -32,16 +32,14 @@ AUDIO_FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(site: Workspace, speech: FloatArray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     pytest.importorskip("streamlit", reason="Streamlit is not installed (extra app)")
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if find_chromium() is None:
         pytest.skip("no Chromium found: install one or set CALLANALYTICS_CHROMIUM")
-    out = tmp_path_factory.mktemp("listening")
-    publish_calls(out)
+    out = shutil.copytree(site.folder, tmp_path_factory.mktemp("served") / "out", ignore=lambda *_: ["sound"])
     corpus = out / "corpus"
     corpus.mkdir()
-    speech = voice()
     for number in range(12):
         (corpus / f"{number:02d}.wav").write_bytes(wav(speech * np.float32(0.2 + number / 20)))
     rows = [f"{n:02d}.wav,{label},voice-{n}" for n, label in enumerate(("anger", "sad") * 6)]
@@ -141,7 +139,7 @@ def test_a_spoken_sentence_is_answered(browser: Any, served: Served) -> None:
         page.wait_for_timeout(4000)
         stopped = time.perf_counter()
         page.get_by_role("button", name="Stop recording").click()
-        page.locator("#heard").wait_for()
+        page.locator("#answer-head").wait_for()
         assert time.perf_counter() - stopped < ANSWER_LIMIT_S
         words = page.locator(".answer").inner_text()
         assert "You aimed for anger" in words
@@ -163,8 +161,8 @@ def test_an_upload_is_answered_and_kept_only_when_asked(browser: Any, served: Se
     with Visit(browser, served) as visit:
         page = visit.page
         visit.upload("sentence.wav", wav(voice()))
-        page.locator("#heard").wait_for()
-        page.get_by_text("Who listens").click()
+        page.locator("#answer-head").wait_for()
+        page.get_by_text("Who answers").click()
         visit.choose("Models", "vit")
         page.locator(".opinion").nth(1).wait_for(state="detached")
         assert page.locator(".opinion").count() == 1
@@ -191,7 +189,7 @@ def test_unusable_sound_is_explained(
     with Visit(browser, served) as visit:
         visit.upload(name, content)
         visit.page.get_by_role("alert").filter(has_text=words).wait_for()
-        assert visit.page.locator("#heard").count() == 0
+        assert visit.page.locator("#answer-head").count() == 0
 
 
 # Calls -----------------------------------------------------------------------------------------------------
@@ -268,17 +266,21 @@ def test_corrections_by_key_wait_for_the_next_run_while_a_night_runs(browser: An
         page.locator(".whole-said", has_text="not worth flagging (for the next run)").wait_for()
         said = [words for words in page.locator("td.reviewed").all_inner_texts() if words]
         assert said == ["you hear sad (for the next run)", "cannot tell (for the next run)"]
-        waiting = waiting_reviews(Workspace(served.out), call_id)
-        assert [(w["verdict"], w["segment"], w["emotion"]) for w in waiting] == [
+        waiting = waiting_of(served.out, call_id)
+        assert [(w.verdict, w.segment, w.emotion) for w in waiting] == [
             ("reject", 0, "sad"),
             ("unsure", 1, None),
             ("reject", None, None),
         ]
-        assert waiting[-1]["note"] == "they were polite"
+        assert waiting[-1].note == "they were polite"
         page.reload()
         page.locator(".whole-said", has_text="not worth flagging (for the next run)").wait_for()
         assert visit.complaints() == []
     assert published.read_bytes() == before
+
+
+def waiting_of(out: Path, call_id: str) -> list[Review]:
+    return [review for review in waiting_reviews(Workspace(out)) if review.call_id == call_id]
 
 
 def test_every_fast_press_is_kept(browser: Any, served: Served) -> None:
@@ -295,7 +297,7 @@ def test_every_fast_press_is_kept(browser: Any, served: Served) -> None:
             .flatMap((e) => [...e.shadowRoot.querySelectorAll("td.reviewed")])
             .filter((cell) => cell.textContent).length >= 12"""
         )
-        segments = [review["segment"] for review in waiting_reviews(Workspace(served.out), call_id)]
+        segments = [review.segment for review in waiting_of(served.out, call_id)]
         assert segments == list(range(12))
 
 
@@ -355,7 +357,7 @@ def test_axe_finds_nothing_in_our_own_markup(browser: Any, served: Served, schem
     found: dict[str, str] = {}
     with Visit(browser, served, color_scheme=scheme) as visit:
         visit.upload("sentence.wav", wav(voice()))
-        visit.page.locator("#heard").wait_for()
+        visit.page.locator("#answer-head").wait_for()
         found["try"] = _violations(axe, visit.page)
     with Visit(browser, served, "/calls", color_scheme=scheme) as visit:
         visit.page.locator("button.open").first.wait_for()
@@ -415,7 +417,7 @@ def test_ten_people_at_once(browser: Any, served: Served) -> None:
         for visit in visits:
             visit.upload("sentence.wav", content)
         for visit in visits:
-            visit.page.locator("#heard").wait_for()
+            visit.page.locator("#answer-head").wait_for()
         assert time.perf_counter() - began < 60
         assert all(visit.complaints() == [] for visit in visits)
     finally:

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from rttm_reader import read_rttm
 from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
-from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize import non_speech as sounds
+from callanalytics.diarize import SpeechModels, diarize, non_speech
 from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
-from callanalytics.diarize.roles import inferred_roles, told_roles
-from callanalytics.diarize.vad import FRAME_S, BoolArray, runs, stretches
-from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
+from callanalytics.diarize.roles import inferred_roles, stated_roles
+from callanalytics.diarize.vad import FRAME_S, runs, stretches
+from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
 
@@ -121,7 +120,7 @@ def test_a_dead_channel_is_said_and_the_live_one_heard(models, call, rng) -> Non
     assert set(found.roles.values()) == {Role.AGENT}
 
 
-def test_told_roles_win_over_the_talk(models, call) -> None:
+def test_stated_roles_win_over_the_talk(models, call) -> None:
     found = diarize(
         call,
         RATE_HZ,
@@ -231,7 +230,7 @@ def test_a_third_voice_is_unknown() -> None:
 
 def test_channels_that_hold_two_voices_are_not_told_by_channel() -> None:
     talk = [Turn("a", 0, 0, 1), Turn("b", 0, 1, 2)]
-    assert told_roles(talk, (Role.AGENT, Role.CALLER), RoleSource.NAME) is None
+    assert stated_roles(talk, (Role.AGENT, Role.CALLER), RoleSource.NAME) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 500), st.floats(0.2, 30)), max_size=30))
@@ -248,15 +247,20 @@ def test_roles_always_cover_every_speaker(pieces: list[tuple[str, float, float]]
         assert mirrored.roles["a"] is guess.roles["b"]
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 2500)), max_size=12))
-def test_long_runs_of_zeros_are_found_across_blocks(pieces: list[tuple[bool, int]]) -> None:
+@given(st.lists(st.integers(1, 25_000), min_size=3, max_size=7))
+def test_masked_stretches_are_found_across_blocks(lengths: list[int]) -> None:
+    """Sound and exact zeros in turns: of at most three pauses those of a second or more are masking."""
     samples = np.concatenate(
-        [np.zeros(0, np.float32), *(np.full(n, 0.0 if zero else 0.1, np.float32) for zero, n in pieces)]
+        [np.full(n, 0.0 if number % 2 else 0.1, np.float32) for number, n in enumerate(lengths)]
     )
-    expected = [run for run in runs(samples == 0).tolist() if run[1] - run[0] >= 800]
+    inner = [run for run in runs(samples == 0).tolist() if run[1] < len(samples)]
+    levels_db = np.full((1, -(-len(samples) // 256)), -90.0, np.float32)  # too quiet for tones and music
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sounds, "_ZERO_BLOCK", 1000)
-        assert sounds._zero_runs(samples).tolist() == expected
+        patch.setattr(non_speech, "ZERO_BLOCK", 10_000)
+        found = non_speech.find_non_speech(samples[None], levels_db, np.zeros_like(levels_db), (0,))
+    assert [(span.kind, round(span.start_s * 8000), round(span.end_s * 8000)) for span in found] == [
+        (Sound.MASKED, start, end) for start, end in inner if end - start >= 8000
+    ]
 
 
 @given(st.lists(st.booleans(), max_size=200))

@@ -41,11 +41,11 @@ def test_ece_of_known_answers():
     right = np.array([True] * 9 + [False] + [True] * 6 + [False] * 4)
     assert expected_calibration_error(confidence, right) == pytest.approx(0, abs=1e-6)
     assert expected_calibration_error(confidence, np.zeros(20, bool)) == pytest.approx(0.75, abs=1e-6)
-    assert sum(bar.share for bar in reliability(confidence, right)) == pytest.approx(1)
+    assert sum(share for _, _, share in reliability(confidence, right)) == pytest.approx(1)
 
 
 def test_full_confidence_falls_in_the_last_bin():
-    assert reliability(np.ones(3, np.float32), np.ones(3, bool))[0].accuracy == 1
+    assert reliability(np.ones(3, np.float32), np.ones(3, bool)) == [(1, 1, 1)]
 
 
 def test_the_most_confident_are_more_often_right(rng):

@@ -47,9 +47,9 @@ def test_promoting_and_rolling_back_say_what_the_next_run_hides(tmp_path: Path) 
     words = said("promote", another(tmp_path / "other"), "--force", "--out", out)
     (name,) = registry(Workspace(out)).ids()
     assert words.startswith(f"{name} is in use from the next run on.")
-    assert "That run hides calls that it has not analysed, until: callanalytics backfill." in words
-    assert f"first: callanalytics backfill --ensemble {name} --shadow." in words
-    assert "Undo it: callanalytics ensemble rollback" in words
+    assert "That run hides calls that it has not analysed yet." in words
+    assert f"first: callanalytics backfill --ensemble {name} --shadow --out " in words
+    assert "callanalytics ensemble rollback --out " in words
     assert "keep their labels" not in words
 
     words = said("rollback", "--out", out)

@@ -18,7 +18,6 @@ from ensemble.evaluation.metrics import (
     through_channel,
 )
 from ensemble.evaluation.model_card import card_page
-from ensemble.inference.ensemble import load_ensemble
 from ensemble.model_errors import CorpusError
 
 LABELS = ("anger", "fear", "happy", "sad")
@@ -79,12 +78,12 @@ def test_channel_conditions_differ(rng):
     assert np.abs(through_channel("telephone", wave, 8000) - through_channel("gsm", wave, 8000)).max() > 1e-4
 
 
-def test_a_speaker_has_one_channel_and_keeps_loud_and_soft_apart(tmp_path):
+def test_a_speaker_has_one_channel_and_keeps_loud_and_soft_apart(shipped, tmp_path):
     t = np.arange(9600) / 8000
     wave = 0.02 * sum(np.sin(2 * np.pi * 150 * k * t) / k for k in range(1, 8)) * (1 + np.sin(25 * t))
     for name, gain in (("03a01Wa", 8.0), ("03a02Ta", 1.0)):
         sf.write(tmp_path / f"{name}.wav", gain * wave, 8000)
-    prepared = prepare_clips(load_ensemble(), read_corpus(tmp_path).clips, "telephone")
+    prepared = prepare_clips(shipped, read_corpus(tmp_path).clips, "telephone")
     loud, soft = (mel.max() for mel in prepared.mels)
     assert loud - soft == pytest.approx(18.06, abs=1.0)
 
@@ -102,23 +101,23 @@ def clips(tmp_path, rng):
     return read_corpus(tmp_path)
 
 
-def test_the_same_sound_is_tested_once(clips):
+def test_the_same_sound_is_tested_once(shipped, clips):
     again = clips.clips[0].path.with_name("08a09Wb.wav")
     again.write_bytes(clips.clips[0].path.read_bytes())
-    result = evaluate(load_ensemble(), [read_corpus(again.parent)])["emodb"]
+    result = evaluate(shipped, [read_corpus(again.parent)])["emodb"]
     assert result["clean"]["clip"]["n"] == 12
     assert any("same audio as" in text for text in result["clean"]["unusable"])
 
 
-def test_a_name_stands_for_one_corpus(clips):
+def test_a_name_stands_for_one_corpus(shipped, clips):
     with pytest.raises(CorpusError, match="NAME=PATH"):
-        evaluate(load_ensemble(), [clips, clips])
+        evaluate(shipped, [clips, clips])
     with pytest.raises(CorpusError, match="'labels'"):
-        evaluate(load_ensemble(), [replace(clips, name="labels")])
+        evaluate(shipped, [replace(clips, name="labels")])
 
 
-def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(clips):
-    result = evaluate(load_ensemble(), [clips])["emodb"]
+def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(shipped, clips):
+    result = evaluate(shipped, [clips])["emodb"]
     assert result["n_other_labels"] == 2
     assert set(result["clean"]) == {"unusable", "clip", "speaker", "calm"}
     assert len(result["clean"]["unusable"]) == 1
@@ -131,20 +130,19 @@ def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(clips):
     assert result["clean"]["clip"]["confusion"] != [] != result["clean"]["speaker"]["confusion"]
 
 
-def test_nothing_to_test_on_is_refused(clips):
+def test_nothing_to_test_on_is_refused(shipped, clips):
     with pytest.raises(CorpusError, match="none of"):
-        evaluate(load_ensemble(), [clips], speakers=frozenset({"emodb/99"}))
+        evaluate(shipped, [clips], speakers=frozenset({"emodb/99"}))
 
 
-def test_the_model_card_shows_the_measured_figures_and_asks_nobody(clips):
-    ensemble = load_ensemble()
-    results = evaluate(ensemble, [clips], conditions=("telephone",))
+def test_the_model_card_shows_the_measured_figures_and_asks_nobody(shipped, clips):
+    results = evaluate(shipped, [clips], conditions=("telephone",))
     shown = ("emodb", "telephone", "speaker")
-    page, text = (card_page(f"model-card.{kind}", ensemble.card, results, shown) for kind in ("html", "md"))
+    page, text = (card_page(f"model-card.{kind}", shipped.card, results, shown) for kind in ("html", "md"))
     uar = f"{100 * results['emodb']['telephone']['speaker']['uar']:.1f}"
     for found in (page, text):
         assert uar in found
-        assert ensemble.ensemble_id in found
+        assert shipped.ensemble_id in found
         assert "http" not in found
     assert page.count("<svg") == 2
     assert "<script" not in page

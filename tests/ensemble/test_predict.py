@@ -20,11 +20,6 @@ from ensemble.labels import EMOTIONS, SHARED_SIX
 from ensemble.model_errors import ModelIncompatible, ModelMissing, WaveformError
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return load_ensemble()
-
-
 def babble(rng, seconds):
     """Harmonics, rhythm and noise: nothing like a person, but not silence."""
     t = np.arange(round(seconds * 8000)) / 8000
@@ -48,7 +43,7 @@ def test_the_shipped_ensemble_is_small_complete_and_says_what_it_is(shipped):
     assert sum(p.stat().st_size for p in SHIPPED.iterdir()) <= 25e6
     assert {p.suffix for p in SHIPPED.iterdir()} <= {".onnx", ".safetensors", ".json"}
     assert set(shipped.card["trained_on"]) == {"crema-d", "emodb"}
-    assert all(entry["n_parameters"] < 1_500_000 for entry in shipped.card["members"])
+    assert 0 < max(entry["n_parameters"] for entry in shipped.card["members"]) < 1_500_000
     assert shipped.card["ensemble_id"] == shipped.ensemble_id
 
 
@@ -157,6 +152,7 @@ def test_onnx_and_torch_agree_on_made_up_audio(shipped, clips):
 def test_onnx_and_torch_agree_on_real_audio(shipped, data_dir):
     files = sorted((data_dir / "calls").rglob("*.wav"))[:3]
     waves = []
+    assert len(files) == 3
     for file in files:
         samples, rate = sf.read(file, dtype="float32", always_2d=True)
         assert rate == 8000

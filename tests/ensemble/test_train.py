@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -39,18 +40,8 @@ SETTINGS = TrainSettings(
     ema=0.5,
     learning_rate=3e-3,
 )
+QUICK = replace(SETTINGS, n_epochs=1)
 VALIDATION = frozenset({"crema-d/1000", "crema-d/1001"})
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Six voices; anger is fast, bright and high, sadness slow and dark."""
-    return read_corpus(write_tiny_corpus(tmp_path_factory.mktemp("corpus")))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +50,13 @@ def trained(corpus, cache, tmp_path_factory):
     folder, told = tmp_path_factory.mktemp("run"), []
     examples = train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=folder, cache=cache, say=told.append)
     return examples, folder, [news for news in told if isinstance(news, Progress)]
+
+
+@pytest.fixture(scope="module")
+def made(corpus, cache, tmp_path_factory):
+    """Folder of an ensemble of one epoch, for reading."""
+    folder = tmp_path_factory.mktemp("made")
+    return train_from_corpora([corpus], VALIDATION, QUICK, folder=folder, cache=cache, licence="none")
 
 
 def renamed(corpus):
@@ -150,9 +148,7 @@ def test_a_checkpoint_of_other_settings_is_refused(trained, corpus, cache):
 
 
 @pytest.mark.parametrize("change", ["speaker", "emotion", "validation"])
-def test_a_checkpoint_of_other_speakers_or_labels_is_refused(corpus, tmp_path, change):
-    quick = replace(SETTINGS, n_epochs=1)
-    train_ensemble(corpus.clips, VALIDATION, quick, folder=tmp_path, cache=tmp_path / "cache")
+def test_a_checkpoint_of_other_speakers_or_labels_is_refused(trained, corpus, cache, change):
     clips, held = list(corpus.clips), VALIDATION
     if change == "validation":
         held = frozenset({"crema-d/1000"})
@@ -161,7 +157,7 @@ def test_a_checkpoint_of_other_speakers_or_labels_is_refused(corpus, tmp_path, c
         place = next(i for i, c in enumerate(clips) if c.speaker == "crema-d/1004" and c.emotion != other)
         clips[place] = replace(clips[place], **{change: other})
     with pytest.raises(TrainingError, match="other settings or clips"):
-        train_ensemble(clips, held, quick, folder=tmp_path, cache=tmp_path / "cache")
+        train_ensemble(clips, held, SETTINGS, folder=trained[1], cache=cache)
 
 
 def test_a_member_that_stopped_early_stays_stopped(corpus, cache, tmp_path, monkeypatch):
@@ -187,22 +183,21 @@ def test_everyone_needs_a_fixed_number_of_epochs(corpus, cache, tmp_path):
     assert not (tmp_path / "members").exists()
 
 
-def test_speakers_of_the_first_training_are_known_to_a_later_one(corpus, cache, tmp_path):
-    quick = replace(SETTINGS, n_epochs=1)
-    first = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path / "a", cache=cache)
-    other = renamed(corpus)
+def test_speakers_of_the_first_training_are_known_to_a_later_one(made, corpus, cache, tmp_path):
     held = frozenset({"other/1000"})
-    second = train_from_corpora([other], held, quick, folder=tmp_path / "b", cache=cache, start=first)
+    second = train_from_corpora(
+        [renamed(corpus)], held, QUICK, folder=tmp_path / "b", cache=cache, start=made
+    )
     card = load_ensemble(second).card
-    assert card["begun_from"] == load_ensemble(first).ensemble_id
+    assert card["begun_from"] == load_ensemble(made).ensemble_id
     assert card["trained_on"] == ["crema-d", "other"]
     assert set(card["heard_speakers"]) >= {"crema-d/1002", "other/1001"}
     folds = [["crema-d/1000"], ["crema-d/1001"]]
     with pytest.raises(LeakError, match="trained on crema-d, other"):
-        crossval(corpus.clips, folds, quick, folder=tmp_path / "x", cache=cache, start=second)
+        crossval(corpus.clips, folds, QUICK, folder=tmp_path / "x", cache=cache, start=second)
     with pytest.raises(LeakError, match="crema-d/1002"):
         train_from_corpora(
-            [corpus], frozenset({"crema-d/1002"}), quick, folder=tmp_path / "c", cache=cache, start=second
+            [corpus], frozenset({"crema-d/1002"}), QUICK, folder=tmp_path / "c", cache=cache, start=second
         )
 
 
@@ -219,7 +214,7 @@ def test_other_sound_of_the_same_name_and_size_is_extracted_anew(tmp_path):
 
 
 def test_an_ensemble_without_speaker_norm_is_scored_and_used_that_way(corpus, cache, tmp_path):
-    alone = replace(SETTINGS, n_epochs=1, speaker_norm=False)
+    alone = replace(QUICK, speaker_norm=False)
     made = train_from_corpora([corpus], VALIDATION, alone, folder=tmp_path, cache=cache)
     assert load_ensemble(made).speaker_norm is False
     results = json.loads((made / "results.json").read_text())["crema-d"]["telephone"]
@@ -300,38 +295,35 @@ def test_from_training_to_votes(trained, corpus, tmp_path):
     assert found["n"] == len(validation)
 
 
-def test_crossval_tests_every_speaker_once_and_names_a_random_split(corpus, cache, tmp_path):
-    folds = [["crema-d/1000", "crema-d/1001"], ["crema-d/1002", "crema-d/1003"]]
-    quick = replace(SETTINGS, n_epochs=2, n_augmented=0)
-    result = crossval(corpus.clips, folds, quick, folder=tmp_path / "a", cache=cache)
-    assert result["split"] == "by speaker"
-    assert result["telephone"]["clip"]["n"] == 32
-    assert len(result["clean"]["speaker"]["uar_per_fold"]) == 2
-    leaky = crossval(corpus.clips, folds, quick, folder=tmp_path / "b", cache=cache, split="random")
-    assert "RANDOM" in leaky["split"]
-    with pytest.raises(CorpusError, match="twice"):
-        crossval(corpus.clips, [folds[0], folds[0]], quick, folder=tmp_path / "c", cache=cache)
-
-
-def test_a_random_split_keeps_who_speaks(corpus, cache, tmp_path, monkeypatch):
-    tested, quick = [], replace(SETTINGS, n_epochs=1, n_augmented=0)
+def test_crossval_tests_every_speaker_once_and_names_a_random_split(corpus, cache, tmp_path, monkeypatch):
+    tested = []
 
     def spy(truth, guess, speakers):
         tested.append(sorted(set(speakers)))
         return {"wa": None, "uar": None}
 
     monkeypatch.setattr("ensemble.crossval.interval_by_speaker", spy)
-    folds = [[f"crema-d/{1000 + i}"] for i in range(3)]
-    result = crossval(corpus.clips, folds, quick, folder=tmp_path, cache=cache, split="random")
-    assert result["clean"]["clip"]["n"] == len(corpus.clips)
-    assert tested[0] == sorted({clip.speaker for clip in corpus.clips})
+    folds = [["crema-d/1000", "crema-d/1001"], ["crema-d/1002", "crema-d/1003"]]
+    quick = replace(QUICK, n_augmented=0)
+    result = crossval(corpus.clips, folds, quick, folder=tmp_path / "a", cache=cache)
+    assert result["split"] == "by speaker"
+    assert result["telephone"]["clip"]["n"] == 32
+    assert len(result["clean"]["speaker"]["uar_per_fold"]) == 2
+    assert set(map(tuple, tested)) == {tuple(sorted(folds[0] + folds[1]))}
+    tested.clear()
+    leaky = crossval(corpus.clips, folds, quick, folder=tmp_path / "b", cache=cache, split="random")
+    assert "RANDOM" in leaky["split"]
+    assert leaky["clean"]["clip"]["n"] == len(corpus.clips)
+    assert set(map(tuple, tested)) == {tuple(sorted({clip.speaker for clip in corpus.clips}))}
+    with pytest.raises(CorpusError, match="twice"):
+        crossval(corpus.clips, [folds[0], folds[0]], quick, folder=tmp_path / "c", cache=cache)
 
 
 def test_copies_of_training_clips_do_not_pass_for_held_out(tmp_path):
     folder = write_tiny_corpus(tmp_path / "corpus")
     for path in sorted(folder.glob("1000_*.wav"))[:3]:
         path.with_name(path.name.replace("1000", "1005").replace("_XX", "_HI")).write_bytes(path.read_bytes())
-    once = replace(SETTINGS, n_epochs=1, n_augmented=0)
+    once = replace(QUICK, n_augmented=0)
     held = frozenset({"crema-d/1005"})
     made = train_from_corpora([read_corpus(folder)], held, once, folder=tmp_path / "w", cache=tmp_path / "c")
     results = json.loads((made / "results.json").read_text())["crema-d"]
@@ -344,7 +336,7 @@ def test_speakers_of_whom_nothing_can_be_used_are_named_before_training(tmp_path
     for path in folder.glob("1005_*.wav"):
         sf.write(path, np.zeros(6400), 8000)
     silent = read_corpus(folder)
-    once, cache = replace(SETTINGS, n_epochs=1), tmp_path / "cache"
+    once, cache = replace(QUICK, n_augmented=0), tmp_path / "cache"
     with pytest.raises(TrainingError, match=r"crema-d/1005.*nobody validates"):
         train_ensemble(silent.clips, frozenset({"crema-d/1005"}), once, folder=tmp_path / "w", cache=cache)
     folds = [["crema-d/1000"], ["crema-d/1005"]]
@@ -353,9 +345,10 @@ def test_speakers_of_whom_nothing_can_be_used_are_named_before_training(tmp_path
     assert not (tmp_path / "w").exists()
 
 
-def test_what_began_from_a_card_without_speakers_knows_its_corpora(corpus, cache, tmp_path):
-    once = replace(SETTINGS, n_epochs=1, n_augmented=0)
-    first = train_from_corpora([corpus], VALIDATION, once, folder=tmp_path / "a", cache=cache)
+def test_what_began_from_a_card_without_speakers_knows_its_corpora(made, corpus, cache, tmp_path):
+    once = replace(QUICK, n_augmented=0)
+    first = tmp_path / "a"
+    shutil.copytree(made, first)
     card = json.loads((first / "card.json").read_text())
     del card["heard_speakers"]
     (first / "card.json").write_text(json.dumps(card))
@@ -372,15 +365,13 @@ def test_unweighted_recall_is_the_mean_over_classes():
     assert unweighted_recall(truth, guess) == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_the_whole_recipe_leaves_an_ensemble_with_its_card(corpus, cache, tmp_path):
-    quick = replace(SETTINGS, n_epochs=2)
-    out = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path, cache=cache, licence="none")
-    assert load_ensemble(out).card["licence"] == "none"
+def test_the_whole_training_leaves_an_ensemble_with_its_card(made, corpus, cache, tmp_path):
+    assert load_ensemble(made).card["licence"] == "none"
     assert {"card.json", "results.json", "model-card.md", "model-card.html"} <= {
-        p.name for p in out.iterdir()
+        p.name for p in made.iterdir()
     }
     with pytest.raises(TrainingError, match="validation"):
-        train_from_corpora([corpus], frozenset(), quick, folder=tmp_path, cache=cache)
+        train_from_corpora([corpus], frozenset(), QUICK, folder=tmp_path, cache=cache)
 
 
 def test_a_handset_response_is_smooth_bounded_and_without_level(rng):
@@ -405,28 +396,25 @@ def test_a_plateau_halves_the_rate_and_needs_validation(corpus, cache, tmp_path,
 
 
 def test_a_second_seed_of_a_member_is_another_network(corpus, cache, tmp_path):
-    quick = replace(SETTINGS, n_epochs=1, members=("cnn", "cnn-2"))
+    quick = replace(QUICK, members=("cnn", "cnn-2"))
     train_ensemble(corpus.clips, VALIDATION, quick, folder=tmp_path, cache=cache)
     one, other = (tmp_path / name / "best.safetensors" for name in quick.members)
     assert one.read_bytes() != other.read_bytes()
 
 
-def test_folds_begin_from_weights_of_other_corpora_only(corpus, cache, tmp_path):
-    quick = replace(SETTINGS, n_epochs=1)
-    made = train_from_corpora([corpus], VALIDATION, quick, folder=tmp_path / "made", cache=cache)
+def test_folds_begin_from_weights_of_other_corpora_only(made, corpus, cache, tmp_path):
+    quick = replace(QUICK, n_augmented=0)
     folds = [["crema-d/1000"], ["crema-d/1001"]]
     with pytest.raises(LeakError, match="trained on crema-d"):
         crossval(corpus.clips, folds, quick, folder=tmp_path / "x", cache=cache, start=made)
-    other = [replace(c, corpus="other", speaker=c.speaker.replace("crema-d", "other")) for c in corpus.clips]
     folds = [["other/1000"], ["other/1001"]]
-    found = crossval(other, folds, quick, folder=tmp_path / "y", cache=cache, start=made)
+    found = crossval(renamed(corpus).clips, folds, quick, folder=tmp_path / "y", cache=cache, start=made)
     assert found["begun_from"] == load_ensemble(made).ensemble_id
 
 
 def test_training_on_everyone_keeps_what_validation_chose(corpus, cache, tmp_path):
-    quick = replace(SETTINGS, n_epochs=1)
     out = train_from_corpora(
-        [corpus], VALIDATION, quick, folder=tmp_path, cache=cache, everyone=True, note="Ours."
+        [corpus], VALIDATION, QUICK, folder=tmp_path, cache=cache, everyone=True, note="Ours."
     )
     card = load_ensemble(out).card
     assert card["n_training_speakers"] == 6
@@ -436,7 +424,7 @@ def test_training_on_everyone_keeps_what_validation_chose(corpus, cache, tmp_pat
 
 
 def test_wide_band_folds_say_so(corpus, cache, tmp_path):
-    quick = replace(SETTINGS, n_epochs=1, n_augmented=0, front=FrontEnd.wide())
+    quick = replace(QUICK, n_augmented=0, front=FrontEnd.wide())
     folds = [["crema-d/1000"], ["crema-d/1001"]]
     found = crossval(corpus.clips, folds, quick, folder=tmp_path, cache=cache, conditions=("clean",))
     assert found["sample_rate_hz"] == 16000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import subprocess
-import sys
 
 import pytest
+from command_line import run_command
 from tiny_corpus import write_tiny_corpus
 
 from callanalytics.workspace import file_lock
@@ -29,10 +29,8 @@ OPTIONS = (
 
 
 def callanalytics(*args, folder, rc=0):
-    command = [sys.executable, "-m", "callanalytics", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-    assert done.returncode == rc, done.stderr
-    return done
+    with contextlib.chdir(folder):
+        return run_command(*args, expect=rc)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +151,7 @@ def test_the_shipped_card_shows_scores_and_limits_and_says_where_its_page_lies(t
     assert not (tmp_path / "card.html").exists()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_cannot_be_trained_is_said_before_it_starts(tmp_path):
     corpus = write_tiny_corpus(tmp_path / "corpus")
     common = ("train", "--corpus", corpus, *OPTIONS, "--out", "out")

@@ -297,7 +297,7 @@ def test_a_closed_folder_is_reported_and_not_passed_over(
     found = search(tmp_path)
     assert names(found) == {"b.wav"}
     (failure,) = found.failures
-    assert failure.candidate.recording.path == tmp_path / "closed"
+    assert failure.found.recording.path == tmp_path / "closed"
     assert (failure.stage, failure.reason) == ("read", "unreadable")
     assert "Permission denied" in failure.detail
 
@@ -317,7 +317,7 @@ def test_a_file_that_may_not_be_looked_at_is_a_failure(
     monkeypatch.setattr(Path, "stat", refuse)
     found = search(tmp_path)
     assert names(found) == {"good.wav"}
-    assert [f.candidate.recording.path.name for f in found.failures] == ["locked.wav"]
+    assert [f.found.recording.path.name for f in found.failures] == ["locked.wav"]
     with pytest.raises(UsageError, match="Permission denied"):
         search(tmp_path / "locked.wav")
 

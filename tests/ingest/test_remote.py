@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,19 +12,17 @@ import pytest
 
 from callanalytics.config import settings_from
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
-from callanalytics.ingest import object_store as remote
 from callanalytics.ingest.discovery import find_recordings
 from callanalytics.ingest.object_store import fetched, is_remote, list_remote, look_up, path_of, url_of
 from callanalytics.records import Role
 from callanalytics.workspace import Workspace
-from jobs.maintenance.doctor import _inputs
+from jobs.maintenance.doctor import examine
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(remote, "_WAIT_S", 0.0)
+def store() -> Iterator[Any]:
     memory = fsspec.filesystem("memory")
     yield memory
     for name in list(memory.store):
@@ -81,14 +80,15 @@ def test_one_object_is_looked_up_as_its_folder_lists_it(store: Any) -> None:
 def test_a_store_that_stumbles_is_asked_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store.pipe({"/calls/a.wav": b"sound"})
     stumbles = iter([ConnectionError("reset"), TimeoutError("slow")])
-    real = remote._copy
+    opens = store.open
 
-    def sometimes(*arguments: Any) -> None:
+    def sometimes(*arguments: Any) -> Any:
         if (problem := next(stumbles, None)) is not None:
             raise problem
-        real(*arguments)
+        return opens(*arguments)
 
-    monkeypatch.setattr(remote, "_copy", sometimes)
+    monkeypatch.setattr(store, "open", sometimes)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with fetched([path_of("memory://calls/a.wav")], max_bytes=100) as (local,):
         assert local.read_bytes() == b"sound"
 
@@ -157,10 +157,9 @@ def test_an_s3_server_lists_recordings_and_gives_their_sound(
 
 def test_doctor_asks_the_store_of_an_input_behind_a_url(store: Any, tmp_path: Path) -> None:
     store.pipe({"/calls/a.wav": b"sound"})
-    found = {}
-    for url in ("memory://calls", "memory://nowhere", "nosuchstore://bucket"):
-        settings = settings_from({"paths": {"inputs": [url]}}, source="config.toml", folder=tmp_path)
-        (found[url],) = _inputs(settings, Workspace(tmp_path))
-    assert [finding.ok for finding in found.values()] == [True, False, False]
-    assert found["memory://calls"].found == "memory://calls answers"
-    assert "no such folder or object" in found["memory://nowhere"].found
+    urls = ["memory://calls", "memory://nowhere", "nosuchstore://bucket"]
+    settings = settings_from({"paths": {"inputs": urls}}, source="config.toml", folder=tmp_path)
+    there, nowhere, unknown = (f for f in examine(settings, Workspace(tmp_path)) if f.name == "inputs")
+    assert (there.ok, nowhere.ok, unknown.ok) == (True, False, False)
+    assert there.found == "memory://calls answers"
+    assert "no such folder or object" in nowhere.found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command_line import run_command
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
 from callanalytics.analysis.call import CallAnalysis
@@ -31,17 +31,27 @@ from jobs.reviews.export import export_labels, speaker_of, split_of
 RATE_HZ = 8000
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[CallAnalysis]]:
+    return publish_reviewed(tmp_path_factory.mktemp("made"))
+
+
 @pytest.fixture
-def reviewed(tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
+def reviewed(made: tuple[Path, list[CallAnalysis]], tmp_path: Path) -> tuple[Path, list[CallAnalysis]]:
+    """A copy of the results for each test; their recordings are everybody's."""
+    return shutil.copytree(made[0], tmp_path / "out"), made[1]
+
+
+def publish_reviewed(folder: Path) -> tuple[Path, list[CallAnalysis]]:
     """Published calls with real files: each channel carries its own tone, so that a cut can be checked."""
-    calls, out = [], tmp_path / "out"
+    calls, out = [], folder / "out"
     with open_work(Workspace(out)) as store:
         store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         store.promote_ensemble(ENSEMBLE_ID)
         for number, call in enumerate(plausible_calls(4, 4)):
             if len(call.recording.paths) > 1:
                 continue
-            path = tmp_path / f"call{number}.wav"
+            path = folder / f"call{number}.wav"
             n_channels = 1 + max(segment.channel for segment in call.segments)
             t = np.arange(int(call.audio.duration_s * RATE_HZ)) / RATE_HZ
             tones = [0.3 * np.sin(2 * np.pi * (300 + 400 * c) * t) for c in range(n_channels)]
@@ -110,33 +120,18 @@ def test_agents_are_left_out_and_what_is_left_out_is_counted(
 
 
 def test_no_consent_no_corpus(reviewed: tuple[Path, list[CallAnalysis]], tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "callanalytics",
-        "labels",
-        "export",
-        str(tmp_path / "c"),
-        "--out",
-        str(reviewed[0]),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--consent" in done.stderr
+    command = ("labels", "export", tmp_path / "c", "--out", reviewed[0])
+    assert "--consent" in run_command(*command, expect=2).stderr
     assert not (tmp_path / "c").exists()
-    done = subprocess.run([*command, "--consent"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_command(*command, "--consent")
     assert {row["consent"] for row in rows(str(tmp_path / "c" / "reviewed.csv"))} == {"stated"}
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o777 == 0o600 for p in (tmp_path / "c").iterdir())
-    again = subprocess.run([*command, "--consent"], capture_output=True, text=True, check=False)
-    assert "is not empty" in again.stderr
+    assert "is not empty" in run_command(*command, "--consent", expect=2).stderr
 
 
-def test_a_replaced_or_vanished_recording_is_not_cut(
-    reviewed: tuple[Path, list[CallAnalysis]], tmp_path: Path
-) -> None:
-    out, calls = reviewed
+def test_a_replaced_or_vanished_recording_is_not_cut(tmp_path: Path) -> None:
+    out, calls = publish_reviewed(tmp_path)
     calls[0].recording.paths[0].write_bytes(calls[1].recording.paths[0].read_bytes())
     calls[2].recording.paths[0].unlink()
     made = export_labels(Settings(), Workspace(out), tmp_path / "corpus", consent=True)
@@ -146,6 +141,7 @@ def test_a_replaced_or_vanished_recording_is_not_cut(
     assert not ids & {calls[0].recording.call_id, calls[2].recording.call_id}
 
 
+@pytest.mark.usefixtures("impatient")
 def test_recordings_named_after_the_callers_number_are_cut_too(tmp_path: Path) -> None:
     """What is published has an alias for the number, which is no file's name; single files and a pair."""
     number, out, calls = "2025550143", tmp_path / "out", []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import duckdb
 import pytest
-from short_calls import call, command, environment, night_args, rows, settle, short_call
+from command_line import run_command
+from short_calls import night_args, rows, settle, short_call
 
 from callanalytics.config import Settings
 from callanalytics.ingest.locate import locate
@@ -67,7 +67,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     recordings(root / "in")
     before = os.umask(0o022)  # the usual one, which leaves files readable for everybody
     try:
-        done = call(*night_args(root / "in", root / "out"), expect=3)
+        done = run_command(*night_args(root / "in", root / "out", "--workers", 1), expect=3)
     finally:
         os.umask(before)
     return root / "out", done.stderr + done.stdout
@@ -146,10 +146,7 @@ def test_purged_calls_leave_no_byte(night: tuple[Path, str], tmp_path: Path) -> 
     out = tmp_path / "out"
     shutil.copytree(night[0], out)
     marks = [i for (i,) in rows(out / "callanalytics.duckdb", "SELECT recording_id FROM recordings")]
-    subprocess.run(
-        command("purge", "--older-than", "2026-01-01", "--out", out),
-        env=environment(), check=True, capture_output=True,
-    )  # fmt: skip
+    run_command("purge", "--older-than", "2026-01-01", "--out", out)
     kept = [i for (i,) in rows(out / "callanalytics.duckdb", "SELECT recording_id FROM recordings")]
     gone = set(marks) - set(kept)
     assert len(gone) >= 4

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
-from click.testing import CliRunner
+from command_line import run_command
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, plausible_failures
 
 from callanalytics.analysis.call import CallAnalysis
@@ -24,11 +21,10 @@ from callanalytics.records import Role
 from callanalytics.store import Correction, Review, RunCounts, open_work, publish
 from callanalytics.store.recordings import done_among
 from callanalytics.workspace import Workspace, file_lock
-from jobs.cli.main import cli
 from jobs.maintenance.purge import purge
 from jobs.maintenance.status import read_status, render_status
 from jobs.publishing import Pages, ReportWindow
-from jobs.reviews.queue import put, read_review, read_reviews, take_in, waiting
+from jobs.reviews.queue import put, read_reviews, take_in, waiting
 from jobs.reviews.relabel import relabel
 from reports.outputs.folder import build_reports
 
@@ -51,12 +47,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old_failure = replace(
         failure,
         detail=f"{MARK} detail",
-        candidate=replace(
-            failure.candidate,
-            recording=replace(
-                failure.candidate.recording, recording_id="e" * 64, paths=(Path(f"/x/{MARK}bad"),)
-            ),
-            facts=replace(failure.candidate.facts, started_at=calls[0].facts.started_at),
+        found=replace(
+            failure.found,
+            recording=replace(failure.found.recording, recording_id="e" * 64, paths=(Path(f"/x/{MARK}bad"),)),
+            facts=replace(failure.found.facts, started_at=calls[0].facts.started_at),
         ),
     )
     folder = tmp_path_factory.mktemp("made") / "out"
@@ -353,7 +347,7 @@ def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> 
     assert [review.call_id for review in alone] == [new[0]]
     assert [review.call_id for review in imported] == new
     (kept,) = (out / ".work" / "reviews" / "refused").glob("*.json")
-    assert read_review(kept).call_id == new[0]
+    assert [review.call_id for review in read_reviews(kept)] == [new[0]]
     assert "no_such_rule" in kept.with_suffix(".txt").read_text()
 
 
@@ -388,6 +382,7 @@ def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", ["retrain.lock", "train.lock"])
+@pytest.mark.usefixtures("impatient")
 def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> None:
     files = heard_in_training(out)
     with file_lock(out / "training" / lock):
@@ -411,6 +406,7 @@ def test_a_link_in_place_of_a_clip_folder_is_not_followed(out: Path) -> None:
     assert (precious / "original.wav").exists()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_at_work_is_not_disturbed(out: Path) -> None:
     with Workspace(out).lock(), pytest.raises(LockHeld, match="another run"):
         purge(SETTINGS, Workspace(out), "2d", now=NOW)
@@ -424,12 +420,7 @@ def test_a_limit_that_says_no_time_is_refused(out: Path, words: str) -> None:
 
 def test_the_command_refuses_months_and_the_future(out: Path) -> None:
     for words in ("12m", "now", "2999-01-01"):
-        result = subprocess.run(
-            [sys.executable, "-m", "callanalytics", "purge", "--older-than", words, "--out", str(out)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert result.returncode == 2, result.stderr
-        assert repr(words) in result.stderr
+        assert repr(words) in run_command("purge", "--older-than", words, "--out", out, expect=2).stderr
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 
@@ -440,13 +431,10 @@ def test_without_results_there_is_nothing_to_purge(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_what_went(out: Path) -> None:
-    arguments = ["purge", "--older-than", "2025-03-31", "--out", str(out), "--json"]
-    done = CliRunner().invoke(cli, arguments)
-    assert done.exit_code == 0, done.output
-    printed = json.loads(done.stdout)
+    arguments = ["purge", "--older-than", "2025-03-31", "--out", out]
+    printed = run_command(*arguments, "--json").json()
     assert (printed["n_calls"], printed["dry_run"], printed["audio_only"]) == (6, False, False)
-    said = CliRunner().invoke(cli, [*arguments[:-1], "--dry-run"])
-    assert "Would remove 0 calls" in said.stderr
+    assert "Would remove 0 calls" in run_command(*arguments, "--dry-run").stderr
 
 
 def _shown(out: Path) -> set[str]:
@@ -471,7 +459,10 @@ def _a_run(out: Path, window: Window, exit_code: int | None) -> None:
 LAST_TWO_DAYS = Window(NOW - timedelta(days=2), NOW)
 
 
-@pytest.mark.parametrize("exit_code", [0, 3, 7, 143])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("exit_code", [0, 143, pytest.param(3, marks=slow), pytest.param(7, marks=slow)])
 def test_an_exchange_of_sides_writes_the_pages_of_the_last_run_that_wrote_them(
     out: Path, exit_code: int
 ) -> None:

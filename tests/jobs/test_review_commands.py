@@ -1,32 +1,30 @@
-"""Reviews from the command line: kept at once, queued while a run is at work, and asked for wisely."""
+"""Reviews: one queue for the command line and the app, taken in by a run, and asked for wisely."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from click.testing import CliRunner
-from fixture_calls import fill, plausible_calls
+from command_line import Done, run_command
+from fixture_calls import plausible_calls
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callanalytics.analysis.call import CallAnalysis
+from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.store import Review, Store, open_work, publish
+from callanalytics.store import Review, open_work, publish
 from callanalytics.workspace import Workspace
-from jobs.app.review_writer import waiting_reviews
-from jobs.cli.review_commands import review
-from jobs.reviews.queue import put, read_review, read_reviews, take_in, waiting
-from jobs.reviews.reviews import give, next_calls, read_csv, render_worth
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from jobs.app.call_views import player_view
+from jobs.app.published import PublishedCalls
+from jobs.reviews.queue import put, read_reviews, take_in, waiting, waiting_reviews
+from jobs.reviews.reviews import give, next_calls, read_csv
 
 
 @pytest.fixture(scope="module")
@@ -34,94 +32,162 @@ def calls() -> list[CallAnalysis]:
     return plausible_calls()
 
 
-@pytest.fixture
-def out(tmp_path: Path, calls: list[CallAnalysis]) -> Path:
+@pytest.fixture(scope="module")
+def made(plausible_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A published output folder without any review."""
-    folder = tmp_path / "out"
-    with open_work(Workspace(folder)) as store:
-        fill(store, calls)
+    made = Workspace(shutil.copytree(plausible_out, tmp_path_factory.mktemp("unreviewed") / "out"))
+    with open_work(made) as store:
         store.connection.execute("DELETE FROM base.reviews")
         publish(store)
-    return folder
+    return made
 
 
-def kept(out: Path, sql: str = "SELECT call_id, verdict FROM base.reviews ORDER BY review_id") -> list[Any]:
-    with duckdb.connect(str(out / ".work" / "callanalytics-work.duckdb"), read_only=True) as connection:
+@pytest.fixture
+def out(made: Workspace, tmp_path: Path) -> Workspace:
+    return Workspace(shutil.copytree(made.folder, tmp_path / "out"))
+
+
+def ended_run(out: Workspace) -> None:
+    """What the end of a run does with the queue."""
+    with open_work(out) as store:
+        take_in(store, out)
+        publish(store)
+
+
+def kept(
+    out: Workspace, sql: str = "SELECT call_id, verdict FROM base.reviews ORDER BY review_id"
+) -> list[Any]:
+    with duckdb.connect(str(out.work_database), read_only=True) as connection:
         return connection.execute(sql).fetchall()
 
 
-def published(out: Path, sql: str) -> list[Any]:
-    with duckdb.connect(str(out / "callanalytics.duckdb"), read_only=True) as connection:
+def published(out: Workspace, sql: str) -> list[Any]:
+    with duckdb.connect(str(out.database), read_only=True) as connection:
         return connection.execute(sql).fetchall()
 
 
-def cli(out: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "callanalytics", "review", *args, "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def cli(out: Workspace, *args: str, expect: int = 0) -> Done:
+    return run_command("review", *args, "--out", out, expect=expect)
 
 
-def test_a_review_is_kept_and_published_only_with_the_next_run(out: Path, calls: list[CallAnalysis]) -> None:
+def test_a_review_waits_and_is_published_with_the_next_run(out: Workspace, calls: list[CallAnalysis]) -> None:
     call_id = calls[0].recording.call_id
     done = cli(out, call_id[:12], "--verdict", "confirm", "--note", "shouting")
-    assert done.returncode == 0, done.stderr
     assert call_id in done.stderr
-    assert kept(out) == [(call_id, "confirm")]
-    assert published(out, "FROM reviews") == []
-    assert waiting(Workspace(out)) == []
-
-
-def test_the_id_and_the_other_words_do_not_clash(out: Path, calls: list[CallAnalysis]) -> None:
-    call_id = calls[0].recording.call_id
-    assert cli(out, "--verdict", "reject", call_id).returncode == 0
-    assert kept(out) == [(call_id, "reject")]
-    assert cli(out, "next", "--count", "1").returncode == 0
-    assert cli(out, "abc", "--verdict", "maybe").returncode == 2
-    unknown = cli(out, "0123", "--verdict", "confirm")
-    assert unknown.returncode == 2
-    assert "no call '0123'" in unknown.stderr
-
-
-def test_a_review_never_fails_because_the_night_is_at_work(out: Path, calls: list[CallAnalysis]) -> None:
-    review = Review(calls[0].recording.call_id, "confirm", reviewer="eve", note="while it runs")
-    with Workspace(out).lock():
-        assert give(Workspace(out), [review]).queued
-    assert kept(out) == []
-    (path,) = waiting(Workspace(out))
+    assert "next run" in done.stderr
+    (path,) = waiting(out)
     assert path.stat().st_mode & 0o777 == 0o600
-    said_at = read_review(path).reviewed_at
-    with open_work(Workspace(out)) as store:
-        assert take_in(store, Workspace(out)).n_taken == 1
-        assert take_in(store, Workspace(out)).n_taken == 0
-    ((reviewer, when),) = kept(out, "SELECT reviewer, epoch_us(reviewed_at) FROM base.reviews")
-    assert reviewer == "eve"
-    assert said_at is not None
-    assert when == round(said_at.timestamp() * 1e6), "it counts from when it was said"
+    assert published(out, "FROM reviews") == []
+    ended_run(out)
+    assert published(out, "SELECT call_id, note FROM reviews") == [(call_id, "shouting")]
+    assert waiting(out) == []
 
 
-def test_the_inbox_of_the_app_is_taken_in(out: Path, calls: list[CallAnalysis]) -> None:
-    from jobs.app.review_writer import record_review
+def test_the_id_and_the_other_words_do_not_clash(out: Workspace, calls: list[CallAnalysis]) -> None:
+    call_id = calls[0].recording.call_id
+    cli(out, "--verdict", "reject", call_id)
+    assert [(r.call_id, r.verdict) for r in waiting_reviews(out)] == [(call_id, "reject")]
+    cli(out, "next", "--count", "1")
+    cli(out, "abc", "--verdict", "maybe", expect=2)
+    assert "no call '0123'" in cli(out, "0123", "--verdict", "confirm", expect=2).stderr
 
-    record_review(Workspace(out), Review(calls[1].recording.call_id, "reject", note="calm"))
-    with open_work(Workspace(out)) as store:
-        assert take_in(store, Workspace(out)).n_taken == 1
-    assert kept(out) == [(calls[1].recording.call_id, "reject")]
+
+def shown_in_app(out: Workspace, call_id: str) -> dict[str, str]:
+    """What the player of the app says about the call (under "call") and its segments."""
+    opened = PublishedCalls(Settings(), out).open(call_id)
+    mine = [review for review in waiting_reviews(out) if review.call_id == call_id]
+    found: dict[str, str] = player_view(opened, mine, ("anger", "sad"), [], "")["reviewed"]
+    return found
 
 
-def test_what_cannot_be_taken_in_is_set_aside_and_stops_nothing(out: Path, calls: list[CallAnalysis]) -> None:
-    put(Workspace(out), [Review("00ff00ff", "confirm")])
-    (Workspace(out).review_queue / "a.json").write_text("[" * 5000)
-    (Workspace(out).review_queue / "b.json").write_text('{"call_id": 3, "verdict": "confirm"}')
-    (Workspace(out).review_queue / "c.json").write_text(
-        '{"call_id": "x", "verdict": "confirm", "exec": "rm"}'
-    )
-    (Workspace(out).review_queue / "d.json").write_text(" " * 70_000)
-    put(Workspace(out), [Review(calls[0].recording.call_id, "unsure")])
-    with open_work(Workspace(out)) as store:
-        result = take_in(store, Workspace(out))
+def test_the_command_line_and_the_app_share_one_queue(out: Workspace) -> None:
+    first, second = next_calls(out, 2)
+    cli(out, first.call_id, "--verdict", "confirm", "--by", "eve")
+    assert shown_in_app(out, first.call_id) == {"call": "worth flagging (for the next run)"}
+    with out.lock():  # also while a run is at work
+        segment = second.moments[0]["segment"]
+        give(out, [Review(second.call_id, "reject", segment=segment, emotion="fear")])
+        cli(out, second.call_id, "--verdict", "reject", "--by", "eve")
+    assert shown_in_app(out, second.call_id) == {
+        str(segment): "you hear fear (for the next run)",
+        "call": "not worth flagging (for the next run)",
+    }
+    assert not {first.call_id, second.call_id} & {call.call_id for call in next_calls(out, 1000)}
+
+
+def test_a_segment_that_waits_is_not_asked_about_again(out: Workspace) -> None:
+    (call,) = next_calls(out)
+    segments = [moment["segment"] for moment in call.moments]
+    give(out, [Review(call.call_id, "unsure", segment=segments[0])])
+    again = next(c for c in next_calls(out, 1000) if c.call_id == call.call_id)
+    assert len(again.moments) > 0
+    assert segments[0] not in [moment["segment"] for moment in again.moments]
+
+
+def test_the_same_review_is_kept_once_wherever_it_is_given(out: Workspace) -> None:
+    (call,) = next_calls(out)
+    confirmed = next(m["segment"] for m in call.moments if not m["abstained"])
+    answer = [call.call_id, "--segment", str(confirmed), "--verdict", "confirm", "--by", "eve"]
+    assert "Given before" not in cli(out, *answer).stderr
+    for _ in range(2):  # while it waits, and when it is published
+        assert "Given before and kept once: 1" in cli(out, *answer).stderr
+        assert give(out, [Review(call.call_id, "confirm", segment=confirmed, reviewer="eve")]).n_known == 1
+        ended_run(out)
+        assert len(published(out, "FROM reviews")) == 1
+
+
+def test_a_changed_mind_a_new_note_and_another_person_count(out: Workspace) -> None:
+    (call,) = next_calls(out)
+    said = [
+        Review(call.call_id, "confirm", reviewer="eve"),
+        Review(call.call_id, "reject", reviewer="eve"),
+        Review(call.call_id, "confirm", reviewer="eve"),
+        Review(call.call_id, "confirm", reviewer="eve", note="twice"),
+        Review(call.call_id, "confirm", reviewer="ada", note="twice"),
+    ]
+    assert [give(out, [review]).n_known for review in said] == [0] * 5
+    assert give(out, said[3:]).n_known == 2
+    assert len(waiting_reviews(out)) == 5
+
+
+def test_a_review_counts_from_when_it_was_given(out: Workspace, calls: list[CallAnalysis]) -> None:
+    give(out, [Review(calls[0].recording.call_id, "confirm", reviewer="eve")])
+    (review,) = waiting_reviews(out)
+    with open_work(out) as store:
+        assert take_in(store, out).n_taken == 1
+        assert take_in(store, out).n_taken == 0
+    assert review.reviewed_at is not None
+    given_us = round(review.reviewed_at.timestamp() * 1e6)
+    assert kept(out, "SELECT reviewer, epoch_us(reviewed_at) FROM base.reviews") == [("eve", given_us)]
+
+
+def test_commands_of_next_run_as_printed(out: Workspace, tmp_path: Path) -> None:
+    """A folder's name may hold what a shell would read otherwise."""
+    odd = Workspace(out.folder.rename(tmp_path / "it's a $HOME of calls"))
+    printed = cli(odd, "next").stdout
+    commands = [line.strip() for line in printed.splitlines() if line.strip().startswith("callanalytics ")]
+    assert len(commands) == 2
+    for command in commands:
+        run_command(*shlex.split(command)[1:])
+    assert sorted(r.segment is None for r in waiting_reviews(odd)) == [False, True]
+
+
+def test_what_cannot_be_taken_in_is_refused_and_stops_nothing(
+    out: Workspace, calls: list[CallAnalysis]
+) -> None:
+    put(out, [Review("00ff00ff", "confirm")])
+    (out.review_queue / "a.json").write_text("[" * 5000)
+    (out.review_queue / "b.json").write_text('{"call_id": 3, "verdict": "confirm"}')
+    (out.review_queue / "c.json").write_text('{"call_id": "x", "verdict": "confirm", "exec": "rm"}')
+    (out.review_queue / "d.json").write_text(" " * 70_000)
+    (out.review_queue / "e.json").write_text('{"call_id": null, "verdict": "confirm"}')
+    put(out, [Review(calls[0].recording.call_id, "unsure")])
+    with open_work(out) as store:
+        result = take_in(store, out)
     assert result.n_taken == 1
-    assert len(result.refused) == 5
-    assert waiting(Workspace(out)) == []
-    assert len(list((Workspace(out).review_queue / "refused").glob("*.txt"))) == 5
+    assert len(result.refused) == 6
+    assert waiting(out) == []
+    assert len(list((out.review_queue / "refused").glob("*.txt"))) == 6
 
 
 @given(
@@ -130,27 +196,28 @@ def test_what_cannot_be_taken_in_is_set_aside_and_stops_nothing(out: Path, calls
         lambda x: st.lists(x) | st.dictionaries(st.text(), x),
     )
 )
-def test_no_document_in_the_inbox_is_a_crash(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+def test_no_document_in_the_queue_is_a_crash(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "wild.json"
     path.write_text(json.dumps(value))
     with pytest.raises(UsageError):
-        read_review(path)
+        read_reviews(path)
 
 
-def test_a_csv_is_taken_whole_or_not_at_all(out: Path, calls: list[CallAnalysis], tmp_path: Path) -> None:
+def test_a_csv_is_taken_whole_or_not_at_all(
+    out: Workspace, calls: list[CallAnalysis], tmp_path: Path
+) -> None:
     table = tmp_path / "reviews.csv"
     ids = [c.recording.call_id for c in calls[:3]]
     table.write_text(
         "call_id,verdict,note\n" + "".join(f"{i},confirm,ok\n" for i in ids[:2]) + f"{ids[2]},perhaps,\n"
     )
-    done = cli(out, "import", str(table))
-    assert done.returncode == 2
-    assert "review 3: verdict 'perhaps'" in done.stderr
-    assert kept(out) == []
-    table.write_text("﻿call_id,verdict,note\n" + "".join(f"{i},Confirm,ok\n" for i in ids))
-    done = cli(out, "import", str(table), "--by", "eve")
-    assert done.returncode == 0, done.stderr
-    assert kept(out) == [(i, "confirm") for i in ids]
+    assert "review 3: verdict 'perhaps'" in cli(out, "import", str(table), expect=2).stderr
+    assert waiting(out) == []
+    table.write_text("\ufeffcall_id,verdict,note\n" + "".join(f"{i},Confirm,ok\n" for i in ids))
+    cli(out, "import", str(table), "--by", "eve")
+    assert [(r.call_id, r.reviewer) for r in waiting_reviews(out)] == [(i, "eve") for i in ids]
+    assert "kept once: 3" in cli(out, "import", str(table), "--by", "eve").stderr
+    assert len(waiting(out)) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,165 +246,116 @@ def test_wrong_csvs_are_named(tmp_path: Path, text: str, words: str) -> None:
     ],
 )
 def test_a_row_that_is_too_long_is_named_by_its_line_and_nothing_is_kept(
-    out: Path, calls: list[CallAnalysis], tmp_path: Path, row: str, words: str
+    out: Workspace, calls: list[CallAnalysis], tmp_path: Path, row: str, words: str
 ) -> None:
     table = tmp_path / "reviews.csv"
     ids = [c.recording.call_id for c in calls[:3]]
     lines = [f"{ids[0]},confirm,,ok", row.format(call=ids[1]), f"{ids[2]},confirm,,ok"]
     table.write_text("call_id,verdict,segment,note\n" + "\n".join(lines) + "\n")
-    done = cli(out, "import", str(table))
-    assert done.returncode == 2, done.stderr
+    done = cli(out, "import", str(table), expect=2)
     assert re.search(words, done.stderr), done.stderr
-    assert kept(out) == []
-    assert waiting(Workspace(out)) == []
+    assert waiting(out) == []
 
 
-def test_one_review_that_is_too_long_is_refused_and_not_left_in_the_inbox(
-    out: Path, calls: list[CallAnalysis]
+def test_one_review_that_is_too_long_is_refused_and_not_left_in_the_queue(
+    out: Workspace, calls: list[CallAnalysis]
 ) -> None:
     call_id = calls[0].recording.call_id
-    for said in (Review(call_id, "confirm", note=70_000 * "x"), Review(call_id, "confirm", segment=10**40)):
-        with pytest.raises(UsageError, match=r"65,536 bytes|no segment"):
-            give(Workspace(out), [said])
-        with (
-            Workspace(out).lock(),
-            pytest.raises(UsageError, match=r"65,536 bytes|no segment"),
-        ):
-            give(Workspace(out), [said])
-    assert not Workspace(out).review_queue.exists() or list(Workspace(out).review_queue.rglob("*")) == []
+    for review in (
+        Review(call_id, "confirm", note=70_000 * "x"),
+        Review(call_id, "confirm", segment=10**40),
+        Review("nobody", "confirm"),
+    ):
+        with pytest.raises(UsageError, match=r"65,536 bytes|no segment|no call"):
+            give(out, [review])
+    assert not out.review_queue.exists() or list(out.review_queue.rglob("*")) == []
 
 
-def test_a_huge_number_in_the_inbox_stops_no_run(out: Path, calls: list[CallAnalysis]) -> None:
-    put(Workspace(out), [Review(calls[0].recording.call_id, "confirm", segment=10**40)])
-    with open_work(Workspace(out)) as store:
-        assert len(take_in(store, Workspace(out)).refused) == 1
+def test_a_huge_number_in_the_queue_stops_no_run(out: Workspace, calls: list[CallAnalysis]) -> None:
+    put(out, [Review(calls[0].recording.call_id, "confirm", segment=10**40)])
+    with open_work(out) as store:
+        assert len(take_in(store, out).refused) == 1
 
 
-def test_an_import_that_is_cut_short_leaves_nothing(
-    out: Path, calls: list[CallAnalysis], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = [Review(call.recording.call_id, "confirm") for call in calls[:3]]
-    keep, n_kept = Store.review, 0
-
-    def killed(store: Store, review: Review) -> int:
-        nonlocal n_kept
-        n_kept += 1
-        if n_kept == 2:
-            raise KeyboardInterrupt
-        return keep(store, review)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Store, "review", killed)
-        with pytest.raises(KeyboardInterrupt):
-            give(Workspace(out), said)
-    assert kept(out) == []
-    assert waiting(Workspace(out)) == []
-
-
-def test_an_import_that_no_longer_fits_the_working_database_keeps_nothing(
-    out: Path, calls: list[CallAnalysis]
-) -> None:
-    with open_work(Workspace(out)) as store:
-        store.connection.execute("DELETE FROM base.calls WHERE call_id = ?", [calls[1].recording.call_id])
-    with pytest.raises(UsageError, match=calls[1].recording.call_id):
-        give(Workspace(out), [Review(call.recording.call_id, "confirm") for call in calls[:3]])
-    assert kept(out) == []
-    assert waiting(Workspace(out)) == []
-
-
-def test_an_import_waits_as_one_file_and_what_no_longer_fits_by_then_is_set_aside(
-    out: Path, calls: list[CallAnalysis]
+def test_an_import_waits_as_one_file_and_what_no_longer_fits_by_then_is_refused(
+    out: Workspace, calls: list[CallAnalysis]
 ) -> None:
     ids = [call.recording.call_id for call in calls[:3]]
-    with Workspace(out).lock():
-        assert give(
-            Workspace(out), [Review(call_id, "confirm", note="\u2028 über") for call_id in ids]
-        ).queued
-    (path,) = waiting(Workspace(out))
+    give(out, [Review(call_id, "confirm", note="\u2028 über") for call_id in ids])
+    (path,) = waiting(out)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert {call.call_id for call in next_calls(Workspace(out), 1000)} & set(ids) == set(), (
-        "their verdicts wait"
-    )
-    assert [said["verdict"] for said in waiting_reviews(Workspace(out), ids[1])] == ["confirm"]
-    with open_work(Workspace(out)) as store:
+    assert {call.call_id for call in next_calls(out, 1000)} & set(ids) == set(), "their verdicts wait"
+    with open_work(out) as store:
         store.connection.execute("DELETE FROM base.calls WHERE call_id = ?", [ids[1]])
-        taken = take_in(store, Workspace(out))
+        taken = take_in(store, out)
     assert (taken.n_taken, len(taken.refused)) == (2, 1)
     assert kept(out) == [(ids[0], "confirm"), (ids[2], "confirm")]
-    assert waiting(Workspace(out)) == []
-    (left,) = (Workspace(out).review_queue / "refused").glob("*.jsonl")
+    assert waiting(out) == []
+    (left,) = (out.review_queue / "refused").glob("*.jsonl")
     assert [review.call_id for review in read_reviews(left)] == [ids[1]]
     assert left.stat().st_mode & 0o777 == 0o600
     assert ids[1] in left.with_suffix(".txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", '{"call_id": "x", "verdict": "confirm"}\n[1\n', 70_000 * " "])
-def test_an_import_in_the_inbox_that_is_none_is_set_aside(out: Path, text: str) -> None:
-    Workspace(out).review_queue.mkdir(parents=True)
-    (Workspace(out).review_queue / "a.jsonl").write_text(text)
-    with open_work(Workspace(out)) as store:
-        taken = take_in(store, Workspace(out))
+def test_an_import_in_the_queue_that_is_none_is_refused(out: Workspace, text: str) -> None:
+    out.review_queue.mkdir(parents=True)
+    (out.review_queue / "a.jsonl").write_text(text)
+    with open_work(out) as store:
+        taken = take_in(store, out)
     assert (taken.n_taken, len(taken.refused)) == (0, 1)
     assert kept(out) == []
-    assert waiting(Workspace(out)) == []
+    assert waiting(out) == []
 
 
-def test_flags_come_first_and_a_reviewed_call_does_not_come_again(out: Path) -> None:
-    ranked = next_calls(Workspace(out), 1000)
+def test_flags_come_first_and_a_reviewed_call_does_not_come_again(out: Workspace) -> None:
+    ranked = next_calls(out, 1000)
     assert ranked[0].flagged
     assert ranked[0].flag_worth == 1.0, "nothing is known of its rules"
     assert [c.worth for c in ranked] == sorted((c.worth for c in ranked), reverse=True)
     assert not ranked[-1].flagged
-    assert cli(out, ranked[0].call_id, "--verdict", "reject").returncode == 0
-    with Workspace(out).lock():
-        give(Workspace(out), [Review(ranked[1].call_id, "confirm")])
-    with open_work(Workspace(out)) as store:
-        publish(store)
-    after = [c.call_id for c in next_calls(Workspace(out), 1000)]
+    cli(out, ranked[0].call_id, "--verdict", "reject")
+    ended_run(out)
+    give(out, [Review(ranked[1].call_id, "confirm")])
+    after = [c.call_id for c in next_calls(out, 1000)]
     assert ranked[0].call_id not in after, "it has a verdict"
     assert ranked[1].call_id not in after, "its verdict waits"
     assert len(after) == len(ranked) - 2
 
 
-def test_known_rules_are_worth_less_and_the_committee_decides(out: Path) -> None:
-    ranked = next_calls(Workspace(out), 1000)
+def test_known_rules_are_worth_less_and_the_committee_decides(out: Workspace) -> None:
+    ranked = next_calls(out, 1000)
     flagged = [c for c in ranked if c.flagged]
-    give(Workspace(out), [Review(c.call_id, "confirm") for c in flagged[:-1]])
-    with open_work(Workspace(out)) as store:
-        publish(store)
-    last = next(c for c in next_calls(Workspace(out), 1000) if c.flagged)
+    give(out, [Review(c.call_id, "confirm") for c in flagged[:-1]])
+    ended_run(out)
+    last = next(c for c in next_calls(out, 1000) if c.flagged)
     assert last.flag_worth < 1.0
-    quiet = [c for c in next_calls(Workspace(out), 1000) if not c.flagged]
+    quiet = [c for c in next_calls(out, 1000) if not c.flagged]
     assert quiet[0].unsure + quiet[0].disagreement > quiet[-1].unsure + quiet[-1].disagreement
 
 
-def test_moments_are_the_callers_and_reviewed_ones_are_not_asked_again(out: Path) -> None:
-    (call,) = next_calls(Workspace(out), 1)
+def test_moments_are_the_callers_and_reviewed_ones_are_not_asked_again(out: Workspace) -> None:
+    (call,) = next_calls(out, 1)
     assert 0 < len(call.moments) <= 5
     numbers = {m["segment"] for m in call.moments}
     roles = published(out, f"SELECT segment, role FROM segments WHERE call_id = '{call.call_id}'")
     assert not numbers & {segment for segment, role in roles if role == "agent"}
-    text = render_worth(call)
-    assert f"review {call.call_id[:12]}" in text
     first = call.moments[0]
-    done = cli(
-        out, call.call_id, "--segment", str(first["segment"]), "--verdict", "reject", "--emotion", "fear"
-    )
-    assert done.returncode == 0, done.stderr
-    with open_work(Workspace(out)) as store:
-        publish(store)
-    again = next(c for c in next_calls(Workspace(out), 1000) if c.call_id == call.call_id)
+    cli(out, call.call_id, "--segment", str(first["segment"]), "--verdict", "reject", "--emotion", "fear")
+    ended_run(out)
+    again = next(c for c in next_calls(out, 1000) if c.call_id == call.call_id)
     assert first["segment"] not in {m["segment"] for m in again.moments}
 
 
-def test_next_as_json_and_when_there_is_nothing(out: Path, tmp_path: Path) -> None:
-    told = json.loads(cli(out, "next", "--json", "--count", "3").stdout)
-    assert len(told) == 3
-    assert {"call_id", "worth", "moments"} <= set(told[0])
-    assert cli(tmp_path / "nowhere", "next").returncode == 2
+def test_next_as_json_and_when_there_is_nothing(out: Workspace, tmp_path: Path) -> None:
+    listed = cli(out, "next", "--json", "--count", "3").json()
+    assert len(listed) == 3
+    assert {"call_id", "worth", "moments"} <= set(listed[0])
+    cli(Workspace(tmp_path / "nowhere"), "next", expect=2)
 
 
 def test_help_names_what_a_review_of_a_call_can_say() -> None:
-    told = CliRunner().invoke(review, ["--help"]).output
-    for option in ("--verdict", "--rule", "--segment", "--emotion", "--note", "--by"):
-        assert option in told
+    text = run_command("review", "--help").stdout
+    assert [
+        o for o in ("--verdict", "--rule", "--segment", "--emotion", "--note", "--by") if o not in text
+    ] == []

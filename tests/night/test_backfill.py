@@ -188,6 +188,7 @@ def test_recordings_that_are_gone_or_others_are_named(
     assert rows(out, "SELECT count(*) FROM quarantine") == [(0,)]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_cannot_be_meant_is_refused(out: Path, other: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--shadow"):
         backfill(Settings(), Workspace(out), str(other), shadow=False)

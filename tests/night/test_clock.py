@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from short_calls import call, rows, settle, short_call
+from command_line import run_json
+from short_calls import rows, settle, short_call
 
 # Berlin: 2025-03-30 has 23 hours (02:00 becomes 03:00), 2025-10-26 has 25 (03:00 becomes 02:00).
 SPRING = ("20250329-233000", "20250330-003000", "20250330-015959", "20250330-023000", "20250330-235900")
@@ -41,8 +41,7 @@ def test_every_call_falls_into_one_night_whatever_the_clock_does(tmp_path: Path)
 
     def night(since: str, until: str, settings: Path = berlin) -> dict[str, Any]:
         words = ("--since", since, "--until", until, "--input", folder, "--out", out, "--config", settings)
-        done: dict[str, Any] = json.loads(call("run", "--json", *words).stdout)
-        return done
+        return run_json(*words, "--workers", 1)
 
     assert night("2025-03-30", "2025-03-31")["n_done"] == 4, "a day of 23 hours"
     assert night("2025-10-26", "2025-10-27")["n_done"] == 4, "a day of 25 hours"

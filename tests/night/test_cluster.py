@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_ins import candidate, prepare
+from stand_ins import found_recording, prepare
 
 from callanalytics import __version__
 from callanalytics.config import EngineSettings, Settings
@@ -113,8 +113,8 @@ def outcomes(
 ) -> dict[str, Outcome]:
     monkeypatch.setitem(sys.modules, "ray", ray)
     options = {"address": "", "workers": 0, "hung_after_s": 60.0, **more}
-    found = cluster.analyze_on_ray([candidate(name) for name in names], prepare, **options)
-    return {o.candidate.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+    found = cluster.analyze_on_ray([found_recording(name) for name in names], prepare, **options)
+    return {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
 
 
 NAMES = [f"good{i}" for i in range(20)]
@@ -160,7 +160,7 @@ def test_a_stop_ends_early_and_kills_the_workers(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", ray)
     seen: list[Outcome] = []
     for outcome in cluster.analyze_on_ray(
-        [candidate(name) for name in NAMES],
+        [found_recording(name) for name in NAMES],
         prepare,
         address="",
         workers=0,
@@ -225,7 +225,11 @@ def test_a_node_killed_in_the_middle_loses_nothing(ray_cluster: Any) -> None:
     names = [f"slowly{i}" for i in range(40)]
     done: list[str] = []
     for outcome in cluster.analyze_on_ray(
-        [candidate(name) for name in names], prepare, address=ray_cluster.address, workers=0, hung_after_s=60
+        [found_recording(name) for name in names],
+        prepare,
+        address=ray_cluster.address,
+        workers=0,
+        hung_after_s=60,
     ):
         assert not isinstance(outcome, Failure)
         done.append(str(outcome))
@@ -240,9 +244,9 @@ def test_a_node_killed_in_the_middle_loses_nothing(ray_cluster: Any) -> None:
 def test_a_crash_on_the_cluster_costs_only_the_file_that_crashes(ray_cluster: Any) -> None:
     names = [*(f"good{i}" for i in range(6)), "crash", *(f"fine{i}" for i in range(6))]
     found = cluster.analyze_on_ray(
-        [candidate(n) for n in names], prepare, address=ray_cluster.address, workers=0, hung_after_s=60
+        [found_recording(n) for n in names], prepare, address=ray_cluster.address, workers=0, hung_after_s=60
     )
-    by_name = {o.candidate.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+    by_name = {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
     assert sorted(by_name) == sorted(names)
     assert [name for name, o in by_name.items() if isinstance(o, Failure)] == ["crash"]
 

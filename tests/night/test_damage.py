@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_command
 from formats import FORMATS, wav_bytes
-from short_calls import call, night_args, rows, settle, voice
+from short_calls import night_args, rows, settle, voice
 
 Rng = np.random.Generator
 
@@ -135,7 +136,7 @@ def damage(whole: dict[str, bytes], folder: Path, n: int, seed: int) -> dict[str
 def check(whole: dict[str, bytes], tmp_path: Path, n: int, seed: int) -> None:
     made = damage(whole, tmp_path / "in", n, seed)
     out = tmp_path / "out"
-    done = call(*night_args(tmp_path / "in", out, "--no-gate"), expect=3, timeout_s=7200)
+    done = run_command(*night_args(tmp_path / "in", out, "--no-gate"), expect=3)
     assert "quarantined" in done.stderr
     database = out / "callanalytics.duckdb"
     analysed = {Path(path).name for (path,) in rows(database, "SELECT path FROM recordings")}

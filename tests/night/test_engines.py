@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from stand_ins import candidate, prepare
+from stand_ins import found_recording, prepare
 
 from callanalytics.errors import LockHeld
 from callanalytics.records import Failure, Outcome
@@ -19,6 +19,7 @@ from jobs.night.local_engine import analyze_all
 from jobs.night.stopping import StopWatch
 
 
+@pytest.mark.usefixtures("impatient")
 def test_the_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     code = "import sys, time; from pathlib import Path; from callanalytics.workspace import file_lock\n"
@@ -66,8 +67,10 @@ def test_the_time_budget_asks_to_stop() -> None:
 
 
 def outcomes(names: list[str], *, workers: int = 2, hung_after_s: float = 60) -> dict[str, Outcome]:
-    found = analyze_all([candidate(n) for n in names], prepare, workers=workers, hung_after_s=hung_after_s)
-    return {o.candidate.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+    found = analyze_all(
+        [found_recording(n) for n in names], prepare, workers=workers, hung_after_s=hung_after_s
+    )
+    return {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
 
 
 def test_a_crash_costs_only_the_file_that_crashes() -> None:
@@ -98,7 +101,7 @@ def test_errors_become_failures_with_their_reason() -> None:
 
 def test_a_stop_ends_early_and_keeps_what_is_done() -> None:
     seen: list[Outcome] = []
-    todo = [candidate(f"good{i}") for i in range(50)]
+    todo = [found_recording(f"good{i}") for i in range(50)]
     for outcome in analyze_all(
         todo, prepare, workers=1, hung_after_s=60, stop_requested=lambda: len(seen) >= 3
     ):

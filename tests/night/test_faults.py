@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import run_command
 from saboteur import sabotage, with_path
 from short_calls import (
     call,
@@ -32,6 +33,8 @@ from short_calls import (
 )
 
 N_BROKEN = 2
+ALONE = ("--workers", 1)
+"""For nights that nobody disturbs: one process that loads the models is enough."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def build_nights(folder: Path, n: int) -> Nights:
     for name in ("call-002.wav", "call-003.wav"):
         shutil.copy2(both / name, first / name)
     before, undisturbed = folder / "before", folder / "undisturbed"
-    call(*night_args(first, before))
+    run_command(*night_args(first, before, *ALONE))
     shutil.copytree(before, undisturbed)
     started = time.monotonic()
     call(*night_args(both, undisturbed), expect=3)
@@ -64,7 +67,7 @@ def build_nights(folder: Path, n: int) -> Nights:
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Nights:
-    return build_nights(tmp_path_factory.mktemp("nights"), 10)
+    return build_nights(tmp_path_factory.mktemp("nights"), 8)
 
 
 def disturbed(nights: Nights, out: Path, number: int, after_s: float) -> int:
@@ -120,7 +123,7 @@ def check_completed(nights: Nights, out: Path) -> None:
     work = out / ".work" / "callanalytics-work.duckdb"
     rows_of_runs = "SELECT count(*) FROM base.runs WHERE exit_code = 3"
     n_ended = rows(work, rows_of_runs)[0][0] if work.exists() else 0
-    call(*night_args(nights.both, out), expect=3)
+    run_command(*night_args(nights.both, out, *ALONE), expect=3)
     found = results(out / "callanalytics.duckdb")
     if n_ended:  # it was done before the signal came: this was one night more, and one attempt more
         found["quarantine"] = [re.sub(r"', 2, '", "', 1, '", row, count=1) for row in found["quarantine"]]
@@ -170,6 +173,7 @@ def test_a_run_of_40_calls_interrupted_at_20_moments(tmp_path: Path) -> None:
 # Two at once ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_second_run_is_turned_away_and_told_who_works(nights: Nights, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = subprocess.Popen(
@@ -181,7 +185,7 @@ def test_a_second_run_is_turned_away_and_told_who_works(nights: Nights, tmp_path
         while not (lock.exists() and lock.read_text(encoding="utf-8")) and time.monotonic() < deadline:
             time.sleep(0.01)
         first.send_signal(signal.SIGSTOP)  # it must still be at work when the second one looks
-        second = call(*night_args(nights.first, out), expect=5)
+        second = run_command(*night_args(nights.first, out), expect=5)
         assert f"process {first.pid} on {socket.gethostname()}" in second.stderr
         first.send_signal(signal.SIGCONT)
         assert first.wait(timeout=120) == 0
@@ -211,14 +215,14 @@ def test_stale_locks_and_open_sessions_do_not_matter(nights: Nights, tmp_path: P
     try:
         assert analyst.stdout is not None
         assert analyst.stdout.readline() == "open\n"
-        call(*night_args(nights.both, out), expect=3)
+        run_command(*night_args(nights.both, out, *ALONE), expect=3)
         assert results(out / "callanalytics.duckdb")["calls"] == nights.expected["calls"]
         said, _ = analyst.communicate("now\n", timeout=60)
         assert said == "2\n", "who has the old file open keeps reading it"
     finally:
         analyst.kill()
         analyst.wait()
-    call("query", "SELECT 1", "--out", out)
+    run_command("query", "SELECT 1", "--out", out)
     check_readable(out)
 
 
@@ -258,15 +262,15 @@ def test_a_full_disk_at_every_stage(nights: Nights, small_disk: Path) -> None:
     pages = sum(p.stat().st_size for p in (out / "reports").rglob("*") if p.is_file())
     said = {}
     before = results(published)
-    for stage, free in (("write", 30_000), ("publish", size * 3 // 4), ("render", pages // 3)):
+    for stage, free in (("write", 8_000), ("publish", size * 3 // 4), ("render", pages // 3)):
         if stage == "render":  # published is everything then; only the pages are written anew
             leave_free(small_disk, 40_000_000)
-            call(*night_args(nights.both, out), expect=None)
+            run_command(*night_args(nights.both, out, *ALONE), expect=None)
             (out / ".work" / "reported.json").unlink()
         leave_free(small_disk, free)
-        failed = call(*night_args(nights.both, out), expect=None)
+        failed = run_command(*night_args(nights.both, out, *ALONE), expect=None)
         said[stage] = failed.stderr.strip().splitlines()[-1]
-        assert failed.returncode == 1, (stage, said[stage])
+        assert failed.exit_code == 1, (stage, said[stage])
         if stage != "render":
             assert results(published) == before
         check_readable(out)
@@ -277,7 +281,7 @@ def test_a_full_disk_at_every_stage(nights: Nights, small_disk: Path) -> None:
         assert words.startswith("callanalytics: ")
         assert re.search(r"free|disk|space", words, re.IGNORECASE), words
     (small_disk / "ballast").unlink()
-    call(*night_args(nights.both, out), expect=None)
+    run_command(*night_args(nights.both, out, *ALONE), expect=None)
     found = results(published)
     assert found["calls"] == nights.expected["calls"]
     assert found["segments"] == nights.expected["segments"]
@@ -362,4 +366,4 @@ def test_workers_that_cannot_start_quarantine_nothing(nights: Nights, tmp_path: 
     failed = call(*night_args(nights.first, out), expect=1, env=with_path(folder))
     assert "worker processes cannot start" in failed.stderr
     assert "SIGABRT" in failed.stderr
-    assert call(*night_args(nights.first, out)).returncode == 0
+    run_command(*night_args(nights.first, out, *ALONE))

@@ -113,7 +113,7 @@ def test_a_call_says_what_its_rules_measured_and_what_people_said(site: Site) ->
     assert "The met rules weigh" in text
     assert ">Measured there</th>" in text
     assert "Measures of the whole call, against what is usual" in text
-    assert re.search(r"Judged (worth flagging|not worth flagging|unsure) by supervisor", text)
+    assert re.search(r"Reviewed as (worth flagging|not worth flagging|unsure) by supervisor", text)
 
 
 def test_cards_have_a_command_to_judge_with(site: Site) -> None:

@@ -114,8 +114,8 @@ def assessed(call: CallAnalysis, *, score: float | None = None, **changes: Any) 
 
 def plausible_failures() -> list[Failure]:
     """Two files of the last day that could not be analysed, one with a hostile name."""
-    text = _candidate("broken <script>alert(1)</script>\n.wav", LAST_DAY, 9, queue="sales")
-    short = _candidate("short.mp3", LAST_DAY, 15, queue=None, expected_duration_s=95.0)
+    text = _found("broken <script>alert(1)</script>\n.wav", LAST_DAY, 9, queue="sales")
+    short = _found("short.mp3", LAST_DAY, 15, queue=None, expected_duration_s=95.0)
     return [
         Failure(text, "decode", NotAudio.reason, "The content is no audio format that we know."),
         Failure(short, "decode", TruncatedAudio.reason, "12.0 s of sound, the recorder declares 95.0 s."),
@@ -173,7 +173,7 @@ def _call(
     layout = ChannelLayout.MONO if number % 9 == 4 else ChannelLayout.STEREO
     if number == 2:
         layout = ChannelLayout.PAIR
-    candidate = _candidate(
+    found = _found(
         f"call-{number:04d}.wav",
         LAST_DAY - timedelta(days=days_ago),
         9 + of_day,
@@ -190,12 +190,12 @@ def _call(
     mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
     curve = _curve([segments[i] for i in mine], heated[mine], rng)
     measures = call_measures(duration_s, spoken, segments, votes, curve)
-    found = escalations(RULES, measures, spoken, segments, curve, duration_s)
-    flagged = is_flagged(found, 1.0)
-    moments = [moment for e in found for moment in e.evidence][:1] if flagged else []
+    raised = escalations(RULES, measures, spoken, segments, curve, duration_s)
+    flagged = is_flagged(raised, 1.0)
+    moments = [moment for e in raised for moment in e.evidence][:1] if flagged else []
     return CallAnalysis(
-        recording=candidate.recording,
-        facts=candidate.facts,
+        recording=found.recording,
+        facts=found.facts,
         audio=AudioFacts(
             native_rate_hz=8000,
             n_channels=1 if layout is ChannelLayout.MONO else 2,
@@ -209,13 +209,13 @@ def _call(
         features=features,
         votes=votes,
         ensemble_id=ensemble_id,
-        assessment=CallAssessment(curve, measures, found, flagged),
+        assessment=CallAssessment(curve, measures, raised, flagged),
         clips=tuple(Clip(m.clip_name, m.start_s, m.end_s, b"not really an mp3") for m in moments),
         stage_wall_s={"decode": 0.1, "vote": 0.4},
     )
 
 
-def _candidate(
+def _found(
     name: str,
     day: date,
     hour: int,

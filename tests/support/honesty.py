@@ -312,6 +312,9 @@ def private_uses(path: Path, private: frozenset[str]) -> Iterator[Finding]:
 
 
 def _private_uses(tree: ast.AST, private: frozenset[str]) -> Iterator[tuple[int, str]]:
+    called_with = {
+        id(argument) for call in ast.walk(tree) if isinstance(call, ast.Call) for argument in call.args
+    }
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PRODUCT:
@@ -320,7 +323,8 @@ def _private_uses(tree: ast.AST, private: frozenset[str]) -> Iterator[tuple[int,
             yield line, node.attr
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             dotted = node.value.split(".")
-            if node.value in private or (dotted[0] in PRODUCT and dotted[-1] in private):
+            passed = id(node) in called_with and node.value in private
+            if passed or (dotted[0] in PRODUCT and dotted[-1] in private):
                 yield line, node.value
             elif "import " in node.value:
                 yield from ((line, name) for _, name in _private_uses(_program(node.value), private))

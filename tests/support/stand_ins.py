@@ -17,7 +17,7 @@ from callanalytics.records import CallFacts, FoundRecording, Recording, TimeSour
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
 
-def candidate(name: str) -> FoundRecording:
+def found_recording(name: str) -> FoundRecording:
     recording = Recording(recording_id=name.ljust(64, "0"), paths=(Path(name),), n_bytes=1, modified_at=START)
     facts = CallFacts("none", 0.0, started_at=START, started_at_source=TimeSource.FILE_TIME, zone="UTC")
     return FoundRecording(recording, facts)

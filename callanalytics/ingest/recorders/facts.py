@@ -49,7 +49,9 @@ class _Recorder:
 
 @dataclass(frozen=True)
 class FactReader:
-    """Reads what is said about recordings. Made once per run: compiles templates, loads manifests.
+    """The facts that names, sidecars and manifests state about recordings.
+
+    Made once per run: compiles templates, loads manifests.
 
     Raises:
         ConfigError: a template or manifest of `[[recorder]]` cannot be used.
@@ -84,8 +86,9 @@ class FactReader:
         row = None
         if recorder and recorder.manifest:
             row = recorder.manifest.find(path, stem, str(known_id) if known_id else None)
-        said = [(s, f) for s, f in (("sidecar", sidecar), ("manifest", row), ("name", name)) if f is not None]
-        return self._weigh(said, name, recorder, zone, modified_at)
+        sources = (("sidecar", sidecar), ("manifest", row), ("name", name))
+        stated = [(source, found) for source, found in sources if found is not None]
+        return self._weigh(stated, name, recorder, zone, modified_at)
 
     def name_date(self, path: Path, stem: str) -> datetime | None:
         """The start of the call as its name alone says it."""
@@ -129,7 +132,7 @@ class FactReader:
 
     def _weigh(
         self,
-        said: list[tuple[str, Found]],
+        stated: list[tuple[str, Found]],
         name: Found | None,
         recorder: _Recorder | None,
         zone: ZoneInfo,
@@ -137,7 +140,7 @@ class FactReader:
     ) -> CallFacts:
         facts: dict[str, object] = {}
         sources: dict[str, str] = {}
-        for source, found in said:
+        for source, found in stated:
             for key, value in found.facts.items():
                 if key not in facts:
                     facts[key] = value
@@ -145,7 +148,7 @@ class FactReader:
         if note := facts.pop("zone_note", None):
             sources["zone_note"] = str(note)
         ends = _CUSTOMER_END.get(facts.get("direction"), ("from_number", "to_number"))
-        number, number_source = _customer(said, ends[0])
+        number, number_source = _customer(stated, ends[0])
         caller_hash = hash_number(number, self.salt) if number is not None else None
         if caller_hash is not None:
             sources["caller_hash"] = number_source
@@ -153,12 +156,12 @@ class FactReader:
             facts.pop(key, None)
             sources.pop(key, None)
         theirs = ("caller_number", "other_number", *ends)
-        numbers = [str(f.facts[n]) for _, f in said for n in theirs if n in f.facts]
+        numbers = [str(f.facts[n]) for _, f in stated for n in theirs if n in f.facts]
         _drop_numbers(facts, sources, numbers)
         roles, roles_source = _roles(facts, sources, recorder)
         started_at = facts.get("started_at")
         source = sources.get("started_at", "file_time").split(" ")[0]
-        best = name or (said[0][1] if said else None)
+        best = name or (stated[0][1] if stated else None)
         return CallFacts(
             recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),
             recorder_confidence=best.confidence if best else 0.0,
@@ -175,9 +178,9 @@ class FactReader:
         )
 
 
-def _customer(said: list[tuple[str, Found]], end: str) -> tuple[str | None, str]:
+def _customer(stated: list[tuple[str, Found]], end: str) -> tuple[str | None, str]:
     """The customer's number, where it was found under its own name or as one `end` of the call."""
-    for source, found in said:
+    for source, found in stated:
         for key in ("caller_number", end):
             if key in found.facts:
                 return str(found.facts[key]), source if source != "name" else f"name ({found.recorder})"
@@ -207,14 +210,14 @@ def _roles(
     facts: dict[str, object], sources: dict[str, str], recorder: _Recorder | None
 ) -> tuple[tuple[Role, ...], RoleSource]:
     """Channel roles and who fixed them: the user's table, then the sidecar, then the profile's habit."""
-    said = sources.get("channel_roles", "")
     if recorder and recorder.settings.channels:
         sources["channel_roles"] = "config"
         return tuple(Role(r) for r in recorder.settings.channels), RoleSource.RECORDER
+    in_data = sources.get("channel_roles") in {"sidecar", "manifest"}
     roles = facts.get("channel_roles")
     if not isinstance(roles, tuple):
         return (), RoleSource.NONE
-    return roles, RoleSource.SIDECAR if said in {"sidecar", "manifest"} else RoleSource.RECORDER
+    return roles, RoleSource.SIDECAR if in_data else RoleSource.RECORDER
 
 
 def _make(settings: Settings, recorder: RecorderSettings) -> _Recorder:

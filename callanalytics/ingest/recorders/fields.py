@@ -10,57 +10,39 @@ from zoneinfo import ZoneInfo
 from callanalytics.config.window import local_to_utc
 from callanalytics.records import Direction, Role
 
-# Fact -> the names that recorders, CDRs and sidecars give it, lower case without punctuation.
-ALIASES: dict[str, tuple[str, ...]] = {
+# Fact -> the names that recorders, CDRs and sidecars give it, lower case without punctuation, best first.
+ALIASES: dict[str, str] = {
     "external_id": (
-        *("callid", "externalid", "uniqueid", "contactid", "conversationid", "guid", "uuid", "sid"),
-        *("linkedid", "callsid", "recordingid", "id"),
+        "callid externalid uniqueid contactid conversationid guid uuid sid linkedid callsid recordingid id"
     ),
     "started_at": (
-        *("startedat", "starttime", "start", "startstamp", "calldate", "starttimems", "startepoch"),
-        *("connectedtime", "initiationtimestamp", "startdate", "datetime", "timestamp", "dt"),
+        "startedat starttime start startstamp calldate starttimems startepoch connectedtime "
+        "initiationtimestamp startdate datetime timestamp dt"
     ),
-    "answered_at": (
-        "answeredat",
-        "answertime",
-        "answer",
-        "answerstamp",
-        "answerepoch",
-        "connectedtoagenttimestamp",
-    ),
-    "duration_s": ("billsec", "durations", "lengthinsec", "recordingduration", "durationsec"),
-    "rung_duration_s": ("duration",),  # of CDRs: with the ringing, which few recorders record
-    "duration_ms": ("durationms", "lengthms"),
-    "direction": (
-        "direction",
-        "initialdirection",
-        "calldirection",
-        "originatingdirection",
-        "initiationmethod",
-    ),
-    "agent_id": ("agentid", "agentusername", "user", "userid", "agent", "extension", "ccagent"),
-    "agent_name": ("agentname", "fullname", "username"),
-    "team": ("team", "usergroup", "division"),
-    "queue": ("queue", "queuename", "ccqueue", "ingroup", "campaignqueue", "skill"),
-    "campaign": ("campaign", "campaignid"),
-    "caller_number": (
-        "customernumber",
-        "custphone",
-        "phonenumber",
-        "customerphone",
-        "customerendpoint",
-        "cust",
-    ),
+    "answered_at": "answeredat answertime answer answerstamp answerepoch connectedtoagenttimestamp",
+    "duration_s": "billsec durations lengthinsec recordingduration durationsec",
+    # Of CDRs: with the ringing, which few recorders record.
+    "rung_duration_s": "duration",
+    "duration_ms": "durationms lengthms",
+    "direction": "direction initialdirection calldirection originatingdirection initiationmethod",
+    "agent_id": "agentid agentusername user userid agent extension ccagent",
+    "agent_name": "agentname fullname username",
+    "team": "team usergroup division",
+    "queue": "queue queuename ccqueue ingroup campaignqueue skill",
+    "campaign": "campaign campaignid",
+    "caller_number": "customernumber custphone phonenumber customerphone customerendpoint cust",
     # Who dialled and who was dialled: which of them is the customer depends on the direction.
-    "from_number": ("callernumber", "caller", "ani", "calleridnumber", "src", "from", "callerid", "clid"),
-    "to_number": ("callednumber", "dst", "to", "destinationnumber", "dialednumber", "dialledno", "dnis"),
-    "hold_s": ("holds", "holdseconds", "holdaccumseconds", "holdtime"),
-    "disposition": ("disposition", "status", "wrapup", "wrapupcode", "hangupcause"),
-    "agent_channel": ("agentchannel",),
+    "from_number": "callernumber caller ani calleridnumber src from callerid clid",
+    "to_number": "callednumber dst to destinationnumber dialednumber dialledno dnis",
+    "hold_s": "holds holdseconds holdaccumseconds holdtime",
+    "disposition": "disposition status wrapup wrapupcode hangupcause",
+    "agent_channel": "agentchannel",
 }
 # Alias -> its fact and its rank among the aliases of that fact: a CDR may have several of them.
 _FACT_OF = {
-    alias: (fact, rank) for fact, aliases in reversed(ALIASES.items()) for rank, alias in enumerate(aliases)
+    alias: (fact, rank)
+    for fact, aliases in reversed(ALIASES.items())
+    for rank, alias in enumerate(aliases.split())
 }
 MAX_WORDS = 200
 # `other_number` is one more of the outside world on the same call: never shown, and nobody's hash.

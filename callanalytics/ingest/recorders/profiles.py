@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
+from callanalytics.errors import ConfigError
 from callanalytics.ingest.recorders.fields import Found, facts_of, read_time
 from callanalytics.ingest.recorders.phone_numbers import is_phone
-from callanalytics.ingest.recorders.templates import compile_template, iso_stamp, stated_by
 from callanalytics.records import Direction, Role
 
 CALLER_LEFT = (Role.CALLER, Role.AGENT)
@@ -28,6 +28,96 @@ class Profile:
 
     kind: str
     read: Callable[[PurePath, str, ZoneInfo], Found | None]
+
+
+# Field -> what it looks like. Greedy enough to be unambiguous between separators.
+TEMPLATE_FIELDS: dict[str, str] = {
+    "FULLDATE": r"\d{8}-?\d{6}",
+    "DATE": r"\d{4}-?\d{2}-?\d{2}",
+    "TIME": r"\d{2}[-_]?\d{2}[-_]?\d{2}",
+    "EPOCH": r"\d{9,10}(?:\.\d+)?",
+    "TINYDATE": r"[0-9A-Za-z]+",
+    "CUSTPHONE": r"\+?\d{3,15}",
+    "AGENT": r"[\w.@]+?",
+    "AGENTNAME": r"[^_]+?",
+    "CAMPAIGN": r"[\w.]+?",
+    "INGROUP": r"[\w.]+?",
+    "QUEUE": r"[\w.]+?",
+    "DIRECTION": r"[A-Za-z]+",
+    "CALLID": r"[\w.-]+?",
+    "GUID": r"[\w-]+?",
+    "LEADID": r"\d+",
+    "RECID": r"\d+",
+    "VENDORLEADCODE": r"[\w.-]*?",
+    "ANY": r".*?",
+}
+_FACT = {
+    "CUSTPHONE": "caller_number",
+    "AGENT": "agent_id",
+    "AGENTNAME": "agent_name",
+    "CAMPAIGN": "campaign",
+    "INGROUP": "queue",
+    "QUEUE": "queue",
+    "DIRECTION": "direction",
+    "CALLID": "external_id",
+    "GUID": "external_id",
+}
+# Fields that may hold the separator themselves: two of them in a row can be split in many ways.
+_WILD = {"AGENT", "CAMPAIGN", "INGROUP", "QUEUE", "CALLID", "GUID", "VENDORLEADCODE", "ANY"}
+_NAMES = "|".join(sorted(TEMPLATE_FIELDS, key=len, reverse=True))
+
+
+def _compiled(template: str, *, where: str) -> re.Pattern[str]:
+    """Compile "{FULLDATE}_{CUSTPHONE}" (or VICIdial's bare FULLDATE_CUSTPHONE) to a pattern of a stem.
+
+    Raises:
+        ConfigError: no field that says when, or an unknown field; `where` names the setting.
+    """
+    braced = "{" in template
+    parts = re.split(r"\{(\w+)\}" if braced else rf"({_NAMES})", template)
+    fields = parts[1::2]
+    unknown = [f for f in fields if f not in TEMPLATE_FIELDS]
+    if unknown or not fields:
+        raise ConfigError(
+            f"{where}: template = {template!r} names {', '.join(unknown) or 'no field'}. "
+            f"Known fields: {', '.join(TEMPLATE_FIELDS)}."
+        )
+    pattern = ""
+    seen: set[str] = set()
+    n_wild = 0
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            pattern += re.escape(part)
+            continue
+        shape = TEMPLATE_FIELDS[part]
+        if part in _WILD:
+            n_wild += 1
+            # Only the first may hold its separator, or a hostile name takes minutes to be refused.
+            if n_wild > 1 and parts[i + 1]:
+                shape = f"(?:(?!{re.escape(parts[i + 1][0])}){shape[:-2]}){shape[-2:]}"
+        pattern += f"(?:{shape})" if part in seen or part == "ANY" else f"(?P<{part}>{shape})"
+        seen.add(part)
+    return re.compile(pattern + r"(?:-(?P<LEG>in|out|all))?")
+
+
+def _stated_by(match: re.Match[str]) -> dict[str, object]:
+    """What a matched name states, under the names of `fields.facts_of`; a stamp becomes ISO text."""
+    fields = {name: text for name, text in match.groupdict().items() if text}
+    stated: dict[str, object] = {_FACT[name]: text for name, text in fields.items() if name in _FACT}
+    if "EPOCH" in fields:
+        stated["started_at"] = float(fields["EPOCH"].split(".")[0])
+    elif "FULLDATE" in fields:
+        stated["started_at"] = _iso_stamp(fields["FULLDATE"])
+    elif "DATE" in fields and "TIME" in fields:
+        stated["started_at"] = _iso_stamp(fields["DATE"] + fields["TIME"])
+    return stated
+
+
+def _iso_stamp(text: str) -> str:
+    """Digits of a stamp (YYYYMMDDHHMM or ...SS, any separators) as ISO text."""
+    d = re.sub(r"\D", "", text)
+    seconds = f":{d[12:14]}" if len(d) >= 14 else ""
+    return f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[8:10]}:{d[10:12]}{seconds}"
 
 
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -50,7 +140,7 @@ def _freepbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     facts: dict[str, object] = {"started_at": started_at, "external_id": f"{m['epoch']}.{m['seq']}"}
     # The unique id is made when the channel opens, the stamp when recording starts: minutes at most.
     # Compared on the wall clock, or the second pass of a repeated hour would look like a wrong zone.
-    stamped_at = read_time(iso_stamp(m["stamp"]) + "+00:00", zone)
+    stamped_at = read_time(_iso_stamp(m["stamp"]) + "+00:00", zone)
     wall_clock = started_at.astimezone(zone).replace(tzinfo=UTC)
     if stamped_at is None or abs((stamped_at - wall_clock).total_seconds()) > 1800:
         facts["zone_note"] = f"stamp {m['stamp']} does not fit zone {zone.key}; the unique id was used"
@@ -83,7 +173,7 @@ def _freepbx_ends(kind: str, to: str, source: str) -> dict[str, object]:
 
 
 _VICIDIAL = tuple(
-    compile_template(template, where="built-in vicidial")
+    _compiled(template, where="built-in vicidial")
     for template in (
         "FULLDATE_CUSTPHONE_AGENT",
         "FULLDATE_CUSTPHONE",
@@ -98,16 +188,16 @@ _PHONE = re.compile(r"\d{7}")
 
 
 def _people(match: re.Match[str]) -> list[str]:
-    said = match.groupdict()
-    return [said[field] for field in ("AGENT", "CAMPAIGN") if said.get(field)]
+    fields = match.groupdict()
+    return [fields[name] for name in ("AGENT", "CAMPAIGN") if fields.get(name)]
 
 
 def _vicidial(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     for pattern in _VICIDIAL:
         m = pattern.fullmatch(re.sub(r"^(?:CO|CM|FR)_", "", stem))
         # A phone number where this template has the agent or campaign: the fields are in another order.
-        if m is not None and not any(_PHONE.search(said) for said in _people(m)):
-            facts = facts_of(stated_by(m), zone)
+        if m is not None and not any(_PHONE.search(name) for name in _people(m)):
+            facts = facts_of(_stated_by(m), zone)
             if "started_at" in facts:
                 return Found("vicidial", 0.9 if m["LEG"] else 0.7, {**facts, "channel_roles": AGENT_LEFT})
     return None
@@ -118,7 +208,7 @@ _CONNECT = re.compile(rf"(?P<id>{_UUID})_(?P<stamp>\d{{8}}T\d{{2}}[:_-]\d{{2}})_
 
 def _connect(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     m = _CONNECT.fullmatch(stem)
-    started_at = read_time(iso_stamp(m["stamp"]) + "+00:00", zone) if m else None
+    started_at = read_time(_iso_stamp(m["stamp"]) + "+00:00", zone) if m else None
     if m is None or started_at is None:
         return None
     facts: dict[str, object] = {
@@ -167,7 +257,7 @@ def _generic(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
         if token in tokens:
             stated[fact] = tokens[token]
     if len(re.sub(r"\D", "", tokens.get("DT", ""))) >= 12:
-        stated["started_at"] = iso_stamp(tokens["DT"])
+        stated["started_at"] = _iso_stamp(tokens["DT"])
     facts = facts_of(stated, zone)
     return Found("generic", 0.9 if "started_at" in facts else 0.6, facts)
 
@@ -183,7 +273,7 @@ def _stamp(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     if not found:
         return None
     gmt, day, clock = found[-1]
-    started_at = read_time(iso_stamp(day + clock) + ("+00:00" if gmt else ""), zone)
+    started_at = read_time(_iso_stamp(day + clock) + ("+00:00" if gmt else ""), zone)
     return Found("stamp", 0.5, {"started_at": started_at}) if started_at else None
 
 
@@ -204,10 +294,10 @@ def templated(kind: str, template: str, *, where: str) -> Profile:
     Raises:
         ConfigError: the template names an unknown field.
     """
-    pattern = compile_template(template, where=where)
+    pattern = _compiled(template, where=where)
 
     def read(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
         m = pattern.fullmatch(stem)
-        return Found(kind, 0.9, facts_of(stated_by(m), zone)) if m else None
+        return Found(kind, 0.9, facts_of(_stated_by(m), zone)) if m else None
 
     return Profile(kind, read)

@@ -21,9 +21,9 @@ class Desk {
     const known = new Set(data.acknowledged);
     this.waiting = this.waiting.filter((press) => !known.has(press.id));
     for (const row of this.sheet.querySelectorAll("tr[data-segment]")) {
-      row.querySelector(".reviewed").textContent = data.said[row.dataset.segment] ?? "";
+      row.querySelector(".reviewed").textContent = data.reviewed[row.dataset.segment] ?? "";
     }
-    this.part(".whole-said").textContent = data.said.call ?? "not reviewed";
+    this.part(".whole-said").textContent = data.reviewed.call ?? "not reviewed";
     if (data.problem) this.part(".said").textContent = data.problem;
   }
 
@@ -60,8 +60,8 @@ class Desk {
   // What went wrong is in the answer of the server, not in the player's error.
   async explain() {
     const answer = await fetch(this.data.sound);
-    const words = answer.ok ? "This browser cannot play the sound." : await answer.text();
-    this.part(".trouble").textContent = `The sound cannot be played. ${words}`;
+    const reason = answer.ok ? "This browser cannot play the sound." : await answer.text();
+    this.part(".trouble").textContent = `The sound cannot be played. ${reason}`;
   }
 
   play() {
@@ -108,8 +108,8 @@ class Desk {
   // for is met only to a few milliseconds and should not fall back into the segment before.
   moved(at_s = this.at) {
     this.drawn(at_s);
-    const heard = this.data.segments.filter((s) => s.start_s <= at_s + 0.05 && at_s < s.end_s);
-    if (heard.length && !heard.includes(this.current)) this.choose(heard[heard.length - 1]);
+    const here = this.data.segments.filter((s) => s.start_s <= at_s + 0.05 && at_s < s.end_s);
+    if (here.length && !here.includes(this.current)) this.choose(here[here.length - 1]);
   }
 
   drawn(at_s) {
@@ -127,7 +127,7 @@ class Desk {
 
   choose(segment) {
     this.current = segment;
-    this.part("#current").textContent = segment.words;
+    this.part("#current").textContent = segment.text;
     for (const row of this.sheet.querySelectorAll("tr[aria-current]")) row.removeAttribute("aria-current");
     const row = this.part(`tr[data-segment="${segment.segment}"]`);
     row.setAttribute("aria-current", "true");
@@ -159,7 +159,7 @@ class Desk {
     const { do: action, at, segment, verdict, emotion } = button.dataset;
     if (action) this.act(action);
     else if (at) { this.goto(Number(at)); this.play(); }
-    else if (verdict) this.judge(verdict, emotion, "whole" in button.dataset);
+    else if (verdict) this.review(verdict, emotion, "whole" in button.dataset);
     else if (segment) {
       const chosen = this.data.segments.find((s) => String(s.segment) === segment);
       this.goto(chosen.start_s);
@@ -190,15 +190,15 @@ class Desk {
     const whole = { 1: "confirm", 2: "reject", 3: "unsure" };
     if (key === " " && !native) this.act("play");
     else if (actions[key]) this.act(actions[key]);
-    else if (key === "y") this.judge("confirm");
-    else if (key === "x") this.judge("unsure");
-    else if (whole[key]) this.judge(whole[key], undefined, true);
-    else if (this.data.letters[key]) this.judge("hear", this.data.letters[key]);
+    else if (key === "y") this.review("confirm");
+    else if (key === "x") this.review("unsure");
+    else if (whole[key]) this.review(whole[key], undefined, true);
+    else if (this.data.letters[key]) this.review("hear", this.data.letters[key]);
     else return;
     event.preventDefault();
   }
 
-  judge(verdict, emotion, whole = false) {
+  review(verdict, emotion, whole = false) {
     const status = this.part(".said");
     if (!whole && !this.current) { status.textContent = "Choose a segment first: press ↓ or play."; return; }
     if (!whole && verdict === "confirm" && !this.current.emotion) {
