@@ -52,7 +52,7 @@ def retrain(
     """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
     from jobs.active_ensemble import is_in_use, registry
     from jobs.models.retrain import read_history
-    from jobs.models.retrain import retrain as train_and_judge
+    from jobs.models.retrain import retrain as train_and_decide
 
     if history:
         _show(read_history(workspace), as_json)
@@ -66,7 +66,7 @@ def retrain(
     )
     training = _training(options, plan, settings, workspace)
     with training_shown(quiet or as_json) as on_news:
-        done = train_and_judge(
+        done = train_and_decide(
             settings,
             workspace,
             _read(corpora, settings),
@@ -74,7 +74,7 @@ def retrain(
             plan=plan,
             shadow=not no_shadow,
             on_news=on_news,
-            say=lambda words: say(words, quiet=quiet or as_json),
+            say=lambda line: say(line, quiet=quiet or as_json),
         )
     used = is_in_use(settings, workspace, done.candidate_id)
     if as_json:

@@ -109,7 +109,7 @@ def backfill(
 
     Args:
         ensemble_name: An id of the registry, a folder or `shipped`; None for the ensemble in use.
-        since: Start of the window of calls, in the words of `run --since`; None for all.
+        since: Start of the window of calls, as in `run --since`; None for all.
         until: Its end, exclusive; None for now.
         workers: Processes; None for what the settings say.
 
@@ -281,8 +281,8 @@ def render_backfilled(done: Backfilled) -> str:
         f"{done.n_done:,} of {done.n_todo:,} calls scored by ensemble {done.ensemble_id}"
         f" ({done.n_already:,} were before)."
     ]
-    for words, calls in (("recording is gone", done.missing), ("failed", done.failed)):
-        lines += [f"{len(calls):,} calls: {words}"] if calls else []
+    for what, calls in (("recording is gone", done.missing), ("failed", done.failed)):
+        lines += [f"{len(calls):,} calls: {what}"] if calls else []
         lines += [f"  {call.call_id}  {call.path}  {call.detail}" for call in calls[:20]]
         lines += [f"  and {len(calls) - 20:,} more; all of them with --json"] if len(calls) > 20 else []
     return "\n".join(lines)
