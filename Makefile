@@ -33,7 +33,7 @@ run: $(VENV)/.run-ready
 	@echo "Report: $(CURDIR)/night-out/reports/index.html"
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -m slow

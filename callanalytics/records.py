@@ -65,7 +65,7 @@ class ChannelLayout(StrEnum):
 
 
 class RoleSource(StrEnum):
-    """How agent and caller were told apart, most trustworthy first."""
+    """How agent and caller were distinguished, most trustworthy first."""
 
     CORRECTION = "correction"  # a person said so (`relabel --swap`)
     SIDECAR = "sidecar"
@@ -233,7 +233,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One voice speaking without a long pause. `channel` is where to hear it."""
+    """One voice speaking without a long pause. `channel` carries it."""
 
     speaker: str  # "speaker_0", ... unique within the call
     channel: int
@@ -282,7 +282,7 @@ class Diarization:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of one turn, about 3 s: what an ensemble member hears. Never mixes speakers."""
+    """A piece of one turn, about 3 s: what an ensemble member classifies. Never mixes speakers."""
 
     index: int  # 0-based within the call, by start time
     speaker: str
@@ -345,13 +345,13 @@ class Escalation:
     weight: float
     value: float  # what was measured
     threshold: float
-    reason: str  # plain words
+    reason: str  # plain language
     evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A stretch of a flagged call to hear, or a picture of it, encoded. `name` is its file name."""
+    """A stretch of a flagged call to listen to, or a picture of it, encoded. `name` is its file name."""
 
     name: str
     start_s: float

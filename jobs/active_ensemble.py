@@ -12,18 +12,16 @@ if TYPE_CHECKING:
     from callanalytics.config import Settings
     from ensemble.inference.registry import Registry
 
-FOLDER = "ensembles"
-
 
 def registry(workspace: Workspace) -> Registry:
-    """The ensembles kept beside the results of ``out``."""
+    """The ensembles kept beside the results."""
     from ensemble.inference.registry import Registry
 
     return Registry(workspace.ensembles)
 
 
 def in_use(settings: Settings, workspace: Workspace) -> Path:
-    """Folder of the ensemble in use. Raises ensemble.errors.ModelMissing when a promoted one is gone."""
+    """Folder of the ensemble in use. Raises ModelMissing when a promoted one is gone."""
     chosen = settings.emotion.ensemble
     return settings.folder / chosen if chosen else registry(workspace).current()
 
@@ -45,7 +43,7 @@ def refuse_where_fixed(settings: Settings, what: str) -> None:
 def named(name: str, workspace: Workspace) -> Path:
     """Folder of an ensemble named by a person: an id of the registry, ``shipped``, or a folder.
 
-    Raises ensemble.errors.ModelMissing when it is none of these.
+    Raises ModelMissing when it is none of these.
     """
     folder = Path(name)
     return folder if (folder / "card.json").is_file() else registry(workspace).folder(name)

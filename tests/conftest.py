@@ -23,7 +23,23 @@ from night_calls import DAY, WINDOW, ZONE
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
+# Many seconds and few tests each: first, so that no worker is left with one of them at the end.
+LONGEST = (
+    "test_app_browser",
+    "test_faults",
+    "test_night",
+    "test_purge",
+    "test_report_browser",
+    "test_retrain",
+)
+
 MadeOnce = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the order inside a file and of all others stays."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,6 @@ COMMAND_LINE = ROOT / "callanalytics" / "__main__.py"  # `python -m callanalytic
 MOST_ENTRIES = {"jobs": 10, "reports": 14, "ensemble": 14, "callanalytics": 14}
 MOST_FILES, MOST_MODULES, MOST_LINES, MOST_OUTS = 20, 250, 400, 40
 
-pending = pytest.mark.xfail(strict=False, reason="not yet: the modules are being moved")
-
 HEAVY = {
     *("altair", "apscheduler", "av", "babel", "duckdb", "fsspec", "jinja2", "librosa", "numba", "numpy"),
     *("onnx", "onnxruntime", "pandas", "polars", "pyarrow", "pydantic", "ray", "rich", "safetensors"),
@@ -102,7 +100,6 @@ def test_a_package_has_few_doors(package: str, most: int) -> None:
     assert 3 < len(entries(ROOT / package)) <= most, entries(ROOT / package)
 
 
-@pending
 def test_no_folder_is_crowded() -> None:
     folders = {path.parent for path in ALL}
     files = {str(f.relative_to(ROOT)): sum(path.is_file() for path in f.iterdir()) for f in folders}

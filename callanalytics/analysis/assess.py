@@ -1,4 +1,4 @@
-"""From segments to a judgement of the call: who may be labelled, the caller's frustration, the rules.
+"""Assess a call from its segments: who may be labelled, the caller's frustration, the rules.
 
 All but the vote is arithmetic, so a correction by a person can do it again without the sound.
 """
@@ -59,16 +59,16 @@ def vote_segments(
         elif mixed and segment.overlap_share > settings.segments.max_overlap_share:
             reasons[i] = "overtalk"
     silenced = np.array([reason is not None for reason in reasons], dtype=bool)
-    heard = np.array(allowed, dtype=bool)
+    classified = np.array(allowed, dtype=bool)
     # Of an excluded voice nobody holds an opinion: not even the one about silence.
     return replace(
         votes,
-        probabilities=np.where(heard[None, :, None], votes.probabilities, np.float32(0)),
-        mean_probabilities=np.where(heard[:, None], votes.mean_probabilities, np.float32(0)),
+        probabilities=np.where(classified[None, :, None], votes.probabilities, np.float32(0)),
+        mean_probabilities=np.where(classified[:, None], votes.mean_probabilities, np.float32(0)),
         emotion_index=np.where(silenced, -1, votes.emotion_index),
-        top_index=np.where(heard, votes.top_index, -1),
-        confidence=np.where(heard, votes.confidence, np.float32(np.nan)),
-        agreement=np.where(heard, votes.agreement, np.float32(np.nan)),
+        top_index=np.where(classified, votes.top_index, -1),
+        confidence=np.where(classified, votes.confidence, np.float32(np.nan)),
+        agreement=np.where(classified, votes.agreement, np.float32(np.nan)),
         abstain_reason=tuple(reasons),
     )
 
@@ -76,10 +76,10 @@ def vote_segments(
 def caller_frustration(
     segments: Sequence[Segment], features: Features, votes: Votes, settings: Settings
 ) -> Curve:
-    """Frustration curve of the caller. Segments the ensemble could not judge carry no evidence."""
+    """Frustration curve of the caller. Segments the ensemble could not classify carry no evidence."""
     mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
     evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
-    assessed = np.array([votes.abstain_reason[i] not in _UNHEARD for i in mine], dtype=bool)
+    assessed = np.array([votes.abstain_reason[i] not in _UNCLASSIFIED for i in mine], dtype=bool)
 
     def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         if emotion not in votes.labels:
@@ -98,7 +98,7 @@ def caller_frustration(
     )
 
 
-_UNHEARD = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
+_UNCLASSIFIED = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
 
 
 @dataclass(frozen=True, slots=True)

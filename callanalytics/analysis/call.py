@@ -56,7 +56,7 @@ class CallAnalysis:
     votes: Votes
     ensemble_id: str
     assessment: CallAssessment
-    clips: tuple[Clip, ...]  # of a flagged call: the evidence to hear
+    clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
     stage_wall_s: dict[str, float]  # seconds spent per stage
 
 
@@ -84,7 +84,7 @@ def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[Fo
 
 
 def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> CallAnalysis:
-    """Decode, find who speaks when (as a person corrected it), cut, describe, vote, measure, judge.
+    """Decode, find who speaks when (as a person corrected it), cut, describe, vote, assess.
 
     Raises a RecordingError when the sound cannot be analysed. A call without speech is a normal
     result with no segments.

@@ -1,4 +1,4 @@
-"""Rules of config.toml -> reasons in plain words, with the moments to hear. Pure, no I/O."""
+"""Rules of config.toml -> reasons in plain language, with moments to listen to. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def escalations(
 ) -> tuple[Escalation, ...]:
     """The rules that a call fulfils, in the order of the configuration.
 
-    A rule needs `min_evidence_s` labelled seconds of its side in its window before it may judge.
+    A rule needs `min_evidence_s` labelled seconds of its side in its window before it can fire.
     """
     value_of = {(m.name, m.role, m.period): m.value for m in measures}
     found = []
     for rule in rules:
         role = None if rule.role == "any" else Role(rule.role)
         value = value_of.get((rule.measure, role, rule.window))
-        heard_s = value_of.get(("labelled_s", role, rule.window)) or 0.0
-        if value is None or value < rule.at_least or (role is not None and heard_s < rule.min_evidence_s):
+        labelled_s = value_of.get(("labelled_s", role, rule.window)) or 0.0
+        if value is None or value < rule.at_least or (role is not None and labelled_s < rule.min_evidence_s):
             continue
         evidence = _evidence(rule, role, diarization, segments, curve, duration_s)
         found.append(
@@ -58,7 +58,7 @@ def is_flagged(found: Sequence[Escalation], flag_weight: float) -> bool:
 
 
 def _moment_s(rule: RuleSettings, evidence: Sequence[Evidence], curve: Curve) -> float:
-    """When the words point at: the peak of the curve for a rule about it, else the first evidence."""
+    """What the reason's {at} is: the peak of the curve for a rule about it, else the first evidence."""
     if rule.measure in {"frustration", "frustration_peak"} and curve.peak_s is not None:
         return curve.peak_s
     return evidence[0].start_s if evidence else 0.0
@@ -86,12 +86,12 @@ def _evidence(
     if rule.measure in {"loudness_rise_db", "pitch_rise_st"}:
         begin_s, finish_s = period_bounds(duration_s)[rule.window]
         inside = (curve.at_s >= begin_s) & (curve.at_s < finish_s)
-        return _moments(segments, curve, np.where(inside, _raised(curve), 0.0), _raised_words)
-    return _moments(segments, curve, curve.level, _frustrated_words)
+        return _moments(segments, curve, np.where(inside, _raised(curve), 0.0), _raised_text)
+    return _moments(segments, curve, curve.level, _frustrated_text)
 
 
 def _moments(
-    segments: Sequence[Segment], curve: Curve, by: FloatArray, words: Callable[[Curve, int], str]
+    segments: Sequence[Segment], curve: Curve, by: FloatArray, text: Callable[[Curve, int], str]
 ) -> tuple[Evidence, ...]:
     """The caller's segments where `by` (n,) is highest and above zero, at least `APART_S` apart."""
     mine = [s for s in segments if s.role is Role.CALLER]
@@ -101,7 +101,7 @@ def _moments(
             break
         if all(abs(curve.at_s[index] - curve.at_s[other]) >= APART_S for other in chosen):
             chosen.append(int(index))
-    return tuple(Evidence(mine[i].start_s, mine[i].end_s, words(curve, i)) for i in sorted(chosen))
+    return tuple(Evidence(mine[i].start_s, mine[i].end_s, text(curve, i)) for i in sorted(chosen))
 
 
 def _raised(curve: Curve) -> FloatArray:
@@ -116,21 +116,21 @@ def _raised(curve: Curve) -> FloatArray:
     return raised
 
 
-def _frustrated_words(curve: Curve, index: int) -> str:
+def _frustrated_text(curve: Curve, index: int) -> str:
     return ", ".join((f"frustration {curve.level[index]:.0%}", *_rises(curve, index)))
 
 
-def _raised_words(curve: Curve, index: int) -> str:
+def _raised_text(curve: Curve, index: int) -> str:
     return ", ".join(_rises(curve, index)) or "voice raised"
 
 
 def _rises(curve: Curve, index: int) -> list[str]:
-    words = []
+    rises = []
     if np.isfinite(curve.loudness_rise_db[index]) and curve.loudness_rise_db[index] >= 1:
-        words.append(f"{curve.loudness_rise_db[index]:.0f} dB louder than when calm")
+        rises.append(f"{curve.loudness_rise_db[index]:.0f} dB louder than when calm")
     if np.isfinite(curve.pitch_rise_st[index]) and curve.pitch_rise_st[index] >= 1:
-        words.append(f"{curve.pitch_rise_st[index]:.0f} semitones higher")
-    return words
+        rises.append(f"{curve.pitch_rise_st[index]:.0f} semitones higher")
+    return rises
 
 
 def _longest_silence(diarization: Diarization, duration_s: float) -> tuple[Evidence, ...]:

@@ -42,7 +42,7 @@ class NoEncoder(CallAnalyticsError):
 def evidence_clips(
     audio: Audio, escalations: Sequence[Escalation], settings: ReportSettings
 ) -> tuple[Clip, ...]:
-    """The moments worth hearing of a flagged call, at most `max_clips_per_call`, by time.
+    """The evidence of a flagged call as clips, at most `max_clips_per_call`, by time.
 
     The first moment of every escalation comes before the second of any. Named by
     `Evidence.clip_name`. Without an encoder there are no clips and a warning in the log: the
@@ -81,8 +81,13 @@ def clip_bytes(
 ) -> bytes:
     """Encode a stretch of a call, mono (both sides mixed), faded and levelled.
 
-    samples: float32 (n_channels, n) or (n,), -1..1. `context_s` is added on both sides; the stretch
-    is limited to the recording.
+    Args:
+        samples: float32 (n_channels, n) or (n,), -1..1.
+        sample_rate_hz: of the samples.
+        start_s: where the moment begins; with `end_s` it is limited to the recording.
+        end_s: where it ends.
+        context_s: added on both sides.
+        clip_format: "wav" needs no ffmpeg.
 
     Raises:
         ValueError: nothing of the stretch lies inside the recording.

@@ -52,8 +52,7 @@ class SampleBuffer:
         self._length = [0] * n_rows
 
     def write(self, rows: slice, block: FloatArray, full_scale: float) -> int:
-        """Append float32 (n, n_rows_written) to `rows`, limited to -1..1. Returns how many samples
-        reach `full_scale`."""
+        """Append float32 (n, n_rows_written) to `rows`, limited to -1..1; count samples at `full_scale`."""
         n = len(block)
         start = self._length[rows.start]
         if start + n > self._capacity:

@@ -12,7 +12,6 @@ from callanalytics.config.call_settings import (
     DiscoverySettings,
     EmotionSettings,
     FrustrationSettings,
-    PathSettings,
     RecorderSettings,
     RuleSettings,
     SegmentSettings,
@@ -22,15 +21,12 @@ from callanalytics.config.job_settings import (
     JOB_NAMES,
     EngineSettings,
     GateSettings,
-    PrivacySettings,
     ReportSettings,
     RetrainSettings,
-    ScheduleSettings,
 )
-from callanalytics.config.settings import CONFIG_NAME, Settings, find_config, load_config, settings_from
+from callanalytics.config.settings import Settings, find_config, load_config, settings_from
 
 __all__ = [
-    "CONFIG_NAME",
     "DEFAULT_RULES",
     "JOB_NAMES",
     "RULE_MEASURES",
@@ -40,13 +36,10 @@ __all__ = [
     "EngineSettings",
     "FrustrationSettings",
     "GateSettings",
-    "PathSettings",
-    "PrivacySettings",
     "RecorderSettings",
     "ReportSettings",
     "RetrainSettings",
     "RuleSettings",
-    "ScheduleSettings",
     "SegmentSettings",
     "Settings",
     "TimeSettings",

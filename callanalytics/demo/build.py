@@ -40,8 +40,11 @@ def build_demo(
 ) -> DemoSummary:
     """Fill `out` with calls of `day` (local times of `zone`). The same day gives the same bytes.
 
-    `out` may be missing, empty, or a former demonstration, which is replaced.
-    on_progress: called with (calls done, calls in all).
+    Args:
+        out: a folder that is missing, empty, or a former demonstration, which is replaced.
+        day: date of the calls.
+        zone: of their times.
+        on_progress: called with calls done and calls in all.
 
     Raises:
         UsageError: `out` holds something that the demonstration did not make, or cannot be written.

@@ -25,7 +25,7 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 
 
 def main() -> int:
-    """Speak every line of stdin to stdout. Returns the exit status; what went wrong is on stderr."""
+    """Speak every line of stdin to stdout; the exit status is 1 after a message on stderr."""
     request = json.load(sys.stdin)
     espeak = ctypes.CDLL(request["library"])
     espeak.espeak_SetSynthCallback.argtypes = [_SynthCallback]

@@ -1,4 +1,4 @@
-"""Spoken lines on a time line: one call as two channels with gaps, overlap, hold music and line noise."""
+"""Utterances on a time line: one call as two channels with gaps, overlap, hold music and line noise."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ AGENT, CALLER = 0, 1  # channels
 
 
 def mix_call(call: Call, spoken: list[FloatArray], rng: np.random.Generator) -> FloatArray:
-    """The call as it went over the line.
+    """Place the utterances of a call in time, with noise, tones and music between them.
 
-    spoken: the lines of the call in order, float32 (n,) at 8 kHz.
-    Returns float32 (2, n_samples) at 8 kHz within -1..1: row 0 is the agent, row 1 the caller. A masked
-    stretch is exactly zero in both.
+    Args:
+        call: what happens in which order.
+        spoken: its utterances in order, float32 (n,) at 8 kHz.
+        rng: for gaps and noise.
+
+    Returns:
+        float32 (2, n_samples) at 8 kHz within -1..1: row 0 is the agent, row 1 the caller. A masked stretch
+        is exactly zero in both.
     """
     placed, masked, n_samples = _time_line(call, iter(spoken), rng)
     sides = _line_noise(n_samples, rng)

@@ -16,7 +16,7 @@ import av
 import numpy as np
 import soundfile
 
-from callanalytics.demo.script import Call, Style
+from callanalytics.demo.script import Call
 from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ
 from callanalytics.records import FloatArray
 
@@ -66,10 +66,10 @@ class Take:
 
 
 def write_take(root: Path, take: Take) -> tuple[Path, ...]:
-    """Write the take below `root` as its recorder does. Returns the audio files, without sidecars."""
-    files = _WRITERS[take.call.style](root, take)
+    """Write the take below `root` as its recorder does; the result lists audio files, no sidecars."""
+    files = WRITERS[take.call.style](root, take)
     if take.call.has_sidecar:
-        _write_json(_beside(files[0], ".json"), _facts(take))
+        _write_json(files[0].with_name(f"{files[0].name}.json"), _facts(take))
     if take.call.broken:
         for file in files:
             content = file.read_bytes()
@@ -113,7 +113,7 @@ def _genesys(root: Path, take: Take) -> tuple[Path, ...]:
     file = folder / f"{take.uuid('recording')}.opus"
     _write_opus(file, take.caller_first)
     _write_json(
-        _beside(file, "_metadata.json"),
+        file.with_name(f"{file.name}_metadata.json"),
         {
             "conversationId": conversation,
             "recordingId": take.uuid("recording"),
@@ -163,19 +163,19 @@ def _sidecar(root: Path, take: Take) -> tuple[Path, ...]:
     """A name that says nothing, and a JSON file beside it that says everything."""
     file = _folder(root, "exports") / f"call-{take.started_at.toordinal() % 1000:03d}{take.index:02d}.wav"
     _write_wav(file, take.mono, "PCM_16")
-    _write_json(_beside(file, ".json"), _facts(take))
+    _write_json(file.with_name(f"{file.name}.json"), _facts(take))
     return (file,)
 
 
-_WRITERS: dict[Style, Callable[[Path, Take], tuple[Path, ...]]] = {
-    Style.FREEPBX: _freepbx,
-    Style.VICIDIAL: _vicidial,
-    Style.CONNECT: _connect,
-    Style.GENESYS: _genesys,
-    Style.FUSIONPBX: _fusionpbx,
-    Style.GENERIC: _generic,
-    Style.PAIR: _pair,
-    Style.SIDECAR: _sidecar,
+WRITERS: dict[str, Callable[[Path, Take], tuple[Path, ...]]] = {
+    "freepbx": _freepbx,
+    "vicidial": _vicidial,
+    "connect": _connect,
+    "genesys": _genesys,
+    "fusionpbx": _fusionpbx,
+    "generic": _generic,
+    "pair": _pair,
+    "sidecar": _sidecar,
 }
 
 
@@ -206,10 +206,6 @@ def _folder(root: Path, below: str) -> Path:
     folder = root / below
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _beside(file: Path, ending: str) -> Path:
-    return file.with_name(file.name + ending)
 
 
 def _write_json(file: Path, content: dict[str, object]) -> None:

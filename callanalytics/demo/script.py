@@ -33,19 +33,6 @@ class Between(StrEnum):
     PAUSE = "pause"
 
 
-class Style(StrEnum):
-    """Which recorder's names, folders and formats a call is written in (see `recorder_files.py`)."""
-
-    FREEPBX = "freepbx"
-    VICIDIAL = "vicidial"
-    CONNECT = "connect"
-    GENESYS = "genesys"
-    FUSIONPBX = "fusionpbx"
-    GENERIC = "generic"
-    PAIR = "pair"
-    SIDECAR = "sidecar"
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """One utterance. `overlaps`: it starts before the previous one has ended."""
@@ -87,7 +74,7 @@ class Call:
     """One call of the demonstration. `at` is local time; `extension` is the number of the queue."""
 
     slug: str
-    style: Style
+    style: str  # recorder that it looks like: a key of `recorder_files.WRITERS`
     at: time
     queue: str
     extension: str
@@ -138,7 +125,6 @@ def _call(table: dict[str, Any], agents: dict[str, Agent], queues: dict[str, str
     return Call(
         **table
         | {
-            "style": Style(table["style"]),
             "extension": queues[table["queue"]],
             "agent": agents[table["agent"]],
             "caller": Voice(**table["caller"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,9 +31,8 @@ def cut_segments(
             continue
         n_pieces = 1
         if turn.duration_s > settings.max_s:
-            n_pieces = max(
-                round(turn.duration_s / settings.target_s), _ceil(turn.duration_s / settings.max_s)
-            )
+            fewest = math.ceil(turn.duration_s / settings.max_s)
+            n_pieces = max(round(turn.duration_s / settings.target_s), fewest)
         edges = np.linspace(turn.start_s, turn.end_s, n_pieces + 1)
         pieces += [(turn, float(a), float(b)) for a, b in itertools.pairwise(edges)]
     pieces.sort(key=lambda piece: (piece[1], piece[0].speaker))
@@ -49,10 +49,6 @@ def cut_segments(
         )
         for index, (turn, start_s, end_s) in enumerate(pieces)
     )
-
-
-def _ceil(value: float) -> int:
-    return int(np.ceil(value))
 
 
 def _overlap_shares(

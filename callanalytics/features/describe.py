@@ -21,7 +21,10 @@ from callanalytics.records import Features, FloatArray, Segment
 def extract(samples: FloatArray, sample_rate_hz: int, segments: Sequence[Segment]) -> Features:
     """Describe each segment on its own channel.
 
-    samples: float32 (n_channels, n_samples), -1..1, finite, at 8 kHz.
+    Args:
+        samples: float32 (n_channels, n_samples), -1..1, finite.
+        sample_rate_hz: must be 8000.
+        segments: what to describe.
 
     Returns:
         Features named FEATURE_NAMES, float32 (n_segments, n_features). What is undefined (the pitch of

@@ -31,7 +31,7 @@ def k_weight(frequency_hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def levels(stack: Stack, k_power: FloatArray) -> dict[str, FloatArray]:
-    """Level columns. k_power: (n_frames,) K-weighted mean square of each frame."""
+    """Level columns; `k_power` is the K-weighted mean square of each frame, (n_frames,)."""
     n_samples = np.float32(HOP) * (stack.n_frames + 2).astype(np.float32)
     peak = np.maximum.reduceat(np.abs(stack.hops).max(axis=1), stack.first_hop)
     return {

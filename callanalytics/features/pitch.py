@@ -63,7 +63,12 @@ def autocorrelation_matrix() -> npt.NDArray[np.float64]:
 
 
 def track(stack: Stack, autocorrelation: FloatArray) -> Pitch:
-    """Pitch of every frame. autocorrelation: (n_frames, N_LAGS), a product with `autocorrelation_matrix`."""
+    """Track the pitch of every frame.
+
+    Args:
+        stack: the segments.
+        autocorrelation: (n_frames, N_LAGS), a product with `autocorrelation_matrix`.
+    """
     energy = np.maximum(autocorrelation[:, :1], np.float32(1e-12))
     acf: FloatArray = np.divide(autocorrelation, energy, dtype=np.float32)
     at = acf[:, _SHORTEST : _LONGEST + 1]
@@ -136,7 +141,14 @@ def segment_quantiles(
 ) -> list[FloatArray]:
     """Quantiles of the finite values of each segment (linear between ranks), NaN where there are none.
 
-    values: (n,); segment: (n,) the segment of each value. One float32 (n_segments,) per quantile.
+    Args:
+        values: (n,), NaN where undefined.
+        segment: (n,) the segment of each value.
+        n_segments: of the result.
+        quantiles: 0..1.
+
+    Returns:
+        One float32 (n_segments,) per quantile.
     """
     finite = np.isfinite(values)
     kept, owner = values[finite], segment[finite]

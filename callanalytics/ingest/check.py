@@ -18,17 +18,17 @@ class CheckedFile:
     """One recording, or one skipped file, as the search finds it; all text is safe to print."""
 
     path: str
-    recorder: str
-    confidence: float
-    started_at: str
-    started_at_source: str
-    direction: str
-    agent_id: str | None
-    queue: str | None
-    caller_hash: str | None
-    channel_roles: str
-    pair_with: str | None
-    skipped: str | None
+    recorder: str = ""
+    confidence: float = 0.0
+    started_at: str = ""
+    started_at_source: str = ""
+    direction: str = ""
+    agent_id: str | None = None
+    queue: str | None = None
+    caller_hash: str | None = None
+    channel_roles: str = ""
+    pair_with: str | None = None
+    skipped: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for `ingest check --json`."""
@@ -59,14 +59,12 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
                 caller_hash=facts.caller_hash,
                 channel_roles=", ".join(facts.channel_roles),
                 pair_with=display_text(str(files[1])) if len(files) > 1 else None,
-                skipped=None,
             )
         )
     for file in found.skipped:
         if file.reason != "pair_part":
             why = display_text(f"{file.reason}: {file.detail}")
-            path = display_text(str(file.path))
-            rows.append(CheckedFile(path, "", 0.0, "", "", "", None, None, None, "", None, why))
+            rows.append(CheckedFile(display_text(str(file.path)), skipped=why))
     return rows
 
 

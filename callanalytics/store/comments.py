@@ -1,10 +1,15 @@
 """What every table, view and column means: the COMMENTs of the database.
 
-A column name means the same thing wherever it appears, so most meanings are said once in `COLUMNS`;
-`SPECIAL` holds the few that depend on the table or view. A test fails when one is missing.
+A column name means the same thing wherever it appears, so most meanings are given once: beside a column of
+`schema.sql` or of a migration, or here in `VIEW_COLUMNS` where only views have it. `SPECIAL` holds the few
+that depend on the table or view. What is said of a table holds for the view of its name.
+A test fails when a meaning is missing.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
 
 RELATIONS: dict[str, str] = {
     "base.schema_version": "Migrations applied to this file, one row each",
@@ -18,7 +23,7 @@ RELATIONS: dict[str, str] = {
     "base.analyses": "One row per call and ensemble: the results for the whole call",
     "base.turns": "Who speaks when, by analysis",
     "base.sounds": "Stretches that are no speech but mean something, by analysis",
-    "base.segments": "What the ensemble heard and its vote, one row per segment, by analysis",
+    "base.segments": "What the ensemble classified and its vote, one row per segment, by analysis",
     "base.predictions": "Every member's opinion of every segment, by analysis",
     "base.call_measures": "Numbers about whole calls, by analysis",
     "base.escalations": "Rules that a call fulfilled, by analysis",
@@ -29,19 +34,13 @@ RELATIONS: dict[str, str] = {
     "base.reviews": "What people said about calls, rules and segments",
     "base.corrections": "Corrections by people that every later analysis keeps",
     "base.agent_voices": "Voice prints of agents, by call; empty unless [privacy] voice_profiles is on",
-    "runs": "One row per run of the nightly job",
-    "recordings": "One row per recording, identified by its content",
     "ensembles": "Ensembles that have labelled calls; only the promoted one is visible in the other views",
-    "quarantine": "Recordings that could not be analysed, and why",
-    "reviews": "What people said about calls, rules and segments",
-    "corrections": "Corrections by people that every later analysis keeps",
-    "schema_version": "Migrations applied to this file, one row each",
     "calls": "What the recorder said about each call, also those not labelled by the promoted ensemble",
     "analyses": "Results for whole calls, promoted ensemble; analysis_key joins the tables in base",
     "call_summary": "One row per call: when, who, how long, how frustrated, flagged and why",
     "turns": "Who speaks when",
     "sounds": "Stretches that are no speech but mean something: payment pauses, tones, music",
-    "segments": "The pieces of turns, about 3 s each, that the ensemble hears",
+    "segments": "The pieces of turns, about 3 s each, that the ensemble classifies",
     "votes": "The ensemble's vote on every segment",
     "segment_emotions": "One row per segment: who, when, which emotion (NULL when abstained), how sure",
     "segment_probabilities": "The ensemble's mean probability of every emotion, one row per segment",
@@ -75,82 +74,14 @@ RELATIONS: dict[str, str] = {
     "emotion_precision": "How often reviewers agreed with the voted emotion of a segment",
 }
 
-COLUMNS: dict[str, str] = {
-    "call_id": "Key of the call: the first 16 hex digits of the recording's hash",
+VIEW_COLUMNS: dict[str, str] = {
     "content_id": "SHA-256 of the file's content",
-    "recording_id": "SHA-256 of the content; of a pair, of its two files' hashes",
-    "analysis_key": "Small integer per call and ensemble, joins the tables in base",
-    "path": "First (usually only) file; unprintable characters are written out",
-    "paths": "All files of the recording; unprintable characters are written out",
-    "started_at": "Start of the call, UTC instant",
-    "started_at_source": "Where the start was read; file_time is the least trustworthy",
-    "started_local": "Start of the call on the clock of its zone",
-    "zone": "IANA time zone that the call's local time was read in",
     "day": "Local day of the call",
     "weekday": "Local day of the week, 1 = Monday .. 7 = Sunday",
     "hour": "Local hour of the day, 0..23",
-    "duration_s": "Length of the decoded sound in seconds",
-    "expected_duration_s": "Length that the recorder stated, less the ringing where it said so, seconds",
-    "answered_s": "Seconds into the recording when the agent answered",
-    "hold_s": "Seconds on hold that the recorder stated",
-    "direction": "Which way the call went, seen from the call centre",
-    "agent_id": "Agent, as the recorder names them",
-    "agent": "Agent whose profile this belongs to: agent_id, else agent_name",
-    "voice": "Voice print of the agent in this call, unit length (CAM++)",
-    "learned_at": "When the voice was learned",
-    "agent_name": "Agent's name, when the recorder gives one",
-    "team": "Agent's team",
-    "queue": "Queue, as the recorder names it",
-    "campaign": "Campaign, as the recorder names it",
-    "caller_hash": "Salted hash of the caller's number; the number itself is never stored",
-    "external_id": "The recorder's own id of the call",
-    "disposition": "How the call ended, as the recorder says",
-    "recorder": "Recorder profile that the file matched, none when nothing did",
-    "recorder_confidence": "How sure the match of the recorder profile is, 0..1",
-    "fact_sources": "For each known fact, where it was read",
-    "n_bytes": "Size of the file or files in bytes",
-    "mtime_ns": "Modification time of the file in nanoseconds",
-    "modified_at": "When the file was last modified",
-    "container": "File format, as the decoder names it",
-    "codec": "Audio codec, as the decoder names it",
-    "native_rate_hz": "Sampling rate of the file",
-    "n_channels": "Audio channels, 1 or 2",
-    "clipped_share": "Part of the samples at full scale, 0..1",
-    "channel_layout": "How the voices lie in the audio",
-    "role_source": "How agent and caller were told apart",
-    "role_confidence": "How sure the roles are, 0..1",
-    "quality": "Closed words about the sound, such as bleed or dead_channel",
-    "n_segments": "Segments counted",
-    "n_labelled": "Segments that got an emotion",
-    "segments_s": "Seconds of speech in segments",
-    "labelled_s": "Seconds of speech that got an emotion",
-    "frustration_score": "Frustration of the caller over the call, 0..1: the highest point of the curve",
-    "frustration_peak_s": "When the caller's frustration is highest, seconds into the call",
-    "flagged": "The fulfilled rules weigh enough to look at this call",
-    "reasons": "In plain words, one per fulfilled rule",
-    "frustration_at_s": "Times of the frustration curve, seconds into the call",
-    "frustration": "Frustration of the caller, smoothed, 0..1",
     "at_s": "Middle of the caller's segment, seconds into the call",
-    "stage_wall_s": "Seconds of work per stage of the analysis",
-    "turn": "Number of the turn within the call, from 0, by start",
-    "segment": "Number of the segment within the call, from 0, by start",
-    "speaker": "Voice within the call: speaker_0, speaker_1, ...",
-    "role": "Who speaks: agent, caller or unknown",
-    "channel": "Channel to hear it on, from 0",
-    "start_s": "Start, seconds into the recording",
-    "end_s": "End (exclusive), seconds into the recording",
-    "overlap_share": "Part of the segment during which somebody else spoke too, 0..1",
-    "kind": "What it is: masked (payment pause), tone or music",
-    "emotion": "Emotion; NULL when the ensemble abstained",
-    "top_emotion": "Most probable emotion, also when the ensemble abstained",
-    "confidence": "Calibrated mean probability of the emotion, 0..1",
-    "agreement": "Part of the members that voted for the emotion, 0..1",
-    "tie_broken": "The members tied and the mean probability decided",
-    "abstain_reason": "Why there is no emotion; NULL when there is one",
     "descriptors": "Acoustic descriptors, in the order of base.feature_names; NaN when unknown",
-    "probabilities": "Probability of each emotion, in the order of the type emotion",
     "probability": "Probability that the member gave its emotion, 0..1",
-    "member": "Member of the ensemble",
     "values": "Acoustic descriptors in the order of base.feature_names, NaN when unknown",
     "anger": "Mean probability of anger, 0..1",
     "boredom": "Mean probability of boredom, 0..1",
@@ -161,32 +92,20 @@ COLUMNS: dict[str, str] = {
     "neutral": "Mean probability of neutral, 0..1",
     "sad": "Mean probability of sad, 0..1",
     "surprise": "Mean probability of surprise, 0..1",
-    "period": "Part of the call: call, a quarter (q1..q4) or a half",
-    "value": "The measured number, in the unit that the name says",
-    "position": "Order within the list, from 0",
-    "rule": "Name of the rule in config.toml",
-    "weight": "Weight of the rule; the sum of weights flags a call",
-    "threshold": "The rule fires at this value or more",
     "reason": "Why, in short",
-    "evidence": "Moments to hear: start and end in seconds, words, clip file if one was cut",
     "words": "What to hear at this moment",
     "clip": "Name of the clip file, NULL when none was cut",
-    "seconds": "Seconds of speech",
-    "level_db": "Mean loudness of the speech, dB below full scale",
     "measure": "label_mix, codec_mix, confidence, agreement, abstained_share or level_db",
     "usual": "Mean of the measure over the reference days; NULL without such days",
     "crossed": "The change is beyond the threshold; NULL while nothing is usual yet",
     "n_days": "Days counted, seven at most",
     "n_crossed": "Days of these on which the threshold was crossed",
     "retrain": "The threshold was crossed on three or more of these days: look, and retrain if it stays",
-    "confidence_sum": "Sum of the segments' confidence",
-    "agreement_sum": "Sum of the segments' agreement",
     "share": "Part of the labelled seconds, 0..1",
     "share_low": "Lower end of the 95 % Wilson interval of the share, n = calls",
     "share_high": "Upper end of the 95 % Wilson interval of the share, n = calls",
     "n_calls": "Calls counted; the n of the interval",
     "n_flagged": "Flagged calls",
-    "n_agreed": "Segments where the member's own emotion is the vote's",
     "agreed_share": "Part of the segments where the member agrees with the vote, 0..1",
     "agreed_low": "Lower end of the 95 % Wilson interval of the share, n = calls",
     "agreed_high": "Upper end of the 95 % Wilson interval of the share, n = calls",
@@ -227,94 +146,42 @@ COLUMNS: dict[str, str] = {
     "minutes_abstained": "Minutes of speech that got none",
     "minutes_failed": "Minutes of failed files whose length the recorder stated",
     "n_failed_unknown_length": "Failed files whose length nobody knows",
-    "run_id": "Number of the run that wrote this",
-    "ended_at": "When the run ended; NULL when it did not",
-    "since_at": "Start of the window",
-    "until_at": "End of the window (exclusive)",
-    "ensemble_id": "Fingerprint of the ensemble",
-    "version": "Version of callanalytics",
-    "host": "Computer that it ran on",
-    "pid": "Process that did it",
-    "settings": "The settings it ran with",
-    "n_found": "Recordings found in the window",
-    "n_new": "Recordings it set out to analyse or to list as unreadable",
-    "n_done": "Calls analysed",
-    "n_skipped": "Recordings that were done before or given up",
-    "n_quarantined": "Recordings that failed",
     "quarantined_share": "Part of the attempted recordings that failed, 0..1",
-    "audio_s": "Seconds of audio analysed",
     "wall_s": "Seconds it took",
     "times_real_time": "Seconds of audio analysed per second",
-    "exit_code": "What the run ended with; 0 is all done, 3 is some files failed",
     "state": "How the run ended, in words",
-    "analysed_at": "When the analysis was written",
-    "labels": "Emotions that the ensemble knows",
-    "members": "Members of the ensemble",
-    "card": "The ensemble's card: training data, licence, measured quality",
-    "registered_at": "When the ensemble was first used here",
-    "promoted": "This ensemble's results are what the views show",
-    "promoted_at": "When it was promoted",
-    "stage": "Where it failed: read, decode, analyze or write",
-    "attempts": "How often it was tried",
-    "detail": "What was wrong, in a sentence",
-    "first_seen_at": "When it first failed",
-    "last_seen_at": "When it last failed",
-    "review_id": "Number of the review",
-    "verdict": "Of a call or rule: worth flagging (confirm) or not (reject); of a segment: right vote or not",
-    "voted": "Emotion that the ensemble had voted when this was reviewed; NULL when it had abstained",
-    "reviewer": "Who reviewed",
-    "note": "Words of the person",
-    "reviewed_at": "When it was reviewed",
-    "swap_roles": "Agent and caller are the other way round than the analysis found",
-    "corrected_by": "Who corrected",
-    "corrected_at": "When it was corrected",
-    "precision": "Part of what reviewers judged that they confirmed, 0..1",
+    "precision": "Part of the verdicts, unsure ones left out, that confirm, 0..1",
     "precision_low": "Lower end of the 95 % Wilson interval of the precision",
     "precision_high": "Upper end of the 95 % Wilson interval of the precision",
     "n_confirmed": "Verdicts that confirm",
     "n_rejected": "Verdicts that reject",
     "n_unsure": "Verdicts that are unsure",
-    "worth_share": "Part of the judged calls that reviewers called worth flagging, 0..1",
+    "worth_share": "Part of the reviewed calls, unsure ones left out, that are worth flagging, 0..1",
     "worth_low": "Lower end of the 95 % Wilson interval of the share",
     "worth_high": "Upper end of the 95 % Wilson interval of the share",
     "n_fired": "Calls on which the rule fired",
-    "name": "Name of the measure, with its unit",
-    "applied_at": "When the migration was applied",
-    "sha256": "Fingerprint of the definitions",
 }
-
-_PLACE = ("channel", "start_s", "end_s")
 
 SPECIAL: dict[str, str] = {
     "base.schema_version.version": "Number of the migration",
     "base.schema_version.name": "Name of the migration",
-    "schema_version.version": "Number of the migration",
-    "schema_version.name": "Name of the migration",
     "base.definitions.name": "What the fingerprint is of",
     "base.feature_names.name": "Name of the descriptor",
     "base.feature_names.position": "Place in base.segments.descriptors, from 0",
     "base.files.path": "File name as the file system's bytes",
     "base.runs.started_at": "When the run started",
-    "runs.started_at": "When the run started",
     "run_health.started_at": "When the run started",
     "base.escalations.reason": "Why the rule fired, in plain words",
-    "escalations.reason": "Why the rule fired, in plain words",
     "base.quarantine.reason": "Closed word for what was wrong: not_audio, empty, truncated, ...",
-    "quarantine.reason": "Closed word for what was wrong: not_audio, empty, truncated, ...",
-    "base.predictions.emotion": "The member's most probable emotion; NULL when it heard nothing",
-    "predictions.emotion": "The member's most probable emotion; NULL when it heard nothing",
-    "base.reviews.rule": "Rule that was reviewed; NULL judges every rule that fired on the call",
-    "reviews.rule": "Rule that was reviewed; NULL judges every rule that fired on the call",
+    "base.predictions.emotion": "The member's most probable emotion; NULL when it classified nothing",
+    "base.reviews.rule": "Rule that was reviewed; NULL holds for every rule that fired on the call",
+    "base.reviews.segment": "Segment that was reviewed; NULL when the review is about the call or a rule",
     **dict.fromkeys(
-        ("base.reviews.segment", "reviews.segment"),
-        "Segment that was reviewed; NULL when the review is about the call or a rule",
-    ),
-    **dict.fromkeys(
-        ("base.reviews.emotion", "reviews.emotion", "reviewed_segments.emotion"),
+        ("base.reviews.emotion", "reviewed_segments.emotion"),
         "Emotion that the reviewer heard in the segment; NULL when not said",
     ),
     **dict.fromkeys(
-        (f"{relation}.{column}" for relation in ("base.reviews", "reviews") for column in _PLACE),
+        (f"base.reviews.{column}" for column in ("channel", "start_s", "end_s")),
         "Place of the reviewed segment in the recording; NULL when the review is about the call or a rule",
     ),
     "emotion_precision.emotion": "Emotion that the ensemble voted",
@@ -338,17 +205,20 @@ SPECIAL: dict[str, str] = {
 
 def relation_comment(relation: str) -> str:
     """What a table or view is. Raises KeyError when nobody said."""
-    return RELATIONS[relation]
+    return RELATIONS.get(relation) or RELATIONS[f"base.{relation}"]
 
 
-def column_comment(relation: str, column: str, features: dict[str, str]) -> str:
-    """What a column means; `features` are the comments of the acoustic descriptors.
+def column_comment(relation: str, column: str, known: Mapping[str, str]) -> str:
+    """What a column means; `known` are the meanings of the tables' columns.
 
     Raises KeyError when nobody said.
     """
-    special = SPECIAL.get(f"{relation}.{column}")
-    if special is not None:
-        return special
-    if relation == "segment_features" and column in features:
-        return features[column]
-    return COLUMNS[column]
+    for place in (relation, f"base.{relation}"):
+        if special := SPECIAL.get(f"{place}.{column}"):
+            return special
+    return VIEW_COLUMNS.get(column) or known[column]
+
+
+def table_columns(sql: str) -> dict[str, str]:
+    """Column -> meaning: what follows `--` on the line of a column in the SQL that makes tables."""
+    return dict(re.findall(r"^(?: {4}|ALTER TABLE \S+ ADD COLUMN )(\w+) .*?  -- (.+)$", sql, re.MULTILINE))

@@ -76,7 +76,7 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
 
     try:
         connection = _patiently(database)
-        connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
+        connection.execute("SET enable_progress_bar = false")  # it would go to standard output
         # Writing the log back costs more the larger the file is: at ten million segments, every 16 MB (the
         # default) would take half of a run's time in the writer. A killed run's log is replayed in seconds.
         connection.execute("SET checkpoint_threshold = '512MB'")
@@ -90,14 +90,14 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
         connection.execute("SET autoinstall_known_extensions = false")
         connection.execute("SET autoload_known_extensions = false")
     except duckdb.Error as problem:
-        words = str(problem).splitlines()[0]
-        if "lock" in words.lower():
+        reason = str(problem).splitlines()[0]
+        if "lock" in reason.lower():
             advice = "Another process has it open: end that one, or wait for it."
         else:
             advice = (
                 f"If it is damaged, move it away: the next run goes on from the published {DATABASE_NAME}."
             )
-        raise StoreError(f"{database}: the working database cannot be opened. {words} {advice}") from problem
+        raise StoreError(f"{database}: the working database cannot be opened. {reason} {advice}") from problem
     return connection
 
 

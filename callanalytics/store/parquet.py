@@ -99,7 +99,7 @@ def _check(database: Path, folder: Path) -> None:
 
 
 def _write(connection: duckdb.DuckDBPyConnection, arriving: Path, folder: Path) -> Exported:
-    connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
+    connection.execute("SET enable_progress_bar = false")  # it would go to standard output
     connection.execute("SET TimeZone = 'UTC'")
     n_rows: dict[str, int] = {}
     for view in DATED:

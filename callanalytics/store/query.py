@@ -101,7 +101,7 @@ def _opened(database: Path) -> duckdb.DuckDBPyConnection:
         )
         raise StoreError(f"{database}: cannot be opened. {text} {advice}") from problem
     try:
-        connection.execute("SET enable_progress_bar = false")  # it would be drawn into standard output
+        connection.execute("SET enable_progress_bar = false")  # it would go to standard output
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")

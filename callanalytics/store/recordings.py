@@ -119,7 +119,7 @@ def file_frame(recordings: Sequence[Recording]) -> pl.DataFrame:
     """Files, also those of pairs, that are still what they were when their content was hashed.
 
     Of recordings behind URLs, what their store listed: names for people may lack a caller's number, and
-    who wants to hear one again needs the name it has.
+    who opens one again needs the name it has.
     """
     rows = {}
     for recording in recordings:

@@ -48,13 +48,13 @@ def insert_review(connection: duckdb.DuckDBPyConnection, review: Review, review_
     Raises:
         UsageError: no such call, rule, segment, verdict or emotion; or they do not go together.
     """
-    place, heard = _checked(connection, review)
+    place, emotion = _checked(connection, review)
     connection.execute(
         "INSERT INTO base.reviews (review_id, call_id, rule, segment, verdict, emotion, voted, channel,"
         " start_s, end_s, reviewer, note, reviewed_at) VALUES"
         " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(?, now()))",
         [
-            *(review_id, review.call_id, review.rule, review.segment, review.verdict, heard, place.voted),
+            *(review_id, review.call_id, review.rule, review.segment, review.verdict, emotion, place.voted),
             *(place.channel, place.start_s, place.end_s),
             *(optional_text(review.reviewer), optional_text(review.note), review.reviewed_at),
         ],

@@ -269,7 +269,7 @@ def _predictions(a: CallAnalysis, number: npt.NDArray[np.int32]) -> pl.DataFrame
     votes = a.votes
     n_members, n_segments, n_labels = votes.probabilities.shape
     flat = np.nan_to_num(votes.probabilities.transpose(1, 0, 2).reshape(-1, n_labels))
-    # A member that heard nothing (too short, not speech) holds no opinion: zeros or NaN, no emotion.
+    # A member that classified nothing (too short, not speech) has no opinion: zeros or NaN, no emotion.
     emotion = np.where(flat.max(axis=1, initial=0.0) > 0, flat.argmax(axis=1), -1)
     return pl.DataFrame(
         {

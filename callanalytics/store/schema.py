@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import StoreError
-from callanalytics.store.comments import column_comment, relation_comment
+from callanalytics.store.comments import column_comment, relation_comment, table_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -88,7 +88,7 @@ def upgrade(
         step = "the acoustic descriptors"
         _fit_descriptors(connection, descriptors)
         step = "the views"
-        _define_views(connection, descriptors)
+        _define_views(connection, migrations, descriptors)
         connection.execute("COMMIT")
     except duckdb.Error as problem:
         connection.execute("ROLLBACK")
@@ -134,10 +134,14 @@ def _fit_descriptors(connection: duckdb.DuckDBPyConnection, descriptors: Descrip
     connection.executemany("INSERT INTO base.feature_names VALUES (?, ?)", list(enumerate(descriptors.names)))
 
 
-def _define_views(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:
+def _define_views(
+    connection: duckdb.DuckDBPyConnection, migrations: Sequence[Migration], descriptors: Descriptors
+) -> None:
     """Replace views and comments unless the file already has exactly these."""
-    sql = view_definitions(descriptors)
-    fingerprint = _fingerprint(sql, descriptors)
+    sql, tables = view_definitions(descriptors), "\n".join(migration.sql for migration in migrations)
+    comments = (files("callanalytics.store") / "comments.py").read_text(encoding="utf-8")
+    whole = json.dumps([sql, tables, comments, descriptors.comments])
+    fingerprint = hashlib.sha256(whole.encode()).hexdigest()
     if first_value(connection, "SELECT sha256 FROM base.definitions WHERE name = 'views'") == fingerprint:
         return
     for (view,) in connection.execute(
@@ -151,7 +155,7 @@ def _define_views(connection: duckdb.DuckDBPyConnection, descriptors: Descriptor
     ).fetchall():
         connection.execute(f"DROP MACRO {quoted(macro)}")
     connection.execute(sql)
-    _comment(connection, descriptors)
+    _comment(connection, table_columns(tables), descriptors)
     connection.execute("INSERT OR REPLACE INTO base.definitions VALUES ('views', ?)", [fingerprint])
 
 
@@ -165,22 +169,19 @@ def view_definitions(descriptors: Descriptors) -> str:
     return text.replace("{feature_columns}", columns)
 
 
-def _fingerprint(sql: str, descriptors: Descriptors) -> str:
-    comments = (files("callanalytics.store") / "comments.py").read_text(encoding="utf-8")
-    whole = json.dumps([sql, comments, shipped_migrations()[-1].version, descriptors.comments])
-    return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def _comment(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:
+def _comment(
+    connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str], descriptors: Descriptors
+) -> None:
     """Write the meaning of every table, view and column into the database."""
     statements: list[str] = []
     for schema, name, kind in relations(connection):
         plain = name if schema == "main" else f"{schema}.{name}"
         target = f"{quoted(schema)}.{quoted(name)}"
         statements.append(f"COMMENT ON {kind} {target} IS {_literal(relation_comment(plain))}")
+        known = {**columns, **descriptors.comments} if plain == "segment_features" else columns
         for column in connection.sql(f"FROM {target}").columns:
-            words = column_comment(plain, column, descriptors.comments)
-            statements.append(f"COMMENT ON COLUMN {target}.{quoted(column)} IS {_literal(words)}")
+            meaning = _literal(column_comment(plain, column, known))
+            statements.append(f"COMMENT ON COLUMN {target}.{quoted(column)} IS {meaning}")
     connection.execute(";\n".join(statements))
 
 

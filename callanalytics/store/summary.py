@@ -33,12 +33,12 @@ def write_summary(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -
 
     path = workspace.summary
     try:
-        told = {
+        summary = {
             "totals": _rows(connection, TOTALS_SQL)[0],
             "runs": _rows(connection, RUNS_SQL),
             "quarantine": _rows(connection, QUARANTINE_SQL),
         }
-        write_whole(path, json.dumps(told) + "\n")
+        write_whole(path, json.dumps(summary) + "\n")
     except (duckdb.Error, OSError):  # a full disk, a damaged file: whoever works with it will say so
         with suppress(OSError):
             path.unlink(missing_ok=True)

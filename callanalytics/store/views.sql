@@ -233,7 +233,7 @@ FROM usual ORDER BY day, emotion;
 
 -- Drift, against the 28 days that ended a week before: without the week between, a change would be usual
 -- after a day or two, and never seen to last. A mix (of labels, of codecs) is compared by its population
--- stability index; both mixes are counted in calls, and the day's is drawn towards the reference by the
+-- stability index; both mixes are counted in calls, and the day's is pulled towards the reference by the
 -- weight of one call, so that a label nobody had on a quiet day is no news. Its threshold is 0.25, a "major
 -- shift" (N. Siddiqi, Credit Risk Scorecards, Wiley 2006), or what chance alone exceeds once in a thousand
 -- days, if that is more: the index of two samples of one mix is (1/n + 1/m) times a chi-square of k - 1
@@ -247,25 +247,25 @@ CREATE MACRO chi_square_999(degrees) AS
     ELSE 0.0 END;
 
 CREATE VIEW drift AS
-WITH heard AS (
+WITH analysed AS (
     SELECT a.analysis_key, c.day, r.codec
     FROM analyses a JOIN calls c USING (call_id) JOIN base.recordings r ON r.recording_id = a.recording_id
 ),
 days AS (
     SELECT day, count(*) AS n_calls, coalesce(sum(count(*)) OVER before, 0)::BIGINT AS n_usual_calls
-    FROM heard GROUP BY day
+    FROM analysed GROUP BY day
     WINDOW before AS (ORDER BY day RANGE BETWEEN INTERVAL 34 DAY PRECEDING AND INTERVAL 7 DAY PRECEDING)
 ),
 votes_of_day AS (
     SELECT h.day, e.emotion, sum(e.seconds) AS seconds, sum(e.n_segments) AS n_segments,
         sum(e.confidence_sum) AS confidence_sum, sum(e.agreement_sum) AS agreement_sum
-    FROM base.call_emotions e JOIN heard h USING (analysis_key) GROUP BY ALL
+    FROM base.call_emotions e JOIN analysed h USING (analysis_key) GROUP BY ALL
 ),
 found AS (
     SELECT day, 'label_mix' AS measure, emotion::VARCHAR AS part, seconds AS amount
     FROM votes_of_day WHERE emotion IS NOT NULL
     UNION ALL
-    SELECT day, 'codec_mix', codec, count(*)::DOUBLE FROM heard GROUP BY ALL
+    SELECT day, 'codec_mix', codec, count(*)::DOUBLE FROM analysed GROUP BY ALL
 ),
 counted AS (
     SELECT k.day, k.measure, k.part, k.n_calls * coalesce(f.amount, 0)
@@ -302,7 +302,7 @@ means AS (
         / nullif(sum(seconds), 0) FROM votes_of_day GROUP BY day
     UNION ALL
     SELECT h.day, 'level_db', sum(l.seconds * l.level_db) / sum(l.seconds)
-    FROM base.call_levels l JOIN heard h USING (analysis_key) GROUP BY h.day
+    FROM base.call_levels l JOIN analysed h USING (analysis_key) GROUP BY h.day
 ),
 compared AS (
     SELECT day, measure, value, avg(value) OVER before AS usual, threshold, true AS is_mix FROM mixes
@@ -391,9 +391,9 @@ FROM base.runs ORDER BY run_id DESC;
 -- The newest review of the same thing counts. Of a call or rule, confirm means worth flagging; of a segment,
 -- that the voted emotion is right.
 
--- A review names one rule, or none: then it judges every rule that fired on the call.
+-- A review names one rule, or none: then it holds for every rule that fired on the call.
 CREATE VIEW rule_precision AS
-WITH judged AS (
+WITH reviewed AS (
     SELECT e.rule, e.call_id, r.verdict
     FROM escalations e LEFT JOIN base.reviews r
         ON r.call_id = e.call_id AND r.segment IS NULL AND (r.rule = e.rule OR r.rule IS NULL)
@@ -405,7 +405,7 @@ counts AS (
     SELECT rule, count(*) AS n_fired, count(*) FILTER (WHERE verdict = 'confirm') AS n_confirmed,
         count(*) FILTER (WHERE verdict = 'reject') AS n_rejected,
         count(*) FILTER (WHERE verdict = 'unsure') AS n_unsure
-    FROM judged GROUP BY rule
+    FROM reviewed GROUP BY rule
 )
 SELECT rule, n_confirmed / nullif(n_confirmed + n_rejected, 0) AS precision,
     wilson_low(precision, n_confirmed + n_rejected) AS precision_low,
@@ -414,7 +414,7 @@ SELECT rule, n_confirmed / nullif(n_confirmed + n_rejected, 0) AS precision,
 FROM counts ORDER BY rule;
 
 CREATE VIEW flag_precision AS
-WITH judged AS (
+WITH reviewed AS (
     SELECT a.flagged, r.verdict FROM analyses a JOIN base.reviews r USING (call_id)
     WHERE r.segment IS NULL AND r.rule IS NULL
     QUALIFY row_number() OVER (PARTITION BY call_id ORDER BY r.reviewed_at DESC, r.review_id DESC) = 1
@@ -423,7 +423,7 @@ counts AS (
     SELECT flagged, count(*) FILTER (WHERE verdict = 'confirm') AS n_confirmed,
         count(*) FILTER (WHERE verdict = 'reject') AS n_rejected,
         count(*) FILTER (WHERE verdict = 'unsure') AS n_unsure
-    FROM judged GROUP BY flagged
+    FROM reviewed GROUP BY flagged
 )
 SELECT flagged, n_confirmed / nullif(n_confirmed + n_rejected, 0) AS worth_share,
     wilson_low(worth_share, n_confirmed + n_rejected) AS worth_low,

@@ -21,7 +21,7 @@ MAX_CALLS = 20
 
 @dataclass(frozen=True, slots=True)
 class KnownVoice:
-    """What is said of a profile when it is listed: whose, from how many calls, how old."""
+    """A profile as it is listed: whose, from how many calls, how old."""
 
     recorder: str
     agent: str
@@ -38,11 +38,11 @@ def load_profiles(store: Store) -> dict[AgentKey, VoiceProfile]:
     rows = store.connection.execute(
         "SELECT recorder, agent, voice FROM base.agent_voices ORDER BY learned_at, call_id"
     ).fetchall()
-    heard: dict[AgentKey, list[tuple[float, ...]]] = {}
+    voices_of: dict[AgentKey, list[tuple[float, ...]]] = {}
     for recorder, agent, voice in rows:
-        heard.setdefault((recorder, agent), []).append(voice)
+        voices_of.setdefault((recorder, agent), []).append(voice)
     found = {}
-    for key, voices in heard.items():
+    for key, voices in voices_of.items():
         mean = np.array(voices, dtype=np.float32).mean(axis=0)
         found[key] = VoiceProfile(mean / np.maximum(np.linalg.norm(mean), np.float32(1e-9)), len(voices))
     return found
@@ -52,9 +52,9 @@ def learn(store: Store, calls: Sequence[CallRows], run_id: int) -> None:
     """Keep the agents' voices of some calls; a call that is there already is replaced or taken out."""
     newest = {call.recording.call_id: call.agent_voice for call in calls}
     rows = [
-        (call_id, *heard.agent, heard.voice.tolist(), heard.learned_from.value, run_id)
-        for call_id, heard in newest.items()
-        if heard is not None
+        (call_id, *voice.agent, voice.voice.tolist(), voice.learned_from.value, run_id)
+        for call_id, voice in newest.items()
+        if voice is not None
     ]
     with store.transaction("keep the voices of agents", shown=False):
         store.connection.execute(

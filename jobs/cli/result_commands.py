@@ -56,10 +56,12 @@ def status(as_json: bool, settings: Settings, workspace: Workspace) -> None:
 @with_settings
 def doctor(as_json: bool, settings: Settings, workspace: Workspace) -> None:
     """Check decoders, weights, disk, zone and database, each with a fix."""
+    from dataclasses import asdict
+
     from jobs.maintenance.doctor import examine, render_findings
 
     findings = examine(settings, workspace)
-    print(json.dumps([f.to_dict() for f in findings]) if as_json else render_findings(findings))
+    print(json.dumps([asdict(f) for f in findings]) if as_json else render_findings(findings))
     sys.exit(0 if all(f.ok for f in findings) else 1)
 
 

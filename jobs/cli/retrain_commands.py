@@ -52,7 +52,7 @@ def retrain(
     """Train on corpora and reviewed calls; promote only what is better on the same held-out test."""
     from jobs.active_ensemble import is_in_use, registry
     from jobs.models.retrain import read_history
-    from jobs.models.retrain import retrain as train_and_judge
+    from jobs.models.retrain import retrain as train_and_decide
 
     if history:
         _show(read_history(workspace), as_json)
@@ -66,7 +66,7 @@ def retrain(
     )
     training = _training(options, plan, settings, workspace)
     with training_shown(quiet or as_json) as on_news:
-        done = train_and_judge(
+        done = train_and_decide(
             settings,
             workspace,
             _read(corpora, settings),
@@ -74,13 +74,13 @@ def retrain(
             plan=plan,
             shadow=not no_shadow,
             on_news=on_news,
-            say=lambda words: say(words, quiet=quiet or as_json),
+            say=lambda line: say(line, quiet=quiet or as_json),
         )
     used = is_in_use(settings, workspace, done.candidate_id)
     if as_json:
         print(json.dumps({**done.to_json(), "in_use": used}))
         return
-    say(f"{done.candidate_id} {done.words}\nCard: {done.card}", quiet=quiet)
+    say(f"{done.candidate_id} {done.reason}\nCard: {done.card}", quiet=quiet)
     if done.promoted:
         is_kept = done.candidate_id in registry(workspace).ids()
         say(_standing(done.candidate_id, workspace, used, is_kept), quiet=quiet)

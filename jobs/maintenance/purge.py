@@ -1,4 +1,4 @@
-"""Forget old calls: rows, evidence clips, pages, reviews on their way and what a retraining cut from them.
+"""Remove old calls: rows, evidence clips, pages, reviews in the queue and what a retraining cut from them.
 
 Original recordings are never touched.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from callanalytics.config.window import parse_age
 from callanalytics.errors import LockHeld, StoreError
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
-from callanalytics.store.remove import Expired, forget_calls, forget_clips, older_than
+from callanalytics.store.remove import forget_calls, forget_clips, older_than
 from callanalytics.workspace import Workspace, file_lock
 from jobs.publishing import Pages
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
@@ -29,6 +29,8 @@ from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, le
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
 # What is in the making and older than this (pages, a review) was left by a process that was killed.
 _LEFT_AFTER_S = 3600.0
+# Forms of the report for mail, in the output folder or beside the pages: they may hold any call.
+_FORMS = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,12 @@ def purge(
     Files go first and rows after them, so that what was cut short is found and finished by the next
     purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
     Whoever holds an old published file open keeps it until they close it; exports are not touched. A night
-    that the gate holds back stays unpublished. Once any call goes, so do all clips and hearings in
-    OUT/training: the next retraining makes them anew.
+    that the gate holds back stays unpublished. Once any call goes, so do all clips and spectrograms
+    in OUT/training: the next retraining makes them anew.
 
     Raises:
         UsageError: nothing here yet, or a limit that is no age in days or weeks and no time that is over.
-        LockHeld: a run is at work, or a training, which may listen to clips of these calls.
+        LockHeld: a run is at work, or a training, which may read clips of these calls.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
@@ -78,19 +80,23 @@ def purge(
     workspace.require_results("purge")
     rows_too = not audio_only
     with (
-        _no_training(workspace, wanted=rows_too and not dry_run),
+        _no_training(workspace) if rows_too and not dry_run else nullcontext(),
         open_locked(workspace) as store,
     ):
         expired = older_than(store, before)
-        clips, pages = _clips(workspace, expired), _pages(workspace, expired) if rows_too else []
-        training = _training(workspace) if rows_too and expired.call_ids else []
-        reviews = about_gone_calls(store, workspace, expired.call_ids) if rows_too else GoneReviews(0, {})
+        expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
+        clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids)
+        pages, training, reviews = list[Path](), list[Path](), GoneReviews(0, {})
+        if rows_too:
+            pages = [workspace.call_pages / f"{call_id}.html" for call_id in expired_ids]
+            training = _training(workspace) if expired.call_ids else []
+            reviews = about_gone_calls(store, workspace, expired.call_ids)
         found = Purged(
             before=before,
-            n_calls=0 if audio_only else len(expired.call_ids),
-            n_quarantined=0 if audio_only else expired.n_quarantined,
+            n_calls=len(expired.call_ids) if rows_too else 0,
+            n_quarantined=expired.n_quarantined if rows_too else 0,
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
-            n_pages=len(pages),
+            n_pages=sum(page.is_file() for page in pages),
             n_reviews=reviews.n,
             n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
             n_bytes_freed=_size(clips),
@@ -106,23 +112,24 @@ def purge(
         shown = report.window(store)
         if not stays:
             report.mark_out_of_date()
-        _remove([*clips, *_other_folders(workspace), *training], [*pages, *_other_files(workspace)], reviews)
+        _remove([*clips, *training, *_folders([workspace.redacted_reports])], pages, workspace, reviews)
         forget = partial(forget_clips if audio_only else forget_calls, before=before)
         forget(store)
-        if not audio_only:
+        if rows_too:
             remove_leftovers(workspace)
         if workspace.held:  # what people see loses the calls too, and does not gain the night
-            if not audio_only:
+            if rows_too:
                 compact_unpublished(store)
             change_published(workspace, forget)
-        elif audio_only:
-            publish(store)
-        else:
+        elif rows_too:
             compact(store)
+        else:
+            publish(store)
     if not stays:  # the pages may name calls that are gone
         report.write_again(shown, now=now)
-    freed = found.n_bytes_freed if audio_only else max(size_before - _size([workspace.folder]), 0)
-    return Purged(**{**asdict(found), "n_bytes_freed": freed})
+    if audio_only:
+        return found
+    return replace(found, n_bytes_freed=max(size_before - _size([workspace.folder]), 0))
 
 
 def render_purged(done: Purged) -> str:
@@ -140,59 +147,40 @@ def render_purged(done: Purged) -> str:
 
 
 @contextmanager
-def _no_training(workspace: Workspace, *, wanted: bool) -> Iterator[None]:
-    """Keep trainings away: one at work has cut clips from calls that may have to go, or hears some here."""
-    locks = (workspace.training.retrain_lock_file, workspace.training.lock_file)
+def _no_training(workspace: Workspace) -> Iterator[None]:
+    """Keep trainings away: one at work has cut clips from calls that may have to go, or reads some here."""
+    training = workspace.training
     with ExitStack() as held_locks:
-        for lock in locks if wanted and locks[0].parent.is_dir() else ():
+        for lock in (training.retrain_lock_file, training.lock_file) if training.folder.is_dir() else ():
             try:
                 held_locks.enter_context(file_lock(lock))
             except LockHeld as problem:
                 raise LockHeld(
-                    f"A training may be listening to calls that are to go. Nothing was purged. {problem} "
+                    f"A training may be reading calls that are to go. Nothing was purged. {problem} "
                     "Then purge again."
                 ) from None
         yield
 
 
 def _training(workspace: Workspace) -> list[Path]:
-    """Clips that a retraining cut from reviewed calls (or began to), and what it heard of any clips."""
-    clips = workspace.training.reviewed_clips
-    folders = [clips, clips.with_name(f".{clips.name}.part"), workspace.training.cache]
-    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    """Clips that a retraining cut from reviewed calls (or began to), and spectrograms of any clips."""
+    reviewed = workspace.training.reviewed_clips
+    return _folders([reviewed, reviewed.with_name(f".{reviewed.name}.part"), workspace.training.cache])
 
 
-def _clips(workspace: Workspace, expired: Expired) -> list[Path]:
-    root = workspace.clips
-    folders = [root / call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
-    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+def _folders(paths: Iterable[Path]) -> list[Path]:
+    """Those that are there; a link in place of one is not followed."""
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
-def _pages(workspace: Workspace, expired: Expired) -> list[Path]:
-    root = workspace.call_pages
-    pages = [root / f"{call_id}.html" for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
-    return [page for page in pages if page.is_file()]
-
-
-def _other_folders(workspace: Workspace) -> list[Path]:
-    """Forms of the report beside the pages: they may hold any call and are written again on request."""
-    folder = workspace.redacted_reports
-    return [folder] if folder.is_dir() and not folder.is_symlink() else []
-
-
-def _other_files(workspace: Workspace) -> list[Path]:
-    beside = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
-    return [
-        path for root in (workspace.folder, workspace.reports) for name in beside for path in root.glob(name)
-    ]
-
-
-def _remove(folders: list[Path], files: list[Path], reviews: GoneReviews) -> None:
+def _remove(folders: list[Path], pages: list[Path], workspace: Workspace, reviews: GoneReviews) -> None:
+    """Remove what may hold expired calls, and other forms of the report, which are made again on request."""
+    forms = [f for root in (workspace.folder, workspace.reports) for name in _FORMS for f in root.glob(name)]
     try:
         forget_reviews(reviews)
         for folder in folders:
             shutil.rmtree(folder)
-        for file in files:
+        for file in (*pages, *forms):
             file.unlink(missing_ok=True)
     except OSError as problem:
         raise StoreError(
@@ -202,18 +190,20 @@ def _remove(folders: list[Path], files: list[Path], reviews: GoneReviews) -> Non
 
 
 def remove_leftovers(workspace: Workspace) -> None:
-    """What killed processes left behind may hold rows and pages of any call."""
+    """Remove what killed processes left: it may hold rows and pages of any call. The caller has the lock."""
     for folder in (*workspace.work_dir.glob("*.duckdb.tmp"), workspace.changing):
         shutil.rmtree(folder, ignore_errors=True)
     for pattern in ("*.restoring", "*.compacting"):
         for unfinished in workspace.work_dir.glob(pattern):
             unfinished.unlink(missing_ok=True)
+    # These are also made by processes without the lock, which may be at work.
+    latest = time.time() - _LEFT_AFTER_S
     for building in workspace.reports.glob(".building-*"):
-        if time.time() - building.stat().st_mtime > _LEFT_AFTER_S:
+        if building.stat().st_mtime < latest:
             shutil.rmtree(building, ignore_errors=True)
     for review in left_unfinished(workspace):
         with suppress(FileNotFoundError):  # finished meanwhile
-            if time.time() - review.stat().st_mtime > _LEFT_AFTER_S:
+            if review.stat().st_mtime < latest:
                 review.unlink()
 
 

@@ -64,7 +64,8 @@ def _rows(database: Path, sql: str) -> list[dict[str, Any]]:
 
 def render_status(status: dict[str, Any], zone: tzinfo) -> str:
     """The status as lines for a person, times in `zone`."""
-    lines = [f"Results: {status['out']}"]
+    workspace = Workspace(Path(status["out"]))
+    lines = [f"Results: {workspace}"]
     lines.append(f"At work: {status['running']}" if status["running"] else "At work: nothing")
     if status["schedule"]:
         lines += render_schedule(status["schedule"], zone)
@@ -80,7 +81,7 @@ def render_status(status: dict[str, Any], zone: tzinfo) -> str:
     lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
     lines.append("Last runs:")
     lines += [_run_line(row, status["running"], zone) for row in status["runs"]]
-    lines += _drift_lines(status["drift"], Workspace(Path(status["out"])))
+    lines += _drift_lines(status["drift"], workspace)
     if status["quarantine"]:
         lines.append("Quarantine (newest):")
         lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]

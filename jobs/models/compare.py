@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import duckdb
+from typing import Any
 
 SHOWN_CALLS = 20
 
 # Segments of the two analyses that are the same stretch of the same channel.
-_PAIRED = """
+_MATRIX = """
 WITH one AS (SELECT call_id, analysis_key FROM base.analyses WHERE ensemble_id = $a),
 other AS (SELECT call_id, analysis_key FROM base.analyses WHERE ensemble_id = $b),
 keys AS (SELECT one.analysis_key AS key_a, other.analysis_key AS key_b FROM one JOIN other USING (call_id)),
 a AS (SELECT key_b, s.* FROM base.segments s JOIN keys ON s.analysis_key = key_a),
 b AS (SELECT s.* FROM base.segments s JOIN keys ON s.analysis_key = key_b)
-"""
-_MATRIX = (
-    _PAIRED
-    + """
 SELECT a.emotion::VARCHAR, b.emotion::VARCHAR, count(*), sum(a.end_s - a.start_s)
 FROM a JOIN b ON b.analysis_key = a.key_b AND b.channel = a.channel
     AND b.start_s = a.start_s AND b.end_s = a.end_s
 GROUP BY a.emotion, b.emotion ORDER BY a.emotion NULLS LAST, b.emotion NULLS LAST
 """
-)
+# The fields of `Change`, then what is counted.
 _CALLS = """
-SELECT a.call_id, strftime(c.started_local, '%Y-%m-%d %H:%M'), c.queue, a.flagged, b.flagged,
-    a.frustration_score, b.frustration_score, a.reasons, b.reasons, a.segments_s
+SELECT a.call_id, strftime(c.started_local, '%Y-%m-%d %H:%M'), c.queue, a.frustration_score,
+    b.frustration_score, if(b.flagged, b.reasons, a.reasons), a.flagged, b.flagged, a.segments_s
 FROM base.analyses a JOIN base.analyses b USING (call_id) JOIN base.calls c USING (call_id)
 WHERE a.ensemble_id = $a AND b.ensemble_id = $b ORDER BY c.started_at, call_id
 """
@@ -120,41 +113,34 @@ def compare_ensembles(database_path: Path, a: str, b: str) -> Comparison:
 
     with open_published(database_path) as connection:
         try:
-            return _compare(connection, a, b)
+            cells, rules, calls = (
+                connection.execute(sql, {"a": a, "b": b}).fetchall() for sql in (_MATRIX, _RULES, _CALLS)
+            )
         except duckdb.Error as problem:
             raise StoreError(f"{database_path}: cannot be read. {problem}") from problem
-
-
-def _compare(connection: duckdb.DuckDBPyConnection, a: str, b: str) -> Comparison:
-    def rows(sql: str) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = connection.execute(sql, {"a": a, "b": b}).fetchall()
-        return found
-
-    calls = rows(_CALLS)
-    matrix = tuple(Cell(*row) for row in rows(_MATRIX))
+    matrix = tuple(Cell(*row) for row in cells)
     seconds = sum(cell.seconds for cell in matrix)
-    both = [cell for cell in matrix if cell.a is not None and cell.b is not None]
+    changes = [
+        (Change(call_id, started, queue, score_a, score_b, tuple(reasons)), in_a, in_b)
+        for call_id, started, queue, score_a, score_b, reasons, in_a, in_b, _ in calls
+    ]
     return Comparison(
         a=a,
         b=b,
         n_calls=len(calls),
         n_segments=sum(cell.n_segments for cell in matrix),
         seconds=seconds,
-        unmatched_s=max(round(sum(row[9] for row in calls) - seconds, 6), 0.0),
-        changed_s=sum(cell.seconds for cell in both if cell.a != cell.b),
-        gained_s=sum(cell.seconds for cell in matrix if cell.a is None and cell.b is not None),
-        lost_s=sum(cell.seconds for cell in matrix if cell.a is not None and cell.b is None),
-        n_flagged_a=sum(row[3] for row in calls),
-        n_flagged_b=sum(row[4] for row in calls),
+        unmatched_s=max(round(sum(row[8] for row in calls) - seconds, 6), 0.0),
+        changed_s=sum(c.seconds for c in matrix if c.a and c.b and c.a != c.b),
+        gained_s=sum(c.seconds for c in matrix if c.b and not c.a),
+        lost_s=sum(c.seconds for c in matrix if c.a and not c.b),
+        n_flagged_a=sum(in_a for _, in_a, _ in changes),
+        n_flagged_b=sum(in_b for _, _, in_b in changes),
         matrix=matrix,
-        rules=tuple(RuleCount(*row) for row in rows(_RULES)),
-        newly_flagged=tuple(_change(row, 8) for row in calls if row[4] and not row[3]),
-        no_longer_flagged=tuple(_change(row, 7) for row in calls if row[3] and not row[4]),
+        rules=tuple(RuleCount(*row) for row in rules),
+        newly_flagged=tuple(change for change, in_a, in_b in changes if in_b and not in_a),
+        no_longer_flagged=tuple(change for change, in_a, in_b in changes if in_a and not in_b),
     )
-
-
-def _change(row: tuple[Any, ...], reasons: int) -> Change:
-    return Change(row[0], row[1], row[2], row[5], row[6], tuple(row[reasons]))
 
 
 def render_comparison(found: Comparison) -> str:
@@ -182,7 +168,7 @@ def render_comparison(found: Comparison) -> str:
 
 
 def _matrix_lines(found: Comparison) -> list[str]:
-    """A row per label of a, a column per label of b, in the order of the type emotion."""
+    """A row per label of a, a column per label of b, in the order of `EMOTIONS`."""
     from ensemble.labels import EMOTIONS
 
     used = {cell.a for cell in found.matrix} | {cell.b for cell in found.matrix}

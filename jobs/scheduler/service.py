@@ -100,7 +100,7 @@ def keep_schedule(
 
     settings = load()
     workspace.make()
-    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # its warnings come as events, in our words
+    logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # its warnings come as events, logged by us
     with file_lock(workspace.schedule_lock):
         state = SchedulerState(workspace.schedule_state)
         if state.damaged:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from click.testing import CliRunner
-from command_line import run_command
+from command_line import callanalytics, run_command
 
 pytest.importorskip("torch")
 
@@ -28,7 +28,7 @@ from ensemble.training import Progress, TrainSettings
 from jobs.active_ensemble import in_use, registry
 from jobs.cli.main import cli
 from jobs.models.retrain import decide, read_history, retrain
-from jobs.models.training_split import collect, divide
+from jobs.models.splits import require_corpora, split_speakers
 
 TRAINING = TrainSettings(
     labels=("anger", "sad"),
@@ -79,22 +79,22 @@ def run(out: Path, manifest: Path, **changes: object):
 
 @pytest.fixture(scope="module")
 def retrained(tmp_path_factory: pytest.TempPathFactory, manifest: Path):
-    out, told = tmp_path_factory.mktemp("first") / "out", []
-    return out, run(out, manifest, say=told.append), told
+    out, lines = tmp_path_factory.mktemp("first") / "out", []
+    return out, run(out, manifest, say=lines.append), lines
 
 
 def test_what_is_clearly_better_is_promoted_and_remembered(retrained) -> None:
-    out, done, told = retrained
+    out, done, lines = retrained
     (test,) = done.tests
     assert test.low > 0
     assert test.n_speakers == 6
-    assert done.promoted, done.words
+    assert done.promoted, done.reason
     assert in_use(Settings(), Workspace(out)).name == done.candidate_id
     assert "difference" in registry(Workspace(out)).history()[-1].note
     assert Path(done.card).is_file()
     (row,) = read_history(Workspace(out))
     assert row["candidate_id"] == done.candidate_id
-    assert "8 speakers train, 2 validate, 6 test" in told[0]
+    assert "8 speakers train, 2 validate, 6 test" in lines[0]
 
 
 def test_rolled_back_in_one_step(retrained, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_nothing_equal_is_promoted_over_itself(retrained, manifest: Path, tmp_pa
     shutil.copytree(retrained[0], out)
     again = run(out, manifest)
     assert not again.promoted
-    assert again.words.startswith("kept: not better")
+    assert again.reason.startswith("kept: not better")
     assert in_use(Settings(), Workspace(out)).name == retrained[1].candidate_id
     assert len(read_history(Workspace(out))) == 2
 
@@ -124,7 +124,7 @@ def test_the_same_data_again_trains_nothing(retrained, manifest: Path, tmp_path:
     assert told[0].startswith("Nothing new since")
     assert not epochs
     stricter = run(out, manifest, plan=RetrainSettings(margin=1.0), on_news=epochs.append)
-    assert not epochs, "another margin judges anew without training anew"
+    assert not epochs, "another margin decides anew without training anew"
     assert not stricter.promoted
 
 
@@ -187,7 +187,7 @@ def test_torn_notes_are_named_with_what_to_do(retrained, manifest: Path, tmp_pat
     decision.unlink()
     epochs: list[object] = []
     assert run(out, manifest, on_news=epochs.append).promoted
-    assert not epochs, "judged anew, not trained anew"
+    assert not epochs, "decided anew, not trained anew"
 
 
 class KilledError(Exception):
@@ -224,17 +224,17 @@ def test_one_at_a_time_and_not_where_the_ensemble_is_fixed(manifest: Path, tmp_p
 
 @pytest.mark.usefixtures("impatient")
 def test_a_second_retraining_leaves_the_clips_of_the_first_alone(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with open_work(Workspace(out)) as store:
+    workspace = Workspace(tmp_path / "out")
+    with open_work(workspace) as store:
         publish(store)
-    heard = out / "training" / "reviewed" / "clip.wav"
-    heard.parent.mkdir(parents=True)
-    heard.write_bytes(b"heard by the first")
-    with file_lock(out / "training" / "retrain.lock"):
-        for words, code, said in (((), 2, "--consent"), (("--consent",), 5, "retrain.lock")):
-            done = run_command("retrain", "--reviewed", *words, "--out", out, expect=code)
-            assert heard.exists(), words
-            assert said in done.stderr
+    clip = workspace.training.reviewed_clips / "clip.wav"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"read by the first")
+    command = ("retrain", "--reviewed", "--out", workspace)
+    with file_lock(workspace.training.retrain_lock_file):
+        assert "--consent" in run_command(*command, expect=2).stderr
+        assert "retrain.lock" in run_command(*command, "--consent", expect=5).stderr
+    assert clip.exists()
 
 
 def test_reviewed_calls_without_results_make_no_folder(tmp_path: Path) -> None:
@@ -274,47 +274,45 @@ def difference(name: str, low: float, middle: float, high: float, n_speakers: in
 
 def test_the_decision() -> None:
     own, corpora = difference("own", 0.02, 0.05, 0.08), difference("corpora", -0.02, 0.0, 0.02)
-    assert decide(PLAN, [own, corpora])[0]
-    assert not decide(PLAN, [difference("own", -0.001, 0.05, 0.1)])[0], "the interval covers zero"
-    assert not decide(PLAN, [difference("own", 0.001, 0.005, 0.01)])[0], "less than the margin"
+    assert decide(PLAN.margin, [own, corpora])[0]
+    assert not decide(PLAN.margin, [difference("own", -0.001, 0.05, 0.1)])[0], "the interval covers zero"
+    assert not decide(PLAN.margin, [difference("own", 0.001, 0.005, 0.01)])[0], "less than the margin"
     worse = difference("corpora", -0.06, -0.04, -0.02)
-    promoted, words = decide(PLAN, [own, worse])
+    promoted, words = decide(PLAN.margin, [own, worse])
     assert not promoted
     assert "clearly worse on corpora" in words
     few = difference("own", 0.1, 0.2, 0.3, n_speakers=3)
-    assert not decide(PLAN, [few])[0], "three speakers prove nothing"
-    assert decide(PLAN, [few, own])[0], "then the other test decides"
+    assert not decide(PLAN.margin, [few])[0], "three speakers prove nothing"
+    assert decide(PLAN.margin, [few, own])[0], "then the other test decides"
 
 
 def test_no_speaker_is_on_two_sides(manifest: Path) -> None:
     corpus = read_corpus(manifest)
-    material = divide([corpus], ("anger", "sad"))
-    train = {c.speaker for part in material.train for c in part.clips} - material.validation
-    test = {c.speaker for c in material.test}
-    assert not train & test
-    assert not material.validation & test
-    assert train | test | material.validation == {c.speaker for c in corpus.clips}
+    split = split_speakers([corpus], ("anger", "sad"))
+    sides = (split.training_speakers, split.validation, split.test_speakers)
+    assert [len(side) for side in sides] == [8, 2, 6]
+    assert frozenset().union(*sides) == {c.speaker for c in corpus.clips}, "16 in all: none twice"
     with pytest.raises(CorpusError):
-        divide([corpus], ("fear",))
+        split_speakers([corpus], ("fear",))
 
 
 def test_nothing_to_train_on_and_no_consent_are_said(tmp_path: Path, manifest: Path) -> None:
+    workspace = Workspace(tmp_path)
     with pytest.raises(UsageError, match="Nothing to train on"):
-        collect(Settings(), Workspace(tmp_path), [], reviewed=False, consent=False)
+        require_corpora(workspace, [], PLAN)
     with pytest.raises(UsageError, match="--consent"):
-        collect(Settings(), Workspace(tmp_path), [], reviewed=True, consent=False)
+        require_corpora(workspace, [], RetrainSettings(reviewed=True))
     corpus = read_corpus(manifest)
     with pytest.raises(UsageError, match="NAME=PATH"):
-        collect(Settings(), Workspace(tmp_path), [corpus, corpus], reviewed=False, consent=False)
+        require_corpora(workspace, [corpus, corpus], PLAN)
 
 
 def test_the_command(manifest: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     shutil.copytree(manifest.parent, tmp_path / "made")
     config.write_text('[retrain]\ncorpora = ["made/made.csv"]\npreset = "quick"\n')
-    command = ("retrain", "--config", config, "--out", tmp_path / "out")
-    options = ("--epochs", 1, "--members", "cnn", "--labels", "anger,sad", "--threads", 1, "--json")
+    command = ["retrain", "--config", config, "--out", tmp_path / "out"]
+    options = ["--epochs", "1", "--members", "cnn", "--labels", "anger,sad", "--threads", "1", "--json"]
     told = run_command(*command, *options).json()
     assert {"promoted", "in_use", "words", "tests", "shadow"} <= set(told)
-    shown = run_command(*command, "--history").stdout
-    assert told["candidate_id"] in shown
+    assert told["candidate_id"] in callanalytics(*command, "--history")

@@ -80,8 +80,10 @@ def test_the_upset_callers_are_flagged_and_nobody_else(
     assert {without_numbers(Path(path).name) for path, flagged in judged if flagged} == upset
 
 
-def test_running_again_does_nothing_twice(night: tuple[Path, dict[str, Any]], demo: DemoSummary) -> None:
-    out, first = night
+def test_running_again_does_nothing_twice(
+    night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
+) -> None:
+    out, first = shutil.copytree(night[0], tmp_path / "out"), night[1]
     counts = "SELECT (SELECT count(*) FROM call_summary), (SELECT count(*) FROM segment_emotions)"
     before = rows(out / "callanalytics.duckdb", counts)
     again = run_json(*WINDOW, "--input", demo.folder, "--out", out, expect=3)
@@ -109,8 +111,8 @@ def test_another_window_gets_its_own_report_even_when_nothing_is_new(
     assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") != before
 
 
-def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]]) -> None:
-    out, _ = night
+def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = shutil.copytree(night[0], tmp_path / "out")
     answer = callanalytics(
         "query", "SELECT count(*) AS n FROM call_summary", "--format", "json", "--out", out
     )

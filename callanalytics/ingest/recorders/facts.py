@@ -14,17 +14,12 @@ from zoneinfo import ZoneInfo
 
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.errors import ConfigError
-from callanalytics.ingest.recorders.fields import NUMBERS, Found
+from callanalytics.ingest.recorders.fields import NUMBERS, TEXTS, Found
 from callanalytics.ingest.recorders.phone_numbers import alias_of, hash_number, is_phone, significant_digits
 from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.ingest.recorders.sidecars import Manifest, check_template, read_sidecar
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
 
-_PLAIN = (
-    *("external_id", "agent_id", "agent_name", "team", "queue", "campaign"),
-    *("expected_duration_s", "answered_s", "hold_s", "disposition"),
-)
-_TEXTS = ("external_id", "agent_id", "agent_name", "team", "queue", "campaign", "disposition")
 # Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
 _CUSTOMER_END: dict[object, tuple[str, ...]] = {
     Direction.INBOUND: ("from_number",),
@@ -174,7 +169,7 @@ class FactReader:
             channel_roles_source=roles_source,
             sources=sources,
             aliases=_aliases(numbers, self.salt),
-            **{key: facts.get(key) for key in _PLAIN},  # type: ignore[arg-type]
+            **{key: facts.get(key) for key in (*TEXTS, "expected_duration_s", "answered_s", "hold_s")},  # type: ignore[arg-type]
         )
 
 
@@ -197,7 +192,7 @@ def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: It
     phones = {significant_digits(number) for number in numbers if is_phone(number)}
     if not phones:
         return
-    for key in _TEXTS:
+    for key in TEXTS:
         if key not in facts:
             continue
         digits = re.sub(r"\D", "", str(facts[key]))

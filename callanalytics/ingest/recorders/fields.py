@@ -45,6 +45,7 @@ _FACT_OF = {
     for rank, alias in enumerate(aliases.split())
 }
 MAX_WORDS = 200
+TEXTS = ("external_id", "agent_id", "agent_name", "team", "queue", "campaign", "disposition")
 # `other_number` is one more of the outside world on the same call: never shown, and nobody's hash.
 NUMBERS = ("caller_number", "other_number", "from_number", "to_number")
 # Outside these years a time is a placeholder (.NET writes 0001-01-01 for "none") or a broken clock.
@@ -74,13 +75,10 @@ def fact_named(key: str, extra: dict[str, str] | None = None) -> tuple[str, int]
     return _FACT_OF.get(plain)
 
 
-_NAMES = ("external_id", "agent_id", "agent_name", "team", "queue", "campaign", *NUMBERS, "disposition")
-
-
 def facts_of(stated: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
     """Values as sources write them (text, numbers, epochs) -> typed facts; nonsense is left out."""
     facts: dict[str, object] = {}
-    for name in _NAMES:
+    for name in (*TEXTS, *NUMBERS):
         if name in stated and (text := _words(stated[name])):
             facts[name] = text
     started_at = read_time(stated.get("started_at"), zone)

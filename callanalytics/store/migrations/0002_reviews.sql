@@ -15,7 +15,7 @@ CREATE TABLE base.reviews (
     segment INTEGER,
     verdict verdict NOT NULL,
     emotion emotion,
-    voted emotion,
+    voted emotion,  -- Emotion that the ensemble had voted when this was reviewed; NULL when it had abstained
     channel UTINYINT,
     start_s DOUBLE,
     end_s DOUBLE,

@@ -4,7 +4,7 @@ CREATE TABLE base.call_levels (
     analysis_key INTEGER NOT NULL,
     role role NOT NULL,
     seconds DOUBLE NOT NULL,
-    level_db DOUBLE NOT NULL
+    level_db DOUBLE NOT NULL  -- Mean loudness of the speech, dB below full scale
 );
 
 INSERT INTO base.call_levels
