@@ -25,9 +25,8 @@ from callanalytics.config import JOB_NAMES, Settings, settings_from
 from callanalytics.errors import ConfigError, UsageError
 from callanalytics.workspace import Workspace
 from jobs.scheduler.command_lines import JobCommands
-from jobs.scheduler.due_times import DueTimes
 from jobs.scheduler.monitoring import read_schedule
-from jobs.scheduler.scheduler import HEAVY, LIGHT, Scheduler
+from jobs.scheduler.scheduler import HEAVY, LIGHT, DueTimes, Scheduler
 from jobs.scheduler.state import JobEnd, SchedulerState
 
 BERLIN = ZoneInfo("Europe/Berlin")
