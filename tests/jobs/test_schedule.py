@@ -33,7 +33,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 class Clock:
-    """A clock that only moves when told; APScheduler reads it too."""
+    """A clock that only moves when the test says so; APScheduler reads it too."""
 
     def __init__(self, start: datetime) -> None:
         self.now = start
