@@ -161,9 +161,9 @@ def joined(parts: Sequence[str]) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def plain(word: str) -> str:
+def plain(name: str) -> str:
     """An identifier of the database for people: `file_time` -> file time."""
-    return word.replace("_", " ")
+    return name.replace("_", " ")
 
 
 def day(at: date) -> str:

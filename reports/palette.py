@@ -1,4 +1,4 @@
-"""How an emotion looks everywhere: a word, a letter and a CSS class. Colours live in `style.css`.
+"""How an emotion looks everywhere: a name, a letter and a CSS class. Colours live in `style.css`.
 
 Colour is never alone: every fill also has a pattern (`templates/patterns.html`) and, where there is
 room, the letter. Anger stands out; neutral and "no label" recede. The hues follow the colour-blind-safe

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -12,7 +13,7 @@ from typing import Any
 import jinja2
 
 from callanalytics.errors import ReportError
-from callanalytics.workspace import make_private_dir
+from callanalytics.workspace import write_whole
 from ensemble.labels import SHARED_SIX
 from reports.formatting import moment, window_text
 from reports.palette import Badge, legend
@@ -72,27 +73,21 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a new text file with mode 0600. Broken surrogates of file names become question marks."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as stream:
-        stream.write(text)
+def write_page(path: Path, text: str) -> None:
+    """Write or replace a file that only its owner reads; who has the old one open keeps it.
 
-
-def replace_private(path: Path, text: str) -> None:
-    """`write_private` in place of a file that may exist; who has the old one open keeps it.
-
-    Raises:
-        ReportError: it cannot be written.
+    Broken surrogates of file names become question marks. Raises OSError.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_whole(path, text.encode("utf-8", errors="replace"))
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a ReportError about `target`."""
     try:
-        make_private_dir(path.parent)
-        write_private(partial, text)
-        partial.replace(path)
+        yield
     except OSError as problem:
-        partial.unlink(missing_ok=True)
         raise ReportError(
-            f"{path}: the report could not be written ({problem.strerror or problem}). "
-            "Check free space and permissions."
+            f"{target}: the report could not be written ({problem.strerror or problem}). "
+            "Check free space and permissions and run `callanalytics report` again."
         ) from problem

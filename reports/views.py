@@ -40,6 +40,11 @@ def numbers(*texts: str) -> tuple[Cell, ...]:
     return tuple(Cell(text, number=True) for text in texts)
 
 
+def sorted_number(text: str, key: object) -> Cell:
+    """A number that is sorted by another text than the one shown."""
+    return Cell(text, str(key), number=True)
+
+
 SHARE_COLUMNS = ("Calls", "Share", "95% interval")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from types import NoneType
 from typing import Any
 
 from callanalytics.store import Review
@@ -16,45 +17,23 @@ from reports.parts.call_parts import person
 from reports.report_source import Row
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column head. `sort` is empty where it cannot be sorted by, `order` says how it is."""
-
-    title: str
-    sort: str
-    order: str
-    number: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ListedCall:
-    """A row."""
-
-    call_id: str
-    when: str
-    queue: str
-    agent: str
-    length: str
-    score: str
-    flagged: bool
-    reasons: str
-    reviewed: str
-
-
 def list_view(listed: Listed, wanted: Wanted) -> dict[str, Any]:
     """What list.html prints."""
     order = "descending" if wanted.descending else "ascending"
 
-    def column(title: str, sort: str = "", *, number: bool = False) -> Column:
-        return Column(title, sort, order if sort == wanted.sort else "", number)
-
+    columns = (
+        *(("When", "when"), ("Frustration", "score"), ("Length", "length"), ("Queue", "queue")),
+        *(("Agent", "agent"), ("Reasons", ""), ("Reviewed", "")),
+    )
     return {
         "found": _found(listed),
-        "columns": (
-            *(column("When", "when"), column("Frustration", "score", number=True)),
-            *(column("Length", "length", number=True), column("Queue", "queue"), column("Agent", "agent")),
-            *(column("Reasons"), column("Reviewed")),
-        ),
+        "columns": [
+            {
+                **{"title": title, "sort": sort, "order": order if sort == wanted.sort else ""},
+                "number": sort in {"score", "length"},
+            }
+            for title, sort in columns
+        ],
         "rows": [_row(row) for row in listed.rows],
         "page": wanted.page,
         "n_pages": -(-listed.n_found // PAGE_ROWS),
@@ -71,18 +50,16 @@ def _found(listed: Listed) -> str:
     return f"{listed.n_found:,} of {count(listed.n_all, 'call')}"
 
 
-def _row(row: Row) -> ListedCall:
-    return ListedCall(
-        call_id=row["call_id"],
-        when=moment(row["started_local"]),
-        queue=row["queue"] or MISSING,
-        agent=person(row["agent_name"], row["agent_id"]),
-        length=clock(row["duration_s"]),
-        score=percent(row["frustration_score"]),
-        flagged=row["flagged"],
-        reasons="; ".join(row["reasons"]),
-        reviewed="yes" if row["reviewed"] else "",
-    )
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        **{"call_id": row["call_id"], "flagged": row["flagged"], "queue": row["queue"] or MISSING},
+        "when": moment(row["started_local"]),
+        "agent": person(row["agent_name"], row["agent_id"]),
+        "length": clock(row["duration_s"]),
+        "score": percent(row["frustration_score"]),
+        "reasons": "; ".join(row["reasons"]),
+        "reviewed": "yes" if row["reviewed"] else "",
+    }
 
 
 # The player --------------------------------------------------------------------------------
@@ -91,32 +68,22 @@ SEGMENT_VERDICTS = {"confirm": "agreed", "reject": "corrected", "unsure": "canno
 CALL_VERDICTS = {"confirm": "worth flagging", "reject": "not worth flagging", "unsure": "cannot tell"}
 
 
-@dataclass(frozen=True, slots=True)
-class Press:
-    """A review as the browser sends it: checked, since a browser can send anything."""
-
-    press_id: str
-    verdict: str
-    segment: int | None
-    emotion: str | None
-    note: str | None
-
-
-def read_press(sent: object) -> Press | None:
-    """A review out of what the browser sent, None when it is none."""
+def read_press(sent: object, call_id: str, reviewer: str | None) -> tuple[str, Review] | None:
+    """Read the id of a press and the review it means; None for anything else that a browser may send."""
     if not isinstance(sent, dict):
         return None
-    segment, emotion, note = sent.get("segment"), sent.get("emotion"), sent.get("note")
-    well_formed = (
-        isinstance(sent.get("id"), str)
-        and sent.get("verdict") in SEGMENT_VERDICTS
-        and (segment is None or (isinstance(segment, int) and not isinstance(segment, bool)))
-        and (emotion is None or emotion in EMOTIONS)
-        and (note is None or isinstance(note, str))
-    )
-    if not well_formed:
+    press_id, verdict, segment = sent.get("id"), sent.get("verdict"), sent.get("segment")
+    emotion, note = sent.get("emotion"), sent.get("note")
+    if (
+        not isinstance(press_id, str)
+        or verdict not in SEGMENT_VERDICTS
+        or type(segment) not in (int, NoneType)  # True is an int too
+        or emotion not in (None, *EMOTIONS)
+        or not isinstance(note, str | None)
+    ):
         return None
-    return Press(sent["id"], sent["verdict"], segment, emotion, (note or "").strip()[:500] or None)
+    note = (note or "").strip()[:500] or None
+    return press_id, Review(call_id, verdict, None, segment, emotion, reviewer, note)
 
 
 def player_view(

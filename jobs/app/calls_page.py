@@ -9,7 +9,6 @@ from typing import Any
 import streamlit as st
 
 from callanalytics.errors import CallAnalyticsError
-from callanalytics.store import Review
 from ensemble.labels import SHARED_SIX
 from jobs.app.call_views import list_view, player_view, read_press
 from jobs.app.context import AppContext, context
@@ -118,24 +117,12 @@ def _review_desk(here: AppContext, opened: OpenedCall) -> None:
 
 
 def _pressed(here: AppContext, call_id: str, acknowledged: set[str], sent: list[Any]) -> None:
-    for press in filter(None, map(read_press, sent)):
-        if press.press_id in acknowledged:
+    reviewer = (st.session_state.get("reviewer") or "").strip() or None
+    for press_id, review in filter(None, (read_press(press, call_id, reviewer) for press in sent)):
+        if press_id in acknowledged:
             continue
-        acknowledged.add(press.press_id)
-        reviewer = (st.session_state.get("reviewer") or "").strip() or None
+        acknowledged.add(press_id)
         try:
-            give(
-                here.workspace,
-                [
-                    Review(
-                        call_id,
-                        press.verdict,
-                        segment=press.segment,
-                        emotion=press.emotion,
-                        reviewer=reviewer,
-                        note=press.note,
-                    )
-                ],
-            )
+            give(here.workspace, [review])
         except (CallAnalyticsError, OSError) as problem:
             st.session_state["review problem"] = f"This review could not be kept: {problem}"

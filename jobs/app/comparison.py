@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,20 +162,6 @@ def _score(votes: Votes, clips: Sequence[Clip]) -> Score:
 # What compare.html prints ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A piece of speech that the two classify differently."""
-
-    where: str
-    truth: Badge | None
-    first: Badge
-    first_share: str
-    second: Badge
-    second_share: str
-    start_s: str
-    end_s: str
-
-
 def call_view(
     compared: SpeechCompared,
     segments: Sequence[Segment],
@@ -186,14 +171,13 @@ def call_view(
 ) -> dict[str, Any]:
     """What compare.html prints about a call; `sound` is its address, for playing the differences."""
     differences = [
-        _difference(
-            compared,
-            i,
-            where=f"{clock(s.start_s)} {timeline.ROLE_NAMES[s.role.value]}",
-            truth=None,
-            start_s=f"{s.start_s:.3f}",
-            end_s=f"{s.end_s:.3f}",
-        )
+        {
+            "where": f"{clock(s.start_s)} {timeline.ROLE_NAMES[s.role.value]}",
+            "truth": None,
+            "start_s": f"{s.start_s:.3f}",
+            "end_s": f"{s.end_s:.3f}",
+            **_opinions(compared, i),
+        }
         for i, s in enumerate(segments)
         if not compared.same()[i]
     ]
@@ -216,7 +200,7 @@ def clips_view(
     """What compare.html prints about a slice of a corpus; `trained_on` are the corpora each learned from."""
     same = compared.speech.same()
     differences = [
-        _difference(compared.speech, i, Path(clip.path).name, badge(clip.emotion), "", "")
+        {"where": clip.path.name, "truth": badge(clip.emotion), **_opinions(compared.speech, i)}
         for i, clip in enumerate(compared.clips)
         if not same[i]
     ]
@@ -256,7 +240,7 @@ def _cautions(
     return tuple(found)
 
 
-def _limited(differences: list[Difference], what: str) -> dict[str, Any]:
+def _limited(differences: Sequence[dict[str, Any]], what: str) -> dict[str, Any]:
     shown = differences[:MOST_DIFFERENCES]
     title = f"{count(len(differences), what)} classified differently"
     if len(shown) < len(differences):
@@ -264,20 +248,12 @@ def _limited(differences: list[Difference], what: str) -> dict[str, Any]:
     return {"differences": shown, "differences_title": title}
 
 
-def _difference(
-    compared: SpeechCompared, i: int, where: str, truth: Badge | None, start_s: str, end_s: str
-) -> Difference:
+def _opinions(compared: SpeechCompared, i: int) -> dict[str, Any]:
     first, second = compared.first, compared.second
-    return Difference(
-        where=where,
-        truth=truth,
-        first=badge(first.emotion(i)),
-        first_share=_leaning(first, i),
-        second=badge(second.emotion(i)),
-        second_share=_leaning(second, i),
-        start_s=start_s,
-        end_s=end_s,
-    )
+    return {
+        **{"first": badge(first.emotion(i)), "first_share": _leaning(first, i)},
+        **{"second": badge(second.emotion(i)), "second_share": _leaning(second, i)},
+    }
 
 
 def _leaning(votes: Votes, i: int) -> str:
@@ -300,51 +276,46 @@ def _timeline(votes: Votes, segments: Sequence[Segment], duration_s: float) -> T
     )
 
 
-def _seconds(compared: SpeechCompared, names: tuple[str, str]) -> Table:
-    votes = (compared.first, compared.second)
-    labels = [*dict.fromkeys((*votes[0].labels, *votes[1].labels)), None]
-    rows = []
-    for label in labels:
-        totals = [
-            sum(float(s) for i, s in enumerate(compared.seconds) if each.emotion(i) == label)
-            for each in votes
-        ]
-        rows.append(
+def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str | Badge, str, str]]) -> Table:
+    """A table with a column of names or labels, and one of numbers for each ensemble."""
+    return Table(
+        title,
+        head,
+        tuple(
             (
-                Cell(badge(label).name, badge=badge(label)),
-                *(Cell(f"{total_s:.0f} s", number=True) for total_s in totals),
+                Cell(name) if isinstance(name, str) else Cell(name.name, badge=name),
+                *(Cell(number, number=True) for number in numbers),
             )
-        )
-    return Table("Seconds of speech by label", ("Label", *names), tuple(rows))
+            for name, *numbers in rows
+        ),
+    )
+
+
+def _seconds(compared: SpeechCompared, names: tuple[str, str]) -> Table:
+    def total(votes: Votes, label: str | None) -> str:
+        return f"{sum(s for i, s in enumerate(compared.seconds) if votes.emotion(i) == label):.0f} s"
+
+    first, second = compared.first, compared.second
+    labels = [*dict.fromkeys((*first.labels, *second.labels)), None]
+    rows = ((badge(label), total(first, label), total(second, label)) for label in labels)
+    return _table("Seconds of speech by label", ("Label", *names), rows)
 
 
 def _scores(compared: ClipsCompared, names: tuple[str, str]) -> Table:
-    def row(title: str, *values: float | None) -> tuple[Cell, ...]:
-        return (Cell(title), *(Cell(percent(value), number=True) for value in values))
-
     one, other = compared.first, compared.second
-    return Table(
-        "Scores on these clips",
-        ("", *names),
-        (
-            row("Unweighted recall (UAR), when it must answer", one.uar, other.uar),
-            row("Accuracy, when it must answer", one.accuracy, other.accuracy),
-            row("Clips it names an emotion for", one.named_share, other.named_share),
-            row("Right among those it names", one.named_right, other.named_right),
-            row("Both say the same", compared.speech.same_share(), compared.speech.same_share()),
-        ),
+    same = compared.speech.same_share()
+    rows = (
+        ("Unweighted recall (UAR), when it must answer", one.uar, other.uar),
+        ("Accuracy, when it must answer", one.accuracy, other.accuracy),
+        ("Clips it names an emotion for", one.named_share, other.named_share),
+        ("Right among those it names", one.named_right, other.named_right),
+        ("Both say the same", same, same),
     )
+    shares = ((title, percent(first), percent(second)) for title, first, second in rows)
+    return _table("Scores on these clips", ("", *names), shares)
 
 
 def _recall(compared: ClipsCompared, names: tuple[str, str]) -> Table:
-    def cells(score: Score, label: str) -> Cell:
-        return Cell(percent(score.recall[label]), number=True)
-
-    return Table(
-        "Found of each emotion (recall)",
-        ("Emotion", *names),
-        tuple(
-            (Cell(label, badge=badge(label)), cells(compared.first, label), cells(compared.second, label))
-            for label in compared.first.recall
-        ),
-    )
+    one, other = compared.first.recall, compared.second.recall
+    rows = ((badge(label), percent(one[label]), percent(other[label])) for label in one)
+    return _table("Found of each emotion (recall)", ("Emotion", *names), rows)

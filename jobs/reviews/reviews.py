@@ -149,15 +149,9 @@ def _review_of(row: Mapping[str | None, str | None], reviewer: str | None) -> Re
     if segment is not None and not (segment.isdecimal() and len(segment) <= MAX_DIGITS):
         shown = segment if len(segment) <= MAX_DIGITS else f"{segment[:MAX_DIGITS]}..."
         raise UsageError(f"segment {shown!r} is no number of at most {MAX_DIGITS} digits.")
-    review = Review(
-        cells["call_id"] or "",
-        (cells["verdict"] or "").lower(),
-        rule=cells["rule"],
-        segment=int(segment) if segment else None,
-        emotion=cells["emotion"],
-        reviewer=cells["reviewer"] or reviewer,
-        note=cells["note"],
-    )
+    number = int(segment) if segment else None
+    subject = cells["call_id"] or "", (cells["verdict"] or "").lower(), cells["rule"], number
+    review = Review(*subject, cells["emotion"], cells["reviewer"] or reviewer, cells["note"])
     check_length(review)
     return review
 

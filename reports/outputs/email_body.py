@@ -8,14 +8,15 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
+from callanalytics.workspace import make_private_dir
 from reports.formatting import count
 from reports.pages.brief import read_summary
-from reports.render import frame_for, render, replace_private
+from reports.render import frame_for, render, write_page, writing
 from reports.report_source import open_source
 
 MAX_CALLS = 10
 LIMITS = (
-    "The models learned from acted speech and hear how somebody speaks, not why: listen before you act. "
+    "The models learned from acted speech and assess how somebody speaks, not why: listen before you act. "
     "The numbers are about callers and must not be used to judge people at work."
 )
 
@@ -38,7 +39,7 @@ def build_email(
     report: Path | None,
     redact: bool = False,
 ) -> EmailBody:
-    """Summarise a window. Nothing is drawn, so that a mail takes a moment only.
+    """Summarise a window. Nothing is drawn, which would take seconds.
 
     Args:
         database: the published file, read only.
@@ -69,6 +70,8 @@ def write_email(body: EmailBody, text_file: Path) -> Path:
     Raises:
         ReportError: they cannot be written.
     """
-    replace_private(text_file.with_suffix(".html"), body.html)
-    replace_private(text_file, body.text)
+    with writing(text_file):
+        make_private_dir(text_file.parent)
+        write_page(text_file.with_suffix(".html"), body.html)
+        write_page(text_file, body.text)
     return text_file

@@ -13,7 +13,6 @@ from typing import Any
 
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
-from callanalytics.errors import ReportError
 from callanalytics.workspace import make_private_dir
 from reports.pages.agents import read_agent_pages
 from reports.pages.brief import read_brief
@@ -21,7 +20,7 @@ from reports.pages.call_page import read_call_pages
 from reports.pages.calls_table import choose_calls, read_call_list
 from reports.pages.health import read_health
 from reports.pages.trends import read_trends
-from reports.render import asset, frame_for, render, write_private
+from reports.render import asset, frame_for, render, write_page, writing
 from reports.report_source import Source, open_source
 
 INDEX = "index.html"
@@ -60,22 +59,17 @@ def build_reports(
     Raises:
         ReportError: the database cannot be read or the folder cannot be written.
     """
-    try:
-        clips_href = _relative(clips_dir, out_dir)
-        linked = clips_dir if clips_href else None
-        with (
-            open_source(
-                database, settings, window, now, clips_dir=linked, clips_href=clips_href, redact=redact
-            ) as source,
-            _building(out_dir) as folder,
-        ):
-            _write_pages(source, folder)
-            _put_in_place(folder, out_dir)
-    except OSError as problem:
-        raise ReportError(
-            f"{out_dir}: the report could not be written ({problem.strerror or problem}). "
-            "Check free space and permissions and run `callanalytics report` again."
-        ) from problem
+    clips_href = _relative(clips_dir, out_dir)
+    linked = clips_dir if clips_href else None
+    with (
+        writing(out_dir),
+        open_source(
+            database, settings, window, now, clips_dir=linked, clips_href=clips_href, redact=redact
+        ) as source,
+        _building(out_dir) as folder,
+    ):
+        _write_pages(source, folder)
+        _put_in_place(folder, out_dir)
     return out_dir / INDEX
 
 
@@ -97,7 +91,7 @@ def _write_pages(source: Source, folder: Path) -> None:
 
     def write(name: str, kind: str, title: str, **view: Any) -> None:
         around = replace(frame, page=kind, page_title=title, root="../" * name.count("/"))
-        write_private(folder / name, render(f"{kind}.html", frame=around, **view))
+        write_page(folder / name, render(f"{kind}.html", frame=around, **view))
 
     chosen = choose_calls(source)
     pages = frozenset(chosen.values())
@@ -113,7 +107,7 @@ def _write_pages(source: Source, folder: Path) -> None:
     brief = read_brief(source, pages)
     write(INDEX, "brief", brief.summary.headline, brief=brief)
     for name in ASSETS:
-        write_private(folder / name, asset(name))
+        write_page(folder / name, asset(name))
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
+from callanalytics.workspace import make_private_dir
 from reports.pages.brief import Brief, read_brief
 from reports.pages.cards import Card
 from reports.pages.trends import read_trends
-from reports.render import asset, frame_for, render, replace_private
+from reports.render import asset, frame_for, render, write_page, writing
 from reports.report_source import Source, open_source
 from reports.views import Moment
 
@@ -54,7 +55,9 @@ def build_single_file(
         database, settings, window, now, clips_dir=clips_dir, clips_href=CLIPS_HREF, redact=redact
     ) as source:
         text = _page(source)
-    replace_private(out_file, text)
+    with writing(out_file):
+        make_private_dir(out_file.parent)
+        write_page(out_file, text)
     return out_file
 
 

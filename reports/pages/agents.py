@@ -12,18 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.formatting import (
-    MISSING,
-    clock,
-    count,
-    interval,
-    joined,
-    moment,
-    percent,
-    short_day,
-    whole_number,
-)
-from reports.parts.call_parts import page_name
+from reports.formatting import count, interval, joined, percent, short_day, whole_number
+from reports.parts.call_parts import call_table
 from reports.parts.charts import Share
 from reports.parts.emotions import NO_QUEUE, share_chart
 from reports.report_source import Row, Source
@@ -60,7 +50,7 @@ _EMOTIONS = """
 SELECT c.agent_id, coalesce(c.queue, '') AS queue, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seconds
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.day >= $first AND c.day <= $last AND e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
-GROUP BY ALL
+GROUP BY ALL ORDER BY ALL
 """
 _WEEKS = """
 SELECT agent_id, (day - $first) // 7 AS week, min(day) AS first_day, max(day) AS last_day, count(*) AS n,
@@ -121,7 +111,14 @@ def read_agent_pages(source: Source, pages: frozenset[str]) -> Iterator[AgentPag
             tiles=_tiles(agent),
             emotions=_emotions(agent, spoken),
             weeks=_weeks(weeks.get(agent["agent_id"], [])),
-            flagged=_flagged(flagged.get(agent["agent_id"], []), pages),
+            flagged=call_table(
+                "Flagged calls, the newest first",
+                ("When", "Reasons", "Queue", "Length", "Score"),
+                flagged.get(agent["agent_id"], []),
+                pages,
+                folder="../calls/",
+                empty="No call of these four weeks was flagged.",
+            ),
         )
 
 
@@ -190,24 +187,4 @@ def flagged_cells(row: Row) -> tuple[Cell, ...]:
         whole_number(row["n_flagged"]),
         percent(row["share"]),
         interval(row["low"], row["high"]),
-    )
-
-
-def _flagged(rows: Sequence[Row], pages: frozenset[str]) -> Table:
-    def href(call_id: str) -> str:
-        return f"../calls/{page_name(call_id)}" if call_id in pages else ""
-
-    return Table(
-        "Flagged calls, the newest first",
-        ("When", "Reasons", "Queue", "Length", "Score"),
-        [
-            (
-                Cell(moment(row["started_local"]), href=href(row["call_id"])),
-                Cell("; ".join(row["reasons"])),
-                Cell(row["queue"] or MISSING),
-                *numbers(clock(row["duration_s"]), percent(row["frustration_score"])),
-            )
-            for row in rows
-        ],
-        empty="No call of these four weeks was flagged.",
     )

@@ -234,7 +234,7 @@ def _tiles(source: Source, totals: Row) -> Iterator[Tile]:
             )
     if speech_s:
         share = percent(totals["labelled_s"] / speech_s)
-        yield Tile("Speech with a label", share, (f"of {length(speech_s)} judged",))
+        yield Tile("Speech with a label", share, (f"of {length(speech_s)} assessed",))
 
 
 def _cards_text(totals: Row, n_cards: int) -> str:

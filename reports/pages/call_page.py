@@ -17,7 +17,7 @@ from reports.parts.call_parts import (
     LAYOUT_TEXT,
     ROLE_SOURCE_TEXT,
     TIME_SOURCE_TEXT,
-    page_name,
+    call_table,
     person,
     summarise_call,
 )
@@ -218,7 +218,7 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
         f"{facts['container']}, {facts['codec']}, {rate}, {count(facts['n_channels'], 'channel')}",
     )
     if facts["clipped_share"] >= 0.001:
-        yield Fact("Clipped samples", percent(facts["clipped_share"]), "emotion may be misjudged")
+        yield Fact("Clipped samples", percent(facts["clipped_share"]), "emotion may be wrong")
     for path in facts["paths"]:
         yield Fact("File", path)
 
@@ -338,19 +338,6 @@ def _quarters(call: CallData) -> Table | None:
 
 
 def _same_caller(call: CallData, same: Sequence[Row], pages: frozenset[str]) -> Table | None:
-    rows = [
-        (
-            Cell(
-                moment(row["started_local"]),
-                href=page_name(row["call_id"]) if row["call_id"] in pages else "",
-            ),
-            Cell(row["queue"] or MISSING),
-            Cell(person(row["agent_name"], row["agent_id"])),
-            *numbers(clock(row["duration_s"]), percent(row["frustration_score"])),
-            Cell("flagged" if row["flagged"] else ""),
-        )
-        for row in same
-        if row["call_id"] != call.call_id
-    ]
+    others = [row for row in same if row["call_id"] != call.call_id][:MAX_SAME_CALLER]
     columns = ("When", "Queue", "Agent", "Length", "Score", "")
-    return Table("Other calls of this caller", columns, rows[:MAX_SAME_CALLER]) if rows else None
+    return call_table("Other calls of this caller", columns, others, pages) if others else None

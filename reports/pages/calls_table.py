@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reports.formatting import MISSING, clock, count, moment, percent, whole_number
-from reports.parts.call_parts import page_name, person
+from reports.formatting import count, whole_number
+from reports.parts.call_parts import call_table, page_name
 from reports.report_source import Source
-from reports.views import Cell, Table
+from reports.views import Table
 
 _CHOSEN = """
 SELECT analysis_key, call_id FROM call_summary WHERE started_at >= $since AND started_at < $until
@@ -40,23 +40,7 @@ def read_call_list(source: Source, pages: frozenset[str]) -> CallList:
     (calls,) = source.in_window(
         "SELECT count(*) AS n FROM call_summary WHERE started_at >= $since AND started_at < $until"
     )
-    rows = [
-        (
-            Cell(
-                moment(row["started_local"]),
-                row["started_local"].isoformat(),
-                href=page_name(row["call_id"]),
-            ),
-            Cell(percent(row["frustration_score"]), f"{row['frustration_score']:.6f}", number=True),
-            Cell("⚑ flagged" if row["flagged"] else ""),
-            Cell(row["queue"] or MISSING),
-            Cell(person(row["agent_name"], row["agent_id"])),
-            Cell("" if row["direction"] == "unknown" else row["direction"]),
-            Cell(clock(row["duration_s"]), f"{row['duration_s']:.1f}", number=True),
-            Cell(percent(row["labelled_share"]), f"{row['labelled_share'] or 0:.6f}", number=True),
-        )
-        for row in source.in_window(_LISTED, ids=sorted(pages))
-    ]
+    rows = source.in_window(_LISTED, ids=sorted(pages))
     text = f"{count(len(rows), 'call')} of this window"
     if calls["n"] > len(rows):
         text = (
@@ -65,4 +49,5 @@ def read_call_list(source: Source, pages: frozenset[str]) -> CallList:
         )
     columns = ("When", "Score", "Flag", "Queue", "Agent", "Direction", "Length", "Labelled")
     empty = "No call of this window was analysed."
-    return CallList(f"{text}.", Table("Calls in order of time", columns, rows, sortable=True, empty=empty))
+    table = call_table("Calls in order of time", columns, rows, pages, sortable=True, empty=empty)
+    return CallList(f"{text}.", table)

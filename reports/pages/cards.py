@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reports.call_rows import CallData, load_calls
-from reports.formatting import MISSING, clock, count, length, moment, percent
-from reports.parts.call_parts import TIME_SOURCE_TEXT, page_name, person, summarise_call, voices
+from reports.formatting import count, length
+from reports.parts.call_parts import TIME_SOURCE_TEXT, call_table, page_name, person, summarise_call, voices
 from reports.parts.flags import FRUSTRATION_MEASURES, RANKING, rules_on
 from reports.report_source import Source
 from reports.timeline import JOIN_S
-from reports.views import CallSummary, Cell, Table
+from reports.views import CallSummary, Table
 
 # Cards beyond this many are rows of a table: nobody reads more of them in two minutes.
 MAX_CARDS = 50
@@ -73,7 +73,7 @@ def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> C
     return Card(
         rank=str(rank),
         call=summarise_call(source, call, root="", n_ticks=6, join_s=join_s),
-        href=_href(call.call_id, pages),
+        href=f"calls/{page_name(call.call_id)}" if call.call_id in pages else "",
         when_note=TIME_SOURCE_TEXT["file_time"] if facts["started_at_source"] == "file_time" else "",
         queue=facts["queue"] or "",
         agent=person(facts["agent_name"], facts["agent_id"]) if known else "",
@@ -85,10 +85,6 @@ def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> C
     )
 
 
-def _href(call_id: str, pages: frozenset[str]) -> str:
-    return f"calls/{page_name(call_id)}" if call_id in pages else ""
-
-
 def read_more_flagged(source: Source, pages: frozenset[str]) -> Table:
     """The flagged calls that have no card, as rows."""
     found = source.in_window(
@@ -96,20 +92,6 @@ def read_more_flagged(source: Source, pages: frozenset[str]) -> Table:
         skip=MAX_CARDS,
         frustrated=rules_on(source.settings, FRUSTRATION_MEASURES),
     )
-    rows = [
-        (
-            Cell(
-                moment(row["started_local"]),
-                row["started_local"].isoformat(),
-                href=_href(row["call_id"], pages),
-            ),
-            Cell(percent(row["frustration_score"]), f"{row['frustration_score']:.6f}", number=True),
-            Cell("; ".join(row["reasons"])),
-            Cell(row["queue"] or MISSING),
-            Cell(person(row["agent_name"], row["agent_id"])),
-            Cell(clock(row["duration_s"]), f"{row['duration_s']:.1f}", number=True),
-        )
-        for row in found
-    ]
+    caption = f"The other {count(len(found), 'flagged call')}"
     columns = ("When", "Score", "Reasons", "Queue", "Agent", "Length")
-    return Table(f"The other {count(len(rows), 'flagged call')}", columns, rows, sortable=True)
+    return call_table(caption, columns, found, pages, folder="calls/", sortable=True)

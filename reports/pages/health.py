@@ -24,15 +24,15 @@ WHERE c.started_at >= $since AND c.started_at < $until
 GROUP BY m.emotion, m.member ORDER BY m.emotion, m.member
 """
 _SOURCES = """
-SELECT kind, word, count(*) AS n, count(*) / sum(count(*)) OVER (PARTITION BY kind) AS share FROM (
+SELECT kind, value, count(*) AS n, count(*) / sum(count(*)) OVER (PARTITION BY kind) AS share FROM (
     SELECT unnest([
-        {'kind': 'Call time', 'word': started_at_source::VARCHAR},
-        {'kind': 'Channels', 'word': channel_layout::VARCHAR},
-        {'kind': 'Caller and agent', 'word': role_source::VARCHAR},
-        {'kind': 'Recorder', 'word': recorder}
+        {'kind': 'Call time', 'value': started_at_source::VARCHAR},
+        {'kind': 'Channels', 'value': channel_layout::VARCHAR},
+        {'kind': 'Caller and agent', 'value': role_source::VARCHAR},
+        {'kind': 'Recorder', 'value': recorder}
     ], recursive := true)
     FROM call_summary WHERE started_at >= $since AND started_at < $until
-) GROUP BY kind, word ORDER BY kind, n DESC, word
+) GROUP BY kind, value ORDER BY kind, n DESC, value
 """
 _RULE_PRECISION = """
 SELECT rule, n_fired, n_confirmed, n_rejected, n_unsure, precision, precision_low, precision_high
@@ -93,7 +93,7 @@ def _rule_reviews(source: Source) -> Table:
         "How often people found a rule's calls worth flagging",
         ("Rule", "Met in calls", "Worth it", "Not worth it", "Unsure", "Share worth it", "95% interval"),
         rows,
-        empty="Nobody has judged a flagged call yet: every card has the command for it.",
+        empty="Nobody has reviewed a flagged call yet: every card has the command for it.",
     )
 
 
@@ -120,7 +120,7 @@ def _sources(source: Source) -> Table:
     rows = [
         (
             Cell(row["kind"]),
-            Cell(_TEXT.get(row["kind"], {}).get(row["word"], plain(row["word"]))),
+            Cell(_TEXT.get(row["kind"], {}).get(row["value"], plain(row["value"]))),
             *numbers(whole_number(row["n"]), percent(row["share"])),
         )
         for row in source.in_window(_SOURCES)

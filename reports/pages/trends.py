@@ -10,8 +10,8 @@ from datetime import date, timedelta
 from reports.formatting import count, percent, short_day, weekdays, whole_number
 from reports.pages.agents import FLAGGED_COLUMNS, MIN_AGENT_CALLS, agent_file, flagged_cells, read_agents
 from reports.parts import charts
-from reports.parts.charts import Point, Share, Square
-from reports.parts.emotions import DATED, NO_QUEUE, share_chart
+from reports.parts.charts import Point, Square
+from reports.parts.emotions import DATED, NO_QUEUE, share_chart, shares_of
 from reports.report_source import Row, Source
 from reports.views import SHARE_COLUMNS, Cell, Chart, Table, numbers, share_cells
 
@@ -23,11 +23,11 @@ SELECT day, count(*) AS n, count(*) FILTER (WHERE flagged) / count(*) AS share,
 FROM call_summary WHERE day >= $first AND day <= $last GROUP BY day ORDER BY day
 """
 _BY_DAY = """
-SELECT c.day AS day, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seconds,
+SELECT c.day AS grouped, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seconds,
     list(DISTINCT c.call_id) AS call_ids
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.day >= $first AND c.day <= $last AND e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
-GROUP BY ALL
+GROUP BY c.day, e.emotion ORDER BY c.day, e.emotion
 """
 # Angry (anger or disgust) share of callers' labelled speech in a group of calls.
 _ANGRY = """
@@ -114,16 +114,8 @@ def _emotion_chart(source: Source, days: Sequence[date]) -> Chart | None:
     rows = source.rows(_BY_DAY, first=days[0], last=days[-1])
     if not rows:
         return None
-    seconds: dict[date, float] = defaultdict(float)
-    calls: dict[date, set[str]] = defaultdict(set)
-    for row in rows:
-        seconds[row["day"]] += row["seconds"]
-        calls[row["day"]] |= set(row["call_ids"])
-    shares = [
-        Share(short_day(r["day"]), r["emotion"], r["seconds"] / seconds[r["day"]], len(calls[r["day"]]))
-        for r in rows
-    ]
-    groups = [short_day(d) for d in days]
+    shares = shares_of({**row, "grouped": short_day(row["grouped"])} for row in rows)
+    groups = [short_day(day) for day in days]
     return share_chart("How callers sounded by day", "day", "Day", shares, groups, upright=True)
 
 

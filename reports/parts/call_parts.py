@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ensemble.labels import EMOTIONS
@@ -13,7 +14,7 @@ from reports.formatting import MISSING, clock, count, day, moment, number, perce
 from reports.palette import badge
 from reports.parts.measure_names import with_unit
 from reports.report_source import Row, Source
-from reports.views import CallSummary, Moment, Reason, ReviewCommand
+from reports.views import CallSummary, Cell, Moment, Reason, ReviewCommand, Table, sorted_number
 
 # A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -152,7 +153,7 @@ def _reviewed(call: CallData) -> str:
         return ""
     newest = call.reviews[0]
     who = f" by {newest['reviewer']}" if newest["reviewer"] else ""
-    return f"Judged {_VERDICTS[newest['verdict']]}{who}, {day(newest['reviewed_local'])}"
+    return f"Reviewed as {_VERDICTS[newest['verdict']]}{who}, {day(newest['reviewed_local'])}"
 
 
 def _measured(source: Source, escalation: Row) -> str:
@@ -264,3 +265,48 @@ def voices(facts: Mapping[str, Any]) -> str:
         return f"{layout}; nobody could tell who is who"
     sides = ROLE_SOURCE_TEXT[facts["role_source"]]
     return f"{layout}; sides {sides} ({percent(facts['role_confidence'])} sure)"
+
+
+# The columns that tables of calls choose from: rows of call_summary, each with its text.
+_COLUMNS: dict[str, Callable[[Row], Cell]] = {
+    "When": lambda row: Cell(moment(row["started_local"]), row["started_local"].isoformat()),
+    "Score": lambda row: sorted_number(percent(row["frustration_score"]), f"{row['frustration_score']:.6f}"),
+    "Flag": lambda row: Cell("⚑ flagged" if row["flagged"] else ""),
+    "": lambda row: Cell("flagged" if row["flagged"] else ""),
+    "Reasons": lambda row: Cell("; ".join(row["reasons"])),
+    "Queue": lambda row: Cell(row["queue"] or MISSING),
+    "Agent": lambda row: Cell(person(row["agent_name"], row["agent_id"])),
+    "Direction": lambda row: Cell("" if row["direction"] == "unknown" else row["direction"]),
+    "Length": lambda row: sorted_number(clock(row["duration_s"]), f"{row['duration_s']:.1f}"),
+    "Labelled": lambda row: sorted_number(
+        percent(row["labelled_share"]), f"{row['labelled_share'] or 0:.6f}"
+    ),
+}
+
+
+def call_table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    pages: frozenset[str],
+    *,
+    folder: str = "",
+    sortable: bool = False,
+    empty: str = "",
+) -> Table:
+    """A row per call, of which the first cell leads to its page.
+
+    Args:
+        columns: names out of `_COLUMNS`, whose fields the rows must have.
+        pages: ids of the calls that have a page to link.
+        folder: the way to the folder of those pages.
+    """
+
+    def cells(row: Row) -> Iterator[Cell]:
+        for place, column in enumerate(columns):
+            cell = _COLUMNS[column](row)
+            linked = place == 0 and row["call_id"] in pages
+            href = f"{folder}{page_name(row['call_id'])}" if linked else ""
+            yield replace(cell, sort=cell.sort if sortable else "", href=href)
+
+    return Table(caption, columns, [tuple(cells(row)) for row in rows], sortable=sortable, empty=empty)

@@ -64,7 +64,7 @@ def stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) ->
 
     bars_of = [{**asdict(s), "order": STACK.index(s.emotion), "few": s.n_calls < FEW_CALLS} for s in shares]
     counts = {s.group: s.n_calls for s in shares}
-    ends_of = [{"group": group, "words": _short(n), "end": 1.0} for group, n in counts.items()]
+    ends_of = [{"group": group, "label": _short(n), "end": 1.0} for group, n in counts.items()]
     names = alt.Axis(
         values=_thinned(groups) if upright else list(groups),
         title=None,
@@ -102,7 +102,7 @@ def stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) ->
     numbers = (
         _chart(ends_of)
         .mark_text(fontSize=11 if len(groups) <= 16 else 9, color="var(--ink-2)", **beside)
-        .encode(**placed(field="end"), text="words:N")
+        .encode(**placed(field="end"), text="label:N")
     )
     size = {"width": 450, "height": 190} if upright else {"width": 360, "height": 30 * len(groups)}
     return _svg((bars + numbers).properties(**size))
@@ -149,7 +149,7 @@ def heat_map(
 
     bare = alt.Axis(labelAngle=0, ticks=False, domain=False, labelLimit=LABEL_LIMIT_PX)
     values = [
-        {**asdict(s), "words": f"{100 * s.share:.0f}", "dark": s.share > 0.55 * ceiling} for s in squares
+        {**asdict(s), "label": f"{100 * s.share:.0f}", "dark": s.share > 0.55 * ceiling} for s in squares
     ]
     base = _chart(values).encode(
         x=_ordered("column", columns, bare), y=_ordered("row", rows, bare, channel=alt.Y)
@@ -158,7 +158,7 @@ def heat_map(
         opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, ceiling], range=[0.06, 1]), legend=None)
     )
     text = base.mark_text(fontSize=10).encode(
-        text="words:N",
+        text="label:N",
         color=alt.condition("datum.dark", alt.value("var(--c-anger-ink)"), alt.value("var(--ink)")),
     )
     return _svg((fields + text).properties(width=27 * len(columns), height=25 * len(rows)))
@@ -259,7 +259,7 @@ def _svg(chart: Any) -> str:
         .to_dict()
     )
     here = signs()
-    drawn: str = vl_convert.vegalite_to_svg(
+    markup: str = vl_convert.vegalite_to_svg(
         spec,
         format_locale={
             "decimal": here.decimal,
@@ -269,7 +269,7 @@ def _svg(chart: Any) -> str:
             "percent": here.after_percent or here.before_percent,
         },
     )
-    head, _, body = drawn.partition(">")
+    head, _, body = markup.partition(">")
     width, box = (re.search(rf'\b{name}="([-\d. ]+)"', head) for name in ("width", "viewBox"))
     if width is None or box is None:
         raise ValueError(f"the drawing has no size: {head}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from callanalytics.records import Role
 from reports.formatting import count, joined, length, moment, percent, plain, whole_number
 from reports.report_source import LEFT_OUT, Row, Source
-from reports.views import Cell, Coverage, CoveragePart, Fact, Table
+from reports.views import Cell, Coverage, CoveragePart, Fact, Table, sorted_number
 
 # What a person should know and do, by the `reason` of the errors in callanalytics/errors.py.
 _FAILURES = {
@@ -23,7 +23,7 @@ _FAILURES = {
     "worker_died": ("crashed its worker or did not finish", "please report it with the file"),
 }
 ABSTAIN_TEXT = {
-    "too_short": "too short to judge",
+    "too_short": "too short to assess",
     "not_speech": "not speech",
     "overtalk": "several voices at once",
     "role_excluded": "this side is not labelled by setting",
@@ -98,7 +98,7 @@ def _facts(calls: Row) -> tuple[Fact, ...]:
     undated, sideless = (count(calls[key], "call") for key in ("n_undated", "n_sideless"))
     facts = [
         Fact("Recorded", length(calls["seen_s"])),
-        Fact("Speech judged", length(segments_s), "what the ensemble was asked about"),
+        Fact("Speech assessed", length(segments_s), "what the ensemble classified"),
         Fact("Left without a label", abstained, "of that speech: too short, not sure, or disagreement"),
     ]
     if calls["n_undated"]:
@@ -115,13 +115,8 @@ def _reasons_table(failed: Sequence[Row]) -> Table:
     ):
         what, advice = _FAILURES.get(reason, (plain(reason), "see the details of the file"))
         what = f"The file {what}" if reason in _FAILURES else what
-        rows.append((Cell(what), _sorted(whole_number(n), str(n)), Cell(advice)))
+        rows.append((Cell(what), sorted_number(whole_number(n), n), Cell(advice)))
     return Table("Why files failed", ("Reason", "Files", "What to do"), rows)
-
-
-def _sorted(text: str, key: str) -> Cell:
-    """A number that is sorted by another text than the one shown."""
-    return Cell(text, key, number=True)
 
 
 def _files_table(failed: Sequence[Row], most: int) -> Table:
@@ -131,7 +126,7 @@ def _files_table(failed: Sequence[Row], most: int) -> Table:
             Cell(plain(row["reason"])),
             Cell(row["detail"]),
             Cell(plain(row["stage"])),
-            _sorted(str(row["attempts"]), str(row["attempts"])),
+            sorted_number(str(row["attempts"]), row["attempts"]),
             Cell(moment(row["started_local"]), row["started_local"].isoformat()),
         )
         for row in failed[:most]
@@ -152,9 +147,9 @@ def read_abstentions(source: Source) -> Table:
     rows = [
         (
             Cell(ABSTAIN_TEXT.get(row["abstain_reason"], plain(row["abstain_reason"]))),
-            _sorted(whole_number(row["n"]), str(row["n"])),
-            _sorted(length(row["seconds"]), f"{row['seconds']:.1f}"),
-            _sorted(percent(row["seconds"] / total_s), f"{row['seconds'] / total_s:.6f}"),
+            sorted_number(whole_number(row["n"]), row["n"]),
+            sorted_number(length(row["seconds"]), f"{row['seconds']:.1f}"),
+            sorted_number(percent(row["seconds"] / total_s), f"{row['seconds'] / total_s:.6f}"),
         )
         for row in found
     ]

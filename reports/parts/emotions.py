@@ -26,7 +26,7 @@ SELECT {group} AS grouped, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seco
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.started_at >= $since AND c.started_at < $until
     AND e.role = $role AND e.emotion IS NOT NULL AND e.seconds > 0 {only}
-GROUP BY ALL
+GROUP BY grouped, e.emotion ORDER BY grouped, e.emotion
 """
 # The time of a file says when it was copied, not when somebody called.
 DATED = "AND c.started_at_source <> 'file_time'"
@@ -56,7 +56,7 @@ def side_text(side: str) -> str:
 def doubts(source: Source, side: str) -> tuple[str, ...]:
     """What speaks against trusting this window's labels, in whole sentences."""
     found = source.in_window(_SHARES.format(group="'all'", only=""), role=side)
-    shares = sorted(_shares(found), key=lambda s: -s.share)
+    shares = sorted(shares_of(found), key=lambda s: -s.share)
     if not shares or shares[0].n_calls < DOUBTFUL_FROM_CALLS:
         return ()
     most = shares[0]
@@ -75,7 +75,7 @@ def share_by_hour(source: Source, side: str) -> Chart | None:
         return None
     hours = {row["grouped"] for row in found}
     groups = [f"{hour:02d}" for hour in range(min(hours), max(hours) + 1)]
-    shares = _shares({**row, "grouped": f"{row['grouped']:02d}"} for row in found)
+    shares = shares_of({**row, "grouped": f"{row['grouped']:02d}"} for row in found)
     return share_chart("By hour", "hour of the day (local time)", "Hour", shares, groups, upright=True)
 
 
@@ -86,14 +86,17 @@ def share_by_queue(source: Source, side: str) -> Chart | None:
         return None
     busiest = [row["queue"] for row in source.in_window(_QUEUES, most=MAX_QUEUES)]
     names = {queue: queue or NO_QUEUE for queue in busiest}
-    shares = _shares({**row, "grouped": names.get(row["grouped"], OTHER_QUEUES)} for row in found)
+    shares = shares_of({**row, "grouped": names.get(row["grouped"], OTHER_QUEUES)} for row in found)
     present = {share.group for share in shares}
     groups = [g for g in (*dict.fromkeys(names.values()), OTHER_QUEUES) if g in present]
     return share_chart("By queue", "queue, the busiest first", "Queue", shares, groups, upright=False)
 
 
-def _shares(rows: Iterable[Row]) -> list[Share]:
-    """Seconds per group and emotion -> shares within each group, with the number of different calls."""
+def shares_of(rows: Iterable[Row]) -> list[Share]:
+    """Shares of the emotions within each group, with its number of different calls.
+
+    rows: `grouped`, `emotion`, `seconds` and `call_ids`; several of one group and emotion are added up.
+    """
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     calls: dict[str, set[str]] = defaultdict(set)
     for row in rows:

@@ -393,12 +393,11 @@ GOOD = {"id": "1-0", "verdict": "reject", "segment": 3, "emotion": "sad", "note"
 
 
 def test_a_press_is_read() -> None:
-    press = read_press(GOOD)
-    assert press is not None
-    assert (press.verdict, press.segment, press.emotion, press.note) == ("reject", 3, "sad", "loud")
-    whole = read_press({"id": "x", "verdict": "confirm"})
-    assert whole is not None
-    assert whole.segment is None
+    assert read_press(GOOD, "c0ffee", "Ada") == (
+        "1-0",
+        Review("c0ffee", "reject", segment=3, emotion="sad", reviewer="Ada", note="loud"),
+    )
+    assert read_press({"id": "x", "verdict": "confirm"}, "c0ffee", None) == ("x", Review("c0ffee", "confirm"))
 
 
 @pytest.mark.parametrize(
@@ -409,7 +408,7 @@ def test_a_press_is_read() -> None:
     ],
 )
 def test_whatever_else_a_browser_sends_is_dropped(wrong: object) -> None:
-    assert read_press(wrong) is None
+    assert read_press(wrong, "c0ffee", None) is None
 
 
 def test_the_player_has_segments_keys_and_reviews(calls: PublishedCalls) -> None:

@@ -26,11 +26,6 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture
-def site(every_form: Site) -> Site:
-    return every_form
-
-
 def call_page(site: Site) -> str:
     call_id = site.one("SELECT call_id FROM call_summary WHERE flagged ORDER BY started_at DESC LIMIT 1")
     return f"calls/{call_id}.html"

@@ -1,18 +1,27 @@
-"""Reports of plausible calls as folders, some with harmful names, and a page read strictly."""
+"""Reports of plausible calls as folders, some with harmful names, and pages read strictly."""
 
 from __future__ import annotations
 
+import io
+import re
+import stat
+import wave
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
-from fixture_calls import LAST_DAY, ZONE, fill
+import numpy as np
+from fixture_calls import LAST_DAY, ZONE, fill, plausible_calls
 
 from callanalytics.analysis.call import CallAnalysis
+from callanalytics.audio.thumbnails import call_pictures
 from callanalytics.config import ReportSettings, Settings, TimeSettings
+from callanalytics.config.window import Window
+from callanalytics.records import Audio
 from callanalytics.store import open_work, publish
 from callanalytics.workspace import Workspace
 from reports.outputs.email_body import EmailBody, build_email, write_email
@@ -23,19 +32,14 @@ ZONE_INFO = ZoneInfo(ZONE)
 HOSTILE = "<script>alert('x')</script>\"&amp;"
 RIGHT_TO_LEFT = "محاسبة الفواتير"
 LONG = "a-queue-with-a-very-long-name-" * 8
+SECRET = "Zebulon Quagmire"
 
 
-@dataclass(frozen=True)
-class Span:
-    since: datetime
-    until: datetime
-
-
-def days(n_days: int, until_day: int = 1) -> Span:
+def days(n_days: int, until_day: int = 1) -> Window:
     """The window of `n_days` that ends `until_day` days after the midnight of LAST_DAY."""
     midnight = datetime.combine(LAST_DAY, time(), tzinfo=ZONE_INFO)
     until = midnight + timedelta(days=until_day)
-    return Span(until - timedelta(days=n_days), until)
+    return Window(until - timedelta(days=n_days), until)
 
 
 def settings(**report: object) -> Settings:
@@ -49,7 +53,7 @@ class Site:
     database: Path
     folder: Path
 
-    def build(self, window: Span, *, redact: bool = False, **report: object) -> Path:
+    def build(self, window: Window, *, redact: bool = False, **report: object) -> Path:
         return build_reports(
             self.database,
             self.folder,
@@ -60,7 +64,7 @@ class Site:
             redact=redact,
         )
 
-    def single(self, window: Span, *, redact: bool = False) -> Path:
+    def single(self, window: Window, *, redact: bool = False) -> Path:
         return build_single_file(
             self.database,
             self.folder / "single.html",
@@ -71,7 +75,7 @@ class Site:
             redact=redact,
         )
 
-    def mail(self, window: Span, *, redact: bool = False) -> EmailBody:
+    def mail(self, window: Window, *, redact: bool = False) -> EmailBody:
         body = build_email(
             self.database,
             settings=settings(),
@@ -110,6 +114,49 @@ def renamed(call: CallAnalysis, name: str) -> CallAnalysis:
     facts = replace(call.facts, queue=name, agent_id=name, agent_name=name, team=name, campaign=name)
     recording = replace(call.recording, paths=(Path("/calls") / f"{name.replace('/', '_')}.wav",))
     return replace(call, facts=facts, recording=recording)
+
+
+def secret(call: CallAnalysis) -> CallAnalysis:
+    """The call with `SECRET` in everything that names a person, a number or a file."""
+    named = dict.fromkeys(("agent_id", "agent_name", "team", "external_id"), SECRET)
+    facts = replace(call.facts, **named, caller_hash=f"caller-{SECRET}")  # type: ignore[arg-type]
+    return replace(
+        call, facts=facts, recording=replace(call.recording, paths=(Path(f"/calls/{SECRET}.wav"),))
+    )
+
+
+def silence() -> bytes:
+    """Half a second of sound; browsers look at the content of a clip, not at its name."""
+    content = io.BytesIO()
+    with wave.open(content, "wb") as out:
+        out.setparams((1, 2, 8000, 0, "NONE", ""))
+        out.writeframes(bytes(8000))
+    return content.getvalue()
+
+
+def every_form(out: Path) -> Site:
+    """The report of three days in every form, and redacted in the folder `redacted` beside it.
+
+    The database holds 20 days of 12 calls.
+
+    Every fourth call names secrets, the three newest flagged ones have harmful names, and flagged ones have
+    a clip that plays and pictures of their sound.
+    """
+    calls = [secret(call) if i % 4 == 1 else call for i, call in enumerate(plausible_calls(20, 12))]
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
+    pictures = call_pictures(Audio(noise, 8000, 8000, "pcm_s16le", "wav", 0.0), (0, 1))
+    for index, call in enumerate(calls):
+        clips = (*(replace(clip, content=silence()) for clip in call.clips), *pictures)
+        calls[index] = replace(call, clips=clips if call.clips else ())
+    flagged = [i for i, call in enumerate(calls) if call.assessment.flagged][-3:]
+    for index, name in zip(flagged, (HOSTILE, RIGHT_TO_LEFT, LONG), strict=True):
+        calls[index] = renamed(calls[index], name)
+    made = publish_site(out, calls)
+    for site, redact in ((made, False), (Site(made.database, out / "redacted"), True)):
+        site.build(days(3), redact=redact)
+        site.single(days(3), redact=redact)
+        site.mail(days(3), redact=redact)
+    return made
 
 
 class Page(HTMLParser):
@@ -153,3 +200,31 @@ class Page(HTMLParser):
         assert self.open, f"</{tag}> closes nothing"
         assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
         self.open.pop()
+
+
+def check_pages(folder: Path) -> int:
+    """Assert that every page is private, well-formed and outlined, that it runs only our script, and that
+    every link and anchor leads to a place in the folder; returns how many of them there were.
+    """
+    folder = folder.resolve()
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.html"))}
+    found = {path: Page(text) for path, text in texts.items()}
+    links = [(path, link) for path, page in found.items() for link in page.links if link[:5] != "data:"]
+    for path, page in found.items():
+        assert not page.open, path
+        assert not page.handlers, path
+        assert {Path(src).name for src in page.scripts} <= {"report.js", "inline"}, path
+        assert len(page.ids) == len(set(page.ids)), path
+        assert set(page.labelled) <= set(page.ids), path
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        levels = [int(level) for level in re.findall(r"<h([1-6])\b", texts[path])]
+        assert levels[0] == 1, path
+        assert levels.count(1) == 1, path
+        assert all(later <= earlier + 1 for earlier, later in pairwise(levels)), path
+    for path, link in links:
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.is_relative_to(folder), f"{path}: {link}"
+        assert target.is_file(), f"{path}: {link}"
+        assert not anchor or anchor in found[target].ids, f"{path}: {link}"
+    return len(links)
