@@ -24,7 +24,7 @@ BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 class Role(StrEnum):
-    """Who a voice belongs to."""
+    """Side of the call that a voice belongs to."""
 
     AGENT = "agent"
     CALLER = "caller"
@@ -46,7 +46,7 @@ class Direction(StrEnum):
 
 
 class TimeSource(StrEnum):
-    """Where the start time of a call was read, most trustworthy first."""
+    """Source of the start time of a call, most trustworthy first."""
 
     SIDECAR = "sidecar"
     MANIFEST = "manifest"
@@ -55,7 +55,7 @@ class TimeSource(StrEnum):
 
 
 class ChannelLayout(StrEnum):
-    """How the voices lie in the audio."""
+    """Arrangement of the voices in the audio."""
 
     STEREO = "stereo"  # one side of the call on each channel of one file
     PAIR = "pair"  # one side of the call in each of two files
@@ -65,7 +65,7 @@ class ChannelLayout(StrEnum):
 
 
 class RoleSource(StrEnum):
-    """How agent and caller were distinguished, most trustworthy first."""
+    """Source of who is agent and who is caller, most trustworthy first."""
 
     CORRECTION = "correction"  # a person said so (`relabel --swap`)
     SIDECAR = "sidecar"
@@ -77,7 +77,7 @@ class RoleSource(StrEnum):
 
 
 class Sound(StrEnum):
-    """What a stretch of a channel is when it is not a voice turn."""
+    """Kind of a stretch of a channel that is no voice turn."""
 
     MASKED = "masked"  # exact zeros: a payment pause
     TONE = "tone"  # ring-back, DTMF, fax, beeps
@@ -107,12 +107,12 @@ class Recording:
 
     @property
     def all_shown(self) -> tuple[str, ...]:
-        """What people may read of where the files lie, safe to print."""
+        """Names of the files for people, safe to print."""
         return tuple(map(display_text, self.shown_paths or map(str, self.paths)))
 
     @property
     def shown(self) -> str:
-        """What people may read of where the first file lies, safe to print."""
+        """Name of the first file for people, safe to print."""
         return self.all_shown[0]
 
     @property
@@ -123,7 +123,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """What the recorder said about a call by file name, sidecar, manifest or CDR.
+    """Facts about a call that the recorder gave by file name, sidecar, manifest or CDR.
 
     Numbers of callers appear only as `caller_hash`, a salted hash. `sources` says for each
     known fact where it was read, for example `{"queue": "sidecar"}`. `aliases` (significant digits ->
@@ -161,14 +161,14 @@ AgentKey = tuple[str, str]  # recorder profile, agent as that recorder names the
 
 
 def agent_key(facts: CallFacts) -> AgentKey | None:
-    """Whose voice profile a call belongs to; None when the recorder names no agent."""
+    """Key of the voice profile that a call belongs to; None when the recorder names no agent."""
     agent = facts.agent_id or facts.agent_name
     return (facts.recorder, display_text(agent)) if agent else None
 
 
 @dataclass(frozen=True, slots=True)
 class VoiceProfile:
-    """How an agent sounds, from earlier calls in which the recorder or a person said who the agent is."""
+    """Voice of an agent, from earlier calls in which the recorder or a person said who the agent is."""
 
     voice: FloatArray = field(compare=False)  # float32 (192,) of unit length
     n_calls: int  # learned from so many, >= 1
@@ -190,7 +190,7 @@ class FoundRecording:
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """What is known of a recording's sound without the sound itself."""
+    """Properties of a recording's sound, without the samples."""
 
     native_rate_hz: int
     n_channels: int  # 1 or 2
@@ -258,7 +258,7 @@ class SoundSpan:
 
 @dataclass(frozen=True, slots=True)
 class Diarization:
-    """Who spoke when, and who is who.
+    """Turns of the speakers, and their roles.
 
     `roles` maps every speaker of `turns` to a role. Turns are sorted by start; turns of different
     speakers may overlap. `quality` holds short closed words such as "bleed", "dead_channel".
@@ -361,7 +361,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class AgentVoice:
-    """What one call adds to the profile of its agent."""
+    """Contribution of one call to the profile of its agent."""
 
     agent: AgentKey
     voice: FloatArray  # (192,)

@@ -103,7 +103,7 @@ _UNCLASSIFIED = frozenset({"too_short", "not_speech", "overtalk", "role_excluded
 
 @dataclass(frozen=True, slots=True)
 class CallAssessment:
-    """What follows from segments, descriptors and votes by arithmetic alone."""
+    """Results that follow from segments, descriptors and votes by arithmetic alone."""
 
     curve: Curve
     measures: tuple[Measure, ...]

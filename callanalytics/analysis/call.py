@@ -62,14 +62,19 @@ class CallAnalysis:
 
 @dataclass(frozen=True)
 class Models:
-    """What a worker process loads once: the speech models and the ensemble."""
+    """Models that a worker process loads once: the speech models and the ensemble."""
 
     speech: SpeechModels
     ensemble: Ensemble
 
     @classmethod
     def load(cls, ensemble_dir: Path | None, *, n_threads: int = 1, device: str = CPU) -> Models:
-        """Load everything. Raises ensemble.errors.ModelMissing, ModelIncompatible or DeviceMissing."""
+        """Load everything.
+
+        Raises:
+            ensemble.errors.ModelError: a model is missing or does not fit.
+            ensemble.errors.DeviceMissing: this machine lacks the device.
+        """
         return cls(
             SpeechModels.load(n_threads, device),
             load_ensemble(ensemble_dir, n_threads=n_threads, device=device),
@@ -86,8 +91,10 @@ def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[Fo
 def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> CallAnalysis:
     """Decode, find who speaks when (as a person corrected it), cut, describe, vote, assess.
 
-    Raises a RecordingError when the sound cannot be analysed. A call without speech is a normal
-    result with no segments.
+    A call without speech is a normal result with no segments.
+
+    Raises:
+        RecordingError: the sound cannot be analysed.
     """
     stages = _Stages()
     recording, facts = found.recording, found.facts
@@ -133,7 +140,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
 def _clips(
     audio: Audio, speech: Diarization, assessment: CallAssessment, settings: Settings
 ) -> tuple[Clip, ...]:
-    """What the page of a flagged call plays and shows of its sound; nothing for another call."""
+    """Clips and pictures for the page of a flagged call; none for another call."""
     if not assessment.flagged:
         return ()
     channels = sorted({turn.channel for turn in speech.turns})
@@ -174,7 +181,9 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
     """The same call, voices and segments with another ensemble's votes, measured and assessed anew.
 
     Decodes the recording; what was found out about who speaks when is kept, corrections included.
-    Raises a RecordingError when the recording is gone or is no longer what it was.
+
+    Raises:
+        RecordingError: the recording is gone or is no longer what it was.
     """
     stages = _Stages()
     with stages("decode"), fetched(call.recording.paths, max_bytes=settings.audio.max_bytes) as paths:

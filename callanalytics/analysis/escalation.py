@@ -58,7 +58,7 @@ def is_flagged(found: Sequence[Escalation], flag_weight: float) -> bool:
 
 
 def _moment_s(rule: RuleSettings, evidence: Sequence[Evidence], curve: Curve) -> float:
-    """What the reason's {at} is: the peak of the curve for a rule about it, else the first evidence."""
+    """Time for the reason's {at}: the peak of the curve for a rule about it, else the first evidence."""
     if rule.measure in {"frustration", "frustration_peak"} and curve.peak_s is not None:
         return curve.peak_s
     return evidence[0].start_s if evidence else 0.0
@@ -105,7 +105,7 @@ def _moments(
 
 
 def _raised(curve: Curve) -> FloatArray:
-    """How far the voice is raised, louder and higher together, (n,).
+    """Rise of the voice, louder and higher together, (n,).
 
     Both for either rule, so that their moments are the same; each capped, since a pitch an octave too
     high is more often an error than a shout.

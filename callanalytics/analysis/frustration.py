@@ -1,4 +1,4 @@
-"""How frustrated the caller sounds, over time and as one score. Pure numbers, no I/O.
+"""Frustration of the caller, over time and as one score. Pure numbers, no I/O.
 
 Acted speech teaches a recogniser that loud is angry, so its word alone is not trusted:
 networks trained on acted anger follow loudness and lose much of their accuracy on real calls.

@@ -1,4 +1,4 @@
-"""What every table, view and column means: the COMMENTs of the database.
+"""Meanings of every table, view and column: the COMMENTs of the database.
 
 A column name means the same thing wherever it appears, so most meanings are given once: beside a column of
 `schema.sql` or of a migration, or here in `VIEW_COLUMNS` where only views have it. `SPECIAL` holds the few
@@ -204,14 +204,19 @@ SPECIAL: dict[str, str] = {
 
 
 def relation_comment(relation: str) -> str:
-    """What a table or view is. Raises KeyError when nobody said."""
+    """Meaning of a table or view.
+
+    Raises:
+        KeyError: it has none.
+    """
     return RELATIONS.get(relation) or RELATIONS[f"base.{relation}"]
 
 
 def column_comment(relation: str, column: str, known: Mapping[str, str]) -> str:
-    """What a column means; `known` are the meanings of the tables' columns.
+    """Meaning of a column; `known` are the meanings of the tables' columns.
 
-    Raises KeyError when nobody said.
+    Raises:
+        KeyError: it has none.
     """
     for place in (relation, f"base.{relation}"):
         if special := SPECIAL.get(f"{place}.{column}"):

@@ -57,7 +57,12 @@ def open_work(
 
 @contextmanager
 def open_locked(workspace: Workspace, *, patience_s: float | None = None) -> Iterator[Store]:
-    """The working database for the only job that writes in the workspace. Raises LockHeld, StoreError."""
+    """Open the working database for the only job that writes in the workspace.
+
+    Raises:
+        LockHeld: another job writes there.
+        StoreError: as `open_work` does.
+    """
     with workspace.lock(patience_s=patience_s), open_work(workspace) as store:
         yield store
 

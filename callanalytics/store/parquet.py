@@ -42,7 +42,7 @@ _AT_FDCWD = -100
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote."""
+    """Folder, size and rows of an export."""
 
     folder: str
     schema_version: int

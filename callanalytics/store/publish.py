@@ -44,7 +44,10 @@ def _publish(store: Store, workspace: Workspace) -> Path:
 def compact(store: Store) -> Path:
     """Publish, and write the working database anew too: bytes of deleted rows are in neither file then.
 
-    The store is closed. Raises StoreError as `publish` does; both files are then as they were, or new.
+    The store is closed.
+
+    Raises:
+        StoreError: as `publish` does; both files are then as they were, or new.
     """
     workspace = store.workspace
     target = workspace.database
@@ -62,7 +65,8 @@ def compact(store: Store) -> Path:
 def compact_unpublished(store: Store) -> None:
     """Write the working database anew and publish nothing of it. The store is closed.
 
-    Raises StoreError as `publish` does.
+    Raises:
+        StoreError: as `publish` does.
     """
     with _fresh_copy(store, store.workspace.compacting, store.database, private=True) as fresh:
         store.close()
@@ -70,7 +74,7 @@ def compact_unpublished(store: Store) -> None:
 
 
 def mend_published(workspace: Workspace) -> bool:
-    """Whether the published copy can be opened; one that cannot has to be published anew.
+    """Check whether the published copy can be opened; one that cannot has to be published anew.
 
     Who still has an older copy open for writing leaves a log under the name that the new copy has now, and
     nobody can open that beside it. Such a log holds nothing of the new copy and is removed.
@@ -89,7 +93,11 @@ def mend_published(workspace: Workspace) -> bool:
 
 
 def _opens(database: Path) -> bool:
-    """Whether there is a published file. Raises StoreError when it cannot be opened."""
+    """Check whether there is a published file.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
     if not database.exists():
         return False
     with open_published(database):
@@ -99,7 +107,10 @@ def _opens(database: Path) -> bool:
 def change_published(workspace: Workspace, change: Callable[[Store], None]) -> None:
     """Change what people see by itself, when what waits in the working database must not be seen yet.
 
-    Nothing is done when there is no published copy. Raises StoreError as `publish` does.
+    Nothing is done when there is no published copy.
+
+    Raises:
+        StoreError: as `publish` does.
     """
     published = workspace.database
     if not published.exists():

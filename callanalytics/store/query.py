@@ -151,7 +151,10 @@ def describe_schema(database: Path) -> list[dict[str, Any]]:
     """Tables and views, those for people (schema main) first.
 
     Each is a dict of name, kind ("view" or "table"), comment and columns; a column is a dict of name,
-    type and comment. Raises as `run_query` does.
+    type and comment.
+
+    Raises:
+        UsageError, StoreError: as `run_query` does.
     """
     import duckdb
 

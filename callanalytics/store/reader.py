@@ -1,4 +1,4 @@
-"""Rows -> the analysis they came from, so that a correction can assess a call again without inference."""
+"""Read stored rows back as an analysis, so that a correction can assess a call again without inference."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
 
 
 def known_places(store: Store, recording_ids: Collection[str]) -> dict[str, dict[Path, str]]:
-    """Where files of recordings lay when last seen: recording -> path -> content id, the newest file first.
+    """Find where files of recordings lay: recording -> path -> content id, the newest file first.
 
     These are the files' own names, which may hold callers' numbers: they are not to be shown.
     """

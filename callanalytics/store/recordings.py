@@ -1,4 +1,4 @@
-"""What the database knows of files and recordings, asked only about those at hand.
+"""Look up files and recordings in the database, only those at hand.
 
 A database of years knows many millions of files; a night brings some thousands.
 """
@@ -30,7 +30,7 @@ _FILE = _KEY | {"recording_id": pl.String, "content_id": pl.String}
 def known_files(
     store: Store, keys: Sequence[FileKey], *, ensemble_id: str | None
 ) -> dict[FileKey, KnownFile]:
-    """Those of the files that were read before and have not changed; with `ensemble_id`, the calls that
+    """Select the files that were read before and have not changed; with `ensemble_id`, the calls that
     it has labelled are settled."""
     frame = pl.DataFrame(
         [(os.fsencode(path), n_bytes, mtime_ns) for path, n_bytes, mtime_ns in keys],
@@ -51,7 +51,7 @@ def known_files(
 
 
 def done_among(store: Store, recording_ids: Collection[str], ensemble_id: str) -> set[str]:
-    """Those of the recordings that this ensemble has labelled."""
+    """Select the recordings that this ensemble has labelled."""
     return _ids(
         store,
         "SELECT recording_id FROM base.analyses WHERE ensemble_id = ?"
@@ -61,7 +61,7 @@ def done_among(store: Store, recording_ids: Collection[str], ensemble_id: str) -
 
 
 def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: int) -> set[str]:
-    """Those that failed so often that they are not tried again; they stay listed."""
+    """Select the recordings that failed so often that they are not tried again; they stay listed."""
     return _ids(
         store,
         "SELECT recording_id FROM base.quarantine WHERE attempts >= ?"

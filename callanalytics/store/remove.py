@@ -49,7 +49,7 @@ DELETE FROM base.files WHERE recording_id IN (FROM gone_recordings)
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """What is older than a limit: calls by id, and how many quarantined recordings."""
+    """Rows that are older than a limit: calls by id, and how many quarantined recordings."""
 
     call_ids: tuple[str, ...]
     n_quarantined: int
@@ -67,7 +67,10 @@ def older_than(store: Store, before: datetime) -> Expired:
 def forget_calls(store: Store, before: datetime) -> None:
     """Delete every row about calls and quarantined recordings that started before a moment.
 
-    Runs and ensembles stay: they name no call. Raises StoreError when the database refuses.
+    Runs and ensembles stay: they name no call.
+
+    Raises:
+        StoreError: the database refuses.
     """
     run = store.connection.execute
     with store.transaction("purge old calls"):
@@ -104,7 +107,8 @@ def replace_earlier(store: Store, calls: Sequence[CallRows]) -> tuple[str, ...]:
     What people said of a whole call or of a rule goes over to the new version. What they said of segments,
     and that its sides are exchanged, was about other sound and goes.
 
-    Raises StoreError when the database refuses.
+    Raises:
+        StoreError: the database refuses.
     """
     import polars as pl
 
@@ -162,7 +166,7 @@ def _delete_gone(store: Store) -> None:
 
 
 def _lies_elsewhere(store: Store, recording_id: str, paths: Sequence[bytes]) -> bool:
-    """Whether all of the old recording's content still lies, unchanged, under other paths than these."""
+    """Check whether all of the old recording's content still lies, unchanged, under other paths."""
     rows = store.rows(
         "SELECT path, n_bytes, mtime_ns, content_id FROM base.files WHERE recording_id = ?", [recording_id]
     )

@@ -1,4 +1,4 @@
-"""What people say about calls, rules and segments, checked against what is stored."""
+"""Reviews of calls, rules and segments by people, checked against what is stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ class Review:
 
 
 def check_review(connection: duckdb.DuckDBPyConnection, review: Review) -> None:
-    """Raise UsageError where `insert_review` would; writes nothing and works on the published file."""
+    """Check a review without writing it; works on the published file too.
+
+    Raises:
+        UsageError: `insert_review` would raise it.
+    """
     _checked(connection, review)
 
 
@@ -62,7 +66,7 @@ def insert_review(connection: duckdb.DuckDBPyConnection, review: Review, review_
 
 
 def _checked(connection: duckdb.DuckDBPyConnection, review: Review) -> tuple[_Place, str | None]:
-    """Where the reviewed segment lies, and the emotion heard in it."""
+    """Place of the reviewed segment, and the emotion that the person heard in it."""
     _check_words(review)
     _check_call(connection, review)
     place = _Place() if review.segment is None else _place(connection, review)
@@ -73,7 +77,7 @@ def _checked(connection: duckdb.DuckDBPyConnection, review: Review) -> tuple[_Pl
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a segment lies in the recording and what was voted; all None for a whole call."""
+    """Place of a segment in the recording and its vote; all None for a whole call."""
 
     voted: str | None = None
     channel: int | None = None

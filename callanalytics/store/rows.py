@@ -125,7 +125,7 @@ def unpack(keyed: Mapping[int, CallRows]) -> dict[str, pa.Table]:
 
 
 def _agent_voice(a: CallAnalysis) -> AgentVoice | None:
-    """What the call adds to its agent's profile; None when it teaches nothing."""
+    """Voice print that the call adds to its agent's profile; None when it has none to add."""
     speech, key = a.speech, agent_key(a.facts)
     agents = [speaker for speaker, role in speech.roles.items() if role is Role.AGENT]
     if key is None or speech.role_source not in LEARNED_FROM or len(agents) != 1:

@@ -38,7 +38,7 @@ class Descriptors:
 
     @classmethod
     def current(cls) -> Descriptors:
-        """What callanalytics.features extracts."""
+        """The descriptors that callanalytics.features extracts."""
         from callanalytics.features import FEATURE_COMMENTS, FEATURE_NAMES
 
         return cls(tuple(FEATURE_NAMES), dict(FEATURE_COMMENTS))

@@ -1,4 +1,4 @@
-"""What an operator asks every morning, kept as a small file beside the working database.
+"""A summary for the operator, kept as a small file beside the working database.
 
 Whoever opens the working database, even to read, keeps the run that is about to start out of it. So the one
 who writes there leaves this behind, and `status` reads it in place of the database.
@@ -45,7 +45,7 @@ def write_summary(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -
 
 
 def read_summary(workspace: Workspace) -> dict[str, Any] | None:
-    """What was left beside a working database: totals, runs, quarantine; None when nothing was."""
+    """Read the summary of a working database: totals, runs, quarantine; None without one."""
     found = read_object(workspace.summary)
     return found if found and {"totals", "runs", "quarantine"} <= set(found) else None
 

@@ -35,7 +35,9 @@ def render(frame: pl.DataFrame, style: str, *, width: int | None = None) -> str:
     csv: with a header; lists and structures as JSON. json: an array with one object a line.
     Times are ISO 8601; NaN and infinity are null in JSON.
 
-    Raises ValueError for another style, UsageError for a value that Python cannot hold (year 10000).
+    Raises:
+        ValueError: another style.
+        UsageError: a value that Python cannot hold (year 10000).
     """
     if style == "csv":
         return _csv(frame)
@@ -48,7 +50,7 @@ def render(frame: pl.DataFrame, style: str, *, width: int | None = None) -> str:
 
 
 def render_schema(tables: Sequence[dict[str, Any]]) -> str:
-    """What `describe_schema` found, for reading."""
+    """Text of what `describe_schema` found."""
     lines: list[str] = []
     for table in tables:
         lines.append(f"{table['name']} ({table['kind']}): {table['comment'] or ''}")
@@ -98,7 +100,7 @@ def _plain_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold."""
+    """The value as JSON can hold it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -73,7 +73,7 @@ def learn(store: Store, calls: Sequence[CallRows], run_id: int) -> None:
 
 
 def list_voices(store: Store) -> list[KnownVoice]:
-    """Every profile, by recorder and agent."""
+    """List all profiles by recorder and agent."""
     rows = store.connection.execute(
         "SELECT recorder, agent, count(*), min(learned_at), max(learned_at), max(run_id)"
         " FROM base.agent_voices GROUP BY ALL ORDER BY ALL"

@@ -38,7 +38,7 @@ DERIVED = (
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What a person corrected about a call; every later analysis keeps it."""
+    """Correction of a call by a person; every later analysis keeps it."""
 
     call_id: str
     swap_roles: bool
@@ -48,7 +48,7 @@ class Correction:
 
 @dataclass(slots=True)
 class RunCounts:
-    """What one run counts, from its search to its last commit."""
+    """Counts of one run, from its search to its last commit."""
 
     n_found: int = 0  # recordings of the window: new, left by `--limit` and skipped
     n_new: int = 0  # to analyse, or to list as unreadable
@@ -124,9 +124,11 @@ class Store:
         return run_id
 
     def earlier_runs(self) -> list[tuple[datetime, datetime, datetime, bool]]:
-        """Start and end of the window, and start, of every run that is over, newest first, and whether it
-        ended well: did all there was, quarantined some, or found nothing (exit 0, 3, 4). One that had a
-        `--limit` and left some did not."""
+        """List past runs, newest first: start and end of the window, start, whether it ended well.
+
+        That is: it did all there was, quarantined some, or found nothing (exit 0, 3, 4). One that had a
+        `--limit` and left some did not.
+        """
         rows = self.rows(
             "SELECT epoch_us(since_at), epoch_us(until_at), epoch_us(started_at),"
             " coalesce(exit_code IN (0, 3, 4) AND n_done + n_skipped + n_quarantined >= n_found, false)"
@@ -314,7 +316,7 @@ class Store:
 
     @property
     def unpublished(self) -> bool:
-        """Whether something that the views show was committed since the last publishing."""
+        """True when something that the views show was committed since the last publishing."""
         return self.workspace.unpublished_mark.exists()
 
     @contextlib.contextmanager
@@ -376,7 +378,7 @@ class Store:
         return int(newest or 0) + 1
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """The answer to a question about the working database."""
+        """Rows of a query of the working database."""
         import duckdb
 
         try:

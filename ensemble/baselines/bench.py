@@ -29,7 +29,7 @@ from ensemble.baselines.protocol import (
     published_folds,
     relabelled,
 )
-from ensemble.baselines.study_features import FEATURES, Feature, Say, load_features
+from ensemble.baselines.study_features import FEATURES, Feature, load_features
 from ensemble.baselines.systems import Classical, Network, System
 from ensemble.baselines.wav2vec import fingerprint, hidden_states
 from ensemble.corpora import Clip, clips_hash
@@ -80,7 +80,6 @@ def run(
     *,
     max_folds: int | None = None,
     say: Callable[[str], None] = lambda _: None,
-    say_feature: Say = lambda *_: None,
 ) -> list[dict[str, Any]]:
     """Every fold of ``system`` under ``protocol``, JSON-ready; folds that are on disk are not run again.
 
@@ -101,7 +100,7 @@ def run(
             found.append(json.loads(path.read_text(encoding="utf-8")))
             continue
         say(f"{system.name}, {protocol}, fold {number + 1} of {len(splits)}")
-        data = data or Data.load(system, clips, labels, setting, say_feature)
+        data = data or Data.load(system, clips, labels, setting)
         fold = _fold(system, data, split, setting)
         fold |= {"n_folds": len(splits), "labels": list(labels), "effort": setting.effort.name}
         where.mkdir(parents=True, exist_ok=True)
@@ -157,13 +156,9 @@ class Data:
     n_copies: int
 
     @classmethod
-    def load(
-        cls, system: System, clips: Sequence[Clip], labels: tuple[str, ...], setting: Setting, say: Say
-    ) -> Data:
+    def load(cls, system: System, clips: Sequence[Clip], labels: tuple[str, ...], setting: Setting) -> Data:
         """Extract the features of ``system``, or read them from the cache."""
-        arrays = [
-            load_features(_feature(name, setting), clips, setting.cache, say) for name in system.features
-        ]
+        arrays = [load_features(_feature(name, setting), clips, setting.cache) for name in system.features]
         n_copies = arrays[0].shape[1]
         truth = np.repeat([labels.index(clip.emotion) for clip in clips], n_copies).astype(np.int64)
         inputs = tuple(values.reshape(-1, *values.shape[2:]) for values in arrays)

@@ -80,7 +80,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bf16):
                 logits = network(*_batch(inputs, rows, device))
-            loss = _loss(logits.float(), _labels(truth[rows], device), settings, weights)
+            loss = _loss(logits.float(), torch.from_numpy(truth[rows]).to(device), settings, weights)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
@@ -88,7 +88,7 @@ def train(
             raise TrainingError(f"the loss became {losses[-1]} in epoch {epoch}; lower the learning rate")
         # Validation counts every clip alike: class weights are a means of training.
         logits = torch.from_numpy(logits_of(network, inputs, validation, device))
-        loss_then = float(_loss(logits, _labels(truth[validation], "cpu"), settings, None))
+        loss_then = float(_loss(logits, torch.from_numpy(truth[validation]), settings, None))
         plateau.step(loss_then)
         # Not by loss: an untrained first epoch is so unsure that an overconfident network never reaches its
         # loss again, whatever it learns (three systems stood at chance).
@@ -118,10 +118,6 @@ def logits_of(network: torch.nn.Module, inputs: Sequence[Float], rows: Int, devi
 
 def _batch(inputs: Sequence[Float], rows: Int, device: str) -> list[torch.Tensor]:
     return [torch.from_numpy(values[rows]).to(device) for values in inputs]
-
-
-def _labels(truth: Int, device: str) -> torch.Tensor:
-    return torch.from_numpy(truth).to(device)
 
 
 def _loss(

@@ -24,7 +24,6 @@ from ensemble.model_errors import CorpusError
 
 Float = NDArray[np.float32]
 Change = Callable[[Float, int, np.random.Generator], Float]
-Say = Callable[[str, int, int], None]
 CLIPS_PER_GROUP = 256
 
 
@@ -211,11 +210,11 @@ def extract_copy(feature: Feature, copy: str, wave: Float, clip: Clip, seed: int
     return np.nan_to_num(feature.extract(wave, clip)).astype(np.float32)
 
 
-def load_features(feature: Feature, clips: Sequence[Clip], cache: Path, say: Say = lambda *_: None) -> Float:
+def load_features(feature: Feature, clips: Sequence[Clip], cache: Path) -> Float:
     """(n clips, n copies, ...) float32, extracted now or read from an earlier run's file in ``cache``.
 
     Columns: ``path``, ``speaker``, ``emotion``, ``copy`` and ``values`` (a fixed-size list of float32);
-    the shape of one value stands in the file's metadata. ``say(name, done, total)`` reports.
+    the shape of one value stands in the file's metadata.
 
     Raises:
         CorpusError: when a clip cannot be decoded or the file is damaged.
@@ -225,11 +224,11 @@ def load_features(feature: Feature, clips: Sequence[Clip], cache: Path, say: Say
     path = cache / f"{feature.name}-{key[:16]}.parquet"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        _extract(feature, clips, path, say)
+        _extract(feature, clips, path)
     return _read(path, len(clips), len(feature.copies))
 
 
-def _extract(feature: Feature, clips: Sequence[Clip], path: Path, say: Say) -> None:
+def _extract(feature: Feature, clips: Sequence[Clip], path: Path) -> None:
     unfinished = path.with_suffix(".part")
     writer = None
     try:
@@ -254,7 +253,6 @@ def _extract(feature: Feature, clips: Sequence[Clip], path: Path, say: Say) -> N
             table = pa.table(columns, metadata={"shape": json.dumps(block.shape[1:])})
             writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
             writer.write_table(table)
-            say(feature.name, start + len(group), len(clips))
     finally:
         if writer is not None:
             writer.close()

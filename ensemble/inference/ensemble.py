@@ -72,8 +72,9 @@ class Ensemble:
 
     def statistics(self, waveforms: Sequence[Float]) -> Statistics:
         """Statistics of one voice from some of its waveforms; two of them add up with ``+``."""
-        known = [extract(check_waveform(w), self.front)[1] for w in waveforms]
-        return sum(known[1:], known[0]) if known else nothing_known(self.front)
+        zeros = np.zeros(self.front.n_mels)
+        known = (extract(check_waveform(w), self.front)[1] for w in waveforms)
+        return sum(known, Statistics(0.0, zeros, zeros))  # without any, the reference is used as it is
 
     def vote(
         self,
@@ -221,12 +222,6 @@ class _Spectrograms:
         """Spectrogram of waveform ``i``."""
         held = self._held[i]
         return extract(self._waveforms[i], self._front)[0] if held is None else held
-
-
-def nothing_known(front: FrontEnd) -> Statistics:
-    """Statistics of no speech: the reference is used as it is."""
-    zeros = np.zeros(front.n_mels)
-    return Statistics(0.0, zeros, zeros)
 
 
 def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str = CPU) -> Ensemble:

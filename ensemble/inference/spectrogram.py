@@ -174,17 +174,11 @@ def log_mel(waveform: Float, front: FrontEnd) -> Float:
     return floored
 
 
-def active_frames(spectrogram: Float, front: FrontEnd) -> NDArray[np.bool_]:
-    """Which frames hold speech, by level against the loudest frame; (n_frames,) bool."""
-    power = np.power(10.0, spectrogram * 0.1).sum(axis=1)
-    active: NDArray[np.bool_] = power > power.max() * 10 ** (-front.active_db / 10)
-    return active
-
-
 def extract(waveform: Float, front: FrontEnd) -> tuple[Float, Statistics]:
     """Trimmed log-mel (n_frames, n_mels) in dB and the statistics of its active frames."""
     spectrogram = log_mel(waveform, front)
-    active = active_frames(spectrogram, front)
+    power = np.power(10.0, spectrogram * 0.1).sum(axis=1)
+    active = power > power.max() * 10 ** (-front.active_db / 10)  # by level against the loudest frame
     where = np.flatnonzero(active)
     margin = round(front.margin_s / front.hop_s)
     first, last = (where[0], where[-1]) if where.size else (0, len(spectrogram) - 1)

@@ -267,11 +267,7 @@ def _gsm(samples: Float, sample_rate_hz: int) -> Float:
     sf.write(file, np.clip(samples, -1, 1), sample_rate_hz, format="WAV", subtype="GSM610")
     file.seek(0)
     decoded, _ = sf.read(file, dtype="float32")
-    return (
-        np.resize(decoded, samples.size)
-        if decoded.size >= samples.size
-        else np.pad(decoded, (0, samples.size - decoded.size))
-    )
+    return np.pad(decoded, (0, max(samples.size - decoded.size, 0)))[: samples.size]
 
 
 def lose_packets(samples: Float, share: float, rng: np.random.Generator, sample_rate_hz: int = 8000) -> Float:

@@ -170,6 +170,7 @@ class _Night:
         )
         # Another ensemble than before changes every view, also when no call is new.
         self.store.promote_ensemble(ensemble.ensemble_id)
+        take_in(self.store, self.workspace)  # before a call that they are about is replaced
         remember_files(self.store, todo.found.recordings)
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
         self._commit(list(todo.found.failures))

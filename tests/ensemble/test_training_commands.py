@@ -75,6 +75,13 @@ def test_evaluate_prints_a_table_and_writes_a_card(trained):
     assert results["crema-d"]["telephone"]["clip"]["n"] == 8
 
 
+def test_a_channel_condition_can_be_named_by_its_old_option_too(trained):
+    folder, _ = trained
+    args = ("evaluate", "--corpus", folder / "corpus", "--ensemble", "shipped", "--json")
+    done = callanalytics(*args, "--condition", "gsm", "--line", "clean", folder=folder)
+    assert {"gsm", "clean", "telephone"} & set(json.loads(done.stdout)["crema-d"]) == {"gsm", "clean"}
+
+
 def test_nobody_whom_it_was_trained_on_passes_for_held_out(trained, tmp_path):
     folder, answer = trained
     only = tmp_path / "corpus"
