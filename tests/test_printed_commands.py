@@ -40,6 +40,7 @@ def test_commands_in_messages_run_as_printed(
         run_command(
             *("review", call_id, "--segment", 9999, "--verdict", "confirm", "--out", results), expect=2
         ).stderr,
+        run_command("review", "next", "--out", results).stdout,
         run_command("ensemble", "promote", "shipped", "--force", "--out", results).stderr,
         run_command("ensemble", "rollback", "--out", results).stderr,
     ]
@@ -48,7 +49,7 @@ def test_commands_in_messages_run_as_printed(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     commands = [words for text in told for words in printed(text)]
-    assert len(commands) >= 7, commands
+    assert len(commands) >= 8, commands
     for words in commands:
         assert str(results) in words, f"says where the results lie: {words}"
         if words[:2] in (["ensemble", "rollback"], ["backfill", "--out"]):
@@ -61,7 +62,7 @@ def test_no_message_prints_a_command_without_its_folder() -> None:
     """In the code: a command that takes --out is printed by `Workspace.command`, never spelled out."""
     root = Path(__file__).parents[1]
     spelled_out = re.compile(
-        r"""(?<![\w`"/.])callanalytics (query|relabel|backfill|retrain|status|export|ensemble)\b"""
+        r"""(?<![\w`"/.])callanalytics (query|relabel|review|backfill|retrain|status|export|ensemble)\b"""
     )
     found = [
         f"{path.relative_to(root)}:{number}: {line.strip()}"
