@@ -107,6 +107,8 @@ def test_one_row_of_a_manifest_gives_no_part_the_time_of_another(tmp_path: Path)
         ("03-04-2025_09-25-29.wav", "conflict", "day or the month"),
         ("20250327-092517-0700.wav", "conflict", "may be an offset"),
         ("2025-03-27_09-25-31_2025-03-26_09-25-31.wav", "conflict", "before the first"),
+        ("20250327_1001_092532.wav", "conflict", "may be the time"),
+        ("20990101-101010.wav", "conflict", "after that of the file"),
         ("q-1-2-20261120-083412-1795163652.1.wav", "zone_note", "Europe/Berlin"),
     ],
 )

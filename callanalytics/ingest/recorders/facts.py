@@ -26,6 +26,7 @@ _CUSTOMER_END: dict[object, tuple[str, ...]] = {
     Direction.INBOUND: ("from_number",),
     Direction.OUTBOUND: ("to_number",),
 }
+A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ class FactReader:
         roles, roles_source = _roles(facts, sources, recorder)
         started_at = facts.get("started_at")
         source = sources.get("started_at", "file_time").split(" ")[0]
+        if source == "name" and isinstance(started_at, datetime) and started_at - modified_at > A_DAY:
+            sources.setdefault("conflict", "the name states a time after that of the file")
         best = name or (stated[0][1] if stated else None)
         return CallFacts(
             recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),

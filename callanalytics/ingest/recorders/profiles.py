@@ -290,7 +290,8 @@ def _generic(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
 
 
 _WAY = re.compile(
-    r"(?<![A-Za-z])(?:(in(?:bound|coming))|(out(?:bound|going))|internal)(?![A-Za-z])", re.IGNORECASE
+    r"(?<![A-Za-z])(?:(in(?:bound|coming))|(out(?:bound|going))|internal)(?![A-Za-z])|^(?:in|out)(?=[-_][+]?\d)",
+    re.IGNORECASE,
 )
 # In full: shorter ones may be ids. Ten digits that begin with 1 may be an epoch, which no caller is.
 _DIALLED = re.compile(

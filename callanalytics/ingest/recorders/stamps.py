@@ -43,12 +43,14 @@ _NAMED = tuple(
 _STAMP = re.compile(
     r"""(?:(?P<utc>GMT|UTC)[-_ ]?|(?<![\d+]))
     (?P<date>20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01]))
-    (?:[-_ ](?P<who>\d{3,5})[-_ ](?=[0-2]\d(?:[0-5]\d[0-5]\d|(?P<gap>[-:.])[0-5]\d(?P=gap)[0-5]\d)(?!\d))
+    (?:[-_ ](?P<who>[1-9]\d{2,4})[-_ ](?=[0-2]\d(?:[0-5]\d[0-5]\d|(?P<gap>[-:.])[0-5]\d(?P=gap)[0-5]\d)(?!\d))
       |(?P<between>T|_at_|\ at\ |[-_.\ ]{0,3}))
-    (?:(?P<hour>[01]\d|2[0-3])|(?<=[-_.\ ])(?P<short>\d)(?=[-:.]\d\d(?:[-:.]\d\d)?[-_.\ ]?[AaPp]\.?[Mm]))
-    [-_:.]?(?P<minute>[0-5]\d)
-    (?:[-_:.]?(?P<second>[0-5]\d)
-      (?:(?:[.,]|(?<=\d{14}))(?P<fraction>\d{3}(?:\d{3})?)(?!\d)|[-_](?P<ms>\d{3})(?=Z))?)?
+    (?:(?P<hour>[01]\d|2[0-3])|(?<=[-_.\ ])(?P<short>\d)(?=[-:.]\d\d(?:[-:.]\d\d)?[-_.\ ]?[AaPp]\.?[Mm])
+      |(?<=[_\ ])(?P<single>\d)(?=(?P<mark>[-:.])\d\d(?P=mark)\d\d(?!\d)))
+    [-_:.h]?(?P<minute>[0-5]\d)
+    (?:[-_:.m]?(?P<second>[0-5]\d)
+      (?:[.,](?P<fraction>\d{3}|\d{6}|\d{1,9}(?=Z|[+-]\d\d))(?!\d)
+        |(?:[-_](?=\d{3}Z)|(?<=\d{14}))(?P<ms>\d{3})(?!\d))?)?
     (?!\d)
     (?:[-_.\ ]?(?P<half>[AaPp])\.?[Mm](?![A-Za-z0-9])\.?)?
     (?:(?P<z>Z)(?![A-Za-z0-9])
@@ -58,6 +60,7 @@ _STAMP = re.compile(
     )?""".replace("ZONES", "|".join((*_ZONES, "IST", "BST"))),
     re.VERBOSE,
 )
+_CLOCK = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,10 @@ def _day_first(match: re.Match[str]) -> str:
 
 
 def _read(match: re.Match[str], zone: ZoneInfo) -> Stamp | None:
-    hour = int(match["hour"] or match["short"])
+    hour = int(match["hour"] or match["short"] or match["single"])
     if match["half"] and 1 <= hour <= 12:
         hour = hour % 12 + (12 if match["half"] in "Pp" else 0)
-    micros = int((match["fraction"] or match["ms"] or "0").ljust(6, "0"))
+    micros = int((match["fraction"] or match["ms"] or "0")[:6].ljust(6, "0"))
     day = match["date"].replace("-", "")
     try:
         local = datetime(
@@ -132,6 +135,8 @@ def _read(match: re.Match[str], zone: ZoneInfo) -> Stamp | None:
         at = local_to_utc(local, zone)
     else:
         at = local.replace(tzinfo=timezone(timedelta(minutes=minutes))).astimezone(UTC)
+    if _CLOCK.fullmatch(match["who"] or ""):
+        doubt = f"{match['who']} may be the time and what follows it a counter"
     return Stamp(at, match["who"], doubt)
 
 
