@@ -102,6 +102,19 @@ def night(demo: Any, made_once: MadeOnce) -> tuple[Path, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def empty_out(made_once: MadeOnce) -> Path:
+    """An output folder whose working database has its tables and nothing in them; to be copied."""
+    from callanalytics.store import open_work
+    from callanalytics.workspace import Workspace
+
+    def make(folder: Path) -> None:
+        with open_work(Workspace(folder / "out")):
+            pass
+
+    return made_once("empty", make)[0] / "out"
+
+
+@pytest.fixture(scope="session")
 def plausible_out(made_once: MadeOnce) -> Path:
     """A published output folder of all plausible calls (`fixture_calls`), reviews included."""
     from fixture_calls import fill

@@ -1,8 +1,8 @@
 """Results in DuckDB: one writer, a published copy for everybody else.
 
-open_work(out) -> Store      the working database, for a run
-publish(store, out) -> Path  the copy that people and reports read
-query                        reading the published copy
+open_work(workspace) -> Store  the working database, for a run
+publish(store) -> Path         the copy that people and reports read
+query                          reading the published copy
 """
 
 from callanalytics.store.open import open_locked, open_work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def call_of(number: int, agent: str | None, source: RoleSource, agent_voice: np.
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    with open_work(Workspace(tmp_path / "out")) as opened:
+def store(empty_out: Path, tmp_path: Path):
+    with open_work(Workspace(shutil.copytree(empty_out, tmp_path / "out"))) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         yield opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -32,8 +33,8 @@ DAY_BEFORE = Window(NOW - timedelta(days=2), NOW - timedelta(days=1))
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_work(Workspace(tmp_path / "out")) as store:
+def store(empty_out: Path, tmp_path: Path) -> Iterator[Store]:
+    with open_work(Workspace(shutil.copytree(empty_out, tmp_path / "out"))) as store:
         yield store
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ def calls() -> list[CallAnalysis]:
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    with open_work(Workspace(tmp_path / "out")) as opened:
+def store(empty_out: Path, tmp_path: Path):
+    with open_work(Workspace(shutil.copytree(empty_out, tmp_path / "out"))) as opened:
         yield opened
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,8 +76,8 @@ def calls() -> list[CallAnalysis]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_work(Workspace(tmp_path / "out")) as opened:
+def store(empty_out: Path, tmp_path: Path) -> Iterator[Store]:
+    with open_work(Workspace(shutil.copytree(empty_out, tmp_path / "out"))) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         yield opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,20 @@ def calls() -> list[CallAnalysis]:
     return plausible_calls(3, 4)
 
 
-@pytest.fixture
-def store(tmp_path: Path, calls: list[CallAnalysis]):
-    with open_work(Workspace(tmp_path / "out")) as opened:
+@pytest.fixture(scope="module")
+def written(empty_out: Path, tmp_path_factory: pytest.TempPathFactory, calls: list[CallAnalysis]) -> Path:
+    out = shutil.copytree(empty_out, tmp_path_factory.mktemp("written") / "out")
+    with open_work(Workspace(out)) as opened:
         opened.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
         opened.promote_ensemble(ENSEMBLE_ID)
         window = Window(calls[0].facts.started_at, calls[-1].facts.started_at)
         opened.write(calls, opened.begin_run(window, ENSEMBLE_ID, "0.1.0"))
+    return out
+
+
+@pytest.fixture
+def store(written: Path, tmp_path: Path):
+    with open_work(Workspace(shutil.copytree(written, tmp_path / "out"))) as opened:
         yield opened
 
 
