@@ -51,41 +51,58 @@ class Voices:
     prints: FloatArray
 
 
-def separate_voices(
+@dataclass(frozen=True, slots=True)
+class SpeechPieces:
+    """The speech of one channel in pieces of about 1 s of one voice each, before it is known whose.
+
+    span: (n, 2) first and past-the-end frame, in order of time; prints: (n, 192) of unit length;
+    sums: what any group of them is pooled from; overlap: (n_frames,) where two talk at once.
+    """
+
+    span: IntArray
+    prints: FloatArray
+    sums: Pieces
+    overlap: BoolArray
+
+
+def embed_speech(
     samples: FloatArray,
     levels_db: FloatArray,
     probability: FloatArray,
     blocked: BoolArray,
     models: SpeechModels,
-) -> Voices:
-    """Find the 1 to 4 speakers of one channel.
+) -> SpeechPieces | None:
+    """The pieces of speech of one channel and their voice prints; None without speech.
 
     Args:
         samples: (n,) at 8 kHz.
         levels_db, probability: (n_frames,) level and speech probability per 32 ms frame.
         blocked: (n_frames,) frames of tones, music or masking: no speech there.
     """
-    n_frames = len(levels_db)
-    nobody = Voices(np.zeros((0, n_frames), np.bool_), np.zeros((0, PRINT_SIZE), np.float32))
     if not (probability > _MAYBE_SPEECH).any():
-        return nobody
-    local = _local_speakers(samples, n_frames, models)
+        return None
+    local = _local_speakers(samples, len(levels_db), models)
     blended = _SILERO_WEIGHT * probability + (1 - _SILERO_WEIGHT) * local.speech
     speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked
     if not speech.any():
-        return nobody
+        return None
     speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
-    pieces = _pieces(speech, local.change)
-    prints, sums = _embed_pieces(samples, speech, pieces, models)
-    weight_s = (pieces[:, 1] - pieces[:, 0]).astype(np.float64) * FRAME_S
+    span = _pieces(speech, local.change)
+    prints, sums = _embed_pieces(samples, speech, span, models)
+    return SpeechPieces(span, prints, sums, (local.overlap > _OVERLAP_PROBABILITY) & speech)
+
+
+def separate_voices(pieces: SpeechPieces, models: SpeechModels) -> Voices:
+    """The 1 to 4 speakers of one channel."""
+    weight_s = (pieces.span[:, 1] - pieces.span[:, 0]).astype(np.float64) * FRAME_S
     labels, centres = cluster_voices(
-        prints, weight_s, models.voice_space, partial(models.printer.whole, sums)
+        pieces.prints, weight_s, models.voice_space, partial(models.printer.whole, pieces.sums)
     )
-    active = np.zeros((len(centres), n_frames), np.bool_)
-    for (start, end), label in zip(pieces, labels, strict=True):
+    active = np.zeros((len(centres), len(pieces.overlap)), np.bool_)
+    for (start, end), label in zip(pieces.span, labels, strict=True):
         active[label, start:end] = True
     if len(centres) > 1:
-        _mark_overlap(active, (local.overlap > _OVERLAP_PROBABILITY) & speech)
+        _mark_overlap(active, pieces.overlap)
     return Voices(active, centres)
 
 

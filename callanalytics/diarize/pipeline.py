@@ -74,7 +74,8 @@ def diarize(
         if any(leak is not None for leak in found.leak_db):
             quality.add("bleed")
     else:
-        voices = separate_voices(samples[0], levels_db[0], probability[0], blocked[0], models)
+        pieces = embed_speech(samples[0], levels_db[0], probability[0], blocked[0], models)
+        voices = None if pieces is None else separate_voices(pieces, models)
         turns = _turns(voices.active, channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
         quality |= {
