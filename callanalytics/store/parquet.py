@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.store.query import check_no_log
 from callanalytics.workspace import make_private_dir
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def export(database: Path, folder: Path) -> Exported:
     except OSError as problem:
         raise _failed(folder, problem) from problem
     try:
+        check_no_log(database)
         with duckdb.connect(database, read_only=True) as connection:
             done = _write(connection, arriving, folder)
         _put_in_place(arriving, folder)

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
 from callanalytics.store.open import open_work
-from callanalytics.store.query import open_published
+from callanalytics.store.query import held_elsewhere, log_of, open_published
 from callanalytics.store.schema import first_value, quoted
 from callanalytics.store.writer import Store
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     import duckdb
+
+# The oldest format that holds the tables without growing: every DuckDB since 1.2 (2025) reads it, and
+# business tools lag years behind. The working database is ours alone and stays in the newest.
+STORAGE_VERSION = "v1.2.0"
 
 
 def publish(store: Store) -> Path:
@@ -77,15 +81,15 @@ def mend_published(workspace: Workspace) -> bool:
     """Check whether the published copy can be opened; one that cannot has to be published anew.
 
     Who still has an older copy open for writing leaves a log under the name that the new copy has now, and
-    nobody can open that beside it. Such a log holds nothing of the new copy and is removed.
+    DuckDB would apply it to the new one. A log beside a file that nobody holds is removed.
     """
     database = workspace.database
     try:
         return _opens(database)
     except StoreError as problem:
-        if not (_wal(database).exists() and "WAL" in str(problem)):
+        if held_elsewhere(problem.__cause__) or not log_of(database).exists():
             return False
-    _wal(database).unlink(missing_ok=True)
+    log_of(database).unlink(missing_ok=True)
     try:
         return _opens(database)
     except StoreError:
@@ -162,7 +166,7 @@ def _fresh_copy(store: Store, partial: Path, target: Path, *, private: bool) -> 
 def _put_in_place(fresh: Path, target: Path) -> None:
     fresh.replace(target)
     # The log of somebody's writing to the old file does not fit the new one and would stop readers.
-    _wal(target).unlink(missing_ok=True)
+    log_of(target).unlink(missing_ok=True)
     _flush(target.parent)
 
 
@@ -171,7 +175,8 @@ def _copy(connection: duckdb.DuckDBPyConnection, partial: Path, *, private: bool
     # ATTACH takes no parameter for the file; a quote in the folder's name is doubled.
     literal = "'" + str(partial).replace("'", "''") + "'"
     connection.execute("DETACH DATABASE IF EXISTS published")  # left by a disk that was full
-    connection.execute(f"ATTACH {literal} AS published")
+    version = "" if private else f" (STORAGE_VERSION '{STORAGE_VERSION}')"
+    connection.execute(f"ATTACH {literal} AS published{version}")
     try:
         connection.execute("RESET threads")
         connection.execute(f"COPY FROM DATABASE {source} TO published" + ("" if private else " (SCHEMA)"))
@@ -193,13 +198,9 @@ def _shown_tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]
     ).fetchall()
 
 
-def _wal(database: Path) -> Path:
-    return database.with_name(database.name + ".wal")
-
-
 def _remove(partial: Path) -> None:
     partial.unlink(missing_ok=True)
-    _wal(partial).unlink(missing_ok=True)
+    log_of(partial).unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-__all__ = ["Published", "Row", "describe_schema", "open_published", "render", "render_schema", "run_query"]
+__all__ = [
+    "Published",
+    "Row",
+    "check_no_log",
+    "describe_schema",
+    "held_elsewhere",
+    "log_of",
+    "open_published",
+    "render",
+    "render_schema",
+    "run_query",
+]
 
 Row = dict[str, Any]
 
@@ -93,13 +104,17 @@ def _opened(database: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection = duckdb.connect(database, read_only=True)
     except duckdb.Error as problem:
-        text = _first_line(problem)
         advice = (
             "Close it there, or open it read-only there: it is a copy that the next run replaces."
-            if "lock" in text.lower()
+            if held_elsewhere(problem)
             else "The next run publishes it anew."
         )
-        raise StoreError(f"{database}: cannot be opened. {text} {advice}") from problem
+        raise StoreError(f"{database}: cannot be opened. {_first_line(problem)} {advice}") from problem
+    try:
+        check_no_log(database)
+    except StoreError:
+        connection.close()
+        raise
     try:
         connection.execute("SET enable_progress_bar = false")  # it would go to standard output
         connection.execute("SET TimeZone = 'UTC'")
@@ -111,6 +126,36 @@ def _opened(database: Path) -> duckdb.DuckDBPyConnection:
             f"{database}: is open in this process already. {_first_line(problem)} Close it there first."
         ) from problem
     return connection
+
+
+def held_elsewhere(problem: BaseException | None) -> bool:
+    """Whether DuckDB refused to open a file because another process has it open (for writing)."""
+    import duckdb
+
+    # Other failures to open are of the same type; its words begin the message, before any path.
+    return isinstance(problem, duckdb.IOException) and str(problem).startswith("IO Error: Could not set lock")
+
+
+def check_no_log(database: Path) -> None:
+    """Refuse a published file that a log lies beside.
+
+    It is published without one. DuckDB cannot tell whether a log belongs to it (only formats since 1.4 can)
+    and applies it: rows meant for an older file, or somebody's own, would be read as results.
+
+    Raises:
+        StoreError: there is a log.
+    """
+    log = log_of(database)
+    if log.exists():
+        raise StoreError(
+            f"{log}: the log of a session that wrote to a published file, and does not match the one here. "
+            "The next run removes it."
+        )
+
+
+def log_of(database: Path) -> Path:
+    """The file beside a database that holds what DuckDB has not yet written into it."""
+    return database.with_name(database.name + ".wal")
 
 
 @contextmanager

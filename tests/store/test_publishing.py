@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import duckdb
@@ -17,10 +19,15 @@ from fixture_calls import (
 from stores import begin, count
 
 from callanalytics.analysis.call import CallAnalysis
+from callanalytics.config import Settings
 from callanalytics.errors import StoreError
-from callanalytics.store import Store, open_work, publish
+from callanalytics.store import Review, Store, open_work, publish
+from callanalytics.store.publish import change_published, compact
+from callanalytics.store.query import run_query
 from callanalytics.store.recordings import done_among
 from callanalytics.workspace import Workspace
+from jobs.night.result import RunOptions
+from jobs.night.run import run_night
 
 
 def test_publishing_replaces_the_copy_while_an_analyst_writes_to_it(
@@ -97,6 +104,65 @@ def test_a_lost_working_database_goes_on_from_the_published_copy(
         assert count(store, "call_summary") == len(calls)
 
 
+OLDEST_CLIENT = "1.2.2"
+OLD_CLIENT = """
+import duckdb, json, sys
+with duckdb.connect(sys.argv[1], read_only=True) as client:
+    views = client.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    counts = {}
+    for (view,) in views:
+        client.execute(f"CREATE OR REPLACE TEMP TABLE whole AS FROM {view}")  # computes every column
+        counts[view] = client.execute("SELECT count(*) FROM whole").fetchone()[0]
+    print(json.dumps({"version": duckdb.__version__, "counts": counts}))
+"""
+
+
+def storage_version(database: Path) -> tuple[str, int]:
+    """The version that the file names, by DuckDB and by the number in its header."""
+    with duckdb.connect(database, read_only=True) as reader:
+        (tags,) = reader.execute("SELECT tags FROM duckdb_databases() WHERE NOT internal").fetchall()[0]
+    header = database.read_bytes()[:20]
+    assert header[8:12] == b"DUCK"
+    return tags["storage_version"], int.from_bytes(header[12:20], "little")
+
+
+def test_published_files_have_the_format_that_older_clients_read(
+    tmp_path: Path, calls: list[CallAnalysis]
+) -> None:
+    workspace = Workspace(tmp_path / "out")
+    with open_work(workspace) as store:
+        store.write(calls[:2], begin(store))
+        assert storage_version(publish(store)) == ("v1.2.0+", 65)
+    change_published(workspace, lambda copy: copy.review(Review(calls[0].recording.call_id, "confirm")))
+    assert storage_version(workspace.database) == ("v1.2.0+", 65)
+    with duckdb.connect(workspace.database, read_only=True) as reader:
+        assert reader.execute("SELECT count(*) FROM reviews").fetchone() == (1,)
+    with open_work(workspace) as store:
+        compact(store)
+    assert storage_version(workspace.database) == ("v1.2.0+", 65)
+
+
+@pytest.mark.slow
+def test_the_oldest_client_reads_every_view(tmp_path: Path, filled: Store) -> None:
+    published = publish(filled)
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", f"duckdb=={OLDEST_CLIENT}"]
+    installed = subprocess.run(install, check=False, capture_output=True, text=True)
+    if installed.returncode != 0:
+        pytest.skip(f"duckdb {OLDEST_CLIENT} cannot be installed (no network?): {installed.stderr[-300:]}")
+    asked = subprocess.run(
+        [python, "-c", OLD_CLIENT, str(published)], check=False, capture_output=True, text=True
+    )
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    with duckdb.connect(published, read_only=True) as reader:
+        views = reader.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        expected = {view: reader.sql(f"FROM {view}").count("*").fetchall()[0][0] for (view,) in views}
+    assert len(expected) > 40
+    assert answer == {"version": OLDEST_CLIENT, "counts": expected}
+
+
 @pytest.mark.parametrize("step", ["write", "publish"])
 def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path, step: str) -> None:
     """Files may not grow any more, as on a full disk: one clear error, and the next run completes."""
@@ -105,6 +171,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path, step: str)
 import os, resource, sys, pathlib
 sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
 from fixture_calls import *
+from callanalytics.config import Settings
 from callanalytics.errors import StoreError
 from callanalytics.store import open_work, publish
 from callanalytics.workspace import Workspace
@@ -145,12 +212,78 @@ except StoreError as problem:
         assert reader.execute("SELECT count(*) FROM call_summary").fetchone() == (len(expected),)
 
 
-def test_a_damaged_working_database_is_named_with_a_way_out(tmp_path: Path) -> None:
-    database = Workspace(tmp_path / "out").work_database
-    database.parent.mkdir(parents=True)
-    database.write_bytes(b"this is not a database" * 1000)
-    with pytest.raises(StoreError, match="move it away"):
-        open_work(Workspace(tmp_path / "out"))
+def killed_while_writing(out: Path) -> None:
+    """One call is published, another only in the log of the working database, whose writer was killed."""
+    program = f"""
+import os, pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
+from fixture_calls import *
+from stores import begin
+from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
+calls = plausible_calls(1, 2)
+store = open_work(Workspace(pathlib.Path({str(out)!r})))
+store.write(calls[:1], begin(store))
+publish(store)
+store.connection.execute("CHECKPOINT")
+store.write(calls[1:], begin(store))
+os._exit(9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert killed.returncode == 9, killed.stderr
+    log = Workspace(out).work_database.with_name("callanalytics-work.duckdb.wal")
+    assert log.stat().st_size > 0
+
+
+@pytest.mark.parametrize("advice", ["followed", "only the database is moved"])
+@pytest.mark.parametrize("damage", ["no database", "damaged block"])
+def test_after_the_printed_advice_a_night_goes_on_from_the_published_file(
+    tmp_path: Path, advice: str, damage: str
+) -> None:
+    out = tmp_path / "it's a locked block"  # the word in a path or in "block" means nothing
+    killed_while_writing(out)
+    (tmp_path / "in").mkdir()
+    options = RunOptions(inputs=(tmp_path / "in",), out=out)
+    database = Workspace(out).work_database
+    content = bytearray(database.read_bytes())
+    content[4096:12288] = bytes(8192)  # both headers
+    database.write_bytes(content if damage == "damaged block" else b"this is not a database" * 1000)
+    with pytest.raises(StoreError, match="goes on from the published") as caught:
+        run_night(Settings(), options)
+    message = str(caught.value)
+    assert "Another process" not in message
+    assert ("in block at" in message) == (damage == "damaged block")
+    (command,) = [line.strip() for line in message.splitlines() if line.startswith("  ")]
+    if advice == "followed":
+        subprocess.run(["/bin/sh", "-c", command], check=True, cwd="/")
+        moved = {path.name for path in (out / ".work" / "damaged").iterdir()}
+        assert moved == {"callanalytics-work.duckdb", "callanalytics-work.duckdb.wal"}
+    else:
+        database.rename(tmp_path / "moved")
+    assert run_night(Settings(), options).exit_code == 0
+    with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
+        assert reader.execute("SELECT count(*) FROM base.analyses").fetchone() == (1,)
+
+
+def test_without_a_published_file_the_next_run_begins_anew(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "out")
+    workspace.make()
+    workspace.work_database.write_bytes(b"this is not a database" * 1000)
+    with pytest.raises(StoreError, match="the next run begins anew") as caught:
+        open_work(workspace)
+    subprocess.run(["/bin/sh", "-c", str(caught.value).splitlines()[1]], check=True)
+    with open_work(workspace) as store:
+        assert count(store, "calls") == 0
+
+
+def test_a_damaged_published_file_is_not_taken_for_an_open_one(tmp_path: Path) -> None:
+    with open_work(Workspace(tmp_path / "block")) as store:
+        published = publish(store)
+    content = bytearray(published.read_bytes())
+    content[4096:12288] = bytes(8192)
+    published.write_bytes(content)
+    with pytest.raises(StoreError, match=r"in block at .* The next run publishes it anew"):
+        run_query(published, "SELECT 1", max_rows=None)
 
 
 def test_a_second_writer_is_told_who_holds_the_file(store: Store) -> None:
