@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
-from callanalytics.store.query import held_elsewhere
+from callanalytics.store.integrity import held_elsewhere
 from callanalytics.store.schema import Descriptors, Migration, shipped_migrations, upgrade
 from callanalytics.store.writer import Store
 from callanalytics.workspace import DATABASE_NAME, Workspace
@@ -53,7 +53,7 @@ def open_work(
         upgrade(connection, migrations or shipped_migrations(), descriptors or Descriptors.current())
     except duckdb.Error as problem:  # what the file says of itself cannot be read
         connection.close()
-        raise _unusable(workspace, problem) from problem
+        raise unusable(workspace, problem) from problem
     except BaseException:
         connection.close()
         raise
@@ -106,11 +106,11 @@ def _connect(workspace: Workspace) -> duckdb.DuckDBPyConnection:
         connection.execute("SET autoinstall_known_extensions = false")
         connection.execute("SET autoload_known_extensions = false")
     except duckdb.Error as problem:
-        raise _unusable(workspace, problem) from problem
+        raise unusable(workspace, problem) from problem
     return connection
 
 
-def _unusable(workspace: Workspace, problem: duckdb.Error) -> StoreError:
+def unusable(workspace: Workspace, problem: Exception) -> StoreError:
     """The error of a working database that cannot be opened, with a way out that works as printed."""
     database = workspace.work_database
     reason = next(iter(str(problem).splitlines()), type(problem).__name__)
@@ -125,7 +125,7 @@ def _unusable(workspace: Workspace, problem: duckdb.Error) -> StoreError:
             f"  mkdir -p {shlex.quote(str(aside))} && mv {files} {shlex.quote(str(aside))}\n"
             "Delete that folder when you no longer need it: purge does not reach into it."
         )
-    return StoreError(f"{database}: the working database cannot be opened. {reason} {advice}")
+    return StoreError(f"{database}: the working database cannot be read. {reason} {advice}")
 
 
 def _patiently(database: Path) -> duckdb.DuckDBPyConnection:

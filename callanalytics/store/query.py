@@ -9,24 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.store.integrity import check_no_log, held_elsewhere, is_damage
 from callanalytics.store.text_tables import render, render_schema
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-__all__ = [
-    "Published",
-    "Row",
-    "check_no_log",
-    "describe_schema",
-    "held_elsewhere",
-    "log_of",
-    "open_published",
-    "render",
-    "render_schema",
-    "run_query",
-]
+__all__ = ["Published", "Row", "describe_schema", "open_published", "render", "render_schema", "run_query"]
 
 Row = dict[str, Any]
 
@@ -128,36 +118,6 @@ def _opened(database: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def held_elsewhere(problem: BaseException | None) -> bool:
-    """Whether DuckDB refused to open a file because another process has it open (for writing)."""
-    import duckdb
-
-    # Other failures to open are of the same type; its words begin the message, before any path.
-    return isinstance(problem, duckdb.IOException) and str(problem).startswith("IO Error: Could not set lock")
-
-
-def check_no_log(database: Path) -> None:
-    """Refuse a published file that a log lies beside.
-
-    It is published without one. DuckDB cannot tell whether a log belongs to it (only formats since 1.4 can)
-    and applies it: rows meant for an older file, or somebody's own, would be read as results.
-
-    Raises:
-        StoreError: there is a log.
-    """
-    log = log_of(database)
-    if log.exists():
-        raise StoreError(
-            f"{log}: the log of a session that wrote to a published file, and does not match the one here. "
-            "The next run removes it."
-        )
-
-
-def log_of(database: Path) -> Path:
-    """The file beside a database that holds what DuckDB has not yet written into it."""
-    return database.with_name(database.name + ".wal")
-
-
 @contextmanager
 def open_published(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The connection of a `Published` database."""
@@ -186,9 +146,10 @@ def run_query(database: Path, sql: str, *, max_rows: int | None) -> pl.DataFrame
                 raise UsageError("This statement has no rows to show: ask with SELECT, FROM or DESCRIBE.")
             frame: pl.DataFrame = _showable(relation.limit(max_rows if max_rows is not None else 2**62)).pl()
             return frame
-        except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as problem:
-            raise StoreError(f"{database}: cannot be read. {_shortened(problem)}") from problem
         except duckdb.Error as problem:
+            if is_damage(problem) or isinstance(problem, duckdb.IOException):
+                advice = "The next run publishes it anew." if is_damage(problem) else ""
+                raise StoreError(f"{database}: cannot be read. {_shortened(problem)} {advice}") from problem
             raise UsageError(f"The database does not accept this: {_shortened(problem)}") from problem
 
 

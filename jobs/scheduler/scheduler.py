@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 from apscheduler.events import (
     EVENT_JOB_ERROR,
@@ -22,10 +23,10 @@ from apscheduler.events import (
     EVENT_JOB_MISSED,
     EVENT_JOB_SUBMITTED,
 )
-from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.base import BaseTrigger
 
 from callanalytics.config import Settings
-from callanalytics.config.cron import WEEKDAYS, parse_cron
+from callanalytics.config.cron import parse_cron
 from jobs.scheduler.command_lines import JobCommands
 from jobs.scheduler.monitoring import ping, show_time, write_textfile
 from jobs.scheduler.state import JobEnd, JobRecord, Outcome, SchedulerState
@@ -46,43 +47,20 @@ _LOG_LEVELS: dict[Outcome, int] = {
 }
 
 
-class DueTimes(CronTrigger):  # type: ignore[misc] # APScheduler has no types
-    """Cron times of a zone; a time that the clock shows twice in autumn counts once, the first time.
+class DueTimes(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+    """The times of a cron expression in a zone, see `Cron.after`; for APScheduler, as a trigger."""
 
-    A time that the clock skips in spring comes an hour later, as APScheduler does it. Jobs that run
-    every hour run in both passes.
-    """
-
-    def __init__(self, cron: str, zone: Any) -> None:
+    def __init__(self, cron: str, zone: ZoneInfo) -> None:
         self.cron = parse_cron(cron)
-        super().__init__(
-            minute=_joined(self.cron.minutes),
-            hour=_joined(self.cron.hours),
-            day=_joined(self.cron.days),
-            month=_joined(self.cron.months),
-            day_of_week=",".join(WEEKDAYS[day] for day in self.cron.weekdays),
-            timezone=zone,
-        )
+        self.zone = zone
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """The first time after the previous one; see CronTrigger."""
-        found: datetime | None = super().get_next_fire_time(previous_fire_time, now)
-        while found is not None and not self.cron.every_hour and self._second_pass(found):
-            found = super().get_next_fire_time(found, found)
-        return found
-
-    def _second_pass(self, moment: datetime) -> bool:
-        return moment.astimezone(UTC).astimezone(self.timezone).fold == 1
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The first time after the previous one; without a previous one, the first that is not over."""
+        return self.after(previous_fire_time or now - timedelta(microseconds=1))
 
     def after(self, moment: datetime) -> datetime:
         """The first time after a moment, in UTC."""
-        found = self.get_next_fire_time(moment.astimezone(self.timezone), moment.astimezone(self.timezone))
-        assert found is not None  # noqa: S101 - a cron expression without an end date never ends
-        return found.astimezone(UTC)
-
-
-def _joined(values: Sequence[int]) -> str:
-    return ",".join(map(str, values))
+        return self.cron.after(moment, self.zone)
 
 
 class Launch(Protocol):

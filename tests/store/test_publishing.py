@@ -25,7 +25,8 @@ from callanalytics.store import Review, Store, open_work, publish
 from callanalytics.store.publish import change_published, compact
 from callanalytics.store.query import run_query
 from callanalytics.store.recordings import done_among
-from callanalytics.workspace import Workspace
+from callanalytics.workspace import DATABASE_NAME, Workspace
+from jobs.maintenance.doctor import examine
 from jobs.night.result import RunOptions
 from jobs.night.run import run_night
 
@@ -38,6 +39,7 @@ def test_publishing_replaces_the_copy_while_an_analyst_writes_to_it(
         run_id = begin(store)
         store.write(calls[:2], run_id)
         published = publish(store)
+        published.chmod(0o600)  # it is read-only, but the owner of a file may change that
         analyst = duckdb.connect(published)
         analyst.execute("CREATE TABLE notes AS SELECT 'mine' AS note")
         analyst.execute("BEGIN")
@@ -61,7 +63,8 @@ def test_files_and_folders_are_for_their_owner_only(tmp_path: Path, calls: list[
             publish(store)
             for path in (out, *out.rglob("*")):
                 mode = stat.S_IMODE(path.stat().st_mode)
-                assert mode == (0o700 if path.is_dir() else 0o600), f"{path} {mode:o}"
+                file_mode = 0o400 if path == out / DATABASE_NAME else 0o600
+                assert mode == (0o700 if path.is_dir() else file_mode), f"{path} {mode:o}"
     finally:
         os.umask(umask)
 
@@ -284,6 +287,69 @@ def test_a_damaged_published_file_is_not_taken_for_an_open_one(tmp_path: Path) -
     published.write_bytes(content)
     with pytest.raises(StoreError, match=r"in block at .* The next run publishes it anew"):
         run_query(published, "SELECT 1", max_rows=None)
+
+
+def damage_a_row(database: Path, table: str) -> None:
+    """Flip bytes of a block that holds rows; everything that is read to open the file stays whole."""
+    with duckdb.connect(database, read_only=True) as connection:
+        (block,) = connection.execute(
+            f"SELECT max(block_id) FROM pragma_storage_info('{table}') WHERE persistent AND block_id >= 0"
+        ).fetchone() or (None,)
+    assert block is not None
+    content = bytearray(database.read_bytes())
+    start = 12_288 + 262_144 * block  # three headers of 4 KB, then blocks
+    content[start + 16 : start + 2_016] = bytes(byte ^ 255 for byte in content[start + 16 : start + 2_016])
+    database.chmod(0o600)
+    database.write_bytes(content)
+
+
+@pytest.fixture
+def night_of_two_calls(tmp_path: Path, calls: list[CallAnalysis]) -> RunOptions:
+    with open_work(Workspace(tmp_path / "out")) as store:
+        store.write(calls[:2], begin(store))
+        publish(store)
+    (tmp_path / "in").mkdir()
+    return RunOptions(inputs=(tmp_path / "in",), out=tmp_path / "out")
+
+
+def test_a_run_without_news_mends_a_damaged_row_of_the_published_file(night_of_two_calls: RunOptions) -> None:
+    published = Workspace(night_of_two_calls.out).database
+    damage_a_row(published, "base.segments")
+    with pytest.raises(StoreError, match=r"Corrupt .* The next run publishes it anew"):
+        run_query(published, "SELECT last(COLUMNS(*)) FROM base.segments", max_rows=None)
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+    rows = run_query(published, "SELECT count(*) AS n, last(COLUMNS(*)) FROM base.segments", max_rows=None)
+    assert rows["n"].item() > 0
+
+
+def test_a_damaged_row_of_the_working_database_is_told_with_advice(
+    night_of_two_calls: RunOptions, calls: list[CallAnalysis]
+) -> None:
+    workspace = Workspace(night_of_two_calls.out)
+    with open_work(workspace) as store:
+        store.write(calls[2:3], begin(store))
+    damage_a_row(workspace.work_database, "base.segments")
+    before = workspace.database.read_bytes()
+    with pytest.raises(StoreError, match="goes on from the published") as caught:
+        run_night(Settings(), night_of_two_calls)
+    assert workspace.database.read_bytes() == before
+    subprocess.run(["/bin/sh", "-c", str(caught.value).splitlines()[1]], check=True)
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+
+
+@pytest.mark.parametrize("damaged", [[], ["published"], ["working"], ["published", "working"]])
+def test_doctor_reads_every_block_when_asked(night_of_two_calls: RunOptions, damaged: list[str]) -> None:
+    workspace = Workspace(night_of_two_calls.out)
+    databases = {"published": workspace.database, "working": workspace.work_database}
+    for name in damaged:
+        damage_a_row(databases[name], "base.segments")
+    plain = examine(Settings(), workspace)
+    assert "blocks" not in {finding.name for finding in plain}
+    found = [finding for finding in examine(Settings(), workspace, deep=True) if finding.name == "blocks"]
+    assert {finding.found.split(":")[0]: finding.ok for finding in found} == {
+        str(path): name not in damaged for name, path in databases.items()
+    }
+    assert all(("mv " in f.fix) == (str(workspace.work_database) in f.found) for f in found if not f.ok)
 
 
 def test_a_second_writer_is_told_who_holds_the_file(store: Store) -> None:
