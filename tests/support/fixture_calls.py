@@ -276,6 +276,7 @@ def _conversation(layout: ChannelLayout, rng: np.random.Generator) -> tuple[Diar
         role_source=RoleSource.INFERRED if mono else RoleSource.RECORDER,
         role_confidence=0.7 if mono else 1.0,
         sounds=sounds,
+        quality=("masked", "music"),
     )
     return spoken, round(hold_s + 12.0, 3)
 
