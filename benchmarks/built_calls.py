@@ -111,7 +111,10 @@ def _ravdess(folder: Path) -> list[tuple[Path, str, str, str]]:
 
 def _nemo(folder: Path) -> list[tuple[Path, str, str, str]]:
     with (folder / "data.tsv").open(encoding="utf-8") as stream:
-        rows = [{k.strip(): (v or "").strip() for k, v in row.items()} for row in csv.DictReader(stream, delimiter="\t")]
+        rows = [
+            {k.strip(): (v or "").strip() for k, v in row.items()}
+            for row in csv.DictReader(stream, delimiter="\t")
+        ]
     mood = {"neutral": "calm", "anger": "angry"}
     return [
         (p, row["speaker_id"], row["gender"][0].upper(), mood.get(row["emotion"], "other"))
@@ -179,7 +182,9 @@ def build_call(
     return np.clip(samples, -1, 1).astype(np.float32), bridged(spoken)
 
 
-def _clip(plan: Plan, speaker: Speaker, is_first: bool, is_late: bool, rng: np.random.Generator) -> FloatArray:
+def _clip(
+    plan: Plan, speaker: Speaker, is_first: bool, is_late: bool, rng: np.random.Generator
+) -> FloatArray:
     pool = speaker.calm + speaker.angry + speaker.other
     if plan.moods != "any":
         angry = plan.moods == "turning" and is_first and is_late

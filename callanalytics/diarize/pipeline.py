@@ -6,7 +6,7 @@ import numpy as np
 
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
-from callanalytics.diarize.one_channel import separate_voices, voice_of
+from callanalytics.diarize.one_channel import embed_speech, separate_voices, voice_of
 from callanalytics.diarize.quality import Quality
 from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
 from callanalytics.diarize.two_channels import find_layout, side_activity
@@ -32,6 +32,7 @@ def diarize(
     channel_roles_source: RoleSource = RoleSource.NONE,
     agent_voice: VoiceProfile | None = None,
     learn_voices: bool = False,
+    conversation_share: float = 0.9,
     models: SpeechModels,
 ) -> Diarization:
     """Who spoke when, and who is the agent.
@@ -44,6 +45,7 @@ def diarize(
         channel_roles_source: where that was read; NONE makes the roles inferred.
         agent_voice: how the agent of this call sounds; used where the recorder does not state the roles.
         learn_voices: also take the voice prints of stereo sides whose roles the recorder states.
+        conversation_share: of such recordings that hold two voices or more, 0..1; matters on one channel.
         models: loaded once per process.
 
     Raises:
@@ -75,9 +77,13 @@ def diarize(
             quality.add(Quality.BLEED)
     else:
         pieces = embed_speech(samples[0], levels_db[0], probability[0], blocked[0], models)
-        voices = None if pieces is None else separate_voices(pieces, models)
+        voices = separate_voices(pieces, models, conversation_share)
         turns = _turns(voices.active, channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
+        if len(prints) == 1:
+            quality.add(Quality.ONE_VOICE)
+        if len(prints) > 2 or voices.may_be_more:
+            quality.add(Quality.THREE_VOICES)
         quality |= {
             ChannelLayout.FAKE_STEREO: {Quality.FAKE_STEREO},
             ChannelLayout.ONE_SIDED: {Quality.ONE_SIDED, Quality.DEAD_CHANNEL},
