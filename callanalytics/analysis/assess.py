@@ -1,4 +1,4 @@
-"""Assess a call from its segments: who may be labelled, the caller's frustration, the rules.
+"""Assess a call from its segments: who may be labelled, whose frustration is the score, the rules.
 
 All but the vote is arithmetic, so a correction by a person can do it again without the sound.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from callanalytics.analysis.escalation import escalations, is_flagged
 from callanalytics.analysis.frustration import Curve, evidence_probabilities, frustration_curve
-from callanalytics.analysis.measures import call_measures
+from callanalytics.analysis.measures import call_measures, frustration_measures
 from callanalytics.audio.noise_reduction import denoise
 from callanalytics.config import Settings
 from callanalytics.records import (
@@ -73,11 +73,19 @@ def vote_segments(
     )
 
 
-def caller_frustration(
-    segments: Sequence[Segment], features: Features, votes: Votes, settings: Settings
+def voice_frustration(
+    segments: Sequence[Segment],
+    features: Features,
+    votes: Votes,
+    settings: Settings,
+    voice: str | None = None,
 ) -> Curve:
-    """Frustration curve of the caller. Segments the ensemble could not classify carry no evidence."""
-    mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
+    """Frustration curve of the caller, or of a voice of unknown role.
+
+    Segments the ensemble could not classify carry no evidence.
+    """
+    about = Curve(*_EMPTY, None, *_EMPTY, voice)
+    mine = np.array([i for i, s in enumerate(segments) if about.is_about(s)], dtype=np.intp)
     evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
     assessed = np.array([votes.abstain_reason[i] not in _UNCLASSIFIED for i in mine], dtype=bool)
 
@@ -87,7 +95,7 @@ def caller_frustration(
         column = evidence[mine, votes.labels.index(emotion)]
         return np.where(assessed, column, 0.0).astype(np.float32)
 
-    return frustration_curve(
+    curve = frustration_curve(
         start_s=np.array([segments[i].start_s for i in mine], dtype=np.float32),
         end_s=np.array([segments[i].end_s for i in mine], dtype=np.float32),
         anger=probability("anger"),
@@ -96,8 +104,10 @@ def caller_frustration(
         pitch_hz=features.column("f0_median_hz")[mine],
         settings=settings.frustration,
     )
+    return replace(curve, voice=voice)
 
 
+_EMPTY = (np.zeros(0, dtype=np.float32),) * 2
 _UNCLASSIFIED = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
 
 
@@ -105,7 +115,7 @@ _UNCLASSIFIED = frozenset({"too_short", "not_speech", "overtalk", "role_excluded
 class CallAssessment:
     """Results that follow from segments, descriptors and votes by arithmetic alone."""
 
-    curve: Curve
+    curve: Curve  # of the most frustrated voice that may be the caller's; its score is the call's
     measures: tuple[Measure, ...]
     escalations: tuple[Escalation, ...]
     flagged: bool
@@ -119,8 +129,61 @@ def assess(
     votes: Votes,
     settings: Settings,
 ) -> CallAssessment:
-    """Measure the call and apply the rules: no sound, no inference, so a correction can do it again."""
-    curve = caller_frustration(segments, features, votes, settings)
-    measures = call_measures(duration_s, spoken, segments, votes, curve)
-    found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
+    """Measure the call and apply the rules: no sound, no inference, so a correction can do it again.
+
+    The caller's voice may be the caller's, and so may every voice of unknown role that may be labelled; a
+    known agent is never scored. The score and the rules for callers are about the one that scores highest.
+    """
+    caller, *unknown = (
+        voice_frustration(segments, features, votes, settings, voice)
+        for voice in (None, *_unknown_voices(segments, votes, settings))
+    )
+    curve = max((caller, *unknown), key=lambda curve: _rank(curve, segments))
+    measures = call_measures(duration_s, spoken, segments, votes, caller)
+    if curve.voice is None:
+        found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
+    else:
+        measures = (*measures, *frustration_measures(duration_s, curve))
+        as_caller = _as_the_caller(spoken, segments, curve.voice)
+        as_curve = replace(curve, voice=None)
+        their = call_measures(duration_s, *as_caller, votes, as_curve)
+        found = tuple(
+            escalation
+            for rule in settings.rule
+            for escalation in (
+                escalations([rule], their, *as_caller, curve, duration_s)
+                if rule.role == Role.CALLER.value
+                else escalations([rule], measures, spoken, segments, caller, duration_s)
+            )
+        )
     return CallAssessment(curve, measures, found, is_flagged(found, settings.frustration.flag_weight))
+
+
+def _unknown_voices(segments: Sequence[Segment], votes: Votes, settings: Settings) -> tuple[str, ...]:
+    """Speakers of unknown role with segments that were shown to the ensemble, in order of appearance."""
+    if Role.UNKNOWN.value not in settings.emotion.roles:
+        return ()
+    shown = (
+        s.speaker
+        for s, reason in zip(segments, votes.abstain_reason, strict=True)
+        if s.role is Role.UNKNOWN and reason != "role_excluded"
+    )
+    return tuple(dict.fromkeys(shown))
+
+
+def _rank(curve: Curve, segments: Sequence[Segment]) -> tuple[float, float]:
+    """By score, then by length of speech; a voice without segments comes last."""
+    seconds = sum(s.duration_s for s in segments if curve.is_about(s))
+    return (-1.0 if curve.score is None else curve.score, seconds)
+
+
+def _as_the_caller(
+    spoken: Diarization, segments: Sequence[Segment], voice: str
+) -> tuple[Diarization, tuple[Segment, ...]]:
+    """The call as if a voice were the caller's: any other caller becomes unknown, an agent stays."""
+
+    def role(speaker: str, known: Role) -> Role:
+        return Role.CALLER if speaker == voice else Role.AGENT if known is Role.AGENT else Role.UNKNOWN
+
+    roles = {speaker: role(speaker, known) for speaker, known in spoken.roles.items()}
+    return replace(spoken, roles=roles), tuple(replace(s, role=role(s.speaker, s.role)) for s in segments)

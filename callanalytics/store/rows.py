@@ -188,6 +188,7 @@ def _analysis(a: CallAnalysis) -> Row:
         "segments_s": float(seconds.sum()),
         "labelled_s": float(seconds[labelled].sum()),
         "frustration_score": curve.score,
+        "frustration_voice": curve.voice,
         "frustration_peak_s": curve.peak_s,
         "flagged": assessment.flagged,
         "reasons": [display_text(e.reason) for e in assessment.escalations],

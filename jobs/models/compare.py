@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from reports.formatting import score_text
+
 SHOWN_CALLS = 20
 
 # Segments of the two analyses that are the same stretch of the same channel.
@@ -57,8 +59,8 @@ class Change:
     call_id: str
     started_local: str
     queue: str | None
-    score_a: float
-    score_b: float
+    score_a: float | None  # None: no voice may be the caller's
+    score_b: float | None
     reasons: tuple[str, ...]  # of the one that flags it
 
 
@@ -189,7 +191,7 @@ def _call_lines(title: str, calls: tuple[Change, ...]) -> list[str]:
         why = "; ".join(call.reasons)
         lines.append(
             f"  {call.call_id}  {call.started_local}  {call.queue or '-'}  "
-            f"{call.score_a:.0%} -> {call.score_b:.0%}  {why}"
+            f"{score_text(call.score_a)} -> {score_text(call.score_b)}  {why}"
         )
     if len(calls) > SHOWN_CALLS:
         lines.append(f"  and {len(calls) - SHOWN_CALLS:,} more; all of them with --json")

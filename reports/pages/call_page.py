@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from callanalytics.config import RuleSettings
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
 from reports.formatting import MISSING, clock, count, length, moment, number, percent, plain, plain_number
@@ -22,6 +23,7 @@ from reports.parts.call_parts import (
     summarise_call,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
+from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
 from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_text, with_unit
 from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
@@ -277,10 +279,10 @@ def _vote(vote: Row | None, winner: str | None) -> MemberVote:
 
 def _rules(source: Source, call: CallData) -> Table:
     """Every rule in force with what this call measured; met are those that the analysis stored."""
-    met = {e["rule"] for e in call.escalations}
+    met = {e["rule"]: e["value"] for e in call.escalations}
     rows = []
     for rule in source.settings.rule:
-        value = call.measures.get((rule.measure, None if rule.role == "any" else rule.role, rule.window))
+        value = met.get(rule.name, _measured(call, rule))
         rows.append(
             (
                 Cell("✓ met" if rule.name in met else "not met"),
@@ -295,6 +297,18 @@ def _rules(source: Source, call: CallData) -> Table:
         rows,
         empty="There are no rules in force.",
     )
+
+
+def _measured(call: CallData, rule: RuleSettings) -> float | None:
+    """What a rule looks at: a rule for callers at the voice that the score is of.
+
+    Measures of several voices of unknown role are stored together: not what one of them did.
+    """
+    role = {"any": None, "caller": call.scored_role}.get(rule.role, rule.role)
+    alone = len({s["speaker"] for s in call.segments if s["role"] == "unknown"}) == 1
+    if role == "unknown" and not alone and rule.measure not in VOICE_MEASURES | FRUSTRATION_MEASURES:
+        return None
+    return call.measures.get((rule.measure, role, rule.window))
 
 
 def _with_unit(measure: str, value: float | None) -> str:
