@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One more than cores: browser tests and locks wait more than they compute.
+WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 
 .PHONY: run test lint slow docs clean
 .DELETE_ON_ERROR:
@@ -33,7 +35,7 @@ run: $(VENV)/.run-ready
 	@echo "Report: $(CURDIR)/night-out/reports/index.html"
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -m slow

@@ -27,8 +27,9 @@ WORDS = {
     r"supersed(?:e|es|ed|ing)": "replace",
     r"gave[ _]way": "preempted",
 }
-# Keys of `ingest check --json` and `run --json`, which others script against, and a name in old state files.
-KEPT = re.compile(r"""["'](?:set_aside|gave_way)["']""")
+# Keys of `ingest check --json` and `run --json`, which others script against; and a former name, which old
+# state files have and the changelog tells.
+KEPT = re.compile(r"""["'`](?:set_aside|gave_way)["'`]""")
 PATTERN = re.compile(rf"(?i:(?<![a-z])(?:{'|'.join(WORDS)})(?![a-z]))|\bMEND\b")
 
 

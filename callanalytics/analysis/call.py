@@ -72,8 +72,8 @@ class Models:
         """Load everything.
 
         Raises:
-            ensemble.errors.ModelError: a model is missing or does not fit.
-            ensemble.errors.DeviceMissing: this machine lacks the device.
+            ensemble.model_errors.ModelError: a model is missing or does not fit.
+            ensemble.model_errors.DeviceMissing: this machine lacks the device.
         """
         return cls(
             SpeechModels.load(n_threads, device),

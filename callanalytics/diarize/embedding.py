@@ -91,7 +91,7 @@ class VoicePrinter:
     def load(cls, n_threads: int = 1, device: str = CPU) -> VoicePrinter:
         """Open the cached ONNX files, built on first use; on another device than the CPU, use torch there.
 
-        Raises CallAnalyticsError without weights, ensemble.errors.DeviceMissing without the device.
+        Raises CallAnalyticsError without weights, ensemble.model_errors.DeviceMissing without the device.
         """
         prepare_device(device)
         if device != CPU:

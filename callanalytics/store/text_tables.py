@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import zip_longest
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
@@ -17,6 +17,7 @@ from callanalytics.text import display_text
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import JustifyMethod
 
 FORMATS = ("table", "csv", "json")
 GAP = "  "
@@ -117,34 +118,43 @@ def _plain(value: Any) -> Any:
 
 
 def _table(frame: pl.DataFrame, width: int) -> str:
-    from rich.cells import cell_len
-
     names = [display_text(name) for name in frame.columns]
     rows = [[_cell(value) for value in row.values()] for row in _plain_rows(frame)]
-    footer = f"({frame.height} row{'' if frame.height == 1 else 's'})"
-    needed = [max([cell_len(name), *(cell_len(row[i]) for row in rows)]) for i, name in enumerate(names)]
+    footer = f"({frame.height} row{'' if frame.height == 1 else 's'})\n"
+    right = [kind.is_numeric() for kind in frame.dtypes]
     for limit in range(MAX_CELL, NARROW_CELL - 1, -1):
-        widths = [max(cell_len(name), min(n, limit)) for name, n in zip(names, needed, strict=True)]
-        if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
-            right = [kind.is_numeric() for kind in frame.dtypes]
-            lines = [_line(names, widths, right), _line(["─" * w for w in widths], widths, right)]
-            lines += [_line(row, widths, right) for row in rows]
-            return "\n".join([*lines, footer]) + "\n"
-    return _blocks(names, rows, width) + footer + "\n"
+        text, needed = aligned(names, rows, right, max_cell=limit)
+        if needed <= width:
+            return text + footer
+    return _blocks(names, rows, width) + footer
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    from rich.cells import cell_len, set_cell_size
+def aligned(
+    names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], *, max_cell: int | None = None
+) -> tuple[str, int]:
+    """Columns under their names, by rich, and how wide they are; cells beyond `max_cell` are cut."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    parts = []
-    for text, cell_width, to_right in zip_longest(cells, widths, right):
-        length = cell_len(text)
-        if length > cell_width:
-            parts.append(set_cell_size(text, cell_width - 1) + "…")
-        else:
-            space = " " * (cell_width - length)
-            parts.append(space + text if to_right else text + space)
-    return GAP.join(parts).rstrip()
+    table = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="")
+    widths = []
+    for i, name in enumerate(names):
+        longest = max([0, *(cell_len(row[i]) for row in rows)])
+        shown = max(cell_len(name), min(longest, max_cell or longest))
+        widths.append(shown)
+        justify: JustifyMethod = "right" if right[i] else "left"
+        table.add_column(
+            Text(f"{name}\n{'─' * shown}"), justify=justify, width=shown, no_wrap=True, overflow="ellipsis"
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(file=StringIO(), width=10_000, color_system=None)
+    with console.capture() as printed:
+        console.print(table)
+    needed = sum(widths) + len(GAP) * (len(widths) - 1)
+    return "".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()), needed
 
 
 def _blocks(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:

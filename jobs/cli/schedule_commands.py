@@ -1,24 +1,49 @@
-"""The schedule: keep it going in the foreground, or print it for systemd or cron."""
+"""The schedule: keep it going in the foreground, print it for systemd or cron, or print its coming times."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.options import config_option, out_option
+
+if TYPE_CHECKING:
+    from callanalytics.config import Settings
 
 
 @click.command()
 @click.option(
     "--print", "style", type=click.Choice(["systemd", "cron"]), help="Print units instead of running."
 )
+@click.option(
+    "--next",
+    "n_times",
+    type=click.IntRange(min=1),
+    help="Print this many coming times of every job instead of running.",
+)
+@click.option(
+    "--from", "day", type=click.DateTime(["%Y-%m-%d"]), help="With --next: from this day on (default: now)."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="With --next: one JSON object a line, with the keys job and at."
+)
 @out_option
 @config_option
-def schedule(style: str | None, out: Path | None, config: Path | None) -> None:
+def schedule(
+    style: str | None,
+    n_times: int | None,
+    day: datetime | None,
+    as_json: bool,
+    out: Path | None,
+    config: Path | None,
+) -> None:
     """Run the jobs of [schedule] at their times, in the foreground, until SIGTERM.
 
     SIGHUP, or a change of the config file, makes it read its settings again. `status` shows what ran,
@@ -26,10 +51,18 @@ def schedule(style: str | None, out: Path | None, config: Path | None) -> None:
     """
     from callanalytics.config import find_config, load_config
     from callanalytics.workspace import Workspace
+
+    if n_times is None and (day is not None or as_json):
+        raise click.UsageError("--from and --json go with --next.")
+    if n_times is not None and style is not None:
+        raise click.UsageError("Give one of --next and --print.")
+    settings = load_config(config)
+    if n_times is not None:
+        _print_coming(settings, n_times, day, as_json)
+        return
     from jobs.scheduler.command_lines import JobCommands, cron_lines, systemd_units
     from jobs.scheduler.service import keep_schedule
 
-    settings = load_config(config)
     found = find_config(config)
     path = found.resolve() if found else None  # what is printed or started does not run in this folder
     workspace = Workspace((out or settings.out_dir).resolve())
@@ -40,3 +73,30 @@ def schedule(style: str | None, out: Path | None, config: Path | None) -> None:
         return
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     keep_schedule(lambda: load_config(path), workspace=workspace, config=path, say=partial(print, flush=True))
+
+
+def _print_coming(settings: Settings, n_times: int, day: datetime | None, as_json: bool) -> None:
+    """Print the coming times of every job, soonest first, in the zone of the schedule."""
+    from callanalytics.config.cron import parse_cron
+    from callanalytics.config.window import day_start
+
+    crons, zone = settings.schedule.crons(), settings.schedule_zone
+    if not crons:
+        raise click.UsageError(
+            f"{settings.source}: [schedule] schedules nothing. Give at least one job a time."
+        )
+    for job, text in crons.items():
+        cron = parse_cron(text)
+        try:
+            at = day_start(day.date(), zone) - timedelta(microseconds=1) if day else datetime.now(UTC)
+            for _ in range(n_times):
+                at = cron.after(at, zone)
+                shown = at.astimezone(zone)
+                if as_json:
+                    print(json.dumps({"job": job, "at": shown.isoformat()}))
+                else:
+                    print(f"{job:<8} {shown:%a %Y-%m-%d %H:%M %z}")
+        except OverflowError:
+            raise click.UsageError(
+                f"{job} does not come {n_times} times from there: the calendar has the years 1 to 9999."
+            ) from None

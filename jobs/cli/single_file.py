@@ -25,7 +25,7 @@ def found_recording(paths: Sequence[Path], settings: Settings) -> FoundRecording
 
 
 def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
-    """Everything known about one call. Raises RecordingError or ensemble.errors.ModelError."""
+    """Everything known about one call. Raises RecordingError or ensemble.model_errors.ModelError."""
     from callanalytics.analysis.call import Models, analyze_call
 
     models = Models.load(in_use(settings, Workspace(settings.out_dir)), device=settings.engine.device)

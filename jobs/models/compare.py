@@ -150,7 +150,7 @@ def render_comparison(found: Comparison) -> str:
     if found.n_calls == 0:
         return (
             f"No call was analysed by both {found.a} and {found.b}. "
-            "Score old calls with: callanalytics backfill --ensemble ID --shadow"
+            "Score old calls with `backfill --ensemble ID --shadow`"
         )
     whole = max(found.seconds, 1e-9)
     lines = [

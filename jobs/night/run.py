@@ -58,8 +58,8 @@ def run_night(
         UsageError: nothing to search, or a window that makes no sense.
         LockHeld: another run works on this output folder.
         StoreError, ReportError: results cannot be written.
-        ensemble.errors.ModelError: the ensemble cannot be loaded.
-        ensemble.errors.DeviceMissing: a GPU was asked for that this machine has not.
+        ensemble.model_errors.ModelError: the ensemble cannot be loaded.
+        ensemble.model_errors.DeviceMissing: a GPU was asked for that this machine has not.
     """
     started = time.monotonic()
     settings = _on_device(settings, options.device)

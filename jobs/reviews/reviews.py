@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,13 +284,14 @@ def render_worth(call: Worth, workspace: Workspace) -> str:
             f"{moment['emotion']}{mark}, disagree {moment['disagreement']:.0%}, "
             f"unsure {moment['unsure']:.0%}"
         )
-    command = f"callanalytics review {call.call_id[:12]} --out {shlex.quote(str(workspace))}"
-    lines += ["  Worth flagging (confirm, reject or unsure)?", f"    {command} --verdict confirm"]
+    review = partial(workspace.command, "review", call.call_id[:12])
+    lines += ["  Worth flagging (confirm, reject or unsure)?", f"    {review('--verdict', 'confirm')}"]
     if call.moments:
         first = call.moments[0]
-        segment, other = first["segment"], "anger" if first["emotion"] == "neutral" else "neutral"
+        other = "anger" if first["emotion"] == "neutral" else "neutral"
+        answer = ("--segment", str(first["segment"]), "--verdict", "reject", "--emotion", other)
         lines += [
             "  What do you hear in a segment?",
-            f"    {command} --segment {segment} --verdict reject --emotion {other}",
+            f"    {review(*answer)}",
         ]
     return "\n".join(lines)

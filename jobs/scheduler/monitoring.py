@@ -25,7 +25,9 @@ N_ENDS_SHOWN = 5
 # Name after "callanalytics_", kind, help, value of a job; times as Unix seconds.
 _METRICS: tuple[tuple[str, str, str, Callable[[JobRecord], float | None]], ...] = (
     (
-        *("job_last_good_timestamp_seconds", "gauge", "Due time of the last run that ended well."),
+        "job_last_good_timestamp_seconds",
+        "gauge",
+        "Due time of the last run that ended well.",
         lambda job: _unix_s(job.good_at),
     ),
     ("job_next_timestamp_seconds", "gauge", "When the job runs next.", lambda job: _unix_s(job.next_at)),

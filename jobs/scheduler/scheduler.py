@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo
 
 from apscheduler.events import (
     EVENT_JOB_ERROR,
@@ -22,10 +23,11 @@ from apscheduler.events import (
     EVENT_JOB_MISSED,
     EVENT_JOB_SUBMITTED,
 )
+from apscheduler.triggers.base import BaseTrigger
 
 from callanalytics.config import Settings
+from callanalytics.config.cron import parse_cron
 from jobs.scheduler.command_lines import JobCommands
-from jobs.scheduler.due_times import DueTimes
 from jobs.scheduler.monitoring import ping, show_time, write_textfile
 from jobs.scheduler.state import JobEnd, JobRecord, Outcome, SchedulerState
 
@@ -43,6 +45,22 @@ _LOG_LEVELS: dict[Outcome, int] = {
     "delayed": logging.WARNING,
     "interrupted": logging.WARNING,
 }
+
+
+class DueTimes(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+    """The times of a cron expression in a zone, see `Cron.after`; for APScheduler, as a trigger."""
+
+    def __init__(self, cron: str, zone: ZoneInfo) -> None:
+        self.cron = parse_cron(cron)
+        self.zone = zone
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The first time after the previous one; without a previous one, the first that is not over."""
+        return self.after(previous_fire_time or now - timedelta(microseconds=1))
+
+    def after(self, moment: datetime) -> datetime:
+        """The first time after a moment, in UTC."""
+        return self.cron.after(moment, self.zone)
 
 
 class Launch(Protocol):

@@ -349,7 +349,7 @@ def test_two_ensembles_on_a_call_and_on_clips(browser: Any, served: Served) -> N
 OURS = ".sheet"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_in_our_own_markup(browser: Any, served: Served, scheme: str) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"

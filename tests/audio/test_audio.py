@@ -465,6 +465,7 @@ def test_any_bytes_give_sound_or_a_typed_error(content: bytes, head: bytes, tmp_
     assert audio is None or np.isfinite(audio.samples).all()
 
 
+@pytest.mark.slow
 def test_three_hours_stay_in_bounded_memory(tmp_path: Path) -> None:
     """Stereo at 44.1 kHz is 1.9 GB as PCM; at 8 kHz in float32 it is 691 MB, of which a third is tested."""
     path = tmp_path / "long.flac"

@@ -31,6 +31,7 @@ def test_the_first_mono_call_of_a_user_tells_why_it_takes_longer(mono: Path, tmp
     assert second.stdout == first.stdout
 
 
+@pytest.mark.slow
 def test_a_run_prepares_the_models_once_before_its_workers_start(mono: Path, tmp_path: Path) -> None:
     short_call(mono.with_name("mono-too.wav"), 2, seconds=8.0, mono=True)
     settle(mono.parent)

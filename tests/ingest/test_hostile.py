@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from command_line import run_command
 from hypothesis import given
 from hypothesis import strategies as st
 from short_calls import call, night_args, rows, settle, short_call
@@ -117,7 +118,7 @@ def test_hostile_names_metadata_and_links(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     before = tree(tmp_path)
     out = tmp_path / "results"
-    done = call(*night_args(tmp_path / "in", out), expect=3)
+    done = run_command(*night_args(tmp_path / "in", out, "--workers", 1), expect=3)
     assert {p.split("/")[0] for p in tree(tmp_path) - before} == {"results"}, "nothing is made elsewhere"
     # What is said on the terminal cannot steer it.
     assert all(line.isprintable() for line in done.stderr.splitlines()), done.stderr
@@ -126,10 +127,10 @@ def test_hostile_names_metadata_and_links(tmp_path: Path, monkeypatch: pytest.Mo
     seen |= {Path(p).name for (p,) in rows(database, "SELECT path FROM quarantine")}
     assert seen == {display_text(os.fsdecode(name)) for name in names}, "and not what lies behind links"
     for output in ("table", "csv", "json"):
-        said = call("query", "SELECT * FROM call_summary", "--format", output, "--out", out).stdout
+        said = run_command("query", "SELECT * FROM call_summary", "--format", output, "--out", out).stdout
         assert "\x1b" not in said
         assert "\x07" not in said
-    assert not call("status", "--out", out).stdout.count("\x1b")
+    assert not run_command("status", "--out", out).stdout.count("\x1b")
     for page in (out / "reports").rglob("*.html"):
         reader = Harmful()
         reader.feed(page.read_text(encoding="utf-8"))

@@ -357,8 +357,8 @@ def test_only_the_clips_go_so_reviews_on_their_way_stay(out: Path) -> None:
     assert len(waiting(Workspace(out))) == 1
 
 
-def heard_in_training(out: Path) -> list[Path]:
-    """What a retraining with reviewed calls leaves behind: clips by name, a manifest, hearings."""
+def left_by_training(out: Path) -> list[Path]:
+    """What a retraining with reviewed calls leaves behind: clips by name, a manifest, spectrograms."""
     key = old_and_new()[0][0].recording.call_id
     reviewed, cache = out / "training" / "reviewed", out / "training" / "cache" / "clean-1"
     files = [reviewed / f"{key}-0.wav", reviewed / "reviewed.csv", cache / "done.json"]
@@ -370,8 +370,8 @@ def heard_in_training(out: Path) -> list[Path]:
     return files
 
 
-def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
-    files = heard_in_training(out)
+def test_clips_that_a_retraining_cut_go_when_calls_go(out: Path) -> None:
+    files = left_by_training(out)
     purge(SETTINGS, Workspace(out), "400d", now=NOW)  # nothing is that old
     assert all(file.exists() for file in files)
     done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
@@ -384,7 +384,7 @@ def test_clips_that_a_retraining_heard_go_when_calls_go(out: Path) -> None:
 @pytest.mark.parametrize("lock", ["retrain.lock", "train.lock"])
 @pytest.mark.usefixtures("impatient")
 def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> None:
-    files = heard_in_training(out)
+    files = left_by_training(out)
     with file_lock(out / "training" / lock):
         with pytest.raises(LockHeld, match=r"training .* Nothing was purged"):
             purge(SETTINGS, Workspace(out), "2d", now=NOW)

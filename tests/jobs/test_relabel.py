@@ -136,6 +136,7 @@ def test_exchanged_sides_stay_when_the_earlier_ensemble_is_used_again(
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
 
 
+@pytest.mark.slow
 def test_a_correction_that_an_earlier_version_lost_is_kept_when_it_is_made_again(
     out: Path, calls: Path, other: Path
 ) -> None:

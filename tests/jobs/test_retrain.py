@@ -117,11 +117,11 @@ def test_the_same_data_again_trains_nothing(retrained, manifest: Path, tmp_path:
     out = tmp_path / "out"
     shutil.copytree(retrained[0], out)
     registry(Workspace(out)).rollback()
-    told: list[str] = []
+    lines: list[str] = []
     epochs: list[object] = []
-    again = run(out, manifest, say=told.append, on_news=epochs.append)
+    again = run(out, manifest, say=lines.append, on_news=epochs.append)
     assert again == retrained[1]
-    assert told[0].startswith("Nothing new since")
+    assert lines[0].startswith("Nothing new since")
     assert not epochs
     stricter = run(out, manifest, plan=RetrainSettings(margin=1.0), on_news=epochs.append)
     assert not epochs, "another margin decides anew without training anew"
@@ -144,9 +144,9 @@ def test_in_use_is_said_only_of_what_is(
     def said() -> tuple[str, bool]:
         shown, as_json = (CliRunner().invoke(cli, [*words, *more]) for more in ((), ("--json",)))
         assert (shown.exit_code, as_json.exit_code) == (0, 0), shown.output
-        told = json.loads(as_json.stdout)
-        assert told["promoted"], "what was decided"
-        return shown.stderr, told["in_use"]
+        printed = json.loads(as_json.stdout)
+        assert printed["promoted"], "what was decided"
+        return shown.stderr, printed["in_use"]
 
     registry(Workspace(out)).rollback()
     text, in_use_now = said()
@@ -247,7 +247,7 @@ def test_reviewed_calls_without_results_make_no_folder(tmp_path: Path) -> None:
 def test_the_history_names_no_call(
     retrained, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It outlives every purge. The ids are told while it works, and by `ensemble compare`."""
+    """It outlives every purge. The ids are printed while it works, and by `ensemble compare`."""
     out = tmp_path / "out"
     shutil.copytree(retrained[0], out)
     registry(Workspace(out)).rollback()
@@ -260,9 +260,9 @@ def test_the_history_names_no_call(
     monkeypatch.setattr("jobs.models.backfill.backfill", lambda *_, **__: SimpleNamespace(published=True))
     monkeypatch.setattr("jobs.models.compare.compare_ensembles", lambda *_: found)
     (out / "callanalytics.duckdb").touch()
-    told: list[str] = []
-    done = run(out, manifest, say=told.append)
-    assert change.call_id in "".join(told)
+    lines: list[str] = []
+    done = run(out, manifest, say=lines.append)
+    assert change.call_id in "".join(lines)
     assert done.shadow["n_newly_flagged"] == 1
     assert read_history(Workspace(out))[-1]["shadow"] == done.shadow
     assert change.call_id not in (out / "training" / "history.jsonl").read_text()
@@ -313,6 +313,6 @@ def test_the_command(manifest: Path, tmp_path: Path) -> None:
     config.write_text('[retrain]\ncorpora = ["made/made.csv"]\npreset = "quick"\n')
     command = ["retrain", "--config", config, "--out", tmp_path / "out"]
     options = ["--epochs", "1", "--members", "cnn", "--labels", "anger,sad", "--threads", "1", "--json"]
-    told = run_command(*command, *options).json()
-    assert {"promoted", "in_use", "words", "tests", "shadow"} <= set(told)
-    assert told["candidate_id"] in callanalytics(*command, "--history")
+    printed = run_command(*command, *options).json()
+    assert {"promoted", "in_use", "words", "tests", "shadow"} <= set(printed)
+    assert printed["candidate_id"] in callanalytics(*command, "--history")

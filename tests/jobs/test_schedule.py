@@ -25,16 +25,15 @@ from callanalytics.config import JOB_NAMES, Settings, settings_from
 from callanalytics.errors import ConfigError, UsageError
 from callanalytics.workspace import Workspace
 from jobs.scheduler.command_lines import JobCommands
-from jobs.scheduler.due_times import DueTimes
 from jobs.scheduler.monitoring import read_schedule
-from jobs.scheduler.scheduler import HEAVY, LIGHT, Scheduler
+from jobs.scheduler.scheduler import HEAVY, LIGHT, DueTimes, Scheduler
 from jobs.scheduler.state import JobEnd, SchedulerState
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
 class Clock:
-    """A clock that only moves when told; APScheduler reads it too."""
+    """A clock that only moves when the test says so; APScheduler reads it too."""
 
     def __init__(self, start: datetime) -> None:
         self.now = start

@@ -13,14 +13,13 @@ import duckdb
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner
+from command_line import run_command
 
 from callanalytics.config import EmotionSettings, EngineSettings, Settings
 from callanalytics.errors import LockHeld, UsageError
 from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import SHIPPED
 from ensemble.model_errors import ModelMissing
-from jobs.cli.main import cli
 from jobs.models.backfill import backfill, render_backfilled
 from jobs.models.compare import compare_ensembles
 from jobs.night.result import RunOptions, RunResult
@@ -210,8 +209,7 @@ def test_while_a_night_is_held_scores_are_kept_and_not_published(out: Path, othe
     Workspace(out).hold(1, NOW - timedelta(days=1), NOW, ["too few"])
     before = (out / "callanalytics.duckdb").read_bytes()
     arguments = ["backfill", "--ensemble", str(other), "--shadow", "--workers", "1", "--out", str(out)]
-    done = CliRunner().invoke(cli, arguments)
-    assert done.exit_code == 0, done.output
+    done = run_command(*arguments)
     assert "not published: the gate holds a night back" in done.stderr
     assert (out / "callanalytics.duckdb").read_bytes() == before
     Workspace(out).release()
@@ -221,9 +219,7 @@ def test_while_a_night_is_held_scores_are_kept_and_not_published(out: Path, othe
 
 def test_the_command_takes_a_window(out: Path, other: Path) -> None:
     arguments = ["backfill", "--ensemble", str(other), "--shadow", "--until", str(date(2020, 1, 1))]
-    done = CliRunner().invoke(cli, [*arguments, "--out", str(out), "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["n_todo"] == 0
+    assert run_command(*arguments, "--out", out, "--json").json()["n_todo"] == 0
 
 
 def test_recordings_behind_urls_are_scored_and_named_when_gone_or_others(

@@ -120,7 +120,7 @@ def test_it_is_shown_as_text_and_as_json(found: Comparison, database: Path) -> N
 
 
 def test_without_shared_calls_it_says_how_to_get_some(database: Path, tmp_path: Path) -> None:
-    nothing = compare_ensembles(database, ENSEMBLE_ID, "never heard of")
+    nothing = compare_ensembles(database, ENSEMBLE_ID, "unknown")
     assert nothing.n_calls == 0
     assert "backfill --ensemble" in render_comparison(nothing)
     with pytest.raises(UsageError, match="no results here yet"):

@@ -156,6 +156,12 @@ def check(whole: dict[str, bytes], tmp_path: Path, n: int, seed: int) -> None:
     print(Counter(reason for reason, _ in failed.values()), "analysed:", len(analysed))
 
 
+def test_48_damaged_recordings(whole: dict[str, bytes], tmp_path: Path) -> None:
+    """Six of every way of damage, over six formats."""
+    check(whole, tmp_path, 48, seed=1)
+
+
+@pytest.mark.slow
 def test_150_damaged_recordings(whole: dict[str, bytes], tmp_path: Path) -> None:
     check(whole, tmp_path, 150, seed=1)
 

@@ -326,6 +326,7 @@ def test_real_calls_are_all_processed(data_dir: Path, tmp_path: Path) -> None:
     check_real(data_dir / "calls", tmp_path / "out", 13)
 
 
+@pytest.mark.slow
 def test_a_night_in_torch_stores_what_the_night_in_onnx_stores(
     night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
 ) -> None:

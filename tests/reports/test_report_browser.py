@@ -75,7 +75,7 @@ def test_pages_are_quiet_and_fit(browser: Any, site: Site, width: int) -> None:
             assert not [url for url in visit.requests if url.endswith(".mp3")], "clips load only when played"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing(browser: Any, site: Site, scheme: str) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from callanalytics.ingest.recorders.fields import NUMBERS, TEXTS, Found
 from callanalytics.ingest.recorders.phone_numbers import alias_of, hash_number, is_phone, significant_digits
 from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.ingest.recorders.sidecars import Manifest, check_template, read_sidecar
+from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
 
 # Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
@@ -25,6 +26,7 @@ _CUSTOMER_END: dict[object, tuple[str, ...]] = {
     Direction.INBOUND: ("from_number",),
     Direction.OUTBOUND: ("to_number",),
 }
+A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class FactReader:
 
         `modified_at` is the last resort for the start, and then its source says so.
         """
-        recorder, name = self._by_name(path, stem or path.stem)
+        recorder, names = self._by_name(path, stem or path.stem)
         zone = recorder.zone if recorder else self.settings.time.zone_info
         sidecar = read_sidecar(
             path,
@@ -77,18 +79,19 @@ class FactReader:
             template=recorder.settings.sidecar if recorder else None,
             follow_links=self.settings.discovery.follow_links,
         )
-        known_id = name.facts.get("external_id") if name else None
         row = None
         if recorder and recorder.manifest:
-            row = recorder.manifest.find(path, stem, str(known_id) if known_id else None)
-        sources = (("sidecar", sidecar), ("manifest", row), ("name", name))
+            row = recorder.manifest.find(path, stem, None)
+            if row is None and (known_id := _first(names, "external_id")):
+                row = recorder.manifest.find(path, stem, str(known_id))
+                row = row and _of_part(row, _first(names, "started_at"))
+        sources = (("sidecar", sidecar), ("manifest", row), *(("name", name) for name in names))
         stated = [(source, found) for source, found in sources if found is not None]
-        return self._weigh(stated, name, recorder, zone, modified_at)
+        return self._weigh(stated, names[0] if names else None, recorder, zone, modified_at)
 
     def name_date(self, path: Path, stem: str) -> datetime | None:
         """The start of the call as its name alone says it."""
-        _, name = self._by_name(path, stem)
-        started_at = name.facts.get("started_at") if name else None
+        started_at = _first(self._by_name(path, stem)[1], "started_at")
         return started_at if isinstance(started_at, datetime) else None
 
     def unread_lines(self) -> Iterator[tuple[Path, int, str]]:
@@ -110,20 +113,25 @@ class FactReader:
                 self._listed[folder] = frozenset()
         return self._listed[folder]
 
-    def _by_name(self, path: Path, stem: str) -> tuple[_Recorder | None, Found | None]:
+    def _by_name(self, path: Path, stem: str) -> tuple[_Recorder | None, list[Found]]:
+        """What recognisers read in the name, the one that it is believed to be of first."""
         fallback: _Recorder | None = None
         for recorder in self._recorders:
             if recorder.applies_to(path):
                 found = recorder.profile.read(path, stem, recorder.zone)
                 if found is not None:
-                    return recorder, found
+                    return recorder, [found, *_dates(recorder, found, path, stem)]
                 if recorder.manifest or recorder.settings.sidecar:
                     fallback = fallback or recorder
+        names: list[Found] = []
+        zone = fallback.zone if fallback else self.settings.time.zone_info
         for profile in BUILT_IN:
-            found = profile.read(path, stem, self.settings.time.zone_info)
-            if found is not None:
-                return fallback, found
-        return fallback, None
+            if (names and profile.whole) or (found := profile.read(path, stem, zone)) is None:
+                continue
+            names.append(_filling(names, found))
+            if profile.whole:
+                break
+        return fallback, names
 
     def _weigh(
         self,
@@ -140,8 +148,9 @@ class FactReader:
                 if key not in facts:
                     facts[key] = value
                     sources[key] = source if source != "name" else f"name ({found.recorder})"
-        if note := facts.pop("zone_note", None):
-            sources["zone_note"] = str(note)
+        for note in ("zone_note", "conflict"):
+            if note in facts:
+                sources[note] = str(facts.pop(note))
         ends = _CUSTOMER_END.get(facts.get("direction"), ("from_number", "to_number"))
         number, number_source = _customer(stated, ends[0])
         caller_hash = hash_number(number, self.salt) if number is not None else None
@@ -156,6 +165,8 @@ class FactReader:
         roles, roles_source = _roles(facts, sources, recorder)
         started_at = facts.get("started_at")
         source = sources.get("started_at", "file_time").split(" ")[0]
+        if source == "name" and isinstance(started_at, datetime) and started_at - modified_at > A_DAY:
+            sources.setdefault("conflict", "the name states a time after that of the file")
         best = name or (stated[0][1] if stated else None)
         return CallFacts(
             recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),
@@ -171,6 +182,53 @@ class FactReader:
             aliases=_aliases(numbers, self.salt),
             **{key: facts.get(key) for key in (*TEXTS, "expected_duration_s", "answered_s", "hold_s")},  # type: ignore[arg-type]
         )
+
+
+def _first(names: Iterable[Found], fact: str) -> object:
+    return next((found.facts[fact] for found in names if fact in found.facts), None)
+
+
+def _of_part(row: Found, named_at: object) -> Found:
+    """What a row about a whole call says of one of its recordings, which has a stamp of its own.
+
+    A call that was passed on has several recordings and one row: each keeps its stamp, and one that began
+    after the answer is a later part, of which the row knows no length.
+    """
+    called_at = row.facts.get("started_at")
+    if not isinstance(called_at, datetime) or not isinstance(named_at, datetime):
+        return row
+    later = named_at - called_at
+    if not MOMENT < later <= LONGEST:
+        return row
+    facts = {key: value for key, value in row.facts.items() if key not in ("started_at", "answered_s")}
+    answered_s = row.facts.get("answered_s")
+    answered = timedelta(seconds=answered_s if isinstance(answered_s, float) else 0.0)
+    if later > answered + MOMENT:
+        facts.pop("expected_duration_s", None)
+    elif isinstance(answered_s, float):
+        facts["answered_s"] = max((answered - later).total_seconds(), 0.0)
+    if later > USUAL:
+        facts["conflict"] = f"recorded {later} after the start of the call that the manifest states"
+    return Found(row.recorder, row.confidence, facts)
+
+
+def _filling(names: Sequence[Found], found: Found) -> Found:
+    """What a further recogniser adds: a number only where none is known, sides never."""
+    if not names:
+        return found
+    kept = {key: value for key, value in found.facts.items() if key != "channel_roles"}
+    if any(key in name.facts for name in names for key in NUMBERS):
+        kept = {key: value for key, value in kept.items() if key not in NUMBERS}
+    return Found(found.recorder, found.confidence, kept)
+
+
+def _dates(recorder: _Recorder, found: Found, path: Path, stem: str) -> list[Found]:
+    """The date, where the user's own profile reads none; the rest of a name it leaves out on purpose."""
+    stamp = BUILT_IN[-1].read(path, stem, recorder.zone) if "started_at" not in found.facts else None
+    if stamp is None:
+        return []
+    kept = {key: value for key, value in stamp.facts.items() if key in ("started_at", "conflict")}
+    return [Found(stamp.recorder, stamp.confidence, kept)]
 
 
 def _customer(stated: list[tuple[str, Found]], end: str) -> tuple[str | None, str]:

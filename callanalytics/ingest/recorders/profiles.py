@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
 from callanalytics.errors import ConfigError
-from callanalytics.ingest.recorders.fields import Found, facts_of, read_time
+from callanalytics.ingest.recorders.fields import Found, facts_of, read_direction, read_time
 from callanalytics.ingest.recorders.phone_numbers import is_phone
+from callanalytics.ingest.recorders.stamps import UUID, reconciled, stamps_in
 from callanalytics.records import Direction, Role
 
 CALLER_LEFT = (Role.CALLER, Role.AGENT)
@@ -24,10 +24,14 @@ AGENT_LEFT = (Role.AGENT, Role.CALLER)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One kind of recorder. `read` gets the path and the stem (no extension, no side of a pair)."""
+    """One kind of recorder. `read` gets the path and the stem (no extension, no side of a pair).
+
+    A `whole` one reads all of a name by position: another has nothing to add.
+    """
 
     kind: str
     read: Callable[[PurePath, str, ZoneInfo], Found | None]
+    whole: bool = False
 
 
 # Field -> what it looks like. Greedy enough to be unambiguous between separators.
@@ -104,13 +108,18 @@ def _stated_by(match: re.Match[str]) -> dict[str, object]:
     """What a matched name states, under the names of `fields.facts_of`; a stamp becomes ISO text."""
     fields = {name: text for name, text in match.groupdict().items() if text}
     stated: dict[str, object] = {_FACT[name]: text for name, text in fields.items() if name in _FACT}
-    if "EPOCH" in fields:
-        stated["started_at"] = float(fields["EPOCH"].split(".")[0])
-    elif "FULLDATE" in fields:
-        stated["started_at"] = _iso_stamp(fields["FULLDATE"])
-    elif "DATE" in fields and "TIME" in fields:
-        stated["started_at"] = _iso_stamp(fields["DATE"] + fields["TIME"])
+    if stamp := fields.get("FULLDATE") or fields.get("DATE", "") + fields.get("TIME", ""):
+        stated["started_at"] = _iso_stamp(stamp)
     return stated
+
+
+def _facts_in(match: re.Match[str], zone: ZoneInfo) -> dict[str, object]:
+    """The facts of a matched name; an epoch is weighed against its stamp."""
+    stated = _stated_by(match)
+    facts = facts_of(stated, zone)
+    if epoch := match.groupdict().get("EPOCH"):
+        facts |= reconciled(stated.get("started_at"), int(epoch.split(".")[0]), zone)
+    return facts
 
 
 def _iso_stamp(text: str) -> str:
@@ -119,8 +128,6 @@ def _iso_stamp(text: str) -> str:
     seconds = f":{d[12:14]}" if len(d) >= 14 else ""
     return f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[8:10]}:{d[10:12]}{seconds}"
 
-
-_UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
 _FREEPBX = re.compile(
     r"(?P<type>[a-z]+)"  # q, in, out, rg, force, exten, internal, external, conf, page, ivr, ...
@@ -132,18 +139,16 @@ _ROOMS = {"conf", "page"}  # whose number is nobody's
 
 
 def _freepbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
-    """The stamp is local time, the unique id at the end a UTC epoch: the epoch is believed."""
+    """The stamp is local time, the unique id at the end a UTC epoch: together they tell the zone.
+
+    The unique id is made when the channel opens, the stamp when recording starts: a call that was passed on
+    has several stamps under one id.
+    """
     m = _FREEPBX.fullmatch(stem)
     if m is None:
         return None
-    started_at = datetime.fromtimestamp(int(m["epoch"]), UTC)
-    facts: dict[str, object] = {"started_at": started_at, "external_id": f"{m['epoch']}.{m['seq']}"}
-    # The unique id is made when the channel opens, the stamp when recording starts: minutes at most.
-    # Compared on the wall clock, or the second pass of a repeated hour would look like a wrong zone.
-    stamped_at = read_time(_iso_stamp(m["stamp"]) + "+00:00", zone)
-    wall_clock = started_at.astimezone(zone).replace(tzinfo=UTC)
-    if stamped_at is None or abs((stamped_at - wall_clock).total_seconds()) > 1800:
-        facts["zone_note"] = f"stamp {m['stamp']} does not fit zone {zone.key}; the unique id was used"
+    facts: dict[str, object] = {"external_id": f"{m['epoch']}.{m['seq']}"}
+    facts |= reconciled(_iso_stamp(m["stamp"]), int(m["epoch"]), zone)
     return Found("freepbx", 0.95, facts | _freepbx_ends(m["type"], m["to"], m["from"]))
 
 
@@ -185,6 +190,16 @@ _VICIDIAL = tuple(
 
 
 _PHONE = re.compile(r"\d{7}")
+# Numbers of parts and collisions, and words that recorders add: nobody is called so. A user of VICIdial has
+# two characters or more.
+_COUNTER = re.compile(r"\d{1,2}|0\d{2,}")
+_PART = re.compile(r"\d|0\d+")
+_NO_NAME = re.compile(
+    r"(?:part|seg|segment|leg|track|ch|channel|copy|no|nr)[.]?\d*|mono|stereo|mix|mixed|left|right|rec|recording"
+    r"|call|audio|inbound|outbound|incoming|outgoing|internal|[ap]\.?m\.?|z|(?:utc|gmt)(?:[+-]?\d+)?|ce?st|e[sd]t"
+    r"|p[sd]t|c[sd]t|m[sd]t",
+    re.IGNORECASE,
+)
 
 
 def _people(match: re.Match[str]) -> list[str]:
@@ -192,18 +207,29 @@ def _people(match: re.Match[str]) -> list[str]:
     return [fields[name] for name in ("AGENT", "CAMPAIGN") if fields.get(name)]
 
 
+def _is_nobody(text: str) -> bool:
+    return bool(_COUNTER.fullmatch(text) or _NO_NAME.fullmatch(text))
+
+
 def _vicidial(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     for pattern in _VICIDIAL:
         m = pattern.fullmatch(re.sub(r"^(?:CO|CM|FR)_", "", stem))
         # A phone number where this template has the agent or campaign: the fields are in another order.
-        if m is not None and not any(_PHONE.search(name) for name in _people(m)):
-            facts = facts_of(_stated_by(m), zone)
-            if "started_at" in facts:
-                return Found("vicidial", 0.9 if m["LEG"] else 0.7, {**facts, "channel_roles": AGENT_LEFT})
+        if m is None or any(_PHONE.search(name) for name in _people(m)):
+            continue
+        fields = m.groupdict()
+        agent, number = fields.get("AGENT") or "", fields.get("CUSTPHONE") or ""
+        if _is_nobody(number or agent):  # a date and a counter are any recorder's
+            continue
+        facts = _facts_in(m, zone)
+        if _PART.fullmatch(agent) or _NO_NAME.fullmatch(agent):
+            facts.pop("agent_id", None)
+        if "started_at" in facts:
+            return Found("vicidial", 0.9 if m["LEG"] else 0.7, {**facts, "channel_roles": AGENT_LEFT})
     return None
 
 
-_CONNECT = re.compile(rf"(?P<id>{_UUID})_(?P<stamp>\d{{8}}T\d{{2}}[:_-]\d{{2}})_UTC")
+_CONNECT = re.compile(rf"(?P<id>{UUID})_(?P<stamp>\d{{8}}T\d{{2}}[:_-]\d{{2}})_UTC")
 
 
 def _connect(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
@@ -240,50 +266,65 @@ _ARCHIVE = re.compile(r"archive/\d{4}/[A-Z][a-z]{2}/\d{2}/")
 
 def _fusionpbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     """The name is the call's id and nothing else; the CDR knows the rest."""
-    if re.fullmatch(_UUID, stem) is None or _ARCHIVE.search(path.as_posix()) is None:
+    if re.fullmatch(UUID, stem) is None or _ARCHIVE.search(path.as_posix()) is None:
         return None
     return Found("fusionpbx", 0.6, {"external_id": stem})
 
 
-_TOKEN = re.compile(r"(?:^|_)(GUID|AGENT|CUST|DT)_([^_]+)")
+_TOKEN = re.compile(r"(?:^|_)(?:(GUID|AGENT|CUST)_([^_]+)|(DT)_?(?=\d)(.+))")
 
 
 def _generic(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
-    tokens = dict(_TOKEN.findall(stem))
-    if len(tokens) < 2:
+    """Parts that say what they are; without `DT` any stamp is the start, which `_stamp` reads."""
+    tokens = {m[1] or m[3]: m[2] or m[4] for m in _TOKEN.finditer(stem)}
+    if len(tokens) < 2 and not (tokens and stamps_in(stem, zone)[0]):
         return None
     stated: dict[str, object] = {}
     for token, fact in (("GUID", "external_id"), ("AGENT", "agent_id"), ("CUST", "caller_number")):
         if token in tokens:
             stated[fact] = tokens[token]
-    if len(re.sub(r"\D", "", tokens.get("DT", ""))) >= 12:
-        stated["started_at"] = _iso_stamp(tokens["DT"])
     facts = facts_of(stated, zone)
-    return Found("generic", 0.9 if "started_at" in facts else 0.6, facts)
+    if stamps := stamps_in(tokens.get("DT", ""), zone)[0]:
+        facts["started_at"] = stamps[0].at
+    return Found("generic", 0.9 if stamps else 0.6, facts)
 
 
-_STAMP = re.compile(
-    r"(?<!\d)(GMT)?(20\d{2}-?[01]\d-?[0-3]\d)[-_T ]?([0-2]\d[-_:.]?[0-5]\d(?:[-_:.]?[0-5]\d)?)(?!\d)"
+_WAY = re.compile(
+    r"(?<![A-Za-z])(?:(in(?:bound|coming))|(out(?:bound|going))|internal)(?![A-Za-z])|^(?:in|out)(?=[-_][+]?\d)",
+    re.IGNORECASE,
+)
+# In full: shorter ones may be ids. Ten digits that begin with 1 may be an epoch, which no caller is.
+_DIALLED = re.compile(
+    r"(?<![A-Za-z0-9+.])(?:\+\d{7,15}|00\d{8,13}|(?!1\d{9}(?!\d))\d{10,12})(?![A-Za-z0-9]|\.\d)"
 )
 
 
 def _stamp(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
-    """Nothing known but a date and a time somewhere in the name; the last one counts."""
-    found = _STAMP.findall(stem)
-    if not found:
-        return None
-    gmt, day, clock = found[-1]
-    started_at = read_time(_iso_stamp(day + clock) + ("+00:00" if gmt else ""), zone)
-    return Found("stamp", 0.5, {"started_at": started_at}) if started_at else None
+    """A date and a time somewhere in the name, the first of several, and what is plain beside them."""
+    stamps, rest, doubt = stamps_in(stem, zone)
+    facts: dict[str, object] = {"conflict": doubt} if doubt else {}
+    if not stamps:
+        return Found("none", 0.0, facts) if doubt else None
+    facts["started_at"] = stamps[0].at
+    if (who := stamps[0].who) is not None and not _is_nobody(who):
+        facts["agent_id"] = who
+    if way := _WAY.search(rest):
+        facts["direction"] = read_direction(way[0])
+    numbers = _DIALLED.findall(rest)
+    if len(numbers) == 1:
+        facts["caller_number"] = numbers[0]
+    elif numbers:
+        facts |= {"from_number": numbers[0], "to_number": numbers[1]}
+    return Found("stamp", 0.5, facts)
 
 
 BUILT_IN: tuple[Profile, ...] = (
-    Profile("freepbx", _freepbx),
-    Profile("connect", _connect),
+    Profile("freepbx", _freepbx, whole=True),
+    Profile("connect", _connect, whole=True),
     Profile("generic", _generic),
     Profile("genesys", _genesys),
-    Profile("fusionpbx", _fusionpbx),
-    Profile("vicidial", _vicidial),
+    Profile("fusionpbx", _fusionpbx, whole=True),
+    Profile("vicidial", _vicidial, whole=True),
     Profile("stamp", _stamp),
 )
 
@@ -298,6 +339,6 @@ def templated(kind: str, template: str, *, where: str) -> Profile:
 
     def read(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
         m = pattern.fullmatch(stem)
-        return Found(kind, 0.9, facts_of(_stated_by(m), zone)) if m else None
+        return Found(kind, 0.9, _facts_in(m, zone)) if m else None
 
     return Profile(kind, read)
