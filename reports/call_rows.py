@@ -28,14 +28,19 @@ class CallData:
         return str(self.facts["call_id"])
 
     @property
-    def scored_role(self) -> str:
-        """Role of the voice that the score is of: caller, or unknown."""
-        return "caller" if self.facts["frustration_voice"] is None else "unknown"
+    def scored_voice(self) -> str | None:
+        """Speaker that the score is of, who may be the caller; None where it is of the caller or nobody."""
+        voice: str | None = self.facts["frustration_voice"]
+        return voice
 
-    def is_scored(self, segment: Row) -> bool:
-        """Whether a segment is of the voice that the score is of."""
-        voice = self.facts["frustration_voice"]
-        return bool(segment["role"] == self.scored_role and voice in (None, segment["speaker"]))
+    @property
+    def scored_role(self) -> str:
+        """Role of the frustration measures: caller, or unknown."""
+        return "caller" if self.scored_voice is None else "unknown"
+
+    def may_be_the_caller(self, segment: Row) -> bool:
+        """Whether a segment is of the caller or of a voice that may be."""
+        return bool(segment["role"] != "agent" or segment["speaker"] == self.scored_voice)
 
 
 _FACTS = """

@@ -120,7 +120,7 @@ def percent(share: float | None) -> str:
 
 
 def score_text(score: float | None) -> str:
-    """The score of a call; not known where no voice may be the caller's."""
+    """The score of a call; not known where no voice that may be the caller's was assessed."""
     return "not known" if score is None else percent(score)
 
 

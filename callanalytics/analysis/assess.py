@@ -11,10 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from callanalytics.analysis.escalation import escalations, is_flagged
-from callanalytics.analysis.frustration import Curve, evidence_probabilities, frustration_curve
+from callanalytics.analysis.frustration import (
+    Curve,
+    evidence_probabilities,
+    frustration_curve,
+    is_of_voice,
+)
 from callanalytics.analysis.measures import call_measures, frustration_measures
 from callanalytics.audio.noise_reduction import denoise
-from callanalytics.config import Settings
+from callanalytics.config import RuleSettings, Settings
+from callanalytics.diarize.roles import possible_callers
 from callanalytics.records import (
     Audio,
     ChannelLayout,
@@ -80,12 +86,12 @@ def voice_frustration(
     settings: Settings,
     voice: str | None = None,
 ) -> Curve:
-    """Frustration curve of the caller, or of a voice of unknown role.
+    """Frustration curve of the caller, or of another speaker whose voice may be the caller's.
 
-    Segments the ensemble could not classify carry no evidence.
+    Segments the ensemble could not classify carry no evidence; where it could classify none, the
+    frustration is not known.
     """
-    about = Curve(*_EMPTY, None, *_EMPTY, voice)
-    mine = np.array([i for i, s in enumerate(segments) if about.is_about(s)], dtype=np.intp)
+    mine = np.array([i for i, s in enumerate(segments) if is_of_voice(s, voice)], dtype=np.intp)
     evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
     assessed = np.array([votes.abstain_reason[i] not in _UNCLASSIFIED for i in mine], dtype=bool)
 
@@ -104,10 +110,9 @@ def voice_frustration(
         pitch_hz=features.column("f0_median_hz")[mine],
         settings=settings.frustration,
     )
-    return replace(curve, voice=voice)
+    return replace(curve, voice=voice, score=curve.score if assessed.any() else None)
 
 
-_EMPTY = (np.zeros(0, dtype=np.float32),) * 2
 _UNCLASSIFIED = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
 
 
@@ -131,59 +136,75 @@ def assess(
 ) -> CallAssessment:
     """Measure the call and apply the rules: no sound, no inference, so a correction can do it again.
 
-    The caller's voice may be the caller's, and so may every voice of unknown role that may be labelled; a
-    known agent is never scored. The score and the rules for callers are about the one that scores highest.
+    Every voice that may be the caller's has a curve: the score of the call is the highest of them. A rule
+    for callers is fulfilled when any of these voices fulfils it, so that a caller never loses a flag to
+    another voice with a higher score and less speech.
     """
-    caller, *unknown = (
+    caller, *others = (
         voice_frustration(segments, features, votes, settings, voice)
-        for voice in (None, *_unknown_voices(segments, votes, settings))
+        for voice in (None, *_shown(possible_callers(spoken), segments, votes))
     )
-    curve = max((caller, *unknown), key=lambda curve: _rank(curve, segments))
+    others.sort(key=lambda curve: _rank(curve, segments), reverse=True)
+    scored = max((caller, *others), key=lambda curve: _rank(curve, segments))
     measures = call_measures(duration_s, spoken, segments, votes, caller)
-    if curve.voice is None:
-        found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
-    else:
-        measures = (*measures, *frustration_measures(duration_s, curve))
-        as_caller = _as_the_caller(spoken, segments, curve.voice)
-        as_curve = replace(curve, voice=None)
-        their = call_measures(duration_s, *as_caller, votes, as_curve)
-        found = tuple(
-            escalation
-            for rule in settings.rule
-            for escalation in (
-                escalations([rule], their, *as_caller, curve, duration_s)
-                if rule.role == Role.CALLER.value
-                else escalations([rule], measures, spoken, segments, caller, duration_s)
-            )
+    as_known = (measures, spoken, segments, caller)
+    in_turn = [as_known]
+    for other in others:
+        as_caller = _as_the_caller(spoken, segments, other.voice)
+        theirs = call_measures(duration_s, *as_caller, votes, replace(other, voice=None))
+        in_turn.append((theirs, *as_caller, other))
+    found = tuple(
+        escalation
+        for rule in settings.rule
+        for escalation in _first_to_fulfil(
+            rule, in_turn if rule.role == Role.CALLER.value else [as_known], duration_s
         )
-    return CallAssessment(curve, measures, found, is_flagged(found, settings.frustration.flag_weight))
+    )
+    if scored.voice is not None:
+        measures = (*measures, *frustration_measures(duration_s, scored))
+    return CallAssessment(scored, measures, found, is_flagged(found, settings.frustration.flag_weight))
 
 
-def _unknown_voices(segments: Sequence[Segment], votes: Votes, settings: Settings) -> tuple[str, ...]:
-    """Speakers of unknown role with segments that were shown to the ensemble, in order of appearance."""
-    if Role.UNKNOWN.value not in settings.emotion.roles:
-        return ()
-    shown = (
+def _first_to_fulfil(
+    rule: RuleSettings,
+    in_turn: Sequence[tuple[Sequence[Measure], Diarization, Sequence[Segment], Curve]],
+    duration_s: float,
+) -> tuple[Escalation, ...]:
+    """The rule as the first voice fulfils it: the caller, then the most frustrated of the others."""
+    each = (escalations([rule], *voice, duration_s) for voice in in_turn)
+    return next((found for found in each if found), ())
+
+
+def _shown(voices: Sequence[str], segments: Sequence[Segment], votes: Votes) -> list[str]:
+    """The voices of which the ensemble was shown something."""
+    shown = {
         s.speaker
         for s, reason in zip(segments, votes.abstain_reason, strict=True)
-        if s.role is Role.UNKNOWN and reason != "role_excluded"
-    )
-    return tuple(dict.fromkeys(shown))
+        if reason != "role_excluded"
+    }
+    return [voice for voice in voices if voice in shown]
 
 
 def _rank(curve: Curve, segments: Sequence[Segment]) -> tuple[float, float]:
-    """By score, then by length of speech; a voice without segments comes last."""
-    seconds = sum(s.duration_s for s in segments if curve.is_about(s))
+    """By score, then by length of speech; a voice without a score comes last."""
+    seconds = sum(s.duration_s for s in segments if is_of_voice(s, curve.voice))
     return (-1.0 if curve.score is None else curve.score, seconds)
 
 
 def _as_the_caller(
-    spoken: Diarization, segments: Sequence[Segment], voice: str
+    spoken: Diarization, segments: Sequence[Segment], voice: str | None
 ) -> tuple[Diarization, tuple[Segment, ...]]:
-    """The call as if a voice were the caller's: any other caller becomes unknown, an agent stays."""
+    """The call as if a voice were the caller's.
 
-    def role(speaker: str, known: Role) -> Role:
-        return Role.CALLER if speaker == voice else Role.AGENT if known is Role.AGENT else Role.UNKNOWN
-
-    roles = {speaker: role(speaker, known) for speaker, known in spoken.roles.items()}
-    return replace(spoken, roles=roles), tuple(replace(s, role=role(s.speaker, s.role)) for s in segments)
+    Another caller is then unknown, or the agent where the voice was taken for the agent's; an agent stays.
+    """
+    was_agent = voice is not None and spoken.roles[voice] is Role.AGENT
+    then = {
+        Role.CALLER: Role.AGENT if was_agent else Role.UNKNOWN,
+        Role.AGENT: Role.AGENT,
+        Role.UNKNOWN: Role.UNKNOWN,
+    }
+    roles = {
+        speaker: Role.CALLER if speaker == voice else then[role] for speaker, role in spoken.roles.items()
+    }
+    return replace(spoken, roles=roles), tuple(replace(s, role=roles[s.speaker]) for s in segments)

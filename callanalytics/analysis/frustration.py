@@ -38,9 +38,10 @@ EVIDENCE_TEMPERATURE = 1.5
 class Curve:
     """Frustration over the segments of one voice.
 
-    at_s: (n,) segment midpoints. level: (n,) smoothed 0..1. score: peak of level, None without segments.
+    at_s: (n,) segment midpoints. level: (n,) smoothed 0..1.
+    score: peak of level; None where nothing that the voice said could be classified.
     loudness_rise_db, pitch_rise_st: (n,) against the calm reference, NaN where unknown.
-    voice: the speaker whose segments these are when its role is unknown, None for the caller.
+    voice: the speaker whose segments these are, who may be the caller; None for who is called the caller.
     """
 
     at_s: FloatArray
@@ -51,20 +52,19 @@ class Curve:
     voice: str | None = None
 
     @property
-    def role(self) -> Role:
-        """Role of the voice: caller, or unknown."""
-        return Role.CALLER if self.voice is None else Role.UNKNOWN
-
-    def is_about(self, segment: Segment) -> bool:
-        """Whether a segment belongs to the voice."""
-        if self.voice is None:
-            return segment.role is Role.CALLER
-        return segment.role is Role.UNKNOWN and segment.speaker == self.voice
+    def peak_s(self) -> float | None:
+        """When the level is highest, None without a score."""
+        return None if self.score is None else float(self.at_s[int(np.argmax(self.level))])
 
     @property
-    def peak_s(self) -> float | None:
-        """When the level is highest, None without speech of the voice."""
-        return float(self.at_s[int(np.argmax(self.level))]) if len(self.at_s) else None
+    def role(self) -> Role:
+        """Role of the measures of the voice: caller, or unknown."""
+        return Role.CALLER if self.voice is None else Role.UNKNOWN
+
+
+def is_of_voice(segment: Segment, voice: str | None) -> bool:
+    """Whether a segment is of a speaker, or of the caller where that is None."""
+    return segment.role is Role.CALLER if voice is None else segment.speaker == voice
 
 
 def frustration_curve(

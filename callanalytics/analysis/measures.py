@@ -177,8 +177,9 @@ def frustration_measures(duration_s: float, curve: Curve) -> list[Measure]:
         inside = (curve.at_s >= begin) & (curve.at_s < finish)
         if not inside.any():
             continue
-        rows.append(Measure("frustration", curve.role, period, float(curve.level[inside].mean())))
-        rows.append(Measure("frustration_peak", curve.role, period, float(curve.level[inside].max())))
+        if curve.score is not None:
+            rows.append(Measure("frustration", curve.role, period, float(curve.level[inside].mean())))
+            rows.append(Measure("frustration_peak", curve.role, period, float(curve.level[inside].max())))
         for name, rise in (
             ("loudness_rise_db", curve.loudness_rise_db),
             ("pitch_rise_st", curve.pitch_rise_st),

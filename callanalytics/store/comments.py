@@ -201,12 +201,14 @@ SPECIAL: dict[str, str] = {
     "call_summary.n_segments": "Segments of the call",
     **dict.fromkeys(
         (f"{place}.frustration_score" for place in ("base.analyses", "call_summary", "frustrated_callers")),
-        "Frustration at its highest, 0..1, of the caller or of a voice that may be; NULL without one",
+        "Frustration at its highest, 0..1, of the most frustrated voice that may be the caller's; NULL when "
+        "none was assessed",
     ),
     "base.analyses.frustration_peak_s": "When the frustration is highest, seconds into the call",
     "base.analyses.frustration": "Frustration of the voice that the score is of, smoothed, 0..1",
-    "base.call_measures.role": "Side that the measure is of; unknown: all voices of unknown role together. "
-    "NULL for the conversation. A side that is not known has no rows",
+    "base.call_measures.role": "Side that the measure is of; unknown: all voices of unknown role together, "
+    "of frustration the voice that the score is of. NULL for the conversation. A side that is not known has "
+    "no rows",
     "call_summary.reasons": "In plain words, one per fulfilled rule; an unflagged call may have some",
 }
 

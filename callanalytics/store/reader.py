@@ -83,12 +83,7 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
         ensemble_id=analysis["ensemble_id"],
         assessment=CallAssessment(
             Curve(
-                at_s,
-                level,
-                analysis["frustration_score"],
-                unknown,
-                unknown,
-                voice=analysis["frustration_voice"],
+                at_s, level, analysis["frustration_score"], unknown, unknown, analysis["frustration_voice"]
             ),
             (),
             (),

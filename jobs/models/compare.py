@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.formatting import score_text
-
 SHOWN_CALLS = 20
 
 # Segments of the two analyses that are the same stretch of the same channel.
@@ -59,7 +57,7 @@ class Change:
     call_id: str
     started_local: str
     queue: str | None
-    score_a: float | None  # None: no voice may be the caller's
+    score_a: float | None  # None: no voice that may be the caller's was assessed
     score_b: float | None
     reasons: tuple[str, ...]  # of the one that flags it
 
@@ -186,6 +184,8 @@ def _matrix_lines(found: Comparison) -> list[str]:
 
 
 def _call_lines(title: str, calls: tuple[Change, ...]) -> list[str]:
+    from reports.formatting import score_text
+
     lines = ["", f"{title}: {len(calls):,}"]
     for call in calls[:SHOWN_CALLS]:
         why = "; ".join(call.reasons)

@@ -302,12 +302,16 @@ def _rules(source: Source, call: CallData) -> Table:
 def _measured(call: CallData, rule: RuleSettings) -> float | None:
     """What a rule looks at: a rule for callers at the voice that the score is of.
 
-    Measures of several voices of unknown role are stored together: not what one of them did.
+    Measures of several voices of one role are stored together: not what one of them did.
     """
-    role = {"any": None, "caller": call.scored_role}.get(rule.role, rule.role)
-    alone = len({s["speaker"] for s in call.segments if s["role"] == "unknown"}) == 1
-    if role == "unknown" and not alone and rule.measure not in VOICE_MEASURES | FRUSTRATION_MEASURES:
-        return None
+    role: str | None = None if rule.role == "any" else rule.role
+    if role == "caller" and call.scored_voice is not None:
+        role = call.scored_role
+        if rule.measure not in VOICE_MEASURES | FRUSTRATION_MEASURES:
+            roles = {s["speaker"]: s["role"] for s in call.segments}
+            role = roles[call.scored_voice]
+            if list(roles.values()).count(role) > 1:
+                return None
     return call.measures.get((rule.measure, role, rule.window))
 
 

@@ -79,7 +79,7 @@ def summarise_call(
         when=moment(call.facts["started_local"]),
         flagged=call.facts["flagged"],
         score=score_text(call.facts["frustration_score"]),
-        whose=ONE_OF_THE_VOICES if call.scored_role == "unknown" else "",
+        whose="" if call.scored_voice is None else ONE_OF_THE_VOICES,
         peak=_peak(call),
         reasons=tuple(
             Reason(_sentence(e["reason"]), e["rule"], _measured(source, e)) for e in call.escalations
@@ -193,7 +193,7 @@ def _moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
     moments = []
     for mark, evidence in enumerate(ordered, start=1):
         start_s = evidence["start_s"]
-        segment = _segment_at(filter(call.is_scored, call.segments), start_s, evidence["end_s"])
+        segment = _segment_at(filter(call.may_be_the_caller, call.segments), start_s, evidence["end_s"])
         moments.append(
             Moment(
                 at=clock(start_s),
@@ -244,10 +244,10 @@ def _clip_href(source: Source, call_id: str, name: str | None, root: str) -> str
 
 def _peak(call: CallData) -> str:
     score = score_text(call.facts["frustration_score"])
-    if call.scored_role == "unknown":
-        return f"The frustration of {ONE_OF_THE_VOICES} peaks at {score}; nobody could tell whose it is."
+    if call.scored_voice is not None:
+        return f"The frustration of {ONE_OF_THE_VOICES} peaks at {score}; it is not sure whose voice it is."
     if call.facts["frustration_score"] is None:
-        return f"The caller's frustration is {score}: no voice was found that may be the caller's."
+        return f"The caller's frustration is {score}: no voice that may be the caller's was assessed."
     return f"The caller's frustration peaks at {score}."
 
 
@@ -264,7 +264,7 @@ def _course(source: Source, call: CallData) -> str:
     began = _mood(quarters[0], threshold, calm="began calm", upset="was upset from the start")
     ended = _mood(quarters[-1], threshold, calm="was calm at the end", upset="was upset at the end")
     text = " and ".join(part for part in (began, ended) if part)
-    who = "One of the voices" if call.scored_role == "unknown" else "The caller"
+    who = "The caller" if call.scored_voice is None else "One of the voices"
     return f"{who} {text}." if text else ""
 
 
@@ -294,7 +294,8 @@ def voices(facts: Mapping[str, Any]) -> str:
 _COLUMNS: dict[str, Callable[[Row], Cell]] = {
     "When": lambda row: Cell(moment(row["started_local"]), row["started_local"].isoformat()),
     "Score": lambda row: sorted_number(
-        score_text(row["frustration_score"]), f"{row['frustration_score'] or 0:.6f}"
+        score_text(row["frustration_score"]),
+        "-1" if row["frustration_score"] is None else f"{row['frustration_score']:.6f}",
     ),
     "Flag": lambda row: Cell("⚑ flagged" if row["flagged"] else ""),
     "": lambda row: Cell("flagged" if row["flagged"] else ""),

@@ -1,12 +1,26 @@
--- The score of a call in which no voice may be the caller's is NULL, and so is a measure of a side that is not
--- known: both were 0 before. A score may be of a voice of unknown role.
+-- The score of a call in which no voice that may be the caller's was assessed is NULL, and so is a measure of a
+-- side that is not known: both were 0 before. A score may be of a voice that may be the caller's.
 
 ALTER TABLE base.analyses ALTER frustration_score DROP NOT NULL;
-ALTER TABLE base.analyses ADD COLUMN frustration_voice VARCHAR;  -- Voice of unknown role that the score is of; NULL when it is the caller's or there is no score
+ALTER TABLE base.analyses ADD COLUMN frustration_voice VARCHAR;  -- Speaker that the score is of, who may be the caller; NULL when it is the caller's or there is no score
 
-UPDATE base.analyses SET frustration_score = NULL WHERE len(frustration_at_s) = 0;
-DELETE FROM base.call_measures m WHERE m.role IS NOT NULL
-    AND NOT EXISTS (FROM base.turns t WHERE t.analysis_key = m.analysis_key AND t.role = m.role);
-DELETE FROM base.call_measures m WHERE m.name IN ('overtalk_s', 'overtalk_share', 'interruptions', 'interruptions_s')
-    AND NOT (EXISTS (FROM base.turns t WHERE t.analysis_key = m.analysis_key AND t.role = 'agent')
-        AND EXISTS (FROM base.turns t WHERE t.analysis_key = m.analysis_key AND t.role = 'caller'));
+CREATE TABLE base.callers_assessed AS
+SELECT DISTINCT analysis_key FROM base.segments
+WHERE role = 'caller'
+    AND coalesce(abstain_reason, '') NOT IN ('too_short', 'not_speech', 'overtalk', 'role_excluded');
+CREATE TABLE base.sides_known AS SELECT DISTINCT analysis_key, role FROM base.turns;
+
+UPDATE base.analyses SET frustration_score = NULL, frustration_peak_s = NULL, frustration_at_s = [], frustration = []
+WHERE analysis_key NOT IN (FROM base.callers_assessed);
+DELETE FROM base.call_measures WHERE name IN ('frustration', 'frustration_peak', 'frustration_peak_s')
+    AND analysis_key NOT IN (FROM base.callers_assessed);
+DELETE FROM base.call_measures WHERE role IS NOT NULL
+    AND (analysis_key, role) NOT IN (FROM base.sides_known);
+DELETE FROM base.call_measures
+WHERE name IN ('overtalk_s', 'overtalk_share', 'interruptions', 'interruptions_s')
+    AND analysis_key NOT IN (
+        SELECT analysis_key FROM base.sides_known WHERE role IN ('agent', 'caller')
+        GROUP BY analysis_key HAVING count(*) = 2
+    );
+DROP TABLE base.callers_assessed;
+DROP TABLE base.sides_known;
