@@ -1,6 +1,6 @@
 """The length that a container states, read from its header where FFmpeg gives a guess as well.
 
-FFmpeg computes a length from the bit rate where none is stated, and does not say so. A guess is no promise:
+FFmpeg computes a length from the bit rate where none is stated, and does not say so. A guess binds nobody:
 only what is written in a header may send a recording to quarantine.
 """
 

@@ -249,11 +249,12 @@ def test_time_stamps_cannot_claim_memory(tmp_path: Path) -> None:
 # Lengths that are stated, and guesses
 
 
-def mp3(path: Path, seconds: float, *, bit_rate: int | None = None) -> bytes:
-    """Variable bit rate: half a second of tone, then silence, so that a guess by bit rate is far off."""
-    sound = tone(seconds, 16000)[:, None]
-    sound[8000:] *= 1e-4
-    by_ffmpeg(path, sound, 16000, "mp3", "libmp3lame", options={"q": "4"} if bit_rate is None else None)
+def mp3(path: Path, seconds: float) -> bytes:
+    """Variable bit rate: a second of noise, then near silence, so that a guess by bit rate is far off."""
+    sound = 1e-4 * tone(seconds, 16000)[:, None]
+    sound[:16000, 0] += np.random.default_rng(2).normal(0, 0.2, 16000)
+    quality = {"flags": "+qscale", "global_quality": str(4 * 118)}
+    by_ffmpeg(path, sound, 16000, "mp3", "libmp3lame", options=quality)
     return path.read_bytes()
 
 
