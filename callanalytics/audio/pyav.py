@@ -1,7 +1,7 @@
 """Every other format through PyAV, which carries FFmpeg's libraries in its wheel.
 
 Only the demuxers named here may look at a file and no protocol may be followed, so a playlist or a
-text file posing as a recording cannot make FFmpeg open something else.
+text file posing as a recording cannot make FFmpeg open something else. Only sound is decoded (`codecs`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from callanalytics.audio.codecs import ALLOWED, DECODERS
 from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, shown
 from callanalytics.errors import InvalidAudio, NotAudio, TruncatedAudio
 from callanalytics.records import FloatArray
@@ -61,11 +62,17 @@ def ffmpeg_source(
     stream.seek(0)
     head = stream.read(64)
     stream.seek(0)
-    options = {"format_whitelist": raw_format or DEMUXERS, "protocol_whitelist": "none"}
+    options = {
+        "format_whitelist": raw_format or DEMUXERS,
+        "protocol_whitelist": "none",
+        "codec_whitelist": ALLOWED,
+    }
     try:
         container = av.open(
             _Quiet(stream), "r", format=raw_format, options=options, metadata_errors="replace"
         )
+    except MemoryError:  # the file may be well
+        raise
     except (av.error.FFmpegError, ValueError, OSError) as problem:
         raise _cannot_open(path, head, problem) from None
     with container:
@@ -75,7 +82,7 @@ def ffmpeg_source(
                 f"{shown(path)}: a {container.format.long_name} file with no sound in it. Exclude it."
             )
         context = audio.codec_context
-        if context is None:
+        if context is None or context.codec.name not in DECODERS:
             raise NotAudio(
                 f"{shown(path)}: a {container.format.long_name} file whose sound is in a codec that "
                 "the decoders do not know. Export it in another format."
@@ -184,6 +191,8 @@ def _frames(path: Path, container: Any, audio: Any, decoder: Any) -> Iterator[An
             for frame in frames:
                 n_good += 1
                 yield frame
+    except MemoryError:
+        raise
     except av.error.FFmpegError as found:  # the demuxer itself stumbled: what came so far counts
         problem = found
     if n_good == 0 and problem is not None:
