@@ -34,8 +34,9 @@ run: $(VENV)/.run-ready
 	$(BIN)/callanalytics query --out night-out "SELECT role, emotion, count(*) AS n_segments FROM segment_emotions GROUP BY ALL ORDER BY role, n_segments DESC"
 	@echo "Report: $(CURDIR)/night-out/reports/index.html"
 
+# A worker that is killed ends the run with what it did: pytest-xdist would wait for its files for ever.
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -m slow

@@ -261,7 +261,7 @@ class Diarization:
     """Turns of the speakers, and their roles.
 
     `roles` maps every speaker of `turns` to a role. Turns are sorted by start; turns of different
-    speakers may overlap. `quality` holds short closed words such as "bleed", "dead_channel".
+    speakers may overlap. `quality` holds words of `callanalytics.diarize.quality`.
     """
 
     turns: tuple[Turn, ...]

@@ -33,6 +33,13 @@ LONGEST = (
     "test_retrain",
 )
 
+# Workers that compile librosa's functions at the same moment leave a mixed cache that kills whoever reads it
+# (numba issue 10128): each keeps its own. Numba reads the variable when imported, so it is set first; the
+# workers inherit that of the process that starts them and set theirs over it.
+os.environ["NUMBA_CACHE_DIR"] = str(
+    Path(__file__).parent / ".numba" / os.environ.get("PYTEST_XDIST_WORKER", "main")
+)
+
 MadeOnce = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
 
 

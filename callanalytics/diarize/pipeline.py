@@ -7,6 +7,7 @@ import numpy as np
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import separate_voices, voice_of
+from callanalytics.diarize.quality import Quality
 from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
 from callanalytics.diarize.two_channels import find_layout, side_activity
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
@@ -17,7 +18,6 @@ from callanalytics.records import (
     FloatArray,
     Role,
     RoleSource,
-    Sound,
     Turn,
     VoiceProfile,
 )
@@ -66,23 +66,23 @@ def diarize(
     probability = models.detector.probabilities(samples, levels_db)
     sounds = find_non_speech(samples, levels_db, probability, channels)
     blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in channels])
-    quality = {f"{kind.value}" for kind in Sound if any(span.kind is kind for span in sounds)}
+    quality = {Quality(span.kind.value) for span in sounds}
     prints: dict[str, FloatArray] = {}
     if two_sided:
         found = side_activity(samples, levels_db, np.where(blocked, 0, probability))
         turns = _turns(found.active, channels, duration_s)
         if any(leak is not None for leak in found.leak_db):
-            quality.add("bleed")
+            quality.add(Quality.BLEED)
     else:
         voices = separate_voices(samples[0], levels_db[0], probability[0], blocked[0], models)
         turns = _turns(voices.active, channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
         quality |= {
-            ChannelLayout.FAKE_STEREO: {"fake_stereo"},
-            ChannelLayout.ONE_SIDED: {"dead_channel"},
+            ChannelLayout.FAKE_STEREO: {Quality.FAKE_STEREO},
+            ChannelLayout.ONE_SIDED: {Quality.ONE_SIDED, Quality.DEAD_CHANNEL},
         }.get(layout.kind, set())
     if not turns:
-        quality.add("no_speech")
+        quality.add(Quality.NO_SPEECH)
     guess = None
     if two_sided or layout.kind is ChannelLayout.ONE_SIDED:  # each channel holds one side
         guess = stated_roles(turns, channel_roles, channel_roles_source)

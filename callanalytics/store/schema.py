@@ -160,13 +160,18 @@ def _define_views(
 
 
 def view_definitions(descriptors: Descriptors) -> str:
-    """views.sql with one column per acoustic descriptor."""
+    """views.sql with one column per acoustic descriptor and one row per word of quality."""
+    from callanalytics.diarize.quality import QUALITY_TEXT
+
     columns = ",\n    ".join(
         f"nullif(s.descriptors[{position}], 'nan'::FLOAT) AS {quoted(name)}"
         for position, name in enumerate(descriptors.names, start=1)
     )
     text = (files("callanalytics.store") / "views.sql").read_text(encoding="utf-8")
-    return text.replace("{feature_columns}", columns)
+    words = ",\n    ".join(
+        f"({_literal(word)}, {_literal(meaning)})" for word, meaning in QUALITY_TEXT.items()
+    )
+    return text.replace("{feature_columns}", columns).replace("{quality_words}", words)
 
 
 def _comment(

@@ -127,7 +127,7 @@ CREATE TABLE base.analyses (
     channel_layout channel_layout NOT NULL,  -- How the voices lie in the audio
     role_source role_source NOT NULL,  -- How agent and caller were told apart
     role_confidence FLOAT NOT NULL,  -- How sure the roles are, 0..1
-    quality VARCHAR[] NOT NULL,  -- Closed words about the sound, such as bleed or dead_channel
+    quality VARCHAR[] NOT NULL,  -- What is noted about the recording, such as noisy: an open list, see quality_words
     n_segments INTEGER NOT NULL,  -- Segments counted
     n_labelled INTEGER NOT NULL,  -- Segments that got an emotion
     segments_s DOUBLE NOT NULL,  -- Seconds of speech in segments

@@ -55,6 +55,14 @@ CREATE VIEW sounds AS
 SELECT a.call_id, s.kind, s.channel, s.start_s, s.end_s
 FROM base.sounds s JOIN analyses a USING (analysis_key);
 
+CREATE VIEW quality_words AS FROM (VALUES
+    {quality_words}
+) AS words(word, meaning);
+
+CREATE VIEW call_quality AS
+SELECT q.call_id, q.word, w.meaning
+FROM (SELECT call_id, unnest(quality) AS word FROM analyses) q LEFT JOIN quality_words w USING (word);
+
 CREATE VIEW segments AS
 SELECT a.call_id, s.segment, s.role, s.speaker, s.channel, s.start_s, s.end_s, s.overlap_share
 FROM base.segments s JOIN analyses a USING (analysis_key);

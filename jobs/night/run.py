@@ -259,12 +259,13 @@ class _Night:
 
     def _finish(self, exit_code: int, now: datetime) -> None:
         self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
-        readable = mend_published(self.workspace)
+        # What is to be published anew need not be read before.
+        whole = self.store.unpublished or mend_published(self.workspace)
         if self.held:
             self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
             return
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
-        self._publish(readable)
+        self._publish(whole)
         # Then reviews given while this run was at work: whatever is wrong with one, the night is published.
         # Until they are published, too, everybody sees them in the queue.
         if take_in(self.store, self.workspace).n_taken:
@@ -280,9 +281,9 @@ class _Night:
             shown = Window(min(self.earliest, self.window.since), self.window.until)
             pages.write(ReportWindow(shown, self.window.since), now=now)
 
-    def _publish(self, readable: bool) -> None:
-        """Publish what is not yet, or a copy in place of one that cannot be read."""
-        if self.store.unpublished or not readable:
+    def _publish(self, whole: bool) -> None:
+        """Publish what is not yet, or a copy in place of one that is damaged."""
+        if self.store.unpublished or not whole:
             self.on_progress("publish", 0, 0, "")
             publish(self.store)
             remove_clips(self.workspace, self.replaced)

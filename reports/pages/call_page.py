@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from callanalytics.diarize.quality import QUALITY_TEXT
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
 from reports.formatting import MISSING, clock, count, length, moment, number, percent, plain, plain_number
@@ -35,12 +36,6 @@ MAX_SAME_CALLER = 10
 MIN_USUAL_CALLS = 5
 # The ensemble never classified these segments, so their probabilities mean nothing.
 UNCLASSIFIED = frozenset({"too_short", "not_speech", "role_excluded"})
-QUALITY_TEXT = {
-    "bleed": "each side can be heard on the other's channel",
-    "dead_channel": "one channel is silent",
-    "clipped": "the sound is clipped",
-    "low_volume": "the sound is very quiet",
-}
 
 _USUAL = """
 SELECT coalesce(queue, '') AS queue, name, coalesce(role::VARCHAR, '') AS role, n_calls, median, tenth,
@@ -162,7 +157,7 @@ def _page(
         members=members,
         segments=tuple(_segment(call, segment, members) for segment in call.segments),
         facts=tuple(_facts(facts, agents)),
-        quality=tuple(QUALITY_TEXT.get(problem, plain(problem)) for problem in facts["quality"]),
+        quality=tuple(QUALITY_TEXT.get(word, plain(word)) for word in facts["quality"]),
         measures=_measures(call, usual),
         quarters=_quarters(call),
         same_caller=_same_caller(call, same, pages),

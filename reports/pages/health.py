@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
+from callanalytics.diarize.quality import QUALITY_TEXT
 from reports.formatting import MISSING, interval, length, moment, number, percent, plain, whole_number
 from reports.palette import badge
 from reports.parts.call_parts import LAYOUT_TEXT, ROLE_SOURCE_TEXT, TIME_SOURCE_TEXT
@@ -34,6 +35,11 @@ SELECT kind, value, count(*) AS n, count(*) / sum(count(*)) OVER (PARTITION BY k
     FROM call_summary WHERE started_at >= $since AND started_at < $until
 ) GROUP BY kind, value ORDER BY kind, n DESC, value
 """
+_QUALITY = """
+WITH calls AS (SELECT quality FROM call_summary WHERE started_at >= $since AND started_at < $until)
+SELECT word, count(*) AS n, count(*) / (SELECT count(*) FROM calls) AS share
+FROM (SELECT unnest(quality) AS word FROM calls) GROUP BY word ORDER BY n DESC, word
+"""
 _RULE_PRECISION = """
 SELECT rule, n_fired, n_confirmed, n_rejected, n_unsure, precision, precision_low, precision_high
 FROM rule_precision ORDER BY rule
@@ -56,6 +62,7 @@ class Health:
     abstentions: Table
     members: Table
     sources: Table
+    quality: Table
     rule_reviews: Table
     runs: Table
 
@@ -69,6 +76,7 @@ def read_health(source: Source) -> Health:
         abstentions=read_abstentions(source),
         members=_members(source),
         sources=_sources(source),
+        quality=_quality(source),
         rule_reviews=_rule_reviews(source),
         runs=_runs(source),
     )
@@ -130,6 +138,24 @@ def _sources(source: Source) -> Table:
         ("Fact", "Source", "Calls", "Share"),
         rows,
         empty="No call of this window was analysed.",
+    )
+
+
+def _quality(source: Source) -> Table:
+    """How many calls each word was noted about."""
+    rows = [
+        (
+            Cell(QUALITY_TEXT.get(row["word"], plain(row["word"]))),
+            Cell(row["word"]),
+            *numbers(whole_number(row["n"]), percent(row["share"])),
+        )
+        for row in source.in_window(_QUALITY)
+    ]
+    return Table(
+        "What was noted about recordings",
+        ("Note", "Word", "Calls", "Share"),
+        rows,
+        empty="Nothing was noted about the recordings of this window.",
     )
 
 

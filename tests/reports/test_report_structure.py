@@ -148,3 +148,16 @@ def test_health_says_how_often_people_agreed_with_a_rule(site: Site) -> None:
     row = re.search(r"<td><bdi>frustrated</bdi></td>(.*?)</tr>", site.text("health.html"))
     assert row
     assert f"<bdi>{n}</bdi>" in row[1]
+
+
+def test_what_is_noted_about_recordings_is_said_in_words_and_counted(site: Site) -> None:
+    said = "some of it is masked, such as a payment pause"
+    assert said in site.text(kinds(site)["call"])
+    row = re.search(rf"<td><bdi>{said}</bdi></td>(.*?)</tr>", site.text("health.html"))
+    assert row
+    window = days(3)
+    n = site.one(
+        "SELECT count(*) FROM call_quality JOIN call_summary USING (call_id) WHERE word = 'masked'"
+        f" AND started_at >= '{window.since}' AND started_at < '{window.until}'"
+    )
+    assert f"<bdi>{n}</bdi>" in row[1]

@@ -11,6 +11,7 @@ from stores import begin, count, named, one
 
 from callanalytics import records
 from callanalytics.analysis.call import CallAnalysis
+from callanalytics.diarize.quality import QUALITY_TEXT, Quality
 from callanalytics.errors import StoreError
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.comments import RELATIONS
@@ -51,6 +52,11 @@ def test_sql_types_hold_exactly_the_words_of_python(
     filled: Store, name: str, values: tuple[str, ...]
 ) -> None:
     assert one(filled, f"SELECT enum_range(NULL::{name})") == [str(value) for value in values]
+
+
+def test_every_word_of_quality_is_explained_in_sql(filled: Store) -> None:
+    assert dict(filled.connection.execute("FROM quality_words").fetchall()) == QUALITY_TEXT
+    assert set(QUALITY_TEXT) == set(Quality)
 
 
 def test_views_that_scripts_depend_on_begin_with_their_columns(filled: Store) -> None:
