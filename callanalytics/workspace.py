@@ -131,7 +131,7 @@ class Workspace:
             yield
 
     def damaged_files(self) -> list[Path]:
-        """Notes that could not be understood and were set aside."""
+        """Notes that could not be understood and were moved away."""
         return [*self.work_dir.glob("*.damaged")]
 
     def remove_leftovers(self) -> None:

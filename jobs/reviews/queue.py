@@ -135,7 +135,7 @@ def take_in(store: Store, workspace: Workspace) -> TakenIn:
 
     A file goes only after its reviews are committed: what a crash interrupts is taken in twice, which
     changes nothing, since the newest review of a thing counts. Those of an import that no longer fit are
-    refused, the others of it are taken. What cannot be read, taken or set aside (permissions, a full disk) is
+    refused, the others of it are taken. What cannot be read, taken or refused (permissions, a full disk) is
     logged and stays: the night goes on without it.
     """
     n_taken, refused = 0, list[str]()
@@ -151,7 +151,7 @@ def take_in(store: Store, workspace: Workspace) -> TakenIn:
 
 
 def _take_in_file(store: Store, path: Path) -> tuple[int, list[str]]:
-    """How many reviews of a file were committed, and why the others were set aside.
+    """How many reviews of a file were committed, and why the others were refused.
 
     Raises OSError, StoreError; then the file is still there.
     """

@@ -94,7 +94,7 @@ def forget_reasons(path: Path, names: Collection[bytes], before: datetime) -> No
         contents = read_state(path)
     except FileNotFoundError:
         return
-    except ValueError:  # the scheduler will set it aside and begin anew
+    except ValueError:  # the scheduler will move it away and begin anew
         path.unlink()
         return
     ends = [

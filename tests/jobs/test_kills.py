@@ -111,7 +111,7 @@ def review(place: Place, *more: object) -> tuple[object, ...]:
 
 
 def refused(place: Place) -> tuple[object, ...]:
-    """A night that has to set a review aside."""
+    """A night that has to refuse a review."""
     queue = Workspace(place.out).review_queue
     queue.mkdir(exist_ok=True)
     words = {"call_id": place.ids[0][:16], "verdict": "reject", "rule": "none of them"}
@@ -283,7 +283,7 @@ load_or_make_salt(Path(sys.argv[1]))
 
 
 @pytest.mark.slow
-def test_a_review_that_cannot_be_set_aside_does_not_stop_the_night(
+def test_a_review_that_cannot_be_refused_does_not_stop_the_night(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = refused(place)
