@@ -188,11 +188,12 @@ def _analysis(a: CallAnalysis) -> Row:
         "segments_s": float(seconds.sum()),
         "labelled_s": float(seconds[labelled].sum()),
         "frustration_score": curve.score,
+        "frustration_voice": curve.voice,
         "frustration_peak_s": curve.peak_s,
         "flagged": assessment.flagged,
         "reasons": [display_text(e.reason) for e in assessment.escalations],
-        "frustration_at_s": curve.at_s.tolist(),
-        "frustration": curve.level.tolist(),
+        "frustration_at_s": curve.at_s.tolist() if curve.score is not None else [],
+        "frustration": curve.level.tolist() if curve.score is not None else [],
         "stage_wall_s": _pairs(a.stage_wall_s),
     }
 

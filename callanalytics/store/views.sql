@@ -44,7 +44,7 @@ SELECT
     c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
     a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
     c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
-    a.analysed_at, a.analysis_key
+    a.analysed_at, a.analysis_key, a.frustration_voice
 FROM calls c JOIN analyses a USING (call_id);
 
 CREATE VIEW turns AS
@@ -165,7 +165,7 @@ CREATE VIEW frustrated_callers AS
 SELECT day, call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score,
     frustration_peak_s, reasons, caller_hash, path
 FROM call_summary WHERE flagged
-ORDER BY day DESC, frustration_score DESC, call_id;
+ORDER BY day DESC, frustration_score DESC NULLS LAST, call_id;
 
 CREATE VIEW repeat_callers AS
 SELECT caller_hash, count(*) AS n_calls, count(*) FILTER (WHERE flagged) AS n_flagged,
