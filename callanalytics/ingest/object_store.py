@@ -22,6 +22,7 @@ from typing import Any
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
+_WEB = ("http://", "https://")
 _TRIES = 3
 _WAIT_S = 1.0  # doubled with every try
 _CHUNK_BYTES = 1 << 20
@@ -67,7 +68,7 @@ def list_remote(root: Path) -> list[RemoteFile]:
     """All objects below a URL, by name. Nothing is read.
 
     Raises:
-        UsageError: the store does not answer, is not known to fsspec, or holds nothing there.
+        UsageError: the store does not answer, is not known to fsspec, tells no times, or holds nothing there.
     """
     with _usage_errors(root):
         store, inside = _store(url_of(root))
@@ -196,6 +197,11 @@ def _copy(path: Path, target: Path, max_bytes: int) -> None:
 
 
 def _store(url: str) -> tuple[Any, str]:
+    if url.startswith(_WEB):
+        raise UsageError(
+            f"{url}: a web server lists no sizes and times, so nobody can tell which calls are new or still "
+            "being written. Copy them into a folder first, or give a store (s3://, gs://, sftp://, ...)."
+        )
     import fsspec
 
     store, inside = fsspec.core.url_to_fs(url)

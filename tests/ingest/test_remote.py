@@ -100,6 +100,15 @@ def test_an_unknown_place_is_an_error_of_use() -> None:
         list_remote(path_of("nosuch://bucket"))
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_web_address_is_refused_with_words(scheme: str, tmp_path: Path) -> None:
+    """A web server lists neither sizes nor times; before, the URL was doubled and every call quarantined."""
+    settings = settings_from({}, source="test", folder=tmp_path)
+    url = Path(f"{scheme}://calls.example/day/a.wav")
+    with pytest.raises(UsageError, match=rf"{scheme}://calls\.example/day/a\.wav: .* Copy them"):
+        find_recordings([url], settings, window=None, now=datetime.now(UTC), salt=b"")
+
+
 def test_discovery_finds_recordings_and_pairs_in_a_store(store: Any, tmp_path: Path) -> None:
     store.pipe(
         {

@@ -15,9 +15,10 @@ from zoneinfo import ZoneInfo
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.errors import ConfigError
 from callanalytics.ingest.recorders.fields import NUMBERS, TEXTS, Found
+from callanalytics.ingest.recorders.manifests import Manifest
 from callanalytics.ingest.recorders.phone_numbers import alias_of, hash_number, is_phone, significant_digits
 from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
-from callanalytics.ingest.recorders.sidecars import Manifest, check_template, read_sidecar
+from callanalytics.ingest.recorders.sidecars import check_template, read_sidecar
 from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
 
