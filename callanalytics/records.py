@@ -50,8 +50,8 @@ class ChannelLayout(StrEnum):
 
     STEREO = "stereo"  # one side of the call on each channel of one file
     PAIR = "pair"  # one side of the call in each of two files
-    FAKE_STEREO = "fake_stereo"  # two channels with the same signal: treated as mono
-    ONE_SIDED = "one_sided"  # two channels, one of them dead
+    FAKE_STEREO = "fake_stereo"  # two channels with the same signal, also late: treated as mono
+    ONE_SIDED = "one_sided"  # two channels, one of them without speech of its own
     MONO = "mono"
 
 
@@ -195,7 +195,8 @@ class AudioFacts:
 class Audio:
     """Decoded sound at the canonical rate.
 
-    samples: float32 (n_channels, n_samples), nominally -1..1, all finite, C-contiguous.
+    samples: float32 (n_channels, n_samples), nominally -1..1, all finite, C-contiguous. `notes` holds short
+    closed words of what was odd about the file, such as "joined_recordings"; they go to the call's quality.
     """
 
     samples: FloatArray
@@ -204,6 +205,7 @@ class Audio:
     codec: str
     container: str
     clipped_share: float
+    notes: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:

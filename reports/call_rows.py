@@ -27,6 +27,21 @@ class CallData:
         """The key of the call in every table."""
         return str(self.facts["call_id"])
 
+    @property
+    def scored_voice(self) -> str | None:
+        """Speaker that the score is of, who may be the caller; None where it is of the caller or nobody."""
+        voice: str | None = self.facts["frustration_voice"]
+        return voice
+
+    @property
+    def scored_role(self) -> str:
+        """Role of the frustration measures: caller, or unknown."""
+        return "caller" if self.scored_voice is None else "unknown"
+
+    def may_be_the_caller(self, segment: Row) -> bool:
+        """Whether a segment is of the caller or of a voice that may be."""
+        return bool(segment["role"] != "agent" or segment["speaker"] == self.scored_voice)
+
 
 _FACTS = """
 SELECT s.* EXCLUDE (started_at, analysed_at), r.paths, r.container, r.codec,
@@ -37,7 +52,7 @@ WHERE s.analysis_key IN (SELECT unnest($keys))
 
 # One pass over the stretch of each table that holds these analyses: rows lie sorted by analysis_key.
 _PARTS = {
-    "segments": """SELECT analysis_key, segment, role::VARCHAR AS role, start_s, end_s,
+    "segments": """SELECT analysis_key, segment, speaker, role::VARCHAR AS role, start_s, end_s,
             emotion::VARCHAR AS emotion, top_emotion::VARCHAR AS top_emotion, confidence, agreement,
             tie_broken, abstain_reason, probabilities
         FROM base.segments WHERE {chosen} ORDER BY analysis_key, start_s, segment""",

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.recipe import RECIPE
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
@@ -58,6 +59,7 @@ class CallAnalysis:
     assessment: CallAssessment
     clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
     stage_wall_s: dict[str, float]  # seconds spent per stage
+    recipe: int = RECIPE  # version of the analysis that found the segments
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
             models=models.speech,
         )
         speech = as_corrected(speech, found.corrected)
+        speech = replace(speech, quality=tuple(sorted({*speech.quality, *audio.notes})))
         segments = cut_segments(speech.turns, speech.roles, settings.segments)
     with stages("features"):
         features = extract(audio.samples, audio.sample_rate_hz, segments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -135,6 +136,9 @@ RULE_MEASURES = (
 )
 
 
+ONE_OF_THE_VOICES = "one of the voices"
+
+
 class RuleSettings(Table):
     """`[[rule]]`: one reason to flag a call."""
 
@@ -165,10 +169,13 @@ class RuleSettings(Table):
             ) from None
         return reason
 
-    def words(self, value: float, at_s: float) -> str:
-        """The reason as a person reads it."""
+    def words(self, value: float, at_s: float, *, role_known: bool = True) -> str:
+        """The reason as a person reads it; where nobody knows that the voice is the caller's, it says so."""
         at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
-        return self.reason.format(value=value, threshold=self.at_least, at=at)
+        text = self.reason.format(value=value, threshold=self.at_least, at=at)
+        if role_known:
+            return text
+        return f"{ONE_OF_THE_VOICES}: {re.sub('^(the )?caller ', '', text, flags=re.IGNORECASE)}"
 
 
 # Thresholds were chosen on built calls, see docs/explanation/flags.md and benchmarks/escalation.py.

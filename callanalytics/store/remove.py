@@ -39,20 +39,34 @@ WHERE abs(epoch(o.started_at) - epoch(c.started_at)) < $3
     AND coalesce(o.external_id = c.external_id, true)
 GROUP BY ALL
 """
+_NAMES = """
+WITH gone AS (
+    SELECT call_id, recording_id, unnest(r.paths) AS path FROM base.calls c JOIN base.recordings r
+        USING (call_id, recording_id) WHERE c.started_at < ?
+    UNION SELECT NULL, recording_id, path FROM base.quarantine WHERE started_at < ?
+)
+SELECT g.*, f.path FROM gone g LEFT JOIN base.files f USING (recording_id)
+"""
 # A file that was hashed but never got a row of its own is as old as its last change.
 _FILES = """
 DELETE FROM base.files WHERE recording_id IN (FROM gone_recordings)
     OR (make_timestamp_ns(mtime_ns) < ?::TIMESTAMP AND recording_id NOT IN
         (SELECT recording_id FROM base.recordings UNION ALL SELECT recording_id FROM base.quarantine))
 """
+# Hashed by a run that was killed before it analysed them, say: those that have left meanwhile go.
+_UNREAD_FILES = """
+SELECT path FROM base.files WHERE recording_id NOT IN
+    (SELECT recording_id FROM base.recordings UNION ALL SELECT recording_id FROM base.quarantine)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Rows that are older than a limit: calls by id, and how many quarantined recordings."""
+    """Rows that are older than a limit: calls by id, how many quarantined recordings, and what names them."""
 
     call_ids: tuple[str, ...]
     n_quarantined: int
+    names: tuple[bytes, ...]  # their ids and the names of their files
 
 
 def older_than(store: Store, before: datetime) -> Expired:
@@ -61,7 +75,11 @@ def older_than(store: Store, before: datetime) -> Expired:
         "SELECT call_id FROM base.calls WHERE started_at < ? ORDER BY started_at, call_id", [before]
     )
     ((n_quarantined,),) = store.rows("SELECT count(*) FROM base.quarantine WHERE started_at < ?", [before])
-    return Expired(tuple(call_id for (call_id,) in calls), int(n_quarantined))
+    named: set[bytes] = set()
+    for call_id, recording_id, path, raw in store.rows(_NAMES, [before, before]):
+        named |= {text.encode() for text in (call_id, recording_id) if text}
+        named |= {os.path.basename(name) for name in ((path or "").encode(), raw or b"")}  # noqa: PTH119 - bytes
+    return Expired(tuple(call_id for (call_id,) in calls), int(n_quarantined), tuple(named - {b""}))
 
 
 def forget_calls(store: Store, before: datetime) -> None:
@@ -85,6 +103,8 @@ def forget_calls(store: Store, before: datetime) -> None:
         run("DELETE FROM base.quarantine WHERE started_at < ?", [before])
         _delete_gone(store)
         run(_FILES, [before])
+        left = [path for (path,) in store.rows(_UNREAD_FILES) if not os.path.lexists(path)]
+        run("DELETE FROM base.files WHERE path IN (SELECT unnest(?::BLOB[]))", [left])
         run("DROP TABLE gone_recordings")
 
 

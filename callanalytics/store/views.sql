@@ -44,7 +44,7 @@ SELECT
     c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
     a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
     c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
-    a.analysed_at, a.analysis_key, a.role_evidence
+    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence
 FROM calls c JOIN analyses a USING (call_id);
 
 CREATE VIEW role_evidence AS
@@ -169,7 +169,7 @@ CREATE VIEW frustrated_callers AS
 SELECT day, call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score,
     frustration_peak_s, reasons, caller_hash, path
 FROM call_summary WHERE flagged
-ORDER BY day DESC, frustration_score DESC, call_id;
+ORDER BY day DESC, frustration_score DESC NULLS LAST, call_id;
 
 CREATE VIEW repeat_callers AS
 SELECT caller_hash, count(*) AS n_calls, count(*) FILTER (WHERE flagged) AS n_flagged,
@@ -211,6 +211,12 @@ FROM (SELECT queue, name, role, count(m.value) AS n_calls, avg(m.value) AS mean,
     quantile_cont(m.value, [0.1, 0.5, 0.9]) AS levels
     FROM base.call_measures m JOIN analyses USING (analysis_key) JOIN calls USING (call_id)
     WHERE m.period = 'call' GROUP BY queue, name, role);
+
+-- Calls whose analysis an earlier version of callanalytics made: what it says may be out of date.
+CREATE VIEW outdated_calls AS
+SELECT c.call_id, c.path, c.started_local, c.day, a.recipe
+FROM calls c JOIN analyses a USING (call_id) WHERE a.recipe < {recipe}
+ORDER BY c.started_at, c.call_id;
 
 -- Can the numbers be trusted? -----------------------------------------------------------------------------
 

@@ -117,13 +117,14 @@ def check(paths: tuple[Path, ...], config: Path | None, as_json: bool) -> None:
 def relabel(call_id: str, swap: bool, settings: Settings, workspace: Workspace) -> None:
     """Correct who is agent and who is caller in a call, without inference; remembered on re-runs."""
     from jobs.reviews.relabel import relabel as exchange
+    from reports.formatting import score_text
 
     done = exchange(settings, workspace, call_id, by=os.environ.get("USER"))
     call = done.call
     mark = "flagged" if call.assessment.flagged else "not flagged"
     say(
         f"{call.recording.call_id}: agent and caller exchanged; "
-        f"frustration {call.assessment.curve.score:.0%}, {mark}"
+        f"frustration {score_text(call.assessment.curve.score)}, {mark}"
     )
     if not done.published:
         say(held_back(workspace))

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,13 +21,12 @@ from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
 from callanalytics.store.remove import forget_calls, forget_clips, older_than
 from callanalytics.workspace import Workspace, file_lock
-from jobs.publishing import Pages
-from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
+from jobs.publishing import Pages, unnamed_clips
+from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews
+from jobs.scheduler.state import forget_reasons
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
-# What is in the making and older than this (pages, a review) was left by a process that was killed.
-_LEFT_AFTER_S = 3600.0
 # Forms of the report for mail, in the output folder or beside the pages: they may hold any call.
 _FORMS = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
 
@@ -85,7 +83,7 @@ def purge(
     ):
         expired = older_than(store, before)
         expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
-        clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids)
+        clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids) + unnamed_clips(store)
         pages, training, reviews = list[Path](), list[Path](), GoneReviews(0, {})
         if rows_too:
             pages = [workspace.call_pages / f"{call_id}.html" for call_id in expired_ids]
@@ -112,11 +110,21 @@ def purge(
         shown = report.window(store)
         if not stays:
             report.mark_out_of_date()
-        _remove([*clips, *training, *_folders([workspace.redacted_reports])], pages, workspace, reviews)
+        folders = [*clips, *training, *_folders([workspace.redacted_reports])]
+        if rows_too:
+            folders += workspace.folder.glob("*.duckdb.tmp")  # what a query had no memory for
+        with _removing():
+            forget_reviews(reviews)
+            for folder in folders:
+                shutil.rmtree(folder)
+            passing = _passing(workspace, expired.names, before) if rows_too else []
+            for file in (*pages, *passing, *_forms(workspace)):
+                file.unlink(missing_ok=True)
+            workspace.remove_leftovers()
+            if rows_too:
+                forget_reasons(workspace.schedule_state, expired.names, before)
         forget = partial(forget_clips if audio_only else forget_calls, before=before)
         forget(store)
-        if rows_too:
-            remove_leftovers(workspace)
         if workspace.held:  # what people see loses the calls too, and does not gain the night
             if rows_too:
                 compact_unpublished(store)
@@ -163,9 +171,23 @@ def _no_training(workspace: Workspace) -> Iterator[None]:
 
 
 def _training(workspace: Workspace) -> list[Path]:
-    """Clips that a retraining cut from reviewed calls (or began to), and spectrograms of any clips."""
-    reviewed = workspace.training.reviewed_clips
-    return _folders([reviewed, reviewed.with_name(f".{reviewed.name}.part"), workspace.training.cache])
+    """Clips that a retraining cut from reviewed calls, and spectrograms of any clips."""
+    return _folders([workspace.training.reviewed_clips, workspace.training.cache])
+
+
+def _passing(workspace: Workspace, names: Collection[bytes], before: datetime) -> list[Path]:
+    """The sound of calls that the app plays, and logs that are old or name a call that is to go.
+
+    Who has such a file open keeps it until they close it.
+    """
+    logs = [*workspace.logs.glob("*"), *workspace.damaged_files()]
+    old = [log for log in logs if log.stat().st_mtime < before.timestamp() or _names_any(log, names)]
+    return [*old, *(path for path in workspace.playing.rglob("*") if path.is_file())]
+
+
+def _names_any(file: Path, names: Collection[bytes]) -> bool:
+    content = file.read_bytes()
+    return any(name in content for name in names)
 
 
 def _folders(paths: Iterable[Path]) -> list[Path]:
@@ -173,38 +195,22 @@ def _folders(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
-def _remove(folders: list[Path], pages: list[Path], workspace: Workspace, reviews: GoneReviews) -> None:
-    """Remove what may hold expired calls, and other forms of the report, which are made again on request."""
-    forms = [f for root in (workspace.folder, workspace.reports) for name in _FORMS for f in root.glob(name)]
+def _forms(workspace: Workspace) -> list[Path]:
+    """Other forms of the report, which are made again on request."""
+    roots = (workspace.folder, workspace.reports)
+    return [form for root in roots for name in _FORMS for form in root.glob(name)]
+
+
+@contextmanager
+def _removing() -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError."""
     try:
-        forget_reviews(reviews)
-        for folder in folders:
-            shutil.rmtree(folder)
-        for file in (*pages, *forms):
-            file.unlink(missing_ok=True)
+        yield
     except OSError as problem:
         raise StoreError(
             f"{problem.filename}: cannot be removed ({problem.strerror}). "
             "Correct its permissions and purge again: what is gone stays gone."
         ) from problem
-
-
-def remove_leftovers(workspace: Workspace) -> None:
-    """Remove what killed processes left: it may hold rows and pages of any call. The caller has the lock."""
-    for folder in (*workspace.work_dir.glob("*.duckdb.tmp"), workspace.changing):
-        shutil.rmtree(folder, ignore_errors=True)
-    for pattern in ("*.restoring", "*.compacting"):
-        for unfinished in workspace.work_dir.glob(pattern):
-            unfinished.unlink(missing_ok=True)
-    # These are also made by processes without the lock, which may be at work.
-    latest = time.time() - _LEFT_AFTER_S
-    for building in workspace.reports.glob(".building-*"):
-        if building.stat().st_mtime < latest:
-            shutil.rmtree(building, ignore_errors=True)
-    for review in left_unfinished(workspace):
-        with suppress(FileNotFoundError):  # finished meanwhile
-            if review.stat().st_mtime < latest:
-                review.unlink()
 
 
 def _size(roots: list[Path]) -> int:

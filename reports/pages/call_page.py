@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from callanalytics.config import RuleSettings
 from callanalytics.diarize.quality import QUALITY_TEXT
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
@@ -24,6 +25,7 @@ from reports.parts.call_parts import (
     summarise_call,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
+from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
 from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_text, with_unit
 from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
@@ -274,10 +276,10 @@ def _vote(vote: Row | None, winner: str | None) -> MemberVote:
 
 def _rules(source: Source, call: CallData) -> Table:
     """Every rule in force with what this call measured; met are those that the analysis stored."""
-    met = {e["rule"] for e in call.escalations}
+    met = {e["rule"]: e["value"] for e in call.escalations}
     rows = []
     for rule in source.settings.rule:
-        value = call.measures.get((rule.measure, None if rule.role == "any" else rule.role, rule.window))
+        value = met.get(rule.name, _measured(call, rule))
         rows.append(
             (
                 Cell("✓ met" if rule.name in met else "not met"),
@@ -292,6 +294,22 @@ def _rules(source: Source, call: CallData) -> Table:
         rows,
         empty="There are no rules in force.",
     )
+
+
+def _measured(call: CallData, rule: RuleSettings) -> float | None:
+    """What a rule looks at: a rule for callers at the voice that the score is of.
+
+    Measures of several voices of one role are stored together: not what one of them did.
+    """
+    role: str | None = None if rule.role == "any" else rule.role
+    if role == "caller" and call.scored_voice is not None:
+        role = call.scored_role
+        if rule.measure not in VOICE_MEASURES | FRUSTRATION_MEASURES:
+            roles = {s["speaker"]: s["role"] for s in call.segments}
+            role = roles[call.scored_voice]
+            if list(roles.values()).count(role) > 1:
+                return None
+    return call.measures.get((rule.measure, role, rule.window))
 
 
 def _with_unit(measure: str, value: float | None) -> str:

@@ -79,7 +79,7 @@ def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> C
         agent=person(facts["agent_name"], facts["agent_id"]) if known else "",
         length=length(facts["duration_s"]),
         direction="" if facts["direction"] == "unknown" else facts["direction"],
-        score_width=f"{100 * facts['frustration_score']:.1f}%",
+        score_width=f"{100 * (facts['frustration_score'] or 0):.1f}%",
         path=facts["path"],
         voices=voices(facts),
     )

@@ -127,13 +127,13 @@ def test_a_call_without_speech_is_a_row_without_segments(store: Store, calls: li
                 "emotion_index", "top_index", "confidence", "agreement", "tie_broken", "abstain_reason")},
         ),
         speech=replace(call.speech, turns=()),
-        assessment=CallAssessment(Curve(nobody, nobody, 0.0, nobody, nobody), (), (), False),
+        assessment=CallAssessment(Curve(nobody, nobody, None, nobody, nobody), (), (), False),
     )  # fmt: skip
     store.write([silent], begin(store))
     row = store.connection.execute(
-        "SELECT n_segments, labelled_s, frustration_peak_s, reasons FROM call_summary"
+        "SELECT n_segments, labelled_s, frustration_score, frustration_peak_s, reasons FROM call_summary"
     ).fetchall()
-    assert row == [(0, 0.0, None, [])]
+    assert row == [(0, 0.0, None, None, [])]
     store.write([silent, calls[1]], begin(store))
     assert count(store, "segments") == len(calls[1].segments)
 
