@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from callanalytics.errors import TooLong, UnreadableFile, UsageError
+from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
 _WEB = ("http://", "https://")
@@ -145,10 +146,18 @@ def _time_of(value: object) -> datetime:
 
 
 @contextmanager
-def fetched(paths: Sequence[Path], *, max_bytes: int) -> Iterator[tuple[Path, ...]]:
+def fetched(
+    paths: Sequence[Path], content_ids: Sequence[str] = (), *, max_bytes: int
+) -> Iterator[tuple[Path, ...]]:
     """Local files with the content of `paths` while the block runs; local paths are given back as they are.
 
+    Args:
+        paths: of this machine, or URLs.
+        content_ids: as their store told them when they were listed; none: what lies there now is taken.
+        max_bytes: of an object.
+
     Raises:
+        RecordingChanged: another object lies there now.
         UnreadableFile: an object is gone or its store does not answer, also when tried again.
         TooLong: an object is larger than `max_bytes`.
     """
@@ -158,17 +167,23 @@ def fetched(paths: Sequence[Path], *, max_bytes: int) -> Iterator[tuple[Path, ..
     with tempfile.TemporaryDirectory(prefix="callanalytics-") as folder:
         # The halves of a pair may lie in different folders under one name.
         yield tuple(
-            _fetch(path, Path(folder) / str(number) / path.name, max_bytes) if is_remote(path) else path
-            for number, path in enumerate(paths)
+            _fetch(path, Path(folder) / str(number) / path.name, content_id, max_bytes)
+            if is_remote(path)
+            else path
+            for number, (path, content_id) in enumerate(zip_longest(paths, content_ids))
         )
 
 
-def _fetch(path: Path, target: Path, max_bytes: int) -> Path:
+def _fetch(path: Path, target: Path, content_id: str | None, max_bytes: int) -> Path:
     target.parent.mkdir()
     for attempt in range(1, _TRIES + 1):
         try:
             _copy(path, target, max_bytes)
-        except TooLong:
+            if content_id is not None and look_up(path).content_id != content_id:
+                raise RecordingChanged(
+                    f"{path.name}: another object lies here than was found. The next run finds it."
+                )
+        except (TooLong, RecordingChanged):
             raise
         except Exception as problem:  # every store has errors of its own
             if attempt == _TRIES or isinstance(problem, (FileNotFoundError, PermissionError, ImportError)):
