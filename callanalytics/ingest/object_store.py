@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
+from callanalytics.text import without_secrets
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
 _WEB = ("http://", "https://")
@@ -58,6 +59,11 @@ def url_of(path: Path) -> str:
     return f"{path.parts[0]}//{'/'.join(path.parts[1:])}"
 
 
+def shown_url(path: Path) -> str:
+    """The URL that a path stands for, without what gives access to it."""
+    return without_secrets(url_of(path))
+
+
 def check_remote(root: Path) -> None:
     """Check that there is something at a URL; nothing is listed. Raises UsageError as `list_remote` does."""
     with _usage_errors(root):
@@ -85,16 +91,16 @@ def _usage_errors(root: Path) -> Iterator[None]:
     except UsageError:
         raise
     except ImportError as problem:
-        raise UsageError(f"{url_of(root)}: {problem}") from None
+        raise UsageError(f"{shown_url(root)}: {problem}") from None
     except Exception as problem:  # every store has errors of its own
         raise UsageError(
-            f"{url_of(root)}: does not answer ({_short(problem)}). Check address and rights."
+            f"{shown_url(root)}: does not answer ({_short(problem)}). Check address and rights."
         ) from None
 
 
 def _require(root: Path, found: bool) -> None:
     if not found:
-        raise UsageError(f"{url_of(root)}: no such folder or object. Check --input and [paths] inputs.")
+        raise UsageError(f"{shown_url(root)}: no such folder or object. Check --input and [paths] inputs.")
 
 
 def look_up(path: Path) -> RemoteFile:
@@ -225,4 +231,4 @@ def _store(url: str) -> tuple[Any, str]:
 
 def _short(problem: Exception) -> str:
     lines = str(problem).strip().splitlines()
-    return lines[0] if lines else type(problem).__name__
+    return without_secrets(lines[0]) if lines else type(problem).__name__
