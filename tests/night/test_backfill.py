@@ -244,7 +244,7 @@ def test_recordings_behind_urls_are_scored_and_named_when_gone_or_others(
     done = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (done.n_done, done.exit_code) == (1, 3)
     assert [(Path(call.path).name, call.reason) for call in done.missing] == [("one.wav", "missing")]
-    assert [(Path(call.path).name, call.reason) for call in done.failed] == [("two.wav", "unreadable")]
+    assert [(Path(call.path).name, call.reason) for call in done.failed] == [("two.wav", "changed")]
 
     away.rename(calls / "one.wav")
     (calls / "two.wav").write_bytes(was)
