@@ -63,6 +63,7 @@ RELATIONS: dict[str, str] = {
     "movers": "What changed per queue: the newest seven days against the seven before",
     "queue_usual": "What is usual in a queue: every measure of whole calls",
     "member_agreement": "How often each member agrees with the vote, by the vote's emotion",
+    "outdated_calls": "Calls whose analysis an earlier version made; `run --since DAY` analyses them again",
     "label_drift": "Emotion shares of each day against the 28 days before",
     "drift": "Per day and measure: sound and labels against the 28 days that ended a week before",
     "drift_now": "Per measure: the newest seven days with calls, and whether they suggest retraining",

@@ -208,6 +208,12 @@ FROM (SELECT queue, name, role, count(m.value) AS n_calls, avg(m.value) AS mean,
     FROM base.call_measures m JOIN analyses USING (analysis_key) JOIN calls USING (call_id)
     WHERE m.period = 'call' GROUP BY queue, name, role);
 
+-- Calls whose analysis an earlier version of callanalytics made: what it says may be out of date.
+CREATE VIEW outdated_calls AS
+SELECT c.call_id, c.path, c.started_local, c.day, a.recipe
+FROM calls c JOIN analyses a USING (call_id) WHERE a.recipe < {recipe}
+ORDER BY c.started_at, c.call_id;
+
 -- Can the numbers be trusted? -----------------------------------------------------------------------------
 
 CREATE VIEW member_agreement AS
