@@ -397,7 +397,12 @@ def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> 
             purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
         assert purge(SETTINGS, Workspace(out), older("2d"), dry_run=True, now=NOW).n_calls == 6
         purge(SETTINGS, Workspace(out), older("2d"), audio_only=True, now=NOW)
-    assert [file.exists() for file in files] == [True, True, True, False]  # the last is nobody's: left by a kill
+    assert [file.exists() for file in files] == [
+        True,
+        True,
+        True,
+        False,
+    ]  # the last is nobody's: left by a kill
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 
