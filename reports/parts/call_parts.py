@@ -37,7 +37,7 @@ LAYOUT_TEXT = {
     "stereo": "one side per channel",
     "pair": "one side per file",
     "fake_stereo": "two equal channels, treated as one",
-    "one_sided": "only one channel has sound",
+    "one_sided": "only one channel holds speech",
     "mono": "both sides on one channel",
 }
 ROLE_SOURCE_TEXT = {
