@@ -70,6 +70,7 @@ class Workspace:
         self.ensembles = folder / "ensembles"
         self.training = TrainingFolder(folder / "training")
         self.kept_utterances = folder / "kept"
+        self.erasures = folder / "erasures.jsonl"
         # For the jobs alone.
         self.work_database = self.work_dir / "callanalytics-work.duckdb"
         self.summary = self.work_dir / "summary.json"

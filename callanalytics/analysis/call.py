@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.recipe import RECIPE
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
@@ -58,6 +59,7 @@ class CallAnalysis:
     assessment: CallAssessment
     clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
     stage_wall_s: dict[str, float]  # seconds spent per stage
+    recipe: int = RECIPE  # version of the analysis that found the segments
 
 
 @dataclass(frozen=True)

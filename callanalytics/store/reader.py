@@ -91,6 +91,7 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
         ),
         clips=(),
         stage_wall_s=dict(analysis["stage_wall_s"]),
+        recipe=analysis["recipe"],
     )
 
 

@@ -193,6 +193,19 @@ def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
         yield True, f"{database}: {n_calls} calls", ""
 
 
+def _erasures(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
+    from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+    from jobs.maintenance.erasures import verify_erasures
+
+    if not workspace.erasures.exists():
+        return
+    salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
+    n_lines, wrong = verify_erasures(workspace.erasures, salt)
+    found = f"{workspace.erasures}: {n_lines} signed lines"
+    fix = "It was changed, or the salt of the folder is a new one. Compare it with a backup."
+    yield wrong is None, found + (f", line {wrong} is not as it was signed" if wrong else ""), fix
+
+
 def _blocks(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     import duckdb
 
@@ -234,4 +247,5 @@ _CHECKS: dict[str, Callable[[Settings, Workspace], Iterator[_Answer]]] = {
     "zone": _zone,
     "salt": _salt,
     "database": _database,
+    "erasures": _erasures,
 }
