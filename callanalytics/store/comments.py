@@ -55,7 +55,7 @@ RELATIONS: dict[str, str] = {
     "escalations": "Rules that a call fulfilled, with reasons in plain words",
     "evidence": "The moments that show why a rule fired",
     "call_emotions": "Seconds of each emotion per call and role, zeros too: add up over any window",
-    "emotion_by_hour": "Emotion shares by local hour of the day and role",
+    "emotion_by_hour": "Emotion shares by local hour of the day and role, of calls whose time is known",
     "emotion_by_day": "Emotion shares by local day and role",
     "emotion_by_queue": "Emotion shares by queue and role",
     "emotion_by_agent": "How each agent's callers sounded; no ranking, and nothing about the agent",

@@ -71,10 +71,11 @@ def classify_clips(
 
 def render_clip(row: dict[str, object]) -> str:
     """One line of `classify` for a person."""
+    path = display_text(str(row["path"]))
     if row.get("error"):
-        return f"{row['path']}: {row['error']}"
+        return f"{path}: {display_text(str(row['error']))}"
     label = row["emotion"] or f"abstained ({row.get('abstain_reason')})"
-    return f"{row['path']}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
+    return f"{path}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
 
 
 def call_as_dict(call: CallAnalysis) -> dict[str, object]:
@@ -149,10 +150,10 @@ def render_call(call: CallAnalysis) -> str:
         f"{display_text(call.recording.path.name)}: {_clock(audio.duration_s)}, "
         f"{audio.codec} {audio.native_rate_hz} Hz, {told}",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
-        f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {call.facts.recorder}",
+        f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {display_text(call.facts.recorder)}",
         f"Frustration {score_text(assessment.curve.score)}{whose}"
         + ("  FLAGGED" if assessment.flagged else ""),
-        *(f"  - {e.reason}" for e in assessment.escalations),
+        *(f"  - {display_text(e.reason)}" for e in assessment.escalations),
         *_dispute(spoken),
         "",
     ]
@@ -174,7 +175,7 @@ def _dispute(spoken: Diarization) -> Iterator[str]:
 
     if Quality.ROLE_CONFLICT in spoken.quality:
         yield f"Agent and caller may be exchanged ({spoken.role_confidence:.0%} sure of them):"
-        yield from (f"  - {role_evidence_text(asdict(fact))}" for fact in spoken.role_evidence)
+        yield from (f"  - {display_text(role_evidence_text(asdict(fact)))}" for fact in spoken.role_evidence)
 
 
 def _measures(call: CallAnalysis) -> Iterator[str]:

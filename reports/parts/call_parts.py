@@ -96,7 +96,10 @@ def summarise_call(
 def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> timeline.Timeline:
     """Both sides, the silence and overtalk between them, and the caller's frustration."""
     duration_s = call.facts["duration_s"]
-    spans = [timeline.Span(s["role"], s["start_s"], s["end_s"], s["emotion"]) for s in call.segments]
+    spans = [
+        timeline.Span(s["role"], s["start_s"], s["end_s"], s["emotion"], call.voice_name(s))
+        for s in call.segments
+    ]
     turns = [(t["role"], t["start_s"], t["end_s"]) for t in call.turns]
     sounds = [(s["kind"], s["start_s"], s["end_s"]) for s in call.sounds]
     overtalk = timeline.overtalk(turns, duration_s)
@@ -246,7 +249,11 @@ def _clip_href(source: Source, call_id: str, name: str | None, root: str) -> str
 def _peak(call: CallData) -> str:
     score = score_text(call.facts["frustration_score"])
     if call.scored_voice is not None:
-        return f"The frustration of {ONE_OF_THE_VOICES} peaks at {score}; it is not sure whose voice it is."
+        named = next(call.side_name(s) for s in call.segments if s["speaker"] == call.scored_voice)
+        return (
+            f"The frustration of {ONE_OF_THE_VOICES} (“{named}” below) peaks at {score}; "
+            "it is not sure whose voice it is."
+        )
     if call.facts["frustration_score"] is None:
         return f"The caller's frustration is {score}: no voice that may be the caller's was assessed."
     return f"The caller's frustration peaks at {score}."
