@@ -12,10 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from callanalytics.role_facts import Role as Role
-from callanalytics.role_facts import RoleEvidence as RoleEvidence
-from callanalytics.role_facts import RoleSource as RoleSource
-from callanalytics.role_facts import StatedRoles as StatedRoles
+from callanalytics.records.role_facts import Role as Role
+from callanalytics.records.role_facts import RoleEvidence as RoleEvidence
+from callanalytics.records.role_facts import RoleSource as RoleSource
+from callanalytics.records.role_facts import StatedRoles as StatedRoles
 from callanalytics.text import display_text, hide_numbers
 
 if TYPE_CHECKING:
