@@ -2,11 +2,11 @@
 
     python benchmarks/voice_count.py CORPORA --cache FOLDER [--cycles 2]
 
-CORPORA is a folder with `crema-d` and `emodb`. Calls of one, two and three voices are built, coded, decoded and
-embedded once each (about a second of one core a call) and kept in FOLDER, so that a second call goes on. Every call
-has speakers of one half, and is divided in a voice space fitted on the other half. Prints what goes into
-`callanalytics.diarize.conversation`, and how many calls are told right at which `conversation_share`, each by
-weights that were fitted on four fifths of the other calls.
+CORPORA is a folder with `crema-d` and `emodb`. Calls of one, two and three voices are built, coded, decoded
+and embedded once each (about a second of one core a call) and kept in FOLDER, so that a second call goes on.
+Every call has speakers of one half, and is divided in a voice space fitted on the other half. Prints what
+goes into `callanalytics.diarize.conversation`, and how many calls are told right at which
+`conversation_share`, each by weights that were fitted on four fifths of the calls, without it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/voice_space.py CORPORA --cache FOLDER [--write]
 
-CORPORA is a folder with `crema-d/AudioWAV` and `emodb/wav`. What is embedded is kept in FOLDER, so that a second
-call goes on. With --write the fit replaces the one that `callanalytics.diarize.clustering` loads. Both corpora
-allow weights fitted on them to be shipped.
+CORPORA is a folder with `crema-d/AudioWAV` and `emodb/wav`. What is embedded is kept in FOLDER, so that a
+second call goes on. With --write the fit replaces the one that `callanalytics.diarize.clustering` loads. Both
+corpora allow weights fitted on them to be shipped.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def telephone_speech(paths: list[Path], coding: str, rng: np.random.Generator) -
 
 
 def mood_prints(corpora: Path, coding: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One print (192,) per speaker and mood, less the mean of its corpus, and whose each is."""
+    """One print (192,) per speaker and mood, and whose each is."""
     path = cache / f"space-{coding}.npz"
     if not path.exists():
         rng = np.random.default_rng([1, CODINGS.index(coding)])
@@ -73,12 +73,12 @@ def fit(
 ) -> VoiceSpace:
     """The space of the chosen speakers from `mood_prints` through several codings.
 
-    What is within a speaker is the scatter around the speaker's mean in the same coding, since a call has one.
+    Within a speaker is what scatters around the speaker's mean in the same coding, since a call has one.
     """
     rest, n_free, means = [], 0, dict[str, list[np.ndarray]]()
-    for prints, speakers in sets:
-        kept = np.array([chosen(speaker) for speaker in speakers])
-        prints, speakers = prints[kept].copy(), speakers[kept]
+    for all_prints, all_speakers in sets:
+        kept = np.array([chosen(speaker) for speaker in all_speakers])
+        prints, speakers = all_prints[kept], all_speakers[kept]
         corpus = np.array([speaker.split("-")[0] for speaker in speakers])
         for name in np.unique(corpus):  # each corpus has its own microphone
             prints[corpus == name] -= prints[corpus == name].mean(axis=0)

@@ -21,10 +21,11 @@ from callanalytics.records import BoolArray
 
 DoubleArray = npt.NDArray[np.float64]
 
+CONVERSATION_SHARE = 0.85  # of the recordings of which nothing is known; default of the settings
 # Pieces closer than this are one stretch of speech.
 _NO_PAUSE_S = 0.02
 # Probability that the next piece is the same voice's: in one stretch of speech; there, where the segmenter
-# hears another local speaker; and after a pause of less than 0.3, less than 0.6 and more seconds. Rounded from
+# hears another local speaker; and after a pause of less than 0.3, less than 0.6 and more seconds. In
 # 22 built calls: 0.92, 0.78; 0.87 to 0.97, 0.70, 0.2; real people go on after long pauses more often.
 _STAY_IN_SPEECH, _STAY_AT_CHANGE = 0.94, 0.75
 _PAUSES_S = (0.3, 0.6)

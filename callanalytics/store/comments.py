@@ -42,6 +42,7 @@ RELATIONS: dict[str, str] = {
     "sounds": "Stretches that are no speech but mean something: payment pauses, tones, music",
     "quality_words": "Every word that may be noted about a recording, and what it means; the list may grow",
     "call_quality": "What is noted about each recording and what was found in it, one row per word",
+    "role_evidence": "What each fact says about who is agent and who is caller, one row per fact",
     "segments": "The pieces of turns, about 3 s each, that the ensemble classifies",
     "votes": "The ensemble's vote on every segment",
     "segment_emotions": "One row per segment: who, when, which emotion (NULL when abstained), how sure",
@@ -50,11 +51,11 @@ RELATIONS: dict[str, str] = {
     "features": "Acoustic descriptors of every segment as one vector; segment_features has named columns",
     "segment_features": "Acoustic descriptors of every segment, one column each; NULL when unknown",
     "call_measures": "Numbers about whole calls: talk, silence, overtalk, interruptions, emotion shares",
-    "frustration_curve": "Frustration of the caller over the call, one row per caller segment",
+    "frustration_curve": "Frustration of the voice that the score is of, one row per segment of it",
     "escalations": "Rules that a call fulfilled, with reasons in plain words",
     "evidence": "The moments that show why a rule fired",
     "call_emotions": "Seconds of each emotion per call and role, zeros too: add up over any window",
-    "emotion_by_hour": "Emotion shares by local hour of the day and role",
+    "emotion_by_hour": "Emotion shares by local hour of the day and role, of calls whose time is known",
     "emotion_by_day": "Emotion shares by local day and role",
     "emotion_by_queue": "Emotion shares by queue and role",
     "emotion_by_agent": "How each agent's callers sounded; no ranking, and nothing about the agent",
@@ -63,6 +64,7 @@ RELATIONS: dict[str, str] = {
     "movers": "What changed per queue: the newest seven days against the seven before",
     "queue_usual": "What is usual in a queue: every measure of whole calls",
     "member_agreement": "How often each member agrees with the vote, by the vote's emotion",
+    "outdated_calls": "Calls whose analysis an earlier version made; `run --since DAY` analyses them again",
     "label_drift": "Emotion shares of each day against the 28 days before",
     "drift": "Per day and measure: sound and labels against the 28 days that ended a week before",
     "drift_now": "Per measure: the newest seven days with calls, and whether they suggest retraining",
@@ -81,7 +83,7 @@ VIEW_COLUMNS: dict[str, str] = {
     "day": "Local day of the call",
     "weekday": "Local day of the week, 1 = Monday .. 7 = Sunday",
     "hour": "Local hour of the day, 0..23",
-    "at_s": "Middle of the caller's segment, seconds into the call",
+    "at_s": "Middle of the voice's segment, seconds into the call",
     "descriptors": "Acoustic descriptors, in the order of base.feature_names; NaN when unknown",
     "probability": "Probability that the member gave its emotion, 0..1",
     "values": "Acoustic descriptors in the order of base.feature_names, NaN when unknown",
@@ -167,6 +169,9 @@ VIEW_COLUMNS: dict[str, str] = {
 }
 
 SPECIAL: dict[str, str] = {
+    "role_evidence.source": "The fact: sidecar, recorder, name, voice_profile, or inferred from the talk",
+    "role_evidence.log_odds": "Log-odds that the roles of the call are right; negative: they are exchanged",
+    "role_evidence.words": "The fact and what it says, in words",
     "base.schema_version.version": "Number of the migration",
     "base.schema_version.name": "Name of the migration",
     "base.definitions.name": "What the fingerprint is of",
@@ -203,6 +208,16 @@ SPECIAL: dict[str, str] = {
     "base.member_tallies.n_segments": "Segments that the vote gave this emotion",
     "member_agreement.n_segments": "Segments that the vote gave this emotion",
     "call_summary.n_segments": "Segments of the call",
+    **dict.fromkeys(
+        (f"{place}.frustration_score" for place in ("base.analyses", "call_summary", "frustrated_callers")),
+        "Frustration at its highest, 0..1, of the most frustrated voice that may be the caller's; NULL when "
+        "none was assessed",
+    ),
+    "base.analyses.frustration_peak_s": "When the frustration is highest, seconds into the call",
+    "base.analyses.frustration": "Frustration of the voice that the score is of, smoothed, 0..1",
+    "base.call_measures.role": "Side that the measure is of; unknown: all voices of unknown role together, "
+    "of frustration the voice that the score is of. NULL for the conversation. A side that is not known has "
+    "no rows",
     "call_summary.reasons": "In plain words, one per fulfilled rule; an unflagged call may have some",
 }
 

@@ -20,6 +20,7 @@ from callanalytics.records import (
     Features,
     Recording,
     Role,
+    RoleEvidence,
     RoleSource,
     Segment,
     SoundSpan,
@@ -82,10 +83,16 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
         votes=_votes(store, analysis, segments),
         ensemble_id=analysis["ensemble_id"],
         assessment=CallAssessment(
-            Curve(at_s, level, analysis["frustration_score"], unknown, unknown), (), (), analysis["flagged"]
+            Curve(
+                at_s, level, analysis["frustration_score"], unknown, unknown, analysis["frustration_voice"]
+            ),
+            (),
+            (),
+            analysis["flagged"],
         ),
         clips=(),
         stage_wall_s=dict(analysis["stage_wall_s"]),
+        recipe=analysis["recipe"],
     )
 
 
@@ -116,6 +123,7 @@ def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: l
         layout=ChannelLayout(analysis["channel_layout"]),
         role_source=RoleSource(analysis["role_source"]),
         role_confidence=analysis["role_confidence"],
+        role_evidence=tuple(restored(RoleEvidence, fact) for fact in analysis["role_evidence"]),
         sounds=tuple(restored(SoundSpan, sound) for sound in sounds),
         quality=tuple(analysis["quality"]),
     )
