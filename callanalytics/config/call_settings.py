@@ -169,9 +169,9 @@ class RuleSettings(Table):
             ) from None
         return reason
 
-    def words(self, value: float, at_s: float, *, role_known: bool = True) -> str:
+    def words(self, value: float, at_s: float | None, *, role_known: bool = True) -> str:
         """The reason as a person reads it; where nobody knows that the voice is the caller's, it says so."""
-        at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
+        at = "no single moment" if at_s is None else f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
         text = self.reason.format(value=value, threshold=self.at_least, at=at)
         if role_known:
             return text
