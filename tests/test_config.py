@@ -6,6 +6,7 @@ import re
 import tomllib
 from contextlib import suppress
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -20,11 +21,14 @@ from callanalytics.config import (
     load_config,
     settings_from,
 )
+from callanalytics.config.call_settings import TimeSettings
 from callanalytics.errors import ConfigError
+from callanalytics.workspace import Workspace
 
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "config.toml"
+    folder.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -32,7 +36,8 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_config_states_the_defaults() -> None:
     shipped = load_config(Path(__file__).parents[1] / "config.toml")
     default = Settings(folder=shipped.folder, source=shipped.source, paths=shipped.paths)
-    assert shipped == default
+    found = TimeSettings(zone=default.time.zone_info.key)  # which is not the file's to say
+    assert shipped == default.model_copy(update={"time": found})
 
 
 def shown_keys(text: str) -> dict[str, set[str]]:
@@ -99,6 +104,29 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_missing_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such config file"):
         load_config(tmp_path / "none.toml")
+
+
+def zone_of(path: Path | None, out: Path) -> str | None:
+    return load_config(path, out).time.zone
+
+
+def test_the_zone_is_the_machines_but_results_keep_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, told = write(tmp_path, ""), write(tmp_path / "told", "[time]\nzone = 'America/Lima'\n")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert zone_of(plain, tmp_path / "new") == "Asia/Tokyo"
+    noted = Workspace(tmp_path / "noted")
+    noted.make()
+    noted.work_database.touch()
+    assert zone_of(plain, noted.folder) == "UTC", "what versions before noted nothing about"
+    noted.note_zone(ZoneInfo("Europe/Berlin"))
+    assert zone_of(plain, noted.folder) == "Europe/Berlin"
+    assert zone_of(told, noted.folder) == zone_of(told, tmp_path / "new") == "America/Lima"
+    (noted.work_dir / "zone").write_text("../etc")
+    assert zone_of(plain, noted.folder) == "UTC"
+    monkeypatch.setenv("TZ", "Nowhere/AtAll")
+    assert zone_of(plain, tmp_path / "new") == "UTC"
 
 
 def test_settings_are_frozen() -> None:

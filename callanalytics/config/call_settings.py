@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
@@ -56,12 +56,23 @@ class RecorderSettings(Table):
 class TimeSettings(Table):
     """`[time]`: the zone that "yesterday" and bare local times are read in."""
 
-    zone: ZoneName = "UTC"
+    zone: ZoneName | None = None
 
     @property
     def zone_info(self) -> ZoneInfo:
-        """The zone as a tzinfo."""
-        return ZoneInfo(self.zone)
+        """The zone as a tzinfo; without a setting that of this machine."""
+        return ZoneInfo(self.zone or machine_zone())
+
+
+def machine_zone() -> str:
+    """IANA name of the zone that this machine's clock shows; UTC where it does not tell one."""
+    import tzlocal
+
+    try:
+        name = tzlocal.get_localzone_name() or "UTC"
+        return "UTC" if name == "Etc/UTC" else name
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a zone file without a name, or conflicting files
+        return "UTC"
 
 
 class AudioSettings(Table):
