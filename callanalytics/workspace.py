@@ -188,8 +188,19 @@ class Workspace:
 
     @property
     def held(self) -> dict[str, Any] | None:
-        """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is."""
-        return read_object(self._held)
+        """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is.
+
+        A note that cannot be read still holds back: nothing may get out because of it.
+        """
+        if not os.path.lexists(self._held):
+            return None
+        note = read_object(self._held) or {}
+        try:
+            return {**note, "held_at": _time(note["held_at"]), "reasons": [str(r) for r in note["reasons"]]}
+        except (KeyError, TypeError, ValueError):
+            at = datetime.fromtimestamp(self._held.lstat().st_mtime, UTC).isoformat(timespec="seconds")
+            why = f"{self._held}: the note of why cannot be read. The next run assesses the night again."
+            return {"run_id": None, "held_at": at, "since": None, "until": None, "reasons": [why]}
 
     def release(self) -> None:
         """Nothing is held back any more: everything was published."""
@@ -298,6 +309,13 @@ def _is_left(descriptor: int, found: os.stat_result) -> bool:
     except OSError:  # this share locks no folders
         return time.time() - found.st_mtime > _LEFT_AFTER_S
     return True
+
+
+def _time(text: str) -> str:
+    """A moment with a zone in ISO 8601. Raises ValueError, TypeError."""
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(text)
+    return text
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @click.option("--input", "inputs", type=folder_type, multiple=True, help="Folder or file; may be repeated.")
 @out_option
 @config_option
-@click.option("--limit", type=click.IntRange(min=1), help="Analyse at most this many recordings.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@click.option("--limit", type=click.IntRange(1, 2**62), help="Analyse at most this many recordings.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes (default: one per core).")
 @device_option
 @click.option("--force", is_flag=True, help="Analyse again what is done already.")
 @click.option("--dry-run", is_flag=True, help="Show what would be analysed and write nothing.")

@@ -216,6 +216,7 @@ class _Night:
             workers=min(self.options.workers or n_workers(self.settings), max(len(recordings), 1)),
             hung_after_s=hung_after_s,
             stop_requested=watch.requested,
+            memory_limited=not engine.device.startswith("cuda"),
         )
 
     def _commit(self, outcomes: list[Outcome]) -> None:
