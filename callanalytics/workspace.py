@@ -113,20 +113,15 @@ class Workspace:
 
     @property
     def zone(self) -> str | None:
-        """The zone that the results here were made with; None without results.
-
-        Versions that did not note it were in UTC unless the settings said otherwise, and these come first.
-        """
+        """The zone that the results here were made with (UTC where none is noted); None without any."""
         try:
-            noted = self._zone.read_text(encoding="utf-8").strip()
-            return ZoneInfo(noted).key
+            return ZoneInfo(self._zone.read_text(encoding="utf-8").strip()).key
         except (OSError, ValueError, ZoneInfoNotFoundError):
             return "UTC" if self.has_results else None
 
     def note_zone(self, zone: ZoneInfo) -> None:
         """Note the zone that results are made with. Raises OSError."""
-        if not self._zone.exists() or self.zone != zone.key:
-            write_whole(self._zone, f"{zone.key}\n")
+        write_whole(self._zone, f"{zone.key}\n")
 
     def require_results(self, purpose: str) -> None:
         """Refuse to do something to results that are not there.

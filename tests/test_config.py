@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -106,27 +109,34 @@ def test_missing_file_is_a_config_error(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml")
 
 
-def zone_of(path: Path | None, out: Path) -> str | None:
-    return load_config(path, out).time.zone
+@pytest.mark.parametrize(
+    ("clock", "zone"), [("Asia/Tokyo", "Asia/Tokyo"), ("Etc/UTC", "UTC"), ("No/Where", "UTC")]
+)
+def test_without_a_setting_the_zone_is_the_machines(tmp_path: Path, clock: str, zone: str) -> None:
+    program = "from callanalytics.config import load_config as l; print(l().time.zone)"
+    environment = {**os.environ, "TZ": clock}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == zone
 
 
-def test_the_zone_is_the_machines_but_results_keep_theirs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_keep_their_zone_and_a_setting_wins(tmp_path: Path) -> None:
     plain, told = write(tmp_path, ""), write(tmp_path / "told", "[time]\nzone = 'America/Lima'\n")
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    assert zone_of(plain, tmp_path / "new") == "Asia/Tokyo"
     noted = Workspace(tmp_path / "noted")
     noted.make()
     noted.work_database.touch()
-    assert zone_of(plain, noted.folder) == "UTC", "what versions before noted nothing about"
+    assert load_config(plain, noted.folder).time.zone == "UTC", "of versions that noted none"
     noted.note_zone(ZoneInfo("Europe/Berlin"))
-    assert zone_of(plain, noted.folder) == "Europe/Berlin"
-    assert zone_of(told, noted.folder) == zone_of(told, tmp_path / "new") == "America/Lima"
+    assert load_config(plain, noted.folder).time.zone == "Europe/Berlin"
+    assert load_config(told, noted.folder).time.zone == "America/Lima"
     (noted.work_dir / "zone").write_text("../etc")
-    assert zone_of(plain, noted.folder) == "UTC"
-    monkeypatch.setenv("TZ", "Nowhere/AtAll")
-    assert zone_of(plain, tmp_path / "new") == "UTC"
+    assert load_config(plain, noted.folder).time.zone == "UTC"
 
 
 def test_settings_are_frozen() -> None:
