@@ -19,6 +19,7 @@ _FAILURES = {
     "invalid_audio": ("holds damaged samples", "record or convert it again"),
     "too_long": ("is longer or slower to decode than [audio] allows", "raise the limit if it is a real call"),
     "too_short": ("is too short to be a call", "lower [audio] min_duration_s if such calls are real"),
+    "changed": ("changed between search and analysis", "nothing: the next run finds what lies there now"),
     "out_of_memory": ("needed more memory than there is", "lower [audio] max_duration_s or add memory"),
     "worker_died": ("crashed its worker or did not finish", "please report it with the file"),
 }
