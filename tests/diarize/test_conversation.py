@@ -74,7 +74,10 @@ def test_only_turns_after_a_pause_count() -> None:
 def test_a_voice_goes_on_within_a_stretch_of_speech_and_may_change_after_a_pause() -> None:
     begin_s = np.array([0.0, 1.0, 2.0, 3.1, 4.5, 8.0])
     heard = Rhythm(
-        begin_s, np.array([1.0, 2.0, 3.0, 4.1, 5.5, 9.0]), np.array([0, 0, 1, 0, 0, 0], bool), overlap_share=0.0
+        begin_s,
+        np.array([1.0, 2.0, 3.0, 4.1, 5.5, 9.0]),
+        np.array([0, 0, 1, 0, 0, 0], bool),
+        overlap_share=0.0,
     )
     within, at_change, short, long, longer = heard.stay
     assert within > short > at_change > long > longer
@@ -96,7 +99,7 @@ def through_gsm(samples: np.ndarray, folder: Path) -> np.ndarray:
     return soundfile.read(path, dtype="float32")[0]
 
 
-@pytest.mark.parametrize("name", ["agent.wav", "agent2.wav"])
+@pytest.mark.parametrize("name", ["agent.wav", pytest.param("agent2.wav", marks=pytest.mark.slow)])
 def test_one_side_of_a_real_call_is_one_voice(name: str, data_dir: Path, models: SpeechModels) -> None:
     """Both files hold three turns in a row that sound unlike the others: nobody answers them."""
     samples, _ = soundfile.read(data_dir / "calls" / "one-sided" / name, dtype="float32")
