@@ -7,7 +7,7 @@ import numpy as np
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import separate_voices, voice_of
-from callanalytics.diarize.quality import Quality
+from callanalytics.diarize.quality import Quality, sound_quality
 from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
 from callanalytics.diarize.two_channels import find_layout
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
@@ -66,14 +66,18 @@ def diarize(
     quality = {Quality(span.kind.value) for span in sounds} | layout.quality
     prints: dict[str, FloatArray] = {}
     if layout.activity is not None:
-        turns = _turns(layout.activity.active, layout.channels, duration_s)
+        active = layout.activity.active
+        turns = _turns(active, layout.channels, duration_s)
     else:
         (channel,) = layout.channels
         voices = separate_voices(
             samples[channel], levels_db[channel], probability[channel], blocked[channel], models
         )
+        active = np.atleast_2d(voices.active.any(axis=0))
         turns = _turns(voices.active, layout.channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
+    for spoken, channel in zip(active, layout.channels, strict=True):
+        quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
         quality.add(Quality.NO_SPEECH)
     guess = None
