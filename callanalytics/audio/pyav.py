@@ -21,7 +21,7 @@ from callanalytics.config import AudioSettings
 from callanalytics.errors import InvalidAudio, NotAudio, TruncatedAudio
 from callanalytics.records import FloatArray
 
-DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac"
+DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac,ac3,eac3,voc,nistsphere,wv"
 # FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
 _EXACT_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 _USUAL_BYTES = 1 << 28
@@ -36,6 +36,9 @@ MAGIC = (
     (0, b"FORM", "AIFF"),
     (0, b"RIFF", "WAV"),
     (0, b"ID3", "MP3"),
+    (0, b"Creative Voice File\x1a", "VOC"),
+    (0, b"NIST_1A\n", "NIST SPHERE"),
+    (0, b"wvpk", "WavPack"),
 )
 
 
