@@ -1,6 +1,7 @@
 """How right is who spoke when, and who is the agent? Figures: benchmarks/RESULTS.md.
 
     python benchmarks/diarization.py DATA [--calls 12] [--speed-minutes 10]
+    python benchmarks/diarization.py DATA --matrix FOLDER [--quick] [--calls 12]
 
 DATA holds `calls/`, `diarization/` and `corpora/`. Error
 rates are those of pyannote.metrics with overlap scored; its `collar` is a total width, so "0.25" below, a
@@ -22,6 +23,7 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS
 import numpy as np
 import soundfile as sf
 import soxr
+import voice_matrix
 from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 
@@ -253,7 +255,14 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=12, help="built calls of each kind")
     parser.add_argument("--speed-minutes", type=float, default=10.0)
     parser.add_argument("--details", action="store_true", help="a line for every recording")
+    parser.add_argument(
+        "--matrix", type=Path, help="only built calls through all codings; kept in this folder"
+    )
+    parser.add_argument("--quick", action="store_true", help="five of the nine codings")
     arguments = parser.parse_args()
+    if arguments.matrix:
+        voice_matrix.run(arguments.data, arguments.matrix, n_calls=arguments.calls, quick=arguments.quick)
+        return
     data, models = arguments.data, SpeechModels.load(n_threads=1)
     stereo, mono = real_calls(data, "stereo"), real_calls(data, "mono")
     shop = repair_shop(data, models)

@@ -4,9 +4,9 @@
 
 CORPORA is a folder with `crema-d` and `emodb`. Calls of one, two and three voices are built, coded, decoded
 and embedded once each (about a second of one core a call) and kept in FOLDER, so that a second call goes on.
-Every call has speakers of one half, and is divided in a voice space fitted on the other half. Prints what
-goes into `callanalytics.diarize.conversation`, and how many calls are told right at which
-`conversation_share`, each by weights that were fitted on four fifths of the calls, without it.
+Every call is divided in a voice space fitted on all speakers but its own. Prints what goes into
+`callanalytics.diarize.conversation`, and how many calls are told right at which `conversation_share`, each by
+weights that were fitted on four fifths of the calls, without it.
 """
 
 from __future__ import annotations
@@ -161,14 +161,13 @@ def main() -> None:
     arguments.cache.mkdir(parents=True, exist_ok=True)
     prepare(arguments.corpora, arguments.cache, arguments.cycles)
     sets = [mood_prints(arguments.corpora, coding, arguments.cache) for coding in SPACE_CODINGS]
-    half_of = {s.name: h for h, parts in enumerate(halves(arguments.corpora)) for part in parts for s in part}
-    spaces = [fit(sets, lambda name, half=half: half_of.get(name) == 1 - half) for half in (0, 1)]
     printer = SpeechModels().printer
     calls = []
     for path in sorted(arguments.cache.glob("*-????.npz")):
         built = load(path)
         whole = partial(printer.whole, built.pieces.sums)
-        space = spaces[built.facts["half"]]
+        own = {name for _, _, name in built.facts["spoken"]}
+        space = fit(sets, lambda name, own=own: name not in own)
         speech = Speech(built.pieces.prints, built.pieces.rhythm, space, whole)
         if divisions := speech.divisions():
             calls.append((built, divisions))

@@ -88,7 +88,7 @@ class AudioSettings(Table):
     length_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     length_tolerance_share: Share = 0.02
     # Share of mono recordings that hold two voices or more: nearly all calls, no voicemail.
-    conversation_share: Share = 0.85
+    conversation_share: Share = 0.8
     denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
     # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
     headerless: dict[str, str] = Field(

@@ -21,7 +21,7 @@ from callanalytics.records import BoolArray
 
 DoubleArray = npt.NDArray[np.float64]
 
-CONVERSATION_SHARE = 0.85  # of the recordings of which nothing is known; default of the settings
+CONVERSATION_SHARE = 0.8  # of the recordings of which nothing is known; default of the settings
 # Pieces closer than this are one stretch of speech.
 _NO_PAUSE_S = 0.02
 # Probability that the next piece is the same voice's: in one stretch of speech; there, where the segmenter
@@ -37,8 +37,8 @@ _OVERLAP_FLOOR = 0.01  # many calls have none: that says little
 _OTHER_IN_TALK, _OTHER_IN_MOODS = 1.1, 0.4
 # Logistic regression on built calls of development speakers through all codecs, classes of equal weight:
 # `python benchmarks/voice_count.py CORPORA --cache FOLDER` prints them.
-_AT_EVEN_ODDS = 4.05
-_WEIGHTS = (0.296, 0.205, 1.705, 0.704)
+_AT_EVEN_ODDS = 3.96
+_WEIGHTS = (0.329, 0.182, 1.645, 0.775)
 
 
 @dataclass(frozen=True, slots=True)
