@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from callanalytics.diarize.handovers import with_handover
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import separate_voices, voice_of
@@ -16,6 +17,7 @@ from callanalytics.records import (
     ChannelLayout,
     Diarization,
     FloatArray,
+    Role,
     StatedRoles,
     Turn,
     VoiceProfile,
@@ -90,16 +92,23 @@ def diarize(
     )
     if guess.is_disputed:
         quality.add(Quality.ROLE_CONFLICT)
+    roles = guess.roles
+    if layout.activity is not None:
+        for side in {turn.channel for turn in turns if roles[turn.speaker] is Role.AGENT}:
+            turns = with_handover(turns, side, samples[side], layout.activity.active[side], models)
+        roles = {turn.speaker: roles[f"speaker_{turn.channel}"] for turn in turns}
+    if len(roles) > 2:
+        quality.add(Quality.THREE_VOICES)
     return Diarization(
         turns=turns,
-        roles=guess.roles,
+        roles=roles,
         layout=layout.kind,
         role_source=guess.source,
         role_confidence=guess.confidence,
         role_evidence=guess.evidence,
         sounds=sounds,
         quality=tuple(sorted(quality)),
-        voices={speaker: prints[speaker] for speaker in guess.roles if speaker in prints},
+        voices={speaker: prints[speaker] for speaker in roles if speaker in prints},
     )
 
 
