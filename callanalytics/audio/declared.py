@@ -14,10 +14,12 @@ from callanalytics.audio.source import Stretch, shown
 from callanalytics.errors import TruncatedAudio
 
 # FFmpeg's names of containers whose header always states the length that it reports.
-_STATE_LENGTH = frozenset({"w64", "aiff", "ogg", "nistsphere", "voc"})
+_STATE_LENGTH = frozenset({"w64", "aiff", "ogg", "nistsphere"})
+MATROSKA = "matroska,webm"
 _UNKNOWN_64 = 0xFFFFFFFFFFFFFFFF
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _PROBE_BYTES = 65_536  # more than the longest Ogg page
+_TAG_BYTES = 2_048  # that may follow the frames that an MP3's header counts
 _MAX_BOXES = 100_000
 # Matroska's elements (RFC 9559): those that hold others on the way to the duration, and the last two.
 _SEGMENT, _INFO, _CLUSTER, _SCALE, _DURATION = 0x18538067, 0x1549A966, 0x1F43B675, 0x2AD7B1, 0x4489
@@ -34,7 +36,7 @@ def declared_length_s(
         is_alone: there are no tracks beside this one, which may be longer.
 
     Raises:
-        TruncatedAudio: an Ogg or MP4 whose last page or box is cut.
+        TruncatedAudio: a file that ends within what its structure says.
     """
     here = part.tell()
     try:
@@ -47,9 +49,14 @@ def declared_length_s(
             case "flac":
                 return _flac_s(part)
             case "asf":
-                return _asf_s(part)
+                return _asf_s(path, part, is_alone=is_alone)
             case "matroska,webm":
-                return _matroska_s(part) if is_alone else None
+                stated_s = _matroska_s(path, part)
+                return stated_s if is_alone else None
+            case "wv":
+                return None if part.at(12, 4) == b"\xff" * 4 else ffmpeg_s
+            case "voc":
+                _check_voc(path, part)
             case "mov,mp4,m4a,3gp,3g2,mj2":
                 is_fragmented = _check_boxes(path, part)
                 return None if is_fragmented else ffmpeg_s
@@ -81,7 +88,7 @@ def _mp3_s(part: Stretch) -> float | None:
     if n_frames == 0 or begin < 0:
         return None
     n_there = part.n_bytes - start
-    if n_bytes and n_there - n_bytes > max(_PROBE_BYTES, n_bytes // 50):
+    if n_bytes and n_there - n_bytes > max(_TAG_BYTES, n_bytes // 50):
         return None  # frames were joined that it does not count
     version, rate_index = frame[begin + 1] >> 3 & 3, frame[begin + 2] >> 2 & 3
     if version == 1 or rate_index == 3:
@@ -101,8 +108,12 @@ def _flac_s(part: Stretch) -> float | None:
     return n_samples / rate_hz if rate_hz and n_samples else None
 
 
-def _matroska_s(part: Stretch) -> float | None:
-    """The Duration element in Segment/Info; live recordings have none."""
+def _matroska_s(path: Path, part: Stretch) -> float | None:
+    """The Duration element in Segment/Info; live recordings have none.
+
+    Raises:
+        TruncatedAudio: the file ends before its Segment does.
+    """
     scale_ns, duration = 1_000_000, 0.0
     at, end = 0, min(part.n_bytes, 1 << 20)
     while at < end:
@@ -114,6 +125,8 @@ def _matroska_s(part: Stretch) -> float | None:
         content = part.at(at + n_head, 8)[: size or 0] if size is not None and size <= 8 else b""
         if name == _CLUSTER:
             break
+        if name == _SEGMENT and size is not None and at + n_head + size > part.n_bytes:
+            raise _cut(path, "segment")
         if name == _SCALE:
             scale_ns = int.from_bytes(content, "big")
         elif name == _DURATION and len(content) in {4, 8}:
@@ -158,10 +171,7 @@ def _check_boxes(path: Path, part: Stretch) -> bool:
                 )
             break
         if at + size > part.n_bytes and is_fragmented:
-            raise TruncatedAudio(
-                f"{shown(path)}: its last fragment is cut off. It was still being written or its copy was "
-                "interrupted: fetch it again."
-            )
+            raise _cut(path, "last fragment")
         at += size
     return is_fragmented
 
@@ -185,18 +195,39 @@ def _check_last_page(path: Path, part: Stretch) -> None:
     n_segments = page[26] if len(page) > 26 else 255
     if len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments]):
         return
-    raise TruncatedAudio(
-        f"{shown(path)}: its last Ogg page is cut off. It was still being written or its copy was "
-        "interrupted: fetch it again."
+    raise _cut(path, "last Ogg page")
+
+
+def _check_voc(path: Path, part: Stretch) -> None:
+    """Walk the blocks of a Creative Voice File: a byte for its type, three for its size, 0 at the end."""
+    at = int.from_bytes(part.at(20, 2), "little")
+    for _ in range(_MAX_BOXES):
+        head = part.at(at, 4)
+        if len(head) < 4 or head[0] == 0:
+            return
+        at += 4 + int.from_bytes(head[1:], "little")
+        if at > part.n_bytes:
+            raise _cut(path, "last block")
+
+
+def _cut(path: Path, what: str) -> TruncatedAudio:
+    return TruncatedAudio(
+        f"{shown(path)}: its {what} is cut off. It was still being written or its copy was interrupted: "
+        "fetch it again."
     )
 
 
-def _asf_s(part: Stretch) -> float | None:
+def _asf_s(path: Path, part: Stretch, *, is_alone: bool) -> float | None:
     """Length by the file properties object ("Advanced Systems Format Specification" 3.2)."""
     header = part.at(0, _PROBE_BYTES)
     at = header.find(_ASF_PROPERTIES)
     fields = header[at + 64 : at + 92] if at >= 0 else b""
     if len(fields) < 28:
+        return None
+    n_stated = int.from_bytes(header[at + 40 : at + 48], "little")
+    if not is_alone:  # the length is that of the longest track
+        if n_stated > part.n_bytes:
+            raise _cut(path, "end")
         return None
     play_100ns, _, preroll_ms, flags = struct.unpack("<QQQI", fields)
     is_live = bool(flags & 1)  # a stream being broadcast knows no length

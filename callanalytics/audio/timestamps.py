@@ -7,6 +7,7 @@ what could not be read is counted here: packets that do not decode, and bytes be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,18 @@ class Timeline:
         self._n_surplus = 0  # bytes in packets that no codec needs: parsers add what they do not know
         self._lost_s = 0.0
 
-    def begin(self, tracks: list[Any], track: int) -> float:
+    def begin(self, starts_s: Sequence[float], track: int, *, is_edited: bool) -> float:
         """Count from the first of several tracks, so that one that begins later keeps its place.
+
+        Args:
+            starts_s: where each begins.
+            track: which of them this is.
+            is_edited: the container says what comes first, as MP4's edit lists do, also of one track.
 
         Returns:
             Seconds of silence before this track.
         """
-        starts_s = [float(each.start_time * each.time_base) for each in tracks if each.start_time is not None]
-        if len(starts_s) < len(tracks):
-            return 0.0
-        self._origin_s = min(starts_s)
+        self._origin_s = 0.0 if is_edited and min(starts_s) > 0 else min(starts_s)
         return starts_s[track] - self._origin_s
 
     def take(self, packet: Any) -> None:
