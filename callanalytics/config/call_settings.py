@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
@@ -30,10 +30,10 @@ class DiscoverySettings(Table):
         *("*.aif", "*.aiff", "*.webm"),
     )
     exclude: tuple[str, ...] = (".*", "*.part", "*.tmp", "*.partial")
-    settle_s: Annotated[float, Field(ge=0)] = 120.0
+    settle_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     lookback_days: Annotated[int, Field(ge=0, le=3650)] = 7
     follow_links: bool = False
-    max_sidecar_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+    max_sidecar_bytes: Annotated[int, Field(gt=0, le=1_000_000_000)] = 1_000_000
 
 
 class RecorderSettings(Table):
@@ -56,23 +56,34 @@ class RecorderSettings(Table):
 class TimeSettings(Table):
     """`[time]`: the zone that "yesterday" and bare local times are read in."""
 
-    zone: ZoneName = "UTC"
+    zone: ZoneName | None = None
 
     @property
     def zone_info(self) -> ZoneInfo:
-        """The zone as a tzinfo."""
-        return ZoneInfo(self.zone)
+        """The zone as a tzinfo; without a setting that of this machine."""
+        return ZoneInfo(self.zone or machine_zone())
+
+
+def machine_zone() -> str:
+    """IANA name of the zone that this machine's clock shows; UTC where it does not tell one."""
+    import tzlocal
+
+    try:
+        name = tzlocal.get_localzone_name() or "UTC"
+        return "UTC" if name == "Etc/UTC" else name
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a zone file without a name, or conflicting files
+        return "UTC"
 
 
 class AudioSettings(Table):
     """`[audio]`: limits against damaged and hostile files, and hints for headerless ones."""
 
-    min_duration_s: Annotated[float, Field(ge=0)] = 2.0  # no call is shorter
-    max_duration_s: PositiveSeconds = 4 * 3600.0
-    max_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
+    min_duration_s: Annotated[float, Field(ge=0, le=86_400)] = 2.0  # no call is shorter
+    max_duration_s: Annotated[float, Field(gt=0, le=86_400)] = 4 * 3600.0
+    max_bytes: Annotated[int, Field(gt=0, le=1_000_000_000_000)] = 2_000_000_000
     decode_timeout_s: PositiveSeconds = 300.0
     # Decoded and declared duration may differ by this much before the file is quarantined.
-    length_tolerance_s: Annotated[float, Field(ge=0)] = 1.0
+    length_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     length_tolerance_share: Share = 0.02
     denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
     # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
@@ -123,7 +134,7 @@ class FrustrationSettings(Table):
     disgust_weight: Share = 0.5
     baseline_s: PositiveSeconds = 15.0  # the caller's first speech: their calm reference
     smoothing_s: PositiveSeconds = 12.0
-    flag_weight: Annotated[float, Field(gt=0)] = 1.0  # sum of fulfilled rules' weights that flags a call
+    flag_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0  # weights of fulfilled rules that flag a call
 
 
 # What a rule may look at; callanalytics/analysis/measures.py defines each.
@@ -148,7 +159,7 @@ class RuleSettings(Table):
     window: Literal["call", "q1", "q2", "q3", "q4", "first_half", "second_half"] = "call"
     at_least: float
     weight: Annotated[float, Field(gt=0, le=10)] = 1.0
-    min_evidence_s: Annotated[float, Field(ge=0)] = 0.0  # seconds of labelled speech needed to fire
+    min_evidence_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0  # labelled speech needed to fire
     reason: str  # words with {value}, {threshold} and {at} (m:ss of the first moment)
 
     @field_validator("measure")

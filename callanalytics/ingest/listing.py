@@ -102,6 +102,9 @@ class Listed:
     arrived_at: datetime
     noted_at: datetime  # when the file system itself noted the last change (ctime)
     keys: tuple[FileKey, ...] = ()  # of each local file
+    # Where each local file was found, without links, so that one that comes in its place is not followed.
+    # "" for a file named by a person and for a link, if such are followed.
+    real_folders: tuple[str, ...] = ()
     content_ids: tuple[str, ...] = ()  # of each file, where its store says so
 
     @property
@@ -136,14 +139,14 @@ def list_recordings(
 ) -> Iterator[Listed]:
     """Settled recordings of all inputs, pairs joined and parallel copies left out."""
     stored: dict[Path, RemoteFile] = {}
-    files: dict[Path, None] = {}
+    files: dict[Path, str] = {}  # the real folder of each, see `Listed`
     for root in inputs:
         if is_remote(place := path_of(str(root))):
             objects = {file.path: file for file in list_remote(place)}
             stored |= objects
-            files |= dict.fromkeys(_matching(objects, place, settings))
+            files |= dict.fromkeys(_matching(objects, place, settings), "")
         else:  # without "..", links kept
-            files |= dict.fromkeys(_files(Path(os.path.abspath(place)), settings, skipped, unreadable))  # noqa: PTH100
+            files |= dict(_files(Path(os.path.abspath(place)), settings, skipped, unreadable))  # noqa: PTH100
     joined = _pairs(files)
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
@@ -158,7 +161,10 @@ def list_recordings(
             skipped.add(path, "parallel_copy", f"of {copy['stem']}")
             continue
         try:
-            listed = _list_objects([stored[part] for part in group]) if path in stored else list_files(group)
+            if path in stored:
+                listed = _list_objects([stored[part] for part in group])
+            else:
+                listed = list_files(group, [files[part] for part in group])
         except FileNotFoundError:
             skipped.add(path, "vanished", "gone since the folder was listed")
             continue
@@ -174,8 +180,10 @@ def list_recordings(
 
 def _files(
     root: Path, settings: DiscoverySettings, skipped: Skipped, unreadable: list[tuple[Path, OSError]]
-) -> Iterator[Path]:
-    """Matching files of one input in a stable order; a file given by name needs no pattern.
+) -> Iterator[tuple[Path, str]]:
+    """Matching files of one input in a stable order, with their real folders (see `Listed`).
+
+    A file given by name needs no pattern.
 
     Links are followed only when the settings say so, and then never twice into the same folder. Folders
     that cannot be listed go to `unreadable`. What runs of ours have written is never searched, neither an
@@ -188,15 +196,18 @@ def _files(
     except OSError as problem:
         raise UsageError(f"{root}: cannot be opened ({problem.strerror}). Check its permissions.") from None
     if not is_folder:
-        yield root
+        yield root, ""
         return
     included, excluded = _patterns(settings)
     visited: set[str] = set()
-    stack = [root]
+    stack = [(root, os.path.realpath(root))]
     while stack:
-        folder = stack.pop()
+        folder, expected = stack.pop()
         real = os.path.realpath(folder)
         if real in visited:
+            continue
+        if real != expected and not settings.follow_links:
+            skipped.add(folder, "link", "came in place of a folder")
             continue
         visited.add(real)
         try:
@@ -220,9 +231,9 @@ def _files(
                     ):
                         skipped.add(inner, "output_folder", "written by callanalytics")
                     elif entry.name not in _SYSTEM_FOLDERS:
-                        folders.append(inner)
+                        folders.append((inner, os.path.join(real, entry.name)))  # noqa: PTH118 - faster
                 elif (included(entry.name) or (bare and "." not in entry.name)) and entry.is_file():
-                    yield Path(entry.path)
+                    yield Path(entry.path), "" if entry.is_symlink() else real
             except OSError:
                 continue  # a link that leads to itself
         stack.extend(reversed(folders))
@@ -244,7 +255,7 @@ def _matching(objects: Iterable[Path], root: Path, settings: DiscoverySettings) 
             yield path
 
 
-def _pairs(files: Mapping[Path, None]) -> dict[Path, tuple[Path, Path]]:
+def _pairs(files: Iterable[Path]) -> dict[Path, tuple[Path, Path]]:
     """Both files of every complete pair -> (caller's file, agent's file)."""
     sides: dict[tuple[Path, str, str], dict[Role, Path]] = {}
     for path in files:
@@ -280,7 +291,7 @@ def file_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(min(max(seconds, MIN_FILE_TIME_S), MAX_FILE_TIME_S), UTC)
 
 
-def list_files(paths: Sequence[Path]) -> Listed:
+def list_files(paths: Sequence[Path], real_folders: Sequence[str] = ()) -> Listed:
     """One recording as its folder lists it now. Raises OSError."""
     stats = [path.stat() for path in paths]
     return Listed(
@@ -290,6 +301,7 @@ def list_files(paths: Sequence[Path]) -> Listed:
         arrived_at=file_time(max(max(s.st_mtime, s.st_ctime) for s in stats)),
         noted_at=file_time(max(s.st_ctime for s in stats)),
         keys=tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)),
+        real_folders=tuple(real_folders) or ("",) * len(paths),
     )
 
 

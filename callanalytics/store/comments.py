@@ -42,6 +42,7 @@ RELATIONS: dict[str, str] = {
     "sounds": "Stretches that are no speech but mean something: payment pauses, tones, music",
     "quality_words": "Every word that may be noted about a recording, and what it means; the list may grow",
     "call_quality": "What is noted about each recording and what was found in it, one row per word",
+    "role_evidence": "What each fact says about who is agent and who is caller, one row per fact",
     "segments": "The pieces of turns, about 3 s each, that the ensemble classifies",
     "votes": "The ensemble's vote on every segment",
     "segment_emotions": "One row per segment: who, when, which emotion (NULL when abstained), how sure",
@@ -54,7 +55,7 @@ RELATIONS: dict[str, str] = {
     "escalations": "Rules that a call fulfilled, with reasons in plain words",
     "evidence": "The moments that show why a rule fired",
     "call_emotions": "Seconds of each emotion per call and role, zeros too: add up over any window",
-    "emotion_by_hour": "Emotion shares by local hour of the day and role",
+    "emotion_by_hour": "Emotion shares by local hour of the day and role, of calls whose time is known",
     "emotion_by_day": "Emotion shares by local day and role",
     "emotion_by_queue": "Emotion shares by queue and role",
     "emotion_by_agent": "How each agent's callers sounded; no ranking, and nothing about the agent",
@@ -168,6 +169,9 @@ VIEW_COLUMNS: dict[str, str] = {
 }
 
 SPECIAL: dict[str, str] = {
+    "role_evidence.source": "The fact: sidecar, recorder, name, voice_profile, or inferred from the talk",
+    "role_evidence.log_odds": "Log-odds that the roles of the call are right; negative: they are exchanged",
+    "role_evidence.words": "The fact and what it says, in words",
     "base.schema_version.version": "Number of the migration",
     "base.schema_version.name": "Name of the migration",
     "base.definitions.name": "What the fingerprint is of",

@@ -80,6 +80,7 @@ def run_night(
     try:
         workspace.make()
         with workspace.lock(), _tidied(workspace) as store:
+            workspace.note_zone(settings.time.zone_info)
             night = _Night(settings, options, window, workspace, store, on_progress)
             return night.run(inputs, now, started)
     except OSError as problem:
@@ -215,6 +216,7 @@ class _Night:
             workers=min(self.options.workers or n_workers(self.settings), max(len(recordings), 1)),
             hung_after_s=hung_after_s,
             stop_requested=watch.requested,
+            memory_limited=not engine.device.startswith("cuda"),
         )
 
     def _commit(self, outcomes: list[Outcome]) -> None:
