@@ -40,6 +40,7 @@ def declared_length_s(
     """
     here = part.tell()
     try:
+        _check_end(path, part, _stated_end(part, container))
         match container:
             case "ogg":
                 _check_last_page(path, part)
@@ -67,6 +68,31 @@ def declared_length_s(
         return ffmpeg_s if container in _STATE_LENGTH else None
     finally:
         part.seek(here)
+
+
+def _stated_end(part: Stretch, container: str) -> int:
+    """Where the header of some containers says that the file ends, 0 where it does not say."""
+    head = part.at(0, 24)
+    match container:
+        case "aiff":
+            return 8 + int.from_bytes(head[4:8], "big")
+        case "au" if head[8:12] != b"\xff" * 4:
+            return int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
+        case "w64":
+            return int.from_bytes(head[16:24], "little")
+    return 0
+
+
+def _check_end(path: Path, part: Stretch, end: int) -> None:
+    """Raise TruncatedAudio for bytes behind the end that are neither zeros nor a tag."""
+    n_behind = part.n_bytes - end
+    rest = part.at(end, _PROBE_BYTES) if end > 0 and n_behind > _TAG_BYTES else b""
+    is_tag = rest.startswith(b"APETAGEX") or n_behind - id3_bytes(rest[:10]) <= _TAG_BYTES
+    if any(rest) and not is_tag:
+        raise TruncatedAudio(
+            f"{shown(path)}: {n_behind:,} bytes follow its end. It is damaged, or two recordings of "
+            "different kinds were joined: fetch it again, or split it."
+        )
 
 
 def _mp3_s(part: Stretch) -> float | None:
@@ -108,6 +134,14 @@ def _flac_s(part: Stretch) -> float | None:
     return n_samples / rate_hz if rate_hz and n_samples else None
 
 
+def largest_frame(part: Stretch) -> int:
+    """Bytes of the largest frame of a FLAC by STREAMINFO, 0 where it does not say. Keeps the position."""
+    here = part.tell()
+    size = part.at(id3_bytes(part.at(0, 10)) + 15, 3)
+    part.seek(here)
+    return int.from_bytes(size, "big")
+
+
 def _matroska_s(path: Path, part: Stretch) -> float | None:
     """The Duration element in Segment/Info; live recordings have none.
 
@@ -125,8 +159,10 @@ def _matroska_s(path: Path, part: Stretch) -> float | None:
         content = part.at(at + n_head, 8)[: size or 0] if size is not None and size <= 8 else b""
         if name == _CLUSTER:
             break
-        if name == _SEGMENT and size is not None and at + n_head + size > part.n_bytes:
-            raise _cut(path, "segment")
+        if name == _SEGMENT and size is not None:
+            _check_end(path, part, at + n_head + size)
+            if at + n_head + size > part.n_bytes:
+                raise _cut(path, "segment")
         if name == _SCALE:
             scale_ns = int.from_bytes(content, "big")
         elif name == _DURATION and len(content) in {4, 8}:
@@ -164,11 +200,7 @@ def _check_boxes(path: Path, part: Stretch) -> bool:
         if size == 0:
             break  # up to the end
         if size < 8 or not all(32 <= byte < 127 or byte == 169 for byte in head[4:8]):
-            if any(part.at(at, _PROBE_BYTES)) and part.n_bytes - at > _PROBE_BYTES:
-                raise TruncatedAudio(
-                    f"{shown(path)}: {part.n_bytes - at:,} bytes follow its last box. It is damaged, or two "
-                    "recordings of different kinds were joined: fetch it again, or split it."
-                )
+            _check_end(path, part, at)
             break
         if at + size > part.n_bytes and is_fragmented:
             raise _cut(path, "last fragment")
@@ -225,6 +257,7 @@ def _asf_s(path: Path, part: Stretch, *, is_alone: bool) -> float | None:
     if len(fields) < 28:
         return None
     n_stated = int.from_bytes(header[at + 40 : at + 48], "little")
+    _check_end(path, part, n_stated)
     if not is_alone:  # the length is that of the longest track
         if n_stated > part.n_bytes:
             raise _cut(path, "end")

@@ -67,21 +67,39 @@ def recordings_in(stream: BinaryIO, n_bytes: int) -> Iterator[Stretch]:
     start = _tag_before(Stretch(stream, 0, n_bytes))
     while start < n_bytes:
         rest = Stretch(stream, start, n_bytes)
-        at = find_end(rest) if is_wav(rest.at(0, 12)) else _after_beginning(rest)
-        end = start + next_beginning(rest, at)
+        if is_wav(rest.at(0, 12)):
+            end = start + _next_beginning(rest, find_end(rest), _BEGINNINGS)
+        else:
+            end = start + _next_beginning(rest, _after_beginning(rest), _likely_behind(rest))
         yield Stretch(stream, start, end)
         start = end
 
 
-def next_beginning(part: Stretch, at: int) -> int:
+def _likely_behind(part: Stretch) -> tuple[_Beginning, ...]:
+    """What to look for behind this recording: another of its kind, or a WAV.
+
+    Every kind costs a search of the whole file. Other kinds are looked for in what cannot be decoded.
+    """
+    head = part.at(0, _REACH)
+    same = tuple(kind for kind in _BEGINNINGS[1:] if kind.whole.match(head))
+    return (_BEGINNINGS[0], *(same or _BEGINNINGS[-2:]))
+
+
+def _next_beginning(part: Stretch, at: int, kinds: tuple[_Beginning, ...]) -> int:
     """Where a recording begins at `at` or later, or the end of the stretch."""
     while at < part.n_bytes:
         block = part.at(at, _SEARCH_BYTES + _REACH)
-        found = [begin for kind in _BEGINNINGS if (begin := _find(kind, block)) is not None]
+        found = [begin for kind in kinds if (begin := _find(kind, block)) is not None]
         if found:
             return at + min(found)
         at += _SEARCH_BYTES
     return part.n_bytes
+
+
+def find_beginning(part: Stretch, start: int, end: int) -> int | None:
+    """Where any recording begins in these bytes."""
+    at = _next_beginning(Stretch(part.stream, part.start + start, part.start + end), 0, _BEGINNINGS)
+    return start + at if start + at < end else None
 
 
 def _find(kind: _Beginning, block: bytes) -> int | None:

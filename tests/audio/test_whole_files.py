@@ -124,6 +124,28 @@ def test_a_recording_of_another_kind_behind_is_heard_too(first: str, tmp_path: P
     assert found[:2] + found[-2:] == [LEFT_HZ] * 2 + [RIGHT_HZ] * 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("flac", "mp3"), ("m4a", "mp3"), ("mp3", "m4a"), ("ogg_opus", "mp3"), ("wma", "mp3")],
+)
+def test_other_kinds_behind_are_refused(first: str, second: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(built(path, first, LEFT_HZ, seconds=5.0) + built(tmp_path / "b", second, RIGHT_HZ))
+    with pytest.raises(TruncatedAudio, match="joined"):
+        decode(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["aiff", "au", "caf", "w64", "flac", "mp3", "m4a", "ogg_opus", "webm", "wma"]
+)
+def test_a_tag_behind_the_sound_is_no_fault(name: str, tmp_path: Path) -> None:
+    tag = id3(30_000) if name == "m4a" else b""
+    (tmp_path / "a").write_bytes(built(tmp_path / "a", name, LEFT_HZ) + tag + b"TAG" + bytes(125))
+    audio = decode(tmp_path / "a")
+    assert heard(audio.samples[0])[:1] == [LEFT_HZ]
+    assert audio.duration_s == pytest.approx(2.0, abs=0.2)
+
+
 def test_a_change_of_rate_keeps_pitch_and_length(tmp_path: Path) -> None:
     first, second = wav_bytes(pcm16(tone(2.0, 8000))), wav_bytes(pcm16(tone(2.0, 16000)), rate_hz=16000)
     (tmp_path / "a.wav").write_bytes(first + second)
