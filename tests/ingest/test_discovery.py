@@ -61,9 +61,10 @@ def test_several_roots_patterns_and_a_single_file(tmp_path: Path) -> None:
 
 
 def test_a_file_still_being_written_waits(tmp_path: Path) -> None:
-    put(tmp_path / "fresh.wav", at=NOW - timedelta(seconds=5))
+    fresh = put(tmp_path / "fresh.wav", at=NOW - timedelta(seconds=5))
     put(tmp_path / "settled.wav")
-    found = search(tmp_path)
+    with fresh.open("ab"):
+        found = search(tmp_path)
     assert names(found) == {"settled.wav"}
     assert reasons(found) == {"fresh.wav": "settling"}
 
@@ -72,8 +73,8 @@ def test_a_file_still_being_written_waits(tmp_path: Path) -> None:
 def test_a_file_dated_in_the_future_waits_until_nobody_changes_it_and_is_not_lost(
     tmp_path: Path, ahead: timedelta
 ) -> None:
-    put(tmp_path / "future.wav", at=NOW + ahead)
-    assert reasons(search(tmp_path)) == {"future.wav": "settling"}, "changed just now, whatever it says"
+    with put(tmp_path / "future.wav", at=NOW + ahead).open("ab"):
+        assert reasons(search(tmp_path)) == {"future.wav": "settling"}, "changed just now, whatever it says"
     later = datetime.now(UTC) + timedelta(seconds=300)
     window = Window(NOW - timedelta(hours=1), later)
     found = find_recordings([tmp_path], Settings(), window=window, now=later, salt=b"")
