@@ -204,7 +204,8 @@ class AudioFacts:
 class Audio:
     """Decoded sound at the canonical rate.
 
-    samples: float32 (n_channels, n_samples), nominally -1..1, all finite, C-contiguous.
+    samples: float32 (n_channels, n_samples), nominally -1..1, all finite, C-contiguous. `notes` holds short
+    closed words of what was odd about the file, such as "joined_recordings"; they go to the call's quality.
     """
 
     samples: FloatArray
@@ -213,6 +214,7 @@ class Audio:
     codec: str
     container: str
     clipped_share: float
+    notes: tuple[str, ...] = ()
 
     @property
     def duration_s(self) -> float:

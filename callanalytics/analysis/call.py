@@ -113,6 +113,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
             models=models.speech,
         )
         speech = as_corrected(speech, found.corrected)
+        speech = replace(speech, quality=tuple(sorted({*speech.quality, *audio.notes})))
         segments = cut_segments(speech.turns, speech.roles, settings.segments)
     with stages("features"):
         features = extract(audio.samples, audio.sample_rate_hz, segments)

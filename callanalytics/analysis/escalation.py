@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from callanalytics.analysis.frustration import HALF_AROUSAL_DB, HALF_AROUSAL_ST, Curve, FloatArray
-from callanalytics.analysis.measures import interruptions, period_bounds
+from callanalytics.analysis.interruptions import interruptions
+from callanalytics.analysis.measures import period_bounds
 from callanalytics.config import RuleSettings
 from callanalytics.diarize.segments import merge_intervals
 from callanalytics.records import Diarization, Escalation, Evidence, Measure, Role, Segment

@@ -6,8 +6,8 @@ Definitions (they follow what contact-centre products report, so that figures ca
 - `silence_s`: nobody speaks and the channel is not masked, music or a tone; `n_long_silences` counts
   silences over 3 s (Amazon's "non-talk" threshold), `longest_silence_s` the longest.
 - `overtalk_s`: both sides speak.
-- `interruptions`: a turn of at least 1 s that starts while the other side is at least 0.5 s into a turn
-  and talks over it for at least 0.3 s. Shorter ones are back-channels ("mm-hm"). The role is who interrupts.
+- `interruptions`: a side talks over the other and has the floor afterwards; see `analysis.interruptions`.
+  The role is who interrupts.
 - `<emotion>_share`: part of a side's *labelled* seconds; `angry_s`: labelled anger or disgust seconds.
 - `labelled_share`: part of a side's segment seconds that got a label.
 - `frustration`: mean level in the period; `frustration_peak` and `frustration_peak_s` (when).
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.analysis.frustration import Curve
+from callanalytics.analysis.interruptions import interruptions
 from callanalytics.diarize.segments import covered_s, merge_intervals
 from callanalytics.records import Diarization, Measure, Role, Segment
 from ensemble.inference.vote import Votes
@@ -32,9 +33,6 @@ SIDES = (Role.AGENT, Role.CALLER)
 ANGRY = ("anger", "disgust")
 
 LONG_SILENCE_S = 3.0
-INTERRUPTING_TURN_S = 1.0
-INTERRUPTED_AFTER_S = 0.5
-TALKED_OVER_S = 0.3
 
 Intervals = npt.NDArray[np.float64]
 
@@ -111,25 +109,6 @@ def _talk_by_period(
         rows.append(Measure("n_turns", role, "call", float(len(turns))))
         rows.append(Measure("interruptions_s", role, "call", float(sum(over_s for _, over_s in talked_over))))
     return rows
-
-
-def interruptions(diarization: Diarization, by: Role) -> list[tuple[float, float]]:
-    """Start and overlapped seconds of every interruption by one side, in time order."""
-    mine = [t for t in diarization.turns if diarization.roles[t.speaker] is by]
-    theirs = [t for t in diarization.turns if diarization.roles[t.speaker] is by.other]
-    if not mine or not theirs or by is Role.UNKNOWN:
-        return []
-    their_start = np.array([t.start_s for t in theirs])
-    their_end = np.array([t.end_s for t in theirs])
-    found = []
-    for turn in mine:
-        if turn.duration_s < INTERRUPTING_TURN_S:
-            continue
-        overlap = np.minimum(their_end, turn.end_s) - turn.start_s
-        hit = (their_start <= turn.start_s - INTERRUPTED_AFTER_S) & (overlap >= TALKED_OVER_S)
-        if hit.any():
-            found.append((turn.start_s, float(overlap[hit].max())))
-    return found
 
 
 def _emotions(

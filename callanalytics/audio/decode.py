@@ -1,6 +1,6 @@
 """Decoding of recordings: open, decode block by block, resample, check.
 
-    file -> Source (native blocks) -> resampler -> SampleBuffer (float32 at 8 kHz) -> Audio
+    file -> its recordings -> Source (native blocks) -> resampler -> SampleBuffer (float32 at 8 kHz) -> Audio
 
 A three-hour file is never held at its native rate. Decoding is by content; the extension matters
 only for files without a header. Everything that can be wrong has its own error and sentence.
@@ -12,21 +12,24 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
 from callanalytics.audio.headerless import headerless_source, hint_of
+from callanalytics.audio.joined import recordings_in
 from callanalytics.audio.pyav import ffmpeg_source
-from callanalytics.audio.source import Source, clock, opened, shown, unreadable
-from callanalytics.audio.wav import (
-    check_declared_size,
-    is_wav,
-    read_header,
+from callanalytics.audio.source import (
+    Source,
+    Stretch,
+    clock,
+    opened,
+    shown,
     tolerance_s,
     truncated,
-    wav_source,
+    unreadable,
 )
+from callanalytics.audio.wav import is_wav, read_header, wav_source
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, TruncatedAudio
 from callanalytics.records import Audio, FloatArray
@@ -38,6 +41,7 @@ _ABSURD_AMPLITUDE = 8.0
 _EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE = 5.0, 0.10
 _MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
 _GROWTH = 1.5
+_NOTED_LOSS_S = 0.5  # encoders state up to so much padding as sound
 
 
 class SampleBuffer:
@@ -48,8 +52,8 @@ class SampleBuffer:
 
     def __init__(self, n_rows: int, capacity: int) -> None:
         self._flat = np.empty(n_rows * capacity, dtype=np.float32)
-        self._n_rows, self._capacity = n_rows, capacity
-        self._length = [0] * n_rows
+        self.n_rows, self._capacity = n_rows, capacity
+        self._length: list[int] = [0] * n_rows
 
     def write(self, rows: slice, block: FloatArray, full_scale: float) -> int:
         """Append float32 (n, n_rows_written) to `rows`, limited to -1..1; count samples at `full_scale`."""
@@ -57,7 +61,7 @@ class SampleBuffer:
         start = self._length[rows.start]
         if start + n > self._capacity:
             self._grow(start + n)
-        target = self._flat.reshape(self._n_rows, self._capacity)[rows, start : start + n]
+        target = self._flat.reshape(self.n_rows, self._capacity)[rows, start : start + n]
         target[...] = block.T
         for row in range(rows.start, rows.stop):
             self._length[row] = start + n
@@ -66,26 +70,35 @@ class SampleBuffer:
         np.clip(target, -1.0, 1.0, out=target)
         return int(np.count_nonzero(np.abs(target) >= np.float32(full_scale)))
 
-    def finished(self) -> FloatArray:
-        """The rows as one C-contiguous (n_rows, n) array, shorter rows padded with zeros."""
+    def length(self, rows: slice) -> int:
+        """Samples that `rows`, all written together, hold so far."""
+        return int(self._length[rows.start])
+
+    def level(self) -> None:
+        """Pad shorter rows with zeros, so that what follows begins in all rows at the same time."""
         n = max(self._length)
-        rows = self._flat.reshape(self._n_rows, self._capacity)
+        rows = self._flat.reshape(self.n_rows, self._capacity)
         for row, length in enumerate(self._length):
             rows[row, length:n] = 0.0
-        for row in range(1, self._n_rows):
+            self._length[row] = n
+
+    def finished(self) -> FloatArray:
+        """The rows as one C-contiguous (n_rows, n) array, shorter rows padded with zeros."""
+        self.level()
+        n = self._length[0]
+        for row in range(1, self.n_rows):
             source, target = row * self._capacity, row * n
             for at in range(0, n if source != target else 0, _MOVE_SAMPLES):
                 size = min(_MOVE_SAMPLES, n - at)
                 self._flat[target + at : target + at + size] = self._flat[source + at : source + at + size]
-        del rows
-        self._flat.resize(self._n_rows * n, refcheck=False)  # gives the tail back to the system
-        return self._flat.reshape(self._n_rows, n)
+        self._flat.resize(self.n_rows * n, refcheck=False)  # gives the tail back to the system
+        return self._flat.reshape(self.n_rows, n)
 
     def _grow(self, needed: int) -> None:
         capacity = max(needed, int(self._capacity * _GROWTH))
-        wider = np.empty(self._n_rows * capacity, dtype=np.float32)
-        old = self._flat.reshape(self._n_rows, self._capacity)
-        new = wider.reshape(self._n_rows, capacity)
+        wider = np.empty(self.n_rows * capacity, dtype=np.float32)
+        old = self._flat.reshape(self.n_rows, self._capacity)
+        new = wider.reshape(self.n_rows, capacity)
         for row, length in enumerate(self._length):
             new[row, :length] = old[row, :length]
         self._flat, self._capacity = wider, capacity
@@ -96,6 +109,8 @@ def decode_recording(
 ) -> Audio:
     """Decode one file, or a pair of mono files (one voice each; the shorter is padded with zeros).
 
+    Two mono tracks in one file are a pair, too. Recordings joined in one file follow each other.
+
     Returns:
         Audio with samples float32 (n_channels, n_samples) at CANONICAL_RATE_HZ, C-contiguous, finite,
         within -1..1. Rate, codec and container are those of the first file.
@@ -105,63 +120,142 @@ def decode_recording(
         `expected_duration_s` is the length that a sidecar or CDR states; only less sound than that
         (by more than 5 s and 10 %) is refused.
     """
-    deadline = time.monotonic() + settings.decode_timeout_s
-    buffer: SampleBuffer | None = None
-    first: Source | None = None
-    n_clipped = 0
+    decoding = _Decoding(settings, n_files=len(paths))
     for index, path in enumerate(paths):
         try:
-            with _source(path, settings) as source:
-                _check_source(path, source, settings, is_pair=len(paths) > 1)
-                if buffer is None:
-                    first = source
-                    buffer = SampleBuffer(
-                        source.n_channels if len(paths) == 1 else len(paths), _capacity(source, settings)
-                    )
-                row = slice(index, index + 1) if len(paths) > 1 else slice(0, source.n_channels)
-                n_clipped += _fill(buffer, row, path, source, settings, deadline)
+            decoding.add(index, path)
         except OSError as problem:
             raise unreadable(path, problem) from None
-    if buffer is None or first is None:
-        raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
-    samples = buffer.finished()
-    if samples.size == 0:  # a few samples at a high rate can come to none
+    audio = decoding.finished()
+    if audio.samples.size == 0:  # a few samples at a high rate can come to none
         raise _empty(paths[0])
-    duration_s = samples.shape[1] / CANONICAL_RATE_HZ
-    _check_expected(paths[0], duration_s, expected_duration_s)
-    return Audio(
-        samples=samples,
-        sample_rate_hz=CANONICAL_RATE_HZ,
-        native_rate_hz=first.rate_hz,
-        codec=first.codec,
-        container=first.container,
-        clipped_share=n_clipped / samples.size,
-    )
+    _check_expected(paths[0], audio.duration_s, expected_duration_s)
+    return audio
+
+
+class _Decoding:
+    """One call while its files are decoded."""
+
+    def __init__(self, settings: AudioSettings, *, n_files: int) -> None:
+        self._settings, self._n_files = settings, n_files
+        self._deadline = time.monotonic() + settings.decode_timeout_s
+        self._buffer: SampleBuffer | None = None
+        self._first: Source | None = None
+        self._n_clipped = 0
+        self._notes: set[str] = set()
+
+    def add(self, index: int, path: Path) -> None:
+        """Decode everything that is in one file."""
+        n_parts, n_native = 0, 0
+        with opened(path, self._settings) as (stream, n_bytes):
+            for part in _recordings(path, stream, n_bytes, self._settings):
+                n_parts += 1
+                track, n_tracks = 0, 1
+                while track < n_tracks:
+                    with _source(path, part, self._settings, track) as source:
+                        n_tracks = source.n_tracks
+                        n_native += self._add_source(index, path, source, track, n_parts)
+                    track += 1
+        if n_native == 0:
+            raise _empty(path)
+        if n_parts > 1:
+            self._notes.add("joined_recordings")
+
+    def _add_source(self, index: int, path: Path, source: Source, track: int, n_part: int) -> int:
+        """Decode one track into its rows; returns its samples at the native rate."""
+        is_pair = self._n_files > 1
+        n_rows = source.n_tracks if source.n_tracks > 1 else source.n_channels
+        _check_source(path, n_rows, source, self._settings, is_pair=is_pair)
+        if self._buffer is None or self._first is None:
+            self._first = source
+            capacity = _capacity(source, self._settings)
+            self._buffer = SampleBuffer(self._n_files if is_pair else n_rows, capacity)
+        if not is_pair and n_rows != self._buffer.n_rows:
+            raise InvalidAudio(
+                f"{shown(path)}: changes from {self._buffer.n_rows} to {n_rows} channel(s). Two recordings "
+                "were joined: split them."
+            )
+        if track == 0 and not is_pair:
+            self._buffer.level()
+        first = index if is_pair else track
+        row = slice(first, first + 1) if is_pair or source.n_tracks > 1 else slice(0, n_rows)
+        return self._fill(self._buffer, row, path, source)
+
+    def _fill(self, buffer: SampleBuffer, row: slice, path: Path, source: Source) -> int:
+        settings = self._settings
+        resampler = _resampler(source)
+        n_native = 0
+        before_s = buffer.length(row) / CANONICAL_RATE_HZ
+        for block in source.blocks:
+            _check_samples(path, block, source.rate_hz, n_native)
+            n_native += len(block)
+            at_s = before_s + n_native / source.rate_hz
+            if at_s > settings.max_duration_s:
+                raise _too_long(path, at_s, settings)
+            if time.monotonic() > self._deadline:
+                raise TooLong(
+                    f"{shown(path)}: decoding took more than {clock(settings.decode_timeout_s)} and got to "
+                    f"{clock(at_s)}. Raise [audio] decode_timeout_s if such calls are real."
+                )
+            ready = block if resampler is None else resampler.resample_chunk(block)
+            self._n_clipped += buffer.write(row, ready, source.full_scale)
+        if resampler is not None and n_native:
+            rest = resampler.resample_chunk(np.zeros((0, source.n_channels), dtype=np.float32), last=True)
+            self._n_clipped += buffer.write(row, rest, source.full_scale)
+        found_s = n_native / source.rate_hz
+        if source.declared_s is not None and n_native:
+            missing_s = source.declared_s - found_s
+            if abs(missing_s) > tolerance_s(source.declared_s, settings):
+                raise truncated(path, source.declared_s, found_s)
+            if missing_s > _NOTED_LOSS_S:
+                self._notes.add("ends_early")
+        self._notes |= source.notes
+        return n_native
+
+    def finished(self) -> Audio:
+        """The call as it was decoded."""
+        if self._buffer is None or self._first is None:
+            raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
+        samples = self._buffer.finished()
+        return Audio(
+            samples=samples,
+            sample_rate_hz=CANONICAL_RATE_HZ,
+            native_rate_hz=self._first.rate_hz,
+            codec=self._first.codec,
+            container=self._first.container,
+            clipped_share=self._n_clipped / max(1, samples.size),
+            notes=tuple(sorted(self._notes)),
+        )
+
+
+def _recordings(path: Path, stream: BinaryIO, n_bytes: int, settings: AudioSettings) -> Iterator[Stretch]:
+    """The recordings in a file; what has no header is one."""
+    whole = Stretch(stream, 0, n_bytes)
+    if hint_of(path, whole, settings) is not None:
+        return iter([whole])
+    return recordings_in(stream, n_bytes)
 
 
 @contextmanager
-def _source(path: Path, settings: AudioSettings) -> Iterator[Source]:
-    """The stream in a file: plain WAV by numpy, headerless by its hint, all else by FFmpeg."""
-    with opened(path, settings) as (stream, n_bytes):
-        head = stream.read(12)
-        if is_wav(head):
-            header = read_header(path, stream, n_bytes)
-            check_declared_size(path, stream, header, settings)
-            if header.codec is not None:
-                yield wav_source(stream, header)
-                return
-        elif (hint := hint_of(path, head, stream, settings)) is not None:
-            with headerless_source(path, stream, n_bytes, hint) as source:
-                yield source
+def _source(path: Path, part: Stretch, settings: AudioSettings, track: int) -> Iterator[Source]:
+    """A track of a recording: plain WAV by numpy, headerless by its hint, all else by FFmpeg."""
+    if is_wav(part.at(0, 12)):
+        header = read_header(path, part, settings)
+        if header.codec is not None:
+            yield wav_source(part, header)
             return
-        with ffmpeg_source(path, stream, n_bytes) as source:
+    elif (hint := hint_of(path, part, settings)) is not None:
+        with headerless_source(path, part, hint, settings) as source:
             yield source
+        return
+    with ffmpeg_source(path, part, settings, track=track) as source:
+        yield source
 
 
-def _check_source(path: Path, source: Source, settings: AudioSettings, *, is_pair: bool) -> None:
-    if is_pair and source.n_channels != 1:
+def _check_source(path: Path, n_rows: int, source: Source, settings: AudioSettings, *, is_pair: bool) -> None:
+    if is_pair and n_rows != 1:
         raise InvalidAudio(
-            f"{shown(path)}: {source.n_channels} channels, but it is one half of a pair, where each file "
+            f"{shown(path)}: {n_rows} channels, but it is one half of a pair, where each file "
             "holds one voice. Export the halves as mono, or only the stereo file."
         )
     if source.declared_s is not None and source.declared_s > settings.max_duration_s:
@@ -175,38 +269,6 @@ def _capacity(source: Source, settings: AudioSettings) -> int:
     """
     likely_s = source.hint_s if source.hint_s is not None else 600.0
     return int((min(max(likely_s, 1.0), settings.max_duration_s) + 1.0) * CANONICAL_RATE_HZ)
-
-
-def _fill(
-    buffer: SampleBuffer, row: slice, path: Path, source: Source, settings: AudioSettings, deadline: float
-) -> int:
-    """Decode one source into its rows and count the clipped samples."""
-    resampler = _resampler(source)
-    n_native, n_clipped = 0, 0
-    limit_native = settings.max_duration_s * source.rate_hz
-    for block in source.blocks:
-        _check_samples(path, block, source.rate_hz, n_native)
-        n_native += len(block)
-        if n_native > limit_native:
-            raise _too_long(path, n_native / source.rate_hz, settings)
-        if time.monotonic() > deadline:
-            raise TooLong(
-                f"{shown(path)}: decoding took more than {clock(settings.decode_timeout_s)} and got to "
-                f"{clock(n_native / source.rate_hz)}. Raise [audio] decode_timeout_s if such calls are real."
-            )
-        ready = block if resampler is None else resampler.resample_chunk(block)
-        n_clipped += buffer.write(row, ready, source.full_scale)
-    if resampler is not None:
-        rest = resampler.resample_chunk(np.zeros((0, source.n_channels), dtype=np.float32), last=True)
-        n_clipped += buffer.write(row, rest, source.full_scale)
-    if n_native == 0:
-        raise _empty(path)
-    found_s = n_native / source.rate_hz
-    if source.declared_s is not None:
-        off_s = abs(found_s - source.declared_s)
-        if off_s > tolerance_s(source.declared_s, settings):
-            raise truncated(path, source.declared_s, found_s)
-    return n_clipped
 
 
 class _Resampler(Protocol):

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from callanalytics.audio.pyav import MAGIC, ffmpeg_source, is_text
-from callanalytics.audio.source import Source, check_format, shown
-from callanalytics.audio.wav import raw_source
+from callanalytics.audio.source import Source, Stretch, check_format, shown
+from callanalytics.audio.wav import Piece, is_wav, raw_source
 from callanalytics.config import AudioSettings
 from callanalytics.errors import InvalidAudio, NotAudio
 
@@ -28,17 +27,19 @@ class Hint:
     n_channels: int
 
 
-def hint_of(path: Path, head: bytes, stream: BinaryIO, settings: AudioSettings) -> Hint | None:
+def hint_of(path: Path, part: Stretch, settings: AudioSettings) -> Hint | None:
     """The hint for this file's extension, unless its content shows that it has a header after all.
 
     Raises:
         NotAudio: the content is plain text, or the hint in the settings is not understood.
     """
     written = settings.headerless.get(path.suffix.lower().removeprefix("."))
-    if written is None or any(head[at:].startswith(magic) for at, magic, _ in MAGIC):
+    if written is None:
         return None
-    stream.seek(0)
-    if is_text(stream.read(_TEXT_PROBE_BYTES)):
+    head = part.at(0, 12)
+    if is_wav(head) or any(head[at:].startswith(magic) for at, magic, _ in MAGIC):
+        return None
+    if is_text(part.at(0, _TEXT_PROBE_BYTES)):
         raise NotAudio(
             f"{shown(path)}: expected {written.split(':')[0]} samples, found plain text. Exclude it."
         )
@@ -53,15 +54,16 @@ def hint_of(path: Path, head: bytes, stream: BinaryIO, settings: AudioSettings) 
 
 
 @contextmanager
-def headerless_source(path: Path, stream: BinaryIO, n_bytes: int, hint: Hint) -> Iterator[Source]:
+def headerless_source(path: Path, part: Stretch, hint: Hint, settings: AudioSettings) -> Iterator[Source]:
     """Open a headerless file as its hint says. Raises InvalidAudio when the hint cannot be right."""
     check_format(path, hint.rate_hz, hint.n_channels)
     if hint.codec in _PLAIN:
-        yield raw_source(stream, _PLAIN[hint.codec], hint.codec, hint.rate_hz, hint.n_channels, 0, n_bytes)
+        whole = [Piece(0, part.n_bytes)]
+        yield raw_source(part, _PLAIN[hint.codec], hint.codec, hint.rate_hz, hint.n_channels, whole)
         return
     if hint.n_channels != 1:
         raise InvalidAudio(
             f"{shown(path)}: {hint.codec} is mono, the hint says {hint.n_channels}. Correct it."
         )
-    with ffmpeg_source(path, stream, n_bytes, raw_format=_FRAMED[hint.codec]) as source:
+    with ffmpeg_source(path, part, settings, raw_format=_FRAMED[hint.codec]) as source:
         yield source

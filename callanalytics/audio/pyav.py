@@ -6,15 +6,17 @@ text file posing as a recording cannot make FFmpeg open something else.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, shown
+from callanalytics.audio.declared import declared_length_s
+from callanalytics.audio.source import BLOCK_FRAMES, Source, Stretch, check_format, shown
+from callanalytics.audio.timestamps import Timeline
+from callanalytics.config import AudioSettings
 from callanalytics.errors import InvalidAudio, NotAudio, TruncatedAudio
 from callanalytics.records import FloatArray
 
@@ -34,80 +36,74 @@ MAGIC = (
     (0, b"ID3", "MP3"),
 )
 
-# FFmpeg's names of containers whose stated length it reports.
-_STATE_LENGTH = frozenset(
-    {"wav", "w64", "aiff", "au", "caf", "flac", "ogg", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
-)
-
-_OGG_PAGE_BYTES = 65_307  # the longest page
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_ASF_HEADER_BYTES = 65_536
-
 
 @contextmanager
 def ffmpeg_source(
-    path: Path, stream: BinaryIO, n_bytes: int, *, raw_format: str | None = None
+    path: Path, part: Stretch, settings: AudioSettings, *, track: int = 0, raw_format: str | None = None
 ) -> Iterator[Source]:
     """Open what FFmpeg knows; `raw_format` names the demuxer of a headerless file ("gsm", "g722").
 
     Raises:
         NotAudio: nothing that FFmpeg knows, or no sound in it.
         TruncatedAudio: a known format that is cut so that it cannot be opened.
-        InvalidAudio: rate or channel count out of range.
+        InvalidAudio: rate or channel count out of range, or tracks that are no sides of a call.
     """
     import av
 
     av.logging.set_level(av.logging.PANIC)
-    stream.seek(0)
-    head = stream.read(64)
-    stream.seek(0)
+    head = part.at(0, 64)
+    part.seek(0)
     options = {"format_whitelist": raw_format or DEMUXERS, "protocol_whitelist": "none"}
     try:
-        container = av.open(
-            _Quiet(stream), "r", format=raw_format, options=options, metadata_errors="replace"
-        )
+        container = av.open(part, "r", format=raw_format, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, OSError) as problem:
         raise _cannot_open(path, head, problem) from None
     with container:
-        audio = next(iter(container.streams.audio), None)
-        if audio is None:
-            raise NotAudio(
-                f"{shown(path)}: a {container.format.long_name} file with no sound in it. Exclude it."
-            )
+        tracks = _checked_tracks(path, container)
+        audio = tracks[track]
         context = audio.codec_context
-        if context is None:
-            raise NotAudio(
-                f"{shown(path)}: a {container.format.long_name} file whose sound is in a codec that "
-                "the decoders do not know. Export it in another format."
-            )
         rate_hz, n_channels = int(context.sample_rate or 0), int(context.channels or 0)
         check_format(path, rate_hz, n_channels)
         hint_s = _length_s(container, audio)
         name = container.format.name
+        notes: set[str] = set()
+        is_alone = len(container.streams) == 1
+        timeline = Timeline(path, part, name if is_alone else "", rate_hz, settings, notes)
+        lead_s = timeline.begin(tracks, track) if len(tracks) > 1 else 0.0
+        declared_s = declared_length_s(path, part, name, hint_s, is_alone=is_alone)
         yield Source(
             rate_hz=rate_hz,
             n_channels=n_channels,
             codec=str(context.codec.canonical_name),
             container=name.split(",")[0],
-            declared_s=_declared_s(path, stream, n_bytes, name, hint_s),
+            declared_s=None if declared_s is None else declared_s + lead_s,
             hint_s=hint_s,
             full_scale=0.999,
-            blocks=_blocks(path, container, audio, rate_hz, n_channels),
+            blocks=_blocks(path, container, audio, timeline, rate_hz, n_channels),
+            n_tracks=len(tracks),
+            notes=notes,
         )
 
 
-class _Quiet:
-    """A file on which the impossible seeks of damaged headers fail without a traceback on the screen."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.read, self.tell = stream.read, stream.tell
-        self._stream = stream
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._stream.seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
-            return -1  # FFmpeg's sign of failure
+def _checked_tracks(path: Path, container: Any) -> list[Any]:
+    """The audio tracks: one, or two mono ones, which are the sides of a call."""
+    tracks = list(container.streams.audio)
+    kind = container.format.long_name
+    if not tracks:
+        raise NotAudio(f"{shown(path)}: a {kind} file with no sound in it. Exclude it.")
+    if any(track.codec_context is None for track in tracks):
+        raise NotAudio(
+            f"{shown(path)}: a {kind} file whose sound is in a codec that "
+            "the decoders do not know. Export it in another format."
+        )
+    n_channels = [int(track.codec_context.channels or 0) for track in tracks]
+    if len(tracks) > 1 and n_channels != [1, 1]:
+        raise InvalidAudio(
+            f"{shown(path)}: {len(tracks)} audio tracks of {', '.join(map(str, n_channels))} channels; "
+            "expected one track, or two mono ones (one voice each). Which of them is the call is not known: "
+            "export that one alone, or a mix of them."
+        )
+    return tracks
 
 
 def _cannot_open(path: Path, head: bytes, problem: Exception) -> NotAudio | TruncatedAudio:
@@ -140,9 +136,11 @@ def _length_s(container: Any, audio: Any) -> float | None:
     return container.duration / 1e6 if container.duration is not None else None
 
 
-def _blocks(path: Path, container: Any, audio: Any, rate_hz: int, n_channels: int) -> Iterator[FloatArray]:
-    """Decode packet by packet, handing on blocks of about BLOCK_FRAMES. Damaged packets are skipped:
-    the length check then tells whether enough was lost to matter."""
+def _blocks(
+    path: Path, container: Any, audio: Any, timeline: Timeline, rate_hz: int, n_channels: int
+) -> Iterator[FloatArray]:
+    """Decode packet by packet, handing on blocks of about BLOCK_FRAMES, silence where time stamps leave a
+    gap. Damaged packets are skipped: the timeline tells at the end whether enough was lost to matter."""
     import av
 
     decoder: Any = audio.codec_context
@@ -152,34 +150,43 @@ def _blocks(path: Path, container: Any, audio: Any, rate_hz: int, n_channels: in
         decoder.sample_rate, decoder.layout = rate_hz, "mono"
     pieces: list[Any] = []
     n_waiting, form = 0, ""
-    for frame in _frames(path, container, audio, decoder):
+    for frame in _frames(path, container, audio, decoder, timeline):
         if frame.sample_rate != rate_hz or len(frame.layout.channels) != n_channels:
             raise InvalidAudio(
                 f"{shown(path)}: changes from {rate_hz} Hz, {n_channels} channel(s) to "
                 f"{frame.sample_rate} Hz, {len(frame.layout.channels)} in the "
                 "middle. Two recordings were joined: split them."
             )
+        n_silent = timeline.gap_before(frame.pts, frame.samples)
+        if n_silent or n_waiting >= BLOCK_FRAMES:
+            if pieces:
+                yield _as_float(pieces, form, n_channels)
+            pieces, n_waiting = [], 0
+            while n_silent > 0:
+                yield np.zeros((min(n_silent, BLOCK_FRAMES), n_channels), dtype=np.float32)
+                n_silent -= BLOCK_FRAMES
         form = frame.format.name
         pieces.append(frame.to_ndarray())
         n_waiting += frame.samples
-        if n_waiting >= BLOCK_FRAMES:
-            yield _as_float(pieces, form, n_channels)
-            pieces, n_waiting = [], 0
     if pieces:
         yield _as_float(pieces, form, n_channels)
+    timeline.check_losses()
 
 
-def _frames(path: Path, container: Any, audio: Any, decoder: Any) -> Iterator[Any]:
+def _frames(path: Path, container: Any, audio: Any, decoder: Any, timeline: Timeline) -> Iterator[Any]:
     import av
 
     n_good = 0
     problem: Exception | None = None
+    timeline.unit_s = float(audio.time_base or 0)
     try:
         for packet in container.demux(audio):
+            timeline.take(packet)
             try:
                 frames = decoder.decode(packet if packet.size else None)
             except (av.error.InvalidDataError, av.error.PatchWelcomeError) as found:
                 problem = found
+                timeline.lose(packet)
                 continue
             for frame in frames:
                 n_good += 1
@@ -204,70 +211,3 @@ def _as_float(pieces: list[Any], form: str, n_channels: int) -> FloatArray:
     if _SCALES[kind] != 1.0:
         samples *= np.float32(_SCALES[kind])
     return samples
-
-
-def _declared_s(
-    path: Path, stream: BinaryIO, n_bytes: int, container: str, ffmpeg_s: float | None
-) -> float | None:
-    """Declared duration, None when the file declares none. The stream's position is kept.
-
-    Most containers declare one and FFmpeg reports it (`ffmpeg_s`). An MP3 has it only in a Xing, Info or VBRI
-    header (else FFmpeg guesses from the bit rate). Of a cut Ogg, FFmpeg reports what is left as if it were
-    all, and of a cut ASF a guess, so these two are read here. Sources: RFC 3533 (Ogg pages), "Advanced
-    Systems Format Specification" 3.2 (file properties object), the LAME tag's and Fraunhofer's header
-    specifications.
-
-    Raises:
-        TruncatedAudio: an Ogg whose last page is cut.
-    """
-    here = stream.tell()
-    try:
-        if container == "ogg":
-            _check_last_page(path, stream, n_bytes)
-        if container == "asf":
-            return _asf_s(stream)
-        if container == "mp3":
-            return ffmpeg_s if _has_frame_count(stream) else None
-        return ffmpeg_s if container in _STATE_LENGTH else None
-    finally:
-        stream.seek(here)
-
-
-def _has_frame_count(stream: BinaryIO) -> bool:
-    """Whether an MP3 carries a Xing, Info or VBRI header in its first frame, after an ID3 tag."""
-    stream.seek(0)
-    head = stream.read(10)
-    start = 0
-    if head[:3] == b"ID3" and len(head) == 10:
-        size = head[6:10]  # four times seven bits
-        start = 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3])
-    stream.seek(start)
-    first_frame = stream.read(2048)
-    return any(mark in first_frame for mark in (b"Xing", b"Info", b"VBRI"))
-
-
-def _check_last_page(path: Path, stream: BinaryIO, n_bytes: int) -> None:
-    stream.seek(max(0, n_bytes - _OGG_PAGE_BYTES))
-    tail = stream.read(_OGG_PAGE_BYTES)
-    at = tail.rfind(b"OggS\0")
-    page = tail[at:] if at >= 0 else b""
-    n_segments = page[26] if len(page) > 26 else 255
-    if len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments]):
-        return
-    raise TruncatedAudio(
-        f"{shown(path)}: its last Ogg page is cut off. It was still being written or its copy was "
-        "interrupted: fetch it again."
-    )
-
-
-def _asf_s(stream: BinaryIO) -> float | None:
-    stream.seek(0)
-    header = stream.read(_ASF_HEADER_BYTES)
-    at = header.find(_ASF_PROPERTIES)
-    fields = header[at + 64 : at + 92] if at >= 0 else b""
-    if len(fields) < 28:
-        return None
-    play_100ns, _, preroll_ms, flags = struct.unpack("<QQQI", fields)
-    is_live = bool(flags & 1)  # a stream being broadcast knows no length
-    length_s = play_100ns / 1e7 - preroll_ms / 1e3
-    return None if is_live or length_s <= 0 else float(length_s)

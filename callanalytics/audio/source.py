@@ -6,12 +6,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from callanalytics.config import AudioSettings
-from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, UnreadableFile
+from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, TruncatedAudio, UnreadableFile
 from callanalytics.records import FloatArray
 from callanalytics.text import display_text
 
@@ -22,11 +22,12 @@ BLOCK_FRAMES = 65_536  # 8 s at 8 kHz: small enough for the cache, large enough 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open stream. `blocks` yields float32 (n, n_channels) at `rate_hz`, nominally -1..1.
+    """One open track. `blocks` yields float32 (n, n_channels) at `rate_hz`, nominally -1..1.
 
     `declared_s` is the length that the container states, or None when it states none or only an
     estimate; `hint_s` is any guess of the length, good for sizing buffers only. `full_scale` is
-    the amplitude from which a sample counts as clipped.
+    the amplitude from which a sample counts as clipped. Of two mono tracks each is one voice. `notes`
+    are words for `Audio.notes`, complete when the blocks are used up.
     """
 
     rate_hz: int
@@ -37,6 +38,42 @@ class Source:
     hint_s: float | None
     full_scale: float
     blocks: Iterator[FloatArray]
+    n_tracks: int = 1
+    notes: set[str] = field(default_factory=set)
+
+
+class Stretch:
+    """Part of an open file, from `start` to before `end`, as a file of its own.
+
+    The impossible seeks of damaged headers fail without a traceback on the screen.
+    """
+
+    def __init__(self, stream: BinaryIO, start: int, end: int) -> None:
+        self._stream, self.start, self.n_bytes = stream, start, end - start
+        stream.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, none beyond the end."""
+        left = max(0, self.n_bytes - self.tell())
+        return self._stream.read(left if size < 0 else min(size, left))
+
+    def tell(self) -> int:
+        """Position from the start of the stretch."""
+        return self._stream.tell() - self.start
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a position; -1, FFmpeg's sign of failure, for one that no file has."""
+        base = (0, self.tell(), self.n_bytes)[whence] if 0 <= whence <= 2 else -1
+        if base < 0 or offset + base < 0:
+            return -1
+        try:
+            return self._stream.seek(self.start + base + offset) - self.start
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+    def at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on, fewer at the end."""
+        return self.read(size) if self.seek(offset) >= 0 else b""
 
 
 def shown(path: Path) -> str:
@@ -51,6 +88,23 @@ def clock(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d} min"
+
+
+def tolerance_s(declared_s: float, settings: AudioSettings) -> float:
+    """Seconds by which found and declared length may differ."""
+    return max(settings.length_tolerance_s, settings.length_tolerance_share * declared_s)
+
+
+def truncated(path: Path, declared_s: float, found_s: float) -> TruncatedAudio:
+    """The error for a file whose sound is shorter or longer than it says."""
+    if found_s < declared_s:
+        advice = "It was still being written or its copy was interrupted: fetch it again."
+    else:
+        advice = "Its header was not brought up to date after more was recorded: export it again."
+    return TruncatedAudio(
+        f"{shown(path)}: its header declares {clock(declared_s)} of sound, "
+        f"but {clock(found_s)} are there. {advice}"
+    )
 
 
 @contextmanager

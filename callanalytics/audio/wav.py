@@ -3,19 +3,27 @@
 The header is parsed here for every WAV, so that its declared size can be compared with the bytes that
 are there; libsndfile, which refuses damaged headers, only converts the samples. Other codecs inside a
 WAV (GSM 6.10, ADPCM, MP3) are left to FFmpeg. Source of the layout: "Multimedia Programming Interface
-and Data Specifications 1.0" (1991) and RFC 2361; RF64 is EBU Tech 3306.
+and Data Specifications 1.0" (1991; RIFX is its big-endian form) and RFC 2361; RF64 is EBU Tech 3306.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Literal, NamedTuple
 
-from callanalytics.audio.source import BLOCK_FRAMES, Source, check_format, clock, shown
+from callanalytics.audio.source import (
+    BLOCK_FRAMES,
+    Source,
+    Stretch,
+    check_format,
+    shown,
+    tolerance_s,
+    truncated,
+)
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, TruncatedAudio
 from callanalytics.records import FloatArray
@@ -27,6 +35,7 @@ class SampleFormat(NamedTuple):
     subtype: str  # libsndfile's name
     n_bytes: int
     full_scale: float = 0.999
+    endian: str = "LITTLE"
 
 
 # By FFmpeg's names of codecs. The loudest 8-bit G.711 codes decode to 32124 (mu-law) and 32256 (A-law).
@@ -39,6 +48,11 @@ SAMPLE_FORMATS = {
     "pcm_f64le": SampleFormat("DOUBLE", 8),
     "pcm_mulaw": SampleFormat("ULAW", 1, 32124 / 32768),
     "pcm_alaw": SampleFormat("ALAW", 1, 32256 / 32768),
+    "pcm_s16be": SampleFormat("PCM_16", 2, endian="BIG"),
+    "pcm_s24be": SampleFormat("PCM_24", 3, endian="BIG"),
+    "pcm_s32be": SampleFormat("PCM_32", 4, endian="BIG"),
+    "pcm_f32be": SampleFormat("FLOAT", 4, endian="BIG"),
+    "pcm_f64be": SampleFormat("DOUBLE", 8, endian="BIG"),
 }
 _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE  # format tags
 _CODECS = {
@@ -47,177 +61,228 @@ _CODECS = {
 }
 # Writers that stream into a pipe cannot go back to fill in the size and leave one of these.
 STREAMED_SIZES = frozenset({0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000})
-_MAX_CHUNKS = 1_000
-_SURPLUS_PROBE_BYTES = 4_096
+_FORMS = frozenset({b"RIFF", b"RIFX", b"RF64", b"BW64"})
+# Chunks that hold no sound. One of them may be cut at the end of a file.
+_NOTES = frozenset({b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"fact", b"JUNK", b"junk", b"PAD "})
+_ID3V1_BYTES = 128
+_MAX_CHUNKS = 10_000
+_PROBE_BYTES = 1 << 20
+
+
+class Chunk(NamedTuple):
+    """One chunk: its name, where its content begins, and the size that it states."""
+
+    name: bytes
+    at: int
+    size: int
+
+
+class Piece(NamedTuple):
+    """Where bytes of sound lie."""
+
+    at: int
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class WavHeader:
-    """The facts of a WAV header. `declared_bytes` is None when the writer did not know the size."""
+    """The facts of a WAV header.
+
+    `pieces` are the bytes of sound that are there, those of every data chunk; `notes` are words for
+    `Audio.notes`.
+    """
 
     codec: str | None  # key of `SAMPLE_FORMATS`, None for what FFmpeg has to decode
     rate_hz: int
     n_channels: int
-    bytes_per_s: int
-    data_at: int
-    declared_bytes: int | None
-    found_bytes: int
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of sound that are declared and there."""
-        return self.found_bytes if self.declared_bytes is None else min(self.declared_bytes, self.found_bytes)
+    pieces: tuple[Piece, ...]
+    declared_s: float | None  # None: the writer did not know it
+    notes: frozenset[str] = frozenset()
 
 
 def is_wav(head: bytes) -> bool:
-    """Whether the first 12 bytes are those of a (little-endian) WAV or RF64 file."""
-    return head[:4] in {b"RIFF", b"RF64", b"BW64"} and head[8:12] == b"WAVE"
+    """Whether the first 12 bytes are those of a WAV, RIFX or RF64 file."""
+    return head[:4] in _FORMS and head[8:12] == b"WAVE"
 
 
-def read_header(path: Path, stream: BinaryIO, n_bytes: int) -> WavHeader:
-    """Walk the chunks up to the sound.
+def find_end(part: Stretch) -> int:
+    """Where to begin to look for another recording: behind the chunks whose size is known."""
+    end = 12
+    for chunk in _chunks(part):
+        if chunk.name == b"data" and _is_unknown(chunk.size):
+            return chunk.at
+        end = chunk.at + chunk.size
+    return end
+
+
+def _is_unknown(size: int) -> bool:
+    return size == 0 or size in STREAMED_SIZES
+
+
+def _chunks(part: Stretch, at: int = 12) -> Iterator[Chunk]:
+    """The chunks of a WAV file from `at` on, up to what is none or is cut."""
+    size64: int | None = None
+    for _ in range(_MAX_CHUNKS):
+        chunk = _chunk_at(part, at)
+        if chunk is None:
+            return
+        if chunk.name == b"ds64":
+            table = part.at(chunk.at, 16)
+            size64 = struct.unpack("<Q", table[8:16])[0] if len(table) == 16 else None
+        if chunk.name == b"data" and size64 is not None:
+            chunk, size64 = chunk._replace(size=size64), None
+        yield chunk
+        at = _after(part, chunk)
+
+
+def _after(part: Stretch, chunk: Chunk) -> int:
+    """Where the next chunk begins: a byte fills up an odd size, which some programs leave out."""
+    at = chunk.at + chunk.size
+    is_filled = chunk.size % 2 and (_chunk_at(part, at + 1) or not _chunk_at(part, at))
+    return at + 1 if is_filled else at
+
+
+def _chunk_at(part: Stretch, at: int) -> Chunk | None:
+    head = part.at(at, 8)
+    if len(head) < 8 or head[:4] in _FORMS or not all(32 <= byte < 127 for byte in head[:4]):
+        return None
+    order: Literal["big", "little"] = "big" if part.at(0, 4) == b"RIFX" else "little"
+    chunk = Chunk(head[:4], at + 8, int.from_bytes(head[4:], order))
+    is_whole = chunk.at + chunk.size <= part.n_bytes
+    return chunk if is_whole or chunk.name == b"data" else None
+
+
+def read_header(path: Path, part: Stretch, settings: AudioSettings) -> WavHeader:
+    """Walk the chunks and compare the sizes that they state with the bytes that are there.
 
     Raises:
-        TruncatedAudio: the file ends before its sound begins, or was never finished (0 s declared
-            but sound follows).
+        TruncatedAudio: the file ends before its sound begins, holds less than its header states, or more
+            than that beyond the tolerance.
         EmptyAudio: a complete file without samples.
         InvalidAudio: a rate or channel count out of range.
     """
     form = b""
-    size64: int | None = None
-    at = 12
-    for _ in range(_MAX_CHUNKS):
-        stream.seek(at)
-        chunk = stream.read(8)
-        if len(chunk) < 8:
-            break
-        name, size = chunk[:4], struct.unpack("<I", chunk[4:])[0]
-        if name == b"data":
-            return _checked_header(path, stream, form, at + 8, size64 or size, n_bytes - at - 8)
+    pieces: list[Piece] = []
+    n_declared = 0
+    is_known = True
+    last = None
+    is_zero = False
+    for chunk in _chunks(part):
+        name, at, size = chunk
         if name == b"fmt ":
-            form = stream.read(min(size, 64))
-        elif name == b"ds64":
-            table = stream.read(16)
-            size64 = struct.unpack("<Q", table[8:16])[0] if len(table) == 16 else None
-        at += 8 + size + size % 2
-    raise TruncatedAudio(
-        f"{shown(path)}: a WAV header without sound after it ({n_bytes:,} bytes in all). "
-        "The recorder did not finish the file, or the copy was interrupted: fetch it again."
-    )
-
-
-def _checked_header(
-    path: Path, stream: BinaryIO, form: bytes, data_at: int, size: int, n_there: int
-) -> WavHeader:
-    if len(form) < 16:
-        raise TruncatedAudio(f"{shown(path)}: a WAV file without a format chunk. Fetch it again.")
-    tag, n_channels, rate_hz, bytes_per_s, _, bits = struct.unpack("<HHIIHH", form[:16])
-    if tag == _EXTENSIBLE and len(form) >= 26:
-        tag = struct.unpack("<H", form[24:26])[0]
-    check_format(path, rate_hz, n_channels)
-    codec = {_ALAW: "pcm_alaw", _MULAW: "pcm_mulaw"}.get(tag) or _CODECS.get((tag, bits))
-    if codec is not None:
-        bytes_per_s = SAMPLE_FORMATS[codec].n_bytes * n_channels * rate_hz
-    if n_there == 0:
+            form = part.at(at, min(size, 64))
+        if name != b"data":
+            continue
+        last, there = chunk, part.n_bytes - at
+        is_zero = size == 0 and _surplus(part, at, zeros_are_sound=True) is not None
+        if is_zero or size in STREAMED_SIZES:
+            is_known = False
+            pieces.append(Piece(at, there))
+            break
+        n_declared += size
+        pieces.append(Piece(at, min(size, there)))
+    if last is None:
+        raise TruncatedAudio(
+            f"{shown(path)}: a WAV header without sound after it ({part.n_bytes:,} bytes in all). "
+            "The recorder did not finish the file, or the copy was interrupted: fetch it again."
+        )
+    codec, rate_hz, n_channels, bytes_per_s = _read_format(path, form, is_rifx=part.at(0, 4) == b"RIFX")
+    surplus = _surplus(part, _after(part, last)) if is_known else None
+    if surplus is not None and surplus.at - sum(pieces[-1]) <= 1:  # so that samples stay whole
+        pieces[-1] = Piece(pieces[-1].at, part.n_bytes - pieces[-1].at)
+    elif surplus is not None:
+        pieces.append(surplus)
+    n_there = sum(piece.n_bytes for piece in pieces)
+    if n_there == 0 and not n_declared:
         raise EmptyAudio(
             f"{shown(path)}: a WAV header and not one sample. Nothing was recorded: fetch it again."
         )
-    declared = None if size in STREAMED_SIZES else size
-    if declared == 0:
-        _refuse_zero_length(path, stream, data_at, n_there, bytes_per_s)
-    return WavHeader(codec, rate_hz, n_channels, bytes_per_s, data_at, declared, n_there)
-
-
-def _refuse_zero_length(path: Path, stream: BinaryIO, at: int, n_there: int, bytes_per_s: int) -> None:
-    stream.seek(at)
-    following = stream.read(8)
-    if len(following) == 8 and following[:4].isalnum() and following[:4].isascii():
-        size = struct.unpack("<I", following[4:])[0]
-        if 8 + size + size % 2 == n_there:  # only notes after an empty data chunk
-            raise EmptyAudio(f"{shown(path)}: a complete WAV file with no samples. Nothing was recorded.")
-    raise TruncatedAudio(
-        f"{shown(path)}: its header says 0 s of sound, but {n_there:,} bytes follow"
-        f"{f' (about {clock(n_there / bytes_per_s)})' if bytes_per_s else ''}. The recorder crashed or was "
-        "still writing: let it finish, or repair the header and put the file back."
-    )
-
-
-def check_declared_size(path: Path, stream: BinaryIO, header: WavHeader, settings: AudioSettings) -> None:
-    """Raise TruncatedAudio when the header and the bytes that are there disagree."""
-    if header.declared_bytes is None or header.bytes_per_s <= 0:
-        return
-    declared_s = header.declared_bytes / header.bytes_per_s
-    found_s = header.found_bytes / header.bytes_per_s
-    slack_s = tolerance_s(declared_s, settings)
-    if declared_s - found_s > slack_s:
-        raise truncated(path, declared_s, found_s)
-    if found_s - declared_s > slack_s:
-        stream.seek(header.data_at + header.declared_bytes + header.declared_bytes % 2)
-        if _is_sound(stream.read(_SURPLUS_PROBE_BYTES)):
+    declared_s = n_declared / bytes_per_s if is_known and bytes_per_s > 0 else None
+    if declared_s is not None:
+        found_s = n_there / bytes_per_s
+        if abs(declared_s - found_s) > tolerance_s(declared_s, settings):
             raise truncated(path, declared_s, found_s)
+    notes = {"unfinished_header"} if is_zero or surplus is not None else set()
+    return WavHeader(codec, rate_hz, n_channels, tuple(pieces), declared_s, frozenset(notes))
 
 
-def _is_sound(surplus: bytes) -> bool:
-    """Whether what follows the samples is more of them: neither notes in a chunk, nor unused zeros."""
-    is_chunk = surplus[:4].isascii() and surplus[:4].decode("latin-1").isprintable()
-    return not is_chunk and any(surplus)
+def _read_format(path: Path, form: bytes, *, is_rifx: bool) -> tuple[str | None, int, int, int]:
+    """Codec, rate, channels and bytes per second as the format chunk states them."""
+    if len(form) < 16:
+        raise TruncatedAudio(f"{shown(path)}: a WAV file without a format chunk. Fetch it again.")
+    order = ">" if is_rifx else "<"
+    tag, n_channels, rate_hz, bytes_per_s, _, bits = struct.unpack(order + "HHIIHH", form[:16])
+    if tag == _EXTENSIBLE and len(form) >= 26:
+        tag = struct.unpack(order + "H", form[24:26])[0]
+    check_format(path, rate_hz, n_channels)
+    codec = {_ALAW: "pcm_alaw", _MULAW: "pcm_mulaw"}.get(tag) or _CODECS.get((tag, bits))
+    if codec is None:
+        return None, rate_hz, n_channels, bytes_per_s
+    if is_rifx:
+        codec = codec.replace("le", "be")
+    return codec, rate_hz, n_channels, SAMPLE_FORMATS[codec].n_bytes * n_channels * rate_hz
 
 
-def tolerance_s(declared_s: float, settings: AudioSettings) -> float:
-    """Seconds by which found and declared length may differ."""
-    return max(settings.length_tolerance_s, settings.length_tolerance_share * declared_s)
+def _surplus(part: Stretch, at: int, *, zeros_are_sound: bool = False) -> Piece | None:
+    """What follows from `at` on and is neither in a chunk, nor a tag, nor unused zeros: more sound."""
+    start = end = at
+    for chunk in _chunks(part, at):
+        end = _after(part, chunk)
+        if chunk.name in _NOTES:
+            start = end
+    rest = part.at(end, 4)
+    is_tag = rest[:3] == b"ID3" or (rest[:3] == b"TAG" and part.n_bytes - end == _ID3V1_BYTES)
+    if not rest or is_tag or rest in _NOTES or (not zeros_are_sound and _is_zero(part, end)):
+        return None
+    return Piece(start, part.n_bytes - start)
 
 
-def truncated(path: Path, declared_s: float, found_s: float) -> TruncatedAudio:
-    """The error for a file whose sound is shorter or longer than it says."""
-    if found_s < declared_s:
-        advice = "It was still being written or its copy was interrupted: fetch it again."
-    else:
-        advice = "Its header was not brought up to date after more was recorded: export it again."
-    return TruncatedAudio(
-        f"{shown(path)}: its header declares {clock(declared_s)} of sound, "
-        f"but {clock(found_s)} are there. {advice}"
-    )
+def _is_zero(part: Stretch, at: int) -> bool:
+    while block := part.at(at, _PROBE_BYTES):
+        if block.count(0) != len(block):
+            return False
+        at += len(block)
+    return True
 
 
-def wav_source(stream: BinaryIO, header: WavHeader) -> Source:
+def wav_source(part: Stretch, header: WavHeader) -> Source:
     """The samples of a WAV file whose `codec` is not None."""
     assert header.codec is not None  # noqa: S101 - the caller has looked
-    return raw_source(
-        stream, header.codec, "wav", header.rate_hz, header.n_channels, header.data_at, header.n_bytes
-    )
+    source = raw_source(part, header.codec, "wav", header.rate_hz, header.n_channels, header.pieces)
+    source.notes.update(header.notes)
+    return replace(source, declared_s=header.declared_s)
 
 
 def raw_source(
-    stream: BinaryIO, codec: str, container: str, rate_hz: int, n_channels: int, at: int, n_bytes: int
+    part: Stretch, codec: str, container: str, rate_hz: int, n_channels: int, pieces: Sequence[Piece]
 ) -> Source:
-    """`n_bytes` of plain samples from offset `at`; `codec` is a key of `SAMPLE_FORMATS`."""
+    """The plain samples in these pieces, one after the other; `codec` is a key of `SAMPLE_FORMATS`."""
     sample = SAMPLE_FORMATS[codec]
     frame_bytes = sample.n_bytes * n_channels
-    n_frames = n_bytes // frame_bytes
 
     def blocks() -> Iterator[FloatArray]:
         import soundfile
 
-        stream.seek(at)
-        left = n_frames
-        while left > 0:
-            raw = stream.read(min(left, BLOCK_FRAMES) * frame_bytes)
-            whole = len(raw) // frame_bytes
-            if whole == 0:
-                return  # shrank while being read; the length check says so
-            left -= whole
-            # Block by block: libsndfile's own reading through Python streams is slower.
-            yield soundfile.read(
-                io.BytesIO(raw[: whole * frame_bytes]),
-                format="RAW",
-                subtype=sample.subtype,
-                endian="LITTLE",
-                samplerate=rate_hz,
-                channels=n_channels,
-                dtype="float32",
-                always_2d=True,
-            )[0]
+        for at, n_bytes in pieces:
+            part.seek(at)
+            left = n_bytes // frame_bytes
+            while left > 0:
+                raw = part.read(min(left, BLOCK_FRAMES) * frame_bytes)
+                whole = len(raw) // frame_bytes
+                if whole == 0:
+                    return  # shrank while being read; the length check says so
+                left -= whole
+                # Block by block: libsndfile's own reading through Python streams is slower.
+                yield soundfile.read(
+                    io.BytesIO(raw[: whole * frame_bytes]),
+                    format="RAW",
+                    subtype=sample.subtype,
+                    endian=sample.endian,
+                    samplerate=rate_hz,
+                    channels=n_channels,
+                    dtype="float32",
+                    always_2d=True,
+                )[0]
 
-    length_s = n_frames / rate_hz
+    length_s = sum(piece.n_bytes // frame_bytes for piece in pieces) / rate_hz
     return Source(rate_hz, n_channels, codec, container, length_s, length_s, sample.full_scale, blocks())

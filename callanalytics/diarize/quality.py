@@ -29,6 +29,11 @@ class Quality(StrEnum):
     MASKED = "masked"
     TONE = "tone"
     MUSIC = "music"
+    JOINED_RECORDINGS = "joined_recordings"
+    GAPS_SILENCED = "gaps_silenced"
+    UNFINISHED_HEADER = "unfinished_header"
+    ENDS_EARLY = "ends_early"
+    PARTLY_DAMAGED = "partly_damaged"
 
 
 QUALITY_TEXT: dict[str, str] = {
@@ -49,4 +54,9 @@ QUALITY_TEXT: dict[str, str] = {
     Quality.MASKED: "some of it is masked, such as a payment pause",
     Quality.TONE: "tones, such as ringing or keys",
     Quality.MUSIC: "music, such as on hold",
+    Quality.JOINED_RECORDINGS: "the file holds several recordings, heard one after the other",
+    Quality.GAPS_SILENCED: "the recorder paused: its gaps are heard as silence",
+    Quality.UNFINISHED_HEADER: "the header states less sound than there is; all of it was heard",
+    Quality.ENDS_EARLY: "the header states a little more sound than there is",
+    Quality.PARTLY_DAMAGED: "a little of the sound is damaged and was not heard",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
+from callanalytics.store.integrity import held_elsewhere
 from callanalytics.store.schema import Descriptors, Migration, shipped_migrations, upgrade
 from callanalytics.store.writer import Store
 from callanalytics.workspace import DATABASE_NAME, Workspace
@@ -35,6 +37,8 @@ def open_work(
     Raises:
         StoreError: it is damaged, in use by another process, from a newer version, or not writable.
     """
+    import duckdb
+
     database = workspace.work_database
     try:
         workspace.make()
@@ -44,9 +48,12 @@ def open_work(
             f"{problem.filename or database}: cannot be made ({problem.strerror}). "
             "Check the permissions and free space of the output folder."
         ) from problem
-    connection = _connect(database)
+    connection = _connect(workspace)
     try:
         upgrade(connection, migrations or shipped_migrations(), descriptors or Descriptors.current())
+    except duckdb.Error as problem:  # what the file says of itself cannot be read
+        connection.close()
+        raise unusable(workspace, problem) from problem
     except BaseException:
         connection.close()
         raise
@@ -68,7 +75,11 @@ def open_locked(workspace: Workspace, *, patience_s: float | None = None) -> Ite
 
 
 def _restore(published: Path, database: Path) -> None:
-    if database.exists() or not published.exists():
+    if database.exists():
+        return
+    for log in database.parent.glob(f"{database.name}.wal*"):
+        log.unlink()  # of a file that is gone: nobody can read it, and it fits no other
+    if not published.exists():
         return
     partial = database.with_suffix(".restoring")
     shutil.copyfile(published, partial)
@@ -76,11 +87,11 @@ def _restore(published: Path, database: Path) -> None:
     partial.replace(database)
 
 
-def _connect(database: Path) -> duckdb.DuckDBPyConnection:
+def _connect(workspace: Workspace) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     try:
-        connection = _patiently(database)
+        connection = _patiently(workspace.work_database)
         connection.execute("SET enable_progress_bar = false")  # it would go to standard output
         # Writing the log back costs more the larger the file is: at ten million segments, every 16 MB (the
         # default) would take half of a run's time in the writer. A killed run's log is replayed in seconds.
@@ -95,15 +106,26 @@ def _connect(database: Path) -> duckdb.DuckDBPyConnection:
         connection.execute("SET autoinstall_known_extensions = false")
         connection.execute("SET autoload_known_extensions = false")
     except duckdb.Error as problem:
-        reason = str(problem).splitlines()[0]
-        if "lock" in reason.lower():
-            advice = "Another process has it open: end that one, or wait for it."
-        else:
-            advice = (
-                f"If it is damaged, move it away: the next run goes on from the published {DATABASE_NAME}."
-            )
-        raise StoreError(f"{database}: the working database cannot be opened. {reason} {advice}") from problem
+        raise unusable(workspace, problem) from problem
     return connection
+
+
+def unusable(workspace: Workspace, problem: Exception) -> StoreError:
+    """The error of a working database that cannot be opened, with a way out that works as printed."""
+    database = workspace.work_database
+    reason = next(iter(str(problem).splitlines()), type(problem).__name__)
+    if held_elsewhere(problem):
+        advice = "Another process has it open: end that one, or wait for it."
+    else:
+        aside = database.parent.absolute() / "damaged"
+        files = f"{shlex.quote(str(database.absolute()))}*"  # with its logs
+        then = f"goes on from the published {DATABASE_NAME}" if workspace.database.exists() else "begins anew"
+        advice = (
+            f"If it is damaged, move it and its log ({database.name}.wal) away, and the next run {then}:\n"
+            f"  mkdir -p {shlex.quote(str(aside))} && mv {files} {shlex.quote(str(aside))}\n"
+            "Delete that folder when you no longer need it: purge does not reach into it."
+        )
+    return StoreError(f"{database}: the working database cannot be read. {reason} {advice}")
 
 
 def _patiently(database: Path) -> duckdb.DuckDBPyConnection:
@@ -115,6 +137,6 @@ def _patiently(database: Path) -> duckdb.DuckDBPyConnection:
         try:
             return duckdb.connect(database)
         except duckdb.IOException as problem:
-            if "lock" not in str(problem).lower() or time.monotonic() >= deadline:
+            if not held_elsewhere(problem) or time.monotonic() >= deadline:
                 raise
             time.sleep(_TRY_AGAIN_S)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.store.integrity import check_no_log
 from callanalytics.workspace import make_private_dir
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def export(database: Path, folder: Path) -> Exported:
     except OSError as problem:
         raise _failed(folder, problem) from problem
     try:
+        check_no_log(database)
         with duckdb.connect(database, read_only=True) as connection:
             done = _write(connection, arriving, folder)
         _put_in_place(arriving, folder)
@@ -131,7 +133,10 @@ def _write(connection: duckdb.DuckDBPyConnection, arriving: Path, folder: Path) 
 
 def _copy_by_day(connection: duckdb.DuckDBPyConnection, sql: str, target: Path) -> int:
     n_rows = _copy(connection, sql, target, ", PARTITION_BY (day)")
-    target.mkdir(exist_ok=True)  # nothing is written for no rows
+    if n_rows == 0:  # nothing was written: a file of no rows says which columns there are
+        folder = target / f"day={datetime.now(UTC):%Y-%m-%d}"
+        folder.mkdir(parents=True)
+        _copy(connection, f"SELECT * EXCLUDE (day) FROM ({sql})", folder / "data_0.parquet", "")  # noqa: S608
     return n_rows
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
-from callanalytics.store.open import open_work
+from callanalytics.store.integrity import held_elsewhere, is_damage, log_of, read_whole
+from callanalytics.store.open import open_work, unusable
 from callanalytics.store.query import open_published
 from callanalytics.store.schema import first_value, quoted
 from callanalytics.store.writer import Store
@@ -22,6 +23,10 @@ from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     import duckdb
+
+# The oldest format that holds the tables without growing: every DuckDB since 1.2 (2025) reads it, and
+# business tools lag years behind. The working database is ours alone and stays in the newest.
+STORAGE_VERSION = "v1.2.0"
 
 
 def publish(store: Store) -> Path:
@@ -74,34 +79,40 @@ def compact_unpublished(store: Store) -> None:
 
 
 def mend_published(workspace: Workspace) -> bool:
-    """Check whether the published copy can be opened; one that cannot has to be published anew.
+    """Check whether the published copy can be read to its end; one that cannot has to be published anew.
 
     Who still has an older copy open for writing leaves a log under the name that the new copy has now, and
-    nobody can open that beside it. Such a log holds nothing of the new copy and is removed.
+    DuckDB would apply it to the new one. A log beside a file that nobody holds is removed.
     """
     database = workspace.database
     try:
-        return _opens(database)
+        return _is_whole(database)
     except StoreError as problem:
-        if not (_wal(database).exists() and "WAL" in str(problem)):
+        if held_elsewhere(problem.__cause__) or not log_of(database).exists():
             return False
-    _wal(database).unlink(missing_ok=True)
+    log_of(database).unlink(missing_ok=True)
     try:
-        return _opens(database)
+        return _is_whole(database)
     except StoreError:
         return False
 
 
-def _opens(database: Path) -> bool:
-    """Check whether there is a published file.
+def _is_whole(database: Path) -> bool:
+    """Check whether there is a published file, and read it to its end.
 
     Raises:
         StoreError: it cannot be opened.
     """
+    import duckdb
+
     if not database.exists():
         return False
-    with open_published(database):
-        return True
+    with open_published(database) as connection:
+        try:
+            read_whole(connection)
+        except duckdb.Error:
+            return False
+    return True
 
 
 def change_published(workspace: Workspace, change: Callable[[Store], None]) -> None:
@@ -115,6 +126,10 @@ def change_published(workspace: Workspace, change: Callable[[Store], None]) -> N
     published = workspace.database
     if not published.exists():
         return
+    if not mend_published(workspace):
+        raise StoreError(
+            f"{published}: is damaged, and is as it was. The next run that publishes writes it anew."
+        )
     aside = Workspace(workspace.changing)
     try:
         shutil.rmtree(aside.folder, ignore_errors=True)  # left by a process that was killed
@@ -143,10 +158,16 @@ def _fresh_copy(store: Store, partial: Path, target: Path, *, private: bool) -> 
     try:
         _remove(partial)
         _copy(store.connection, partial, private=private)
-        partial.chmod(0o600)
+        # Read-only for people: who opens it for writing would leave a log beside it, which a version before
+        # 1.4 (its format does not name the file of a log) applies to the copy that takes its place.
+        partial.chmod(0o600 if private else 0o400)
         _flush(partial)
+        with duckdb.connect(partial, read_only=True) as written:
+            read_whole(written)
         yield partial
     except (duckdb.Error, OSError) as problem:
+        if is_damage(problem):
+            raise unusable(store.workspace, problem) from problem
         raise StoreError(
             f"{target}: could not be published, the last published copy is unchanged. {problem} "
             "Free disk space or correct permissions and run again: committed work is kept."
@@ -162,7 +183,7 @@ def _fresh_copy(store: Store, partial: Path, target: Path, *, private: bool) -> 
 def _put_in_place(fresh: Path, target: Path) -> None:
     fresh.replace(target)
     # The log of somebody's writing to the old file does not fit the new one and would stop readers.
-    _wal(target).unlink(missing_ok=True)
+    log_of(target).unlink(missing_ok=True)
     _flush(target.parent)
 
 
@@ -171,7 +192,8 @@ def _copy(connection: duckdb.DuckDBPyConnection, partial: Path, *, private: bool
     # ATTACH takes no parameter for the file; a quote in the folder's name is doubled.
     literal = "'" + str(partial).replace("'", "''") + "'"
     connection.execute("DETACH DATABASE IF EXISTS published")  # left by a disk that was full
-    connection.execute(f"ATTACH {literal} AS published")
+    version = "" if private else f" (STORAGE_VERSION '{STORAGE_VERSION}')"
+    connection.execute(f"ATTACH {literal} AS published{version}")
     try:
         connection.execute("RESET threads")
         connection.execute(f"COPY FROM DATABASE {source} TO published" + ("" if private else " (SCHEMA)"))
@@ -193,13 +215,9 @@ def _shown_tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]
     ).fetchall()
 
 
-def _wal(database: Path) -> Path:
-    return database.with_name(database.name + ".wal")
-
-
 def _remove(partial: Path) -> None:
     partial.unlink(missing_ok=True)
-    _wal(partial).unlink(missing_ok=True)
+    log_of(partial).unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.store.integrity import check_no_log, held_elsewhere, is_damage
 from callanalytics.store.text_tables import render, render_schema
 
 if TYPE_CHECKING:
@@ -93,13 +94,17 @@ def _opened(database: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection = duckdb.connect(database, read_only=True)
     except duckdb.Error as problem:
-        text = _first_line(problem)
         advice = (
             "Close it there, or open it read-only there: it is a copy that the next run replaces."
-            if "lock" in text.lower()
+            if held_elsewhere(problem)
             else "The next run publishes it anew."
         )
-        raise StoreError(f"{database}: cannot be opened. {text} {advice}") from problem
+        raise StoreError(f"{database}: cannot be opened. {_first_line(problem)} {advice}") from problem
+    try:
+        check_no_log(database)
+    except StoreError:
+        connection.close()
+        raise
     try:
         connection.execute("SET enable_progress_bar = false")  # it would go to standard output
         connection.execute("SET TimeZone = 'UTC'")
@@ -141,9 +146,10 @@ def run_query(database: Path, sql: str, *, max_rows: int | None) -> pl.DataFrame
                 raise UsageError("This statement has no rows to show: ask with SELECT, FROM or DESCRIBE.")
             frame: pl.DataFrame = _showable(relation.limit(max_rows if max_rows is not None else 2**62)).pl()
             return frame
-        except (duckdb.IOException, duckdb.InternalException, duckdb.FatalException) as problem:
-            raise StoreError(f"{database}: cannot be read. {_shortened(problem)}") from problem
         except duckdb.Error as problem:
+            if is_damage(problem) or isinstance(problem, duckdb.IOException):
+                advice = "The next run publishes it anew." if is_damage(problem) else ""
+                raise StoreError(f"{database}: cannot be read. {_shortened(problem)} {advice}") from problem
             raise UsageError(f"The database does not accept this: {_shortened(problem)}") from problem
 
 

@@ -52,15 +52,16 @@ def status(as_json: bool, settings: Settings, workspace: Workspace) -> None:
 
 
 @click.command()
+@click.option("--deep", is_flag=True, help="Also read every block of the databases and verify its checksum.")
 @json_option
 @with_settings
-def doctor(as_json: bool, settings: Settings, workspace: Workspace) -> None:
+def doctor(deep: bool, as_json: bool, settings: Settings, workspace: Workspace) -> None:
     """Check decoders, weights, disk, zone and database, each with a fix."""
     from dataclasses import asdict
 
     from jobs.maintenance.doctor import examine, render_findings
 
-    findings = examine(settings, workspace)
+    findings = examine(settings, workspace, deep=deep)
     print(json.dumps([asdict(f) for f in findings]) if as_json else render_findings(findings))
     sys.exit(0 if all(f.ok for f in findings) else 1)
 

@@ -260,7 +260,8 @@ class _Night:
 
     def _finish(self, exit_code: int, now: datetime) -> None:
         self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
-        readable = mend_published(self.workspace)
+        # What is to be published anew need not be read before.
+        whole = self.store.unpublished or mend_published(self.workspace)
         if self.held:
             self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
             return
@@ -268,7 +269,7 @@ class _Night:
         # where everybody sees them.
         take_in(self.store, self.workspace)
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
-        if self.store.unpublished or not readable:
+        if self.store.unpublished or not whole:
             self.on_progress("publish", 0, 0, "")
             publish(self.store)
             remove_clips(self.workspace, self.replaced)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import duckdb
@@ -17,10 +19,16 @@ from fixture_calls import (
 from stores import begin, count
 
 from callanalytics.analysis.call import CallAnalysis
+from callanalytics.config import Settings
 from callanalytics.errors import StoreError
-from callanalytics.store import Store, open_work, publish
+from callanalytics.store import Review, Store, open_work, publish
+from callanalytics.store.publish import change_published, compact
+from callanalytics.store.query import run_query
 from callanalytics.store.recordings import done_among
-from callanalytics.workspace import Workspace
+from callanalytics.workspace import DATABASE_NAME, Workspace
+from jobs.maintenance.doctor import examine
+from jobs.night.result import RunOptions
+from jobs.night.run import run_night
 
 
 def test_publishing_replaces_the_copy_while_an_analyst_writes_to_it(
@@ -31,6 +39,7 @@ def test_publishing_replaces_the_copy_while_an_analyst_writes_to_it(
         run_id = begin(store)
         store.write(calls[:2], run_id)
         published = publish(store)
+        published.chmod(0o600)  # it is read-only, but the owner of a file may change that
         analyst = duckdb.connect(published)
         analyst.execute("CREATE TABLE notes AS SELECT 'mine' AS note")
         analyst.execute("BEGIN")
@@ -54,7 +63,8 @@ def test_files_and_folders_are_for_their_owner_only(tmp_path: Path, calls: list[
             publish(store)
             for path in (out, *out.rglob("*")):
                 mode = stat.S_IMODE(path.stat().st_mode)
-                assert mode == (0o700 if path.is_dir() else 0o600), f"{path} {mode:o}"
+                file_mode = 0o400 if path == out / DATABASE_NAME else 0o600
+                assert mode == (0o700 if path.is_dir() else file_mode), f"{path} {mode:o}"
     finally:
         os.umask(umask)
 
@@ -97,6 +107,65 @@ def test_a_lost_working_database_goes_on_from_the_published_copy(
         assert count(store, "call_summary") == len(calls)
 
 
+OLDEST_CLIENT = "1.2.2"
+OLD_CLIENT = """
+import duckdb, json, sys
+with duckdb.connect(sys.argv[1], read_only=True) as client:
+    views = client.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    counts = {}
+    for (view,) in views:
+        client.execute(f"CREATE OR REPLACE TEMP TABLE whole AS FROM {view}")  # computes every column
+        counts[view] = client.execute("SELECT count(*) FROM whole").fetchone()[0]
+    print(json.dumps({"version": duckdb.__version__, "counts": counts}))
+"""
+
+
+def storage_version(database: Path) -> tuple[str, int]:
+    """The version that the file names, by DuckDB and by the number in its header."""
+    with duckdb.connect(database, read_only=True) as reader:
+        (tags,) = reader.execute("SELECT tags FROM duckdb_databases() WHERE NOT internal").fetchall()[0]
+    header = database.read_bytes()[:20]
+    assert header[8:12] == b"DUCK"
+    return tags["storage_version"], int.from_bytes(header[12:20], "little")
+
+
+def test_published_files_have_the_format_that_older_clients_read(
+    tmp_path: Path, calls: list[CallAnalysis]
+) -> None:
+    workspace = Workspace(tmp_path / "out")
+    with open_work(workspace) as store:
+        store.write(calls[:2], begin(store))
+        assert storage_version(publish(store)) == ("v1.2.0+", 65)
+    change_published(workspace, lambda copy: copy.review(Review(calls[0].recording.call_id, "confirm")))
+    assert storage_version(workspace.database) == ("v1.2.0+", 65)
+    with duckdb.connect(workspace.database, read_only=True) as reader:
+        assert reader.execute("SELECT count(*) FROM reviews").fetchone() == (1,)
+    with open_work(workspace) as store:
+        compact(store)
+    assert storage_version(workspace.database) == ("v1.2.0+", 65)
+
+
+@pytest.mark.slow
+def test_the_oldest_client_reads_every_view(tmp_path: Path, filled: Store) -> None:
+    published = publish(filled)
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", f"duckdb=={OLDEST_CLIENT}"]
+    installed = subprocess.run(install, check=False, capture_output=True, text=True)
+    if installed.returncode != 0:
+        pytest.skip(f"duckdb {OLDEST_CLIENT} cannot be installed (no network?): {installed.stderr[-300:]}")
+    asked = subprocess.run(
+        [python, "-c", OLD_CLIENT, str(published)], check=False, capture_output=True, text=True
+    )
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    with duckdb.connect(published, read_only=True) as reader:
+        views = reader.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        expected = {view: reader.sql(f"FROM {view}").count("*").fetchall()[0][0] for (view,) in views}
+    assert len(expected) > 40
+    assert answer == {"version": OLDEST_CLIENT, "counts": expected}
+
+
 @pytest.mark.parametrize("step", ["write", "publish"])
 def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path, step: str) -> None:
     """Files may not grow any more, as on a full disk: one clear error, and the next run completes."""
@@ -105,6 +174,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path, step: str)
 import os, resource, sys, pathlib
 sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
 from fixture_calls import *
+from callanalytics.config import Settings
 from callanalytics.errors import StoreError
 from callanalytics.store import open_work, publish
 from callanalytics.workspace import Workspace
@@ -145,12 +215,141 @@ except StoreError as problem:
         assert reader.execute("SELECT count(*) FROM call_summary").fetchone() == (len(expected),)
 
 
-def test_a_damaged_working_database_is_named_with_a_way_out(tmp_path: Path) -> None:
-    database = Workspace(tmp_path / "out").work_database
-    database.parent.mkdir(parents=True)
-    database.write_bytes(b"this is not a database" * 1000)
-    with pytest.raises(StoreError, match="move it away"):
-        open_work(Workspace(tmp_path / "out"))
+def killed_while_writing(out: Path) -> None:
+    """One call is published, another only in the log of the working database, whose writer was killed."""
+    program = f"""
+import os, pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
+from fixture_calls import *
+from stores import begin
+from callanalytics.store import open_work, publish
+from callanalytics.workspace import Workspace
+calls = plausible_calls(1, 2)
+store = open_work(Workspace(pathlib.Path({str(out)!r})))
+store.write(calls[:1], begin(store))
+publish(store)
+store.connection.execute("CHECKPOINT")
+store.write(calls[1:], begin(store))
+os._exit(9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert killed.returncode == 9, killed.stderr
+    log = Workspace(out).work_database.with_name("callanalytics-work.duckdb.wal")
+    assert log.stat().st_size > 0
+
+
+@pytest.mark.parametrize("advice", ["followed", "only the database is moved"])
+@pytest.mark.parametrize("damage", ["no database", "damaged block"])
+def test_after_the_printed_advice_a_night_goes_on_from_the_published_file(
+    tmp_path: Path, advice: str, damage: str
+) -> None:
+    out = tmp_path / "it's a locked block"  # the word in a path or in "block" means nothing
+    killed_while_writing(out)
+    (tmp_path / "in").mkdir()
+    options = RunOptions(inputs=(tmp_path / "in",), out=out)
+    database = Workspace(out).work_database
+    content = bytearray(database.read_bytes())
+    content[4096:12288] = bytes(8192)  # both headers
+    database.write_bytes(content if damage == "damaged block" else b"this is not a database" * 1000)
+    with pytest.raises(StoreError, match="goes on from the published") as caught:
+        run_night(Settings(), options)
+    message = str(caught.value)
+    assert "Another process" not in message
+    assert ("in block at" in message) == (damage == "damaged block")
+    (command,) = [line.strip() for line in message.splitlines() if line.startswith("  ")]
+    if advice == "followed":
+        subprocess.run(["/bin/sh", "-c", command], check=True, cwd="/")
+        moved = {path.name for path in (out / ".work" / "damaged").iterdir()}
+        assert moved == {"callanalytics-work.duckdb", "callanalytics-work.duckdb.wal"}
+    else:
+        database.rename(tmp_path / "moved")
+    assert run_night(Settings(), options).exit_code == 0
+    with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
+        assert reader.execute("SELECT count(*) FROM base.analyses").fetchone() == (1,)
+
+
+def test_without_a_published_file_the_next_run_begins_anew(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "out")
+    workspace.make()
+    workspace.work_database.write_bytes(b"this is not a database" * 1000)
+    with pytest.raises(StoreError, match="the next run begins anew") as caught:
+        open_work(workspace)
+    subprocess.run(["/bin/sh", "-c", str(caught.value).splitlines()[1]], check=True)
+    with open_work(workspace) as store:
+        assert count(store, "calls") == 0
+
+
+def test_a_damaged_published_file_is_not_taken_for_an_open_one(tmp_path: Path) -> None:
+    with open_work(Workspace(tmp_path / "block")) as store:
+        published = publish(store)
+    content = bytearray(published.read_bytes())
+    content[4096:12288] = bytes(8192)
+    published.write_bytes(content)
+    with pytest.raises(StoreError, match=r"in block at .* The next run publishes it anew"):
+        run_query(published, "SELECT 1", max_rows=None)
+
+
+def damage_a_row(database: Path, table: str) -> None:
+    """Flip bytes of a block that holds rows; everything that is read to open the file stays whole."""
+    with duckdb.connect(database, read_only=True) as connection:
+        (block,) = connection.execute(
+            f"SELECT max(block_id) FROM pragma_storage_info('{table}') WHERE persistent AND block_id >= 0"
+        ).fetchone() or (None,)
+    assert block is not None
+    content = bytearray(database.read_bytes())
+    start = 12_288 + 262_144 * block  # three headers of 4 KB, then blocks
+    content[start + 16 : start + 2_016] = bytes(byte ^ 255 for byte in content[start + 16 : start + 2_016])
+    database.chmod(0o600)
+    database.write_bytes(content)
+
+
+@pytest.fixture
+def night_of_two_calls(tmp_path: Path, calls: list[CallAnalysis]) -> RunOptions:
+    with open_work(Workspace(tmp_path / "out")) as store:
+        store.write(calls[:2], begin(store))
+        publish(store)
+    (tmp_path / "in").mkdir()
+    return RunOptions(inputs=(tmp_path / "in",), out=tmp_path / "out")
+
+
+def test_a_run_without_news_mends_a_damaged_row_of_the_published_file(night_of_two_calls: RunOptions) -> None:
+    published = Workspace(night_of_two_calls.out).database
+    damage_a_row(published, "base.segments")
+    with pytest.raises(StoreError, match=r"Corrupt .* The next run publishes it anew"):
+        run_query(published, "SELECT last(COLUMNS(*)) FROM base.segments", max_rows=None)
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+    rows = run_query(published, "SELECT count(*) AS n, last(COLUMNS(*)) FROM base.segments", max_rows=None)
+    assert rows["n"].item() > 0
+
+
+def test_a_damaged_row_of_the_working_database_is_told_with_advice(
+    night_of_two_calls: RunOptions, calls: list[CallAnalysis]
+) -> None:
+    workspace = Workspace(night_of_two_calls.out)
+    with open_work(workspace) as store:
+        store.write(calls[2:3], begin(store))
+    damage_a_row(workspace.work_database, "base.segments")
+    before = workspace.database.read_bytes()
+    with pytest.raises(StoreError, match="goes on from the published") as caught:
+        run_night(Settings(), night_of_two_calls)
+    assert workspace.database.read_bytes() == before
+    subprocess.run(["/bin/sh", "-c", str(caught.value).splitlines()[1]], check=True)
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+
+
+@pytest.mark.parametrize("damaged", [[], ["published"], ["working"], ["published", "working"]])
+def test_doctor_reads_every_block_when_asked(night_of_two_calls: RunOptions, damaged: list[str]) -> None:
+    workspace = Workspace(night_of_two_calls.out)
+    databases = {"published": workspace.database, "working": workspace.work_database}
+    for name in damaged:
+        damage_a_row(databases[name], "base.segments")
+    plain = examine(Settings(), workspace)
+    assert "blocks" not in {finding.name for finding in plain}
+    found = [finding for finding in examine(Settings(), workspace, deep=True) if finding.name == "blocks"]
+    assert {finding.found.split(":")[0]: finding.ok for finding in found} == {
+        str(path): name not in damaged for name, path in databases.items()
+    }
+    assert all(("mv " in f.fix) == (str(workspace.work_database) in f.found) for f in found if not f.ok)
 
 
 def test_a_second_writer_is_told_who_holds_the_file(store: Store) -> None:

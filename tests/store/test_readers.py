@@ -18,6 +18,8 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import StoreError
 from callanalytics.store import Store, open_work, publish
+from callanalytics.store.parquet import export
+from callanalytics.store.publish import mend_published
 from callanalytics.store.query import run_query
 from callanalytics.workspace import Workspace
 from jobs.night.result import RunOptions
@@ -139,12 +141,28 @@ def test_the_log_of_a_session_with_an_old_file_is_gone_after_the_next_run_also_w
         Workspace(out).unpublished_mark.touch()
         assert run_night(Settings(), options).exit_code == 0  # a new file lies there now
         analyst.ask()
-        with pytest.raises(StoreError, match="WAL does not match"):
+        with pytest.raises(StoreError, match="does not match the one here"):
             run_query(database, "SELECT 1", max_rows=None)
         published = database.stat().st_ino
         assert run_night(Settings(), options).exit_code == 0
         assert run_query(database, "SELECT 1", max_rows=None).item() == 1
         assert database.stat().st_ino == published, "the file itself was well"
+
+
+def test_rows_in_the_log_of_an_older_file_are_never_read_as_results(
+    store: Store, calls: list[CallAnalysis], tmp_path: Path
+) -> None:
+    database = night(store, calls, 0)
+    with notebook(database, "write") as analyst:
+        night(store, calls, 1)
+        analyst.ask()  # the first word written: its log gets the name that the new file's would have
+        with pytest.raises(StoreError, match="does not match the one here"):
+            run_query(database, "FROM mine", max_rows=None)
+        with pytest.raises(StoreError, match="does not match the one here"):
+            export(database, tmp_path / "parquet")
+        assert mend_published(store.workspace)
+        assert run_query(database, "SELECT count(*) AS n FROM calls", max_rows=None).item() == 10
+        assert run_query(database, "FROM duckdb_tables() WHERE table_name = 'mine'", max_rows=None).is_empty()
 
 
 def test_a_published_file_that_cannot_be_opened_is_published_anew(tmp_path: Path) -> None:

@@ -262,7 +262,8 @@ def _conversation(layout: ChannelLayout, rng: np.random.Generator) -> tuple[Diar
         side = index % 2
         length_s = float(rng.uniform(3, 8))
         turns.append(Turn(f"speaker_{side}", 0 if mono else side, round(at_s, 3), round(at_s + length_s, 3)))
-        at_s += length_s + float(rng.uniform(-0.4, 0.9))
+        pause_s = float(rng.uniform(-0.4, 0.9))
+        at_s += length_s + (pause_s if pause_s > 0 else 2.5 * pause_s)
     hold_s = round(at_s + 1.0, 3)
     sounds = (
         SoundSpan(Sound.MUSIC, 0, hold_s, hold_s + 6.0),
