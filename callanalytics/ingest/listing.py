@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from callanalytics.config import Settings
 from callanalytics.errors import UsageError
 from callanalytics.ingest.kinds import Kind, Kinds, kind_by_content
 from callanalytics.ingest.object_store import RemoteFile, is_remote, list_remote, path_of
-from callanalytics.ingest.pairs import awaits_other_side, join_pairs, stem_of_pair
+from callanalytics.ingest.pairs import Pairs, find_pairs, stem_of_pair
 from callanalytics.ingest.settling import StillFiles
 from callanalytics.ingest.skipped import Skipped, kind_of
 from callanalytics.workspace import FOLDERS_WITHOUT_CALLS, Workspace
@@ -118,7 +119,8 @@ def list_recordings(
             files |= dict.fromkeys(walk.files(Path(os.path.abspath(place))))  # noqa: PTH100
     young: list[Listed] = []
     still = StillFiles()
-    for group in _groups(files, stored, skipped):
+    pairs = find_pairs(files, partial(_n_bytes, stored))
+    for group in _groups(files, pairs, skipped):
         try:
             listed = (
                 _list_objects([stored[part] for part in group]) if group[0] in stored else list_files(group)
@@ -132,7 +134,9 @@ def list_recordings(
         age_s = (now - listed.changed_at(now)).total_seconds()
         if not settings.discovery.settle_s or not -MAX_AHEAD_S < age_s < settings.discovery.settle_s:
             yield listed
-        elif _may_be_whole(listed) and still.look(group):
+        elif group[0] in stored or (len(group) == 1 and pairs.awaits_other_side(group[0])):
+            _skip_settling(listed, now, skipped)
+        elif still.look(group):
             young.append(listed)
         else:
             _skip_settling(listed, now, skipped)
@@ -145,34 +149,26 @@ def list_recordings(
             _skip_settling(listed, now, skipped)
 
 
-def _may_be_whole(listed: Listed) -> bool:
-    """Whether a young recording may be taken on evidence: not a lone side, whose other may still come."""
-    return bool(listed.keys) and (len(listed.paths) > 1 or not awaits_other_side(listed.paths[0]))
-
-
 def _skip_settling(listed: Listed, now: datetime, skipped: Skipped) -> None:
     changed_at = listed.changed_at(now)
     age_s = (now - changed_at).total_seconds()
     skipped.add(listed.paths[0], "settling", f"changed {age_s:.0f} s ago", at=changed_at)
 
 
-def _groups(
-    files: Mapping[Path, None], stored: Mapping[Path, RemoteFile], skipped: Skipped
-) -> Iterator[tuple[Path, ...]]:
+def _n_bytes(stored: Mapping[Path, RemoteFile], path: Path) -> int | None:
+    try:
+        return stored[path].n_bytes if path in stored else path.stat().st_size
+    except OSError:
+        return None
+
+
+def _groups(files: Mapping[Path, None], pairs: Pairs, skipped: Skipped) -> Iterator[tuple[Path, ...]]:
     """The files of every recording, without copies of others."""
-
-    def n_bytes_of(path: Path) -> int | None:
-        try:
-            return stored[path].n_bytes if path in stored else path.stat().st_size
-        except OSError:
-            return None
-
-    joined = join_pairs(files, n_bytes_of)
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
     stems = {key for path in files if copied and (key := (path.parent, path.stem)) in copied}
     for path in files:
-        group = joined.get(path, (path,))
+        group = pairs.of.get(path, (path,))
         if group[0] != path:
             skipped.add(path, "pair_part", f"one call with {group[0].name}")
             continue

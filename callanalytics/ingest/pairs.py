@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,24 +38,20 @@ def stem_of_pair(stem: str) -> str:
     return side["stem"] if side else stem
 
 
-def awaits_other_side(path: Path) -> bool:
-    """Whether the name of a lone file, or its folder beside another, says that it is one side of a call."""
-    if _SIDE.fullmatch(path.stem) is not None:
-        return True
-    folder = _folder(str(path.parent))
-    if folder is None:
-        return False
-    others = (word for word, role in PAIR_SIDES.items() if role is not PAIR_SIDES[folder.word])
-    return any(Path(folder.place[0] or "/", word, folder.place[1]).is_dir() for word in others)
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The complete pairs among some files: every file of one -> (caller's file, agent's file)."""
+
+    of: Mapping[Path, tuple[Path, Path]]
+    folders: frozenset[Path]  # that have pairs with another folder
+
+    def awaits_other_side(self, path: Path) -> bool:
+        """Whether a lone file holds one side of a call, by its name or by what else its folder holds."""
+        return _SIDE.fullmatch(path.stem) is not None or path.parent in self.folders
 
 
-def join_pairs(
-    files: Iterable[Path], n_bytes_of: Callable[[Path], int | None]
-) -> dict[Path, tuple[Path, Path]]:
-    """Both files of every complete pair -> (caller's file, agent's file).
-
-    `n_bytes_of` gives the size of a file, None where it is gone.
-    """
+def find_pairs(files: Iterable[Path], n_bytes_of: Callable[[Path], int | None]) -> Pairs:
+    """Pair the files of one call. `n_bytes_of` gives the size of a file, None where it is gone."""
     by_name: dict[tuple[str, str, str], dict[Role, Path]] = {}
     by_folder: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}  # place -> side -> name -> file
     folders: dict[str, _Folder | None] = {}
@@ -71,6 +68,7 @@ def join_pairs(
             stem = name[: len(name) - len(path.suffix)] + path.suffix.lower()
             by_folder.setdefault(found.place, {}).setdefault(found.word, {})[stem] = path
     joined: dict[Path, tuple[Path, Path]] = {}
+    in_folders: set[Path] = set()
     for sides in by_name.values():
         if len(sides) == 2 and _belong(sides, n_bytes_of):
             pair = (sides[Role.CALLER], sides[Role.AGENT])
@@ -78,7 +76,8 @@ def join_pairs(
     for words in by_folder.values():
         for pair in _pairs_of_folders(words, n_bytes_of):
             joined |= dict.fromkeys(pair, pair)
-    return joined
+            in_folders |= {pair[0].parent, pair[1].parent}
+    return Pairs(joined, frozenset(in_folders))
 
 
 def _folder(folder: str) -> _Folder | None:

@@ -23,6 +23,13 @@ class SkipCount(NamedTuple):
     earliest_at: datetime | None
     latest_at: datetime | None
 
+    def to_json(self) -> dict[str, object]:
+        """Plain values; times in ISO format."""
+        return {
+            key: value.isoformat() if isinstance(value, datetime) else value
+            for key, value in self._asdict().items()
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:

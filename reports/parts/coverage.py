@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from callanalytics.records import Role
 from reports.formatting import count, joined, length, moment, percent, plain, whole_number
+from reports.parts.passed_over import ACCOUNTED_FOR, passed_over, read_skips
 from reports.report_source import LEFT_OUT, Row, Source
 from reports.views import Cell, Coverage, CoveragePart, Fact, Table, sorted_number
 
@@ -71,7 +72,7 @@ def read_coverage(source: Source, *, most_files: int) -> Coverage:
         ("failed", "✕", "could not be analysed", len(failed)),
     )
     return Coverage(
-        text=_text(calls, len(failed), n_received),
+        text=_text(calls, len(failed), n_received) if n_received else _nothing(source),
         parts=tuple(_part(kind, letter, name, n, n_received) for kind, letter, name, n in counted if n),
         facts=_facts(calls),
         failure_reasons=_reasons_table(failed),
@@ -85,11 +86,17 @@ def _part(kind: str, letter: str, name: str, n: int, n_received: int) -> Coverag
 
 
 def _text(calls: Row, n_failed: int, n_received: int) -> str:
-    if not n_received:
-        return "No recordings were received in this window."
     whole = not n_failed and calls["n_analysed"] == n_received
     how_many = "All" if whole else f"{whole_number(calls['n_analysed'])} of"
     return f"{how_many} {count(n_received, 'recording')} received could be analysed."
+
+
+def _nothing(source: Source) -> str:
+    """What is known where no recording of the window is: files may have come that nobody could take."""
+    said = passed_over(read_skips(source), source.settings.time.zone_info)
+    over = [text for reason, text in said if reason not in ACCOUNTED_FOR]
+    seen = f" The newest run saw files that it passed over: {'; '.join(over)}." if over else ""
+    return f"No recording of this window is known.{seen}"
 
 
 def _facts(calls: Row) -> tuple[Fact, ...]:

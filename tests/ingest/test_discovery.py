@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from callanalytics.config import DiscoverySettings, RecorderSettings, Settings
 from callanalytics.config.window import Window
@@ -23,7 +22,6 @@ from callanalytics.ingest.discovery import (
 )
 from callanalytics.ingest.listing import FileKey, KnownFile, file_time
 from callanalytics.records import Role, RoleSource
-from jobs.cli.main import cli
 
 NOW = datetime.now(UTC)
 OLD = NOW - timedelta(hours=2)
@@ -366,12 +364,3 @@ def test_one_call_from_named_files(tmp_path: Path) -> None:
         recording_from_files([tmp_path / "nowhere.wav"], Settings(), now=NOW)
     with pytest.raises(UsageError):
         recording_from_files([a, b, a], Settings(), now=NOW)
-
-
-def test_a_run_says_what_it_skipped(tmp_path: Path) -> None:
-    (tmp_path / "calls").mkdir()
-    (tmp_path / "calls" / "fresh.wav").write_bytes(b"still being written")
-    arguments = ["run", "--input", str(tmp_path / "calls"), "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(cli, arguments)
-    assert done.exit_code == 0, done.output
-    assert "Skipped: 1 settling.\n" in done.stderr
