@@ -4,7 +4,8 @@
 
 Every base table is compared as a multiset of rows, without columns that hold times of the clock and
 numbers of runs; `analysis_key`, which counts in the order in which workers were ready, is replaced by the
-call and the ensemble it stands for. Exit 1 when any table differs.
+call and the ensemble it stands for. Columns and tables that only one side has are named and passed over. Exit
+1 when any table differs.
 """
 
 from __future__ import annotations
@@ -32,15 +33,13 @@ def main(before: str, after: str) -> int:
     for (table,) in tables:
         if table in PASSED_OVER:
             continue
-        columns = [
-            name
-            for (name,) in connection.execute(
-                "SELECT column_name FROM duckdb_columns()"
-                " WHERE database_name = 'after' AND schema_name = 'base' AND table_name = ?",
-                [table],
-            ).fetchall()
-            if name not in CLOCK
-        ]
+        of_before, of_after = (_columns(connection, side, table) for side in ("before", "after"))
+        columns = [name for name in of_after if name in of_before]
+        for side, names in (("before", of_before), ("after", of_after)):
+            if alone := [name for name in names if name not in columns]:
+                print(f"{table:<20} only {side}, not compared: {', '.join(alone)}")
+        if not columns:
+            continue
         one, two = (_rows(side, table, columns) for side in ("before", "after"))
         (n_before, n_lost, n_new), *_ = connection.execute(
             f"SELECT (SELECT count(*) FROM ({one})), (SELECT count(*) FROM ({one} EXCEPT ALL {two})),"
@@ -50,6 +49,16 @@ def main(before: str, after: str) -> int:
         differing += bool(n_lost or n_new)
     print("same rows" if not differing else f"{differing} tables differ")
     return 1 if differing else 0
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, side: str, table: str) -> list[str]:
+    """Columns of a table that are to be compared; none where one side lacks it."""
+    found = connection.execute(
+        "SELECT column_name FROM duckdb_columns()"
+        " WHERE database_name = ? AND schema_name = 'base' AND table_name = ?",
+        [side, table],
+    ).fetchall()
+    return [name for (name,) in found if name not in CLOCK]
 
 
 def _rows(side: str, table: str, columns: list[str]) -> str:

@@ -59,8 +59,8 @@ class ChannelLayout(StrEnum):
 
     STEREO = "stereo"  # one side of the call on each channel of one file
     PAIR = "pair"  # one side of the call in each of two files
-    FAKE_STEREO = "fake_stereo"  # two channels with the same signal: treated as mono
-    ONE_SIDED = "one_sided"  # two channels, one of them dead
+    FAKE_STEREO = "fake_stereo"  # two channels with the same signal, also late: treated as mono
+    ONE_SIDED = "one_sided"  # two channels, one of them without speech of its own
     MONO = "mono"
 
 

@@ -14,13 +14,18 @@ Nothing else joins a name to the output folder: whoever needs a path below it as
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
+import re
+import secrets
 import shlex
+import shutil
 import socket
+import stat
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +70,7 @@ class Workspace:
         self.ensembles = folder / "ensembles"
         self.training = TrainingFolder(folder / "training")
         self.kept_utterances = folder / "kept"
+        self.erasures = folder / "erasures.jsonl"
         # For the jobs alone.
         self.work_database = self.work_dir / "callanalytics-work.duckdb"
         self.summary = self.work_dir / "summary.json"
@@ -74,6 +80,7 @@ class Workspace:
         self.changing = self.work_dir / "changing"
         self.reported = self.work_dir / "reported.json"
         self.review_queue = self.work_dir / "reviews"
+        self.playing = self.work_dir / "playing"
         self.schedule_state = self.work_dir / "schedule.json"
         self.logs = self.work_dir / "logs"
         self.run_lock = self.work_dir / "run.lock"
@@ -124,6 +131,29 @@ class Workspace:
         with file_lock(self.run_lock, patience_s=patience_s):
             yield
 
+    def damaged_files(self) -> list[Path]:
+        """Notes that could not be understood and were moved away."""
+        return [*self.work_dir.glob("*.damaged")]
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left: it may hold rows, pages and sound of any call.
+
+        The caller holds the run lock. What is in the making without that lock (pages, exports, reviews) is
+        told from what was left by the lock of its own, see `folder_in_the_making`.
+        """
+        for folder in (*self.work_dir.glob("*.duckdb.tmp"), self.changing):
+            shutil.rmtree(folder, ignore_errors=True)
+        for pattern in ("*.restoring", "*.compacting*", "publishing.duckdb*"):
+            for unfinished in self.work_dir.glob(pattern):
+                unfinished.unlink(missing_ok=True)
+        for name, inner, files in os.walk(self.folder):
+            folder = Path(name)
+            begun = [entry for entry in (*inner, *files) if _UNFINISHED.fullmatch(entry)]
+            for entry in begun:
+                remove_if_left(folder / entry)
+            known = (self.ensembles, self.training.run, self.training.cache)  # of trainings, which are many
+            inner[:] = [entry for entry in inner if entry not in begun and folder / entry not in known]
+
     # What the gate holds back --------------------------------------------------------------------------
 
     def hold(self, run_id: int, since: datetime, until: datetime, reasons: Sequence[str]) -> None:
@@ -135,12 +165,23 @@ class Workspace:
             "until": until.isoformat(),
             "reasons": list(reasons),
         }
-        write_whole(self._held, json.dumps(note) + "\n")
+        write_whole(self._held, json.dumps(note) + "\n", durable=True)
 
     @property
     def held(self) -> dict[str, Any] | None:
-        """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is."""
-        return read_object(self._held)
+        """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is.
+
+        A note that cannot be read still holds back: nothing may get out because of it.
+        """
+        if not os.path.lexists(self._held):
+            return None
+        note = read_object(self._held) or {}
+        try:
+            return {**note, "held_at": _time(note["held_at"]), "reasons": [str(r) for r in note["reasons"]]}
+        except (KeyError, TypeError, ValueError):
+            at = datetime.fromtimestamp(self._held.lstat().st_mtime, UTC).isoformat(timespec="seconds")
+            why = f"{self._held}: the note of why cannot be read. The next run assesses the night again."
+            return {"run_id": None, "held_at": at, "since": None, "until": None, "reasons": [why]}
 
     def release(self) -> None:
         """Nothing is held back any more: everything was published."""
@@ -162,14 +203,100 @@ def make_private_dir(folder: Path) -> None:
     os.chmod(folder, 0o700)  # noqa: PTH101 - the umask narrows mkdir's mode
 
 
-def write_whole(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
-    """Replace a file so that a reader sees the old or the new content, never a part. Raises OSError."""
-    partial = path.with_name(f".{path.name}.part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-    partial.chmod(mode)
-    partial.replace(path)
+def write_whole(path: Path, content: str | bytes, *, mode: int = 0o600, durable: bool = False) -> None:
+    """Replace a file so that a reader sees the old or the new content, never a part. Raises OSError.
+
+    Several may write it at once: the last one wins. `durable`: it survives a loss of power, too, for what
+    nobody can make again.
+    """
+    partial, descriptor = _begun(path, lambda name: os.open(name, _NEW_FILE, mode))
+    try:
+        with os.fdopen(descriptor, "wb") as file:  # closed, and so unlocked, when it has its name
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fchmod(descriptor, mode)  # the umask narrows the mode of open
+            if durable:
+                os.fsync(descriptor)
+            partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def folder_in_the_making(target: Path) -> Iterator[Path]:
+    """An empty private folder beside `target`, to be filled and renamed; what is left of it goes in the end.
+
+    What killed processes left of the same target goes first. Raises OSError.
+    """
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*part"):
+        remove_if_left(left)
+
+    def make(name: Path) -> int:
+        name.mkdir(mode=0o700)
+        name.chmod(0o700)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    folder, descriptor = _begun(target, make)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Names of what is in the making; all but the first are of earlier versions.
+_UNFINISHED = re.compile(r"\..*\.part|\.building-.*|\.export-.*|\.report.*\.tmp", re.DOTALL)
+_LEFT_AFTER_S = 3600.0
+
+
+def _begun(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """A new name beside `target`, made and locked: so what is in the making is told from what was left."""
+    while True:
+        name = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        descriptor = make(name)
+        with suppress(OSError):  # a share may lock no folders: there the age tells
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # else it was taken for left in the moment before the lock
+            return name, descriptor
+        os.close(descriptor)
+
+
+def remove_if_left(path: Path) -> None:
+    """Remove a file or folder in the making unless its maker is alive.
+
+    What cannot be removed stays for the next time.
+    """
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
+            if not _is_left(descriptor, found):
+                return
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _is_left(descriptor: int, found: os.stat_result) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # this share locks no folders
+        return time.time() - found.st_mtime > _LEFT_AFTER_S
+    return True
+
+
+def _time(text: str) -> str:
+    """A moment with a zone in ISO 8601. Raises ValueError, TypeError."""
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(text)
+    return text
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

@@ -14,8 +14,18 @@ SHARED_SEVEN: tuple[str, ...] = (*SHARED_SIX, "surprise")
 """``SHARED_SIX`` and surprise, for corpora that have it."""
 
 EMOTION_WORDS: dict[str, str] = {
-    **{label: label for label in SHARED_SEVEN},
-    **{"angry": "anger", "happiness": "happy", "sadness": "sad"},
-    **{"ps": "surprise", "pleasant_surprise": "surprise"},
+    **{label: label for label in EMOTIONS},
+    **dict.fromkeys(("ang", "angry"), "anger"),
+    **dict.fromkeys(("bor", "bored"), "boredom"),
+    "calmness": "calm",
+    **dict.fromkeys(("dis", "disgusted"), "disgust"),
+    **dict.fromkeys(("fea", "fearful", "afraid", "anxiety"), "fear"),
+    **dict.fromkeys(("hap", "happiness", "joy", "joyful"), "happy"),
+    **dict.fromkeys(("neu", "neutrality"), "neutral"),
+    **dict.fromkeys(("sadness",), "sad"),
+    **dict.fromkeys(("sur", "surprised", "ps", "pleasant_surprise"), "surprise"),
 }
-"""How corpora and manifests spell them -> the label here."""
+"""How corpora and manifests spell them, in lower case -> the label here.
+
+Sources: the codes of CREMA-D and IEMOCAP, the words of RAVDESS, TESS, EMO-DB (Angst: anxiety), MELD (joy).
+"""

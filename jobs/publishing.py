@@ -12,13 +12,16 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
+from callanalytics.errors import StoreError
 from callanalytics.records import CallRows, Clip
 from callanalytics.store import Store, publish
+from callanalytics.store.query import Published
 from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 # Also a run that a signal, a limit or its budget cut short, but not one that was killed, held back (8), or
@@ -44,6 +47,31 @@ def remove_clips(workspace: Workspace, call_ids: Iterable[str]) -> None:
     """Remove the clips of calls that are no longer there."""
     for call_id in call_ids:
         shutil.rmtree(workspace.clips_of(call_id), ignore_errors=True)
+
+
+def unnamed_clips(store: Store) -> list[Path]:
+    """Folders of clips whose call is in no row, published or not: of a run that was killed before it
+    committed them, or before it removed those of an earlier version."""
+    parent = store.workspace.clips
+    folders = {path.name: path for path in _folders_in(parent)}
+    sql = "SELECT call_id FROM base.calls WHERE call_id IN (SELECT unnest(?::VARCHAR[]))"
+    for (call_id,) in store.rows(sql, [list(folders)]) if folders else ():
+        del folders[call_id]
+    if folders and store.workspace.database.exists():
+        try:
+            with Published(store.workspace.database) as published:
+                for (call_id,) in published.connection.execute(sql, [list(folders)]).fetchall():
+                    del folders[call_id]
+        except StoreError:  # damaged: what it names is not known, and the next run publishes it anew
+            return []
+    return list(folders.values())
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    """A link in place of a folder is not followed."""
+    if not parent.is_dir():
+        return []
+    return [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
 def kept_clips(workspace: Workspace, call: CallAnalysis) -> tuple[Clip, ...]:

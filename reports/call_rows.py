@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reports.report_source import Row, Source
+from reports.timeline import ROLE_NAMES
 
 
 @dataclass(slots=True)
@@ -20,12 +21,38 @@ class CallData:
     sounds: list[Row] = field(default_factory=list)
     measures: dict[tuple[str, str | None, str], float] = field(default_factory=dict)
     escalations: list[Row] = field(default_factory=list)
+    unknown_voices: list[str] = field(default_factory=list)  # speakers of unknown side, by first appearance
     reviews: list[Row] = field(default_factory=list)  # of the call as a whole, the newest first
 
     @property
     def call_id(self) -> str:
         """The key of the call in every table."""
         return str(self.facts["call_id"])
+
+    @property
+    def scored_voice(self) -> str | None:
+        """Speaker that the score is of, who may be the caller; None where it is of the caller or nobody."""
+        voice: str | None = self.facts["frustration_voice"]
+        return voice
+
+    @property
+    def scored_role(self) -> str:
+        """Role of the frustration measures: caller, or unknown."""
+        return "caller" if self.scored_voice is None else "unknown"
+
+    def voice_name(self, segment: Row) -> str:
+        """Name of one of several voices of unknown side, by order of appearance; else empty."""
+        if segment["role"] != "unknown" or len(self.unknown_voices) == 1:
+            return ""
+        return f"Voice {self.unknown_voices.index(segment['speaker']) + 1}"
+
+    def side_name(self, segment: Row) -> str:
+        """What pages call the voice of a segment: Caller, Agent, Unknown, or Voice 1, Voice 2 and so on."""
+        return self.voice_name(segment) or ROLE_NAMES[segment["role"]]
+
+    def may_be_the_caller(self, segment: Row) -> bool:
+        """Whether a segment is of the caller or of a voice that may be."""
+        return bool(segment["role"] != "agent" or segment["speaker"] == self.scored_voice)
 
 
 _FACTS = """
@@ -37,7 +64,7 @@ WHERE s.analysis_key IN (SELECT unnest($keys))
 
 # One pass over the stretch of each table that holds these analyses: rows lie sorted by analysis_key.
 _PARTS = {
-    "segments": """SELECT analysis_key, segment, role::VARCHAR AS role, start_s, end_s,
+    "segments": """SELECT analysis_key, segment, speaker, role::VARCHAR AS role, start_s, end_s,
             emotion::VARCHAR AS emotion, top_emotion::VARCHAR AS top_emotion, confidence, agreement,
             tie_broken, abstain_reason, probabilities
         FROM base.segments WHERE {chosen} ORDER BY analysis_key, start_s, segment""",
@@ -74,6 +101,9 @@ def load_calls(source: Source, keys: Sequence[int]) -> dict[int, CallData]:
     for name in ("segments", "turns", "sounds", "escalations"):
         for row in parts[name]:
             getattr(found[row["analysis_key"]], name).append(row)
+    for call in found.values():
+        unknown = (s["speaker"] for s in call.segments if s["role"] == "unknown")
+        call.unknown_voices = list(dict.fromkeys(unknown))
     for row in parts["votes"]:
         found[row["analysis_key"]].votes[row["segment"]].append(row)
     for row in parts["measures"]:

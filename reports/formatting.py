@@ -119,6 +119,11 @@ def percent(share: float | None) -> str:
     return _percent(share, 1 if 0 < share < 0.0995 else 0)
 
 
+def score_text(score: float | None) -> str:
+    """The score of a call; not known where no voice that may be the caller's was assessed."""
+    return "not known" if score is None else percent(score)
+
+
 def _percent(share: float, digits: int) -> str:
     here = signs()
     return f"{here.before_percent}{_numeral(100 * share, f'.{digits}f')}{here.after_percent}"

@@ -124,8 +124,10 @@ class CallSummary:
     when: str
     flagged: bool
     score: str
+    whose: str  # "one of the voices" where nobody knows that the score is the caller's, else empty
+    peak: str  # whose frustration peaks where, in a sentence
     reasons: tuple[Reason, ...]
-    course: str  # how the caller's frustration went, in a sentence; may be empty
+    course: str  # how the frustration went, in a sentence; may be empty
     timeline: Timeline
     moments: tuple[Moment, ...]
     reviewed: str  # what a person said already, empty when nobody did

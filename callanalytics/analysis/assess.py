@@ -1,4 +1,4 @@
-"""Assess a call from its segments: who may be labelled, the caller's frustration, the rules.
+"""Assess a call from its segments: who may be labelled, whose frustration is the score, the rules.
 
 All but the vote is arithmetic, so a correction by a person can do it again without the sound.
 """
@@ -11,10 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from callanalytics.analysis.escalation import escalations, is_flagged
-from callanalytics.analysis.frustration import Curve, evidence_probabilities, frustration_curve
-from callanalytics.analysis.measures import call_measures
+from callanalytics.analysis.frustration import (
+    Curve,
+    evidence_probabilities,
+    frustration_curve,
+    is_of_voice,
+)
+from callanalytics.analysis.measures import call_measures, frustration_measures
 from callanalytics.audio.noise_reduction import denoise
-from callanalytics.config import Settings
+from callanalytics.config import RuleSettings, Settings
+from callanalytics.diarize.roles import possible_callers
 from callanalytics.records import (
     Audio,
     ChannelLayout,
@@ -73,11 +79,19 @@ def vote_segments(
     )
 
 
-def caller_frustration(
-    segments: Sequence[Segment], features: Features, votes: Votes, settings: Settings
+def voice_frustration(
+    segments: Sequence[Segment],
+    features: Features,
+    votes: Votes,
+    settings: Settings,
+    voice: str | None = None,
 ) -> Curve:
-    """Frustration curve of the caller. Segments the ensemble could not classify carry no evidence."""
-    mine = np.array([i for i, s in enumerate(segments) if s.role is Role.CALLER], dtype=np.intp)
+    """Frustration curve of the caller, or of another speaker whose voice may be the caller's.
+
+    Segments the ensemble could not classify carry no evidence; where it could classify none, the
+    frustration is not known.
+    """
+    mine = np.array([i for i, s in enumerate(segments) if is_of_voice(s, voice)], dtype=np.intp)
     evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
     assessed = np.array([votes.abstain_reason[i] not in _UNCLASSIFIED for i in mine], dtype=bool)
 
@@ -87,7 +101,7 @@ def caller_frustration(
         column = evidence[mine, votes.labels.index(emotion)]
         return np.where(assessed, column, 0.0).astype(np.float32)
 
-    return frustration_curve(
+    curve = frustration_curve(
         start_s=np.array([segments[i].start_s for i in mine], dtype=np.float32),
         end_s=np.array([segments[i].end_s for i in mine], dtype=np.float32),
         anger=probability("anger"),
@@ -96,6 +110,7 @@ def caller_frustration(
         pitch_hz=features.column("f0_median_hz")[mine],
         settings=settings.frustration,
     )
+    return replace(curve, voice=voice, score=curve.score if assessed.any() else None)
 
 
 _UNCLASSIFIED = frozenset({"too_short", "not_speech", "overtalk", "role_excluded"})
@@ -105,7 +120,7 @@ _UNCLASSIFIED = frozenset({"too_short", "not_speech", "overtalk", "role_excluded
 class CallAssessment:
     """Results that follow from segments, descriptors and votes by arithmetic alone."""
 
-    curve: Curve
+    curve: Curve  # of the most frustrated voice that may be the caller's; its score is the call's
     measures: tuple[Measure, ...]
     escalations: tuple[Escalation, ...]
     flagged: bool
@@ -119,8 +134,77 @@ def assess(
     votes: Votes,
     settings: Settings,
 ) -> CallAssessment:
-    """Measure the call and apply the rules: no sound, no inference, so a correction can do it again."""
-    curve = caller_frustration(segments, features, votes, settings)
-    measures = call_measures(duration_s, spoken, segments, votes, curve)
-    found = escalations(settings.rule, measures, spoken, segments, curve, duration_s)
-    return CallAssessment(curve, measures, found, is_flagged(found, settings.frustration.flag_weight))
+    """Measure the call and apply the rules: no sound, no inference, so a correction can do it again.
+
+    Every voice that may be the caller's has a curve: the score of the call is the highest of them. A rule
+    for callers is fulfilled when any of these voices fulfils it, so that a caller never loses a flag to
+    another voice with a higher score and less speech.
+    """
+    caller, *others = (
+        voice_frustration(segments, features, votes, settings, voice)
+        for voice in (None, *_shown(possible_callers(spoken), segments, votes))
+    )
+    others.sort(key=lambda curve: _rank(curve, segments), reverse=True)
+    scored = max((caller, *others), key=lambda curve: _rank(curve, segments))
+    measures = call_measures(duration_s, spoken, segments, votes, caller)
+    as_known = (measures, spoken, segments, caller)
+    in_turn = [as_known]
+    for other in others:
+        as_caller = _as_the_caller(spoken, segments, other.voice)
+        theirs = call_measures(duration_s, *as_caller, votes, replace(other, voice=None))
+        in_turn.append((theirs, *as_caller, other))
+    found = tuple(
+        escalation
+        for rule in settings.rule
+        for escalation in _first_to_fulfil(
+            rule, in_turn if rule.role == Role.CALLER.value else [as_known], duration_s
+        )
+    )
+    if scored.voice is not None:
+        measures = (*measures, *frustration_measures(duration_s, scored))
+    return CallAssessment(scored, measures, found, is_flagged(found, settings.frustration.flag_weight))
+
+
+def _first_to_fulfil(
+    rule: RuleSettings,
+    in_turn: Sequence[tuple[Sequence[Measure], Diarization, Sequence[Segment], Curve]],
+    duration_s: float,
+) -> tuple[Escalation, ...]:
+    """The rule as the first voice fulfils it: the caller, then the most frustrated of the others."""
+    each = (escalations([rule], *voice, duration_s) for voice in in_turn)
+    return next((found for found in each if found), ())
+
+
+def _shown(voices: Sequence[str], segments: Sequence[Segment], votes: Votes) -> list[str]:
+    """The voices of which the ensemble was shown something."""
+    shown = {
+        s.speaker
+        for s, reason in zip(segments, votes.abstain_reason, strict=True)
+        if reason != "role_excluded"
+    }
+    return [voice for voice in voices if voice in shown]
+
+
+def _rank(curve: Curve, segments: Sequence[Segment]) -> tuple[float, float]:
+    """By score, then by length of speech; a voice without a score comes last."""
+    seconds = sum(s.duration_s for s in segments if is_of_voice(s, curve.voice))
+    return (-1.0 if curve.score is None else curve.score, seconds)
+
+
+def _as_the_caller(
+    spoken: Diarization, segments: Sequence[Segment], voice: str | None
+) -> tuple[Diarization, tuple[Segment, ...]]:
+    """The call as if a voice were the caller's.
+
+    Another caller is then unknown, or the agent where the voice was taken for the agent's; an agent stays.
+    """
+    was_agent = voice is not None and spoken.roles[voice] is Role.AGENT
+    then = {
+        Role.CALLER: Role.AGENT if was_agent else Role.UNKNOWN,
+        Role.AGENT: Role.AGENT,
+        Role.UNKNOWN: Role.UNKNOWN,
+    }
+    roles = {
+        speaker: Role.CALLER if speaker == voice else then[role] for speaker, role in spoken.roles.items()
+    }
+    return replace(spoken, roles=roles), tuple(replace(s, role=roles[s.speaker]) for s in segments)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.recipe import RECIPE
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
@@ -23,7 +24,7 @@ from callanalytics.diarize.corrections import as_corrected, exchanged
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.features import extract
-from callanalytics.ingest.object_store import fetched
+from callanalytics.ingest.object_store import fetched, is_remote
 from callanalytics.records import (
     Audio,
     AudioFacts,
@@ -58,6 +59,7 @@ class CallAnalysis:
     assessment: CallAssessment
     clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
     stage_wall_s: dict[str, float]  # seconds spent per stage
+    recipe: int = RECIPE  # version of the analysis that found the segments
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,13 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
     """
     stages = _Stages()
     recording, facts = found.recording, found.facts
-    with stages("decode"), fetched(recording.paths, max_bytes=settings.audio.max_bytes) as paths:
-        audio = decode_recording(paths, settings.audio, expected_duration_s=facts.expected_duration_s)
+    with stages("decode"), _fetched(recording, settings) as paths:
+        audio = decode_recording(
+            paths,
+            settings.audio,
+            expected_duration_s=facts.expected_duration_s,
+            recording_id=_content_of(recording),
+        )
     _check_length(audio, recording, settings)
     with stages("diarize"):
         speech = diarize(
@@ -148,6 +155,15 @@ def _clips(
     return (*evidence_clips(audio, assessment.escalations, settings.report), *call_pictures(audio, channels))
 
 
+def _fetched(recording: Recording, settings: Settings) -> AbstractContextManager[tuple[Path, ...]]:
+    return fetched(recording.paths, recording.content_ids, max_bytes=settings.audio.max_bytes)
+
+
+def _content_of(recording: Recording) -> str | None:
+    """The hash that proves the content of files; None for objects, which their store tells by tags."""
+    return None if any(map(is_remote, recording.paths)) else recording.recording_id
+
+
 def _check_length(audio: Audio, recording: Recording, settings: Settings) -> None:
     shortest_s = settings.audio.min_duration_s
     if audio.duration_s < shortest_s:
@@ -187,8 +203,13 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         RecordingError: the recording is gone or is no longer what it was.
     """
     stages = _Stages()
-    with stages("decode"), fetched(call.recording.paths, max_bytes=settings.audio.max_bytes) as paths:
-        audio = decode_recording(paths, settings.audio, expected_duration_s=call.facts.expected_duration_s)
+    with stages("decode"), _fetched(call.recording, settings) as paths:
+        audio = decode_recording(
+            paths,
+            settings.audio,
+            expected_duration_s=call.facts.expected_duration_s,
+            recording_id=_content_of(call.recording),
+        )
     first_s = call.audio.duration_s
     if abs(audio.duration_s - first_s) > _SAME_LENGTH_S:
         raise TruncatedAudio(

@@ -9,7 +9,7 @@ import numpy as np
 from callanalytics.analysis.frustration import HALF_AROUSAL_DB, HALF_AROUSAL_ST, Curve, FloatArray
 from callanalytics.analysis.interruptions import interruptions
 from callanalytics.analysis.measures import period_bounds
-from callanalytics.config import RuleSettings
+from callanalytics.config import ONE_OF_THE_VOICES, RuleSettings
 from callanalytics.diarize.segments import merge_intervals
 from callanalytics.records import Diarization, Escalation, Evidence, Measure, Role, Segment
 
@@ -29,7 +29,12 @@ def escalations(
 ) -> tuple[Escalation, ...]:
     """The rules that a call fulfils, in the order of the configuration.
 
-    A rule needs `min_evidence_s` labelled seconds of its side in its window before it can fire.
+    A rule needs `min_evidence_s` labelled seconds of its side in its window before it can fire. A measure
+    that is not known fulfils no rule.
+
+    Args:
+        curve: of the caller, or of a voice of unknown role (`Curve.voice`) that measures, diarization and
+            segments present as the caller.
     """
     value_of = {(m.name, m.role, m.period): m.value for m in measures}
     found = []
@@ -46,7 +51,11 @@ def escalations(
                 weight=rule.weight,
                 value=float(value),
                 threshold=rule.at_least,
-                reason=rule.words(value, _moment_s(rule, evidence, curve)),
+                reason=rule.words(
+                    value,
+                    _moment_s(rule, evidence, curve),
+                    role_known=role is not Role.CALLER or curve.voice is None,
+                ),
                 evidence=evidence,
             )
         )
@@ -76,8 +85,9 @@ def _evidence(
     """The moments that show why a rule fired, at most three, in time order."""
     if rule.measure in {"interruptions", "interruptions_s"} and role is not None:
         hits = interruptions(diarization, role)[:MAX_EVIDENCE]
+        who = role if role is Role.AGENT or curve.voice is None else ONE_OF_THE_VOICES
         return tuple(
-            Evidence(max(0.0, at - 2.0), at + over_s + 2.0, f"{role} talks over {role.other}")
+            Evidence(max(0.0, at - 2.0), at + over_s + 2.0, f"{who} talks over {role.other}")
             for at, over_s in hits
         )
     if rule.measure in {"longest_silence_s", "silence_s", "silence_share", "n_long_silences"}:
@@ -94,7 +104,7 @@ def _evidence(
 def _moments(
     segments: Sequence[Segment], curve: Curve, by: FloatArray, text: Callable[[Curve, int], str]
 ) -> tuple[Evidence, ...]:
-    """The caller's segments where `by` (n,) is highest and above zero, at least `APART_S` apart."""
+    """The segments of the voice where `by` (n,) is highest and above zero, at least `APART_S` apart."""
     mine = [s for s in segments if s.role is Role.CALLER]
     chosen: list[int] = []
     for index in np.argsort(-by, kind="stable"):

@@ -1,4 +1,4 @@
-"""Frustration of the caller, over time and as one score. Pure numbers, no I/O.
+"""Frustration of one voice, the caller's or one that may be, over time and as one score. No I/O.
 
 Acted speech teaches a recogniser that loud is angry, so its word alone is not trusted:
 networks trained on acted anger follow loudness and lose much of their accuracy on real calls.
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.config import FrustrationSettings
+from callanalytics.records import Role, Segment
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -35,22 +36,35 @@ EVIDENCE_TEMPERATURE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Frustration over the caller's segments.
+    """Frustration over the segments of one voice.
 
-    at_s: (n,) segment midpoints. level: (n,) smoothed 0..1. score: peak of level.
+    at_s: (n,) segment midpoints. level: (n,) smoothed 0..1.
+    score: peak of level; None where nothing that the voice said could be classified.
     loudness_rise_db, pitch_rise_st: (n,) against the calm reference, NaN where unknown.
+    voice: the speaker whose segments these are, who may be the caller; None for who is called the caller.
     """
 
     at_s: FloatArray
     level: FloatArray
-    score: float
+    score: float | None
     loudness_rise_db: FloatArray
     pitch_rise_st: FloatArray
+    voice: str | None = None
 
     @property
     def peak_s(self) -> float | None:
-        """When the level is highest, None without caller speech."""
-        return float(self.at_s[int(np.argmax(self.level))]) if len(self.at_s) else None
+        """When the level is highest, None without a score."""
+        return None if self.score is None else float(self.at_s[int(np.argmax(self.level))])
+
+    @property
+    def role(self) -> Role:
+        """Role of the measures of the voice: caller, or unknown."""
+        return Role.CALLER if self.voice is None else Role.UNKNOWN
+
+
+def is_of_voice(segment: Segment, voice: str | None) -> bool:
+    """Whether a segment is of a speaker, or of the caller where that is None."""
+    return segment.role is Role.CALLER if voice is None else segment.speaker == voice
 
 
 def frustration_curve(
@@ -69,7 +83,7 @@ def frustration_curve(
     n = len(start_s)
     empty = np.zeros(0, dtype=np.float32)
     if n == 0:
-        return Curve(empty, empty, 0.0, empty, empty)
+        return Curve(empty, empty, None, empty, empty)
     seconds = np.maximum(end_s - start_s, 1e-3)
     evidence = np.clip(settings.anger_weight * anger + settings.disgust_weight * disgust, 0.0, 1.0)
     calm = _calm_reference(seconds, (evidence, loudness_db, pitch_hz), settings.baseline_s)

@@ -8,10 +8,13 @@ Definitions (they follow what contact-centre products report, so that figures ca
 - `overtalk_s`: both sides speak.
 - `interruptions`: a side talks over the other and has the floor afterwards; see `analysis.interruptions`.
   The role is who interrupts.
+- A side is known when a speaker has its role. Measures of a side that is not known, or between two sides
+  that are not both known (overtalk, interruptions), are left out. Rows of role `unknown` are about all
+  voices whose role is unknown.
 - `<emotion>_share`: part of a side's *labelled* seconds; `angry_s`: labelled anger or disgust seconds.
 - `labelled_share`: part of a side's segment seconds that got a label.
 - `frustration`: mean level in the period; `frustration_peak` and `frustration_peak_s` (when).
-- `loudness_rise_db`, `pitch_rise_st`: mean over the period against the caller's calm reference.
+- `loudness_rise_db`, `pitch_rise_st`: mean over the period against the voice's calm reference.
 """
 
 from __future__ import annotations
@@ -54,12 +57,13 @@ def call_measures(
 ) -> tuple[Measure, ...]:
     """All measures of one call. A value that cannot be known (no labelled speech) is left out."""
     bounds = period_bounds(duration_s)
-    talk = {role: _talk(diarization, role) for role in SIDES}
+    known = set(diarization.roles.values())
+    talk = {role: _talk(diarization, role) for role in (*SIDES, Role.UNKNOWN) if role in known}
     return (
         *_conversation(duration_s, diarization, talk),
         *_talk_by_period(bounds, talk, diarization),
         *_emotions(bounds, segments, votes),
-        *_frustration(bounds, curve),
+        *frustration_measures(duration_s, curve),
     )
 
 
@@ -74,15 +78,16 @@ def _conversation(duration_s: float, diarization: Diarization, talk: dict[Role, 
     speech = [(t.start_s, t.end_s) for t in diarization.turns]
     occupied = merge_intervals(speech + [(s.start_s, s.end_s) for s in diarization.sounds])
     silences = _gaps(occupied, duration_s)
-    overtalk = _both(talk[Role.AGENT], talk[Role.CALLER])
     rows = [
         Measure("silence_s", None, "call", float(silences.sum())),
         Measure("silence_share", None, "call", float(silences.sum() / duration_s) if duration_s else None),
         Measure("longest_silence_s", None, "call", float(silences.max(initial=0.0))),
         Measure("n_long_silences", None, "call", float((silences > LONG_SILENCE_S).sum())),
-        Measure("overtalk_s", None, "call", overtalk),
-        Measure("overtalk_share", None, "call", overtalk / duration_s if duration_s else None),
     ]
+    if talk.keys() >= set(SIDES):
+        overtalk = _both(talk[Role.AGENT], talk[Role.CALLER])
+        rows.append(Measure("overtalk_s", None, "call", overtalk))
+        rows.append(Measure("overtalk_share", None, "call", overtalk / duration_s if duration_s else None))
     for kind in {s.kind for s in diarization.sounds}:
         spans = merge_intervals([(s.start_s, s.end_s) for s in diarization.sounds if s.kind is kind])
         rows.append(Measure(f"{kind}_s", None, "call", float((spans[:, 1] - spans[:, 0]).sum())))
@@ -96,17 +101,20 @@ def _talk_by_period(
     ends = np.array([bounds[p][1] for p in PERIODS])
     lengths = np.maximum(ends - starts, 1e-9)
     rows = []
-    for role in SIDES:
-        seconds = covered_s(talk[role], starts, ends)
+    for role, intervals in talk.items():
+        seconds = covered_s(intervals, starts, ends)
+        for i, period in enumerate(PERIODS):
+            rows.append(Measure("talk_s", role, period, float(seconds[i])))
+            rows.append(Measure("talk_share", role, period, float(seconds[i] / lengths[i])))
+        turns = [t for t in diarization.turns if diarization.roles[t.speaker] is role]
+        rows.append(Measure("n_turns", role, "call", float(len(turns))))
+        if role is Role.UNKNOWN or role.other not in talk:
+            continue
         talked_over = interruptions(diarization, role)
         begun = np.array([start_s for start_s, _ in talked_over])
         for i, period in enumerate(PERIODS):
             n_interruptions = float(((begun >= starts[i]) & (begun < ends[i])).sum()) if len(begun) else 0.0
-            rows.append(Measure("talk_s", role, period, float(seconds[i])))
-            rows.append(Measure("talk_share", role, period, float(seconds[i] / lengths[i])))
             rows.append(Measure("interruptions", role, period, n_interruptions))
-        turns = [t for t in diarization.turns if diarization.roles[t.speaker] is role]
-        rows.append(Measure("n_turns", role, "call", float(len(turns))))
         rows.append(Measure("interruptions_s", role, "call", float(sum(over_s for _, over_s in talked_over))))
     return rows
 
@@ -119,7 +127,7 @@ def _emotions(
     end = np.array([s.end_s for s in segments])
     roles = np.array([s.role.value for s in segments])
     rows = []
-    for role in SIDES:
+    for role in (*SIDES, Role.UNKNOWN):
         own = roles == role.value
         for period, (begin, finish) in bounds.items():
             seconds = np.clip(np.minimum(end, finish) - np.maximum(start, begin), 0.0, None) * own
@@ -141,24 +149,25 @@ def _emotions(
     return rows
 
 
-def _frustration(bounds: dict[str, tuple[float, float]], curve: Curve) -> list[Measure]:
-    """Level and rises of the caller per period."""
+def frustration_measures(duration_s: float, curve: Curve) -> list[Measure]:
+    """Level and rises of the curve's voice per period."""
     rows = []
-    for period, (begin, finish) in bounds.items():
+    for period, (begin, finish) in period_bounds(duration_s).items():
         inside = (curve.at_s >= begin) & (curve.at_s < finish)
         if not inside.any():
             continue
-        rows.append(Measure("frustration", Role.CALLER, period, float(curve.level[inside].mean())))
-        rows.append(Measure("frustration_peak", Role.CALLER, period, float(curve.level[inside].max())))
+        if curve.score is not None:
+            rows.append(Measure("frustration", curve.role, period, float(curve.level[inside].mean())))
+            rows.append(Measure("frustration_peak", curve.role, period, float(curve.level[inside].max())))
         for name, rise in (
             ("loudness_rise_db", curve.loudness_rise_db),
             ("pitch_rise_st", curve.pitch_rise_st),
         ):
             known = rise[inside][np.isfinite(rise[inside])]
             if len(known):
-                rows.append(Measure(name, Role.CALLER, period, float(known.mean())))
+                rows.append(Measure(name, curve.role, period, float(known.mean())))
     if curve.peak_s is not None:
-        rows.append(Measure("frustration_peak_s", Role.CALLER, "call", curve.peak_s))
+        rows.append(Measure("frustration_peak_s", curve.role, "call", curve.peak_s))
     return rows
 
 

@@ -8,6 +8,7 @@ only for files without a header. Everything that can be wrong has its own error 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy as np
 
 from callanalytics.audio.headerless import headerless_source, hint_of
 from callanalytics.audio.joined import recordings_in
+from callanalytics.audio.proven import Overdue, hash_of, joined
 from callanalytics.audio.pyav import ffmpeg_source
 from callanalytics.audio.source import (
     Source,
@@ -31,7 +33,7 @@ from callanalytics.audio.source import (
 )
 from callanalytics.audio.wav import is_wav, read_header, wav_source
 from callanalytics.config import AudioSettings
-from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, TruncatedAudio
+from callanalytics.errors import EmptyAudio, InvalidAudio, RecordingChanged, TooLong, TruncatedAudio
 from callanalytics.records import Audio, FloatArray
 
 CANONICAL_RATE_HZ = 8_000  # calls are telephone speech: wide-band input is brought down
@@ -105,7 +107,11 @@ class SampleBuffer:
 
 
 def decode_recording(
-    paths: Sequence[Path], settings: AudioSettings, *, expected_duration_s: float | None = None
+    paths: Sequence[Path],
+    settings: AudioSettings,
+    *,
+    expected_duration_s: float | None = None,
+    recording_id: str | None = None,
 ) -> Audio:
     """Decode one file, or a pair of mono files (one voice each; the shorter is padded with zeros).
 
@@ -117,10 +123,11 @@ def decode_recording(
 
     Raises:
         UnreadableFile, EmptyAudio, NotAudio, TruncatedAudio, InvalidAudio, TooLong: see `errors.py`.
+        RecordingChanged: the content is not that of `recording_id` (None: any), or changed while it was read.
         `expected_duration_s` is the length that a sidecar or CDR states; only less sound than that
         (by more than 5 s and 10 %) is refused.
     """
-    decoding = _Decoding(settings, n_files=len(paths))
+    decoding = _Decoding(settings, n_files=len(paths), recording_id=recording_id)
     for index, path in enumerate(paths):
         try:
             decoding.add(index, path)
@@ -136,8 +143,9 @@ def decode_recording(
 class _Decoding:
     """One call while its files are decoded."""
 
-    def __init__(self, settings: AudioSettings, *, n_files: int) -> None:
+    def __init__(self, settings: AudioSettings, *, n_files: int, recording_id: str | None) -> None:
         self._settings, self._n_files = settings, n_files
+        self._recording_id, self._contents = recording_id, list[str]()
         self._deadline = time.monotonic() + settings.decode_timeout_s
         self._buffer: SampleBuffer | None = None
         self._first: Source | None = None
@@ -146,16 +154,38 @@ class _Decoding:
 
     def add(self, index: int, path: Path) -> None:
         """Decode everything that is in one file."""
+        try:
+            with opened(path, self._settings, self._deadline) as (stream, n_bytes):
+                before = os.fstat(stream.fileno())
+                self._prove(path, stream)
+                self._decode(index, path, stream, n_bytes)
+                after = os.fstat(stream.fileno())
+        except Overdue:
+            raise TooLong(
+                f"{shown(path)}: decoding took more than {clock(self._settings.decode_timeout_s)}. "
+                "Raise [audio] decode_timeout_s if such calls are real."
+            ) from None
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise _changed(path, "was written to while it was read")
+
+    def _prove(self, path: Path, stream: BinaryIO) -> None:
+        """Hash the file before anything is decoded; of a pair, the second file proves both."""
+        if self._recording_id is None:
+            return
+        self._contents.append(hash_of(stream))
+        if len(self._contents) == self._n_files and joined(self._contents) != self._recording_id:
+            raise _changed(path, "holds another content than when it was found")
+
+    def _decode(self, index: int, path: Path, stream: BinaryIO, n_bytes: int) -> None:
         n_parts, n_native = 0, 0
-        with opened(path, self._settings) as (stream, n_bytes):
-            for part in _recordings(path, stream, n_bytes, self._settings):
-                n_parts += 1
-                track, n_tracks = 0, 1
-                while track < n_tracks:
-                    with _source(path, part, self._settings, track) as source:
-                        n_tracks = source.n_tracks
-                        n_native += self._add_source(index, path, source, track, n_parts)
-                    track += 1
+        for part in _recordings(path, stream, n_bytes, self._settings):
+            n_parts += 1
+            track, n_tracks = 0, 1
+            while track < n_tracks:
+                with _source(path, part, self._settings, track) as source:
+                    n_tracks = source.n_tracks
+                    n_native += self._add_source(index, path, source, track, n_parts)
+                track += 1
         if n_native == 0:
             raise _empty(path)
         if n_parts > 1:
@@ -303,6 +333,10 @@ def _check_samples(path: Path, block: FloatArray, rate_hz: int, n_before: int) -
     raise InvalidAudio(
         f"{shown(path)}: {found}. The program that wrote it is at fault: export it again as PCM."
     )
+
+
+def _changed(path: Path, what: str) -> RecordingChanged:
+    return RecordingChanged(f"{shown(path)}: {what}. The next run finds what lies here now.")
 
 
 def _too_long(path: Path, found_s: float, settings: AudioSettings) -> TooLong:

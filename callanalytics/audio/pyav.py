@@ -1,7 +1,7 @@
 """Every other format through PyAV, which carries FFmpeg's libraries in its wheel.
 
 Only the demuxers named here may look at a file and no protocol may be followed, so a playlist or a
-text file posing as a recording cannot make FFmpeg open something else.
+text file posing as a recording cannot make FFmpeg open something else. Only sound is decoded (`codecs`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from callanalytics.audio.codecs import ALLOWED, DECODERS
 from callanalytics.audio.declared import declared_length_s
 from callanalytics.audio.source import BLOCK_FRAMES, Source, Stretch, check_format, shown
 from callanalytics.audio.timestamps import Timeline
@@ -20,9 +21,10 @@ from callanalytics.config import AudioSettings
 from callanalytics.errors import InvalidAudio, NotAudio, TruncatedAudio
 from callanalytics.records import FloatArray
 
-DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac"
+DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac,ac3,eac3,voc,nistsphere,wv"
 # FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
 _EXACT_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
+_USUAL_BYTES = 1 << 28
 _SCALES = {"u8": 1 / 128, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0}
 MAGIC = (
     (0, b"OggS", "Ogg"),
@@ -34,6 +36,9 @@ MAGIC = (
     (0, b"FORM", "AIFF"),
     (0, b"RIFF", "WAV"),
     (0, b"ID3", "MP3"),
+    (0, b"Creative Voice File\x1a", "VOC"),
+    (0, b"NIST_1A\n", "NIST SPHERE"),
+    (0, b"wvpk", "WavPack"),
 )
 
 
@@ -53,10 +58,15 @@ def ffmpeg_source(
     av.logging.set_level(av.logging.PANIC)
     head = part.at(0, 64)
     part.seek(0)
-    options = {"format_whitelist": raw_format or DEMUXERS, "protocol_whitelist": "none"}
+    options = {
+        "format_whitelist": raw_format or DEMUXERS,
+        "protocol_whitelist": "none",
+        "codec_whitelist": ALLOWED,
+    }
     try:
         container = av.open(part, "r", format=raw_format, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError, OSError) as problem:
+        _check_memory(problem)
         raise _cannot_open(path, head, problem) from None
     with container:
         tracks = _checked_tracks(path, container)
@@ -91,7 +101,7 @@ def _checked_tracks(path: Path, container: Any) -> list[Any]:
     kind = container.format.long_name
     if not tracks:
         raise NotAudio(f"{shown(path)}: a {kind} file with no sound in it. Exclude it.")
-    if any(track.codec_context is None for track in tracks):
+    if any(t.codec_context is None or t.codec_context.codec.name not in DECODERS for t in tracks):
         raise NotAudio(
             f"{shown(path)}: a {kind} file whose sound is in a codec that "
             "the decoders do not know. Export it in another format."
@@ -104,6 +114,15 @@ def _checked_tracks(path: Path, container: Any) -> list[Any]:
             "export that one alone, or a mix of them."
         )
     return tracks
+
+
+def _check_memory(problem: Exception) -> None:
+    """Raise MemoryError when there was too little: then the file may be well.
+
+    A damaged header asks for more than any machine has; then a usual amount can still be had.
+    """
+    if isinstance(problem, MemoryError):
+        np.empty(_USUAL_BYTES, dtype=np.uint8)
 
 
 def _cannot_open(path: Path, head: bytes, problem: Exception) -> NotAudio | TruncatedAudio:
@@ -192,6 +211,7 @@ def _frames(path: Path, container: Any, audio: Any, decoder: Any, timeline: Time
                 n_good += 1
                 yield frame
     except av.error.FFmpegError as found:  # the demuxer itself stumbled: what came so far counts
+        _check_memory(found)
         problem = found
     if n_good == 0 and problem is not None:
         raise NotAudio(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from callanalytics.config.call_settings import (
     DEFAULT_RULES,
+    ONE_OF_THE_VOICES,
     RULE_MEASURES,
     AudioSettings,
     DiscoverySettings,
@@ -29,6 +30,7 @@ from callanalytics.config.settings import Settings, find_config, load_config, se
 __all__ = [
     "DEFAULT_RULES",
     "JOB_NAMES",
+    "ONE_OF_THE_VOICES",
     "RULE_MEASURES",
     "AudioSettings",
     "DiscoverySettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -25,10 +26,10 @@ class DiscoverySettings(Table):
 
     include: tuple[str, ...] = ("*",)  # "*" goes by content where a name says nothing
     exclude: tuple[str, ...] = (".*", "*.part", "*.tmp", "*.partial")
-    settle_s: Annotated[float, Field(ge=0)] = 120.0
+    settle_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     lookback_days: Annotated[int, Field(ge=0, le=3650)] = 7
     follow_links: bool = False
-    max_sidecar_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+    max_sidecar_bytes: Annotated[int, Field(gt=0, le=1_000_000_000)] = 1_000_000
 
 
 class RecorderSettings(Table):
@@ -68,6 +69,7 @@ HEADERLESS = {
     "sln44": "s16le:44100:1",
     "gsm": "gsm:8000:1",
     "g722": "g722:16000:1",
+    "g729": "g729:8000:1",
 }
 
 
@@ -79,12 +81,12 @@ def _with_defaults(given: dict[str, str]) -> dict[str, str]:
 class AudioSettings(Table):
     """`[audio]`: limits against damaged and hostile files, and hints for headerless ones."""
 
-    min_duration_s: Annotated[float, Field(ge=0)] = 2.0  # no call is shorter
-    max_duration_s: PositiveSeconds = 4 * 3600.0
-    max_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
+    min_duration_s: Annotated[float, Field(ge=0, le=86_400)] = 2.0  # no call is shorter
+    max_duration_s: Annotated[float, Field(gt=0, le=86_400)] = 4 * 3600.0
+    max_bytes: Annotated[int, Field(gt=0, le=1_000_000_000_000)] = 2_000_000_000
     decode_timeout_s: PositiveSeconds = 300.0
     # Decoded and declared duration may differ by this much before the file is quarantined.
-    length_tolerance_s: Annotated[float, Field(ge=0)] = 1.0
+    length_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     length_tolerance_share: Share = 0.02
     denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
     # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header; added to the defaults.
@@ -126,7 +128,7 @@ class FrustrationSettings(Table):
     disgust_weight: Share = 0.5
     baseline_s: PositiveSeconds = 15.0  # the caller's first speech: their calm reference
     smoothing_s: PositiveSeconds = 12.0
-    flag_weight: Annotated[float, Field(gt=0)] = 1.0  # sum of fulfilled rules' weights that flags a call
+    flag_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0  # weights of fulfilled rules that flag a call
 
 
 # What a rule may look at; callanalytics/analysis/measures.py defines each.
@@ -139,6 +141,9 @@ RULE_MEASURES = (
 )
 
 
+ONE_OF_THE_VOICES = "one of the voices"
+
+
 class RuleSettings(Table):
     """`[[rule]]`: one reason to flag a call."""
 
@@ -148,7 +153,7 @@ class RuleSettings(Table):
     window: Literal["call", "q1", "q2", "q3", "q4", "first_half", "second_half"] = "call"
     at_least: float
     weight: Annotated[float, Field(gt=0, le=10)] = 1.0
-    min_evidence_s: Annotated[float, Field(ge=0)] = 0.0  # seconds of labelled speech needed to fire
+    min_evidence_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0  # labelled speech needed to fire
     reason: str  # words with {value}, {threshold} and {at} (m:ss of the first moment)
 
     @field_validator("measure")
@@ -169,10 +174,13 @@ class RuleSettings(Table):
             ) from None
         return reason
 
-    def words(self, value: float, at_s: float) -> str:
-        """The reason as a person reads it."""
+    def words(self, value: float, at_s: float, *, role_known: bool = True) -> str:
+        """The reason as a person reads it; where nobody knows that the voice is the caller's, it says so."""
         at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
-        return self.reason.format(value=value, threshold=self.at_least, at=at)
+        text = self.reason.format(value=value, threshold=self.at_least, at=at)
+        if role_known:
+            return text
+        return f"{ONE_OF_THE_VOICES}: {re.sub('^(the )?caller ', '', text, flags=re.IGNORECASE)}"
 
 
 # Thresholds were chosen on built calls, see docs/explanation/flags.md and benchmarks/escalation.py.

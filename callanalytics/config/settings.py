@@ -101,8 +101,8 @@ def load_config(path: Path | None = None) -> Settings:
     if found is None:
         return Settings(folder=Path.cwd())
     try:
-        with found.open("rb") as stream:
-            table = tomllib.load(stream)
+        # Editors of Windows begin a file with a byte order mark.
+        table = tomllib.loads(found.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{found}: no such config file. Give --config an existing file.") from None
     except OSError as problem:
@@ -143,7 +143,9 @@ def _explain(source: str, error: Any) -> str:
     if error["type"] == "missing":
         return f"{source}: {table}: key {key!r} is missing. Add it."
     message = error["msg"].removeprefix("Value error, ")
-    return f"{source}: {table}: {key} = {error['input']!r} is not allowed: {message}. Correct the value."
+    # Of an address to ping, the path is the secret.
+    found = "(not repeated: it may hold a secret)" if "url" in key else repr(error["input"])
+    return f"{source}: {table}: {key} = {found} is not allowed: {message}. Correct the value."
 
 
 def _allowed_keys(path: tuple[int | str, ...]) -> list[str]:

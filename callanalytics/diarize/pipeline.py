@@ -9,7 +9,7 @@ from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import separate_voices, voice_of
 from callanalytics.diarize.quality import Quality
 from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
-from callanalytics.diarize.two_channels import find_layout, side_activity
+from callanalytics.diarize.two_channels import find_layout
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
 from callanalytics.records import (
     BoolArray,
@@ -57,40 +57,33 @@ def diarize(
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     duration_s = samples.shape[1] / SAMPLE_RATE_HZ
     levels_db = frame_levels_db(samples)
-    layout = find_layout(samples, levels_db, layout_hint)
     n_frames = levels_db.shape[1]
-    two_sided = layout.kind in (ChannelLayout.STEREO, ChannelLayout.PAIR)
-    channels = (0, 1) if two_sided else (layout.channel,)
-    if len(channels) < len(samples):
-        samples, levels_db = samples[[layout.channel]], levels_db[[layout.channel]]
     probability = models.detector.probabilities(samples, levels_db)
-    sounds = find_non_speech(samples, levels_db, probability, channels)
-    blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in channels])
-    quality = {Quality(span.kind.value) for span in sounds}
+    sounds = find_non_speech(samples, levels_db, probability, tuple(range(len(samples))))
+    blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in range(len(samples))])
+    layout = find_layout(samples, levels_db, np.where(blocked, 0, probability), layout_hint)
+    sounds = tuple(span for span in sounds if span.channel in layout.channels)
+    quality = {Quality(span.kind.value) for span in sounds} | layout.quality
     prints: dict[str, FloatArray] = {}
-    if two_sided:
-        found = side_activity(samples, levels_db, np.where(blocked, 0, probability))
-        turns = _turns(found.active, channels, duration_s)
-        if any(leak is not None for leak in found.leak_db):
-            quality.add(Quality.BLEED)
+    if layout.activity is not None:
+        turns = _turns(layout.activity.active, layout.channels, duration_s)
     else:
-        voices = separate_voices(samples[0], levels_db[0], probability[0], blocked[0], models)
-        turns = _turns(voices.active, channels * len(voices.active), duration_s)
+        (channel,) = layout.channels
+        voices = separate_voices(
+            samples[channel], levels_db[channel], probability[channel], blocked[channel], models
+        )
+        turns = _turns(voices.active, layout.channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
-        quality |= {
-            ChannelLayout.FAKE_STEREO: {Quality.FAKE_STEREO},
-            ChannelLayout.ONE_SIDED: {Quality.ONE_SIDED, Quality.DEAD_CHANNEL},
-        }.get(layout.kind, set())
     if not turns:
         quality.add(Quality.NO_SPEECH)
     guess = None
-    if two_sided or layout.kind is ChannelLayout.ONE_SIDED:  # each channel holds one side
+    if layout.activity is not None or layout.kind is ChannelLayout.ONE_SIDED:  # each channel holds one side
         guess = stated_roles(turns, channel_roles, channel_roles_source)
-    if two_sided and (learn_voices if guess is not None else agent_voice is not None):
+    if layout.activity is not None and (learn_voices if guess is not None else agent_voice is not None):
         prints = {
             f"speaker_{side}": voice
             for side in (0, 1)
-            if (voice := voice_of(samples[side], found.active[side], models)) is not None
+            if (voice := voice_of(samples[side], layout.activity.active[side], models)) is not None
         }
     if guess is None and agent_voice is not None:
         guess = roles_by_voice(turns, prints, agent_voice)

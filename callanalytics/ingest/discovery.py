@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from callanalytics.audio.proven import joined
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import RecordingError, UnreadableFile, UsageError
 from callanalytics.ingest.identity import (
     identify,
-    joined,
     settled_call,
     unread_recording,
     unreadable_failure,

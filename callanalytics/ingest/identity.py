@@ -11,13 +11,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from callanalytics.audio.proven import hash_of, joined
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, UnreadableFile
 from callanalytics.ingest.listing import FileKey, KnownFile, Listed, SettledCall, file_time
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.records import CallFacts, Failure, FoundRecording, Recording
-
-CHUNK_BYTES = 1 << 20
 
 
 def identify(
@@ -30,8 +29,8 @@ def identify(
         TooLong: it has more bytes than `[audio] max_bytes`.
     """
     contents = listed.content_ids or tuple(
-        known[key].content_id if key in known else content_id(path, limits)
-        for key, path in zip(listed.keys, listed.paths, strict=True)
+        known[key].content_id if key in known else content_id(path, limits, folder)
+        for key, path, folder in zip(listed.keys, listed.paths, listed.real_folders, strict=True)
     )
     shown = _shown_paths(listed.paths, facts)
     return Recording(joined(contents), listed.paths, listed.n_bytes, listed.modified_at, contents, shown)
@@ -71,36 +70,28 @@ def unreadable_failure(path: Path, problem: OSError, reader: FactReader) -> Fail
     return Failure(FoundRecording(recording, facts), "read", UnreadableFile.reason, detail)
 
 
-def joined(contents: Sequence[str]) -> str:
-    """The id of a recording whose files have these content ids, in this order."""
-    if len(contents) == 1:
-        return contents[0]
-    return hashlib.sha256("".join(contents).encode()).hexdigest()
-
-
 def _shown_paths(paths: Sequence[Path], facts: CallFacts) -> tuple[str, ...]:
     return tuple(facts.hide(str(path)) for path in paths)
 
 
-def content_id(path: Path, limits: AudioSettings) -> str:
+def content_id(path: Path, limits: AudioSettings, real_folder: str = "") -> str:
     """SHA-256 of the content; of an empty file, of its path, or all empty files would be one call.
+
+    `real_folder` is where the search found the file, see `Listed`.
 
     Raises UnreadableFile, also for what is no regular file, and TooLong: neither is read.
     """
     from callanalytics.audio.source import opened, unreadable
 
-    digest = hashlib.sha256()
     try:
-        with opened(path, limits) as (stream, _):
+        with opened(path, limits, real_folder=real_folder) as (stream, _):
             if not os.fstat(stream.fileno()).st_mode & 0o444:  # root could read on; nobody should
                 raise PermissionError(errno.EACCES, "no read permission for anybody")
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
+            return hash_of(stream)
     except EmptyAudio:
         return _path_id(path)
     except OSError as problem:
         raise unreadable(path, problem) from None
-    return digest.hexdigest()
 
 
 def _path_id(path: Path) -> str:

@@ -34,6 +34,9 @@ _EXTENSIONS = {
     "aac": "aac",
     "ac3": "ac3",
     "eac3": "eac3",
+    "voc": "voc",
+    "nistsphere": "sph nist",
+    "wv": "wv",
 }
 # What lies beside recordings and is none: data about them, texts, pictures.
 _BESIDE = {

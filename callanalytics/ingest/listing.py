@@ -71,6 +71,9 @@ class Listed:
     arrived_at: datetime
     noted_at: datetime  # when the file system itself noted the last change (ctime)
     keys: tuple[FileKey, ...] = ()  # of each local file
+    # Where each local file was found, without links, so that one that comes in its place is not followed.
+    # "" for a file named by a person and for a link, if such are followed.
+    real_folders: tuple[str, ...] = ()
     content_ids: tuple[str, ...] = ()  # of each file, where its store says so
 
     @property
@@ -108,23 +111,24 @@ def list_recordings(
     """
     kinds = Kinds(settings.discovery, settings.audio.headerless)
     stored: dict[Path, RemoteFile] = {}
-    files: dict[Path, None] = {}
+    files: dict[Path, str] = {}  # the real folder of each, see `Listed`
     for root in inputs:
         if is_remote(place := path_of(str(root))):
             objects = {file.path: file for file in list_remote(place)}
             stored |= objects
-            files |= dict.fromkeys(_chosen(objects, place, kinds, skipped))
+            files |= dict.fromkeys(_chosen(objects, place, kinds, skipped), "")
         else:  # without "..", links kept
             walk = _Walk(settings.discovery.follow_links, kinds, skipped, unreadable)
-            files |= dict.fromkeys(walk.files(Path(os.path.abspath(place))))  # noqa: PTH100
+            files |= dict(walk.files(Path(os.path.abspath(place))))  # noqa: PTH100
     young: list[Listed] = []
     still = StillFiles()
     pairs = find_pairs(files, partial(_n_bytes, stored))
     for group in _groups(files, pairs, skipped):
         try:
-            listed = (
-                _list_objects([stored[part] for part in group]) if group[0] in stored else list_files(group)
-            )
+            if group[0] in stored:
+                listed = _list_objects([stored[part] for part in group])
+            else:
+                listed = list_files(group, [files[part] for part in group])
         except FileNotFoundError:
             skipped.add(group[0], "vanished", "gone since the folder was listed")
             continue
@@ -162,7 +166,7 @@ def _n_bytes(stored: Mapping[Path, RemoteFile], path: Path) -> int | None:
         return None
 
 
-def _groups(files: Mapping[Path, None], pairs: Pairs, skipped: Skipped) -> Iterator[tuple[Path, ...]]:
+def _groups(files: Mapping[Path, str], pairs: Pairs, skipped: Skipped) -> Iterator[tuple[Path, ...]]:
     """The files of every recording, without copies of others."""
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
@@ -193,8 +197,11 @@ class _Walk:
     skipped: Skipped
     unreadable: list[tuple[Path, OSError]]
 
-    def files(self, root: Path) -> Iterator[Path]:
-        """The recordings of one input in a stable order; a file given by name is taken as it is."""
+    def files(self, root: Path) -> Iterator[tuple[Path, str]]:
+        """The recordings of one input in a stable order, with their real folders (see `Listed`).
+
+        A file given by name is taken as it is.
+        """
         try:
             is_folder = stat.S_ISDIR(root.stat().st_mode)
         except FileNotFoundError:
@@ -204,14 +211,17 @@ class _Walk:
                 f"{root}: cannot be opened ({problem.strerror}). Check its permissions."
             ) from None
         if not is_folder:
-            yield root
+            yield root, ""
             return
         visited: set[str] = set()
-        stack = [root]
+        stack = [(root, os.path.realpath(root))]
         while stack:
-            folder = stack.pop()
+            folder, expected = stack.pop()
             real = os.path.realpath(folder)
             if real in visited:
+                continue
+            if real != expected and not self.follow_links:
+                self.skipped.add(folder, "link", "came in place of a folder")
                 continue
             visited.add(real)
             try:
@@ -222,10 +232,13 @@ class _Walk:
                 self.unreadable.append((folder, problem))
                 continue
             folders: list[Path] = []
-            yield from self._entries(folder, entries, folders)
-            stack.extend(reversed(folders))
+            for entry in self._recordings(folder, entries, folders):
+                yield Path(entry.path), "" if entry.is_symlink() else real
+            stack.extend((inner, os.path.join(real, inner.name)) for inner in reversed(folders))  # noqa: PTH118
 
-    def _entries(self, folder: Path, entries: list[os.DirEntry[str]], folders: list[Path]) -> Iterator[Path]:
+    def _recordings(
+        self, folder: Path, entries: list[os.DirEntry[str]], folders: list[Path]
+    ) -> Iterator[os.DirEntry[str]]:
         """The recordings among the entries of a folder; the folders to search go to `folders`."""
         # Genesys Cloud exports recordings without an extension into a folder per conversation.
         is_genesys = folder.name.startswith("conversation_id=")
@@ -241,13 +254,13 @@ class _Walk:
                     self._pass_over(entry, Kind.EXCLUDED)
                 elif (kind := self.kinds.of(entry.name)) is Kind.RECORDING:
                     if entry.is_file():
-                        yield Path(entry.path)
+                        yield entry
                 elif kind is not Kind.BESIDE and entry.is_file():
                     if kind is Kind.UNKNOWN:
                         is_taken = is_genesys and "." not in entry.name
                         kind = Kind.RECORDING if is_taken else kind_by_content(entry.path)
                     if kind is Kind.RECORDING:
-                        yield Path(entry.path)
+                        yield entry
                     else:
                         self._pass_over(entry, kind)
             except OSError:
@@ -287,7 +300,7 @@ def file_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(min(max(seconds, MIN_FILE_TIME_S), MAX_FILE_TIME_S), UTC)
 
 
-def list_files(paths: Sequence[Path]) -> Listed:
+def list_files(paths: Sequence[Path], real_folders: Sequence[str] = ()) -> Listed:
     """One recording as its folder lists it now. Raises OSError."""
     stats = [path.stat() for path in paths]
     return Listed(
@@ -297,6 +310,7 @@ def list_files(paths: Sequence[Path]) -> Listed:
         arrived_at=file_time(max(max(s.st_mtime, s.st_ctime) for s in stats)),
         noted_at=file_time(max(s.st_ctime for s in stats)),
         keys=tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)),
+        real_folders=tuple(real_folders) or ("",) * len(paths),
     )
 
 

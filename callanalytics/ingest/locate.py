@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
+from callanalytics.audio.proven import joined
 from callanalytics.config import AudioSettings
-from callanalytics.errors import RecordingError, UnreadableFile
-from callanalytics.ingest.identity import content_id, joined
+from callanalytics.errors import RecordingChanged, RecordingError, UnreadableFile
+from callanalytics.ingest.identity import content_id
 from callanalytics.ingest.object_store import is_remote
 from callanalytics.ingest.recorders.phone_numbers import (
     ALIAS,
@@ -35,10 +36,6 @@ class RecordingGone(UnreadableFile):
     """Nothing lies where the recording was."""
 
     reason = "missing"
-
-
-class RecordingChanged(UnreadableFile):
-    """Another recording lies where the recording was."""
 
 
 def locate(

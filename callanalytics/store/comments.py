@@ -51,11 +51,11 @@ RELATIONS: dict[str, str] = {
     "features": "Acoustic descriptors of every segment as one vector; segment_features has named columns",
     "segment_features": "Acoustic descriptors of every segment, one column each; NULL when unknown",
     "call_measures": "Numbers about whole calls: talk, silence, overtalk, interruptions, emotion shares",
-    "frustration_curve": "Frustration of the caller over the call, one row per caller segment",
+    "frustration_curve": "Frustration of the voice that the score is of, one row per segment of it",
     "escalations": "Rules that a call fulfilled, with reasons in plain words",
     "evidence": "The moments that show why a rule fired",
     "call_emotions": "Seconds of each emotion per call and role, zeros too: add up over any window",
-    "emotion_by_hour": "Emotion shares by local hour of the day and role",
+    "emotion_by_hour": "Emotion shares by local hour of the day and role, of calls whose time is known",
     "emotion_by_day": "Emotion shares by local day and role",
     "emotion_by_queue": "Emotion shares by queue and role",
     "emotion_by_agent": "How each agent's callers sounded; no ranking, and nothing about the agent",
@@ -64,6 +64,7 @@ RELATIONS: dict[str, str] = {
     "movers": "What changed per queue: the newest seven days against the seven before",
     "queue_usual": "What is usual in a queue: every measure of whole calls",
     "member_agreement": "How often each member agrees with the vote, by the vote's emotion",
+    "outdated_calls": "Calls whose analysis an earlier version made; `run --since DAY` analyses them again",
     "label_drift": "Emotion shares of each day against the 28 days before",
     "drift": "Per day and measure: sound and labels against the 28 days that ended a week before",
     "drift_now": "Per measure: the newest seven days with calls, and whether they suggest retraining",
@@ -83,7 +84,7 @@ VIEW_COLUMNS: dict[str, str] = {
     "day": "Local day of the call",
     "weekday": "Local day of the week, 1 = Monday .. 7 = Sunday",
     "hour": "Local hour of the day, 0..23",
-    "at_s": "Middle of the caller's segment, seconds into the call",
+    "at_s": "Middle of the voice's segment, seconds into the call",
     "descriptors": "Acoustic descriptors, in the order of base.feature_names; NaN when unknown",
     "probability": "Probability that the member gave its emotion, 0..1",
     "values": "Acoustic descriptors in the order of base.feature_names, NaN when unknown",
@@ -179,7 +180,7 @@ SPECIAL: dict[str, str] = {
     "run_health.started_at": "When the run started",
     "skipped_files.started_at": "When the run started",
     "base.skipped_files.reason": "Closed word: settling, outside_window, ignored, not_included, excluded, "
-    "duplicate, pair_part, parallel_copy, vanished, output_folder (folders), manifest_lines_unread (lines)",
+    "duplicate, pair_part, parallel_copy, vanished, link, output_folder (folders), manifest_lines_unread (lines)",
     "base.escalations.reason": "Why the rule fired, in plain words",
     "base.quarantine.reason": "Closed word for what was wrong: not_audio, empty, truncated, ...",
     "base.predictions.emotion": "The member's most probable emotion; NULL when it classified nothing",
@@ -208,6 +209,16 @@ SPECIAL: dict[str, str] = {
     "base.member_tallies.n_segments": "Segments that the vote gave this emotion",
     "member_agreement.n_segments": "Segments that the vote gave this emotion",
     "call_summary.n_segments": "Segments of the call",
+    **dict.fromkeys(
+        (f"{place}.frustration_score" for place in ("base.analyses", "call_summary", "frustrated_callers")),
+        "Frustration at its highest, 0..1, of the most frustrated voice that may be the caller's; NULL when "
+        "none was assessed",
+    ),
+    "base.analyses.frustration_peak_s": "When the frustration is highest, seconds into the call",
+    "base.analyses.frustration": "Frustration of the voice that the score is of, smoothed, 0..1",
+    "base.call_measures.role": "Side that the measure is of; unknown: all voices of unknown role together, "
+    "of frustration the voice that the score is of. NULL for the conversation. A side that is not known has "
+    "no rows",
     "call_summary.reasons": "In plain words, one per fulfilled rule; an unflagged call may have some",
 }
 

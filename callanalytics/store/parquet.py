@@ -14,8 +14,6 @@ import ctypes
 import errno
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.store.integrity import check_no_log
-from callanalytics.workspace import make_private_dir
+from callanalytics.workspace import folder_in_the_making, make_private_dir
 
 if TYPE_CHECKING:
     import duckdb
@@ -65,18 +63,13 @@ def export(database: Path, folder: Path) -> Exported:
     _check(database, folder)
     try:
         make_private_dir(folder.parent)
-        arriving = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as problem:
-        raise _failed(folder, problem) from problem
-    try:
         check_no_log(database)
-        with duckdb.connect(database, read_only=True) as connection:
-            done = _write(connection, arriving, folder)
-        _put_in_place(arriving, folder)
+        with folder_in_the_making(folder) as arriving:
+            with duckdb.connect(database, read_only=True) as connection:
+                done = _write(connection, arriving, folder)
+            _put_in_place(arriving, folder)
     except (duckdb.Error, OSError) as problem:
         raise _failed(folder, problem) from problem
-    finally:
-        shutil.rmtree(arriving, ignore_errors=True)
     return done
 
 
@@ -160,10 +153,9 @@ def _put_in_place(arriving: Path, folder: Path) -> None:
         if problem.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
         # Network file systems cannot exchange: for a moment there is no export.
-        leaving = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        folder.rename(leaving)
-        arriving.rename(folder)
-        shutil.rmtree(leaving)
+        with folder_in_the_making(folder) as leaving:
+            folder.rename(leaving / "earlier")
+            arriving.rename(folder)
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -82,10 +82,16 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
         votes=_votes(store, analysis, segments),
         ensemble_id=analysis["ensemble_id"],
         assessment=CallAssessment(
-            Curve(at_s, level, analysis["frustration_score"], unknown, unknown), (), (), analysis["flagged"]
+            Curve(
+                at_s, level, analysis["frustration_score"], unknown, unknown, analysis["frustration_voice"]
+            ),
+            (),
+            (),
+            analysis["flagged"],
         ),
         clips=(),
         stage_wall_s=dict(analysis["stage_wall_s"]),
+        recipe=analysis["recipe"],
     )
 
 

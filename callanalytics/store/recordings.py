@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from callanalytics.analysis.recipe import RECIPE
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
 from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import FoundRecording, Recording
@@ -19,7 +20,7 @@ from callanalytics.store.writer import Store
 _KNOWN = """
 SELECT f.row, k.content_id, k.recording_id, epoch_us(any_value(c.started_at))
 FROM batch_keys f JOIN base.files k USING (path, n_bytes, mtime_ns)
-LEFT JOIN base.analyses a ON a.recording_id = k.recording_id AND a.ensemble_id = $1
+LEFT JOIN base.analyses a ON a.recording_id = k.recording_id AND a.ensemble_id = $1 AND a.recipe >= $2
 LEFT JOIN base.calls c ON c.call_id = a.call_id
 GROUP BY ALL
 """
@@ -31,14 +32,14 @@ def known_files(
     store: Store, keys: Sequence[FileKey], *, ensemble_id: str | None
 ) -> dict[FileKey, KnownFile]:
     """Select the files that were read before and have not changed; with `ensemble_id`, the calls that
-    it has labelled are settled."""
+    it has labelled by today's recipe are settled."""
     frame = pl.DataFrame(
         [(os.fsencode(path), n_bytes, mtime_ns) for path, n_bytes, mtime_ns in keys],
         schema=_KEY,
         orient="row",
     )
     with store.registered({"keys": frame.with_row_index("row")}):
-        rows = store.rows(_KNOWN, [ensemble_id])
+        rows = store.rows(_KNOWN, [ensemble_id, RECIPE])
     return {
         keys[row]: KnownFile(
             content_id,
@@ -51,12 +52,12 @@ def known_files(
 
 
 def done_among(store: Store, recording_ids: Collection[str], ensemble_id: str) -> set[str]:
-    """Select the recordings that this ensemble has labelled."""
+    """Select the recordings that this ensemble has labelled by today's recipe."""
     return _ids(
         store,
-        "SELECT recording_id FROM base.analyses WHERE ensemble_id = ?"
+        "SELECT recording_id FROM base.analyses WHERE ensemble_id = ? AND recipe >= ?"
         " AND recording_id IN (SELECT unnest(?::VARCHAR[]))",
-        [ensemble_id, list(recording_ids)],
+        [ensemble_id, RECIPE, list(recording_ids)],
     )
 
 

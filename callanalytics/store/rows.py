@@ -43,7 +43,7 @@ _TYPE_OF_COLUMNS: dict[Any, str] = {
     pl.Float64: "duration_s expected_duration_s answered_s hold_s frustration_peak_s start_s end_s value"
     " weight threshold segments_s labelled_s role_confidence recorder_confidence clipped_share"
     " frustration_score",
-    pl.Int64: "turn channel position n_segments n_labelled n_bytes native_rate_hz n_channels",
+    pl.Int64: "turn recipe channel position n_segments n_labelled n_bytes native_rate_hz n_channels",
     pl.Boolean: "flagged",
     pl.List(pl.Struct(_EVIDENCE)): "evidence",
     pl.List(pl.Struct({"key": pl.String, "value": pl.String})): "fact_sources",
@@ -179,6 +179,7 @@ def _analysis(a: CallAnalysis) -> Row:
     speech, assessment, curve = a.speech, a.assessment, a.assessment.curve
     return {
         "ensemble_id": a.ensemble_id,
+        "recipe": a.recipe,
         "channel_layout": speech.layout.value,
         "role_source": speech.role_source.value,
         "role_confidence": speech.role_confidence,
@@ -188,11 +189,12 @@ def _analysis(a: CallAnalysis) -> Row:
         "segments_s": float(seconds.sum()),
         "labelled_s": float(seconds[labelled].sum()),
         "frustration_score": curve.score,
+        "frustration_voice": curve.voice,
         "frustration_peak_s": curve.peak_s,
         "flagged": assessment.flagged,
         "reasons": [display_text(e.reason) for e in assessment.escalations],
-        "frustration_at_s": curve.at_s.tolist(),
-        "frustration": curve.level.tolist(),
+        "frustration_at_s": curve.at_s.tolist() if curve.score is not None else [],
+        "frustration": curve.level.tolist() if curve.score is not None else [],
         "stage_wall_s": _pairs(a.stage_wall_s),
     }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from callanalytics.analysis.recipe import RECIPE
 from callanalytics.errors import StoreError
 from callanalytics.store.comments import column_comment, relation_comment, table_columns
 
@@ -160,7 +161,7 @@ def _define_views(
 
 
 def view_definitions(descriptors: Descriptors) -> str:
-    """views.sql with one column per acoustic descriptor and one row per word of quality."""
+    """views.sql with one column per acoustic descriptor, one row per word of quality, today's recipe."""
     from callanalytics.diarize.quality import QUALITY_TEXT
 
     columns = ",\n    ".join(
@@ -171,7 +172,10 @@ def view_definitions(descriptors: Descriptors) -> str:
     words = ",\n    ".join(
         f"({_literal(word)}, {_literal(meaning)})" for word, meaning in QUALITY_TEXT.items()
     )
-    return text.replace("{feature_columns}", columns).replace("{quality_words}", words)
+    placed = {"{feature_columns}": columns, "{quality_words}": words, "{recipe}": str(RECIPE)}
+    for place, content in placed.items():
+        text = text.replace(place, content)
+    return text
 
 
 def _comment(

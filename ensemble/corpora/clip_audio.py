@@ -79,34 +79,44 @@ def _decode_with_ffmpeg(path: Path, first_error: Exception) -> tuple[NDArray[np.
 def usable_clips(
     clips: Sequence[Clip], sample_rate_hz: int
 ) -> tuple[tuple[Clip, ...], tuple[NDArray[np.float32], ...], tuple[Unusable, ...]]:
-    """(usable clips, their audio, the others): unreadable, silent or the same audio as an earlier clip."""
-    kept: list[Clip] = []
-    waves: list[NDArray[np.float32]] = []
-    unusable: list[Unusable] = []
-    seen: dict[bytes, Path] = {}
-    for clip in clips:
+    """(usable clips, their audio, the others): unreadable, silent, or the same audio as another clip.
+
+    Of the same audio under one label the first is used, under two labels none. Order is that of ``clips``.
+    """
+    waves: dict[int, NDArray[np.float32]] = {}
+    reasons: dict[int, str] = {}
+    same: dict[bytes, list[int]] = {}
+    for k, clip in enumerate(clips):
         try:
             wave = decode_clip(clip, sample_rate_hz)
         except (CorpusError, WaveformError) as error:
-            unusable.append(Unusable(clip.path, f"unreadable: {error}"))
+            reasons[k] = f"unreadable: {error}"
             continue
-        digest = hashlib.sha256(wave.tobytes()).digest()
         if np.abs(wave).max() < SILENT_PEAK:
-            unusable.append(Unusable(clip.path, "silent"))
-        elif digest in seen:
-            unusable.append(Unusable(clip.path, f"same audio as {seen[digest].name}"))
-        else:
-            seen[digest] = clip.path
-            kept.append(clip)
-            waves.append(wave)
-    return tuple(kept), tuple(waves), tuple(unusable)
+            reasons[k] = "silent"
+            continue
+        alike = same.setdefault(hashlib.sha256(wave.tobytes()).digest(), [])
+        alike.append(k)
+        if len(alike) == 1:
+            waves[k] = wave
+    for first, *others in same.values():
+        reasons |= dict.fromkeys(others, f"same audio as {clips[first].path.name}")
+        labels = sorted({clips[k].emotion for k in (first, *others)})
+        if len(labels) > 1:
+            reasons |= {k: f"one sound under the labels {' and '.join(labels)}" for k in (first, *others)}
+            del waves[first]
+    return (
+        tuple(clips[k] for k in waves),
+        tuple(waves.values()),
+        tuple(Unusable(clips[k].path, reasons[k]) for k in sorted(reasons)),
+    )
 
 
 def usable_clips_cached(
     clips: Sequence[Clip], sample_rate_hz: int, cache: Path
 ) -> tuple[tuple[Clip, ...], Callable[[], Sequence[NDArray[np.float32]]], tuple[Unusable, ...]]:
     """As :func:`usable_clips`, remembering the verdicts in ``cache``; decodes only when asked for audio."""
-    path = cache / f"usable-{sample_rate_hz}-{content_key(clips)[:16]}.json"
+    path = cache / f"usable2-{sample_rate_hz}-{content_key(clips)[:16]}.json"
     if path.is_file():
         reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
         good = tuple(c for i, c in enumerate(clips) if str(i) not in reasons)

@@ -8,8 +8,10 @@ eNTERFACE'05 (Martin et al. 2006). A new corpus is one loader and one entry of L
 from __future__ import annotations
 
 import csv
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -177,7 +179,7 @@ def read_enterface(folder: Path) -> Corpus:
     def parse(path: Path) -> Clip | str:
         parts = [part.lower() for part in path.relative_to(folder).parts]
         subject = next((m for p in parts if (m := re.fullmatch(r"subject[ _]?(\d+)", p))), None)
-        emotion = next((EMOTION_WORDS[p] for p in parts if p in EMOTION_WORDS), None)
+        emotion = next((EMOTION_WORDS[p] for p in parts[:-1] if p in EMOTION_WORDS), None)
         sentence = re.search(r"_(\d)\.?$", path.stem) or re.search(r"(\d)$", path.stem)
         if subject is None or emotion is None:
             return "path is not subject N / emotion / sentence N"
@@ -228,31 +230,69 @@ LOADERS: Mapping[str, Callable[[Path], Corpus]] = {
 }
 
 
-def read_corpus(path: Path, name: str | None = None) -> Corpus:
-    """Read a corpus by name, a manifest, or a folder whose layout is recognised: the one of most clips.
+def read_corpora(
+    path: Path, name: str | None = None, columns: Mapping[str, str] | None = None
+) -> tuple[Corpus, ...]:
+    """Read a corpus by name, a manifest, or every corpus whose layout is recognised in a folder.
+
+    ``columns`` are a manifest's own names for its columns, as :func:`read_manifest` takes them.
 
     Raises:
         CorpusError: when nothing there looks like a known corpus.
         CorpusDamaged: when a corpus is recognised, but a table of it is damaged.
     """
     if path.is_file():
-        return read_manifest(path, name=name)
+        return (read_manifest(path, name=name, columns=columns),)
     if not path.is_dir():
         raise CorpusError(f"{path}: no such folder or manifest")
     if name is not None:
         if name not in LOADERS:
             raise CorpusError(f"corpus {name!r} is not known; known are {', '.join(LOADERS)}, or a manifest")
-        return LOADERS[name](path)
-    best: Corpus | None = None
+        return (LOADERS[name](path),)
+    found = []
     for loader in LOADERS.values():
         try:
-            found = loader(path)
+            found.append(loader(path))
         except CorpusDamaged:
             raise
         except CorpusError:
             continue
-        if best is None or len(found.clips) > len(best.clips):
-            best = found
-    if best is None:
+    if not found:
         raise CorpusError(f"{path}: not the layout of any of {', '.join(LOADERS)}; write a manifest for it")
-    return best
+    return _apart(found)
+
+
+def read_corpus(path: Path, name: str | None = None) -> Corpus:
+    """As :func:`read_corpora`, for who takes one corpus.
+
+    Raises:
+        CorpusError: also when the folder holds several.
+    """
+    found = read_corpora(path, name)
+    if len(found) > 1:
+        named = ", ".join(f"{corpus.name} ({len(corpus.clips)} clips)" for corpus in found)
+        raise CorpusError(f"{path}: holds several corpora, {named}; give the folder of one")
+    return found[0]
+
+
+def _apart(found: Sequence[Corpus]) -> tuple[Corpus, ...]:
+    """Corpora of one folder, largest first: each clip in one of them, each unusable file listed once."""
+    claimed: set[Path] = set()
+    corpora: list[Corpus] = []
+    for corpus in sorted(found, key=lambda each: -len(each.clips)):
+        clips = tuple(clip for clip in corpus.clips if clip.path not in claimed)
+        claimed |= {clip.path for clip in clips}
+        if clips:
+            corpora.append(replace(corpus, clips=clips))
+    if len(corpora) == 1:
+        return tuple(corpora)
+    # A file that is no clip of any belongs to the corpus whose clips lie around it, else to the largest.
+    homes = [Path(os.path.commonpath([clip.path.parent for clip in corpus.clips])) for corpus in corpora]
+    nearest_first = sorted(range(len(corpora)), key=lambda k: -len(homes[k].parts))
+    unusable: dict[int, list[Unusable]] = {k: [] for k in nearest_first}
+    for k, home in (*((k, homes[k]) for k in nearest_first), (0, None)):
+        for each in corpora[k].unusable:
+            if each.path not in claimed and (home is None or each.path.is_relative_to(home)):
+                claimed.add(each.path)
+                unusable[k].append(each)
+    return tuple(replace(corpus, unusable=tuple(unusable[k])) for k, corpus in enumerate(corpora))

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from ensemble.corpora.clip import Clip, Corpus
-from ensemble.model_errors import CorpusError, LeakError
+from ensemble.model_errors import CorpusError, LeakError, TrainingError
 
 RAVDESS_FOLDS: tuple[tuple[str, ...], ...] = tuple(
     tuple(f"ravdess/{actor}" for actor in fold.split())
@@ -57,6 +57,20 @@ def refuse_leak(training: Sequence[Clip], test: Sequence[Clip]) -> None:
     files = {clip.path for clip in training} & {clip.path for clip in test}
     if files:
         raise LeakError(f"{len(files)} files are in training and in test, the first {min(files)}")
+
+
+def refuse_untrained(labels: Sequence[str], training: Sequence[Clip]) -> None:
+    """Check that every label has a clip to learn it from.
+
+    Raises:
+        TrainingError: naming those that have none, and the labels that would do.
+    """
+    there = {clip.emotion for clip in training}
+    if missing := [label for label in labels if label not in there]:
+        raise TrainingError(
+            f"no training clip of {', '.join(missing)}: add a corpus that has it, or train without: "
+            f"--labels {','.join(label for label in labels if label in there)}"
+        )
 
 
 def speaker_folds(clips: Sequence[Clip], n_folds: int) -> list[tuple[str, ...]]:

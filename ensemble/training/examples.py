@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, Unusable, usable_clips_cached
+from ensemble.corpora.speakers import refuse_untrained
 from ensemble.inference.spectrogram import Reference, reference_of
 from ensemble.labels import EMOTIONS
-from ensemble.model_errors import TrainingError
 from ensemble.training.spectrogram_cache import Extracted, View, ViewCache, standard_views
 from ensemble.training.training_settings import TrainSettings
 
@@ -77,15 +77,7 @@ def prepare(
     for index, clip in enumerate(kept):
         voices.setdefault(clip.speaker, []).append(index)
     by_voice = {speaker: np.array(indices, dtype=np.int64) for speaker, indices in voices.items()}
-    missing = [
-        label
-        for k, label in enumerate(settings.labels)
-        if not any(truth[i] == k for s in by_voice if s in training_speakers for i in by_voice[s])
-    ]
-    if missing:
-        raise TrainingError(
-            f"no training clip of {', '.join(missing)}: add a corpus that has it or drop the label"
-        )
+    refuse_untrained(settings.labels, [clip for clip in kept if clip.speaker in training_speakers])
     names = tuple(view.name for view in wanted)
     telephone = extracted[names.index("telephone")]
     reference = reference_of(

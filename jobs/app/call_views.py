@@ -11,7 +11,7 @@ from callanalytics.store import Review
 from ensemble.labels import EMOTIONS
 from jobs.app.markup import render
 from jobs.app.published import PAGE_ROWS, Listed, OpenedCall, Wanted
-from reports.formatting import MISSING, clock, count, moment, percent
+from reports.formatting import MISSING, clock, count, moment, score_text
 from reports.palette import LETTERS, Badge, badge, legend
 from reports.parts.call_parts import person
 from reports.report_source import Row
@@ -56,7 +56,7 @@ def _row(row: Row) -> dict[str, Any]:
         "when": moment(row["started_local"]),
         "agent": person(row["agent_name"], row["agent_id"]),
         "length": clock(row["duration_s"]),
-        "score": percent(row["frustration_score"]),
+        "score": score_text(row["frustration_score"]),
         "reasons": "; ".join(row["reasons"]),
         "reviewed": "yes" if row["reviewed"] else "",
     }

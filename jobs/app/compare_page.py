@@ -21,7 +21,7 @@ from jobs.app.comparison import (
 from jobs.app.context import AppContext, context
 from jobs.app.markup import panel, render
 from jobs.app.published import Wanted
-from reports.formatting import clock, moment, percent
+from reports.formatting import clock, moment, score_text
 from reports.report_source import Row
 
 A_CALL, A_SLICE = "A call", "A slice of a corpus"
@@ -73,7 +73,7 @@ def _call(here: AppContext, names: tuple[str, str], first: Ensemble, second: Ens
 
 def _call_name(row: Row) -> str:
     parts = (moment(row["started_local"]), row["queue"], clock(row["duration_s"]))
-    return ", ".join(part for part in parts if part) + f", frustration {percent(row['frustration_score'])}"
+    return ", ".join(part for part in parts if part) + f", frustration {score_text(row['frustration_score'])}"
 
 
 def _slice(here: AppContext, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:

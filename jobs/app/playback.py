@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from callanalytics.audio.clips import NoEncoder, clip_bytes
 from callanalytics.errors import CallAnalyticsError, UsageError
+from callanalytics.workspace import write_whole
 from jobs.app.published import PublishedCalls
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class CallSounds:
-    """Encoded calls in a private folder that is deleted when the server ends; the oldest make room."""
+    """Encoded calls in a private folder that is deleted when the server ends; the oldest make room.
+
+    A purge empties it: then a call is made again, if it is still there.
+    """
 
     calls: PublishedCalls
     folder: Path
@@ -43,7 +47,7 @@ class CallSounds:
             making = self._making.setdefault(call_id, threading.Lock())
         with making:  # two listeners of one call wait for one decoding, others are not held up
             with self._lock:
-                if call_id in self._kept:
+                if call_id in self._kept and self._kept[call_id].exists():  # no purge took it
                     self._kept.move_to_end(call_id)
                     return self._kept[call_id]
             made = self._make(call_id)
@@ -63,7 +67,7 @@ class CallSounds:
             _log.warning("calls are played as WAV: %s", problem)
             content, ending = clip_bytes(*whole, clip_format="wav"), "wav"
         made = self.folder / f"{len(self._making):06d}-{call_id}.{ending}"
-        made.write_bytes(content)
+        write_whole(made, content)
         return made
 
     def route(self) -> Route:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
+from callanalytics.workspace import folder_in_the_making, make_private_dir
 from jobs.app.context import AppContext, set_context
 from jobs.app.playback import CallSounds
 from jobs.app.utterance import MAX_BYTES
@@ -88,8 +88,10 @@ def serve(context: AppContext, address: Address, *, open_browser: bool) -> None:
         )
     context.warm_up()  # a broken ensemble is named here and not in a page
     set_context(context)
-    with tempfile.TemporaryDirectory(prefix="callanalytics-app-") as folder:
-        sounds = CallSounds(context.calls, Path(folder))
+    workspace = context.calls.workspace
+    make_private_dir(workspace.playing)  # in the output folder, so that a purge finds what a kill left here
+    with folder_in_the_making(workspace.playing / "app") as folder:
+        sounds = CallSounds(context.calls, folder)
         app = st.App(
             SCRIPT,
             routes=[sounds.route()],

@@ -131,14 +131,12 @@ def seeds(
 
 def _usable(corpora: Sequence[str], cache: Path) -> tuple[tuple[Clip, ...], int]:
     """Clips that can be used, and how many files cannot."""
-    from ensemble.corpora import LOADERS, read_corpus, usable_clips_cached
+    from ensemble.corpora import usable_clips_cached
+    from jobs.cli.training_options import named_corpora
 
     clips: list[Clip] = []
     n_unusable = 0
-    for given in corpora:
-        name, _, path = given.rpartition("=")
-        known = name if name in LOADERS else None
-        corpus = read_corpus(Path(path if known else given), known)
+    for corpus in named_corpora(corpora):
         good, _, bad = usable_clips_cached(corpus.clips, 16_000, cache)
         clips += good
         n_unusable += len(bad) + len(corpus.unusable)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @click.option("--input", "inputs", type=folder_type, multiple=True, help="Folder or file; may be repeated.")
 @out_option
 @config_option
-@click.option("--limit", type=click.IntRange(min=1), help="Analyse at most this many recordings.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@click.option("--limit", type=click.IntRange(1, 2**62), help="Analyse at most this many recordings.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes (default: one per core).")
 @device_option
 @click.option(
     "--settle",
@@ -123,13 +123,14 @@ def check(paths: tuple[Path, ...], config: Path | None, as_json: bool) -> None:
 def relabel(call_id: str, swap: bool, settings: Settings, workspace: Workspace) -> None:
     """Correct who is agent and who is caller in a call, without inference; remembered on re-runs."""
     from jobs.reviews.relabel import relabel as exchange
+    from reports.formatting import score_text
 
     done = exchange(settings, workspace, call_id, by=os.environ.get("USER"))
     call = done.call
     mark = "flagged" if call.assessment.flagged else "not flagged"
     say(
         f"{call.recording.call_id}: agent and caller exchanged; "
-        f"frustration {call.assessment.curve.score:.0%}, {mark}"
+        f"frustration {score_text(call.assessment.curve.score)}, {mark}"
     )
     if not done.published:
         say(held_back(workspace))

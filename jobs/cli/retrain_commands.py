@@ -105,16 +105,10 @@ def replace_table(plan: RetrainSettings, **changes: object) -> RetrainSettings:
 
 def _read(named: tuple[str, ...], settings: Settings) -> list[Corpus]:
     """Corpora of the command line, else those of the config file (relative to it)."""
-    from ensemble.corpora import LOADERS, read_corpus
+    from jobs.cli.training_options import named_corpora
 
-    read = []
-    for text in named or settings.retrain.corpora:
-        name, equals, path = text.partition("=")
-        known = bool(equals) and (name in LOADERS or "/" not in name)
-        place = Path(path if known else text)
-        place = place if named else settings.folder / place
-        read.append(read_corpus(place, name if known else None))
-    return read
+    base = Path() if named else settings.folder
+    return named_corpora(named or settings.retrain.corpora, base=base)
 
 
 def _training(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from callanalytics.analysis.call import CallAnalysis
-from callanalytics.config import Settings
+from callanalytics.config import ONE_OF_THE_VOICES, Settings
 from callanalytics.records import FoundRecording, Role
 from callanalytics.text import display_text
 from callanalytics.workspace import Workspace
@@ -70,10 +70,11 @@ def classify_clips(
 
 def render_clip(row: dict[str, object]) -> str:
     """One line of `classify` for a person."""
+    path = display_text(str(row["path"]))
     if row.get("error"):
-        return f"{row['path']}: {row['error']}"
+        return f"{path}: {display_text(str(row['error']))}"
     label = row["emotion"] or f"abstained ({row.get('abstain_reason')})"
-    return f"{row['path']}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
+    return f"{path}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
 
 
 def call_as_dict(call: CallAnalysis) -> dict[str, object]:
@@ -90,7 +91,8 @@ def call_as_dict(call: CallAnalysis) -> dict[str, object]:
         "role_source": speech.role_source.value,
         "role_confidence": round(speech.role_confidence, 3),
         "quality": list(speech.quality),
-        "frustration_score": round(assessment.curve.score, 4),
+        "frustration_score": None if assessment.curve.score is None else round(assessment.curve.score, 4),
+        "frustration_voice": assessment.curve.voice,
         "flagged": assessment.flagged,
         "reasons": [e.reason for e in assessment.escalations],
         "turns": [
@@ -129,6 +131,7 @@ def _known(share: np.float32) -> float | None:
 
 def render_call(call: CallAnalysis) -> str:
     """One analysed call as a page of text, in the words of the report."""
+    from reports.formatting import score_text
     from reports.parts.call_parts import TIME_SOURCE_TEXT, voices
     from reports.parts.coverage import ABSTAIN_TEXT
 
@@ -140,13 +143,15 @@ def render_call(call: CallAnalysis) -> str:
             "role_confidence": spoken.role_confidence,
         }
     )
+    whose = "" if assessment.curve.voice is None else f" ({ONE_OF_THE_VOICES})"
     lines = [
         f"{display_text(call.recording.path.name)}: {_clock(audio.duration_s)}, "
         f"{audio.codec} {audio.native_rate_hz} Hz, {told}",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
-        f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {call.facts.recorder}",
-        f"Frustration {assessment.curve.score:.0%}" + ("  FLAGGED" if assessment.flagged else ""),
-        *(f"  - {e.reason}" for e in assessment.escalations),
+        f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {display_text(call.facts.recorder)}",
+        f"Frustration {score_text(assessment.curve.score)}{whose}"
+        + ("  FLAGGED" if assessment.flagged else ""),
+        *(f"  - {display_text(e.reason)}" for e in assessment.escalations),
         "",
     ]
     for i, segment in enumerate(call.segments):

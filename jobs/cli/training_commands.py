@@ -20,6 +20,7 @@ from jobs.cli.options import (
     with_settings,
 )
 from jobs.cli.training_options import (
+    columns_option,
     corpus_option,
     counted,
     named_corpora,
@@ -42,6 +43,7 @@ ensemble_option = click.option(
 
 @click.command()
 @corpus_option
+@columns_option
 @training_options
 @click.option("--validation", multiple=True, help="Speaker held out, as corpus/id; may be repeated.")
 @click.option("--start", help="Ensemble to begin from (id, folder or 'shipped').")
@@ -55,6 +57,7 @@ ensemble_option = click.option(
 @quiet_option
 def train(
     corpora: tuple[str, ...],
+    columns: dict[str, str],
     validation: tuple[str, ...],
     start: str | None,
     precision: float,
@@ -70,12 +73,18 @@ def train(
     """Train the members on labelled corpora, calibrate them, write the card, keep them in the registry."""
     from callanalytics.workspace import file_lock
     from ensemble.corpora import keep_emotions, split_by_speaker
-    from ensemble.corpora.speakers import never_validated, speakers_of, validation_speakers, without_test
+    from ensemble.corpora.speakers import (
+        never_validated,
+        refuse_untrained,
+        speakers_of,
+        validation_speakers,
+        without_test,
+    )
     from ensemble.evaluation.model_card import member_table, score_table
     from ensemble.train_ensemble import train_from_corpora
     from jobs.active_ensemble import named, registry
 
-    read = named_corpora(corpora)
+    read = named_corpora(corpora, columns)
     settings = train_settings(options, read, default_labels="six")
     known = [keep_emotions(corpus, settings.labels) for corpus in read]
     usable = without_test(known)
@@ -92,7 +101,8 @@ def train(
             "speaker who has: --validation corpus/id",
             quiet=quiet,
         )
-    split_by_speaker([clip for corpus in usable for clip in corpus.clips], held_out)
+    training, _ = split_by_speaker([clip for corpus in usable for clip in corpus.clips], held_out)
+    refuse_untrained(settings.labels, training)
     if dry_run:
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
@@ -126,6 +136,7 @@ def train(
 
 @click.command()
 @corpus_option
+@columns_option
 @ensemble_option
 @click.option("--speaker", "speakers", multiple=True, help="Only these speakers, as corpus/id.")
 @click.option("--validation", is_flag=True, help="Only speakers whom it was not trained on.")
@@ -142,6 +153,7 @@ def train(
 @json_option
 def evaluate(
     corpora: tuple[str, ...],
+    columns: dict[str, str],
     name: str | None,
     speakers: tuple[str, ...],
     validation: bool,
@@ -158,7 +170,7 @@ def evaluate(
     from ensemble.inference.ensemble import load_ensemble
 
     ensemble = load_ensemble(named_or_in_use(name, settings, workspace))
-    read = [keep_emotions(corpus, ensemble.labels) for corpus in named_corpora(corpora)]
+    read = [keep_emotions(corpus, ensemble.labels) for corpus in named_corpora(corpora, columns)]
     only = frozenset(speakers) or None
     if validation and not only:
         only = _not_trained_on(ensemble, read)
@@ -195,6 +207,7 @@ def _not_trained_on(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[
 
 @click.command()
 @corpus_option
+@columns_option
 @training_options
 @click.option(
     "--folds", default="published", show_default=True, help="published, speaker, corpus, or a number."
@@ -207,6 +220,7 @@ def _not_trained_on(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[
 @quiet_option
 def crossval(
     corpora: tuple[str, ...],
+    columns: dict[str, str],
     folds: str,
     split: str,
     seeds: int,
@@ -224,7 +238,7 @@ def crossval(
     from ensemble.crossval import fold_table, median_table
     from jobs.active_ensemble import named
 
-    read = named_corpora(corpora)
+    read = named_corpora(corpora, columns)
     settings = train_settings(options, read, default_labels="native" if folds != "corpus" else "six")
     usable = [keep_emotions(corpus, settings.labels) for corpus in read]
     for corpus in usable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,22 @@ corpus_option = click.option(
     multiple=True,
     required=True,
     metavar="[NAME=]PATH",
-    help="Folder as its authors ship it, or a CSV or Parquet manifest; may be repeated.",
+    help="Folder as its authors ship it, or of several such, or a CSV or Parquet manifest; may be repeated.",
+)
+
+
+def _columns(_: click.Context, __: click.Parameter, told: str | None) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in (told or "").split(",") if pair]
+    if wrong := [ours for ours, equals, theirs in pairs if not equals or not theirs.strip()]:
+        raise click.BadParameter(f"{', '.join(wrong)}: expected OURS=THEIRS, as in path=file,emotion=label")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+columns_option = click.option(
+    "--columns",
+    callback=_columns,
+    metavar="OURS=THEIRS,...",
+    help="A manifest's own names for its columns, as in path=file,emotion=label,speaker=spk.",
 )
 
 
@@ -71,18 +86,23 @@ def work_folder(options: dict[str, Any], workspace: Workspace) -> TrainingFolder
     return TrainingFolder(chosen) if chosen else workspace.training
 
 
-def named_corpora(named: Sequence[str]) -> list[Corpus]:
-    """``NAME=PATH`` or a path whose layout is recognised."""
-    from ensemble.corpora import LOADERS, read_corpus
+def named_corpora(
+    named: Sequence[str], columns: Mapping[str, str] | None = None, *, base: Path = Path()
+) -> list[Corpus]:
+    """The corpora of ``NAME=PATH`` or paths whose layout is recognised, every sound in them once.
+
+    Paths are relative to ``base``; ``columns`` are a manifest's own names for its columns.
+    """
+    from ensemble.corpora import LOADERS, read_corpora, without_copies
     from ensemble.evaluation.metrics import refuse_names
 
-    read = []
+    read: list[Corpus] = []
     for text in named:
         name, equals, path = text.partition("=")
-        known = bool(equals) and (name in LOADERS or Path(path).is_file())
-        read.append(read_corpus(Path(path), name) if known else read_corpus(Path(text)))
+        known = bool(equals) and (name in LOADERS or (base / path).is_file())
+        read += read_corpora(base / (path if known else text), name if known else None, columns)
     refuse_names(read)
-    return read
+    return without_copies(read)
 
 
 def counted(corpus: Corpus) -> str:

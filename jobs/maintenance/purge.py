@@ -5,11 +5,11 @@ Original recordings are never touched.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,18 +17,19 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
-from callanalytics.errors import LockHeld, StoreError
+from callanalytics.errors import LockHeld, StoreError, UsageError
+from callanalytics.ingest.recorders.phone_numbers import HASH_BYTES, hash_number, load_or_make_salt
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
-from callanalytics.store.remove import forget_calls, forget_clips, older_than
+from callanalytics.store.remove import Selection, forget_calls, forget_clips, select
 from callanalytics.workspace import Workspace, file_lock
-from jobs.publishing import Pages
-from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews, left_unfinished
+from jobs.maintenance.erasures import append_erasure
+from jobs.publishing import Pages, unnamed_clips
+from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews
+from jobs.scheduler.state import forget_reasons
 
 # Only such a name is joined to a path; ids in the database are made of a hash.
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
-# What is in the making and older than this (pages, a review) was left by a process that was killed.
-_LEFT_AFTER_S = 3600.0
 # Forms of the report for mail, in the output folder or beside the pages: they may hold any call.
 _FORMS = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
 
@@ -37,68 +38,116 @@ _FORMS = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
 class Purged:
     """What a purge removed, or would remove."""
 
-    before: datetime
+    by: str  # older_than, call, caller or agent
+    before: datetime | None
     n_calls: int
     n_quarantined: int
     n_clips: int
     n_pages: int
     n_reviews: int  # that waited for a run, or were refused by one
     n_training_clips: int  # that the last retraining cut from reviewed calls
+    n_originals: int  # recordings of these calls that lie where they were found
     n_bytes_freed: int
     audio_only: bool
     dry_run: bool
 
     def to_json(self) -> dict[str, object]:
         """The object that `purge --json` prints."""
-        return {**asdict(self), "before": self.before.isoformat()}
+        return {**asdict(self), "before": self.before.isoformat() if self.before else None}
+
+
+def selection_of(
+    settings: Settings,
+    workspace: Workspace,
+    *,
+    older_than: str | None = None,
+    call: str | None = None,
+    caller: str | None = None,
+    agent: str | None = None,
+    now: datetime | None = None,
+) -> Selection:
+    """The selection of what the command line says, which must be one thing.
+
+    ``caller`` is a number, in any spelling, or its hash as the results have it.
+
+    Raises:
+        UsageError: none or several are given, no age in days or weeks and no time that is over, or no number.
+        StoreError: the secret that numbers are hashed with cannot be read.
+    """
+    told = {"older_than": older_than, "call": call, "caller": caller, "agent": agent}
+    given = [(by, value) for by, value in told.items() if value is not None]
+    if len(given) != 1:
+        raise UsageError("Give one of --older-than, --call, --caller and --agent.")
+    ((by, value),) = given
+    if by == "older_than":
+        moment = parse_age(value, zone=settings.time.zone_info, now=now or datetime.now(UTC))
+        return Selection("older_than", moment)
+    if by == "caller":
+        if re.fullmatch(rf"[0-9a-f]{{{2 * HASH_BYTES}}}", value):
+            return Selection("caller", value)
+        workspace.require_results("purge")
+        hashed = hash_number(value, load_or_make_salt(workspace.folder / settings.privacy.salt_file))
+        if hashed is None:
+            raise UsageError(
+                "--caller is no number and no hash: give the number, or caller_hash of the results."
+            )
+        return Selection("caller", hashed)
+    if by == "call" and not _CALL_ID.fullmatch(value):
+        raise UsageError(f"--call {value!r} is no id of a call: give at least 8 of its letters and digits.")
+    return Selection("call" if by == "call" else "agent", value)
 
 
 def purge(
     settings: Settings,
     workspace: Workspace,
-    limit: str,
+    selection: Selection,
     *,
     audio_only: bool = False,
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> Purged:
-    """Remove calls that started longer ago than `limit` ("365d", "52w", or before a date).
+    """Remove the calls of a selection.
 
     Files go first and rows after them, so that what was cut short is found and finished by the next
     purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
     Whoever holds an old published file open keeps it until they close it; exports are not touched. A night
     that the gate holds back stays unpublished. Once any call goes, so do all clips and spectrograms
-    in OUT/training: the next retraining makes them anew.
+    in OUT/training: the next retraining makes them anew. What was erased is noted by counts in a signed log.
 
     Raises:
-        UsageError: nothing here yet, or a limit that is no age in days or weeks and no time that is over.
+        UsageError: nothing here yet, or a head of an id that several calls have.
         LockHeld: a run is at work, or a training, which may read clips of these calls.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
-    before = parse_age(limit, zone=settings.time.zone_info, now=now)
     workspace.require_results("purge")
     rows_too = not audio_only
     with (
         _no_training(workspace) if rows_too and not dry_run else nullcontext(),
         open_locked(workspace) as store,
     ):
-        expired = older_than(store, before)
+        expired = select(store, selection)
+        if selection.by == "call" and len(expired.call_ids) > 1:
+            raise UsageError(
+                f"{len(expired.call_ids)} calls have ids that begin like this: give all of the id."
+            )
         expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
-        clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids)
+        clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids) + unnamed_clips(store)
         pages, training, reviews = list[Path](), list[Path](), GoneReviews(0, {})
         if rows_too:
             pages = [workspace.call_pages / f"{call_id}.html" for call_id in expired_ids]
             training = _training(workspace) if expired.call_ids else []
             reviews = about_gone_calls(store, workspace, expired.call_ids)
         found = Purged(
-            before=before,
+            by=selection.by,
+            before=selection.before,
             n_calls=len(expired.call_ids) if rows_too else 0,
             n_quarantined=expired.n_quarantined if rows_too else 0,
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=sum(page.is_file() for page in pages),
             n_reviews=reviews.n,
             n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
+            n_originals=sum(os.path.lexists(path) for path in expired.paths),
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
             dry_run=dry_run,
@@ -112,11 +161,21 @@ def purge(
         shown = report.window(store)
         if not stays:
             report.mark_out_of_date()
-        _remove([*clips, *training, *_folders([workspace.redacted_reports])], pages, workspace, reviews)
-        forget = partial(forget_clips if audio_only else forget_calls, before=before)
-        forget(store)
+        folders = [*clips, *training, *_folders([workspace.redacted_reports])]
         if rows_too:
-            remove_leftovers(workspace)
+            folders += workspace.folder.glob("*.duckdb.tmp")  # what a query had no memory for
+        with _removing():
+            forget_reviews(reviews)
+            for folder in folders:
+                shutil.rmtree(folder)
+            passing = _passing(workspace, expired.names, selection.before) if rows_too else []
+            for file in (*pages, *passing, *_forms(workspace)):
+                file.unlink(missing_ok=True)
+            workspace.remove_leftovers()
+            if rows_too:
+                forget_reasons(workspace.schedule_state, expired.names, selection.before)
+        forget = partial(forget_clips if audio_only else forget_calls, selection=selection)
+        forget(store)
         if workspace.held:  # what people see loses the calls too, and does not gain the night
             if rows_too:
                 compact_unpublished(store)
@@ -125,6 +184,7 @@ def purge(
             compact(store)
         else:
             publish(store)
+        _note(settings, workspace, found, now)
     if not stays:  # the pages may name calls that are gone
         report.write_again(shown, now=now)
     if audio_only:
@@ -143,7 +203,29 @@ def render_purged(done: Purged) -> str:
         what += f", {done.n_training_clips:,} training clips" if done.n_training_clips else ""
     size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
     kept = "Original recordings, exports and exported corpora are not touched."
-    return f"{verb} {what} of calls before {done.before:%Y-%m-%d %H:%M} UTC.{size} {kept}"
+    of = {
+        "call": "of this call",
+        "caller": "of this caller",
+        "agent": "of this agent (quarantined recordings are not known by agent)",
+    }
+    whose = f"of calls before {done.before:%Y-%m-%d %H:%M} UTC" if done.before else of[done.by]
+    if done.n_originals and not done.before and not done.audio_only:
+        kept += (
+            f" Still lying where they were found: {done.n_originals:,}. Delete them there, or a run whose "
+            "window holds them analyses them again."
+        )
+    return f"{verb} {what} {whose}.{size} {kept}"
+
+
+def _note(settings: Settings, workspace: Workspace, done: Purged, now: datetime) -> None:
+    """Add a line to the log of erasures; the nightly purge that found nothing is none."""
+    if done.by == "older_than" and not (done.n_calls or done.n_quarantined or done.n_clips):
+        return
+    counted = ("by", "audio_only", "n_calls", "n_quarantined", "n_clips", "n_pages", "n_reviews")
+    facts = {name: value for name, value in done.to_json().items() if name in counted}
+    salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
+    with _removing():
+        append_erasure(workspace.erasures, salt, now, facts)
 
 
 @contextmanager
@@ -163,9 +245,24 @@ def _no_training(workspace: Workspace) -> Iterator[None]:
 
 
 def _training(workspace: Workspace) -> list[Path]:
-    """Clips that a retraining cut from reviewed calls (or began to), and spectrograms of any clips."""
-    reviewed = workspace.training.reviewed_clips
-    return _folders([reviewed, reviewed.with_name(f".{reviewed.name}.part"), workspace.training.cache])
+    """Clips that a retraining cut from reviewed calls, and spectrograms of any clips."""
+    return _folders([workspace.training.reviewed_clips, workspace.training.cache])
+
+
+def _passing(workspace: Workspace, names: Collection[bytes], before: datetime | None) -> list[Path]:
+    """The sound of calls that the app plays, and logs that are old or name a call that is to go.
+
+    Who has such a file open keeps it until they close it.
+    """
+    logs = [*workspace.logs.glob("*"), *workspace.damaged_files()]
+    until_s = before.timestamp() if before else 0.0
+    old = [log for log in logs if log.stat().st_mtime < until_s or _names_any(log, names)]
+    return [*old, *(path for path in workspace.playing.rglob("*") if path.is_file())]
+
+
+def _names_any(file: Path, names: Collection[bytes]) -> bool:
+    content = file.read_bytes()
+    return any(name in content for name in names)
 
 
 def _folders(paths: Iterable[Path]) -> list[Path]:
@@ -173,38 +270,22 @@ def _folders(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.is_dir() and not path.is_symlink()]
 
 
-def _remove(folders: list[Path], pages: list[Path], workspace: Workspace, reviews: GoneReviews) -> None:
-    """Remove what may hold expired calls, and other forms of the report, which are made again on request."""
-    forms = [f for root in (workspace.folder, workspace.reports) for name in _FORMS for f in root.glob(name)]
+def _forms(workspace: Workspace) -> list[Path]:
+    """Other forms of the report, which are made again on request."""
+    roots = (workspace.folder, workspace.reports)
+    return [form for root in roots for name in _FORMS for form in root.glob(name)]
+
+
+@contextmanager
+def _removing() -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError."""
     try:
-        forget_reviews(reviews)
-        for folder in folders:
-            shutil.rmtree(folder)
-        for file in (*pages, *forms):
-            file.unlink(missing_ok=True)
+        yield
     except OSError as problem:
         raise StoreError(
             f"{problem.filename}: cannot be removed ({problem.strerror}). "
             "Correct its permissions and purge again: what is gone stays gone."
         ) from problem
-
-
-def remove_leftovers(workspace: Workspace) -> None:
-    """Remove what killed processes left: it may hold rows and pages of any call. The caller has the lock."""
-    for folder in (*workspace.work_dir.glob("*.duckdb.tmp"), workspace.changing):
-        shutil.rmtree(folder, ignore_errors=True)
-    for pattern in ("*.restoring", "*.compacting"):
-        for unfinished in workspace.work_dir.glob(pattern):
-            unfinished.unlink(missing_ok=True)
-    # These are also made by processes without the lock, which may be at work.
-    latest = time.time() - _LEFT_AFTER_S
-    for building in workspace.reports.glob(".building-*"):
-        if building.stat().st_mtime < latest:
-            shutil.rmtree(building, ignore_errors=True)
-    for review in left_unfinished(workspace):
-        with suppress(FileNotFoundError):  # finished meanwhile
-            if review.stat().st_mtime < latest:
-                review.unlink()
 
 
 def _size(roots: list[Path]) -> int:

@@ -14,6 +14,7 @@ from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, re
 from callanalytics.workspace import Workspace, lock_holder
 from jobs.scheduler.monitoring import read_schedule, render_schedule, show_time
 
+OUTDATED_SQL = "SELECT count(*) AS n, min(day)::VARCHAR AS first_day FROM outdated_calls HAVING n > 0"
 VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
 
 
@@ -35,6 +36,7 @@ def read_status(workspace: Workspace) -> dict[str, Any]:
         "runs": summary.get("runs", []),
         "quarantine": summary.get("quarantine", []),
         "drift": published.get("drift", []),
+        "outdated": published.get("outdated", []),
         "schedule": read_schedule(workspace),
         "held": workspace.held,
     }
@@ -50,8 +52,9 @@ def _published(database: Path) -> tuple[dict[str, Any], str | None]:
             "totals": _rows(database, TOTALS_SQL)[0],
             "runs": _rows(database, RUNS_SQL),
             "quarantine": _rows(database, QUARANTINE_SQL),
-            # A file published by an earlier version has no such view until the next run.
+            # A file published by an earlier version has no such views until the next run.
             "drift": _rows(database, "FROM drift_now") if "drift_now" in views else [],
+            "outdated": _rows(database, OUTDATED_SQL) if "outdated_calls" in views else [],
         }, None
     except StoreError as problem:
         return {}, str(problem)
@@ -79,6 +82,9 @@ def render_status(status: dict[str, Any], zone: tzinfo) -> str:
         return "\n".join([*lines, "No database yet: the first run makes it."])
     totals = status["totals"]
     lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
+    for old in status["outdated"]:
+        again = workspace.command("run", "--since", old["first_day"])
+        lines.append(f"Analysed by an earlier version: {old['n']} calls. Analyse them again: {again}")
     lines.append("Last runs:")
     lines += [_run_line(row, status["running"], zone) for row in status["runs"]]
     lines += _drift_lines(status["drift"], workspace)

@@ -57,8 +57,8 @@ class Change:
     call_id: str
     started_local: str
     queue: str | None
-    score_a: float
-    score_b: float
+    score_a: float | None  # None: no voice that may be the caller's was assessed
+    score_b: float | None
     reasons: tuple[str, ...]  # of the one that flags it
 
 
@@ -184,12 +184,14 @@ def _matrix_lines(found: Comparison) -> list[str]:
 
 
 def _call_lines(title: str, calls: tuple[Change, ...]) -> list[str]:
+    from reports.formatting import score_text
+
     lines = ["", f"{title}: {len(calls):,}"]
     for call in calls[:SHOWN_CALLS]:
         why = "; ".join(call.reasons)
         lines.append(
             f"  {call.call_id}  {call.started_local}  {call.queue or '-'}  "
-            f"{call.score_a:.0%} -> {call.score_b:.0%}  {why}"
+            f"{score_text(call.score_a)} -> {score_text(call.score_b)}  {why}"
         )
     if len(calls) > SHOWN_CALLS:
         lines.append(f"  and {len(calls) - SHOWN_CALLS:,} more; all of them with --json")

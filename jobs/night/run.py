@@ -28,14 +28,13 @@ from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use
-from jobs.maintenance.purge import remove_leftovers
 from jobs.maintenance.voices import with_profiles
 from jobs.night.gate import night_of, reasons_to_hold
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
 from jobs.night.stopping import StopWatch
-from jobs.publishing import Pages, ReportWindow, remove_clips, write_clips
+from jobs.publishing import Pages, ReportWindow, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
@@ -227,6 +226,7 @@ class _Night:
             workers=min(self.options.workers or n_workers(self.settings), max(len(recordings), 1)),
             hung_after_s=hung_after_s,
             stop_requested=watch.requested,
+            memory_limited=not engine.device.startswith("cuda"),
         )
 
     def _commit(self, outcomes: list[Outcome]) -> None:
@@ -276,14 +276,12 @@ class _Night:
         if self.held:
             self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
             return
-        # Also reviews given while this run was at work. Until they are published they stay in the queue,
-        # where everybody sees them.
-        take_in(self.store, self.workspace)
         # Not only what this run changed: an earlier one may have been killed, or its disk been full.
-        if self.store.unpublished or not whole:
-            self.on_progress("publish", 0, 0, "")
-            publish(self.store)
-            remove_clips(self.workspace, self.replaced)
+        self._publish(whole)
+        # Then reviews given while this run was at work: whatever is wrong with one, the night is published.
+        # Until they are published, too, everybody sees them in the queue.
+        if take_in(self.store, self.workspace).n_taken:
+            self._publish(True)
         self.workspace.release()
         # The report shows the window asked for, also when nothing in it is new. Where nothing at all is in
         # it, the pages of the last night are worth more than empty ones.
@@ -295,6 +293,13 @@ class _Night:
             # Calls whose files came late lie before the window, and the report shows them too.
             shown = Window(min(self.earliest, self.window.since), self.window.until)
             pages.write(ReportWindow(shown, self.window.since), now=now)
+
+    def _publish(self, whole: bool) -> None:
+        """Publish what is not yet, or a copy in place of one that is damaged."""
+        if self.store.unpublished or not whole:
+            self.on_progress("publish", 0, 0, "")
+            publish(self.store)
+            remove_clips(self.workspace, self.replaced)
 
     def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
         return RunResult(
@@ -314,9 +319,15 @@ class _Night:
 
 
 def _tidied(workspace: Workspace) -> Store:
-    """The working database, without what a killed run has left beside it."""
-    remove_leftovers(workspace)
-    return open_work(workspace)
+    """The working database, without what a killed run has left beside it and in the clips."""
+    workspace.remove_leftovers()
+    store = open_work(workspace)
+    try:
+        remove_clips(workspace, [folder.name for folder in unnamed_clips(store)])
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def _words(settings: Settings, options: RunOptions) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import io
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -25,13 +24,13 @@ from typing import Any
 
 from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
-from callanalytics.errors import RecordingError, UsageError
-from callanalytics.ingest.locate import RecordingChanged, RecordingGone, locate
+from callanalytics.errors import RecordingChanged, RecordingError, UsageError
+from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.store import open_locked
 from callanalytics.store.query import open_published
 from callanalytics.store.reader import known_places
-from callanalytics.workspace import Workspace, make_private_dir, write_whole
+from callanalytics.workspace import Workspace, folder_in_the_making, write_whole
 
 MANIFEST = "reviewed.csv"  # its stem is the name of the corpus
 COLUMNS = (
@@ -89,25 +88,21 @@ def export_labels(
         raise UsageError(f"{folder}: is not empty. Name a folder that does not exist yet.")
     segments, known = _reviewed(workspace)
     salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
-    arriving = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(arriving, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    make_private_dir(arriving)
     left_out: Counter[str] = Counter()
-    rows = list(_cut(segments, known, settings, salt, arriving, left_out))
-    if not rows:
-        shutil.rmtree(arriving)
-        why = (
-            ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items())) or "no segment was reviewed"
-        )
-        review = workspace.command("review", "next")
-        raise UsageError(f"Nothing to export: {why}. Review segments first: {review}")
-    for row in rows:
-        row |= {"licence": licence, "consent": "stated"}
-    _write(arriving, rows, left_out, licence)
-    if folder.exists():
-        folder.rmdir()
-    arriving.rename(folder)
+    with folder_in_the_making(folder) as arriving:
+        rows = list(_cut(segments, known, settings, salt, arriving, left_out))
+        if not rows:
+            counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
+            review = workspace.command("review", "next")
+            why = counts or "no segment was reviewed"
+            raise UsageError(f"Nothing to export: {why}. Review segments first: {review}")
+        for row in rows:
+            row |= {"licence": licence, "consent": "stated"}
+        _write(arriving, rows, left_out, licence)
+        if folder.exists():
+            folder.rmdir()
+        arriving.rename(folder)
     return Exported(
         manifest=str(folder / MANIFEST),
         n_clips=len(rows),
@@ -171,7 +166,7 @@ def _cut(
         mine = list(group)
         try:
             paths = locate(recording_id, mine[0]["paths"], salt, settings.audio, known.get(recording_id))
-            audio = decode_recording(paths, settings.audio)
+            audio = decode_recording(paths, settings.audio, recording_id=recording_id)
         except (RecordingError, OSError) as problem:
             left_out[_why_not(problem)] += len(mine)
             continue

@@ -10,6 +10,7 @@ rule no longer fires) is kept in `refused` with the reason.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,9 +19,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TextIO
 
-from callanalytics.errors import UsageError
+from callanalytics.errors import StoreError, UsageError
 from callanalytics.store import Review, Store
 from callanalytics.workspace import Workspace, make_private_dir, write_whole
+
+_log = logging.getLogger(__name__)
 
 REFUSED = "refused"
 MAX_BYTES = 65_536  # of a review
@@ -66,7 +69,7 @@ def _line(review: Review, now: datetime) -> str:
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
-    write_whole(path, "".join(f"{line}\n" for line in lines))
+    write_whole(path, "".join(f"{line}\n" for line in lines), durable=True)
 
 
 def waiting(workspace: Workspace) -> list[Path]:
@@ -132,25 +135,38 @@ def take_in(store: Store, workspace: Workspace) -> TakenIn:
 
     A file goes only after its reviews are committed: what a crash interrupts is taken in twice, which
     changes nothing, since the newest review of a thing counts. Those of an import that no longer fit are
-    refused, the others of it are taken.
+    refused, the others of it are taken. What cannot be read, taken or refused (permissions, a full disk) is
+    logged and stays: the night goes on without it.
     """
     n_taken, refused = 0, list[str]()
     for path in waiting(workspace):
         try:
-            reviews = read_reviews(path)
-        except UsageError as problem:
-            refused.append(str(problem))
-            path.replace(_refused(path, [str(problem)]))
+            n_fit, reasons = _take_in_file(store, path)
+        except (OSError, StoreError) as problem:
+            _log.error("%s: cannot be taken in and stays in the queue (%s)", path, problem)
             continue
-        unfit = _keep_fitting(store, reviews)
-        if unfit:
-            now = datetime.now(UTC)
-            reasons = [reason for _, reason in unfit]
-            refused += reasons
-            _write(_refused(path, reasons), [_line(review, now) for review, _ in unfit])
-        n_taken += len(reviews) - len(unfit)
-        path.unlink(missing_ok=True)
+        n_taken += n_fit
+        refused += reasons
     return TakenIn(n_taken, tuple(refused))
+
+
+def _take_in_file(store: Store, path: Path) -> tuple[int, list[str]]:
+    """How many reviews of a file were committed, and why the others were refused.
+
+    Raises OSError, StoreError; then the file is still there.
+    """
+    try:
+        reviews = read_reviews(path)
+    except UsageError as problem:
+        path.replace(_refused(path, [str(problem)]))
+        return 0, [str(problem)]
+    unfit = _keep_fitting(store, reviews)
+    reasons = [reason for _, reason in unfit]
+    if unfit:
+        now = datetime.now(UTC)
+        _write(_refused(path, reasons), [_line(review, now) for review, _ in unfit])
+    path.unlink(missing_ok=True)
+    return len(reviews) - len(unfit), reasons
 
 
 def _keep_fitting(store: Store, reviews: Sequence[Review]) -> list[tuple[Review, str]]:
@@ -205,16 +221,12 @@ def forget_reviews(gone: GoneReviews) -> None:
     """Remove them from their files, and why any was refused: a reason may name a call."""
     now = datetime.now(UTC)
     for path, stay in gone.rest.items():
-        path.with_suffix(".txt").unlink(missing_ok=True)
+        for folder in (path.parent, path.parent / REFUSED):  # of a run that was killed: before it was moved
+            (folder / f"{path.stem}.txt").unlink(missing_ok=True)
         if stay:
             _write(path, [_line(review, now) for review in stay])
         else:
             path.unlink(missing_ok=True)
-
-
-def left_unfinished(workspace: Workspace) -> list[Path]:
-    """Reviews that are being written, or that a killed process began."""
-    return list(workspace.review_queue.glob(".*.part"))
 
 
 def _refused(path: Path, reasons: Sequence[str]) -> Path:

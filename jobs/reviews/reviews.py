@@ -226,7 +226,7 @@ class Worth:
     duration_s: float
     flagged: bool
     reasons: tuple[str, ...]
-    frustration_score: float
+    frustration_score: float | None
     flag_worth: float
     unsure: float
     disagreement: float

@@ -74,9 +74,12 @@ class ChildProcesses:
 
 
 def _last_line(path: Path) -> str:
-    with path.open("rb") as output:
-        output.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        lines = output.read().decode("utf-8", errors="replace").split("\n")
+    try:
+        with path.open("rb") as output:
+            output.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = output.read().decode("utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return "its output was removed by a purge"
     filled = [line.strip() for line in lines if line.strip()]
     return filled[-1][:300] if filled else "no output"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdap
 from callanalytics.workspace import make_private_dir, write_whole
 
 N_ENDS_KEPT = 200
+FORGOTTEN = "(removed by a purge)"
 
 # How a due time of a job ended. Version 0.1.0 wrote other names for three of them.
 Outcome = Literal["good", "failed", "retrying", "missed", "delayed", "interrupted", "preempted"]
@@ -83,6 +85,28 @@ def read_state(path: Path) -> Contents:
     return _CONTENTS.validate_json(path.read_bytes())
 
 
+def forget_reasons(path: Path, names: Collection[bytes], before: datetime | None) -> None:
+    """Take out of the file what jobs said that is old or names a call that goes. Raises OSError.
+
+    A scheduler at work takes that over when it writes the file next.
+    """
+    try:
+        contents = read_state(path)
+    except FileNotFoundError:
+        return
+    except ValueError:  # the scheduler will move it away and begin anew
+        path.unlink()
+        return
+    ends = [
+        replace(end, reason=FORGOTTEN)
+        if (before and end.ended_at < before) or any(name in end.reason.encode() for name in names)
+        else end
+        for end in contents.ends
+    ]
+    if ends != contents.ends:
+        write_whole(path, replace(contents, ends=ends).to_text(), durable=True)
+
+
 class SchedulerState:
     """The file, for the one scheduler that writes it. Safe across threads."""
 
@@ -90,6 +114,7 @@ class SchedulerState:
         self.path = path
         self.damaged: Path | None = None  # where a file that could not be understood was moved to
         self._lock = threading.Lock()
+        self._version = _version(path)
         try:
             self._contents = read_state(path)
         except FileNotFoundError:
@@ -157,4 +182,28 @@ class SchedulerState:
 
     def _write(self) -> None:
         make_private_dir(self.path.parent)
-        write_whole(self.path, self._contents.to_text())
+        if _version(self.path) != self._version:
+            self._take_over_forgotten()
+        write_whole(self.path, self._contents.to_text(), durable=True)
+        self._version = _version(self.path)
+
+    def _take_over_forgotten(self) -> None:
+        """Forget the reasons that a purge has taken out of the file; all else in it is ours."""
+        try:
+            found = read_state(self.path).ends
+        except (OSError, ValueError):
+            return
+        forgotten = {(end.job, end.due_at, end.ended_at) for end in found if end.reason == FORGOTTEN}
+        self._contents.ends = [
+            replace(end, reason=FORGOTTEN) if (end.job, end.due_at, end.ended_at) in forgotten else end
+            for end in self.ends
+        ]
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Changes whenever the file is replaced; None without one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +11,7 @@ from typing import Any
 
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
-from callanalytics.workspace import make_private_dir
+from callanalytics.workspace import folder_in_the_making, make_private_dir
 from reports.pages.agents import read_agent_pages
 from reports.pages.brief import read_brief
 from reports.pages.call_page import read_call_pages
@@ -66,7 +64,7 @@ def build_reports(
         open_source(
             database, settings, window, now, clips_dir=linked, clips_href=clips_href, redact=redact
         ) as source,
-        _building(out_dir) as folder,
+        _new_pages(out_dir) as folder,
     ):
         _write_pages(source, folder)
         _put_in_place(folder, out_dir)
@@ -111,14 +109,11 @@ def _write_pages(source: Source, folder: Path) -> None:
 
 
 @contextmanager
-def _building(out_dir: Path) -> Iterator[Path]:
+def _new_pages(out_dir: Path) -> Iterator[Path]:
     """An empty folder in `out_dir`, which is made where it is missing; removed in the end."""
     make_private_dir(out_dir)
-    folder = Path(tempfile.mkdtemp(prefix=".building-", dir=out_dir))
-    try:
+    with folder_in_the_making(out_dir / "pages") as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _put_in_place(folder: Path, out_dir: Path) -> None:

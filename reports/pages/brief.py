@@ -43,6 +43,7 @@ WITH met AS (
 SELECT count(*) AS n, count(*) FILTER (WHERE flagged) AS n_flagged, coalesce(sum(duration_s), 0) AS audio_s,
     count(*) FILTER (WHERE flagged AND frustrated) AS n_frustrated,
     count(*) FILTER (WHERE flagged AND raised AND NOT frustrated) AS n_raised,
+    count(*) FILTER (WHERE flagged AND frustration_voice IS NOT NULL) AS n_unknown,
     coalesce(sum(segments_s), 0) AS segments_s, coalesce(sum(labelled_s), 0) AS labelled_s,
     count(*) FILTER (WHERE started_at_source = 'file_time') AS n_undated
 FROM call_summary LEFT JOIN met USING (call_id) WHERE started_at >= $since AND started_at < $until

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from callanalytics.config import RuleSettings
 from callanalytics.diarize.quality import QUALITY_TEXT
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
@@ -23,6 +24,7 @@ from reports.parts.call_parts import (
     summarise_call,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
+from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
 from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_text, with_unit
 from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
@@ -220,10 +222,13 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
 
 def _probabilities(call: CallData) -> Iterator[Probabilities]:
     """Mean probability of each emotion over time, per side that was classified."""
-    for role, name in ROLE_NAMES.items():
-        segments = [s for s in call.segments if s["role"] == role and s["abstain_reason"] not in UNCLASSIFIED]
-        if not segments:
-            continue
+    sides: dict[str, list[Row]] = defaultdict(list)
+    for segment in call.segments:
+        if segment["abstain_reason"] not in UNCLASSIFIED:
+            sides[call.side_name(segment)].append(segment)
+    in_order = sorted(sides.items(), key=lambda side: (list(ROLE_NAMES).index(side[1][0]["role"]), side[0]))
+    for name, segments in in_order:
+        role = segments[0]["role"]
         start_s = np.array([s["start_s"] for s in segments])
         end_s = np.array([s["end_s"] for s in segments])
         values = np.nan_to_num(np.array([s["probabilities"] for s in segments], dtype=float))  # (n, 9)
@@ -255,7 +260,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
         at=clock(segment["start_s"]),
         sort_at=f"{segment['start_s']:.3f}",
         length=f"{number(segment['end_s'] - segment['start_s'])} s",
-        role=ROLE_NAMES[segment["role"]],
+        role=call.side_name(segment),
         badge=badge(segment["emotion"]),
         confidence=percent(segment["confidence"]) if votes else MISSING,
         agreement=f"{n_same} of {len(votes)}" if votes else MISSING,
@@ -272,10 +277,10 @@ def _vote(vote: Row | None, winner: str | None) -> MemberVote:
 
 def _rules(source: Source, call: CallData) -> Table:
     """Every rule in force with what this call measured; met are those that the analysis stored."""
-    met = {e["rule"] for e in call.escalations}
+    met = {e["rule"]: e["value"] for e in call.escalations}
     rows = []
     for rule in source.settings.rule:
-        value = call.measures.get((rule.measure, None if rule.role == "any" else rule.role, rule.window))
+        value = met.get(rule.name, _measured(call, rule))
         rows.append(
             (
                 Cell("✓ met" if rule.name in met else "not met"),
@@ -290,6 +295,22 @@ def _rules(source: Source, call: CallData) -> Table:
         rows,
         empty="There are no rules in force.",
     )
+
+
+def _measured(call: CallData, rule: RuleSettings) -> float | None:
+    """What a rule looks at: a rule for callers at the voice that the score is of.
+
+    Measures of several voices of one role are stored together: not what one of them did.
+    """
+    role: str | None = None if rule.role == "any" else rule.role
+    if role == "caller" and call.scored_voice is not None:
+        role = call.scored_role
+        if rule.measure not in VOICE_MEASURES | FRUSTRATION_MEASURES:
+            roles = {s["speaker"]: s["role"] for s in call.segments}
+            role = roles[call.scored_voice]
+            if list(roles.values()).count(role) > 1:
+                return None
+    return call.measures.get((rule.measure, role, rule.window))
 
 
 def _with_unit(measure: str, value: float | None) -> str:

@@ -11,7 +11,9 @@ from reports.views import Table
 
 _CHOSEN = """
 SELECT analysis_key, call_id FROM call_summary WHERE started_at >= $since AND started_at < $until
-QUALIFY flagged OR row_number() OVER (ORDER BY flagged DESC, frustration_score DESC, call_id) <= $most
+QUALIFY flagged OR row_number() OVER (
+    ORDER BY flagged DESC, frustration_score DESC NULLS LAST, call_id
+) <= $most
 """
 _LISTED = """
 SELECT call_id, started_local, queue, agent_id, agent_name, duration_s, direction::VARCHAR AS direction,

@@ -7,10 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from callanalytics.config import ONE_OF_THE_VOICES
 from ensemble.labels import EMOTIONS
 from reports import timeline
 from reports.call_rows import CallData
-from reports.formatting import MISSING, clock, count, day, moment, number, percent, plain_number
+from reports.formatting import (
+    MISSING,
+    clock,
+    count,
+    day,
+    moment,
+    number,
+    percent,
+    plain_number,
+    score_text,
+)
 from reports.palette import badge
 from reports.parts.measure_names import with_unit
 from reports.report_source import Row, Source
@@ -26,7 +37,7 @@ LAYOUT_TEXT = {
     "stereo": "one side per channel",
     "pair": "one side per file",
     "fake_stereo": "two equal channels, treated as one",
-    "one_sided": "only one channel has sound",
+    "one_sided": "only one channel holds speech",
     "mono": "both sides on one channel",
 }
 ROLE_SOURCE_TEXT = {
@@ -67,7 +78,9 @@ def summarise_call(
         call_id=call.call_id,
         when=moment(call.facts["started_local"]),
         flagged=call.facts["flagged"],
-        score=percent(call.facts["frustration_score"]),
+        score=score_text(call.facts["frustration_score"]),
+        whose="" if call.scored_voice is None else ONE_OF_THE_VOICES,
+        peak=_peak(call),
         reasons=tuple(
             Reason(_sentence(e["reason"]), e["rule"], _measured(source, e)) for e in call.escalations
         ),
@@ -82,7 +95,10 @@ def summarise_call(
 def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> timeline.Timeline:
     """Both sides, the silence and overtalk between them, and the caller's frustration."""
     duration_s = call.facts["duration_s"]
-    spans = [timeline.Span(s["role"], s["start_s"], s["end_s"], s["emotion"]) for s in call.segments]
+    spans = [
+        timeline.Span(s["role"], s["start_s"], s["end_s"], s["emotion"], call.voice_name(s))
+        for s in call.segments
+    ]
     turns = [(t["role"], t["start_s"], t["end_s"]) for t in call.turns]
     sounds = [(s["kind"], s["start_s"], s["end_s"]) for s in call.sounds]
     overtalk = timeline.overtalk(turns, duration_s)
@@ -107,11 +123,11 @@ def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> ti
 
 def _timeline_text(call: CallData, n_overtalk: int) -> str:
     parts = [f"Emotion over {clock(call.facts['duration_s'])} of the call."]
-    for role in ("caller", "agent"):
+    for role, who in (("caller", "Caller"), ("agent", "Agent"), ("unknown", "Voices of unknown side")):
         measured = ((call.measures.get((f"{e}_share", role, "call")), e) for e in EMOTIONS)
         shares = sorted(((share, emotion) for share, emotion in measured if share), reverse=True)
         if shares:
-            parts.append(f"{role.capitalize()}: {', '.join(f'{e} {percent(s)}' for s, e in shares)}.")
+            parts.append(f"{who}: {', '.join(f'{e} {percent(s)}' for s, e in shares)}.")
     if n_overtalk:
         parts.append(f"Both speak {count(n_overtalk, 'time')}.")
     return " ".join(parts)
@@ -180,7 +196,7 @@ def _moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
     moments = []
     for mark, evidence in enumerate(ordered, start=1):
         start_s = evidence["start_s"]
-        segment = _segment_at(call.segments, start_s, evidence["end_s"])
+        segment = _segment_at(filter(call.may_be_the_caller, call.segments), start_s, evidence["end_s"])
         moments.append(
             Moment(
                 at=clock(start_s),
@@ -197,11 +213,11 @@ def _moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
 
 
 def _segment_at(segments: Iterable[Row], start_s: float, end_s: float) -> Row | None:
-    """The caller's segment that shares most time with a moment."""
+    """The segment that shares most time with a moment."""
     best, most_s = None, 0.0
     for segment in segments:
         shared_s = min(segment["end_s"], end_s) - max(segment["start_s"], start_s)
-        if segment["role"] == "caller" and shared_s > most_s:
+        if shared_s > most_s:
             best, most_s = segment, shared_s
     return best
 
@@ -229,20 +245,34 @@ def _clip_href(source: Source, call_id: str, name: str | None, root: str) -> str
     return f"{root}{source.clips_href}/{call_id}/{name}" if there else ""
 
 
+def _peak(call: CallData) -> str:
+    score = score_text(call.facts["frustration_score"])
+    if call.scored_voice is not None:
+        named = next(call.side_name(s) for s in call.segments if s["speaker"] == call.scored_voice)
+        return (
+            f"The frustration of {ONE_OF_THE_VOICES} (“{named}” below) peaks at {score}; "
+            "it is not sure whose voice it is."
+        )
+    if call.facts["frustration_score"] is None:
+        return f"The caller's frustration is {score}: no voice that may be the caller's was assessed."
+    return f"The caller's frustration peaks at {score}."
+
+
 def _course(source: Source, call: CallData) -> str:
-    """How the caller's frustration went, in a sentence; empty where it is neither calm nor upset.
+    """How the frustration went, in a sentence; empty where it is neither calm nor upset.
 
     A quarter is calm when its mean is under half of the rule's threshold, upset when it reaches it.
     """
     threshold = _peak_threshold(source)
-    quarters = [call.measures.get(("frustration", "caller", q)) for q in ("q1", "q2", "q3", "q4")]
+    quarters = [call.measures.get(("frustration", call.scored_role, q)) for q in ("q1", "q2", "q3", "q4")]
     known = [value for value in quarters if value is not None]
     if threshold is None or not known or max(known) < threshold / 2:
         return ""
     began = _mood(quarters[0], threshold, calm="began calm", upset="was upset from the start")
     ended = _mood(quarters[-1], threshold, calm="was calm at the end", upset="was upset at the end")
     text = " and ".join(part for part in (began, ended) if part)
-    return f"The caller {text}." if text else ""
+    who = "The caller" if call.scored_voice is None else "One of the voices"
+    return f"{who} {text}." if text else ""
 
 
 def _mood(level: float | None, threshold: float, *, calm: str, upset: str) -> str:
@@ -270,7 +300,10 @@ def voices(facts: Mapping[str, Any]) -> str:
 # The columns that tables of calls choose from: rows of call_summary, each with its text.
 _COLUMNS: dict[str, Callable[[Row], Cell]] = {
     "When": lambda row: Cell(moment(row["started_local"]), row["started_local"].isoformat()),
-    "Score": lambda row: sorted_number(percent(row["frustration_score"]), f"{row['frustration_score']:.6f}"),
+    "Score": lambda row: sorted_number(
+        score_text(row["frustration_score"]),
+        "-1" if row["frustration_score"] is None else f"{row['frustration_score']:.6f}",
+    ),
     "Flag": lambda row: Cell("⚑ flagged" if row["flagged"] else ""),
     "": lambda row: Cell("flagged" if row["flagged"] else ""),
     "Reasons": lambda row: Cell("; ".join(row["reasons"])),

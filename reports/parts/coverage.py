@@ -20,6 +20,7 @@ _FAILURES = {
     "invalid_audio": ("holds damaged samples", "record or convert it again"),
     "too_long": ("is longer or slower to decode than [audio] allows", "raise the limit if it is a real call"),
     "too_short": ("is too short to be a call", "lower [audio] min_duration_s if such calls are real"),
+    "changed": ("changed between search and analysis", "nothing: the next run finds what lies there now"),
     "out_of_memory": ("needed more memory than there is", "lower [audio] max_duration_s or add memory"),
     "worker_died": ("crashed its worker or did not finish", "please report it with the file"),
 }
@@ -39,7 +40,8 @@ SELECT count(*) AS n_calls, count(a.call_id) AS n_analysed,
     coalesce(sum(c.duration_s), 0) AS seen_s,
     coalesce(sum(a.segments_s), 0) AS segments_s, coalesce(sum(a.labelled_s), 0) AS labelled_s,
     count(*) FILTER (WHERE c.started_at_source = 'file_time') AS n_undated,
-    count(*) FILTER (WHERE a.role_source = 'none') AS n_sideless
+    count(*) FILTER (WHERE a.role_source = 'none') AS n_sideless,
+    count(*) FILTER (WHERE a.n_segments > 0 AND a.frustration_score IS NULL) AS n_unscored
 FROM calls c LEFT JOIN analyses a USING (call_id)
 WHERE c.started_at >= $since AND c.started_at < $until
 """
@@ -102,7 +104,9 @@ def _nothing(source: Source) -> str:
 def _facts(calls: Row) -> tuple[Fact, ...]:
     segments_s, labelled_s = calls["segments_s"], calls["labelled_s"]
     abstained = percent((segments_s - labelled_s) / segments_s if segments_s else None)
-    undated, sideless = (count(calls[key], "call") for key in ("n_undated", "n_sideless"))
+    undated, sideless, unscored = (
+        count(calls[key], "call") for key in ("n_undated", "n_sideless", "n_unscored")
+    )
     facts = [
         Fact("Recorded", length(calls["seen_s"])),
         Fact("Speech assessed", length(segments_s), "what the ensemble classified"),
@@ -112,6 +116,8 @@ def _facts(calls: Row) -> tuple[Fact, ...]:
         facts.append(Fact("Dated by the file only", undated, "their real time may differ"))
     if calls["n_sideless"]:
         facts.append(Fact("Sides unknown", sideless, "caller and agent not told apart"))
+    if calls["n_unscored"]:
+        facts.append(Fact("Without a score", unscored, "no voice that may be the caller's was assessed"))
     return tuple(facts)
 
 

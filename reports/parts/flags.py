@@ -21,7 +21,7 @@ flagged AND EXISTS (
 CASE WHEN flagged AND NOT EXISTS (
     SELECT 1 FROM escalations e WHERE e.call_id = s.call_id AND list_contains($frustrated, e.rule)
 ) THEN (SELECT sum(e.weight) FROM escalations e WHERE e.call_id = s.call_id) END DESC NULLS LAST,
-frustration_score DESC, started_at, call_id
+frustration_score DESC NULLS LAST, started_at, call_id
 """
 
 
@@ -36,9 +36,9 @@ def flag_headline(totals: Row, when: str) -> str:
     if n_flagged == 0:
         return f"No call was flagged {when}"
     flagged = whole_number(n_flagged)
-    if totals["n_frustrated"] == n_flagged:
+    if totals["n_frustrated"] == n_flagged and not totals["n_unknown"]:
         return f"{flagged} of {count(n, 'caller')} sounded frustrated {when}"
-    if totals["n_raised"] == n_flagged:
+    if totals["n_raised"] == n_flagged and not totals["n_unknown"]:
         return f"{flagged} of {count(n, 'caller')} raised their voice {when}"
     return f"{flagged} of {count(n, 'call')} {'was' if n_flagged == 1 else 'were'} flagged {when}"
 
@@ -46,16 +46,20 @@ def flag_headline(totals: Row, when: str) -> str:
 def flag_lead(totals: Row) -> str:
     """What the headline leaves open, empty when it says all."""
     n_frustrated, n_raised, n_flagged = totals["n_frustrated"], totals["n_raised"], totals["n_flagged"]
-    if n_flagged in (0, n_frustrated):
+    n_unknown = totals["n_unknown"]
+    if n_flagged == 0 or (n_flagged == n_frustrated and not n_unknown):
         return ""
-    if n_raised == n_flagged:
+    if n_raised == n_flagged and not n_unknown:
         return "None of them reached the rule for frustration."
     parts = []
     if n_frustrated:
-        parts.append(f"in {whole_number(n_frustrated)} of them the caller sounded frustrated")
+        who = "one of the voices" if n_unknown else "the caller"
+        parts.append(f"in {whole_number(n_frustrated)} of them {who} sounded frustrated")
     if n_raised:
         more = "more " if n_frustrated else "of them "
         parts.append(f"in {whole_number(n_raised)} {more}the voice was raised")
+    if n_unknown:
+        parts.append(f"in {whole_number(n_unknown)} of them nobody could tell if it was the caller")
     if not parts:
         return ""
     text = ", ".join(parts)
@@ -65,8 +69,10 @@ def flag_lead(totals: Row) -> str:
 def ranking_text(totals: Row) -> str:
     """The order of the flagged calls."""
     if totals["n_frustrated"] == totals["n_flagged"]:
-        return "Ranked by how frustrated the caller sounded at the peak."
+        who = "one of the voices" if totals["n_unknown"] else "the caller"
+        return f"Ranked by how frustrated {who} sounded at the peak."
     others = "by the weight of the rules they met, then by frustration at its peak"
     if totals["n_frustrated"]:
-        return f"Callers who sounded frustrated come first, by its peak; then the others, {others}."
+        who = "Calls in which a voice" if totals["n_unknown"] else "Callers who"
+        return f"{who} sounded frustrated come first, by its peak; then the others, {others}."
     return f"Ranked {others}."

@@ -15,6 +15,13 @@ MEASURE_ROWS: tuple[tuple[str, str | None, str], ...] = (
     ("pitch_rise_st", "caller", "Caller higher than when calm"),
     ("talk_s", "caller", "Caller talks"),
     ("talk_s", "agent", "Agent talks"),
+    ("frustration_peak", "unknown", "Frustration of one of the voices, peak"),
+    ("frustration", "unknown", "Frustration of one of the voices, mean"),
+    ("loudness_rise_db", "unknown", "One of the voices louder than when calm"),
+    ("pitch_rise_st", "unknown", "One of the voices higher than when calm"),
+    ("angry_s", "unknown", "Voices of unknown side angry or disgusted"),
+    ("anger_share", "unknown", "Speech of unknown side labelled anger"),
+    ("talk_s", "unknown", "Voices of unknown side talk"),
     ("silence_s", None, "Nobody talks"),
     ("longest_silence_s", None, "Longest silence"),
     ("n_long_silences", None, "Silences over 3 s"),
@@ -32,6 +39,9 @@ QUARTER_ROWS = (
     ("talk_share", "agent", "Agent talks"),
     ("interruptions", "agent", "Agent interrupts"),
     ("interruptions", "caller", "Caller interrupts"),
+    ("frustration", "unknown", "Frustration of one of the voices"),
+    ("anger_share", "unknown", "Speech of unknown side labelled anger"),
+    ("talk_share", "unknown", "Voices of unknown side talk"),
 )
 _NAMES = {
     "frustration_peak": "frustration at its peak",

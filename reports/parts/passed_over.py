@@ -25,6 +25,7 @@ _WORDS = {
     "pair_part": ("is the other side of a pair", "are the other sides of pairs"),
     "parallel_copy": ("is a copy of another recording", "are copies of other recordings"),
     "vanished": ("went while the folder was searched", "went while the folder was searched"),
+    "link": ("link that came in place of a folder", "links that came in place of folders"),
     "output_folder": ("folder that callanalytics has written", "folders that callanalytics has written"),
     "manifest_lines_unread": ("unreadable line of a manifest", "unreadable lines of manifests"),
 }

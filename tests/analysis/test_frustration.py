@@ -59,9 +59,9 @@ def test_one_loud_word_is_not_persistent() -> None:
     assert curve(anger, loudness).score < 0.3
 
 
-def test_no_caller_speech_scores_zero() -> None:
+def test_a_voice_without_speech_has_no_score() -> None:
     found = curve(np.zeros(0), np.zeros(0))
-    assert found.score == 0
+    assert found.score is None
     assert found.peak_s is None
 
 

@@ -26,7 +26,7 @@ from ensemble.inference.vote import Votes
 from ensemble.labels import SHARED_SIX
 
 ROLES = {"a": Role.AGENT, "c": Role.CALLER}
-NO_CURVE = Curve(*(np.zeros(0, dtype=np.float32),) * 2, 0.0, *(np.zeros(0, dtype=np.float32),) * 2)
+NO_CURVE = Curve(*(np.zeros(0, dtype=np.float32),) * 2, None, *(np.zeros(0, dtype=np.float32),) * 2)
 
 
 def spoken(*turns: tuple[str, float, float], sounds: tuple[SoundSpan, ...] = ()) -> Diarization:

@@ -145,6 +145,14 @@ def test_headerless_g722(tmp_path: Path) -> None:
     assert loudest_hz(audio.samples[0]) == pytest.approx(440.0, abs=1.0)
 
 
+def test_headerless_g729(tmp_path: Path) -> None:
+    """Nobody here can encode it: frames of noise have the right length, 10 bytes for 10 ms (ITU-T G.729)."""
+    (tmp_path / "call.g729").write_bytes(np.random.default_rng(5).bytes(3_000))
+    audio = decode(tmp_path / "call.g729", AudioSettings(headerless={"g729": "g729:8000:1"}))
+    assert audio.duration_s == 3.0
+    assert np.abs(audio.samples).max() > 0.01
+
+
 def test_a_hint_can_state_rate_and_channels(tmp_path: Path) -> None:
     by_soundfile(tmp_path / "call.sln16", two_tones(1.0, 16000, 2), 16000, "RAW", "PCM_16")
     audio = decode(tmp_path / "call.sln16", AudioSettings(headerless={"sln16": "s16le:16000:2"}))

@@ -12,11 +12,13 @@ from ensemble.corpora import (
     RAVDESS_FOLDS,
     decode_clip,
     keep_emotions,
+    read_corpora,
     read_corpus,
     read_manifest,
     speaker_folds,
     split_by_speaker,
     usable_clips,
+    without_copies,
 )
 from ensemble.corpora.speakers import refuse_leak
 from ensemble.labels import EMOTIONS, SHARED_SIX
@@ -168,6 +170,102 @@ def test_manifest_without_a_needed_column(tmp_path):
         read_manifest(path)
 
 
+def test_speakers_of_a_manifest_are_text(tmp_path):
+    touch(tmp_path, "a.wav")
+    given = ["001", "01", "1", "1234e567", "4321e567", "1.0", " x "]
+    rows = "".join(f"a.wav,sad,{speaker},{k},{k + 1}\n" for k, speaker in enumerate(given))
+    (tmp_path / "m.csv").write_text("path,emotion,speaker,start_s,end_s\n" + rows)
+    assert [clip.speaker for clip in read_corpus(tmp_path / "m.csv").clips] == [
+        f"m/{s.strip()}" for s in given
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "emotion"),
+    [
+        *(
+            ("fearful", "fear"),
+            ("surprised", "surprise"),
+            ("joy", "happy"),
+            ("ang", "anger"),
+            ("hap", "happy"),
+        ),
+        *(("neu", "neutral"), (" Angry ", "anger"), ("DISGUSTED", "disgust"), ("calm", "calm")),
+    ],
+)
+def test_emotions_of_a_manifest_are_understood_as_people_write_them(tmp_path, written, emotion):
+    touch(tmp_path, "a.wav")
+    (tmp_path / "m.csv").write_text(f"path,emotion,speaker\na.wav,{written},1\n")
+    assert [clip.emotion for clip in read_corpus(tmp_path / "m.csv").clips] == [emotion]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_a_manifest_as_a_spreadsheet_writes_it(tmp_path, separator, encoding):
+    touch(tmp_path, "süß.wav")
+    rows = [("File", "label", "spk"), ("süß.wav", "angry", "Jörg")]
+    (tmp_path / "m.csv").write_bytes("\r\n".join(map(separator.join, rows)).encode(encoding))
+    (clip,) = read_corpus(tmp_path / "m.csv").clips
+    assert (clip.path, clip.emotion, clip.speaker) == (tmp_path / "süß.wav", "anger", "m/Jörg")
+
+
+def test_columns_of_other_names_are_told(tmp_path):
+    touch(tmp_path, "a.wav")
+    (tmp_path / "m.csv").write_text("Datei,Gefühl,file,label,wer\na.wav,sad,b.wav,anger,1\n")
+    with pytest.raises(CorpusError, match=r"no column for speaker; .* --columns speaker=\.\.\."):
+        read_corpora(tmp_path / "m.csv")
+    named = {"path": "Datei", "emotion": "Gefühl", "speaker": "wer"}
+    ((clip,),) = (corpus.clips for corpus in read_corpora(tmp_path / "m.csv", columns=named))
+    assert (clip.path.name, clip.emotion, clip.speaker) == ("a.wav", "sad", "m/1")
+    with pytest.raises(CorpusError, match="has no column who"):
+        read_corpora(tmp_path / "m.csv", columns={"speaker": "who"})
+    with pytest.raises(CorpusError, match="--columns mood: expected of path"):
+        read_corpora(tmp_path / "m.csv", columns={"mood": "wer"})
+
+
+def test_every_corpus_of_a_folder_is_read_and_each_file_counted_once(tmp_path):
+    touch(tmp_path / "crema", "1001_DFA_ANG_XX.wav", "1002_DFA_SAD_XX.wav", "notes.wav")
+    touch(tmp_path / "ravdess", "03-01-05-01-01-01-01.wav", "03-02-05-01-01-01-01.wav")
+    touch(tmp_path / "emodb", "03a01Wa.wav")
+    touch(tmp_path, "stray.wav")
+    found = {corpus.name: corpus.counts() for corpus in read_corpora(tmp_path)}
+    assert found == {
+        "crema-d": {
+            "anger": 1,
+            "sad": 1,
+            "unusable: name is not ACTOR_SENTENCE_EMOTION_LEVEL": 2,
+        },
+        "ravdess": {"anger": 1, "unusable: song, not speech": 1},
+        "emodb": {"anger": 1},
+    }
+    with pytest.raises(CorpusError, match=r"several corpora, crema-d \(2 clips\), "):
+        read_corpus(tmp_path)
+
+
+def test_every_sound_is_used_once_and_none_under_two_labels(tmp_path):
+    for number, name in enumerate(("03-01-05-01-01-01-01", "03-01-04-01-01-01-01", "03-01-03-01-01-01-01")):
+        for folder in (tmp_path / "ravdess", tmp_path / "ravdess" / "doubled"):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.wav").write_bytes(b"sound" + bytes([number]))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.wav").write_bytes(b"sound\x00")
+    (tmp_path / "mine" / "b.wav").write_bytes(b"sound\x01")
+    (tmp_path / "mine" / "m.csv").write_text(
+        "path,emotion,speaker\na.wav,happy,1\nb.wav,sad,1\na.wav,happy,1\n"
+    )
+    ravdess, mine = without_copies(
+        [read_corpus(tmp_path / "ravdess"), read_corpus(tmp_path / "mine" / "m.csv")]
+    )
+    assert ravdess.counts() == {
+        **{"happy": 1, "sad": 1},
+        **{"unusable: copy of another file": 2, "unusable: one sound under the labels anger and happy": 2},
+    }
+    assert mine.counts() == {
+        "unusable: copy of another file": 1,
+        "unusable: one sound under the labels anger and happy": 2,
+    }
+
+
 def test_a_manifest_counts_what_it_names_wrongly(tmp_path):
     touch(tmp_path, "a.wav")
     rows = ("a.wav,sad,1,,", "gone.wav,sad,1,,", "a.wav,sad,1,-2,1", "a.wav,sad,1,3,2", "a.wav,sad,1,early,2")
@@ -252,7 +350,9 @@ def test_unreadable_silent_and_double_files_are_counted(tmp_path, rng):
     speech = rng.standard_normal(8000) * 0.1
     for name, samples in {"1001_DFA_ANG_XX": speech, "1001_DFA_SAD_XX": speech * 0.5}.items():
         sf.write(tmp_path / f"{name}.wav", samples, 8000)
-    sf.write(tmp_path / "1001_IEO_SAD_XX.wav", speech, 8000)
+    sf.write(tmp_path / "1001_IEO_ANG_XX.wav", speech, 8000)
+    sf.write(tmp_path / "1001_IOM_SAD_XX.wav", speech * 0.25, 8000)
+    sf.write(tmp_path / "1001_IWL_ANG_XX.wav", speech * 0.25, 8000)
     sf.write(tmp_path / "1001_TAI_SAD_XX.wav", np.zeros(8000), 8000)
     (tmp_path / "1001_WSI_SAD_XX.wav").write_bytes(b"RIFF????")
     kept, waves, unusable = usable_clips(read_corpus(tmp_path).clips, 8000)
@@ -260,6 +360,7 @@ def test_unreadable_silent_and_double_files_are_counted(tmp_path, rng):
     assert len(waves) == 2
     reasons = {u.path.stem[5:8]: u.reason for u in unusable}
     assert reasons["IEO"] == "same audio as 1001_DFA_ANG_XX.wav"
+    assert reasons["IOM"] == reasons["IWL"] == "one sound under the labels anger and sad"
     assert reasons["TAI"] == "silent"
     assert reasons["WSI"].startswith("unreadable")
 

@@ -53,6 +53,26 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_refuses_what_the_training_would(tmp_path):
+    write_tiny_corpus(tmp_path / "corpus")
+    write_tiny_corpus(tmp_path / "corpus" / "doubled")
+    rest = [option for option in OPTIONS if option not in {"--labels", "anger,sad"}]
+    args = ("train", "--corpus", "corpus", *rest, "--labels", "anger,fear,sad", "--dry-run")
+    refused = callanalytics(*args, folder=tmp_path, rc=1).stderr
+    assert "48 unusable: copy of another file" in refused
+    assert (
+        "no training clip of fear: add a corpus that has it, or train without: --labels anger,sad" in refused
+    )
+    rows = "".join(
+        f"corpus/{p.name};{p.name[9:12].lower()};{p.name[:4]}\n" for p in (tmp_path / "corpus").glob("*.wav")
+    )
+    (tmp_path / "mine.csv").write_text("Datei;label;wer\n" + rows)
+    args = ("train", "--corpus", "mine.csv", *OPTIONS, "--dry-run", "--columns", "path=Datei,speaker=wer")
+    assert "mine: 48 clips (24 anger, 24 sad)" in callanalytics(*args, folder=tmp_path).stderr
+    wrong = callanalytics(*args[:-1], "Datei", folder=tmp_path, rc=2).stderr
+    assert "expected OURS=THEIRS, as in path=file,emotion=label" in wrong
+
+
 def test_training_keeps_the_ensemble_with_its_card(trained):
     folder, answer = trained
     kept = folder / "out/ensembles" / answer["ensemble_id"]

@@ -92,7 +92,7 @@ def test_every_kind_that_the_decoders_know_is_found_and_read(recordings: Path) -
 
 def test_what_is_not_searched_is_counted_by_kind_and_data_beside_calls_is_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    for number, name in enumerate(("a.raw", "b.RAW", "c.ac3", "d", "e.zip", ".hidden.raw", "f.part")):
+    for number, name in enumerate(("a.raw", "b.RAW", "c.spx2", "d", "e.zip", ".hidden.raw", "f.part")):
         put(tmp_path / name, bytes([number]) + rng.bytes(5_000))
     put(tmp_path / "README", b"These are the calls of March.\n")
     put(tmp_path / "sums.sha512", b"5f2 call.wav\n")
@@ -101,7 +101,7 @@ def test_what_is_not_searched_is_counted_by_kind_and_data_beside_calls_is_not(tm
     put(tmp_path / "call.wav", b"RIFF")
     found = search(tmp_path)
     assert names(found) == {"call.wav"}
-    assert kinds(found, "ignored") == {".raw": 2, ".ac3": 1, "": 1, ".zip": 1}
+    assert kinds(found, "ignored") == {".raw": 2, ".spx2": 1, "": 1, ".zip": 1}
     assert kinds(found, "excluded") == {".part": 1}
     assert found.skip_counts == {"ignored": 5, "excluded": 1}
 

@@ -160,6 +160,14 @@ def test_a_file_labelled_by_another_ensemble_is_known_and_not_settled(store: Sto
     assert known_files(store, [], ensemble_id=ENSEMBLE_ID) == {}
 
 
+def test_a_file_analysed_by_an_earlier_recipe_is_known_and_not_settled(store: Store, folder: Path) -> None:
+    path = put(folder / "a.wav", "a")
+    settle(store, search(store, folder))
+    store.connection.execute("UPDATE base.analyses SET recipe = recipe - 1")
+    known = known_files(store, [key(path)], ensemble_id=ENSEMBLE_ID)
+    assert known[key(path)].settled is None
+
+
 def test_what_was_given_up_counts_as_found_and_skipped(store: Store, folder: Path) -> None:
     """So that a run which left some for later, by `--limit`, is known by its counts."""
     put(folder / "locked.wav", "locked").chmod(0)

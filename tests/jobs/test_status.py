@@ -82,6 +82,19 @@ def test_a_file_of_an_earlier_version_has_no_drift_yet(out: Path) -> None:
     assert "Drift" not in "\n".join(shown(out))
 
 
+def test_calls_of_an_earlier_recipe_are_counted_with_the_command_that_analyses_them_again(out: Path) -> None:
+    assert "earlier version" not in "\n".join(shown(out))
+    with duckdb.connect(out / "callanalytics.duckdb") as connection:
+        days = connection.execute(
+            "UPDATE base.analyses SET recipe = recipe - 1 WHERE call_id IN ("
+            "SELECT call_id FROM call_summary ORDER BY started_at LIMIT 2);"
+            "SELECT min(day)::VARCHAR FROM call_summary"
+        ).fetchall()
+    (line,) = [line for line in shown(out) if "earlier version" in line]
+    assert "2 calls" in line
+    assert f"callanalytics run --since {days[0][0]}" in line
+
+
 def test_a_first_run_that_was_killed_before_its_tables_leaves_nothing_to_show(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "out")
     workspace.make()

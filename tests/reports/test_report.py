@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time as time_of_day
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
-from fixture_calls import LAST_DAY, ZONE, assessed, plausible_calls
+from fixture_calls import LAST_DAY, ZONE, assessed, plausible_calls, with_sides
 from report_sites import (
     LONG,
     RIGHT_TO_LEFT,
@@ -26,7 +27,7 @@ from report_sites import (
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
-from callanalytics.records import Escalation, TimeSource
+from callanalytics.records import Escalation, Role, TimeSource
 from callanalytics.store.rows import pack
 from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
@@ -133,6 +134,57 @@ def test_frustrated_callers_come_first_and_raised_voices_are_counted_apart(tmp_p
     assert order == sorted(order)
 
 
+def row_of(page: str, words: str) -> str:
+    """The row of a table that holds some words, without tags."""
+    rows = re.findall(r"<tr>.*?</tr>", page, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", next(row for row in rows if words in row)).split())
+
+
+def test_a_voice_of_unknown_side_is_one_of_the_voices(tmp_path: Path) -> None:
+    """Both voices are unknown: the angry one is the score, and nothing says that it is the caller's."""
+    angry = max(plausible_calls(3), key=lambda call: call.assessment.curve.score)
+    unknown = with_sides(angry, speaker_0=Role.UNKNOWN, speaker_1=Role.UNKNOWN)
+    assert unknown.assessment.flagged
+    made = publish_site(tmp_path, [unknown, *(flagged_by(call, 0.1) for call in plausible_calls(1)[1:])])
+    made.build(days(3))
+    text = made.text()
+    assert "1 of 6 calls was flagged" in text
+    assert "In 1 of them one of the voices sounded frustrated" in text
+    assert "One of the voices: sounds frustrated" in text
+    page = unescape(made.text(f"calls/{unknown.recording.call_id}.html"))
+    assert "The frustration of one of the voices (“Voice 1” below) peaks at" in page
+    assert "Voice 2: how likely each emotion is" in page
+    assert 'class="m-music"' in page
+    assert "caller's frustration" not in page
+    assert "Caller talks" not in page
+    assert "Both speak" not in page
+    assert row_of(page, "Voices of unknown side talk")
+    score = unknown.assessment.curve.score or 0
+    assert f"{score:.0%}" in row_of(page, "frustration at its peak")
+    assert unknown.assessment.curve.voice == "speaker_0"
+    for body in (made.mail(days(3)).text, made.mail(days(3)).html):
+        assert "(one of the voices)" in body
+
+
+def test_a_call_without_a_score_says_that_it_is_not_known(tmp_path: Path) -> None:
+    """All voices are agents': no 0 % anywhere, and the call comes after every call with a score."""
+    first, *others = plausible_calls(1)
+    none = with_sides(first, speaker_0=Role.AGENT, speaker_1=Role.AGENT)
+    made = publish_site(tmp_path, [none, *(flagged_by(call, 0.0) for call in others)])
+    made.build(days(1))
+    page = unescape(made.text(f"calls/{none.recording.call_id}.html"))
+    assert "The caller's frustration is not known: no voice that may be the caller's was assessed." in page
+    assert "Caller talks" not in page
+    listed = made.text("calls/index.html")
+    assert "not known" in row_of(listed, none.recording.call_id)
+    # Five cards of six calls: the call without a score comes after those with 0 %.
+    cards = [f"calls/{call.recording.call_id}.html" in made.text() for call in (none, *others)]
+    assert cards == [False, *[True] * 5]
+    assert made.one("SELECT count(*) FROM call_summary WHERE frustration_score IS NULL") == 1
+    assert "Without a score" in made.text("health.html")
+    assert f"calls/{none.recording.call_id}.html" not in made.mail(days(1)).html
+
+
 def test_labels_that_cannot_be_true_are_doubted(site: Site, tmp_path: Path) -> None:
     assert "Doubtful labels" not in site.text()
     everywhere_sad = [
@@ -199,7 +251,7 @@ def test_a_failed_build_leaves_the_old_report(anew: Site, monkeypatch: pytest.Mo
     real = Path.replace
 
     def full(self: Path, target: Path) -> Path:
-        if self.name == ".health.html.part":
+        if self.name.startswith(".health.html.") and self.name.endswith("part"):
             raise OSError(28, "No space left on device")
         return real(self, target)
 

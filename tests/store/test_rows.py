@@ -25,6 +25,7 @@ from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.frustration import Curve
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.records import TimeSource
 from callanalytics.store import Store, open_work
 from callanalytics.store.reader import read_call
 from callanalytics.store.recordings import done_among
@@ -112,6 +113,27 @@ def test_a_replaced_call_shows_its_new_result_only(store: Store, calls: list[Cal
     assert one(store, "SELECT count(*) FROM escalations WHERE call_id = ?", key) == 0
 
 
+def test_a_segment_that_nobody_classified_has_no_probabilities(
+    store: Store, calls: list[CallAnalysis]
+) -> None:
+    votes = calls[0].votes
+    none = np.zeros_like(votes.mean_probabilities)
+    unheard = replace(votes, mean_probabilities=none, probabilities=np.zeros_like(votes.probabilities))
+    store.write([replace(calls[0], votes=unheard)], begin(store))
+    assert store.rows("SELECT DISTINCT anger, boredom FROM segment_probabilities") == [(None, None)]
+    for view in ("votes", "predictions"):
+        assert store.rows(f"SELECT DISTINCT probabilities FROM {view}") == [(None,)]
+
+
+def test_a_call_dated_by_its_file_is_in_no_hour(store: Store, calls: list[CallAnalysis]) -> None:
+    undated = replace(calls[1], facts=replace(calls[1].facts, started_at_source=TimeSource.FILE_TIME))
+    store.write([calls[0], undated], begin(store))
+    hours = store.rows("SELECT DISTINCT hour, n_calls FROM emotion_by_hour WHERE role = 'caller'")
+    assert hours == [(9, 1)]
+    days = store.rows("SELECT DISTINCT n_calls FROM emotion_by_day WHERE role = 'caller'")
+    assert days == [(2,)]
+
+
 def test_a_call_without_speech_is_a_row_without_segments(store: Store, calls: list[CallAnalysis]) -> None:
     call = calls[0]
     nobody = np.zeros(0, dtype=np.float32)
@@ -127,13 +149,13 @@ def test_a_call_without_speech_is_a_row_without_segments(store: Store, calls: li
                 "emotion_index", "top_index", "confidence", "agreement", "tie_broken", "abstain_reason")},
         ),
         speech=replace(call.speech, turns=()),
-        assessment=CallAssessment(Curve(nobody, nobody, 0.0, nobody, nobody), (), (), False),
+        assessment=CallAssessment(Curve(nobody, nobody, None, nobody, nobody), (), (), False),
     )  # fmt: skip
     store.write([silent], begin(store))
     row = store.connection.execute(
-        "SELECT n_segments, labelled_s, frustration_peak_s, reasons FROM call_summary"
+        "SELECT n_segments, labelled_s, frustration_score, frustration_peak_s, reasons FROM call_summary"
     ).fetchall()
-    assert row == [(0, 0.0, None, [])]
+    assert row == [(0, 0.0, None, None, [])]
     store.write([silent, calls[1]], begin(store))
     assert count(store, "segments") == len(calls[1].segments)
 

@@ -16,9 +16,12 @@ from fixture_calls import (
 )
 from stores import begin, count, end, one
 
-from callanalytics.analysis.call import CallAnalysis
+from callanalytics.analysis.call import CallAnalysis, swap_roles
+from callanalytics.analysis.recipe import RECIPE
+from callanalytics.config import Settings
 from callanalytics.errors import StoreError
 from callanalytics.store import Correction, RunCounts, Store, open_work
+from callanalytics.store.reader import read_call
 from callanalytics.store.recordings import done_among, given_up_among
 from callanalytics.workspace import Workspace
 
@@ -94,6 +97,22 @@ def test_only_the_promoted_ensemble_is_visible(
         assert count(store, "call_summary") == 3
         assert one(store, "SELECT sum(n_other_ensemble) FROM coverage") == len(calls) - 3
         assert one(store, "SELECT count(*) FROM ensembles WHERE promoted") == 1
+
+
+def test_what_an_earlier_recipe_made_is_not_done_and_a_correction_does_not_renew_it(
+    store: Store, calls: list[CallAnalysis]
+) -> None:
+    run_id = begin(store)
+    store.write([replace(calls[0], recipe=RECIPE - 1), calls[1]], run_id)
+    ids = [call.recording.recording_id for call in calls[:2]]
+    assert done_among(store, ids, ENSEMBLE_ID) == {ids[1]}
+    assert store.rows("SELECT call_id FROM outdated_calls") == [(calls[0].recording.call_id,)]
+    stored = read_call(store, calls[0].recording.call_id)
+    store.write([swap_roles(stored, Settings())], run_id)
+    assert done_among(store, ids, ENSEMBLE_ID) == {ids[1]}
+    store.write([calls[0]], run_id)
+    assert done_among(store, ids, ENSEMBLE_ID) == set(ids)
+    assert store.rows("FROM outdated_calls") == []
 
 
 def test_an_unknown_ensemble_cannot_be_promoted(store: Store) -> None:

@@ -32,7 +32,7 @@ def test_every_table_view_and_column_has_a_comment(filled: Store) -> None:
     assert bare == []
     # The catalogue lists view columns at all, so that the assertion above means something.
     n_view_columns = one(filled, "SELECT count(*) FROM duckdb_columns() WHERE table_name = 'call_summary'")
-    assert n_view_columns == 41
+    assert n_view_columns == 42
     assert set(RELATIONS) <= {named(r) for r in relations(filled.connection)}
 
 
@@ -169,6 +169,70 @@ def test_descriptors_in_a_table_of_their_own_move_to_their_segments(tmp_path: Pa
         for key, segment, d in rows
     ]
     assert found == [(1, 0, 1, 0), (1, 1, 1, 1), (2, 0, 2, 0)]
+
+
+def test_zeros_of_what_was_never_known_go(tmp_path: Path) -> None:
+    """A file of version 6 wrote 0 for sides that nobody knew and for callers of whom nothing was assessed."""
+    out = tmp_path / "out"
+    database = Workspace(out).work_database
+    database.parent.mkdir(parents=True)
+    calls = {  # analysis_key -> roles that spoke, why the caller's segment has no label, score, measures
+        1: (("caller", "agent"), None, 0.3, {"talk_s": 3.0, "frustration_peak": 0.3}),
+        2: (("unknown",), None, 0.0, {"talk_s": 0.0}),
+        3: (("caller", "agent"), "too_short", 0.0, {"talk_s": 0.5, "frustration_peak": 0.0}),
+        4: (("caller",), "low_confidence", 0.0, {"talk_s": 3.0, "frustration_peak": 0.0}),
+    }
+    with duckdb.connect(database) as old:
+        for migration in shipped_migrations()[:6]:
+            old.execute(migration.sql.replace("{n_features}", "1"))
+            old.execute("INSERT INTO base.schema_version VALUES (?, ?, now())", [migration.version, "old"])
+        old.execute("INSERT INTO base.feature_names VALUES (0, 'loudness_db')")
+        for key, (roles, reason, score, measures) in calls.items():
+            curve = [score] if "caller" in roles else []
+            old.execute(
+                "INSERT INTO base.analyses VALUES ($key, $key, $key, 'e', 1, now(), 'mono', 'none', 0, [],"
+                " 1, 1, 3, 3, $score, 1.5, false, [], $curve, $curve, MAP {})",
+                {"key": key, "score": score, "curve": curve},
+            )
+            for role in roles:
+                old.execute("INSERT INTO base.turns VALUES (?, 0, 'v', ?, 0, 0, 3)", [key, role])
+                old.execute(
+                    "INSERT INTO base.segments VALUES (?, 0, 'v', ?, 0, 0, 3, 0, NULL, NULL, NULL, NULL,"
+                    " false, ?, [0, 0, 0, 0, 0, 0, 1, 0, 0], [-20])",
+                    [key, role, reason],
+                )
+            rows = [
+                *((name, "caller", value) for name, value in measures.items()),
+                ("talk_s", "agent", 1.0 if "agent" in roles else 0.0),
+                ("interruptions", "caller", 0.0),
+                ("overtalk_s", None, 0.0),
+                ("silence_s", None, 2.0),
+            ]
+            for name, role, value in rows:
+                old.execute(
+                    "INSERT INTO base.call_measures VALUES (?, ?, ?, 'call', ?)", [key, name, role, value]
+                )
+    with open_work(Workspace(out)) as store:
+        scores = store.rows(
+            "SELECT analysis_key, frustration_score, frustration_peak_s, len(frustration), frustration_voice"
+            " FROM base.analyses ORDER BY ALL"
+        )
+        measured = store.rows("SELECT analysis_key, name, role::VARCHAR FROM base.call_measures ORDER BY ALL")
+    assert scores == [
+        (1, pytest.approx(0.3), 1.5, 1, None),
+        (2, None, None, 0, None),
+        (3, None, None, 0, None),
+        (4, 0.0, 1.5, 1, None),
+    ]
+    both = [("interruptions", "caller"), ("overtalk_s", None), ("silence_s", None)]
+    left = {key: [(name, role) for k, name, role in measured if k == key] for key in calls}
+    talk = [("talk_s", "agent"), ("talk_s", "caller")]
+    assert left == {
+        1: [("frustration_peak", "caller"), *both, *talk],
+        2: [("silence_s", None)],
+        3: [*both, *talk],
+        4: [("frustration_peak", "caller"), ("silence_s", None), ("talk_s", "caller")],
+    }
 
 
 def test_a_failing_upgrade_changes_nothing(tmp_path: Path, calls: list[CallAnalysis]) -> None:

@@ -23,12 +23,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from callanalytics.analysis.assess import CallAssessment
+from callanalytics.analysis.assess import CallAssessment, assess
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.escalation import escalations, is_flagged
 from callanalytics.analysis.frustration import Curve
 from callanalytics.analysis.measures import call_measures
-from callanalytics.config import RuleSettings, SegmentSettings
+from callanalytics.config import RuleSettings, SegmentSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import NotAudio, TruncatedAudio
@@ -110,6 +110,20 @@ def assessed(call: CallAnalysis, *, score: float | None = None, **changes: Any) 
     if score is not None:
         changes["curve"] = replace(call.assessment.curve, score=score)
     return replace(call, assessment=replace(call.assessment, **changes), clips=())
+
+
+def with_sides(call: CallAnalysis, **roles: Role) -> CallAnalysis:
+    """The call with these roles of its speakers, measured and assessed again, without clips."""
+    none = all(role is Role.UNKNOWN for role in roles.values())
+    speech = replace(
+        call.speech,
+        roles=roles,
+        role_source=RoleSource.NONE if none else call.speech.role_source,
+        role_confidence=0.0 if none else 1.0,
+    )
+    segments = tuple(replace(s, role=roles[s.speaker]) for s in call.segments)
+    found = assess(call.audio.duration_s, speech, segments, call.features, call.votes, Settings())
+    return replace(call, speech=speech, segments=segments, assessment=found, clips=())
 
 
 def plausible_failures() -> list[Failure]:

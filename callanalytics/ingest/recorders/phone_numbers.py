@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
+import logging
 import re
 import secrets
 from pathlib import Path
 from urllib.parse import unquote
 
 from callanalytics.errors import StoreError
+from callanalytics.workspace import write_whole
 
 HASH_BYTES = 16
+SALT_BYTES = 32
+_log = logging.getLogger(__name__)
 # "+1 202 555 0143", "0012025550143" and "2025550143" are one caller: country and trunk prefixes differ
 # between recorders, the last ten digits do not.
 SIGNIFICANT_DIGITS = 10
@@ -65,18 +68,18 @@ def alias_of(number: str, salt: bytes) -> str:
 def load_or_make_salt(path: Path) -> bytes:
     """The secret of this output folder, made on first use and readable by its owner only.
 
+    An empty file is what an earlier version left when it was killed before it could write.
+
     Raises:
         StoreError: the file cannot be read or written, or holds no salt.
     """
     try:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            salt = bytes.fromhex(path.read_text(encoding="ascii").strip())
-        else:
-            salt = secrets.token_bytes(32)
-            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-                stream.write(salt.hex() + "\n")
+        n_bytes = path.stat().st_size if path.exists() else None
+        if n_bytes == 0:
+            _log.warning("%s was empty and is made anew; callers known before are counted anew", path)
+        if not n_bytes:
+            write_whole(path, secrets.token_bytes(SALT_BYTES).hex() + "\n", durable=True)
+        salt = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as problem:
         raise StoreError(f"{path}: no salt for caller numbers can be read or made ({problem}).") from None
     if len(salt) < HASH_BYTES:

@@ -1,0 +1,176 @@
+"""Every voice that may be the caller's is assessed; what is not known has no number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from callanalytics.analysis.assess import CallAssessment, assess
+from callanalytics.config import EmotionSettings, RuleSettings, Settings
+from callanalytics.diarize.roles import SURE_OF_THE_AGENT
+from callanalytics.records import ChannelLayout, Diarization, Features, Role, RoleSource, Segment, Turn
+from ensemble.inference.vote import Votes
+from ensemble.labels import SHARED_SIX
+
+SEGMENT_S = 4.0
+CALM, ANGRY = "calm", "angry"
+
+
+def assessed(
+    roles: dict[str, Role],
+    said: list[tuple[str, str]],
+    *,
+    confidence: float = 1.0,
+    settings: Settings | None = None,
+    abstained: dict[str, str] | None = None,
+) -> CallAssessment:
+    """A call of segments of 4 s, one after another, of (speaker, mood).
+
+    Angry ones are 12 dB louder, 6 semitones higher and taken for anger. `abstained`: speaker -> reason.
+    """
+    speakers = [who for who, _ in said]
+    angry = np.array([mood == ANGRY for _, mood in said])
+    starts = np.arange(len(said)) * (SEGMENT_S + 1)
+    segments = [
+        Segment(i, who, roles[who], 0, float(at), float(at) + SEGMENT_S, 0.0)
+        for i, (who, at) in enumerate(zip(speakers, starts, strict=True))
+    ]
+    spoken = Diarization(
+        turns=tuple(Turn(s.speaker, 0, s.start_s, s.end_s) for s in segments),
+        roles=roles,
+        layout=ChannelLayout.MONO,
+        role_source=RoleSource.INFERRED if Role.CALLER in roles.values() else RoleSource.NONE,
+        role_confidence=confidence,
+    )
+    neutral, anger = SHARED_SIX.index("neutral"), SHARED_SIX.index("anger")
+    mean = np.full((len(said), len(SHARED_SIX)), 0.02, dtype=np.float32)
+    mean[np.arange(len(said)), np.where(angry, anger, neutral)] = 0.9
+    reasons = tuple((abstained or {}).get(who) for who in speakers)
+    labelled = np.array([reason is None for reason in reasons])
+    votes = Votes(
+        labels=SHARED_SIX,
+        member_names=("cnn",),
+        probabilities=mean[None],
+        mean_probabilities=mean,
+        emotion_index=np.where(labelled, mean.argmax(axis=1), -1),
+        top_index=mean.argmax(axis=1),
+        confidence=mean.max(axis=1),
+        agreement=np.ones(len(said), dtype=np.float32),
+        tie_broken=np.zeros(len(said), dtype=bool),
+        abstain_reason=reasons,
+    )
+    described = np.stack([np.where(angry, -16.0, -28.0), np.where(angry, 170.0, 120.0)], axis=1)
+    features = Features(("loudness_db", "f0_median_hz"), described.astype(np.float32))
+    duration_s = float(starts[-1]) + SEGMENT_S + 1
+    return assess(duration_s, spoken, segments, features, votes, settings or Settings())
+
+
+def names(found: CallAssessment, role: Role) -> set[str]:
+    return {m.name for m in found.measures if m.role is role and m.value is not None}
+
+
+def turns_angry(who: str) -> list[tuple[str, str]]:
+    """Six calm segments, then six angry ones."""
+    return [(who, CALM)] * 6 + [(who, ANGRY)] * 6
+
+
+def test_a_voice_of_unknown_role_is_scored_and_flagged() -> None:
+    found = assessed({"v": Role.UNKNOWN}, turns_angry("v"), confidence=0.0)
+    assert found.curve.voice == "v"
+    assert found.curve.score is not None
+    assert found.curve.score > 0.5
+    assert found.flagged
+    first, *_ = [e.reason for e in found.escalations if e.rule == "frustrated"]
+    assert first.startswith("one of the voices: sounds frustrated, ")
+    assert found.escalations[0].evidence
+    assert {"talk_s", "anger_share", "frustration_peak", "loudness_rise_db"} <= names(found, Role.UNKNOWN)
+
+
+def test_a_side_that_is_not_known_has_no_measures() -> None:
+    found = assessed({"v": Role.UNKNOWN}, turns_angry("v"), confidence=0.0)
+    assert names(found, Role.CALLER) == names(found, Role.AGENT) == set()
+    assert not {m.name for m in found.measures} & {"overtalk_s", "overtalk_share", "interruptions"}
+    assert {"silence_s", "longest_silence_s"} <= {m.name for m in found.measures if m.role is None}
+
+
+def test_of_several_voices_the_most_frustrated_is_the_score() -> None:
+    roles = {"v": Role.UNKNOWN, "w": Role.UNKNOWN}
+    calm = [("v", CALM)] * 8
+    alone = assessed({"w": Role.UNKNOWN}, turns_angry("w"), confidence=0.0)
+    both = assessed(roles, [*calm, *turns_angry("w")], confidence=0.0)
+    assert both.curve.voice == "w"
+    assert both.curve.score == alone.curve.score
+
+
+def test_voices_that_are_equally_calm_are_ranked_by_the_length_of_their_speech() -> None:
+    roles = {"v": Role.UNKNOWN, "w": Role.UNKNOWN}
+    found = assessed(roles, [("v", CALM)] * 3 + [("w", CALM)] * 5, confidence=0.0)
+    assert found.curve.voice == "w"
+    assert found.curve.score == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_caller_loses_no_flag_to_a_voice_with_a_higher_score() -> None:
+    roles = {"a": Role.AGENT, "c": Role.CALLER, "v": Role.UNKNOWN}
+    rule = RuleSettings(
+        name="frustrated",
+        measure="frustration_peak",
+        at_least=0.3,
+        min_evidence_s=30.0,
+        reason="caller sounds frustrated",
+    )
+    settings = Settings(rule=(rule,))
+    caller = [("c", CALM)] * 6 + [("c", ANGRY)] * 2 + [("c", CALM)] * 2
+    short = [("v", CALM)] * 3 + [("v", ANGRY)] * 3
+    found = assessed(roles, [*caller, *short, ("a", CALM)], settings=settings)
+    assert found.curve.voice == "v"
+    assert found.flagged
+    assert [e.reason for e in found.escalations] == ["caller sounds frustrated"]
+    alone = assessed(roles, [*caller, ("v", CALM), ("a", CALM)], settings=settings)
+    assert [e.value for e in found.escalations] == [e.value for e in alone.escalations]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "voice"), [(SURE_OF_THE_AGENT - 0.01, "a"), (SURE_OF_THE_AGENT, None)]
+)
+def test_an_agent_is_scored_only_where_it_is_not_sure_who_is_the_agent(
+    confidence: float, voice: str | None
+) -> None:
+    roles = {"a": Role.AGENT, "c": Role.CALLER}
+    found = assessed(roles, [*turns_angry("a"), *[("c", CALM)] * 6], confidence=confidence)
+    assert found.curve.voice == voice
+    assert found.flagged == (voice is not None)
+    assert "frustration_peak" not in names(found, Role.AGENT)
+    assert ("frustration_peak" in names(found, Role.UNKNOWN)) == (voice is not None)
+
+
+def test_a_call_without_a_voice_that_may_be_the_callers_has_no_score() -> None:
+    found = assessed({"a": Role.AGENT}, turns_angry("a"))
+    assert found.curve.score is None
+    assert found.curve.peak_s is None
+    assert not found.flagged
+    assert names(found, Role.CALLER) == names(found, Role.UNKNOWN) == set()
+    assert "talk_s" in names(found, Role.AGENT)
+
+
+def test_a_voice_of_which_nothing_could_be_classified_has_no_score() -> None:
+    said = [*turns_angry("c"), *[("a", CALM)] * 3]
+    roles = {"a": Role.AGENT, "c": Role.CALLER}
+    found = assessed(roles, said, abstained={"c": "not_speech"})
+    assert found.curve.score is None
+    assert not {"frustration", "frustration_peak"} & names(found, Role.CALLER)
+    assert "loudness_rise_db" in names(found, Role.CALLER)
+
+
+def test_a_voice_that_settings_keep_from_the_ensemble_is_not_assessed() -> None:
+    only_callers = Settings(emotion=EmotionSettings(roles=("caller",)))
+    found = assessed(
+        {"v": Role.UNKNOWN},
+        turns_angry("v"),
+        confidence=0.0,
+        settings=only_callers,
+        abstained={"v": "role_excluded"},
+    )
+    assert found.curve.score is None
+    assert not found.flagged
+    assert "talk_s" in names(found, Role.UNKNOWN)
+    assert "loudness_rise_db" not in names(found, Role.UNKNOWN)
