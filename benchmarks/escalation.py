@@ -32,6 +32,7 @@ from callanalytics.records import (
     Recording,
     Role,
     RoleSource,
+    StatedRoles,
     TimeSource,
 )
 
@@ -123,15 +124,14 @@ def score(built: list[Built]) -> list[CallAnalysis]:
 
 def _found(built: Built) -> FoundRecording:
     now = datetime.now(UTC)
-    roles = (Role.AGENT, Role.CALLER) if built.layout == "stereo" else ()
+    stated = StatedRoles(RoleSource.RECORDER, (Role.AGENT, Role.CALLER), 0.999, "the benchmark")
     facts = CallFacts(
         "none",
         0.0,
         now,
         TimeSource.FILE_TIME,
         "UTC",
-        channel_roles=roles,
-        channel_roles_source=RoleSource.RECORDER,
+        stated_roles=(stated,) if built.layout == "stereo" else (),
     )
     return FoundRecording(Recording(built.path.name.ljust(64, "0"), (built.path,), 0, now), facts)
 

@@ -36,10 +36,11 @@ from callanalytics.ingest.listing import (
 from callanalytics.ingest.object_store import is_remote, look_up
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.ingest.skipped import SkipCount, Skipped, SkippedFile
-from callanalytics.records import CallFacts, Failure, FoundRecording, Role, RoleSource
+from callanalytics.records import CallFacts, Failure, FoundRecording, Role, RoleSource, StatedRoles
 
 # So many recordings are looked up at once: a query costs a scan of all files ever known.
 LOOK_UP_BATCH = 100_000
+_NAMED_SIDES = 0.99  # how often a file that is named after a side holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +252,8 @@ def _long_past(
 
 
 def _with_sides(listed: Listed, facts: CallFacts) -> CallFacts:
-    """The sides of a pair are known from its names."""
+    """The sides of a pair are known from its names, whatever is said of channels."""
     if len(listed.paths) < 2:
         return facts
-    return replace(
-        facts,
-        channel_roles=(Role.CALLER, Role.AGENT),
-        channel_roles_source=RoleSource.NAME,
-        sources={**facts.sources, "channel_roles": "name"},
-    )
+    by_name = StatedRoles(RoleSource.NAME, (Role.CALLER, Role.AGENT), _NAMED_SIDES, "the names of the files")
+    return replace(facts, stated_roles=(by_name,), sources={**facts.sources, "channel_roles": "name"})

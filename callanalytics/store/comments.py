@@ -43,6 +43,7 @@ RELATIONS: dict[str, str] = {
     "sounds": "Stretches that are no speech but mean something: payment pauses, tones, music",
     "quality_words": "Every word that may be noted about a recording, and what it means; the list may grow",
     "call_quality": "What is noted about each recording and what was found in it, one row per word",
+    "role_evidence": "What each fact says about who is agent and who is caller, one row per fact",
     "segments": "The pieces of turns, about 3 s each, that the ensemble classifies",
     "votes": "The ensemble's vote on every segment",
     "segment_emotions": "One row per segment: who, when, which emotion (NULL when abstained), how sure",
@@ -170,6 +171,9 @@ VIEW_COLUMNS: dict[str, str] = {
 }
 
 SPECIAL: dict[str, str] = {
+    "role_evidence.source": "The fact: sidecar, recorder, name, voice_profile, or inferred from the talk",
+    "role_evidence.log_odds": "Log-odds that the roles of the call are right; negative: they are exchanged",
+    "role_evidence.words": "The fact and what it says, in words",
     "base.schema_version.version": "Number of the migration",
     "base.schema_version.name": "Name of the migration",
     "base.definitions.name": "What the fingerprint is of",

@@ -47,8 +47,12 @@ SELECT
     c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
     a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
     c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
-    a.analysed_at, a.analysis_key, a.frustration_voice
+    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence
 FROM calls c JOIN analyses a USING (call_id);
+
+CREATE VIEW role_evidence AS
+SELECT call_id, fact.source, fact.log_odds, fact.words
+FROM (SELECT call_id, unnest(role_evidence) AS fact FROM analyses);
 
 CREATE VIEW turns AS
 SELECT a.call_id, t.turn, t.speaker, t.role, t.channel, t.start_s, t.end_s

@@ -220,6 +220,17 @@ def test_links_are_left_alone_unless_asked_and_loops_end(tmp_path: Path) -> None
     assert names(search(tmp_path / "in", follow_links=True)) == {"a.wav", "secret.wav"}
 
 
+def test_check_says_where_sources_disagree_about_the_sides(tmp_path: Path) -> None:
+    path = put(tmp_path / "20250327-101010_2025550112_1001-all.wav")
+    assert "role conflict" not in render_checked(check_paths([tmp_path], Settings()))
+    path.with_suffix(".json").write_text('{"agent_channel": "right"}')
+    (row,) = check_paths([tmp_path], Settings())
+    assert row.channel_roles == "caller, agent"
+    assert row.role_conflict is not None
+    said = "caller, agent by the sidecar; agent, caller by the name, which looks like vicidial (90%)"
+    assert said in render_checked([row])
+
+
 def test_hostile_names_survive(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path)
     for name in (b"<script>.wav", b"a\nb.wav", b"'; rm -rf.wav", b"\xff\xfe.wav", b"x" * 250 + b".wav"):
