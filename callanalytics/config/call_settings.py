@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -52,12 +52,23 @@ class RecorderSettings(Table):
 class TimeSettings(Table):
     """`[time]`: the zone that "yesterday" and bare local times are read in."""
 
-    zone: ZoneName = "UTC"
+    zone: ZoneName | None = None
 
     @property
     def zone_info(self) -> ZoneInfo:
-        """The zone as a tzinfo."""
-        return ZoneInfo(self.zone)
+        """The zone as a tzinfo; without a setting that of this machine."""
+        return ZoneInfo(self.zone or machine_zone())
+
+
+def machine_zone() -> str:
+    """IANA name of the zone that this machine's clock shows; UTC where it does not tell one."""
+    import tzlocal
+
+    try:
+        name = tzlocal.get_localzone_name() or "UTC"
+        return "UTC" if name == "Etc/UTC" else name
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a zone file without a name, or conflicting files
+        return "UTC"
 
 
 # Names of Asterisk's file formats (res/ and formats/ of its source) and of RTP payloads (RFC 3551).
@@ -174,9 +185,9 @@ class RuleSettings(Table):
             ) from None
         return reason
 
-    def words(self, value: float, at_s: float, *, role_known: bool = True) -> str:
+    def words(self, value: float, at_s: float | None, *, role_known: bool = True) -> str:
         """The reason as a person reads it; where nobody knows that the voice is the caller's, it says so."""
-        at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
+        at = "no single moment" if at_s is None else f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
         text = self.reason.format(value=value, threshold=self.at_least, at=at)
         if role_known:
             return text

@@ -53,7 +53,7 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
     from jobs.night.result import RunOptions
     from jobs.night.run import run_night
 
-    settings = load_config(config)
+    settings = load_config(config, options["out"])
     with progress(quiet or as_json) as on_progress:
         result = run_night(settings, RunOptions(**options), on_progress=on_progress)
     if as_json:

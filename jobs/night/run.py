@@ -81,6 +81,7 @@ def run_night(
     try:
         workspace.make()
         with workspace.lock(), _tidied(workspace) as store:
+            workspace.note_zone(settings.time.zone_info)
             night = _Night(settings, options, window, workspace, store, on_progress)
             return night.run(inputs, now, started)
     except OSError as problem:

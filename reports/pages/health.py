@@ -163,7 +163,7 @@ def _quality(source: Source) -> Table:
 
 
 def _runs(source: Source) -> Table:
-    rows = [_run(row) for row in source.rows(_RUNS, most=MAX_RUNS, zone=source.settings.time.zone)]
+    rows = [_run(row) for row in source.rows(_RUNS, most=MAX_RUNS, zone=source.settings.time.zone_info.key)]
     counts = ("Found", "New", "Done", "Skipped", "Failed")
     columns = ("Started", "State", *counts, "Sound", "Took", "Speed", "Version")
     return Table("The newest runs", columns, rows, empty="No run is recorded.")
