@@ -24,6 +24,7 @@ from callanalytics.ingest.identity import (
     unread_recording,
     unreadable_failure,
 )
+from callanalytics.ingest.kinds import SkipCount, Skipped, SkippedFile
 from callanalytics.ingest.listing import (
     FileKey,
     FindKnown,
@@ -35,7 +36,6 @@ from callanalytics.ingest.listing import (
 )
 from callanalytics.ingest.object_store import is_remote, look_up
 from callanalytics.ingest.recorders.facts import FactReader
-from callanalytics.ingest.skipped import SkipCount, Skipped, SkippedFile
 from callanalytics.records import CallFacts, Failure, FoundRecording, Role, RoleSource, StatedRoles
 
 # So many recordings are looked up at once: a query costs a scan of all files ever known.

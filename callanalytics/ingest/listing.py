@@ -18,11 +18,9 @@ from typing import NamedTuple
 
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.ingest.kinds import Kind, Kinds, kind_by_content
+from callanalytics.ingest.completeness import Pairs, StillFiles, find_pairs, stem_of_pair
+from callanalytics.ingest.kinds import Kind, Kinds, Skipped, kind_by_content, kind_of
 from callanalytics.ingest.object_store import RemoteFile, is_remote, list_remote, path_of
-from callanalytics.ingest.pairs import Pairs, find_pairs, stem_of_pair
-from callanalytics.ingest.settling import StillFiles
-from callanalytics.ingest.skipped import Skipped, kind_of
 from callanalytics.workspace import FOLDERS_WITHOUT_CALLS, Workspace
 
 # A clock that runs a little ahead is no file from the future.

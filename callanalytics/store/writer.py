@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from callanalytics.analysis.call import CallAnalysis
     from callanalytics.config.window import Window
-    from callanalytics.ingest.skipped import SkipCount
     from callanalytics.records import CallRows, Failure
 
 # Everything that hangs on an analysis and is replaced with it.
@@ -139,16 +138,6 @@ class Store:
         times = [([datetime.fromtimestamp(us / 1e6, UTC) for us in row[:3]], row[3]) for row in rows]
         return [(since, until, began, ended_well) for (since, until, began), ended_well in times]
 
-    def knows_of(self, window: Window) -> bool:
-        """Whether a call of this window, or a file that could not be analysed, is in the database."""
-        return bool(
-            self.rows(
-                "SELECT 1 FROM (SELECT started_at FROM base.calls UNION ALL"
-                " SELECT started_at FROM base.quarantine) WHERE started_at >= ? AND started_at < ? LIMIT 1",
-                [window.since, window.until],
-            )
-        )
-
     def end_run(self, run_id: int, counts: RunCounts, *, exit_code: int) -> None:
         """Note how a run ended. A run without an end was killed."""
         with self.transaction("note the end of the run", shown=False):
@@ -160,22 +149,6 @@ class Store:
                     *(counts.audio_s, exit_code, run_id),
                 ],
             )
-
-    def note_skips(self, run_id: int, skips: Sequence[SkipCount]) -> None:
-        """Note what a run passed over. It is shown where it differs from what the run before passed over."""
-        rows = self.rows(
-            "SELECT reason, kind, n_files FROM base.skipped_files WHERE run_id ="
-            " (SELECT max(run_id) FROM base.runs WHERE run_id < ?)",
-            [run_id],
-        )
-        is_new = {(skip.reason, skip.kind, skip.n_files) for skip in skips} != set(rows)
-        if not skips and not is_new:
-            return
-        with self.transaction("note what was passed over", shown=is_new):
-            for skip in skips:
-                self.connection.execute(
-                    "INSERT INTO base.skipped_files VALUES (?, ?, ?, ?, ?, ?)", [run_id, *skip]
-                )
 
     # Results ---------------------------------------------------------------------------------------
 

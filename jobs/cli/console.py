@@ -176,7 +176,7 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
 
 def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:
     """What the search saw and left, and, where it found nothing at all, the way on."""
-    from reports.parts.passed_over import passed_over
+    from reports.parts.coverage import passed_over
 
     for number, (reason, text) in enumerate(passed_over(result.skips, zone)):
         if number == 0:
@@ -187,7 +187,7 @@ def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:
 
 
 def _way_on(reason: str, result: RunResult, zone: ZoneInfo) -> str:
-    from reports.parts.passed_over import span_of
+    from reports.parts.coverage import span_of
 
     workspace = Workspace(Path(result.database).parent)
     if reason == "outside_window" and (

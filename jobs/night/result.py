@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callanalytics.config.window import Window
-from callanalytics.ingest.skipped import SkipCount
+from callanalytics.ingest.kinds import SkipCount
 from callanalytics.records import Failure, FoundRecording
 from callanalytics.store import RunCounts
 

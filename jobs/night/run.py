@@ -21,7 +21,7 @@ from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.publish import mend_published
-from callanalytics.store.recordings import remember_files
+from callanalytics.store.recordings import knows_of, note_skips, remember_files
 from callanalytics.store.remove import replace_earlier
 from callanalytics.store.voice_profiles import learn
 from callanalytics.workspace import Workspace
@@ -183,7 +183,7 @@ class _Night:
         take_in(self.store, self.workspace)  # before a call that they are about is replaced
         remember_files(self.store, todo.found.recordings)
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
-        self.store.note_skips(self.run_id, todo.found.skips)
+        note_skips(self.store, self.run_id, todo.found.skips)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
@@ -286,7 +286,7 @@ class _Night:
         self.workspace.release()
         # The report shows the window asked for, also when nothing in it is new. Where nothing at all is in
         # it, the pages of the last night are worth more than empty ones.
-        is_empty = not self.counts.n_found and not self.store.knows_of(self.window)
+        is_empty = not self.counts.n_found and not knows_of(self.store, self.window)
         self.report_stays = is_empty and self.workspace.report_index.exists()
         pages = Pages(self.workspace, self.settings)
         if not self.report_stays and not pages.are_current(self.window):

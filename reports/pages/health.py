@@ -9,9 +9,8 @@ from callanalytics.diarize.quality import QUALITY_TEXT
 from reports.formatting import MISSING, interval, length, moment, number, percent, plain, whole_number
 from reports.palette import badge
 from reports.parts.call_parts import LAYOUT_TEXT, ROLE_SOURCE_TEXT, TIME_SOURCE_TEXT
-from reports.parts.coverage import read_abstentions, read_coverage
+from reports.parts.coverage import read_abstentions, read_coverage, read_skips, why
 from reports.parts.ensemble_card import EnsembleFacts, ensemble_card, ensemble_facts
-from reports.parts.passed_over import read_skips, why
 from reports.report_source import Row, Source
 from reports.views import Cell, Coverage, Table, numbers
 

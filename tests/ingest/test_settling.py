@@ -14,7 +14,7 @@ import pytest
 from formats import by_ffmpeg, by_soundfile, two_tones
 
 from callanalytics.config import DiscoverySettings, Settings
-from callanalytics.ingest import settling
+from callanalytics.ingest import completeness
 from callanalytics.ingest.discovery import Discovered, find_recordings
 
 RATE_HZ = 8_000
@@ -160,7 +160,7 @@ def test_a_container_without_its_end_waits_for_its_age(
 def test_without_evidence_the_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = wav(tmp_path / "call.wav")
     with monkeypatch.context() as patched:
-        patched.setattr(settling, "LOCAL_FILE_SYSTEMS", set())  # as on a network share
+        patched.setattr(completeness, "LOCAL_FILE_SYSTEMS", set())  # as on a network share
         assert taken(tmp_path) == set()
 
     def refuse(*arguments: object) -> int:
