@@ -18,12 +18,6 @@ from callanalytics.audio.proven import joined
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import RecordingError, UnreadableFile, UsageError
-from callanalytics.ingest.identity import (
-    identify,
-    settled_call,
-    unread_recording,
-    unreadable_failure,
-)
 from callanalytics.ingest.kinds import SkipCount, Skipped, SkippedFile
 from callanalytics.ingest.listing import (
     FileKey,
@@ -33,6 +27,12 @@ from callanalytics.ingest.listing import (
     list_files,
     list_recordings,
     nothing_known,
+)
+from callanalytics.ingest.locate import (
+    identify,
+    settled_call,
+    unread_recording,
+    unreadable_failure,
 )
 from callanalytics.ingest.object_store import is_remote, look_up
 from callanalytics.ingest.recorders.facts import FactReader
