@@ -48,6 +48,8 @@ class RecorderSettings(Table):
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
     channels: tuple[RoleName, RoleName] | None = None  # role of the left and the right channel
+    # Share of its mono recordings that hold two voices or more; default: that of [audio].
+    conversation_share: Share | None = None
     sidecar: str | None = None  # e.g. "../metadata/{stem}.json"; default: beside the recording
     manifest: str | None = None  # CSV with one row per recording
     manifest_columns: dict[str, str] = Field(default={})  # fact -> column name, beyond the known aliases
@@ -85,6 +87,8 @@ class AudioSettings(Table):
     # Decoded and declared duration may differ by this much before the file is quarantined.
     length_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     length_tolerance_share: Share = 0.02
+    # Share of mono recordings that hold two voices or more: nearly all calls, no voicemail.
+    conversation_share: Share = 0.85
     denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
     # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
     headerless: dict[str, str] = Field(
