@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.errors import LockHeld, UsageError
+from callanalytics.text import display_text
 
 DATABASE_NAME = "callanalytics.duckdb"
 # Folders of OUT that hold sound which is no call: clips, pages, training material.
@@ -121,7 +122,19 @@ class Workspace:
             )
 
     def make(self) -> None:
-        """Make the folder and its working part, readable by their owner only. Raises OSError."""
+        """Make the folder and its working part, readable by their owner only.
+
+        Raises:
+            UsageError: its name is no text (UTF-8), which the database cannot open.
+            OSError: it cannot be made.
+        """
+        try:
+            str(self.folder.absolute()).encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"{display_text(str(self.folder))}: the name of the output folder is no UTF-8. Give --out "
+                "another, or set a locale of UTF-8 (LC_ALL=C.UTF-8)."
+            ) from None
         make_private_dir(self.folder)
         make_private_dir(self.work_dir)
 
@@ -370,6 +383,8 @@ def lock_holder(path: Path) -> str | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _describe(descriptor)
+    except OSError:  # no file: nobody can hold it, and a run says what is wrong
+        return None
     else:
         return None
     finally:
