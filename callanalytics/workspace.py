@@ -29,6 +29,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from callanalytics.errors import LockHeld, UsageError
 from callanalytics.text import display_text
@@ -70,6 +71,7 @@ class Workspace:
         self.call_pages = self.reports / "calls"
         self.ensembles = folder / "ensembles"
         self.training = TrainingFolder(folder / "training")
+        self._zone = self.work_dir / "zone"
         self.kept_utterances = folder / "kept"
         self.erasures = folder / "erasures.jsonl"
         # For the jobs alone.
@@ -109,6 +111,18 @@ class Workspace:
         """Whether a run ever wrote here."""
         # Not Path.exists, which raises for a folder that is closed to us.
         return os.path.exists(self.work_database) or os.path.exists(self.database)  # noqa: PTH110
+
+    @property
+    def zone(self) -> str | None:
+        """The zone that the results here were made with (UTC where none is noted); None without any."""
+        try:
+            return ZoneInfo(self._zone.read_text(encoding="utf-8").strip()).key
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            return "UTC" if self.has_results else None
+
+    def note_zone(self, zone: ZoneInfo) -> None:
+        """Note the zone that results are made with. Raises OSError."""
+        write_whole(self._zone, f"{zone.key}\n")
 
     def require_results(self, purpose: str) -> None:
         """Refuse to do something to results that are not there.

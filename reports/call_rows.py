@@ -108,6 +108,6 @@ def load_calls(source: Source, keys: Sequence[int]) -> dict[int, CallData]:
         found[row["analysis_key"]].votes[row["segment"]].append(row)
     for row in parts["measures"]:
         found[row["analysis_key"]].measures[row["name"], row["role"], row["period"]] = row["value"]
-    for row in source.rows(_REVIEWS, keys=chosen, zone=source.settings.time.zone):
+    for row in source.rows(_REVIEWS, keys=chosen, zone=source.settings.time.zone_info.key):
         found[row["analysis_key"]].reviews.append(row)
     return found

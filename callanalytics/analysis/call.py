@@ -113,10 +113,10 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
             audio.samples,
             audio.sample_rate_hz,
             layout_hint=ChannelLayout.PAIR if len(recording.paths) > 1 else None,
-            channel_roles=facts.channel_roles,
-            channel_roles_source=facts.channel_roles_source,
+            stated_roles=facts.stated_roles,
             agent_voice=found.agent_voice,
             learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
+            conversation_share=settings.conversation_share(facts.conversation_share),
             models=models.speech,
         )
         speech = as_corrected(speech, found.corrected)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from callanalytics.diarize.conversation import CONVERSATION_SHARE
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
-from callanalytics.diarize.one_channel import separate_voices, voice_of
-from callanalytics.diarize.quality import Quality
-from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
+from callanalytics.diarize.one_channel import embed_speech, separate_voices, voice_of
+from callanalytics.diarize.quality import Quality, sound_quality
+from callanalytics.diarize.roles import weigh_roles
 from callanalytics.diarize.two_channels import find_layout
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
 from callanalytics.records import (
@@ -16,8 +17,7 @@ from callanalytics.records import (
     ChannelLayout,
     Diarization,
     FloatArray,
-    Role,
-    RoleSource,
+    StatedRoles,
     Turn,
     VoiceProfile,
 )
@@ -28,10 +28,10 @@ def diarize(
     sample_rate_hz: int,
     *,
     layout_hint: ChannelLayout | None = None,
-    channel_roles: tuple[Role, ...] = (),
-    channel_roles_source: RoleSource = RoleSource.NONE,
+    stated_roles: tuple[StatedRoles, ...] = (),
     agent_voice: VoiceProfile | None = None,
     learn_voices: bool = False,
+    conversation_share: float = CONVERSATION_SHARE,
     models: SpeechModels,
 ) -> Diarization:
     """Who spoke when, and who is the agent.
@@ -40,10 +40,10 @@ def diarize(
         samples: float32 (1 or 2, n) at 8 kHz, finite.
         sample_rate_hz: must be 8000, the canonical rate.
         layout_hint: PAIR when the channels came from two files.
-        channel_roles: role by channel when the recorder states it.
-        channel_roles_source: where that was read; NONE makes the roles inferred.
-        agent_voice: how the agent of this call sounds; used where the recorder does not state the roles.
-        learn_voices: also take the voice prints of stereo sides whose roles the recorder states.
+        stated_roles: roles by channel, of every source that states them.
+        agent_voice: how the agent of this call sounds.
+        learn_voices: also take the voice prints of stereo sides whose roles are stated.
+        conversation_share: of such recordings that hold two voices or more, 0..1; matters on one channel.
         models: loaded once per process.
 
     Raises:
@@ -66,35 +66,50 @@ def diarize(
     quality = {Quality(span.kind.value) for span in sounds} | layout.quality
     prints: dict[str, FloatArray] = {}
     if layout.activity is not None:
-        turns = _turns(layout.activity.active, layout.channels, duration_s)
+        active = layout.activity.active
+        turns = _turns(active, layout.channels, duration_s)
     else:
         (channel,) = layout.channels
-        voices = separate_voices(
+        pieces = embed_speech(
             samples[channel], levels_db[channel], probability[channel], blocked[channel], models
         )
+        voices = separate_voices(pieces, models, conversation_share)
+        active = np.atleast_2d(voices.active.any(axis=0))
         turns = _turns(voices.active, layout.channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
+        n_voices = len({turn.speaker for turn in turns})
+        if n_voices == 1:
+            quality.add(Quality.ONE_VOICE)
+        if n_voices > 2 or voices.may_be_more:
+            quality.add(Quality.THREE_VOICES)
+    for spoken, channel in zip(active, layout.channels, strict=True):
+        quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
         quality.add(Quality.NO_SPEECH)
-    guess = None
-    if layout.activity is not None or layout.kind is ChannelLayout.ONE_SIDED:  # each channel holds one side
-        guess = stated_roles(turns, channel_roles, channel_roles_source)
-    if layout.activity is not None and (learn_voices if guess is not None else agent_voice is not None):
+    two_sided = layout.activity is not None
+    if layout.activity is not None and (agent_voice is not None or (learn_voices and stated_roles)):
         prints = {
             f"speaker_{side}": voice
             for side in (0, 1)
             if (voice := voice_of(samples[side], layout.activity.active[side], models)) is not None
         }
-    if guess is None and agent_voice is not None:
-        guess = roles_by_voice(turns, prints, agent_voice)
-    if guess is None:
-        guess = inferred_roles(turns)
+    one_voice = len({turn.speaker for turn in turns}) == 1
+    guess = weigh_roles(
+        turns,
+        by_channel=two_sided or (layout.kind is ChannelLayout.ONE_SIDED and one_voice),
+        stated=stated_roles,
+        prints=prints,
+        profile=agent_voice,
+    )
+    if guess.is_disputed:
+        quality.add(Quality.ROLE_CONFLICT)
     return Diarization(
         turns=turns,
         roles=guess.roles,
         layout=layout.kind,
         role_source=guess.source,
         role_confidence=guess.confidence,
+        role_evidence=guess.evidence,
         sounds=sounds,
         quality=tuple(sorted(quality)),
         voices={speaker: prints[speaker] for speaker in guess.roles if speaker in prints},

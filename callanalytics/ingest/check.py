@@ -10,6 +10,7 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.ingest.discovery import find_recordings
+from callanalytics.records import CallFacts
 from callanalytics.text import display_text, optional_text
 
 
@@ -27,6 +28,7 @@ class CheckedFile:
     queue: str | None = None
     caller_hash: str | None = None
     channel_roles: str = ""
+    role_conflict: str | None = None
     pair_with: str | None = None
     skipped: str | None = None
 
@@ -58,6 +60,7 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
                 queue=optional_text(facts.queue),
                 caller_hash=facts.caller_hash,
                 channel_roles=", ".join(facts.channel_roles),
+                role_conflict=_role_conflict(facts),
                 pair_with=display_text(str(files[1])) if len(files) > 1 else None,
             )
         )
@@ -66,6 +69,15 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
             why = display_text(f"{file.reason}: {file.detail}")
             rows.append(CheckedFile(display_text(str(file.path)), skipped=why))
     return rows
+
+
+def _role_conflict(facts: CallFacts) -> str | None:
+    """What each source says of the sides, where they disagree."""
+    stated = [fact for fact in facts.stated_roles if fact.log_odds]
+    if len({fact.log_odds > 0 for fact in stated}) < 2:
+        return None
+    said = (f"{', '.join(fact.roles)} by {fact.words}" for fact in stated)
+    return display_text("; ".join(said))
 
 
 def render_checked(rows: Sequence[CheckedFile]) -> str:
@@ -87,6 +99,8 @@ def render_checked(rows: Sequence[CheckedFile]) -> str:
         lines.append(f"    {who}: {row.started_at} from {row.started_at_source}, {row.direction}")
         if stated:
             lines.append("    " + ", ".join(stated))
+        if row.role_conflict:
+            lines.append(f"    role conflict, left and right: {row.role_conflict}")
     n_unmatched = sum(row.recorder == "none" for row in rows)
     n_files = sum(row.skipped is None for row in rows)
     lines.append(f"{n_files} recordings; {n_unmatched} whose name nothing matched (dated by the file).")

@@ -47,8 +47,12 @@ SELECT
     c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
     a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
     c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
-    a.analysed_at, a.analysis_key, a.frustration_voice
+    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence
 FROM calls c JOIN analyses a USING (call_id);
+
+CREATE VIEW role_evidence AS
+SELECT call_id, fact.source, fact.log_odds, fact.words
+FROM (SELECT call_id, unnest(role_evidence) AS fact FROM analyses);
 
 CREATE VIEW turns AS
 SELECT a.call_id, t.turn, t.speaker, t.role, t.channel, t.start_s, t.end_s
@@ -403,6 +407,10 @@ SELECT run_id, started_at, ended_at,
     audio_s / nullif(epoch(ended_at) - epoch(started_at), 0) AS times_real_time,
     since_at, until_at, ensemble_id, version, host
 FROM base.runs ORDER BY run_id DESC;
+
+CREATE VIEW skipped_files AS
+SELECT run_id, r.started_at, r.since_at, r.until_at, s.reason, s.kind, s.n_files, s.earliest_at, s.latest_at
+FROM base.skipped_files s JOIN base.runs r USING (run_id) ORDER BY run_id DESC, n_files DESC, reason, kind;
 
 -- Reviews --------------------------------------------------------------------------------------------------
 -- The newest review of the same thing counts. Of a call or rule, confirm means worth flagging; of a segment,

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
+from callanalytics.config.call_settings import machine_zone
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.ingest.object_store import check_remote, is_remote, shown_url
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
@@ -175,7 +176,10 @@ def _salt(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
 
 def _zone(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     local = datetime.now(UTC).astimezone(settings.time.zone_info)
-    yield True, f'{settings.time.zone}, now {local:%Y-%m-%d %H:%M} ("yesterday" is read in it)', ""
+    found = f'{settings.time.zone_info.key}, now {local:%Y-%m-%d %H:%M} ("yesterday" is read in it)'
+    if (machine := machine_zone()) != settings.time.zone_info.key:
+        found += f"; the clock of this machine is in {machine}"
+    yield True, found, ""
 
 
 def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:

@@ -21,6 +21,7 @@ from reports.parts.call_parts import (
     TIME_SOURCE_TEXT,
     call_table,
     person,
+    role_facts,
     summarise_call,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
@@ -208,6 +209,7 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
     yield Fact("Channels", LAYOUT_TEXT[facts["channel_layout"]], "as measured")
     sure = "" if facts["role_source"] == "none" else f"{percent(facts['role_confidence'])} sure"
     yield Fact("Caller and agent", ROLE_SOURCE_TEXT[facts["role_source"]], sure)
+    yield from role_facts(facts)
     yield Fact("Recorder", plain(facts["recorder"]), f"{percent(facts['recorder_confidence'])} sure")
     rate = f"{plain_number(facts['native_rate_hz'] / 1000)} kHz"
     yield Fact(

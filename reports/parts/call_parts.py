@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from reports.formatting import (
 from reports.palette import badge
 from reports.parts.measure_names import with_unit
 from reports.report_source import Row, Source
-from reports.views import CallSummary, Cell, Moment, Reason, ReviewCommand, Table, sorted_number
+from reports.views import CallSummary, Cell, Fact, Moment, Reason, ReviewCommand, Table, sorted_number
 
 # A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -295,6 +296,25 @@ def voices(facts: Mapping[str, Any]) -> str:
         return f"{layout}; nobody could tell who is who"
     sides = ROLE_SOURCE_TEXT[facts["role_source"]]
     return f"{layout}; sides {sides} ({percent(facts['role_confidence'])} sure)"
+
+
+def role_evidence_text(fact: Mapping[str, Any]) -> str:
+    """What one fact says of the roles, with how far it says it by itself."""
+    way = "for" if fact["log_odds"] > 0 else "against"
+    return f"{way} them, {_alone(fact)}: {fact['words']}"
+
+
+def role_facts(facts: Mapping[str, Any]) -> Iterator[Fact]:
+    """What speaks for the roles of a call and what against, where there is more than one fact."""
+    evidence = sorted(facts["role_evidence"] or (), key=lambda fact: -fact["log_odds"])
+    if len(evidence) > 1:
+        for fact in evidence:
+            name = "Speaks for these sides" if fact["log_odds"] > 0 else "Speaks against them"
+            yield Fact(name, fact["words"], f"{_alone(fact)} by itself")
+
+
+def _alone(fact: Mapping[str, Any]) -> str:
+    return percent(min(1 / (1 + math.exp(-abs(fact["log_odds"]))), 0.99))  # nothing is certain
 
 
 # The columns that tables of calls choose from: rows of call_summary, each with its text.

@@ -247,14 +247,14 @@ def test_a_call_read_back_is_the_call_that_was_written(store: Store, calls: list
         found = read_call(store, call.recording.call_id[:12])
         assert found.recording == call.recording
         # Which channel is whose is in the turns; the hint of the recorder is not stored.
-        no_hint = {"channel_roles": (), "channel_roles_source": records.RoleSource.NONE}
-        assert found.facts == replace(call.facts, recorder_confidence=pytest.approx(0.9), **no_hint)
+        assert found.facts == replace(call.facts, recorder_confidence=pytest.approx(0.9), stated_roles=())
         assert found.segments == tuple(
             replace(s, overlap_share=pytest.approx(s.overlap_share)) for s in call.segments
         )
         assert found.audio == call.audio
         assert found.speech.turns == call.speech.turns
         assert found.speech.sounds == call.speech.sounds
+        assert found.speech.role_evidence == call.speech.role_evidence
         assert np.array_equal(found.assessment.curve.level, call.assessment.curve.level)
         assert found.speech.roles == call.speech.roles
         for name in ("probabilities", "mean_probabilities", "emotion_index", "top_index", "agreement"):

@@ -242,7 +242,7 @@ def _connect(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
         "external_id": m["id"],
         "channel_roles": CALLER_LEFT,
     }
-    return Found("connect", 0.95, facts)
+    return Found("connect", 0.99, facts)
 
 
 _GENESYS_HOUR = re.compile(r"year=(\d{4})/month=(\d{1,2})/day=(\d{1,2})/hour=(\d{1,2})(?:/|$)")
