@@ -141,7 +141,8 @@ def figures(built: list[Built], calls: list[CallAnalysis], layout: str) -> dict[
     angry = np.array([b.angry for b, _ in chosen])
     loud = np.array([b.loud for b, _ in chosen])
     flagged = np.array([c.assessment.flagged for _, c in chosen])
-    scores = np.array([c.assessment.curve.score for _, c in chosen])
+    # A call without a score is never looked at: it ranks below all others.
+    scores = np.array([-1.0 if (s := c.assessment.curve.score) is None else s for _, c in chosen])
     return {
         "roc_auc": float(roc_auc_score(angry, scores)),
         "recall": float(flagged[angry].mean()),

@@ -116,6 +116,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
             stated_roles=facts.stated_roles,
             agent_voice=found.agent_voice,
             learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
+            conversation_share=settings.conversation_share(facts.conversation_share),
             models=models.speech,
         )
         speech = as_corrected(speech, found.corrected)

@@ -43,6 +43,10 @@ _ABSURD_AMPLITUDE = 8.0
 _EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE = 5.0, 0.10
 _MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
 _GROWTH = 1.5
+# An offset of a hundredth of full scale (-40 dB) is as loud as quiet speech; converters have a tenth of that.
+_NOTED_OFFSET = 0.01
+# Samples at full scale: a peak that just touches it is one in ten thousand or less.
+_NOTED_CLIPPING = 0.0005
 _NOTED_LOSS_S = 0.5  # encoders state up to so much padding as sound
 
 
@@ -247,15 +251,39 @@ class _Decoding:
         if self._buffer is None or self._first is None:
             raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
         samples = self._buffer.finished()
+        if centre(samples):
+            self._notes.add("dc_offset")
+        clipped_share = self._n_clipped / max(1, samples.size)
+        if clipped_share > _NOTED_CLIPPING:
+            self._notes.add("clipped")
         return Audio(
             samples=samples,
             sample_rate_hz=CANONICAL_RATE_HZ,
             native_rate_hz=self._first.rate_hz,
             codec=self._first.codec,
             container=self._first.container,
-            clipped_share=self._n_clipped / max(1, samples.size),
+            clipped_share=clipped_share,
             notes=tuple(sorted(self._notes)),
         )
+
+
+def centre(samples: FloatArray) -> bool:
+    """Remove the constant offset of every row in place where it is loud; returns whether there was one.
+
+    Exact zeros are no sound (a masked payment, packets lost): they are neither measured nor moved.
+    """
+    is_moved = False
+    for row in samples:
+        blocks = [row[at : at + _MOVE_SAMPLES] for at in range(0, len(row), _MOVE_SAMPLES)]
+        n_sound = sum(np.count_nonzero(block) for block in blocks)
+        offset = sum(float(block.sum(dtype=np.float64)) for block in blocks) / max(1, n_sound)
+        if abs(offset) < _NOTED_OFFSET:
+            continue
+        is_moved = True
+        for block in blocks:
+            np.subtract(block, np.float32(offset), out=block, where=block != 0)
+            np.clip(block, -1.0, 1.0, out=block)
+    return is_moved
 
 
 def _recordings(path: Path, stream: BinaryIO, n_bytes: int, settings: AudioSettings) -> Iterator[Stretch]:

@@ -50,6 +50,8 @@ class RecorderSettings(Table):
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
     channels: tuple[RoleName, RoleName] | None = None  # role of the left and the right channel
+    # Share of its mono recordings that hold two voices or more; default: that of [audio].
+    conversation_share: Share | None = None
     sidecar: str | None = None  # e.g. "../metadata/{stem}.json"; default: beside the recording
     manifest: str | None = None  # CSV with one row per recording
     manifest_columns: dict[str, str] = Field(default={})  # fact -> column name, beyond the known aliases
@@ -87,6 +89,8 @@ class AudioSettings(Table):
     # Decoded and declared duration may differ by this much before the file is quarantined.
     length_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     length_tolerance_share: Share = 0.02
+    # Share of mono recordings that hold two voices or more: nearly all calls, no voicemail.
+    conversation_share: Share = 0.85
     denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
     # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
     headerless: dict[str, str] = Field(
@@ -182,9 +186,9 @@ class RuleSettings(Table):
             ) from None
         return reason
 
-    def words(self, value: float, at_s: float, *, role_known: bool = True) -> str:
+    def words(self, value: float, at_s: float | None, *, role_known: bool = True) -> str:
         """The reason as a person reads it; where nobody knows that the voice is the caller's, it says so."""
-        at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
+        at = "no single moment" if at_s is None else f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
         text = self.reason.format(value=value, threshold=self.at_least, at=at)
         if role_known:
             return text

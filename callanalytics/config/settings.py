@@ -70,6 +70,10 @@ class Settings(Table):
         """The zone that the cron times of `[schedule]` are in."""
         return ZoneInfo(self.schedule.zone) if self.schedule.zone else self.time.zone_info
 
+    def conversation_share(self, of_recorder: float | None) -> float:
+        """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""
+        return self.audio.conversation_share if of_recorder is None else of_recorder
+
     @property
     def input_dirs(self) -> tuple[Path, ...]:
         """Folders (or files) that hold recordings."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from callanalytics.diarize.conversation import CONVERSATION_SHARE
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
-from callanalytics.diarize.one_channel import separate_voices, voice_of
-from callanalytics.diarize.quality import Quality
+from callanalytics.diarize.one_channel import embed_speech, separate_voices, voice_of
+from callanalytics.diarize.quality import Quality, sound_quality
 from callanalytics.diarize.roles import weigh_roles
 from callanalytics.diarize.two_channels import find_layout
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
@@ -30,6 +31,7 @@ def diarize(
     stated_roles: tuple[StatedRoles, ...] = (),
     agent_voice: VoiceProfile | None = None,
     learn_voices: bool = False,
+    conversation_share: float = CONVERSATION_SHARE,
     models: SpeechModels,
 ) -> Diarization:
     """Who spoke when, and who is the agent.
@@ -41,6 +43,7 @@ def diarize(
         stated_roles: roles by channel, of every source that states them.
         agent_voice: how the agent of this call sounds.
         learn_voices: also take the voice prints of stereo sides whose roles are stated.
+        conversation_share: of such recordings that hold two voices or more, 0..1; matters on one channel.
         models: loaded once per process.
 
     Raises:
@@ -63,14 +66,24 @@ def diarize(
     quality = {Quality(span.kind.value) for span in sounds} | layout.quality
     prints: dict[str, FloatArray] = {}
     if layout.activity is not None:
-        turns = _turns(layout.activity.active, layout.channels, duration_s)
+        active = layout.activity.active
+        turns = _turns(active, layout.channels, duration_s)
     else:
         (channel,) = layout.channels
-        voices = separate_voices(
+        pieces = embed_speech(
             samples[channel], levels_db[channel], probability[channel], blocked[channel], models
         )
+        voices = separate_voices(pieces, models, conversation_share)
+        active = np.atleast_2d(voices.active.any(axis=0))
         turns = _turns(voices.active, layout.channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
+        n_voices = len({turn.speaker for turn in turns})
+        if n_voices == 1:
+            quality.add(Quality.ONE_VOICE)
+        if n_voices > 2 or voices.may_be_more:
+            quality.add(Quality.THREE_VOICES)
+    for spoken, channel in zip(active, layout.channels, strict=True):
+        quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
         quality.add(Quality.NO_SPEECH)
     two_sided = layout.activity is not None

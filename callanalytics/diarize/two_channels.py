@@ -169,7 +169,9 @@ def _copy_delay(levels_db: FloatArray, speech: BoolArray) -> int | None:
     channel holds speech where the other, raised by the gain between them, does not.
     """
     n_frames = levels_db.shape[1]
-    tops_db = np.percentile(levels_db, 98, axis=1, keepdims=True) if n_frames else levels_db
+    if n_frames < 2 * _SMOOTH_FRAMES:
+        return None
+    tops_db = np.percentile(levels_db, 98, axis=1, keepdims=True)
     shape = np.clip(levels_db, tops_db - _COPY_RANGE_DB, tops_db).astype(np.float64)
     shape -= shape.mean(axis=1, keepdims=True)
     power = float(np.sqrt((shape**2).sum(axis=1).prod()))
