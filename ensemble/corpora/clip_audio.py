@@ -1,4 +1,4 @@
-"""A clip's audio, whatever the container; which clips can be used, each sound once; hashes of their content."""
+"""A clip's audio, whatever the container; which clips can be used, each sound once; their hashes."""
 
 from __future__ import annotations
 
