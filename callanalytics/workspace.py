@@ -142,8 +142,8 @@ class Workspace:
             str(self.folder.absolute()).encode()
         except UnicodeEncodeError:
             raise UsageError(
-                f"{display_text(str(self.folder))}: the name is no UTF-8, which no database opens. Give --out "
-                "another, or set a locale of UTF-8 (LC_ALL=C.UTF-8)."
+                f"{display_text(str(self.folder))}: the name is no UTF-8, which no database opens. Give "
+                "--out another, or set a locale of UTF-8 (LC_ALL=C.UTF-8)."
             ) from None
         make_private_dir(self.folder)
         make_private_dir(self.work_dir)
