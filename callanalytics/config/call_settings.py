@@ -39,7 +39,9 @@ class RecorderSettings(Table):
     """
 
     name: str
-    kind: Literal["freepbx", "vicidial", "connect", "genesys", "fusionpbx", "generic", "template"]
+    kind: Literal[
+        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "generic", "template"
+    ]
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone

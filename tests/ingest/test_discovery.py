@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callanalytics.config import DiscoverySettings, RecorderSettings, Settings
+from callanalytics.config import DiscoverySettings, RecorderSettings, Settings, load_config
 from callanalytics.config.window import Window
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
 from callanalytics.ingest.check import check_paths, render_checked
@@ -229,6 +229,49 @@ def test_check_says_where_sources_disagree_about_the_sides(tmp_path: Path) -> No
     assert row.role_conflict is not None
     said = "caller, agent by the sidecar; agent, caller by the name, which looks like vicidial (90%)"
     assert said in render_checked([row])
+
+
+def test_check_names_the_source_of_each_fact_and_what_is_doubtful(tmp_path: Path) -> None:
+    put(tmp_path / "q-600-2025550112-20250327-092531-162000000.410.wav")
+    text = render_checked(check_paths([tmp_path], Settings()))
+    assert "from name (freepbx), inbound" in text
+    assert "queue 600 (name (freepbx))" in text
+    (note,) = [line for line in text.splitlines() if "note: " in line]
+    assert "the epoch 162000000 is further from the stamp" in note
+    (row,) = check_paths([tmp_path], Settings())
+    assert row.to_dict()["sources"] == {
+        "external_id": "name (freepbx)",
+        "started_at": "name (freepbx)",
+        "direction": "name (freepbx)",
+        "queue": "name (freepbx)",
+        "caller_hash": "name (freepbx)",
+    }
+
+
+def test_check_suggests_a_table_for_names_that_nothing_matched(tmp_path: Path) -> None:
+    """It can be pasted as it is, and then the names are read."""
+    for number, who in enumerate(("ann", "bo", "cy")):
+        put(tmp_path / f"acme_{who}_1743063931_202555010{number}.wav")
+    put(tmp_path / "other-1743063931.wav")
+    put(tmp_path / "holiday.wav")
+    text = render_checked(check_paths([tmp_path], Settings()))
+    said = text[text.index("# 3 such as") :]
+    assert 'template = "acme_{ANY}_{EPOCH}_{CUSTPHONE}"' in said
+    config = tmp_path / "config.toml"
+    config.write_text(said.replace("{ANY}", "{AGENT}"), encoding="utf-8")
+    checked = {Path(row.path).name: row for row in check_paths([tmp_path], load_config(config))}
+    row = checked["acme_bo_1743063931_2025550101.wav"]
+    assert (row.recorder, row.agent_id, row.started_at) == ("mine", "bo", "2025-03-27T08:25:31+00:00")
+    assert row.caller_hash is not None
+    assert checked["holiday.wav"].recorder == "none"
+
+
+def test_check_suggests_nothing_where_names_say_nothing(tmp_path: Path) -> None:
+    for name in ('a"b.wav', "{x}.wav", "holiday 7.wav"):
+        put(tmp_path / name)
+    text = render_checked(check_paths([tmp_path], Settings()))
+    assert "[[recorder]]" not in text
+    assert "a sidecar or a manifest may say more" in text
 
 
 def test_hostile_names_survive(tmp_path: Path) -> None:
