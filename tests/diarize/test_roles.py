@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.config import RecorderSettings, Settings
-from callanalytics.diarize.corrections import as_corrected, exchanged
 from callanalytics.diarize.roles import SURE_OF_THE_AGENT, voice_sides, weigh_roles
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.records import (
