@@ -66,6 +66,11 @@ class Settings(Table):
         return self.folder / self.paths.out
 
     @property
+    def file(self) -> Path | None:
+        """The config file that the settings were read from, None for the built-in defaults."""
+        return None if self.source == type(self).model_fields["source"].default else Path(self.source)
+
+    @property
     def schedule_zone(self) -> ZoneInfo:
         """The zone that the cron times of `[schedule]` are in."""
         return ZoneInfo(self.schedule.zone) if self.schedule.zone else self.time.zone_info
