@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+Temperature = float | NDArray[np.float64]
+"""One for all segments, or one for each, (n,)."""
 Rule = Literal["majority", "soft", "weighted"]
 RULES: tuple[Rule, ...] = ("majority", "soft", "weighted")
 
@@ -84,7 +86,7 @@ def expect(
     probabilities: Float,
     labels: tuple[str, ...],
     neutral_share: float,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
 ) -> Float:
     """Probabilities (..., k) of members trained on every label equally often, where neutral is more common.
 
@@ -103,19 +105,19 @@ def expect(
         return probabilities
     weight = np.full(len(labels), (1 - neutral_share) / (len(labels) - 1))
     weight[labels.index("neutral")] = neutral_share
-    weighed = probabilities * (weight**temperature).astype(np.float32)
+    weighed = probabilities * (weight ** np.asarray(temperature)[..., None]).astype(np.float32)
     shares: Float = weighed / np.maximum(weighed.sum(axis=-1, keepdims=True), 1e-12)
     return shares
 
 
-def calibrate_mean(probabilities: Float, temperature: float) -> Float:
+def calibrate_mean(probabilities: Float, temperature: Temperature) -> Float:
     """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
 
     The temperature is fitted after averaging, because averaging itself softens
     (Rahaman and Thiery 2021).
     """
     mean = np.log(np.maximum(probabilities.mean(axis=0, dtype=np.float64), 1e-9))
-    return softmax(mean / temperature)
+    return softmax(mean / np.asarray(temperature)[..., None])
 
 
 def count_votes(
@@ -161,7 +163,7 @@ def vote(
     labels: tuple[str, ...],
     member_names: tuple[str, ...],
     *,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     thresholds: Thresholds | None = None,
     rule: Rule = "majority",
     weights: NDArray[np.floating] | None = None,
