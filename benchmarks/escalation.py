@@ -32,6 +32,7 @@ from callanalytics.records import (
     Recording,
     Role,
     RoleSource,
+    StatedRoles,
     TimeSource,
 )
 
@@ -123,15 +124,14 @@ def score(built: list[Built]) -> list[CallAnalysis]:
 
 def _found(built: Built) -> FoundRecording:
     now = datetime.now(UTC)
-    roles = (Role.AGENT, Role.CALLER) if built.layout == "stereo" else ()
+    stated = StatedRoles(RoleSource.RECORDER, (Role.AGENT, Role.CALLER), 0.999, "the benchmark")
     facts = CallFacts(
         "none",
         0.0,
         now,
         TimeSource.FILE_TIME,
         "UTC",
-        channel_roles=roles,
-        channel_roles_source=RoleSource.RECORDER,
+        stated_roles=(stated,) if built.layout == "stereo" else (),
     )
     return FoundRecording(Recording(built.path.name.ljust(64, "0"), (built.path,), 0, now), facts)
 
@@ -141,7 +141,8 @@ def figures(built: list[Built], calls: list[CallAnalysis], layout: str) -> dict[
     angry = np.array([b.angry for b, _ in chosen])
     loud = np.array([b.loud for b, _ in chosen])
     flagged = np.array([c.assessment.flagged for _, c in chosen])
-    scores = np.array([c.assessment.curve.score for _, c in chosen])
+    # A call without a score is never looked at: it ranks below all others.
+    scores = np.array([-1.0 if (s := c.assessment.curve.score) is None else s for _, c in chosen])
     return {
         "roc_auc": float(roc_auc_score(angry, scores)),
         "recall": float(flagged[angry].mean()),

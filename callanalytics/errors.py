@@ -73,6 +73,12 @@ class TooLong(RecordingError):
     reason = "too_long"
 
 
+class RecordingChanged(UnreadableFile):
+    """Another recording, or another content, lies where this one was found."""
+
+    reason = "changed"
+
+
 class OutOfMemory(RecordingError):
     """Memory ran out while this recording was analysed, also with no other one beside it."""
 

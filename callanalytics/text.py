@@ -11,6 +11,9 @@ from collections.abc import Mapping
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
+_ADDRESS = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]+:/{1,2}[^\s'\"<>]+")
+_LOGIN = re.compile(r"(:/{1,2})[^/@?#]+@")
+_QUERY = re.compile(r"(\?).+")
 
 
 def display_text(text: str) -> str:
@@ -19,6 +22,11 @@ def display_text(text: str) -> str:
     The result is valid UTF-8 and has no line break; ordinary text of any language is left as it is.
     """
     return _UNSAFE.sub(_written_out, text)
+
+
+def without_secrets(text: str) -> str:
+    """A message with passwords, user names and queries of the addresses in it replaced by `***`."""
+    return _ADDRESS.sub(lambda found: _QUERY.sub(r"\1***", _LOGIN.sub(r"\1***@", found.group())), text)
 
 
 def hide_numbers(text: str, aliases: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from callanalytics.errors import LockHeld, UsageError
 
@@ -69,7 +70,9 @@ class Workspace:
         self.call_pages = self.reports / "calls"
         self.ensembles = folder / "ensembles"
         self.training = TrainingFolder(folder / "training")
+        self._zone = self.work_dir / "zone"
         self.kept_utterances = folder / "kept"
+        self.erasures = folder / "erasures.jsonl"
         # For the jobs alone.
         self.work_database = self.work_dir / "callanalytics-work.duckdb"
         self.summary = self.work_dir / "summary.json"
@@ -107,6 +110,18 @@ class Workspace:
         """Whether a run ever wrote here."""
         # Not Path.exists, which raises for a folder that is closed to us.
         return os.path.exists(self.work_database) or os.path.exists(self.database)  # noqa: PTH110
+
+    @property
+    def zone(self) -> str | None:
+        """The zone that the results here were made with (UTC where none is noted); None without any."""
+        try:
+            return ZoneInfo(self._zone.read_text(encoding="utf-8").strip()).key
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            return "UTC" if self.has_results else None
+
+    def note_zone(self, zone: ZoneInfo) -> None:
+        """Note the zone that results are made with. Raises OSError."""
+        write_whole(self._zone, f"{zone.key}\n")
 
     def require_results(self, purpose: str) -> None:
         """Refuse to do something to results that are not there.
@@ -168,8 +183,19 @@ class Workspace:
 
     @property
     def held(self) -> dict[str, Any] | None:
-        """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is."""
-        return read_object(self._held)
+        """What is held back and why: run_id, held_at, since, until, reasons; None when nothing is.
+
+        A note that cannot be read still holds back: nothing may get out because of it.
+        """
+        if not os.path.lexists(self._held):
+            return None
+        note = read_object(self._held) or {}
+        try:
+            return {**note, "held_at": _time(note["held_at"]), "reasons": [str(r) for r in note["reasons"]]}
+        except (KeyError, TypeError, ValueError):
+            at = datetime.fromtimestamp(self._held.lstat().st_mtime, UTC).isoformat(timespec="seconds")
+            why = f"{self._held}: the note of why cannot be read. The next run assesses the night again."
+            return {"run_id": None, "held_at": at, "since": None, "until": None, "reasons": [why]}
 
     def release(self) -> None:
         """Nothing is held back any more: everything was published."""
@@ -278,6 +304,13 @@ def _is_left(descriptor: int, found: os.stat_result) -> bool:
     except OSError:  # this share locks no folders
         return time.time() - found.st_mtime > _LEFT_AFTER_S
     return True
+
+
+def _time(text: str) -> str:
+    """A moment with a zone in ISO 8601. Raises ValueError, TypeError."""
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(text)
+    return text
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reports.report_source import Row, Source
+from reports.timeline import ROLE_NAMES
 
 
 @dataclass(slots=True)
@@ -20,6 +21,7 @@ class CallData:
     sounds: list[Row] = field(default_factory=list)
     measures: dict[tuple[str, str | None, str], float] = field(default_factory=dict)
     escalations: list[Row] = field(default_factory=list)
+    unknown_voices: list[str] = field(default_factory=list)  # speakers of unknown side, by first appearance
     reviews: list[Row] = field(default_factory=list)  # of the call as a whole, the newest first
 
     @property
@@ -37,6 +39,16 @@ class CallData:
     def scored_role(self) -> str:
         """Role of the frustration measures: caller, or unknown."""
         return "caller" if self.scored_voice is None else "unknown"
+
+    def voice_name(self, segment: Row) -> str:
+        """Name of one of several voices of unknown side, by order of appearance; else empty."""
+        if segment["role"] != "unknown" or len(self.unknown_voices) == 1:
+            return ""
+        return f"Voice {self.unknown_voices.index(segment['speaker']) + 1}"
+
+    def side_name(self, segment: Row) -> str:
+        """What pages call the voice of a segment: Caller, Agent, Unknown, or Voice 1, Voice 2 and so on."""
+        return self.voice_name(segment) or ROLE_NAMES[segment["role"]]
 
     def may_be_the_caller(self, segment: Row) -> bool:
         """Whether a segment is of the caller or of a voice that may be."""
@@ -89,10 +101,13 @@ def load_calls(source: Source, keys: Sequence[int]) -> dict[int, CallData]:
     for name in ("segments", "turns", "sounds", "escalations"):
         for row in parts[name]:
             getattr(found[row["analysis_key"]], name).append(row)
+    for call in found.values():
+        unknown = (s["speaker"] for s in call.segments if s["role"] == "unknown")
+        call.unknown_voices = list(dict.fromkeys(unknown))
     for row in parts["votes"]:
         found[row["analysis_key"]].votes[row["segment"]].append(row)
     for row in parts["measures"]:
         found[row["analysis_key"]].measures[row["name"], row["role"], row["period"]] = row["value"]
-    for row in source.rows(_REVIEWS, keys=chosen, zone=source.settings.time.zone):
+    for row in source.rows(_REVIEWS, keys=chosen, zone=source.settings.time.zone_info.key):
         found[row["analysis_key"]].reviews.append(row)
     return found

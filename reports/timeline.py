@@ -7,7 +7,7 @@ letters and patterns. Curves are paths in a box of 1000 x 100 (y downwards) that
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ class Span:
     start_s: float
     end_s: float
     emotion: str | None
+    voice: str = ""  # name of one of several voices of unknown side, which have a lane each
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +119,18 @@ def place(at_s: float, duration_s: float) -> str:
     return f"{100 * min(max(at_s / duration_s, 0.0), 1.0):.2f}%" if duration_s > 0 else "0%"
 
 
-def lane(role: str, spans: Iterable[Span], duration_s: float, *, join_s: float = JOIN_S) -> Lane:
-    """The runs of one side; neighbours of one emotion are joined."""
+def lane(
+    role: str, spans: Iterable[Span], duration_s: float, *, join_s: float = JOIN_S, voice: str = ""
+) -> Lane:
+    """The runs of one side, or of one voice of unknown side; neighbours of one emotion are joined."""
     runs: list[Span] = []
-    for span in sorted((s for s in spans if s.role == role), key=lambda s: s.start_s):
+    for span in sorted((s for s in spans if (s.role, s.voice) == (role, voice)), key=lambda s: s.start_s):
         last = runs[-1] if runs else None
         if last and last.emotion == span.emotion and span.start_s - last.end_s <= join_s:
-            runs[-1] = Span(role, last.start_s, max(last.end_s, span.end_s), span.emotion)
+            runs[-1] = replace(last, end_s=max(last.end_s, span.end_s))
         else:
             runs.append(span)
-    return Lane(ROLE_NAMES[role], role, tuple(_run(run, duration_s) for run in runs))
+    return Lane(voice or ROLE_NAMES[role], role, tuple(_run(run, duration_s) for run in runs))
 
 
 def _run(span: Span, duration_s: float) -> Run:
@@ -144,9 +147,17 @@ def _run(span: Span, duration_s: float) -> Run:
 
 
 def lanes(spans: Sequence[Span], duration_s: float, *, join_s: float = JOIN_S) -> tuple[Lane, ...]:
-    """Caller and agent, always both; a third lane only when a voice has no known side."""
-    roles = ["caller", "agent", *(["unknown"] if any(s.role == "unknown" for s in spans) else [])]
-    return tuple(lane(role, spans, duration_s, join_s=join_s) for role in roles)
+    """Caller and agent; where voices have no known side theirs, and of the others those that speak.
+
+    An empty lane says that a side is silent, which nobody knows while its voice may be an unknown one.
+    """
+    spoke = {span.role for span in spans}
+    unknown = dict.fromkeys(span.voice for span in spans if span.role == "unknown")
+    known = [role for role in ("caller", "agent") if role in spoke or not unknown]
+    return (
+        *(lane(role, spans, duration_s, join_s=join_s) for role in known),
+        *(lane("unknown", spans, duration_s, join_s=join_s, voice=voice) for voice in unknown),
+    )
 
 
 def silences(

@@ -10,10 +10,13 @@ from pathlib import Path
 import click
 import pytest
 from command_line import callanalytics
+from fixture_calls import plausible_calls, with_sides
 
 from callanalytics.demo import DemoSummary
+from callanalytics.records import Role
 from ensemble.labels import SHARED_SIX
 from jobs.cli.main import cli
+from jobs.cli.single_file import call_as_dict, render_call
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,20 @@ def test_analyze_needs_no_database(call: Path) -> None:
     assert "% sure)" in text
     for internal in ("angry_s", "low_confidence", "overtalk_s", "roles from", "pitch_rise_st"):
         assert internal not in text
+
+
+def test_one_call_says_whose_score_it_is_or_that_there_is_none() -> None:
+    call = max(plausible_calls(2), key=lambda call: call.assessment.curve.score or 0)
+    unknown = with_sides(call, speaker_0=Role.UNKNOWN, speaker_1=Role.AGENT)
+    found = call_as_dict(unknown)
+    assert (found["frustration_voice"], found["flagged"]) == ("speaker_0", True)
+    assert f"Frustration {found['frustration_score']:.0%} (one of the voices)  FLAGGED" in render_call(
+        unknown
+    )
+    nobody = with_sides(call, speaker_0=Role.AGENT, speaker_1=Role.AGENT)
+    found = call_as_dict(nobody)
+    assert (found["frustration_score"], found["frustration_voice"]) == (None, None)
+    assert "Frustration not known" in render_call(nobody)
 
 
 def test_analyze_of_a_pair(calls: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -20,11 +24,14 @@ from callanalytics.config import (
     load_config,
     settings_from,
 )
+from callanalytics.config.call_settings import TimeSettings
 from callanalytics.errors import ConfigError
+from callanalytics.workspace import Workspace
 
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "config.toml"
+    folder.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -32,7 +39,8 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_config_states_the_defaults() -> None:
     shipped = load_config(Path(__file__).parents[1] / "config.toml")
     default = Settings(folder=shipped.folder, source=shipped.source, paths=shipped.paths)
-    assert shipped == default
+    found = TimeSettings(zone=default.time.zone_info.key)  # which is not the file's to say
+    assert shipped == default.model_copy(update={"time": found})
 
 
 def shown_keys(text: str) -> dict[str, set[str]]:
@@ -99,6 +107,36 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_missing_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such config file"):
         load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("clock", "zone"), [("Asia/Tokyo", "Asia/Tokyo"), ("Etc/UTC", "UTC"), ("No/Where", "UTC")]
+)
+def test_without_a_setting_the_zone_is_the_machines(tmp_path: Path, clock: str, zone: str) -> None:
+    program = "from callanalytics.config import load_config as l; print(l().time.zone)"
+    environment = {**os.environ, "TZ": clock}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == zone
+
+
+def test_results_keep_their_zone_and_a_setting_wins(tmp_path: Path) -> None:
+    plain, told = write(tmp_path, ""), write(tmp_path / "told", "[time]\nzone = 'America/Lima'\n")
+    noted = Workspace(tmp_path / "noted")
+    noted.make()
+    noted.work_database.touch()
+    assert load_config(plain, noted.folder).time.zone == "UTC", "of versions that noted none"
+    noted.note_zone(ZoneInfo("Europe/Berlin"))
+    assert load_config(plain, noted.folder).time.zone == "Europe/Berlin"
+    assert load_config(told, noted.folder).time.zone == "America/Lima"
+    (noted.work_dir / "zone").write_text("../etc")
+    assert load_config(plain, noted.folder).time.zone == "UTC"
 
 
 def test_settings_are_frozen() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from callanalytics.diarize.corrections import as_corrected, exchanged
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.features import extract
-from callanalytics.ingest.object_store import fetched
+from callanalytics.ingest.object_store import fetched, is_remote
 from callanalytics.records import (
     Audio,
     AudioFacts,
@@ -100,18 +100,23 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
     """
     stages = _Stages()
     recording, facts = found.recording, found.facts
-    with stages("decode"), fetched(recording.paths, max_bytes=settings.audio.max_bytes) as paths:
-        audio = decode_recording(paths, settings.audio, expected_duration_s=facts.expected_duration_s)
+    with stages("decode"), _fetched(recording, settings) as paths:
+        audio = decode_recording(
+            paths,
+            settings.audio,
+            expected_duration_s=facts.expected_duration_s,
+            recording_id=_content_of(recording),
+        )
     _check_length(audio, recording, settings)
     with stages("diarize"):
         speech = diarize(
             audio.samples,
             audio.sample_rate_hz,
             layout_hint=ChannelLayout.PAIR if len(recording.paths) > 1 else None,
-            channel_roles=facts.channel_roles,
-            channel_roles_source=facts.channel_roles_source,
+            stated_roles=facts.stated_roles,
             agent_voice=found.agent_voice,
             learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
+            conversation_share=settings.conversation_share(facts.conversation_share),
             models=models.speech,
         )
         speech = as_corrected(speech, found.corrected)
@@ -148,6 +153,15 @@ def _clips(
         return ()
     channels = sorted({turn.channel for turn in speech.turns})
     return (*evidence_clips(audio, assessment.escalations, settings.report), *call_pictures(audio, channels))
+
+
+def _fetched(recording: Recording, settings: Settings) -> AbstractContextManager[tuple[Path, ...]]:
+    return fetched(recording.paths, recording.content_ids, max_bytes=settings.audio.max_bytes)
+
+
+def _content_of(recording: Recording) -> str | None:
+    """The hash that proves the content of files; None for objects, which their store tells by tags."""
+    return None if any(map(is_remote, recording.paths)) else recording.recording_id
 
 
 def _check_length(audio: Audio, recording: Recording, settings: Settings) -> None:
@@ -189,8 +203,13 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         RecordingError: the recording is gone or is no longer what it was.
     """
     stages = _Stages()
-    with stages("decode"), fetched(call.recording.paths, max_bytes=settings.audio.max_bytes) as paths:
-        audio = decode_recording(paths, settings.audio, expected_duration_s=call.facts.expected_duration_s)
+    with stages("decode"), _fetched(call.recording, settings) as paths:
+        audio = decode_recording(
+            paths,
+            settings.audio,
+            expected_duration_s=call.facts.expected_duration_s,
+            recording_id=_content_of(call.recording),
+        )
     first_s = call.audio.duration_s
     if abs(audio.duration_s - first_s) > _SAME_LENGTH_S:
         raise TruncatedAudio(

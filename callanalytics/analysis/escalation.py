@@ -67,11 +67,14 @@ def is_flagged(found: Sequence[Escalation], flag_weight: float) -> bool:
     return sum(e.weight for e in found) >= flag_weight - 1e-9
 
 
-def _moment_s(rule: RuleSettings, evidence: Sequence[Evidence], curve: Curve) -> float:
-    """Time for the reason's {at}: the peak of the curve for a rule about it, else the first evidence."""
+def _moment_s(rule: RuleSettings, evidence: Sequence[Evidence], curve: Curve) -> float | None:
+    """Time for the reason's {at}: the peak of the curve for a rule about it, else the first evidence.
+
+    None where a rule has no moment, such as one on a share of the call.
+    """
     if rule.measure in {"frustration", "frustration_peak"} and curve.peak_s is not None:
         return curve.peak_s
-    return evidence[0].start_s if evidence else 0.0
+    return evidence[0].start_s if evidence else None
 
 
 def _evidence(

@@ -8,6 +8,7 @@ only for files without a header. Everything that can be wrong has its own error 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy as np
 
 from callanalytics.audio.headerless import headerless_source, hint_of
 from callanalytics.audio.joined import recordings_in
+from callanalytics.audio.proven import Overdue, hash_of, joined
 from callanalytics.audio.pyav import ffmpeg_source
 from callanalytics.audio.source import (
     Source,
@@ -31,7 +33,7 @@ from callanalytics.audio.source import (
 )
 from callanalytics.audio.wav import is_wav, read_header, wav_source
 from callanalytics.config import AudioSettings
-from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, TruncatedAudio
+from callanalytics.errors import EmptyAudio, InvalidAudio, RecordingChanged, TooLong, TruncatedAudio
 from callanalytics.records import Audio, FloatArray
 
 CANONICAL_RATE_HZ = 8_000  # calls are telephone speech: wide-band input is brought down
@@ -41,6 +43,10 @@ _ABSURD_AMPLITUDE = 8.0
 _EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE = 5.0, 0.10
 _MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
 _GROWTH = 1.5
+# An offset of a hundredth of full scale (-40 dB) is as loud as quiet speech; converters have a tenth of that.
+_NOTED_OFFSET = 0.01
+# Samples at full scale: a peak that just touches it is one in ten thousand or less.
+_NOTED_CLIPPING = 0.0005
 _NOTED_LOSS_S = 0.5  # encoders state up to so much padding as sound
 
 
@@ -105,7 +111,11 @@ class SampleBuffer:
 
 
 def decode_recording(
-    paths: Sequence[Path], settings: AudioSettings, *, expected_duration_s: float | None = None
+    paths: Sequence[Path],
+    settings: AudioSettings,
+    *,
+    expected_duration_s: float | None = None,
+    recording_id: str | None = None,
 ) -> Audio:
     """Decode one file, or a pair of mono files (one voice each; the shorter is padded with zeros).
 
@@ -117,10 +127,11 @@ def decode_recording(
 
     Raises:
         UnreadableFile, EmptyAudio, NotAudio, TruncatedAudio, InvalidAudio, TooLong: see `errors.py`.
+        RecordingChanged: the content is not that of `recording_id` (None: any), or changed while it was read.
         `expected_duration_s` is the length that a sidecar or CDR states; only less sound than that
         (by more than 5 s and 10 %) is refused.
     """
-    decoding = _Decoding(settings, n_files=len(paths))
+    decoding = _Decoding(settings, n_files=len(paths), recording_id=recording_id)
     for index, path in enumerate(paths):
         try:
             decoding.add(index, path)
@@ -136,8 +147,9 @@ def decode_recording(
 class _Decoding:
     """One call while its files are decoded."""
 
-    def __init__(self, settings: AudioSettings, *, n_files: int) -> None:
+    def __init__(self, settings: AudioSettings, *, n_files: int, recording_id: str | None) -> None:
         self._settings, self._n_files = settings, n_files
+        self._recording_id, self._contents = recording_id, list[str]()
         self._deadline = time.monotonic() + settings.decode_timeout_s
         self._buffer: SampleBuffer | None = None
         self._first: Source | None = None
@@ -146,16 +158,38 @@ class _Decoding:
 
     def add(self, index: int, path: Path) -> None:
         """Decode everything that is in one file."""
+        try:
+            with opened(path, self._settings, self._deadline) as (stream, n_bytes):
+                before = os.fstat(stream.fileno())
+                self._prove(path, stream)
+                self._decode(index, path, stream, n_bytes)
+                after = os.fstat(stream.fileno())
+        except Overdue:
+            raise TooLong(
+                f"{shown(path)}: decoding took more than {clock(self._settings.decode_timeout_s)}. "
+                "Raise [audio] decode_timeout_s if such calls are real."
+            ) from None
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise _changed(path, "was written to while it was read")
+
+    def _prove(self, path: Path, stream: BinaryIO) -> None:
+        """Hash the file before anything is decoded; of a pair, the second file proves both."""
+        if self._recording_id is None:
+            return
+        self._contents.append(hash_of(stream))
+        if len(self._contents) == self._n_files and joined(self._contents) != self._recording_id:
+            raise _changed(path, "holds another content than when it was found")
+
+    def _decode(self, index: int, path: Path, stream: BinaryIO, n_bytes: int) -> None:
         n_parts, n_native = 0, 0
-        with opened(path, self._settings) as (stream, n_bytes):
-            for part in _recordings(path, stream, n_bytes, self._settings):
-                n_parts += 1
-                track, n_tracks = 0, 1
-                while track < n_tracks:
-                    with _source(path, part, self._settings, track) as source:
-                        n_tracks = source.n_tracks
-                        n_native += self._add_source(index, path, source, track, n_parts)
-                    track += 1
+        for part in _recordings(path, stream, n_bytes, self._settings):
+            n_parts += 1
+            track, n_tracks = 0, 1
+            while track < n_tracks:
+                with _source(path, part, self._settings, track) as source:
+                    n_tracks = source.n_tracks
+                    n_native += self._add_source(index, path, source, track, n_parts)
+                track += 1
         if n_native == 0:
             raise _empty(path)
         if n_parts > 1:
@@ -217,15 +251,39 @@ class _Decoding:
         if self._buffer is None or self._first is None:
             raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
         samples = self._buffer.finished()
+        if centre(samples):
+            self._notes.add("dc_offset")
+        clipped_share = self._n_clipped / max(1, samples.size)
+        if clipped_share > _NOTED_CLIPPING:
+            self._notes.add("clipped")
         return Audio(
             samples=samples,
             sample_rate_hz=CANONICAL_RATE_HZ,
             native_rate_hz=self._first.rate_hz,
             codec=self._first.codec,
             container=self._first.container,
-            clipped_share=self._n_clipped / max(1, samples.size),
+            clipped_share=clipped_share,
             notes=tuple(sorted(self._notes)),
         )
+
+
+def centre(samples: FloatArray) -> bool:
+    """Remove the constant offset of every row in place where it is loud; returns whether there was one.
+
+    Exact zeros are no sound (a masked payment, packets lost): they are neither measured nor moved.
+    """
+    is_moved = False
+    for row in samples:
+        blocks = [row[at : at + _MOVE_SAMPLES] for at in range(0, len(row), _MOVE_SAMPLES)]
+        n_sound = sum(np.count_nonzero(block) for block in blocks)
+        offset = sum(float(block.sum(dtype=np.float64)) for block in blocks) / max(1, n_sound)
+        if abs(offset) < _NOTED_OFFSET:
+            continue
+        is_moved = True
+        for block in blocks:
+            np.subtract(block, np.float32(offset), out=block, where=block != 0)
+            np.clip(block, -1.0, 1.0, out=block)
+    return is_moved
 
 
 def _recordings(path: Path, stream: BinaryIO, n_bytes: int, settings: AudioSettings) -> Iterator[Stretch]:
@@ -303,6 +361,10 @@ def _check_samples(path: Path, block: FloatArray, rate_hz: int, n_before: int) -
     raise InvalidAudio(
         f"{shown(path)}: {found}. The program that wrote it is at fault: export it again as PCM."
     )
+
+
+def _changed(path: Path, what: str) -> RecordingChanged:
+    return RecordingChanged(f"{shown(path)}: {what}. The next run finds what lies here now.")
 
 
 def _too_long(path: Path, found_s: float, settings: AudioSettings) -> TooLong:

@@ -14,7 +14,7 @@ from callanalytics.config import AudioSettings
 from callanalytics.errors import InvalidAudio, NotAudio
 
 _PLAIN = {"mulaw": "pcm_mulaw", "alaw": "pcm_alaw", "s16le": "pcm_s16le", "u8": "pcm_u8"}
-_FRAMED = {"gsm": "gsm", "g722": "g722"}  # decoded by FFmpeg's demuxer of this name
+_FRAMED = frozenset({"gsm", "g722", "g723_1", "g729"})  # names of FFmpeg's demuxers
 _TEXT_PROBE_BYTES = 4_096
 
 
@@ -45,10 +45,10 @@ def hint_of(path: Path, part: Stretch, settings: AudioSettings) -> Hint | None:
         )
     codec, _, rest = written.partition(":")
     rate, _, channels = rest.partition(":")
-    if codec not in _PLAIN | _FRAMED or not rate.isdecimal() or not channels.isdecimal():
+    if codec not in {*_PLAIN, *_FRAMED} or not rate.isdecimal() or not channels.isdecimal():
         raise NotAudio(
             f'{shown(path)}: [audio] headerless says "{written}"; expected "<codec>:<rate_hz>:<channels>" '
-            f"with one of {', '.join(_PLAIN | _FRAMED)}. Correct the settings."
+            f"with one of {', '.join([*_PLAIN, *sorted(_FRAMED)])}. Correct the settings."
         )
     return Hint(codec, int(rate), int(channels))
 
@@ -65,5 +65,5 @@ def headerless_source(path: Path, part: Stretch, hint: Hint, settings: AudioSett
         raise InvalidAudio(
             f"{shown(path)}: {hint.codec} is mono, the hint says {hint.n_channels}. Correct it."
         )
-    with ffmpeg_source(path, part, settings, raw_format=_FRAMED[hint.codec]) as source:
+    with ffmpeg_source(path, part, settings, raw_format=hint.codec) as source:
         yield source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -10,8 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from callanalytics.audio.proven import TimedFile, open_without_links
 from callanalytics.config import AudioSettings
-from callanalytics.errors import EmptyAudio, InvalidAudio, TooLong, TruncatedAudio, UnreadableFile
+from callanalytics.errors import (
+    EmptyAudio,
+    InvalidAudio,
+    RecordingChanged,
+    TooLong,
+    TruncatedAudio,
+    UnreadableFile,
+)
 from callanalytics.records import FloatArray
 from callanalytics.text import display_text
 
@@ -108,20 +118,36 @@ def truncated(path: Path, declared_s: float, found_s: float) -> TruncatedAudio:
 
 
 @contextmanager
-def opened(path: Path, settings: AudioSettings) -> Iterator[tuple[BinaryIO, int]]:
+def opened(
+    path: Path, settings: AudioSettings, deadline: float = math.inf, *, real_folder: str = ""
+) -> Iterator[tuple[BinaryIO, int]]:
     """The file, open for reading, and its size in bytes.
+
+    Args:
+        path: its name.
+        settings: limits.
+        deadline: of `time.monotonic`, until when it can be read (Overdue).
+        real_folder: the folder without links that it must lie in; "" follows links.
 
     Raises:
         UnreadableFile: no permission, vanished, or not a regular file (a pipe would block the night).
+        RecordingChanged: a link where there must be none.
         EmptyAudio: 0 bytes.
         TooLong: more bytes than `[audio] max_bytes`.
     """
     try:
-        # O_NONBLOCK keeps the open itself from waiting on a named pipe.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        if real_folder:
+            descriptor = open_without_links(real_folder, path.name)
+        else:  # O_NONBLOCK keeps the open itself from waiting on a named pipe
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as problem:
+        if real_folder and problem.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise RecordingChanged(
+                f"{shown(path)}: a link came in its place, or in that of a folder above. Set [discovery] "
+                "follow_links if links are wanted."
+            ) from None
         raise unreadable(path, problem) from None
-    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+    with TimedFile(descriptor, deadline) as stream:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise UnreadableFile(

@@ -22,11 +22,11 @@ _NOTED_GAP_S, _NOTED_LOSS_S = 0.5, 0.1
 _BACK_S = 0.5  # time stamps that jump back so far began anew
 # Bytes between packets that a container needs for itself, by FFmpeg's names; of the rest they prove nothing.
 _OVERHEAD_BYTES = {
-    **dict.fromkeys(("mp3", "aac", "amr", "flac", "ac3", "gsm", "g722", "g729", "au"), 512),
+    **dict.fromkeys(("mp3", "aac", "amr", "flac", "ac3", "eac3", "gsm", "g722", "au"), 512),
     "matroska,webm": 4_096,
     "asf": 65_536,
 }
-_HEADERS_IN_PACKETS = frozenset({"mp3", "aac", "amr", "ac3", "gsm", "g722", "g729"})
+_HEADERS_IN_PACKETS = frozenset({"mp3", "aac", "amr", "ac3", "eac3", "gsm", "g722"})
 # What may follow the sound: tags, and the index, tags, chapters and attachments of Matroska and ASF.
 _KNOWN_ENDS = (
     *(b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN"),
@@ -148,7 +148,7 @@ class Timeline:
         if self._container == "ogg":
             return unread_bytes(self._part, self._n_packed)
         overhead = _OVERHEAD_BYTES.get(self._container)
-        if overhead is not None and self._part.n_bytes - self._end > overhead:
+        if overhead is not None and self._end and self._part.n_bytes - self._end > overhead:
             self._holes.append((self._end, self._part.n_bytes))
         holes = sum(end - start for start, end in self._holes if not self._is_known(start, end))
         return holes + self._n_surplus

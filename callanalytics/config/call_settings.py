@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
 from ensemble.labels import EMOTIONS
@@ -24,16 +24,12 @@ class PathSettings(Table):
 class DiscoverySettings(Table):
     """`[discovery]`: which files are recordings."""
 
-    include: tuple[str, ...] = (
-        *("*.wav", "*.wav49", "*.mp3", "*.flac", "*.ogg", "*.oga", "*.opus", "*.m4a", "*.mp4", "*.aac"),
-        *("*.amr", "*.wma", "*.gsm", "*.ulaw", "*.ul", "*.alaw", "*.al", "*.sln"),
-        *("*.aif", "*.aiff", "*.webm"),
-    )
+    include: tuple[str, ...] = ("*",)  # "*" goes by content where a name says nothing
     exclude: tuple[str, ...] = (".*", "*.part", "*.tmp", "*.partial")
-    settle_s: Annotated[float, Field(ge=0)] = 120.0
+    settle_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     lookback_days: Annotated[int, Field(ge=0, le=3650)] = 7
     follow_links: bool = False
-    max_sidecar_bytes: Annotated[int, Field(gt=0)] = 1_000_000
+    max_sidecar_bytes: Annotated[int, Field(gt=0, le=1_000_000_000)] = 1_000_000
 
 
 class RecorderSettings(Table):
@@ -43,11 +39,15 @@ class RecorderSettings(Table):
     """
 
     name: str
-    kind: Literal["freepbx", "vicidial", "connect", "genesys", "fusionpbx", "generic", "template"]
+    kind: Literal[
+        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "generic", "template"
+    ]
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
     channels: tuple[RoleName, RoleName] | None = None  # role of the left and the right channel
+    # Share of its mono recordings that hold two voices or more; default: that of [audio].
+    conversation_share: Share | None = None
     sidecar: str | None = None  # e.g. "../metadata/{stem}.json"; default: beside the recording
     manifest: str | None = None  # CSV with one row per recording
     manifest_columns: dict[str, str] = Field(default={})  # fact -> column name, beyond the known aliases
@@ -56,36 +56,58 @@ class RecorderSettings(Table):
 class TimeSettings(Table):
     """`[time]`: the zone that "yesterday" and bare local times are read in."""
 
-    zone: ZoneName = "UTC"
+    zone: ZoneName | None = None
 
     @property
     def zone_info(self) -> ZoneInfo:
-        """The zone as a tzinfo."""
-        return ZoneInfo(self.zone)
+        """The zone as a tzinfo; without a setting that of this machine."""
+        return ZoneInfo(self.zone or machine_zone())
+
+
+def machine_zone() -> str:
+    """IANA name of the zone that this machine's clock shows; UTC where it does not tell one."""
+    import tzlocal
+
+    try:
+        name = tzlocal.get_localzone_name() or "UTC"
+        return "UTC" if name == "Etc/UTC" else name
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a zone file without a name, or conflicting files
+        return "UTC"
+
+
+# Names of Asterisk's file formats (res/ and formats/ of its source) and of RTP payloads (RFC 3551).
+HEADERLESS = {
+    **dict.fromkeys(("ul", "ulaw", "ulw", "pcmu"), "mulaw:8000:1"),
+    **dict.fromkeys(("al", "alaw", "alw", "pcma"), "alaw:8000:1"),
+    **{f"sln{k}": f"s16le:{k}000:1" for k in ("12", "16", "24", "32", "48", "96", "192")},
+    "sln": "s16le:8000:1",
+    "sln44": "s16le:44100:1",
+    "gsm": "gsm:8000:1",
+    "g722": "g722:16000:1",
+    "g729": "g729:8000:1",
+}
+
+
+def _with_defaults(given: dict[str, str]) -> dict[str, str]:
+    """One more kind takes none away."""
+    return {**HEADERLESS, **{extension.lower().lstrip("."): hint for extension, hint in given.items()}}
 
 
 class AudioSettings(Table):
     """`[audio]`: limits against damaged and hostile files, and hints for headerless ones."""
 
-    min_duration_s: Annotated[float, Field(ge=0)] = 2.0  # no call is shorter
-    max_duration_s: PositiveSeconds = 4 * 3600.0
-    max_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
+    min_duration_s: Annotated[float, Field(ge=0, le=86_400)] = 2.0  # no call is shorter
+    max_duration_s: Annotated[float, Field(gt=0, le=86_400)] = 4 * 3600.0
+    max_bytes: Annotated[int, Field(gt=0, le=1_000_000_000_000)] = 2_000_000_000
     decode_timeout_s: PositiveSeconds = 300.0
     # Decoded and declared duration may differ by this much before the file is quarantined.
-    length_tolerance_s: Annotated[float, Field(ge=0)] = 1.0
+    length_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     length_tolerance_share: Share = 0.02
+    # Share of mono recordings that hold two voices or more: nearly all calls, no voicemail.
+    conversation_share: Share = 0.85
     denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
-    # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
-    headerless: dict[str, str] = Field(
-        default={
-            "ul": "mulaw:8000:1",
-            "ulaw": "mulaw:8000:1",
-            "al": "alaw:8000:1",
-            "alaw": "alaw:8000:1",
-            "sln": "s16le:8000:1",
-            "gsm": "gsm:8000:1",
-        }
-    )
+    # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header; added to the defaults.
+    headerless: Annotated[dict[str, str], AfterValidator(_with_defaults)] = Field(default=HEADERLESS)
 
 
 class SegmentSettings(Table):
@@ -123,7 +145,7 @@ class FrustrationSettings(Table):
     disgust_weight: Share = 0.5
     baseline_s: PositiveSeconds = 15.0  # the caller's first speech: their calm reference
     smoothing_s: PositiveSeconds = 12.0
-    flag_weight: Annotated[float, Field(gt=0)] = 1.0  # sum of fulfilled rules' weights that flags a call
+    flag_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0  # weights of fulfilled rules that flag a call
 
 
 # What a rule may look at; callanalytics/analysis/measures.py defines each.
@@ -148,7 +170,7 @@ class RuleSettings(Table):
     window: Literal["call", "q1", "q2", "q3", "q4", "first_half", "second_half"] = "call"
     at_least: float
     weight: Annotated[float, Field(gt=0, le=10)] = 1.0
-    min_evidence_s: Annotated[float, Field(ge=0)] = 0.0  # seconds of labelled speech needed to fire
+    min_evidence_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0  # labelled speech needed to fire
     reason: str  # words with {value}, {threshold} and {at} (m:ss of the first moment)
 
     @field_validator("measure")
@@ -169,9 +191,9 @@ class RuleSettings(Table):
             ) from None
         return reason
 
-    def words(self, value: float, at_s: float, *, role_known: bool = True) -> str:
+    def words(self, value: float, at_s: float | None, *, role_known: bool = True) -> str:
         """The reason as a person reads it; where nobody knows that the voice is the caller's, it says so."""
-        at = f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
+        at = "no single moment" if at_s is None else f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
         text = self.reason.format(value=value, threshold=self.at_least, at=at)
         if role_known:
             return text

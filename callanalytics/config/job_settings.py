@@ -35,7 +35,7 @@ class GateSettings(Table):
     """`[gate]`: what a night must look like to be published; otherwise the run ends with exit 8."""
 
     enabled: bool = True
-    min_calls: Annotated[int, Field(ge=1)] = 100  # smaller nights are not checked: shares of few say nothing
+    min_calls: Annotated[int, Field(ge=1, le=10**9)] = 100  # smaller nights are not checked: few say nothing
     min_volume_share: Share = 0.2  # of what is usual on these weekdays
     max_failed_share: Share = 0.5  # of the recordings tried
     min_done_share: Share = 0.0  # when the time budget ends the run; 0 publishes whatever was done
@@ -140,7 +140,7 @@ class ReportSettings(Table):
     title: str = "Call emotions"
     clip_context_s: Annotated[float, Field(ge=0, le=30)] = 2.0
     max_clips_per_call: Annotated[int, Field(ge=0, le=20)] = 3
-    max_call_pages: Annotated[int, Field(ge=0)] = 2000
+    max_call_pages: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
     locale: str = "en_GB"  # how dates and numbers are written; the words stay English
 
     @field_validator("locale")

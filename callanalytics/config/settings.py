@@ -21,6 +21,7 @@ from callanalytics.config.call_settings import (
     RuleSettings,
     SegmentSettings,
     TimeSettings,
+    machine_zone,
 )
 from callanalytics.config.job_settings import (
     EngineSettings,
@@ -32,6 +33,7 @@ from callanalytics.config.job_settings import (
 )
 from callanalytics.config.settings_table import Table
 from callanalytics.errors import ConfigError
+from callanalytics.workspace import Workspace
 
 CONFIG_NAME = "config.toml"
 _ITEM_TABLES: dict[str, type[BaseModel]] = {"recorder": RecorderSettings, "rule": RuleSettings}
@@ -64,9 +66,18 @@ class Settings(Table):
         return self.folder / self.paths.out
 
     @property
+    def file(self) -> Path | None:
+        """The config file that the settings were read from, None for the built-in defaults."""
+        return None if self.source == type(self).model_fields["source"].default else Path(self.source)
+
+    @property
     def schedule_zone(self) -> ZoneInfo:
         """The zone that the cron times of `[schedule]` are in."""
-        return ZoneInfo(self.schedule.zone or self.time.zone)
+        return ZoneInfo(self.schedule.zone) if self.schedule.zone else self.time.zone_info
+
+    def conversation_share(self, of_recorder: float | None) -> float:
+        """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""
+        return self.audio.conversation_share if of_recorder is None else of_recorder
 
     @property
     def input_dirs(self) -> tuple[Path, ...]:
@@ -85,19 +96,28 @@ def find_config(explicit: Path | None) -> Path | None:
     return here if here.is_file() else None
 
 
-def load_config(path: Path | None = None) -> Settings:
+def load_config(path: Path | None = None, out: Path | None = None) -> Settings:
     """Read, check and freeze the settings.
+
+    Without `[time] zone` the zone is the one that the results in `out` (default: `[paths] out`) were made
+    with, so that their days stay days, else that of this machine.
 
     Raises:
         ConfigError: the file is missing, is no TOML, or holds something not allowed; the message
             has one line per problem with file, table, key, value and what is allowed.
     """
     found = find_config(path)
-    if found is None:
-        return Settings(folder=Path.cwd())
+    settings = Settings(folder=Path.cwd()) if found is None else _read(found)
+    if settings.time.zone is not None:
+        return settings
+    zone = Workspace(out or settings.out_dir).zone
+    return settings.model_copy(update={"time": TimeSettings(zone=zone or machine_zone())})
+
+
+def _read(found: Path) -> Settings:
     try:
-        with found.open("rb") as stream:
-            table = tomllib.load(stream)
+        # Editors of Windows begin a file with a byte order mark.
+        table = tomllib.loads(found.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{found}: no such config file. Give --config an existing file.") from None
     except OSError as problem:
@@ -138,7 +158,9 @@ def _explain(source: str, error: Any) -> str:
     if error["type"] == "missing":
         return f"{source}: {table}: key {key!r} is missing. Add it."
     message = error["msg"].removeprefix("Value error, ")
-    return f"{source}: {table}: {key} = {error['input']!r} is not allowed: {message}. Correct the value."
+    # Of an address to ping, the path is the secret.
+    found = "(not repeated: it may hold a secret)" if "url" in key else repr(error["input"])
+    return f"{source}: {table}: {key} = {found} is not allowed: {message}. Correct the value."
 
 
 def _allowed_keys(path: tuple[int | str, ...]) -> list[str]:

@@ -15,11 +15,15 @@ def _known_zone(zone: str) -> str:
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
+# More than 30 days is no wait and no limit that anybody means.
+PositiveSeconds = Annotated[float, Field(gt=0, le=2_592_000)]
 ZoneName = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Table(BaseModel):
-    """A table of config.toml: frozen, closed, and strict about types (ints may stand for floats)."""
+    """A table of config.toml: frozen, closed, and strict about types (ints may stand for floats).
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    `inf` and `nan` of TOML are no numbers here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from callanalytics.diarize.quality import Quality
 from callanalytics.records import CorrectedTurns, Diarization, Role, RoleSource
 
 
 def exchanged(spoken: Diarization) -> Diarization:
     """The same voices with agent and caller the other way round."""
     roles = {speaker: role.other for speaker, role in spoken.roles.items()}
-    return replace(spoken, roles=roles, role_source=RoleSource.CORRECTION, role_confidence=1.0)
+    against = tuple(replace(fact, log_odds=-fact.log_odds) for fact in spoken.role_evidence)
+    return _confirmed(replace(spoken, roles=roles, role_evidence=against))
+
+
+def _confirmed(spoken: Diarization) -> Diarization:
+    """The sides as a person said they are: what disagrees is disputed no longer."""
+    quality = tuple(word for word in spoken.quality if word != Quality.ROLE_CONFLICT)
+    return replace(spoken, role_source=RoleSource.CORRECTION, role_confidence=1.0, quality=quality)
 
 
 def as_corrected(spoken: Diarization, corrected: CorrectedTurns | None) -> Diarization:
@@ -23,7 +31,7 @@ def as_corrected(spoken: Diarization, corrected: CorrectedTurns | None) -> Diari
     if corrected is None:
         return spoken
     if agrees(corrected, spoken):
-        return replace(spoken, role_source=RoleSource.CORRECTION, role_confidence=1.0)
+        return _confirmed(spoken)
     return exchanged(spoken)
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from callanalytics.diarize.conversation import CONVERSATION_SHARE
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
-from callanalytics.diarize.one_channel import separate_voices, voice_of
-from callanalytics.diarize.quality import Quality
-from callanalytics.diarize.roles import inferred_roles, roles_by_voice, stated_roles
-from callanalytics.diarize.two_channels import find_layout, side_activity
+from callanalytics.diarize.one_channel import embed_speech, separate_voices, voice_of
+from callanalytics.diarize.quality import Quality, sound_quality
+from callanalytics.diarize.roles import weigh_roles
+from callanalytics.diarize.two_channels import find_layout
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
 from callanalytics.records import (
     BoolArray,
     ChannelLayout,
     Diarization,
     FloatArray,
-    Role,
-    RoleSource,
+    StatedRoles,
     Turn,
     VoiceProfile,
 )
@@ -28,10 +28,10 @@ def diarize(
     sample_rate_hz: int,
     *,
     layout_hint: ChannelLayout | None = None,
-    channel_roles: tuple[Role, ...] = (),
-    channel_roles_source: RoleSource = RoleSource.NONE,
+    stated_roles: tuple[StatedRoles, ...] = (),
     agent_voice: VoiceProfile | None = None,
     learn_voices: bool = False,
+    conversation_share: float = CONVERSATION_SHARE,
     models: SpeechModels,
 ) -> Diarization:
     """Who spoke when, and who is the agent.
@@ -40,10 +40,10 @@ def diarize(
         samples: float32 (1 or 2, n) at 8 kHz, finite.
         sample_rate_hz: must be 8000, the canonical rate.
         layout_hint: PAIR when the channels came from two files.
-        channel_roles: role by channel when the recorder states it.
-        channel_roles_source: where that was read; NONE makes the roles inferred.
-        agent_voice: how the agent of this call sounds; used where the recorder does not state the roles.
-        learn_voices: also take the voice prints of stereo sides whose roles the recorder states.
+        stated_roles: roles by channel, of every source that states them.
+        agent_voice: how the agent of this call sounds.
+        learn_voices: also take the voice prints of stereo sides whose roles are stated.
+        conversation_share: of such recordings that hold two voices or more, 0..1; matters on one channel.
         models: loaded once per process.
 
     Raises:
@@ -57,51 +57,59 @@ def diarize(
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     duration_s = samples.shape[1] / SAMPLE_RATE_HZ
     levels_db = frame_levels_db(samples)
-    layout = find_layout(samples, levels_db, layout_hint)
     n_frames = levels_db.shape[1]
-    two_sided = layout.kind in (ChannelLayout.STEREO, ChannelLayout.PAIR)
-    channels = (0, 1) if two_sided else (layout.channel,)
-    if len(channels) < len(samples):
-        samples, levels_db = samples[[layout.channel]], levels_db[[layout.channel]]
     probability = models.detector.probabilities(samples, levels_db)
-    sounds = find_non_speech(samples, levels_db, probability, channels)
-    blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in channels])
-    quality = {Quality(span.kind.value) for span in sounds}
+    sounds = find_non_speech(samples, levels_db, probability, tuple(range(len(samples))))
+    blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in range(len(samples))])
+    layout = find_layout(samples, levels_db, np.where(blocked, 0, probability), layout_hint)
+    sounds = tuple(span for span in sounds if span.channel in layout.channels)
+    quality = {Quality(span.kind.value) for span in sounds} | layout.quality
     prints: dict[str, FloatArray] = {}
-    if two_sided:
-        found = side_activity(samples, levels_db, np.where(blocked, 0, probability))
-        turns = _turns(found.active, channels, duration_s)
-        if any(leak is not None for leak in found.leak_db):
-            quality.add(Quality.BLEED)
+    if layout.activity is not None:
+        active = layout.activity.active
+        turns = _turns(active, layout.channels, duration_s)
     else:
-        voices = separate_voices(samples[0], levels_db[0], probability[0], blocked[0], models)
-        turns = _turns(voices.active, channels * len(voices.active), duration_s)
+        (channel,) = layout.channels
+        pieces = embed_speech(
+            samples[channel], levels_db[channel], probability[channel], blocked[channel], models
+        )
+        voices = separate_voices(pieces, models, conversation_share)
+        active = np.atleast_2d(voices.active.any(axis=0))
+        turns = _turns(voices.active, layout.channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
-        quality |= {
-            ChannelLayout.FAKE_STEREO: {Quality.FAKE_STEREO},
-            ChannelLayout.ONE_SIDED: {Quality.ONE_SIDED, Quality.DEAD_CHANNEL},
-        }.get(layout.kind, set())
+        n_voices = len({turn.speaker for turn in turns})
+        if n_voices == 1:
+            quality.add(Quality.ONE_VOICE)
+        if n_voices > 2 or voices.may_be_more:
+            quality.add(Quality.THREE_VOICES)
+    for spoken, channel in zip(active, layout.channels, strict=True):
+        quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
         quality.add(Quality.NO_SPEECH)
-    guess = None
-    if two_sided or layout.kind is ChannelLayout.ONE_SIDED:  # each channel holds one side
-        guess = stated_roles(turns, channel_roles, channel_roles_source)
-    if two_sided and (learn_voices if guess is not None else agent_voice is not None):
+    two_sided = layout.activity is not None
+    if layout.activity is not None and (agent_voice is not None or (learn_voices and stated_roles)):
         prints = {
             f"speaker_{side}": voice
             for side in (0, 1)
-            if (voice := voice_of(samples[side], found.active[side], models)) is not None
+            if (voice := voice_of(samples[side], layout.activity.active[side], models)) is not None
         }
-    if guess is None and agent_voice is not None:
-        guess = roles_by_voice(turns, prints, agent_voice)
-    if guess is None:
-        guess = inferred_roles(turns)
+    one_voice = len({turn.speaker for turn in turns}) == 1
+    guess = weigh_roles(
+        turns,
+        by_channel=two_sided or (layout.kind is ChannelLayout.ONE_SIDED and one_voice),
+        stated=stated_roles,
+        prints=prints,
+        profile=agent_voice,
+    )
+    if guess.is_disputed:
+        quality.add(Quality.ROLE_CONFLICT)
     return Diarization(
         turns=turns,
         roles=guess.roles,
         layout=layout.kind,
         role_source=guess.source,
         role_confidence=guess.confidence,
+        role_evidence=guess.evidence,
         sounds=sounds,
         quality=tuple(sorted(quality)),
         voices={speaker: prints[speaker] for speaker in guess.roles if speaker in prints},

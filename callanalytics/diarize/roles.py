@@ -1,113 +1,179 @@
-"""Which speaker is the agent: stated by the recorder, else inferred from the timing of turns, not from words.
+"""Which side is the agent: what is stated, how the voices sound and how the talk runs, weighed together.
 
-The clues and their weights come from how service calls run, not from fitting a handful of calls:
-whoever answers for a company greets with a whole sentence or two before the caller states a
-wish, and an early "hello?" of the other side is short. Log-odds of the clues are added.
+Every fact gives log-odds that one of the two sides is the agent, and their sum decides (independent evidence
+adds up so: I. J. Good, "Probability and the Weighing of Evidence", 1950). None is so certain that the others
+together could not outvote it. What disagrees is a conflict, which is kept and shown.
+
+How the talk runs is what service calls share, whatever the language: whoever answers for a company greets in
+a whole sentence or more before the caller states a wish, and an early "hello?" of the other side is short.
+Its weights are fitted by `benchmarks/roles.py` on built calls of CREMA-D and EMO-DB voices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 
-from callanalytics.records import Diarization, FloatArray, Role, RoleSource, Turn, VoiceProfile
+from callanalytics.records import (
+    Diarization,
+    FloatArray,
+    Role,
+    RoleEvidence,
+    RoleSource,
+    StatedRoles,
+    Turn,
+    VoiceProfile,
+)
 
-# A greeting ("Harper Valley National Bank, my name is ...") lasts longer than a "hello?".
-_UTTERANCE_S = 1.2
-# ... and is answered in kind; to a "hello?" the answer is much longer.
-_SHORT_OF_ANSWER = 0.6
+# Of the clues of the talk (`benchmarks/roles.py --fit`).
+_WEIGHTS = (3.56, 1.19, 1.21, 0.91)
+# Half of the openings of this length are a "hello?": the longest of those and the shortest sentences.
+_HELLO_S, _HELLO_RANGE_S = 0.8, 0.4
+_GREETING_RANGE_S = 3.0
+_MOST_LOG_RATIO = 1.5
 # Pieces of one greeting are split by pauses up to this long while nobody else talks.
 _BREATH_S = 2.0
+# Share of calls in which a clue says nothing, whatever it looks like: the recording begins late, somebody
+# else is recorded, and on one channel the voices may be badly divided. No clue is surer than this leaves.
+LAPSE_OF_TALK = {True: 0.02, False: 0.08}  # with a channel for each side; by voice alone
+_LAPSE_OF_VOICE = 0.02
 # Voice profiles: what a cosine between prints says (chosen on the sets of benchmarks/RESULTS.md marked so).
-_N_SIDES = 2
 _SAME_VOICE_COSINE = 0.35  # nearer than this, or the agent is somebody whose profile this is not
 _LOG_ODDS_PER_COSINE = 10.0
-_TELLING_LOG_ODDS = 1.0  # less of a difference between the two sides does not tell them apart
+_CLEARLY_NEARER = 0.1
+# Facts of more than four to one that disagree are a conflict.
+_TELLING_LOG_ODDS = math.log(4)
 _MOST_CERTAIN = 0.99
 # Less sure than this who is the agent, the one taken for the agent may be the caller and is assessed too. On
 # 24 built mono calls of CREMA-D speakers 0.85 changes nothing; 0.9 flags an agent, and one of a real call.
 SURE_OF_THE_AGENT = 0.8
+# A third voice belongs to a side when it takes over from a voice of it: as good as none of their talk is out
+# of order, and the other side talks with both.
+_OUT_OF_ORDER_SHARE = 0.1
+_SHORTEST_PART_S = 4.0
+
+_OF_CHANNELS = ("on the left channel", "on the right channel")
+_OF_VOICES = ("the voice that speaks first", "the voice that speaks second")
 
 
 @dataclass(frozen=True, slots=True)
 class RoleGuess:
-    """Role of every speaker, how it was found and how sure that is (0..1)."""
+    """Role of every speaker, the fact that counts most for it, how sure it is (0..1), and all facts."""
 
     roles: dict[str, Role]
     source: RoleSource
     confidence: float
+    evidence: tuple[RoleEvidence, ...] = ()
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether facts disagree that are telling each by itself."""
+        telling = [fact.log_odds > 0 for fact in self.evidence if abs(fact.log_odds) >= _TELLING_LOG_ODDS]
+        return len(set(telling)) > 1
 
 
-def stated_roles(
-    turns: Sequence[Turn], channel_roles: tuple[Role, ...], source: RoleSource
-) -> RoleGuess | None:
-    """Roles by channel as the recorder states them; None when it states none for a channel that speaks.
+def weigh_roles(
+    turns: Sequence[Turn],
+    *,
+    by_channel: bool,
+    stated: Sequence[StatedRoles] = (),
+    prints: Mapping[str, FloatArray] | None = None,
+    profile: VoiceProfile | None = None,
+) -> RoleGuess:
+    """Agent and caller by everything that is known; voices that belong to no side are unknown.
 
-    Each channel must hold one speaker.
-    """
-    speakers = {turn.speaker: turn.channel for turn in turns}
-    if source is RoleSource.NONE or len(set(speakers.values())) != len(speakers):
-        return None
-    if any(channel >= len(channel_roles) for channel in speakers.values()):
-        return None
-    roles = {speaker: channel_roles[channel] for speaker, channel in speakers.items()}
-    if all(role is Role.UNKNOWN for role in roles.values()):
-        return None
-    return RoleGuess(roles, source, 0.99)
-
-
-def inferred_roles(turns: Sequence[Turn]) -> RoleGuess:
-    """Agent and caller among the two who talk most; anybody else is unknown.
-
-    One voice alone gets no role: a voicemail and a monologue of either side look the same.
-    """
-    talk_s: dict[str, float] = {}
-    for turn in turns:
-        talk_s[turn.speaker] = talk_s.get(turn.speaker, 0.0) + turn.duration_s
-    roles = dict.fromkeys(talk_s, Role.UNKNOWN)
-    if len(talk_s) < 2:
-        return RoleGuess(roles, RoleSource.NONE, 0.0)
-    first, second = sorted(talk_s, key=lambda speaker: -talk_s[speaker])[:2]
-    main = [turn for turn in turns if turn.speaker in (first, second)]
-    odds = agent_log_odds(main, first, second)
-    agent, caller = (first, second) if odds >= 0 else (second, first)
-    roles[agent], roles[caller] = Role.AGENT, Role.CALLER
-    return RoleGuess(roles, RoleSource.INFERRED, 1 / (1 + math.exp(-abs(odds))))
-
-
-def roles_by_voice(
-    turns: Sequence[Turn], voices: Mapping[str, FloatArray], profile: VoiceProfile
-) -> RoleGuess | None:
-    """Roles where one voice of the call is clearly the agent's; None where the profile does not decide.
-
-    The shape of the talk counts as much as it does without a profile. Somebody else may have answered
-    on this agent's account: then no voice is near the profile, and the profile says nothing.
+    One voice alone of which nothing is stated gets no role: a voicemail and a monologue of either side look
+    the same.
 
     Args:
         turns: of the whole call, sorted by start.
-        voices: unit-length print (192,) by speaker.
+        by_channel: the channel is the side (then what is stated of channels counts); else the voices tell.
+        stated: roles by channel as sources state them.
+        prints: unit-length voice print (192,) by speaker, where there is one.
         profile: how the agent sounds.
     """
+    near = {s: float(voice @ profile.voice) for s, voice in (prints or {}).items()} if profile else {}
+    sides = _channel_sides(turns) if by_channel else _with_known_voice(voice_sides(turns), turns, near)
+    roles = dict.fromkeys((turn.speaker for turn in turns), Role.UNKNOWN)
+    spoken = [replace(turn, speaker=str(sides[turn.speaker])) for turn in turns if turn.speaker in sides]
+    both = len({turn.speaker for turn in spoken}) == 2
+    evidence = _stated_evidence(stated) if by_channel else []
+    if both:
+        evidence += _voice_evidence(turns, sides, near)
+        opener = 1 if spoken[0].speaker == "0" else -1
+        log_odds = sum(w * clue for w, clue in zip(_WEIGHTS, talk_clues(spoken), strict=True))
+        by_talk = _lapsed(opener * log_odds, LAPSE_OF_TALK[by_channel])
+        evidence.append(RoleEvidence(RoleSource.INFERRED, by_talk, "the way the talk runs"))
+    evidence = [fact for fact in evidence if fact.log_odds]
+    if not evidence:
+        return RoleGuess(roles, RoleSource.NONE, 0.0)
+    total = sum(fact.log_odds for fact in evidence)
+    agent = 0 if total >= 0 else 1
+    for speaker, side in sides.items():
+        roles[speaker] = Role.AGENT if side == agent else Role.CALLER
+    names = _OF_CHANNELS if by_channel else _OF_VOICES
+    way = 1 if agent == 0 else -1
+    evidence = [
+        RoleEvidence(
+            fact.source,
+            way * fact.log_odds,
+            f"{fact.words}: the agent is {names[0 if fact.log_odds > 0 else 1]}",
+        )
+        for fact in evidence
+    ]
+    best = max(evidence, key=lambda fact: fact.log_odds)
+    return RoleGuess(roles, best.source, min(_probability(abs(total)), _MOST_CERTAIN), tuple(evidence))
+
+
+def _channel_sides(turns: Sequence[Turn]) -> dict[str, int]:
+    return {turn.speaker: turn.channel for turn in turns}
+
+
+def voice_sides(turns: Sequence[Turn]) -> dict[str, int]:
+    """Side, 0 or 1, of the voices of one channel; voices that belong to neither are left out.
+
+    The two who talk most are the sides, 0 the one that speaks first. Of three voices one may take over from
+    another (a call that is passed on): these two are one side, and the third, who talks with both, is the
+    other.
+    """
+    talk_s = _talk_s(turns)
+    order = sorted(talk_s, key=lambda speaker: -talk_s[speaker])
+    sides = {speaker: number for number, speaker in enumerate(order[:2])}
+    if len(order) > 2:
+        out_of_order_s, (before, after, other) = min(
+            (_out_of_order_s(turns, *three), three) for three in permutations(order[:3])
+        )
+        if out_of_order_s < math.inf:
+            sides = {before: 0, after: 0, other: 1}
+    first = next((turn.speaker for turn in turns if turn.speaker in sides), None)
+    return {speaker: side ^ sides[first] for speaker, side in sides.items()} if first else {}
+
+
+def _out_of_order_s(turns: Sequence[Turn], before: str, after: str, other: str) -> float:
+    """Seconds out of order if one voice takes over from another; infinite where that is not what happens."""
+    done = {before: 0.0, after: 0.0, other: 0.0}
+    left = {speaker: talk_s for speaker, talk_s in _talk_s(turns).items() if speaker in done}
+    best_s = math.inf
+    for turn in turns:
+        if turn.speaker == after:  # may be where it takes over
+            wrong_s = done[after] + left[before]
+            allowed_s = _OUT_OF_ORDER_SHARE * min(done[before] + left[before], done[after] + left[after])
+            parts_s = (done[before], done[other], left[after], left[other])
+            if wrong_s <= allowed_s and min(parts_s) >= _SHORTEST_PART_S:
+                best_s = min(best_s, wrong_s)
+        if turn.speaker in done:
+            done[turn.speaker] += turn.duration_s
+            left[turn.speaker] -= turn.duration_s
+    return best_s
+
+
+def _talk_s(turns: Sequence[Turn]) -> dict[str, float]:
     talk_s: dict[str, float] = {}
     for turn in turns:
         talk_s[turn.speaker] = talk_s.get(turn.speaker, 0.0) + turn.duration_s
-    known = {speaker: float(voices[speaker] @ profile.voice) for speaker in talk_s if speaker in voices}
-    if len(known) < _N_SIDES:
-        return None
-    agent = max(known, key=lambda speaker: known[speaker])
-    if known[agent] < _SAME_VOICE_COSINE:
-        return None
-    caller = max((speaker for speaker in talk_s if speaker != agent), key=lambda speaker: talk_s[speaker])
-    main = [turn for turn in turns if turn.speaker in (agent, caller)]
-    by_voice = _LOG_ODDS_PER_COSINE * (known[agent] - known.get(caller, 0.0))
-    by_talk = agent_log_odds(main, agent, caller)
-    if by_voice <= max(_TELLING_LOG_ODDS, -by_talk):
-        return None
-    roles = dict.fromkeys(talk_s, Role.UNKNOWN)
-    roles[agent], roles[caller] = Role.AGENT, Role.CALLER
-    confidence = 1 / (1 + math.exp(-(by_voice + by_talk)))
-    return RoleGuess(roles, RoleSource.VOICE_PROFILE, min(confidence, _MOST_CERTAIN))
+    return talk_s
 
 
 def possible_callers(spoken: Diarization) -> tuple[str, ...]:
@@ -121,34 +187,72 @@ def possible_callers(spoken: Diarization) -> tuple[str, ...]:
     return tuple(speaker for speaker in spoken.speakers if spoken.roles[speaker] in doubted)
 
 
-def agent_log_odds(turns: Sequence[Turn], one: str, other: str) -> float:
-    """Log-odds that `one` of two speakers is the agent. Positive favours `one`."""
+def _stated_evidence(stated: Sequence[StatedRoles]) -> list[RoleEvidence]:
+    return [RoleEvidence(fact.source, fact.log_odds, fact.words) for fact in stated]
 
-    def sign(speaker: str | None) -> float:
-        return 0.0 if speaker is None else 1.0 if speaker == one else -1.0
 
+def _with_known_voice(
+    sides: dict[str, int], turns: Sequence[Turn], near: Mapping[str, float]
+) -> dict[str, int]:
+    """The sides, unless it is a voice of neither that clearly is the agent's: then it and who talks most."""
+    nearest = max(near, key=lambda speaker: near[speaker], default=None)
+    if nearest is None or nearest in sides or near[nearest] < _SAME_VOICE_COSINE:
+        return sides
+    if near[nearest] - max(near.get(speaker, 0.0) for speaker in sides) < _CLEARLY_NEARER:
+        return sides
+    talk_s = _talk_s(turns)
+    other = max((speaker for speaker in talk_s if speaker != nearest), key=lambda speaker: talk_s[speaker])
+    first = next(turn.speaker for turn in turns if turn.speaker in (nearest, other))
+    return {first: 0, other if first == nearest else nearest: 1}
+
+
+def _voice_evidence(
+    turns: Sequence[Turn], sides: Mapping[str, int], near: Mapping[str, float]
+) -> list[RoleEvidence]:
+    """By how much nearer one side is to the agent's profile; `near` holds the cosine of each speaker.
+
+    Somebody else may have answered on this agent's account: then no voice is near, and the profile says
+    nothing.
+    """
+    talk_s = _talk_s(turns)
+    of_side: dict[int, tuple[float, float]] = {}  # the voice of each side that talks most
+    for speaker, side in sides.items():
+        if speaker in near:
+            of_side[side] = max(of_side.get(side, (0.0, 0.0)), (talk_s[speaker], near[speaker]))
+    if len(of_side) < 2 or max(cosine for _, cosine in of_side.values()) < _SAME_VOICE_COSINE:
+        return []
+    log_odds = _LOG_ODDS_PER_COSINE * (of_side[0][1] - of_side[1][1])
+    words = "the profile of the agent's voice"
+    return [RoleEvidence(RoleSource.VOICE_PROFILE, _lapsed(log_odds, _LAPSE_OF_VOICE), words)]
+
+
+def talk_clues(turns: Sequence[Turn]) -> tuple[float, float, float, float]:
+    """Clues that the one of two speakers who speaks first is the agent, positive where they are for it.
+
+    The opening is a sentence and no "hello?"; it is longer than the answer, as a ratio and in seconds; and
+    whoever opens talks more.
+    """
     blocks = _blocks(turns)
-    opener = _opener(blocks)
-    greeting_s = {s: next((talk for who, talk in blocks if who == s), 0.0) for s in (one, other)}
-    # The longer of the two opening blocks, as a tendency: a greeting is longer than a "hello?".
-    difference = greeting_s[one] - greeting_s[other]
-    talk_s = {s: sum(t.duration_s for t in turns if t.speaker == s) for s in (one, other)}
-    share = talk_s[one] / max(1e-9, talk_s[one] + talk_s[other])
+    first, opening_s = blocks[0]
+    answer_s = next(talk_s for speaker, talk_s in blocks if speaker != first)
+    talk_s = _talk_s(turns)
+    ratio = math.log(opening_s / answer_s)
     return (
-        2.0 * sign(opener)
-        + 0.3 * sign(turns[0].speaker if turns else None)
-        + 0.6 * math.tanh(difference / 3.0)
-        + 0.8 * (share - 0.5)
+        math.tanh((opening_s - _HELLO_S) / _HELLO_RANGE_S),
+        max(-_MOST_LOG_RATIO, min(_MOST_LOG_RATIO, ratio)),
+        math.tanh((opening_s - answer_s) / _GREETING_RANGE_S),
+        talk_s[first] / sum(talk_s.values()) - 0.5,
     )
 
 
-def _opener(blocks: Sequence[tuple[str, float]]) -> str | None:
-    """Who says the first whole utterance: no shorter than one, or than most of the answer to it."""
-    for at, (speaker, talk_s) in enumerate(blocks):
-        answer_s = next((later_s for who, later_s in blocks[at + 1 :] if who != speaker), math.inf)
-        if talk_s >= min(_UTTERANCE_S, _SHORT_OF_ANSWER * answer_s):
-            return speaker
-    return None
+def _lapsed(log_odds: float, lapse: float) -> float:
+    """The same evidence when with the probability `lapse` it says nothing."""
+    probability = lapse / 2 + (1 - lapse) * _probability(log_odds)
+    return math.log(probability / (1 - probability))
+
+
+def _probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))
 
 
 def _blocks(turns: Sequence[Turn]) -> list[tuple[str, float]]:

@@ -1,7 +1,8 @@
 """Two-channel recordings: true stereo or not, and the speech of each channel without the other side's leak.
 
-A headset, a handset or a hybrid lets one voice into the other's channel, delayed and 10 to 40 dB
-down; voice activity alone counts it as speech (68 % error on calls with bleed).
+A headset, a handset, a hybrid or a conference bridge lets one voice into the other's channel, 10 to 40 dB
+down and up to half a second late; voice activity alone counts it as speech (68 % error on calls with bleed).
+What decides is speech that is a channel's own: neither the other channel's, nor noise, hum or music.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, SILENCE_DB, IntArray, above
+from callanalytics.diarize.quality import Quality
+from callanalytics.diarize.vad import (
+    FRAME_S,
+    FRAME_SAMPLES,
+    SAMPLE_RATE_HZ,
+    SILENCE_DB,
+    IntArray,
+    above,
+    runs,
+)
 from callanalytics.records import BoolArray, ChannelLayout, FloatArray
 
 # Two thresholds of Silero's authors: enter at 0.5, leave 0.15 lower.
@@ -23,46 +33,114 @@ _SIDE_RANGE_DB = 20.0
 _MASKING_DB = 20.0
 _LEAK_MARGIN_DB = 6.0
 _LEAK_CORRELATION = 0.5
+_LOUDEST_LEAK_DB = 3.0
 _LEAK_PROBES = 40
 _PROBE_FRAMES = round(0.5 / FRAME_S)
-_MAX_DELAY_SAMPLES = round(0.25 * SAMPLE_RATE_HZ)
+# Half a second is the round trip of a call over a satellite or two mobile networks (ITU-T G.114, G.131).
+_MAX_ECHO_SAMPLES = round(0.55 * SAMPLE_RATE_HZ)
+# A delay that is heard as an echo and no longer as colour (ITU-T G.131: 25 ms one way).
+_HEARD_AS_ECHO_S = 0.05
+# Probes of one leak agree on its delay; those of two strangers' speech fall anywhere in half a second.
+_SAME_DELAY_SAMPLES = round(0.0015 * SAMPLE_RATE_HZ)
+_AGREEING_PROBES, _AGREEING_SHARE = 3, 0.15
+# The echo of a frame reaches into the next ones.
+_ECHO_FRAMES = (0, 1, 2, 4, 6)
 # A channel is dead when its loudest second of frames stays below this...
 _DEAD_DB = -60.0
-# ...or when its loudest second is this much below that of the other side: line noise and leak only.
+# ...or when its loudest second is this much below that of the other side: line noise and leak only...
 _DEAD_BELOW_OTHER_DB = 45.0
-# Share of the power of one channel that the scaled other one explains before they are one signal.
-# Two sides of a call with strong leak explain well under half; a stereo codec leaves 1-2 % noise.
-_SAME_SIGNAL_SHARE = 0.95
-_MAX_SHIFT_SAMPLES = round(0.02 * SAMPLE_RATE_HZ)
-_PROBE_SAMPLES = 10 * SAMPLE_RATE_HZ
+# ...or when it holds less speech of its own than the shortest answer (a "yes" lasts about 0.3 s)...
+_SHORTEST_ANSWER_S = 0.3
+# ...where speech stands this far above the steady sound of its channel. Levels of frames of white noise
+# scatter by 0.4 dB (chi-squared with 256 degrees of freedom).
+_ABOVE_FLOOR_DB = 3.0
+# One signal twice: the levels of both channels run alike at one delay of a second or less. Measured:
+# 0.95 and more for copies, also through GSM; 0.90 and less for two sides with leak at -10 dB.
+_MAX_COPY_FRAMES = round(1.1 / FRAME_S)
+_COPY_CORRELATION = 0.8
+_COPY_RANGE_DB = 35.0
+# What one channel has and the other lacks: a codec and frames that lie askew make little of it.
+_OWN_SOUND_DB = 8.0
+_OWN_SOUND_SHARE = 0.005
+_OWN_RUN_S = 0.25
+_SMOOTH_FRAMES = 8
+_CLEARLY_LOUDER_DB = 3.0  # of two copies the louder one is heard, or else the first
+
+
+@dataclass(frozen=True, slots=True)
+class SideActivity:
+    """Which frames of which side hold its own voice.
+
+    active: (2, n_frames) bool. leaks: per receiving channel, how the other side's voice arrives there; None
+    where no leak was found.
+    """
+
+    active: BoolArray
+    leaks: tuple[Leak | None, Leak | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """The voice of the other side in a channel: how far below itself, and how late."""
+
+    below_db: float
+    delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The layout, and the channel to listen to when only one carries voices (else 0)."""
+    """The layout, the channels to listen to, and what each holds.
+
+    activity: of both sides where each is listened to, else None.
+    quality: what is to be said of it.
+    """
 
     kind: ChannelLayout
-    channel: int = 0
+    channels: tuple[int, ...] = (0,)
+    activity: SideActivity | None = None
+    quality: frozenset[Quality] = frozenset()
 
 
-def find_layout(samples: FloatArray, levels_db: FloatArray, hint: ChannelLayout | None) -> Layout:
+def find_layout(
+    samples: FloatArray, levels_db: FloatArray, probability: FloatArray, hint: ChannelLayout | None
+) -> Layout:
     """Decide how the voices lie.
 
     Args:
         samples: (1 or 2, n).
-        levels_db: (1 or 2, n_frames) frame levels of the same audio.
-        hint: PAIR when the channels came from two files; kept unless one of them is dead.
+        levels_db, probability: (1 or 2, n_frames) level of the frames and how likely they hold speech, 0 in
+            tones, music and masking.
+        hint: PAIR when the channels came from two files; kept where each holds speech of its own.
     """
     if samples.shape[0] == 1:
         return Layout(ChannelLayout.MONO)
-    loudest = [_loudest_second_db(levels) for levels in levels_db]
-    louder = int(np.argmax(loudest))
-    quieter = loudest[1 - louder]
-    if quieter < max(_DEAD_DB, loudest[louder] - _DEAD_BELOW_OTHER_DB):
-        return Layout(ChannelLayout.ONE_SIDED, louder)
-    if _same_signal(samples, levels_db):
-        return Layout(ChannelLayout.FAKE_STEREO, louder)
-    return Layout(ChannelLayout.PAIR if hint is ChannelLayout.PAIR else ChannelLayout.STEREO)
+    loudest_db = [_loudest_second_db(levels) for levels in levels_db]
+    louder = int(loudest_db[1] > loudest_db[0])
+    if is_silent(levels_db):
+        noted = frozenset({Quality.ONE_SIDED, Quality.DEAD_CHANNEL})
+        return Layout(ChannelLayout.ONE_SIDED, (louder,), quality=noted)
+    speech = _speech(levels_db, probability)
+    delay = _copy_delay(levels_db, speech)
+    if delay is not None:
+        noted = frozenset({Quality.FAKE_STEREO} | ({Quality.DELAYED_COPY} if delay else set()))
+        is_clearer = abs(loudest_db[1] - loudest_db[0]) > _CLEARLY_LOUDER_DB
+        return Layout(ChannelLayout.FAKE_STEREO, (louder if is_clearer else int(delay < 0),), quality=noted)
+    activity = side_activity(samples, levels_db, speech)
+    own_s = _own_speech_s(levels_db, activity.active)
+    if own_s.min() < _SHORTEST_ANSWER_S <= own_s.max():
+        noted = frozenset({Quality.ONE_SIDED})
+        return Layout(ChannelLayout.ONE_SIDED, (int(own_s.argmax()),), quality=noted)
+    kind = ChannelLayout.PAIR if hint is ChannelLayout.PAIR else ChannelLayout.STEREO
+    noted = frozenset(
+        Quality.ECHO if leak.delay_s >= _HEARD_AS_ECHO_S else Quality.BLEED for leak in activity.leaks if leak
+    )
+    return Layout(kind, (0, 1), activity, noted)
+
+
+def is_silent(levels_db: FloatArray) -> bool:
+    """Whether one of two channels, (2, n_frames) levels, carries nothing at all."""
+    quieter_db, louder_db = sorted(_loudest_second_db(levels) for levels in levels_db)
+    return quieter_db < max(_DEAD_DB, louder_db - _DEAD_BELOW_OTHER_DB)
 
 
 def _loudest_second_db(levels_db: FloatArray) -> float:
@@ -74,60 +152,100 @@ def _loudest_second_db(levels_db: FloatArray) -> float:
     return float(np.partition(levels_db, n - rank)[n - rank])
 
 
-def _same_signal(samples: FloatArray, levels_db: FloatArray) -> bool:
-    """Whether both channels carry one signal, possibly scaled, inverted or shifted by up to 20 ms.
+def _own_speech_s(levels_db: FloatArray, active: BoolArray) -> FloatArray:
+    """Seconds of each side's own speech (2,) that stand above the steady sound of its channel."""
+    floor_db = np.percentile(levels_db, 10, axis=1, keepdims=True)
+    seconds: FloatArray = (active & (levels_db > floor_db + _ABOVE_FLOOR_DB)).sum(axis=1) * FRAME_S
+    return seconds
 
-    Probed where each channel is loudest: two voices cannot both explain each other there.
+
+# One signal twice ------------------------------------------------------------------------------------------
+
+
+def _copy_delay(levels_db: FloatArray, speech: BoolArray) -> int | None:
+    """Frames by which channel 1 repeats channel 0 (less than 0 the other way); None for two signals.
+
+    Told by levels, which gain, polarity and codecs leave alike: they run together at one delay, and neither
+    channel holds speech where the other, raised by the gain between them, does not.
     """
-    return all(_explained_share(samples, _loudest_start(levels)) > _SAME_SIGNAL_SHARE for levels in levels_db)
+    n_frames = levels_db.shape[1]
+    if n_frames < 2 * _SMOOTH_FRAMES:
+        return None
+    tops_db = np.percentile(levels_db, 98, axis=1, keepdims=True)
+    shape = np.clip(levels_db, tops_db - _COPY_RANGE_DB, tops_db).astype(np.float64)
+    shape -= shape.mean(axis=1, keepdims=True)
+    power = float(np.sqrt((shape**2).sum(axis=1).prod()))
+    if power < 1e-6:
+        return None
+    size = 1 << (2 * n_frames).bit_length()
+    first, second = np.fft.rfft(shape, size)
+    most = min(_MAX_COPY_FRAMES, n_frames // 2)
+    alike = np.roll(np.fft.irfft(second * np.conj(first), size), most)[: 2 * most + 1] / power
+    delay: int = int(alike.argmax()) - most
+    if alike.max() < _COPY_CORRELATION:
+        return None
+    begin, end = max(0, -delay), min(n_frames, n_frames - delay)
+    aligned = np.stack([levels_db[0, begin:end], levels_db[1, begin + delay : end + delay]])
+    spoken = np.stack([speech[0, begin:end], speech[1, begin + delay : end + delay]])
+    smooth_db = np.stack([_smoothed_db(row) for row in aligned])
+    loud = (smooth_db > smooth_db.max(axis=1, keepdims=True) - _SIDE_RANGE_DB).all(axis=0)
+    gain_db = float(np.median(smooth_db[1, loud] - smooth_db[0, loud])) if loud.any() else 0.0
+    for side, raised_db in ((1, gain_db), (0, -gain_db)):
+        floor_db = float(np.percentile(smooth_db[side], 5))
+        expected_db = _power_sum_db(smooth_db[1 - side] + raised_db, floor_db)
+        own = spoken[side] & (smooth_db[side] > expected_db + _OWN_SOUND_DB)
+        lengths_s = np.diff(runs(own), axis=1) * FRAME_S
+        most_s = max(_SHORTEST_ANSWER_S, _OWN_SOUND_SHARE * float(spoken[side].sum()) * FRAME_S)
+        if float(lengths_s[lengths_s >= _OWN_RUN_S].sum()) >= most_s:
+            return None
+    return delay
 
 
-def _loudest_start(levels_db: FloatArray) -> int:
-    """First sample of the 10 s with the most power."""
-    power = 10.0 ** (levels_db.astype(np.float64) / 10)
-    width = min(len(power), _PROBE_SAMPLES // FRAME_SAMPLES)
-    sums = np.cumsum(np.concatenate([[0.0], power]))
-    return int(np.argmax(sums[width:] - sums[:-width])) * FRAME_SAMPLES
+def _smoothed_db(levels_db: FloatArray) -> FloatArray:
+    """Levels of the mean power over `_SMOOTH_FRAMES` frames around each."""
+    power = np.convolve(
+        10 ** (levels_db.astype(np.float64) / 10), np.ones(_SMOOTH_FRAMES) / _SMOOTH_FRAMES, "same"
+    )
+    smoothed: FloatArray = 10 * np.log10(np.maximum(power, 1e-10))
+    return smoothed
 
 
-def _explained_share(samples: FloatArray, start: int) -> float:
-    """Highest squared correlation of the two channels over the shifts, in one 10 s stretch."""
-    left, right = samples[:, start : start + _PROBE_SAMPLES].astype(np.float64)
-    left, right = left - left.mean(), right - right.mean()
-    size = 1 << (len(left) + _MAX_SHIFT_SAMPLES).bit_length()
-    crossed = np.fft.irfft(np.fft.rfft(left, size) * np.conj(np.fft.rfft(right, size)), size)
-    near = np.concatenate([crossed[: _MAX_SHIFT_SAMPLES + 1], crossed[-_MAX_SHIFT_SAMPLES:]])
-    power = float(left @ left) * float(right @ right)
-    return float(np.max(near**2) / power) if power > 0 else 0.0
+def _power_sum_db(one_db: FloatArray, other_db: float) -> FloatArray:
+    """Level of two sounds that know nothing of each other."""
+    summed: FloatArray = 10 * np.log10(10 ** (one_db / 10) + 10 ** (other_db / 10))
+    return summed
 
 
-@dataclass(frozen=True, slots=True)
-class SideActivity:
-    """Which frames of which side hold its own voice.
-
-    active: (2, n_frames) bool. leak_db: per receiving channel, how far the other side's voice
-    arrives below itself; None where no leak was found.
-    """
-
-    active: BoolArray
-    leak_db: tuple[float | None, float | None]
+# Speech of each side ---------------------------------------------------------------------------------------
 
 
-def side_activity(samples: FloatArray, levels_db: FloatArray, probability: FloatArray) -> SideActivity:
-    """Own speech of both channels: (2, n) samples, (2, n_frames) levels and speech probabilities."""
+def _speech(levels_db: FloatArray, probability: FloatArray) -> BoolArray:
+    """Frames with speech, whoever's: (2, n_frames)."""
     speech = np.stack([above(p, on=ON, off=OFF) for p in probability])
     speech &= levels_db > _speech_floors_db(levels_db, speech)[:, None]
+    return speech
+
+
+def side_activity(samples: FloatArray, levels_db: FloatArray, speech: BoolArray) -> SideActivity:
+    """Own speech of both channels: (2, n) samples, (2, n_frames) levels and speech."""
     active = speech.copy()
-    leaks: list[float | None] = []
+    leaks: list[Leak | None] = []
     for side in (0, 1):
         other = 1 - side
-        leak_db = _leak_db(samples, levels_db, speech, into=side)
-        leaks.append(leak_db)
-        threshold_db = _MASKING_DB if leak_db is None else min(leak_db - _LEAK_MARGIN_DB, _MASKING_DB)
-        # The echo of a frame reaches into the next ones.
-        loudest = np.maximum.reduce([_later(levels_db[other], by) for by in (0, 1, 2, 4, 6)])
-        active[side] &= levels_db[side] > loudest - threshold_db
+        leak = _leak(samples, speech, into=side)
+        leaks.append(leak)
+        active[side] &= levels_db[side] > _echoed(levels_db[other], 0) - _MASKING_DB
+        if leak is not None:
+            threshold_db = min(leak.below_db - _LEAK_MARGIN_DB, _MASKING_DB)
+            active[side] &= levels_db[side] > _echoed(levels_db[other], leak.delay_s) - threshold_db
     return SideActivity(active, (leaks[0], leaks[1]))
+
+
+def _echoed(levels_db: FloatArray, delay_s: float) -> FloatArray:
+    """The loudest of what arrives now when it is heard `delay_s` later and rings on a little."""
+    first = int(delay_s / FRAME_S) if delay_s >= _HEARD_AS_ECHO_S else 0  # less lies within the ringing
+    loudest: FloatArray = np.maximum.reduce([_later(levels_db, first + by) for by in _ECHO_FRAMES])
+    return loudest
 
 
 def _later(levels_db: FloatArray, n_frames: int) -> FloatArray:
@@ -145,36 +263,54 @@ def _speech_floors_db(levels_db: FloatArray, speech: BoolArray) -> FloatArray:
     return floors
 
 
-def _leak_db(samples: FloatArray, levels_db: FloatArray, speech: BoolArray, *, into: int) -> float | None:
-    """How far below itself the other side's voice arrives in channel `into`; None without leak.
+def _leak(samples: FloatArray, speech: BoolArray, *, into: int) -> Leak | None:
+    """How the other side's voice arrives in channel `into`; None without leak.
 
-    Proof is waveform correlation: in half-second probes where the other side is louder and both
-    channels seem to speak, the best correlation over delays up to 250 ms.
+    Proof is waveform correlation: half-second probes of the other side's speech are found again in this
+    channel, and enough of them at the same delay.
     """
-    other = 1 - into
-    both = speech[into] & speech[other] & (levels_db[other] > levels_db[into] + _LEAK_MARGIN_DB)
-    starts = _probe_starts(both)
-    if len(starts) == 0:
+    starts = _probe_starts(speech[1 - into], _followed(speech[into]))
+    if len(starts) < _AGREEING_PROBES:
         return None
     length = _PROBE_FRAMES * FRAME_SAMPLES
-    at = starts[:, None] * FRAME_SAMPLES + np.arange(length)
-    # The last frame of a recording may be cut short: its end is held.
-    sent, got = (samples[side].take(at, mode="clip").astype(np.float64) for side in (other, into))
-    sent -= sent.mean(axis=1, keepdims=True)
-    got -= got.mean(axis=1, keepdims=True)
-    size = 1 << (length + _MAX_DELAY_SAMPLES).bit_length()
-    crossed = np.fft.irfft(np.fft.rfft(got, size) * np.conj(np.fft.rfft(sent, size)), size)
-    delayed = np.abs(crossed[:, :_MAX_DELAY_SAMPLES]).max(axis=1)
-    power = np.sqrt((sent**2).sum(axis=1) * (got**2).sum(axis=1))
-    correlation = delayed / np.maximum(power, 1e-12)
-    if float(np.median(correlation)) < _LEAK_CORRELATION:
+    at = starts[:, None] * FRAME_SAMPLES + np.arange(length + _MAX_ECHO_SAMPLES)
+    # What lies beyond the end of a recording is silence.
+    sent = np.where(at[:, :length] < samples.shape[1], samples[1 - into].take(at[:, :length], mode="clip"), 0)
+    got = np.where(at < samples.shape[1], samples[into].take(at, mode="clip"), 0)
+    sent = (sent - sent.mean(axis=1, keepdims=True)).astype(np.float64)
+    got = (got - got.mean(axis=1, keepdims=True)).astype(np.float64)
+    size = 1 << (length + _MAX_ECHO_SAMPLES).bit_length()
+    crossed = np.fft.irfft(np.fft.rfft(got, size) * np.conj(np.fft.rfft(sent, size)), size)[
+        :, :_MAX_ECHO_SAMPLES
+    ]
+    sums = np.cumsum(np.pad(got**2, ((0, 0), (1, 0))), axis=1)
+    received = sums[:, length : length + _MAX_ECHO_SAMPLES] - sums[:, :_MAX_ECHO_SAMPLES]
+    power = (sent**2).sum(axis=1)
+    alike = np.abs(crossed) / np.sqrt(np.maximum(power[:, None] * received, 1e-12))
+    delays = alike.argmax(axis=1)
+    arrived = np.take_along_axis(received, delays[:, None], axis=1)[:, 0]
+    below_db = 10 * np.log10(power / np.maximum(arrived, 1e-12))
+    # What is as loud here as there is this side's own voice, heard over there.
+    clear = (alike.max(axis=1) >= _LEAK_CORRELATION) & (below_db >= _LOUDEST_LEAK_DB)
+    agreeing = (np.abs(delays[:, None] - delays) <= _SAME_DELAY_SAMPLES) & clear
+    middle = int(agreeing.sum(axis=1).argmax())
+    chosen = agreeing[middle] & clear
+    if chosen.sum() < max(_AGREEING_PROBES, _AGREEING_SHARE * len(starts)):
         return None
-    ratio = (sent**2).sum(axis=1) / np.maximum((got**2).sum(axis=1), 1e-12)
-    return float(np.median(10 * np.log10(ratio[correlation >= _LEAK_CORRELATION])))
+    return Leak(float(np.median(below_db[chosen])), float(delays[middle]) / SAMPLE_RATE_HZ)
 
 
-def _probe_starts(both: BoolArray) -> IntArray:
-    """Up to `_LEAK_PROBES` first frames, spread over the call, of half seconds mostly in `both`."""
+def _followed(speech: BoolArray) -> BoolArray:
+    """Frames at which, or within the longest echo after which, there is speech."""
+    n = _MAX_ECHO_SAMPLES // FRAME_SAMPLES
+    counts = np.cumsum(np.concatenate([[0], speech, np.zeros(n, np.bool_)]))
+    followed: BoolArray = counts[n + 1 :] > counts[: len(speech)]
+    return followed
+
+
+def _probe_starts(sent: BoolArray, got: BoolArray) -> IntArray:
+    """Up to `_LEAK_PROBES` first frames, spread over the call, of half seconds mostly in both masks."""
+    both = sent & got
     n_probes = len(both) // _PROBE_FRAMES
     share = both[: n_probes * _PROBE_FRAMES].reshape(n_probes, _PROBE_FRAMES).mean(axis=1)
     found = np.flatnonzero(share >= 0.5)

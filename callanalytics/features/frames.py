@@ -30,8 +30,9 @@ class Stack:
 
     hops: float32 (n_hops, HOP); a frame is three hops in a row of one segment. first_hop,
     first_frame, n_frames: (n_segments,). frame_hop: (n_frames_in_all,) the hop where each frame
-    starts. duration_s: float32 (n_segments,). Samples after the last whole hop are left out; a
-    segment shorter than a frame is padded with zeros.
+    starts. duration_s: float32 (n_segments,). Samples after the last whole hop are left out of hops; a
+    segment shorter than a frame is padded with zeros. mean_square, peak: float32 (n_segments,), of all
+    samples of a segment and no padding.
     """
 
     hops: FloatArray
@@ -40,6 +41,8 @@ class Stack:
     first_frame: IntArray
     n_frames: IntArray
     duration_s: FloatArray
+    mean_square: FloatArray
+    peak: FloatArray
 
     @cached_property
     def segment(self) -> IntArray:
@@ -117,10 +120,15 @@ def stack(samples: FloatArray, segments: Sequence[Segment]) -> Stack:
     n_hops = n_frames + 2
     first_hop = np.cumsum(n_hops) - n_hops
     flat = np.zeros(int(n_hops.sum()) * HOP, dtype=np.float32)
-    for piece, hop, count in zip(pieces, first_hop, n_hops, strict=True):
-        used = piece[: count * HOP]
-        if used.size:
-            np.subtract(used, used.mean(), out=flat[hop * HOP : hop * HOP + used.size])
+    mean_square, peak = np.zeros((2, len(pieces)), dtype=np.float32)
+    for number, (piece, hop, count) in enumerate(zip(pieces, first_hop, n_hops, strict=True)):
+        if not piece.size:
+            continue
+        centred = piece - piece.mean()
+        mean_square[number] = np.dot(centred, centred) / piece.size
+        peak[number] = np.abs(centred).max()
+        used = centred[: count * HOP]
+        flat[hop * HOP : hop * HOP + used.size] = used
     return Stack(
         hops=flat.reshape(-1, HOP),
         first_hop=first_hop,
@@ -128,4 +136,6 @@ def stack(samples: FloatArray, segments: Sequence[Segment]) -> Stack:
         first_frame=np.cumsum(n_frames) - n_frames,
         n_frames=n_frames,
         duration_s=np.array([max(len(piece), 1) / RATE_HZ for piece in pieces], dtype=np.float32),
+        mean_square=mean_square,
+        peak=peak,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.features.frames import FLOOR_DB, HOP, Stack, decibel
+from callanalytics.features.frames import FLOOR_DB, Stack, decibel
 from callanalytics.records import FloatArray
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ def k_weight(frequency_hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def levels(stack: Stack, k_power: FloatArray) -> dict[str, FloatArray]:
     """Level columns; `k_power` is the K-weighted mean square of each frame, (n_frames,)."""
-    n_samples = np.float32(HOP) * (stack.n_frames + 2).astype(np.float32)
-    peak = np.maximum.reduceat(np.abs(stack.hops).max(axis=1), stack.first_hop)
     return {
-        "loudness_db": decibel(np.add.reduceat(stack.hop_square, stack.first_hop) / n_samples),
+        "loudness_db": decibel(stack.mean_square),
         "loudness_max_db": np.maximum.reduceat(stack.frame_db, stack.first_frame),
         "loudness_std_db": stack.spread(stack.frame_db)[1],
         "loudness_lufs": gated_loudness(stack, k_power),
-        "peak_db": decibel(peak**2),
+        "peak_db": decibel(stack.peak**2),
     }
 
 

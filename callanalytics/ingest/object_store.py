@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from callanalytics.errors import TooLong, UnreadableFile, UsageError
+from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
+from callanalytics.text import without_secrets
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
 _WEB = ("http://", "https://")
@@ -57,6 +59,11 @@ def url_of(path: Path) -> str:
     return f"{path.parts[0]}//{'/'.join(path.parts[1:])}"
 
 
+def shown_url(path: Path) -> str:
+    """The URL that a path stands for, without what gives access to it."""
+    return without_secrets(url_of(path))
+
+
 def check_remote(root: Path) -> None:
     """Check that there is something at a URL; nothing is listed. Raises UsageError as `list_remote` does."""
     with _usage_errors(root):
@@ -84,16 +91,16 @@ def _usage_errors(root: Path) -> Iterator[None]:
     except UsageError:
         raise
     except ImportError as problem:
-        raise UsageError(f"{url_of(root)}: {problem}") from None
+        raise UsageError(f"{shown_url(root)}: {problem}") from None
     except Exception as problem:  # every store has errors of its own
         raise UsageError(
-            f"{url_of(root)}: does not answer ({_short(problem)}). Check address and rights."
+            f"{shown_url(root)}: does not answer ({_short(problem)}). Check address and rights."
         ) from None
 
 
 def _require(root: Path, found: bool) -> None:
     if not found:
-        raise UsageError(f"{url_of(root)}: no such folder or object. Check --input and [paths] inputs.")
+        raise UsageError(f"{shown_url(root)}: no such folder or object. Check --input and [paths] inputs.")
 
 
 def look_up(path: Path) -> RemoteFile:
@@ -145,10 +152,18 @@ def _time_of(value: object) -> datetime:
 
 
 @contextmanager
-def fetched(paths: Sequence[Path], *, max_bytes: int) -> Iterator[tuple[Path, ...]]:
+def fetched(
+    paths: Sequence[Path], content_ids: Sequence[str] = (), *, max_bytes: int
+) -> Iterator[tuple[Path, ...]]:
     """Local files with the content of `paths` while the block runs; local paths are given back as they are.
 
+    Args:
+        paths: of this machine, or URLs.
+        content_ids: as their store told them when they were listed; none: what lies there now is taken.
+        max_bytes: of an object.
+
     Raises:
+        RecordingChanged: another object lies there now.
         UnreadableFile: an object is gone or its store does not answer, also when tried again.
         TooLong: an object is larger than `max_bytes`.
     """
@@ -158,17 +173,23 @@ def fetched(paths: Sequence[Path], *, max_bytes: int) -> Iterator[tuple[Path, ..
     with tempfile.TemporaryDirectory(prefix="callanalytics-") as folder:
         # The halves of a pair may lie in different folders under one name.
         yield tuple(
-            _fetch(path, Path(folder) / str(number) / path.name, max_bytes) if is_remote(path) else path
-            for number, path in enumerate(paths)
+            _fetch(path, Path(folder) / str(number) / path.name, content_id, max_bytes)
+            if is_remote(path)
+            else path
+            for number, (path, content_id) in enumerate(zip_longest(paths, content_ids))
         )
 
 
-def _fetch(path: Path, target: Path, max_bytes: int) -> Path:
+def _fetch(path: Path, target: Path, content_id: str | None, max_bytes: int) -> Path:
     target.parent.mkdir()
     for attempt in range(1, _TRIES + 1):
         try:
             _copy(path, target, max_bytes)
-        except TooLong:
+            if content_id is not None and look_up(path).content_id != content_id:
+                raise RecordingChanged(
+                    f"{path.name}: another object lies here than was found. The next run finds it."
+                )
+        except (TooLong, RecordingChanged):
             raise
         except Exception as problem:  # every store has errors of its own
             if attempt == _TRIES or isinstance(problem, (FileNotFoundError, PermissionError, ImportError)):
@@ -210,4 +231,4 @@ def _store(url: str) -> tuple[Any, str]:
 
 def _short(problem: Exception) -> str:
     lines = str(problem).strip().splitlines()
-    return lines[0] if lines else type(problem).__name__
+    return without_secrets(lines[0]) if lines else type(problem).__name__

@@ -17,6 +17,7 @@ RELATIONS: dict[str, str] = {
     "base.feature_names": "Names of the entries of base.segments.descriptors, in order",
     "base.runs": "One row per run of the nightly job",
     "base.ensembles": "Ensembles that have labelled calls; one is promoted",
+    "base.skipped_files": "What each run saw and passed over, by reason and kind",
     "base.files": "Files whose content hash is known, so that an unchanged file is not read again",
     "base.recordings": "One row per recording, identified by its content",
     "base.calls": "What the recorder said about each call",
@@ -42,6 +43,7 @@ RELATIONS: dict[str, str] = {
     "sounds": "Stretches that are no speech but mean something: payment pauses, tones, music",
     "quality_words": "Every word that may be noted about a recording, and what it means; the list may grow",
     "call_quality": "What is noted about each recording and what was found in it, one row per word",
+    "role_evidence": "What each fact says about who is agent and who is caller, one row per fact",
     "segments": "The pieces of turns, about 3 s each, that the ensemble classifies",
     "votes": "The ensemble's vote on every segment",
     "segment_emotions": "One row per segment: who, when, which emotion (NULL when abstained), how sure",
@@ -54,7 +56,7 @@ RELATIONS: dict[str, str] = {
     "escalations": "Rules that a call fulfilled, with reasons in plain words",
     "evidence": "The moments that show why a rule fired",
     "call_emotions": "Seconds of each emotion per call and role, zeros too: add up over any window",
-    "emotion_by_hour": "Emotion shares by local hour of the day and role",
+    "emotion_by_hour": "Emotion shares by local hour of the day and role, of calls whose time is known",
     "emotion_by_day": "Emotion shares by local day and role",
     "emotion_by_queue": "Emotion shares by queue and role",
     "emotion_by_agent": "How each agent's callers sounded; no ranking, and nothing about the agent",
@@ -70,6 +72,7 @@ RELATIONS: dict[str, str] = {
     "vote_quality": "How often the ensemble abstains and how sure it is, by day and role",
     "abstentions": "Why segments got no emotion, by day and role",
     "coverage": "Per day: calls and minutes seen, analysed, abstained and failed",
+    "skipped_files": "What each run saw and passed over, newest run first, by reason and kind",
     "run_health": "One row per run, newest first: how it ended, how much it did, how fast",
     "rule_precision": "How often reviewers agreed with each rule",
     "flag_precision": "How many reviewed calls were worth flagging, of those flagged and of those not",
@@ -168,6 +171,9 @@ VIEW_COLUMNS: dict[str, str] = {
 }
 
 SPECIAL: dict[str, str] = {
+    "role_evidence.source": "The fact: sidecar, recorder, name, voice_profile, or inferred from the talk",
+    "role_evidence.log_odds": "Log-odds that the roles of the call are right; negative: they are exchanged",
+    "role_evidence.words": "The fact and what it says, in words",
     "base.schema_version.version": "Number of the migration",
     "base.schema_version.name": "Name of the migration",
     "base.definitions.name": "What the fingerprint is of",
@@ -176,6 +182,9 @@ SPECIAL: dict[str, str] = {
     "base.files.path": "File name as the file system's bytes",
     "base.runs.started_at": "When the run started",
     "run_health.started_at": "When the run started",
+    "skipped_files.started_at": "When the run started",
+    "base.skipped_files.reason": "Closed word: settling, outside_window, ignored, not_included, excluded, "
+    "duplicate, pair_part, parallel_copy, vanished, link, output_folder, manifest_lines_unread (lines)",
     "base.escalations.reason": "Why the rule fired, in plain words",
     "base.quarantine.reason": "Closed word for what was wrong: not_audio, empty, truncated, ...",
     "base.predictions.emotion": "The member's most probable emotion; NULL when it classified nothing",

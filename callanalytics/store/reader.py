@@ -20,6 +20,7 @@ from callanalytics.records import (
     Features,
     Recording,
     Role,
+    RoleEvidence,
     RoleSource,
     Segment,
     SoundSpan,
@@ -122,6 +123,7 @@ def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: l
         layout=ChannelLayout(analysis["channel_layout"]),
         role_source=RoleSource(analysis["role_source"]),
         role_confidence=analysis["role_confidence"],
+        role_evidence=tuple(restored(RoleEvidence, fact) for fact in analysis["role_evidence"]),
         sounds=tuple(restored(SoundSpan, sound) for sound in sounds),
         quality=tuple(analysis["quality"]),
     )

@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from callanalytics.records import CallRows
 from callanalytics.store.recordings import file_frame, keep_files
@@ -41,17 +42,16 @@ GROUP BY ALL
 """
 _NAMES = """
 WITH gone AS (
-    SELECT call_id, recording_id, unnest(r.paths) AS path FROM base.calls c JOIN base.recordings r
-        USING (call_id, recording_id) WHERE c.started_at < ?
-    UNION SELECT NULL, recording_id, path FROM base.quarantine WHERE started_at < ?
+    SELECT call_id, recording_id, unnest(r.paths) AS path FROM base.calls JOIN base.recordings r
+        USING (call_id, recording_id) WHERE {calls}
+    UNION SELECT NULL, recording_id, path FROM base.quarantine WHERE {quarantined}
 )
 SELECT g.*, f.path FROM gone g LEFT JOIN base.files f USING (recording_id)
 """
 # A file that was hashed but never got a row of its own is as old as its last change.
-_FILES = """
-DELETE FROM base.files WHERE recording_id IN (FROM gone_recordings)
-    OR (make_timestamp_ns(mtime_ns) < ?::TIMESTAMP AND recording_id NOT IN
-        (SELECT recording_id FROM base.recordings UNION ALL SELECT recording_id FROM base.quarantine))
+_OLD_FILES = """
+DELETE FROM base.files WHERE make_timestamp_ns(mtime_ns) < ?::TIMESTAMP AND recording_id NOT IN
+    (SELECT recording_id FROM base.recordings UNION ALL SELECT recording_id FROM base.quarantine)
 """
 # Hashed by a run that was killed before it analysed them, say: those that have left meanwhile go.
 _UNREAD_FILES = """
@@ -61,29 +61,64 @@ SELECT path FROM base.files WHERE recording_id NOT IN
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
-    """Rows that are older than a limit: calls by id, how many quarantined recordings, and what names them."""
+class Selection:
+    """Which calls are to go: before a moment, one by the head of its id, a caller's by hash, an agent's."""
+
+    by: Literal["older_than", "call", "caller", "agent"]
+    value: datetime | str
+
+    @property
+    def before(self) -> datetime | None:
+        """The moment, when the calls before one are to go."""
+        return self.value if isinstance(self.value, datetime) else None
+
+    @property
+    def calls(self) -> str:
+        """SQL condition on a row of base.calls, with one parameter: the value."""
+        conditions = {"older_than": "started_at < ?", "call": "starts_with(call_id, ?)"}
+        return conditions.get(self.by, "caller_hash = ?" if self.by == "caller" else "agent_id = ?")
+
+    @property
+    def quarantined(self) -> str:
+        """The same for base.quarantine, which knows callers only by the alias in the path, and no agents."""
+        conditions = {"older_than": "started_at < ?", "caller": "contains(path, 'caller~' || left(?, 8))"}
+        return conditions.get(self.by, "? IS NULL")
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Rows of a selection: calls by id, how many quarantined recordings, what names them, where they lie."""
 
     call_ids: tuple[str, ...]
     n_quarantined: int
     names: tuple[bytes, ...]  # their ids and the names of their files
+    paths: tuple[bytes, ...]  # of the recordings, as the file system has them
 
 
-def older_than(store: Store, before: datetime) -> Expired:
-    """Calls and quarantined recordings that started before a moment."""
+def select(store: Store, selection: Selection) -> Selected:
+    """Find the calls and quarantined recordings of a selection."""
+    value = selection.value
     calls = store.rows(
-        "SELECT call_id FROM base.calls WHERE started_at < ? ORDER BY started_at, call_id", [before]
+        f"SELECT call_id FROM base.calls WHERE {selection.calls} ORDER BY started_at, call_id",  # noqa: S608
+        [value],
     )
-    ((n_quarantined,),) = store.rows("SELECT count(*) FROM base.quarantine WHERE started_at < ?", [before])
+    ((n_quarantined,),) = store.rows(
+        f"SELECT count(*) FROM base.quarantine WHERE {selection.quarantined}",  # noqa: S608
+        [value],
+    )
     named: set[bytes] = set()
-    for call_id, recording_id, path, raw in store.rows(_NAMES, [before, before]):
+    paths: set[bytes] = set()
+    sql = _NAMES.format(calls=selection.calls, quarantined=selection.quarantined)
+    for call_id, recording_id, path, raw in store.rows(sql, [value, value]):
         named |= {text.encode() for text in (call_id, recording_id) if text}
         named |= {os.path.basename(name) for name in ((path or "").encode(), raw or b"")}  # noqa: PTH119 - bytes
-    return Expired(tuple(call_id for (call_id,) in calls), int(n_quarantined), tuple(named - {b""}))
+        paths |= {raw} if raw else set()
+    ids = tuple(call_id for (call_id,) in calls)
+    return Selected(ids, int(n_quarantined), tuple(named - {b""}), tuple(sorted(paths)))
 
 
-def forget_calls(store: Store, before: datetime) -> None:
-    """Delete every row about calls and quarantined recordings that started before a moment.
+def forget_calls(store: Store, selection: Selection) -> None:
+    """Delete every row about the calls and quarantined recordings of a selection.
 
     Runs and ensembles stay: they name no call.
 
@@ -91,33 +126,38 @@ def forget_calls(store: Store, before: datetime) -> None:
         StoreError: the database refuses.
     """
     run = store.connection.execute
-    with store.transaction("purge old calls"):
-        run("CREATE TEMP TABLE gone AS SELECT call_id FROM base.calls WHERE started_at < ?", [before])
+    value = selection.value
+    with store.transaction("purge calls"):
+        run(f"CREATE TEMP TABLE gone AS SELECT call_id FROM base.calls WHERE {selection.calls}", [value])  # noqa: S608
         run(
-            "CREATE TEMP TABLE gone_recordings AS"
+            "CREATE TEMP TABLE gone_recordings AS"  # noqa: S608
             " SELECT recording_id FROM base.recordings WHERE call_id IN (FROM gone)"
             " UNION SELECT recording_id FROM base.analyses WHERE call_id IN (FROM gone)"
-            " UNION SELECT recording_id FROM base.quarantine WHERE started_at < ?",
-            [before],
+            f" UNION SELECT recording_id FROM base.quarantine WHERE {selection.quarantined}",
+            [value],
         )
-        run("DELETE FROM base.quarantine WHERE started_at < ?", [before])
+        if selection.by == "agent":  # also of calls that are gone already
+            run("DELETE FROM base.agent_voices WHERE agent = ?", [value])
+        run("DELETE FROM base.quarantine WHERE recording_id IN (FROM gone_recordings)")
         _delete_gone(store)
-        run(_FILES, [before])
+        run("DELETE FROM base.files WHERE recording_id IN (FROM gone_recordings)")
+        if selection.before:
+            run(_OLD_FILES, [selection.before])
         left = [path for (path,) in store.rows(_UNREAD_FILES) if not os.path.lexists(path)]
         run("DELETE FROM base.files WHERE path IN (SELECT unnest(?::BLOB[]))", [left])
         run("DROP TABLE gone_recordings")
 
 
-def forget_clips(store: Store, before: datetime) -> None:
-    """Note of every call that started before a moment that no clip of it is left."""
-    with store.transaction("forget old clips"):
+def forget_clips(store: Store, selection: Selection) -> None:
+    """Note of every call of a selection that no clip of it is left."""
+    with store.transaction("forget clips"):
         store.connection.execute(
-            "UPDATE base.escalations SET evidence = list_transform(evidence,"
+            "UPDATE base.escalations SET evidence = list_transform(evidence,"  # noqa: S608
             " lambda moment: struct_update(moment, clip := NULL::VARCHAR))"
             " WHERE len(list_filter(evidence, lambda moment: moment.clip IS NOT NULL)) > 0"
             " AND analysis_key IN (SELECT analysis_key FROM base.analyses JOIN base.calls USING (call_id)"
-            " WHERE started_at < ?)",
-            [before],
+            f" WHERE {selection.calls})",
+            [selection.value],
         )
 
 

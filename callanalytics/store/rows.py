@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from callanalytics.diarize.quality import Quality
 from callanalytics.records import AgentVoice, CallRows, Failure, Role, RoleSource, agent_key
 from callanalytics.text import display_text, optional_text
 from ensemble.labels import EMOTIONS
@@ -32,10 +33,11 @@ Record = TypeVar("Record")
 Row = dict[str, Any]
 Frames = dict[str, pl.DataFrame]
 
-# A profile learns from what a recorder or a person said, never from a guess or from itself.
+# A profile learns from what a recorder or a person said, never from a guess, from itself, or from a dispute.
 LEARNED_FROM = frozenset({RoleSource.CORRECTION, RoleSource.SIDECAR, RoleSource.RECORDER, RoleSource.NAME})
 
 _EVIDENCE = {"start_s": pl.Float64, "end_s": pl.Float64, "words": pl.String, "clip": pl.String}
+_ROLE_EVIDENCE = {"source": pl.String, "log_odds": pl.Float64, "words": pl.String}
 _TYPE_OF_COLUMNS: dict[Any, str] = {
     pl.Datetime("us", "UTC"): "started_at modified_at",
     pl.List(pl.String): "paths quality reasons",
@@ -46,6 +48,7 @@ _TYPE_OF_COLUMNS: dict[Any, str] = {
     pl.Int64: "turn recipe channel position n_segments n_labelled n_bytes native_rate_hz n_channels",
     pl.Boolean: "flagged",
     pl.List(pl.Struct(_EVIDENCE)): "evidence",
+    pl.List(pl.Struct(_ROLE_EVIDENCE)): "role_evidence",
     pl.List(pl.Struct({"key": pl.String, "value": pl.String})): "fact_sources",
     pl.List(pl.Struct({"key": pl.String, "value": pl.Float64})): "stage_wall_s",
 }
@@ -128,7 +131,8 @@ def _agent_voice(a: CallAnalysis) -> AgentVoice | None:
     """Voice print that the call adds to its agent's profile; None when it has none to add."""
     speech, key = a.speech, agent_key(a.facts)
     agents = [speaker for speaker, role in speech.roles.items() if role is Role.AGENT]
-    if key is None or speech.role_source not in LEARNED_FROM or len(agents) != 1:
+    is_known = speech.role_source in LEARNED_FROM and Quality.ROLE_CONFLICT not in speech.quality
+    if key is None or not is_known or len(agents) != 1:
         return None
     voice = speech.voices.get(agents[0])
     return None if voice is None else AgentVoice(key, voice, speech.role_source)
@@ -144,7 +148,7 @@ def naming_frames(a: CallAnalysis) -> Frames:
         "n_bytes": recording.n_bytes,
         "modified_at": recording.modified_at,
     }
-    said = stored(facts, without=("channel_roles", "channel_roles_source", "sources", "aliases"))
+    said = stored(facts, without=("stated_roles", "conversation_share", "sources", "aliases"))
     sources = _pairs({_plain(fact): _plain(source) for fact, source in facts.sources.items()})
     call = {"path": shown[0], "duration_s": a.audio.duration_s, **said, "fact_sources": sources}
     return {
@@ -183,6 +187,7 @@ def _analysis(a: CallAnalysis) -> Row:
         "channel_layout": speech.layout.value,
         "role_source": speech.role_source.value,
         "role_confidence": speech.role_confidence,
+        "role_evidence": [stored(fact) for fact in speech.role_evidence],
         "quality": list(speech.quality),
         "n_segments": len(a.segments),
         "n_labelled": int(labelled.sum()),

@@ -27,6 +27,13 @@ FROM runs ORDER BY started_at DESC LIMIT 10
 QUARANTINE_SQL = "SELECT path, stage, reason, attempts FROM quarantine ORDER BY last_seen_at DESC LIMIT 10"
 
 
+_NAMES = (
+    {"n_calls", "hours", "n_flagged"},
+    {"started_at", "n_found", "n_done", "n_skipped", "n_quarantined", "exit_code"},
+    {"path", "reason", "attempts"},
+)
+
+
 def write_summary(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
     """Write the summary of a working database beside it; none rather than an old one when that fails."""
     import duckdb
@@ -46,8 +53,14 @@ def write_summary(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -
 
 def read_summary(workspace: Workspace) -> dict[str, Any] | None:
     """Read the summary of a working database: totals, runs, quarantine; None without one."""
-    found = read_object(workspace.summary)
-    return found if found and {"totals", "runs", "quarantine"} <= set(found) else None
+    found = read_object(workspace.summary) or {}
+    try:
+        lists = [[found["totals"]], found["runs"], found["quarantine"]]
+        if all(names <= set(row) for names, rows in zip(_NAMES, lists, strict=True) for row in rows):
+            return found
+    except (KeyError, TypeError):
+        pass
+    return None
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:

@@ -25,23 +25,25 @@ GAP = "  "
 # have them whole.
 MAX_CELL = 60
 NARROW_CELL = 20
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 USUAL_WIDTH = 120  # of a terminal that does not say, and of a pipe
 
 
-def render(frame: pl.DataFrame, style: str, *, width: int | None = None) -> str:
+def render(frame: pl.DataFrame, style: str, *, width: int | None = None, formulas: bool = True) -> str:
     """The rows as text that ends with a line break.
 
     table: aligned columns; when they do not fit into `width` (default: the terminal's), every row
     is written as one block with a line per column, so that no column is ever left out.
     csv: with a header; lists and structures as JSON. json: an array with one object a line.
-    Times are ISO 8601; NaN and infinity are null in JSON.
+    Times are ISO 8601; NaN and infinity are null in JSON. Without `formulas`, text in csv that a spreadsheet
+    would take for a formula has an apostrophe before it.
 
     Raises:
         ValueError: another style.
         UsageError: a value that Python cannot hold (year 10000).
     """
     if style == "csv":
-        return _csv(frame)
+        return _csv(frame, formulas=formulas)
     if style == "json":
         rows = [json.dumps(row, ensure_ascii=False) for row in _plain_rows(frame)]
         return "[\n" + ",\n".join(rows) + "\n]\n" if rows else "[]\n"
@@ -66,7 +68,7 @@ def render_schema(tables: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
-def _csv(frame: pl.DataFrame) -> str:
+def _csv(frame: pl.DataFrame, *, formulas: bool) -> str:
     import polars as pl
 
     rows = _plain_rows(frame)
@@ -74,10 +76,21 @@ def _csv(frame: pl.DataFrame) -> str:
     for row in rows:
         for name in nested:
             row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
+    kept = (lambda text: text) if formulas else without_formula
+    words = {name for name, kind in frame.schema.items() if not (kind.is_numeric() or kind.is_temporal())}
     texts = {
-        name: pl.Series([_csv_cell(row[name]) for row in rows], dtype=pl.String) for name in frame.columns
+        (kept(name) or name): pl.Series(
+            [kept(cell) if name in words else cell for row in rows for cell in [_csv_cell(row[name])]],
+            dtype=pl.String,
+        )
+        for name in frame.columns
     }
     return pl.DataFrame(texts).write_csv()
+
+
+def without_formula(text: str | None) -> str | None:
+    """A cell that no spreadsheet takes for a formula (OWASP, "CSV Injection"); None stays None."""
+    return f"'{text}" if text and text.lstrip(" ")[:1] in _FORMULA_STARTS else text
 
 
 def _csv_cell(value: Any) -> str | None:

@@ -18,6 +18,9 @@ CREATE MACRO change_low(now, n_now, before, n_before) AS now - before
 CREATE MACRO change_high(now, n_now, before, n_before) AS now - before
     + sqrt((wilson_high(now, n_now) - now) ** 2 + (before - wilson_low(before, n_before)) ** 2);
 
+-- Zeros all along are how the analysis says that nobody classified a segment; in SQL that is NULL.
+CREATE MACRO classified(probabilities) AS CASE WHEN list_sum(probabilities) > 0 THEN probabilities END;
+
 -- Nouns ------------------------------------------------------------------------------------------------
 
 CREATE VIEW runs AS FROM base.runs;
@@ -44,8 +47,12 @@ SELECT
     c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
     a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
     c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
-    a.analysed_at, a.analysis_key, a.frustration_voice
+    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence
 FROM calls c JOIN analyses a USING (call_id);
+
+CREATE VIEW role_evidence AS
+SELECT call_id, fact.source, fact.log_odds, fact.words
+FROM (SELECT call_id, unnest(role_evidence) AS fact FROM analyses);
 
 CREATE VIEW turns AS
 SELECT a.call_id, t.turn, t.speaker, t.role, t.channel, t.start_s, t.end_s
@@ -69,7 +76,7 @@ FROM base.segments s JOIN analyses a USING (analysis_key);
 
 CREATE VIEW votes AS
 SELECT a.call_id, s.segment, s.emotion, s.top_emotion, s.confidence, s.agreement, s.tie_broken,
-    s.abstain_reason, s.probabilities
+    s.abstain_reason, classified(s.probabilities) AS probabilities
 FROM base.segments s JOIN analyses a USING (analysis_key);
 
 CREATE VIEW segment_emotions AS
@@ -81,15 +88,14 @@ SELECT
 FROM base.segments s JOIN analyses a USING (analysis_key) JOIN calls c USING (call_id);
 
 CREATE VIEW segment_probabilities AS
-SELECT a.call_id, s.segment, s.role, s.speaker, s.start_s, s.end_s, s.emotion,
-    s.probabilities[1] AS anger, s.probabilities[2] AS boredom, s.probabilities[3] AS calm,
-    s.probabilities[4] AS disgust, s.probabilities[5] AS fear, s.probabilities[6] AS happy,
-    s.probabilities[7] AS neutral, s.probabilities[8] AS sad, s.probabilities[9] AS surprise
-FROM base.segments s JOIN analyses a USING (analysis_key);
+SELECT call_id, segment, role, speaker, start_s, end_s, emotion, p[1] AS anger, p[2] AS boredom, p[3] AS calm,
+    p[4] AS disgust, p[5] AS fear, p[6] AS happy, p[7] AS neutral, p[8] AS sad, p[9] AS surprise
+FROM (SELECT a.call_id, s.*, classified(s.probabilities) AS p
+    FROM base.segments s JOIN analyses a USING (analysis_key));
 
 CREATE VIEW predictions AS
 SELECT a.call_id, p.segment, p.member, p.emotion, p.probabilities[enum_code(p.emotion) + 1] AS probability,
-    p.probabilities
+    classified(p.probabilities) AS probabilities
 FROM base.predictions p JOIN analyses a USING (analysis_key);
 
 CREATE VIEW features AS
@@ -123,16 +129,17 @@ FROM (SELECT a.call_id, e.rule, unnest(e.evidence) AS moment
 
 CREATE VIEW call_emotions AS
 SELECT c.call_id, c.day, c.weekday, c.hour, c.queue, c.agent_id, e.role, e.emotion, e.n_segments, e.seconds,
-    e.labelled_s
+    e.labelled_s, c.started_at_source
 FROM base.call_emotions e JOIN analyses a USING (analysis_key) JOIN calls c USING (call_id)
 WHERE e.emotion IS NOT NULL AND e.labelled_s > 0;
 
+-- Without calls that are dated by their file: its hour is when it was copied. As in the report.
 CREATE VIEW emotion_by_hour AS
 SELECT hour, role, emotion, share, wilson_low(share, n_calls) AS share_low,
     wilson_high(share, n_calls) AS share_high, n_calls, n_segments, seconds, labelled_s
 FROM (SELECT hour, role, emotion, sum(seconds) / sum(labelled_s) AS share, count(*) AS n_calls,
     sum(n_segments)::BIGINT AS n_segments, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s
-    FROM call_emotions GROUP BY ALL)
+    FROM call_emotions WHERE started_at_source <> 'file_time' GROUP BY ALL)
 ORDER BY hour, role, emotion;
 
 CREATE VIEW emotion_by_day AS
@@ -400,6 +407,10 @@ SELECT run_id, started_at, ended_at,
     audio_s / nullif(epoch(ended_at) - epoch(started_at), 0) AS times_real_time,
     since_at, until_at, ensemble_id, version, host
 FROM base.runs ORDER BY run_id DESC;
+
+CREATE VIEW skipped_files AS
+SELECT run_id, r.started_at, r.since_at, r.until_at, s.reason, s.kind, s.n_files, s.earliest_at, s.latest_at
+FROM base.skipped_files s JOIN base.runs r USING (run_id) ORDER BY run_id DESC, n_files DESC, reason, kind;
 
 -- Reviews --------------------------------------------------------------------------------------------------
 -- The newest review of the same thing counts. Of a call or rule, confirm means worth flagging; of a segment,

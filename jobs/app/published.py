@@ -163,7 +163,7 @@ class PublishedCalls:
         salt = load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file)
         paths = locate(analysis["recording_id"], shown, salt, self.settings.audio)
         try:
-            return decode_recording(paths, self.settings.audio)
+            return decode_recording(paths, self.settings.audio, recording_id=analysis["recording_id"])
         except RecordingError as problem:
             raise type(problem)(hide_names(str(problem), paths, shown)) from None
 

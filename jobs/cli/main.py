@@ -19,6 +19,7 @@ import click
 
 from callanalytics import __version__
 from callanalytics.errors import CallAnalyticsError, UsageError
+from callanalytics.text import display_text, without_secrets
 
 MODEL_EXIT_CODE = 6
 
@@ -106,6 +107,12 @@ def main() -> NoReturn:
         sys.exit(0)
     except CallAnalyticsError as problem:
         _end(str(problem), problem.exit_code)
+    except MemoryError:
+        _end(
+            "memory ran out. Give the process more (ulimit -v, the limit of its container), or use fewer "
+            "[engine] workers, and run again: committed work is kept.",
+            1,
+        )
     except Exception as problem:
         if _signals:
             _end_interrupted()
@@ -137,5 +144,7 @@ def _end_interrupted() -> NoReturn:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    print(f"callanalytics: {message}", file=sys.stderr)
+    # Names and addresses in it are of others.
+    shown = "\n".join(map(display_text, without_secrets(message).split("\n")))
+    print(f"callanalytics: {shown}", file=sys.stderr)
     sys.exit(code)

@@ -25,20 +25,34 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--older-than", "limit", required=True, help="Age in days or weeks (365d, 52w), or a date that is over."
+    "--older-than", help="Calls of an age in days or weeks (365d, 52w), or before a date that is over."
 )
+@click.option("--call", metavar="ID", help="One call.")
+@click.option("--caller", metavar="NUMBER|HASH", help="Every call of a caller.")
+@click.option("--agent", metavar="ID", help="Every call of an agent, and the agent's voice profile.")
 @click.option("--audio-only", is_flag=True, help="Remove the evidence clips only.")
 @click.option("--dry-run", is_flag=True, help="Show what would go and remove nothing.")
 @with_settings
 @json_option
 def purge(
-    limit: str, audio_only: bool, dry_run: bool, settings: Settings, workspace: Workspace, as_json: bool
+    older_than: str | None,
+    call: str | None,
+    caller: str | None,
+    agent: str | None,
+    audio_only: bool,
+    dry_run: bool,
+    settings: Settings,
+    workspace: Workspace,
+    as_json: bool,
 ) -> None:
-    """Remove old calls from the results for good; original recordings are never touched."""
+    """Remove calls from the results for good; original recordings are never touched."""
     from jobs.maintenance.purge import purge as remove
-    from jobs.maintenance.purge import render_purged
+    from jobs.maintenance.purge import render_purged, selection_of
 
-    done = remove(settings, workspace, limit, audio_only=audio_only, dry_run=dry_run)
+    selection = selection_of(
+        settings, workspace, older_than=older_than, call=call, caller=caller, agent=agent
+    )
+    done = remove(settings, workspace, selection, audio_only=audio_only, dry_run=dry_run)
     if as_json:
         print(json.dumps(done.to_json()))
     else:
@@ -68,7 +82,7 @@ def export(folder: Path, workspace: Workspace, as_json: bool) -> None:
 @click.option("--shadow", is_flag=True, help="Score beside the visible ensemble, unseen until promoted.")
 @click.option("--since", help="First call: 7d, a date or a time (default: all).")
 @click.option("--until", help="Last call, exclusive (default: now).")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes (default: one per core).")
 @with_settings
 @json_option
 @quiet_option

@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 @click.option("--input", "inputs", type=folder_type, multiple=True, help="Folder or file; may be repeated.")
 @out_option
 @config_option
-@click.option("--limit", type=click.IntRange(min=1), help="Analyse at most this many recordings.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one per core).")
+@click.option("--limit", type=click.IntRange(1, 2**62), help="Analyse at most this many recordings.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes (default: one per core).")
 @device_option
+@click.option(
+    "--settle",
+    "settle_s",
+    type=click.FloatRange(min=0),
+    help="Take files this many seconds after their last change; 0 takes all (default: [discovery] settle_s).",
+)
 @click.option("--force", is_flag=True, help="Analyse again what is done already.")
 @click.option("--dry-run", is_flag=True, help="Show what would be analysed and write nothing.")
 @click.option("--fail-on-empty", is_flag=True, help="Exit 4 when the window holds no recording.")
@@ -47,13 +53,13 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
     from jobs.night.result import RunOptions
     from jobs.night.run import run_night
 
-    settings = load_config(config)
+    settings = load_config(config, options["out"])
     with progress(quiet or as_json) as on_progress:
         result = run_night(settings, RunOptions(**options), on_progress=on_progress)
     if as_json:
         print(json.dumps(result.to_json()))
     else:
-        say(closing_words(result), quiet=quiet)
+        say(closing_words(result, settings.time.zone_info), quiet=quiet)
     sys.exit(result.exit_code)
 
 

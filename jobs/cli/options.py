@@ -58,7 +58,7 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         from callanalytics.config import load_config
         from callanalytics.workspace import Workspace
 
-        settings = load_config(config)
+        settings = load_config(config, out)
         return command(*args, settings=settings, workspace=Workspace(out or settings.out_dir), **options)
 
     return out_option(config_option(called))

@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sql")
 @click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table")
-@click.option("--max-rows", type=click.IntRange(min=1), help="Stop after this many rows.")
+@click.option("--max-rows", type=click.IntRange(1, 2**62), help="Stop after this many rows.")
+@click.option(
+    "--safe-csv", is_flag=True, help="For spreadsheets: an apostrophe before text that looks like a formula."
+)
 @in_workspace
-def query(sql: str, style: str, max_rows: int | None, workspace: Workspace) -> None:
+def query(sql: str, style: str, max_rows: int | None, safe_csv: bool, workspace: Workspace) -> None:
     """Ask the published database in SQL."""
     from callanalytics.store.query import render, run_query
 
-    print(render(run_query(workspace.database, sql, max_rows=max_rows), style), end="")
+    if safe_csv and style != "csv":
+        raise click.UsageError("--safe-csv goes with --format csv.")
+    frame = run_query(workspace.database, sql, max_rows=max_rows)
+    print(render(frame, style, formulas=not safe_csv), end="")
 
 
 @click.command()

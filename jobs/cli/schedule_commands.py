@@ -56,7 +56,7 @@ def schedule(
         raise click.UsageError("--from and --json go with --next.")
     if n_times is not None and style is not None:
         raise click.UsageError("Give one of --next and --print.")
-    settings = load_config(config)
+    settings = load_config(config, out)
     if n_times is not None:
         _print_coming(settings, n_times, day, as_json)
         return
@@ -72,7 +72,12 @@ def schedule(
         print({"systemd": systemd_units, "cron": cron_lines}[style](commands), end="")
         return
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    keep_schedule(lambda: load_config(path), workspace=workspace, config=path, say=partial(print, flush=True))
+    keep_schedule(
+        lambda: load_config(path, workspace.folder),
+        workspace=workspace,
+        config=path,
+        say=partial(print, flush=True),
+    )
 
 
 def _print_coming(settings: Settings, n_times: int, day: datetime | None, as_json: bool) -> None:

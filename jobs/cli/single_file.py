@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import ONE_OF_THE_VOICES, Settings
-from callanalytics.records import FoundRecording, Role
+from callanalytics.diarize.quality import Quality
+from callanalytics.records import Diarization, FoundRecording, Role
 from callanalytics.text import display_text
 from callanalytics.workspace import Workspace
 from jobs.active_ensemble import in_use
@@ -43,8 +45,8 @@ def diarize_file(path: Path, settings: Settings) -> str:
     spoken = diarize(
         audio.samples,
         audio.sample_rate_hz,
-        channel_roles=facts.channel_roles,
-        channel_roles_source=facts.channel_roles_source,
+        stated_roles=facts.stated_roles,
+        conversation_share=settings.conversation_share(facts.conversation_share),
         models=SpeechModels.load(device=settings.engine.device),
     )
     return to_rttm(spoken, path.stem)
@@ -70,10 +72,11 @@ def classify_clips(
 
 def render_clip(row: dict[str, object]) -> str:
     """One line of `classify` for a person."""
+    path = display_text(str(row["path"]))
     if row.get("error"):
-        return f"{row['path']}: {row['error']}"
+        return f"{path}: {display_text(str(row['error']))}"
     label = row["emotion"] or f"abstained ({row.get('abstain_reason')})"
-    return f"{row['path']}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
+    return f"{path}: {label}, confidence {row['confidence']:.0%}, agreement {row['agreement']:.0%}"
 
 
 def call_as_dict(call: CallAnalysis) -> dict[str, object]:
@@ -89,6 +92,7 @@ def call_as_dict(call: CallAnalysis) -> dict[str, object]:
         "channel_layout": speech.layout.value,
         "role_source": speech.role_source.value,
         "role_confidence": round(speech.role_confidence, 3),
+        "role_evidence": [asdict(fact) for fact in speech.role_evidence],
         "quality": list(speech.quality),
         "frustration_score": None if assessment.curve.score is None else round(assessment.curve.score, 4),
         "frustration_voice": assessment.curve.voice,
@@ -147,10 +151,11 @@ def render_call(call: CallAnalysis) -> str:
         f"{display_text(call.recording.path.name)}: {_clock(audio.duration_s)}, "
         f"{audio.codec} {audio.native_rate_hz} Hz, {told}",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
-        f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {call.facts.recorder}",
+        f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {display_text(call.facts.recorder)}",
         f"Frustration {score_text(assessment.curve.score)}{whose}"
         + ("  FLAGGED" if assessment.flagged else ""),
-        *(f"  - {e.reason}" for e in assessment.escalations),
+        *(f"  - {display_text(e.reason)}" for e in assessment.escalations),
+        *_dispute(spoken),
         "",
     ]
     for i, segment in enumerate(call.segments):
@@ -163,6 +168,15 @@ def render_call(call: CallAnalysis) -> str:
         )
         lines.append(f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {said}")
     return "\n".join([*lines, "", *_measures(call)])
+
+
+def _dispute(spoken: Diarization) -> Iterator[str]:
+    """What speaks for the roles and what against, where facts disagree."""
+    from reports.parts.call_parts import role_evidence_text
+
+    if Quality.ROLE_CONFLICT in spoken.quality:
+        yield f"Agent and caller may be exchanged ({spoken.role_confidence:.0%} sure of them):"
+        yield from (f"  - {display_text(role_evidence_text(asdict(fact)))}" for fact in spoken.role_evidence)
 
 
 def _measures(call: CallAnalysis) -> Iterator[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
+from callanalytics.config.call_settings import machine_zone
 from callanalytics.errors import CallAnalyticsError, UsageError
-from callanalytics.ingest.object_store import check_remote, is_remote, url_of
+from callanalytics.ingest.object_store import check_remote, is_remote, shown_url
+from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.workspace import Workspace
 
 # A night writes about 60 kB a call to the database and its published copy; 2 GB is 30,000 calls.
@@ -85,7 +89,7 @@ def _inputs(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
         except UsageError as problem:
             yield False, str(problem), "Correct the address in [paths] inputs, or its rights."
         else:
-            yield True, f"{url_of(folder)} answers", ""
+            yield True, f"{shown_url(folder)} answers", ""
 
 
 def _decoders(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -152,9 +156,30 @@ def _disk(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     yield enough, f"{free / 1e9:.1f} GB free at {existing}", fix
 
 
+def _salt(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
+    salt = workspace.folder / settings.privacy.salt_file
+    if not salt.exists():
+        yield True, f"none yet at {salt}: the first run makes it", ""
+        return
+    found = salt.stat()
+    if found.st_size == 0:
+        fix = "Restore it from a backup; else the next run makes a new one, and repeat callers count anew."
+        yield False, f"{salt}: empty", fix
+    elif found.st_mode & 0o077:
+        mode = stat.filemode(found.st_mode)
+        fix = f"Others can find out callers' numbers with it: {shlex.join(['chmod', '600', str(salt)])}"
+        yield False, f"{salt}: open to others ({mode})", fix
+    else:
+        load_or_make_salt(salt)
+        yield True, f"{salt}: for its owner only", ""
+
+
 def _zone(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     local = datetime.now(UTC).astimezone(settings.time.zone_info)
-    yield True, f'{settings.time.zone}, now {local:%Y-%m-%d %H:%M} ("yesterday" is read in it)', ""
+    found = f'{settings.time.zone_info.key}, now {local:%Y-%m-%d %H:%M} ("yesterday" is read in it)'
+    if (machine := machine_zone()) != settings.time.zone_info.key:
+        found += f"; the clock of this machine is in {machine}"
+    yield True, found, ""
 
 
 def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -170,6 +195,19 @@ def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
         yield False, str(problem), "Run again: publishing writes a fresh copy."
     else:
         yield True, f"{database}: {n_calls} calls", ""
+
+
+def _erasures(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
+    from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+    from jobs.maintenance.erasures import verify_erasures
+
+    if not workspace.erasures.exists():
+        return
+    salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
+    n_lines, wrong = verify_erasures(workspace.erasures, salt)
+    found = f"{workspace.erasures}: {n_lines} signed lines"
+    fix = "It was changed, or the salt of the folder is a new one. Compare it with a backup."
+    yield wrong is None, found + (f", line {wrong} is not as it was signed" if wrong else ""), fix
 
 
 def _blocks(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -211,5 +249,7 @@ _CHECKS: dict[str, Callable[[Settings, Workspace], Iterator[_Answer]]] = {
     "ensemble": _ensemble,
     "disk": _disk,
     "zone": _zone,
+    "salt": _salt,
     "database": _database,
+    "erasures": _erasures,
 }

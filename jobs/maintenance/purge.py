@@ -5,6 +5,7 @@ Original recordings are never touched.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
-from callanalytics.errors import LockHeld, StoreError
+from callanalytics.errors import LockHeld, StoreError, UsageError
+from callanalytics.ingest.recorders.phone_numbers import HASH_BYTES, hash_number, load_or_make_salt
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
-from callanalytics.store.remove import forget_calls, forget_clips, older_than
+from callanalytics.store.remove import Selection, forget_calls, forget_clips, select
 from callanalytics.workspace import Workspace, file_lock
+from jobs.maintenance.erasures import append_erasure
 from jobs.publishing import Pages, unnamed_clips
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews
 from jobs.scheduler.state import forget_reasons
@@ -35,53 +38,99 @@ _FORMS = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
 class Purged:
     """What a purge removed, or would remove."""
 
-    before: datetime
+    by: str  # older_than, call, caller or agent
+    before: datetime | None
     n_calls: int
     n_quarantined: int
     n_clips: int
     n_pages: int
     n_reviews: int  # that waited for a run, or were refused by one
     n_training_clips: int  # that the last retraining cut from reviewed calls
+    n_originals: int  # recordings of these calls that lie where they were found
     n_bytes_freed: int
     audio_only: bool
     dry_run: bool
 
     def to_json(self) -> dict[str, object]:
         """The object that `purge --json` prints."""
-        return {**asdict(self), "before": self.before.isoformat()}
+        return {**asdict(self), "before": self.before.isoformat() if self.before else None}
+
+
+def selection_of(
+    settings: Settings,
+    workspace: Workspace,
+    *,
+    older_than: str | None = None,
+    call: str | None = None,
+    caller: str | None = None,
+    agent: str | None = None,
+    now: datetime | None = None,
+) -> Selection:
+    """The selection of what the command line says, which must be one thing.
+
+    ``caller`` is a number, in any spelling, or its hash as the results have it.
+
+    Raises:
+        UsageError: none or several are given, no age in days or weeks and no time that is over, or no number.
+        StoreError: the secret that numbers are hashed with cannot be read.
+    """
+    told = {"older_than": older_than, "call": call, "caller": caller, "agent": agent}
+    given = [(by, value) for by, value in told.items() if value is not None]
+    if len(given) != 1:
+        raise UsageError("Give one of --older-than, --call, --caller and --agent.")
+    ((by, value),) = given
+    if by == "older_than":
+        moment = parse_age(value, zone=settings.time.zone_info, now=now or datetime.now(UTC))
+        return Selection("older_than", moment)
+    if by == "caller":
+        if re.fullmatch(rf"[0-9a-f]{{{2 * HASH_BYTES}}}", value):
+            return Selection("caller", value)
+        workspace.require_results("purge")
+        hashed = hash_number(value, load_or_make_salt(workspace.folder / settings.privacy.salt_file))
+        if hashed is None:
+            raise UsageError(
+                "--caller is no number and no hash: give the number, or caller_hash of the results."
+            )
+        return Selection("caller", hashed)
+    if by == "call" and not _CALL_ID.fullmatch(value):
+        raise UsageError(f"--call {value!r} is no id of a call: give at least 8 of its letters and digits.")
+    return Selection("call" if by == "call" else "agent", value)
 
 
 def purge(
     settings: Settings,
     workspace: Workspace,
-    limit: str,
+    selection: Selection,
     *,
     audio_only: bool = False,
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> Purged:
-    """Remove calls that started longer ago than `limit` ("365d", "52w", or before a date).
+    """Remove the calls of a selection.
 
     Files go first and rows after them, so that what was cut short is found and finished by the next
     purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
     Whoever holds an old published file open keeps it until they close it; exports are not touched. A night
     that the gate holds back stays unpublished. Once any call goes, so do all clips and spectrograms
-    in OUT/training: the next retraining makes them anew.
+    in OUT/training: the next retraining makes them anew. What was erased is noted by counts in a signed log.
 
     Raises:
-        UsageError: nothing here yet, or a limit that is no age in days or weeks and no time that is over.
+        UsageError: nothing here yet, or a head of an id that several calls have.
         LockHeld: a run is at work, or a training, which may read clips of these calls.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
-    before = parse_age(limit, zone=settings.time.zone_info, now=now)
     workspace.require_results("purge")
     rows_too = not audio_only
     with (
         _no_training(workspace) if rows_too and not dry_run else nullcontext(),
         open_locked(workspace) as store,
     ):
-        expired = older_than(store, before)
+        expired = select(store, selection)
+        if selection.by == "call" and len(expired.call_ids) > 1:
+            raise UsageError(
+                f"{len(expired.call_ids)} calls have ids that begin like this: give all of the id."
+            )
         expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
         clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids) + unnamed_clips(store)
         pages, training, reviews = list[Path](), list[Path](), GoneReviews(0, {})
@@ -90,13 +139,15 @@ def purge(
             training = _training(workspace) if expired.call_ids else []
             reviews = about_gone_calls(store, workspace, expired.call_ids)
         found = Purged(
-            before=before,
+            by=selection.by,
+            before=selection.before,
             n_calls=len(expired.call_ids) if rows_too else 0,
             n_quarantined=expired.n_quarantined if rows_too else 0,
             n_clips=sum(len(list(folder.iterdir())) for folder in clips),
             n_pages=sum(page.is_file() for page in pages),
             n_reviews=reviews.n,
             n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
+            n_originals=sum(os.path.lexists(path) for path in expired.paths),
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
             dry_run=dry_run,
@@ -117,13 +168,13 @@ def purge(
             forget_reviews(reviews)
             for folder in folders:
                 shutil.rmtree(folder)
-            passing = _passing(workspace, expired.names, before) if rows_too else []
+            passing = _passing(workspace, expired.names, selection.before) if rows_too else []
             for file in (*pages, *passing, *_forms(workspace)):
                 file.unlink(missing_ok=True)
             workspace.remove_leftovers()
             if rows_too:
-                forget_reasons(workspace.schedule_state, expired.names, before)
-        forget = partial(forget_clips if audio_only else forget_calls, before=before)
+                forget_reasons(workspace.schedule_state, expired.names, selection.before)
+        forget = partial(forget_clips if audio_only else forget_calls, selection=selection)
         forget(store)
         if workspace.held:  # what people see loses the calls too, and does not gain the night
             if rows_too:
@@ -133,6 +184,7 @@ def purge(
             compact(store)
         else:
             publish(store)
+        _note(settings, workspace, found, now)
     if not stays:  # the pages may name calls that are gone
         report.write_again(shown, now=now)
     if audio_only:
@@ -151,7 +203,29 @@ def render_purged(done: Purged) -> str:
         what += f", {done.n_training_clips:,} training clips" if done.n_training_clips else ""
     size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
     kept = "Original recordings, exports and exported corpora are not touched."
-    return f"{verb} {what} of calls before {done.before:%Y-%m-%d %H:%M} UTC.{size} {kept}"
+    of = {
+        "call": "of this call",
+        "caller": "of this caller",
+        "agent": "of this agent (quarantined recordings are not known by agent)",
+    }
+    whose = f"of calls before {done.before:%Y-%m-%d %H:%M} UTC" if done.before else of[done.by]
+    if done.n_originals and not done.before and not done.audio_only:
+        kept += (
+            f" Still lying where they were found: {done.n_originals:,}. Delete them there, or a run whose "
+            "window holds them analyses them again."
+        )
+    return f"{verb} {what} {whose}.{size} {kept}"
+
+
+def _note(settings: Settings, workspace: Workspace, done: Purged, now: datetime) -> None:
+    """Add a line to the log of erasures; the nightly purge that found nothing is none."""
+    if done.by == "older_than" and not (done.n_calls or done.n_quarantined or done.n_clips):
+        return
+    counted = ("by", "audio_only", "n_calls", "n_quarantined", "n_clips", "n_pages", "n_reviews")
+    facts = {name: value for name, value in done.to_json().items() if name in counted}
+    salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
+    with _removing():
+        append_erasure(workspace.erasures, salt, now, facts)
 
 
 @contextmanager
@@ -175,13 +249,14 @@ def _training(workspace: Workspace) -> list[Path]:
     return _folders([workspace.training.reviewed_clips, workspace.training.cache])
 
 
-def _passing(workspace: Workspace, names: Collection[bytes], before: datetime) -> list[Path]:
+def _passing(workspace: Workspace, names: Collection[bytes], before: datetime | None) -> list[Path]:
     """The sound of calls that the app plays, and logs that are old or name a call that is to go.
 
     Who has such a file open keeps it until they close it.
     """
     logs = [*workspace.logs.glob("*"), *workspace.damaged_files()]
-    old = [log for log in logs if log.stat().st_mtime < before.timestamp() or _names_any(log, names)]
+    until_s = before.timestamp() if before else 0.0
+    old = [log for log in logs if log.stat().st_mtime < until_s or _names_any(log, names)]
     return [*old, *(path for path in workspace.playing.rglob("*") if path.is_file())]
 
 

@@ -68,7 +68,7 @@ def _rows(database: Path, sql: str) -> list[dict[str, Any]]:
 def render_status(status: dict[str, Any], zone: tzinfo) -> str:
     """The status as lines for a person, times in `zone`."""
     workspace = Workspace(Path(status["out"]))
-    lines = [f"Results: {workspace}"]
+    lines = [f"Results: {workspace}, times in {zone}"]
     lines.append(f"At work: {status['running']}" if status["running"] else "At work: nothing")
     if status["schedule"]:
         lines += render_schedule(status["schedule"], zone)

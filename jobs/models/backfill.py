@@ -12,7 +12,7 @@ from pathlib import Path
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_window
-from callanalytics.errors import UnreadableFile, UsageError
+from callanalytics.errors import RecordingChanged, UnreadableFile, UsageError
 from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, FoundRecording, Recording
@@ -211,6 +211,7 @@ class _Scoring:
             workers=min(self.n_workers, max(len(found), 1)),
             hung_after_s=self.settings.engine.recording_timeout_s,
             stop_requested=stop_requested,
+            memory_limited=not self.settings.engine.device.startswith("cuda"),
         )
         scored: dict[int, list[CallRows]] = {}
         for outcome in outcomes:
@@ -270,7 +271,7 @@ def _score(found: FoundRecording, settings: Settings, ensemble: Ensemble) -> Cal
         raise RecordingGone("The recording is gone from its store.") from None
     if recording_id != recording.recording_id:
         name = Path(recording.shown).name
-        raise UnreadableFile(f"{name}: another recording lies here now. Nothing was scored.")
+        raise RecordingChanged(f"{name}: another recording lies here now. Nothing was scored.")
     call = replace(call_as_corrected(found.call, found.corrected), recording=recording)
     return pack(vote_again(call, settings, ensemble))
 

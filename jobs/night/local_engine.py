@@ -21,6 +21,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
+from jobs.night.memory import limit_memory
 
 # In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
 QUEUED_PER_WORKER = 2
@@ -60,10 +61,12 @@ def analyze_all(
     workers: int,
     hung_after_s: float,
     stop_requested: StopRequested = lambda: False,
+    memory_limited: bool = True,
 ) -> Iterator[Outcome]:
     """Outcomes in the order they are ready. Stops early, without loss, when asked to.
 
-    A worker that works on one recording for `hung_after_s` is taken for hung and killed.
+    A worker that works on one recording for `hung_after_s` is taken for hung and killed. `memory_limited`:
+    none may take more than its share of the memory; a GPU's driver reserves more than that.
 
     Raises:
         EngineError: no worker could start, so that nothing can be said about any recording.
@@ -73,7 +76,7 @@ def analyze_all(
     while (pending or suspects) and not stop_requested():
         alone = bool(suspects)
         batch, n_processes = (suspects, 1) if alone else (pending, workers)
-        drain = _Drain(batch, prepare, n_processes, hung_after_s, stop_requested)
+        drain = _Drain(batch, prepare, n_processes, hung_after_s, stop_requested, memory_limited)
         for outcome in drain.outcomes():
             if isinstance(outcome, Failure) and outcome.reason == OutOfMemory.reason and not alone:
                 drain.crashed.append(outcome.found)  # without the others beside it, it may fit
@@ -98,6 +101,7 @@ class _Drain:
         n_processes: int,
         hung_after_s: float,
         stop_requested: StopRequested,
+        limited: bool,
     ) -> None:
         self.crashed: list[FoundRecording] = []
         self.cause = "died"
@@ -109,7 +113,9 @@ class _Drain:
         for name in _ONE_THREAD:  # read by libraries when a worker loads them, before `_start` is called
             os.environ.setdefault(name, "1")
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(n_processes, context, initializer=_start, initargs=(prepare,))
+        self._pool = ProcessPoolExecutor(
+            n_processes, context, initializer=_start, initargs=(prepare, n_processes if limited else 0)
+        )
         self._flying: dict[Future[Outcome], tuple[FoundRecording, float]] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -188,13 +194,15 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 _analyze: Analyze | None = None  # set once per worker process
 
 
-def _start(prepare: Prepare) -> None:
-    """Start a worker: load the models once."""
+def _start(prepare: Prepare, n_sharing: int) -> None:
+    """Start a worker: load the models once, then limit its memory, which `n_sharing` share (0: no limit)."""
     global _analyze  # noqa: PLW0603 - a worker process has one job for its whole life
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     _analyze = prepare()
+    if n_sharing:
+        limit_memory(n_sharing)
 
 
 def _end_with_driver() -> None:

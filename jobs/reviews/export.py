@@ -24,8 +24,8 @@ from typing import Any
 
 from callanalytics.audio import decode_recording
 from callanalytics.config import Settings
-from callanalytics.errors import RecordingError, UsageError
-from callanalytics.ingest.locate import RecordingChanged, RecordingGone, locate
+from callanalytics.errors import RecordingChanged, RecordingError, UsageError
+from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.store import open_locked
 from callanalytics.store.query import open_published
@@ -166,7 +166,7 @@ def _cut(
         mine = list(group)
         try:
             paths = locate(recording_id, mine[0]["paths"], salt, settings.audio, known.get(recording_id))
-            audio = decode_recording(paths, settings.audio)
+            audio = decode_recording(paths, settings.audio, recording_id=recording_id)
         except (RecordingError, OSError) as problem:
             left_out[_why_not(problem)] += len(mine)
             continue

@@ -17,6 +17,7 @@ from callanalytics.text import optional_text
 from callanalytics.workspace import Workspace
 from jobs.reviews.queue import MAX_REVIEWS, check_length, put, waiting_reviews
 from reports.formatting import clock
+from reports.parts.call_parts import role_evidence_text
 
 if TYPE_CHECKING:
     import duckdb
@@ -162,7 +163,9 @@ def _review_of(row: Mapping[str | None, str | None], reviewer: str | None) -> Re
 # that fired: worth the width of the 95 % interval of the least known one (1 without any review). Labels of
 # segments teach where the committee is unsure: query by committee (Seung, Opper, Sompolinsky, COLT 1992;
 # vote entropy after Dagan and Engelson, ICML 1995) plus least confidence (Lewis and Gale, SIGIR 1994), taken
-# over the five most telling segments of the caller (agents are never what is asked about).
+# over the five most telling segments of the caller (agents are never what is asked about). Where facts
+# disagree about who is agent and who is caller, a look tells whose anger is scored: worth a half, and up to
+# one where both are as likely.
 NEXT_SQL = """
 WITH reviewed AS (
     SELECT DISTINCT call_id FROM base.reviews WHERE segment IS NULL AND rule IS NULL
@@ -207,7 +210,9 @@ committee AS (
 SELECT c.call_id, c.path, c.started_local, c.queue, c.duration_s, c.flagged, c.reasons, c.frustration_score,
     coalesce(f.unknown_share, 0.0) AS flag_worth, coalesce(k.unsure, 0.0) AS unsure,
     coalesce(k.disagreement, 0.0) AS disagreement,
-    flag_worth + (coalesce(k.unsure, 0.0) + coalesce(k.disagreement, 0.0)) / 2 AS worth,
+    if(list_contains(c.quality, 'role_conflict'), 1.5 - c.role_confidence, 0.0) AS role_worth,
+    flag_worth + (coalesce(k.unsure, 0.0) + coalesce(k.disagreement, 0.0)) / 2 + role_worth AS worth,
+    c.role_confidence, c.role_evidence,
     coalesce(k.moments, []) AS moments
 FROM call_summary c LEFT JOIN flags f USING (call_id) LEFT JOIN committee k USING (call_id)
 WHERE c.call_id NOT IN (SELECT call_id FROM reviewed) AND NOT list_contains($waiting, c.call_id)
@@ -217,7 +222,7 @@ ORDER BY worth DESC, c.started_at DESC, c.call_id LIMIT $count
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """A call that a review would teach most of, and why. Shares are 0..1; `worth` is 0..2."""
+    """A call that a review would teach most of, and why. Shares are 0..1; `worth` is 0..3."""
 
     call_id: str
     path: str
@@ -230,7 +235,10 @@ class Worth:
     flag_worth: float
     unsure: float
     disagreement: float
+    role_worth: float  # above 0 where facts disagree about who is agent and who is caller
     worth: float
+    role_confidence: float
+    role_evidence: tuple[Mapping[str, Any], ...]
     moments: tuple[Mapping[str, Any], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -259,6 +267,7 @@ def next_calls(workspace: Workspace, count: int = 1) -> list[Worth]:
                 "started_local": f"{row['started_local']:%Y-%m-%d %H:%M}",
                 "reasons": tuple(row["reasons"]),
                 "moments": tuple(row["moments"]),
+                "role_evidence": tuple(row["role_evidence"] or ()),
             }
         )
         for row in rows
@@ -271,6 +280,9 @@ def render_worth(call: Worth, workspace: Workspace) -> str:
     if call.flagged:
         why.append(f"flagged: {'; '.join(call.reasons)} (its rules are {call.flag_worth:.0%} unknown)")
     why.append(f"members disagree {call.disagreement:.0%}, unsure {call.unsure:.0%} in the moments below")
+    if call.role_worth:
+        why.append(f"agent and caller may be exchanged ({call.role_confidence:.0%} sure of them):")
+        why += [f"  {role_evidence_text(fact)}" for fact in call.role_evidence]
     queue = f"  queue {call.queue}" if call.queue else ""
     lines = [
         f"{call.call_id}  {call.started_local}  {clock(call.duration_s)}{queue}",
@@ -286,6 +298,9 @@ def render_worth(call: Worth, workspace: Workspace) -> str:
         )
     review = partial(workspace.command, "review", call.call_id[:12])
     lines += ["  Worth flagging (confirm, reject or unsure)?", f"    {review('--verdict', 'confirm')}"]
+    if call.role_worth:
+        exchange = workspace.command("relabel", call.call_id[:12], "--swap")
+        lines += ["  Are agent and caller exchanged?", f"    {exchange}"]
     if call.moments:
         first = call.moments[0]
         other = "anger" if first["emotion"] == "neutral" else "neutral"

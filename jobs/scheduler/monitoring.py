@@ -6,6 +6,7 @@ which raises the alarm when it stays away. Both are off unless config.toml names
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -53,11 +54,14 @@ def read_schedule(workspace: Workspace, now: datetime | None = None) -> dict[str
 
     None when no schedule ever ran here.
     """
+    alive = lock_holder(workspace.schedule_lock)
     try:
         state = read_state(workspace.schedule_state)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
-    alive = lock_holder(workspace.schedule_lock)
+    except (OSError, ValueError):
+        why = f"{workspace.schedule_state}: cannot be read, so what ran is not known. Restart the schedule."
+        return {"alive": alive, "healthy": False, "problems": [why], "jobs": {}, "ends": []}
     problems = [] if alive else ["the schedule is not running: start `callanalytics schedule`"]
     for name, record in state.jobs.items():
         problems += _problems(name, record, state.ends, now or datetime.now(UTC))
@@ -137,10 +141,18 @@ def write_textfile(path: Path, jobs: Mapping[str, JobRecord], now: datetime) -> 
 
 def ping(url: str, timeout_s: float) -> str | None:
     """GET the address (checked to be http or https by the settings); a failure as text, else None."""
-    request = urllib.request.Request(url, headers={"User-Agent": "callanalytics"})  # noqa: S310 see above
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "callanalytics"})  # noqa: S310 see above
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
             answer.read(1)
-    except (urllib.error.URLError, OSError, ValueError) as problem:
-        return f"ping failed: {problem}"  # the address may hold a secret: it is not repeated
+    except urllib.error.HTTPError as problem:
+        return f"ping failed: the server answers {problem.code}"
+    except urllib.error.URLError as problem:
+        return f"ping failed: {problem.reason}"
+    except http.client.InvalidURL:
+        return "ping failed: the address in [schedule] is none"
+    except http.client.HTTPException as problem:
+        return f"ping failed: what answers there speaks no HTTP ({type(problem).__name__})"
+    except (OSError, ValueError) as problem:  # its words may repeat the address, which may hold a secret
+        return f"ping failed: {getattr(problem, 'strerror', None) or type(problem).__name__}"
     return None

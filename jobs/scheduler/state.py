@@ -85,7 +85,7 @@ def read_state(path: Path) -> Contents:
     return _CONTENTS.validate_json(path.read_bytes())
 
 
-def forget_reasons(path: Path, names: Collection[bytes], before: datetime) -> None:
+def forget_reasons(path: Path, names: Collection[bytes], before: datetime | None) -> None:
     """Take out of the file what jobs said that is old or names a call that goes. Raises OSError.
 
     A scheduler at work takes that over when it writes the file next.
@@ -99,7 +99,7 @@ def forget_reasons(path: Path, names: Collection[bytes], before: datetime) -> No
         return
     ends = [
         replace(end, reason=FORGOTTEN)
-        if end.ended_at < before or any(name in end.reason.encode() for name in names)
+        if (before and end.ended_at < before) or any(name in end.reason.encode() for name in names)
         else end
         for end in contents.ends
     ]

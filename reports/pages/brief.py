@@ -150,7 +150,9 @@ def read_brief(source: Source, pages: frozenset[str]) -> Brief:
     totals, side = summary.totals, summary.side
     undated = count(totals["n_undated"], "call") if totals["n_undated"] else ""
     emotions_text = side_text(side)
-    times_text = f"Times are local to the recorder; the window is read in {source.settings.time.zone}."
+    times_text = (
+        f"Times are local to the recorder; the window is read in {source.settings.time.zone_info.key}."
+    )
     if undated:
         emotions_text += f" By hour without the {undated} of which only the file's time is known."
         times_text += f" {undated} had no time but that of the file, which may differ."

@@ -21,6 +21,7 @@ from reports.parts.call_parts import (
     TIME_SOURCE_TEXT,
     call_table,
     person,
+    role_facts,
     summarise_call,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
@@ -208,6 +209,7 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
     yield Fact("Channels", LAYOUT_TEXT[facts["channel_layout"]], "as measured")
     sure = "" if facts["role_source"] == "none" else f"{percent(facts['role_confidence'])} sure"
     yield Fact("Caller and agent", ROLE_SOURCE_TEXT[facts["role_source"]], sure)
+    yield from role_facts(facts)
     yield Fact("Recorder", plain(facts["recorder"]), f"{percent(facts['recorder_confidence'])} sure")
     rate = f"{plain_number(facts['native_rate_hz'] / 1000)} kHz"
     yield Fact(
@@ -222,10 +224,13 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
 
 def _probabilities(call: CallData) -> Iterator[Probabilities]:
     """Mean probability of each emotion over time, per side that was classified."""
-    for role, name in ROLE_NAMES.items():
-        segments = [s for s in call.segments if s["role"] == role and s["abstain_reason"] not in UNCLASSIFIED]
-        if not segments:
-            continue
+    sides: dict[str, list[Row]] = defaultdict(list)
+    for segment in call.segments:
+        if segment["abstain_reason"] not in UNCLASSIFIED:
+            sides[call.side_name(segment)].append(segment)
+    in_order = sorted(sides.items(), key=lambda side: (list(ROLE_NAMES).index(side[1][0]["role"]), side[0]))
+    for name, segments in in_order:
+        role = segments[0]["role"]
         start_s = np.array([s["start_s"] for s in segments])
         end_s = np.array([s["end_s"] for s in segments])
         values = np.nan_to_num(np.array([s["probabilities"] for s in segments], dtype=float))  # (n, 9)
@@ -257,7 +262,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
         at=clock(segment["start_s"]),
         sort_at=f"{segment['start_s']:.3f}",
         length=f"{number(segment['end_s'] - segment['start_s'])} s",
-        role=ROLE_NAMES[segment["role"]],
+        role=call.side_name(segment),
         badge=badge(segment["emotion"]),
         confidence=percent(segment["confidence"]) if votes else MISSING,
         agreement=f"{n_same} of {len(votes)}" if votes else MISSING,

@@ -43,7 +43,7 @@ class Card:
     agent: str
     length: str
     direction: str
-    score_width: str
+    score_width: str  # empty when the score is not known
     path: str
     voices: str
 
@@ -69,6 +69,7 @@ def read_cards(source: Source, pages: frozenset[str], *, calm: bool, most: int) 
 def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> Card:
     facts = call.facts
     known = facts["agent_name"] or facts["agent_id"]
+    score = facts["frustration_score"]
     join_s = max(JOIN_S, CARD_JOIN_SHARE * facts["duration_s"])
     return Card(
         rank=str(rank),
@@ -79,7 +80,7 @@ def _card(source: Source, call: CallData, rank: int, pages: frozenset[str]) -> C
         agent=person(facts["agent_name"], facts["agent_id"]) if known else "",
         length=length(facts["duration_s"]),
         direction="" if facts["direction"] == "unknown" else facts["direction"],
-        score_width=f"{100 * (facts['frustration_score'] or 0):.1f}%",
+        score_width="" if score is None else f"{100 * score:.1f}%",
         path=facts["path"],
         voices=voices(facts),
     )

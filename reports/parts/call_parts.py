@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from reports.formatting import (
 from reports.palette import badge
 from reports.parts.measure_names import with_unit
 from reports.report_source import Row, Source
-from reports.views import CallSummary, Cell, Moment, Reason, ReviewCommand, Table, sorted_number
+from reports.views import CallSummary, Cell, Fact, Moment, Reason, ReviewCommand, Table, sorted_number
 
 # A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -37,7 +38,7 @@ LAYOUT_TEXT = {
     "stereo": "one side per channel",
     "pair": "one side per file",
     "fake_stereo": "two equal channels, treated as one",
-    "one_sided": "only one channel has sound",
+    "one_sided": "only one channel holds speech",
     "mono": "both sides on one channel",
 }
 ROLE_SOURCE_TEXT = {
@@ -95,7 +96,10 @@ def summarise_call(
 def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> timeline.Timeline:
     """Both sides, the silence and overtalk between them, and the caller's frustration."""
     duration_s = call.facts["duration_s"]
-    spans = [timeline.Span(s["role"], s["start_s"], s["end_s"], s["emotion"]) for s in call.segments]
+    spans = [
+        timeline.Span(s["role"], s["start_s"], s["end_s"], s["emotion"], call.voice_name(s))
+        for s in call.segments
+    ]
     turns = [(t["role"], t["start_s"], t["end_s"]) for t in call.turns]
     sounds = [(s["kind"], s["start_s"], s["end_s"]) for s in call.sounds]
     overtalk = timeline.overtalk(turns, duration_s)
@@ -245,7 +249,11 @@ def _clip_href(source: Source, call_id: str, name: str | None, root: str) -> str
 def _peak(call: CallData) -> str:
     score = score_text(call.facts["frustration_score"])
     if call.scored_voice is not None:
-        return f"The frustration of {ONE_OF_THE_VOICES} peaks at {score}; it is not sure whose voice it is."
+        named = next(call.side_name(s) for s in call.segments if s["speaker"] == call.scored_voice)
+        return (
+            f"The frustration of {ONE_OF_THE_VOICES} (“{named}” below) peaks at {score}; "
+            "it is not sure whose voice it is."
+        )
     if call.facts["frustration_score"] is None:
         return f"The caller's frustration is {score}: no voice that may be the caller's was assessed."
     return f"The caller's frustration peaks at {score}."
@@ -288,6 +296,25 @@ def voices(facts: Mapping[str, Any]) -> str:
         return f"{layout}; nobody could tell who is who"
     sides = ROLE_SOURCE_TEXT[facts["role_source"]]
     return f"{layout}; sides {sides} ({percent(facts['role_confidence'])} sure)"
+
+
+def role_evidence_text(fact: Mapping[str, Any]) -> str:
+    """What one fact says of the roles, with how far it says it by itself."""
+    way = "for" if fact["log_odds"] > 0 else "against"
+    return f"{way} them, {_alone(fact)}: {fact['words']}"
+
+
+def role_facts(facts: Mapping[str, Any]) -> Iterator[Fact]:
+    """What speaks for the roles of a call and what against, where there is more than one fact."""
+    evidence = sorted(facts["role_evidence"] or (), key=lambda fact: -fact["log_odds"])
+    if len(evidence) > 1:
+        for fact in evidence:
+            name = "Speaks for these sides" if fact["log_odds"] > 0 else "Speaks against them"
+            yield Fact(name, fact["words"], f"{_alone(fact)} by itself")
+
+
+def _alone(fact: Mapping[str, Any]) -> str:
+    return percent(min(1 / (1 + math.exp(-abs(fact["log_odds"]))), 0.99))  # nothing is certain
 
 
 # The columns that tables of calls choose from: rows of call_summary, each with its text.

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reports.formatting import number, signs, whole_number
+from reports.parts.drawing import draw
 
 # From the baseline upwards: what needs attention first, what recedes last.
 STACK = ("anger", "disgust", "fear", "sad", "surprise", "boredom", "happy", "calm", "neutral")
@@ -241,8 +242,6 @@ def _svg(chart: Any) -> str:
 
     Screen readers skip the drawing and get its caption and table instead.
     """
-    import vl_convert
-
     spec = (
         chart.properties(background="transparent", padding=4)
         .configure(aria=False, font="var(--sans)")
@@ -259,9 +258,9 @@ def _svg(chart: Any) -> str:
         .to_dict()
     )
     here = signs()
-    markup: str = vl_convert.vegalite_to_svg(
+    markup = draw(
         spec,
-        format_locale={
+        {
             "decimal": here.decimal,
             "thousands": here.thousands,
             "grouping": [3],

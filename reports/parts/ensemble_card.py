@@ -24,7 +24,7 @@ FROM ensembles WHERE promoted ORDER BY promoted_at DESC LIMIT 1
 
 
 def _promoted(source: Source) -> Row | None:
-    return next(iter(source.rows(_PROMOTED, zone=source.settings.time.zone)), None)
+    return next(iter(source.rows(_PROMOTED, zone=source.settings.time.zone_info.key)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,13 @@ def test_a_raised_voice_comes_with_the_moments_where_it_is_raised() -> None:
     ]
 
 
+def test_a_rule_without_a_moment_names_none() -> None:
+    rule = RuleSettings(
+        name="r", measure="talk_share", role="agent", at_least=0.5, reason="{value:.0%} at {at}"
+    )
+    assert assess(rule, [Measure("talk_share", Role.AGENT, "call", 0.7)]) == ["70% at no single moment"]
+
+
 def test_weights_add_up_to_a_flag() -> None:
     rules = [
         RuleSettings(name=n, measure="silence_s", role="any", at_least=1.0, weight=w, reason="x")

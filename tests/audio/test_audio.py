@@ -145,6 +145,14 @@ def test_headerless_g722(tmp_path: Path) -> None:
     assert loudest_hz(audio.samples[0]) == pytest.approx(440.0, abs=1.0)
 
 
+def test_headerless_g729(tmp_path: Path) -> None:
+    """Nobody here can encode it: frames of noise have the right length, 10 bytes for 10 ms (ITU-T G.729)."""
+    (tmp_path / "call.g729").write_bytes(np.random.default_rng(5).bytes(3_000))
+    audio = decode(tmp_path / "call.g729", AudioSettings(headerless={"g729": "g729:8000:1"}))
+    assert audio.duration_s == 3.0
+    assert np.abs(audio.samples).max() > 0.01
+
+
 def test_a_hint_can_state_rate_and_channels(tmp_path: Path) -> None:
     by_soundfile(tmp_path / "call.sln16", two_tones(1.0, 16000, 2), 16000, "RAW", "PCM_16")
     audio = decode(tmp_path / "call.sln16", AudioSettings(headerless={"sln16": "s16le:16000:2"}))
@@ -504,3 +512,32 @@ def test_the_real_pair_is_the_real_stereo_call(data_dir: Path) -> None:
     pair = decode_recording(halves, SETTINGS)
     stereo = decode(folder / "Auto_Repairs_40_UTC_stereo.wav")
     assert np.array_equal(pair.samples, stereo.samples)
+
+
+@pytest.mark.parametrize("offset", [0.3, -0.05])
+def test_a_constant_offset_is_removed_and_noted(offset: float, tmp_path: Path) -> None:
+    one, other = 0.5 * tone(2.0, 8000), 0.2 * tone(2.0, 8000)
+    other[4000:12000] = 0
+    sound = np.stack([one + offset, other], axis=1)
+    sf.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == ("dc_offset",)
+    assert np.abs(audio.samples - np.stack([one, other])).max() < 1e-3
+    assert not audio.samples[1, 4000:12000].any()
+
+
+def test_masked_stretches_stay_exact_zeros_beside_an_offset(tmp_path: Path) -> None:
+    sound = 0.5 * tone(3.0, 8000) + 0.3
+    sound[8000:16000] = 0
+    sf.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
+    samples = decode(tmp_path / "a.wav").samples[0]
+    assert not samples[8000:16000].any()
+    assert abs(samples[:8000].mean()) < 1e-3
+
+
+def test_a_small_offset_is_left(tmp_path: Path) -> None:
+    sound = (0.5 * tone(2.0, 8000) + 0.005).astype(np.float32)
+    sf.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == ()
+    assert (audio.samples[0] == sound).all()

@@ -174,6 +174,17 @@ def test_noise_has_no_pitch(rng: np.random.Generator) -> None:
     assert found["voiced_share"] < 0.05
 
 
+@pytest.mark.parametrize("n", [HOP, 3 * HOP + HOP - 1, RATE_HZ + 70])
+def test_level_and_peak_are_of_every_sample_of_a_segment(n: int, rng: np.random.Generator) -> None:
+    """Also of those after the last whole hop, and of no padding."""
+    sound = (0.01 * rng.standard_normal(n)).astype(np.float32)
+    sound[-1] = 0.9
+    found = describe(sound)
+    centred = sound - sound.mean()
+    assert found["peak_db"] == pytest.approx(20 * np.log10(np.abs(centred).max()), abs=0.01)
+    assert found["loudness_db"] == pytest.approx(10 * np.log10(np.mean(centred**2)), abs=0.01)
+
+
 def test_levels_of_a_sine() -> None:
     found = describe(tone(3.0, RATE_HZ, 997.0, amplitude=0.5))
     assert found["loudness_db"] == pytest.approx(-9.03, abs=0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize, non_speech
 from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
+from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
-from callanalytics.diarize.roles import inferred_roles, stated_roles
 from callanalytics.diarize.vad import FRAME_S, runs, stretches
-from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, Turn
+from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, StatedRoles
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
 
@@ -111,8 +110,7 @@ def test_a_dead_channel_is_said_and_the_live_one_heard(models, call, rng) -> Non
         np.stack([hiss, call[1]]).astype(np.float32),
         RATE_HZ,
         models=models,
-        channel_roles=(Role.CALLER, Role.AGENT),
-        channel_roles_source=RoleSource.RECORDER,
+        stated_roles=(StatedRoles(RoleSource.RECORDER, (Role.CALLER, Role.AGENT), 0.999, "your settings"),),
     )
     assert found.layout is ChannelLayout.ONE_SIDED
     assert "dead_channel" in found.quality
@@ -120,17 +118,19 @@ def test_a_dead_channel_is_said_and_the_live_one_heard(models, call, rng) -> Non
     assert set(found.roles.values()) == {Role.AGENT}
 
 
-def test_stated_roles_win_over_the_talk(models, call) -> None:
+def test_what_is_stated_with_certainty_outvotes_the_talk_and_the_dispute_is_noted(models, call) -> None:
     found = diarize(
         call,
         RATE_HZ,
         models=models,
         layout_hint=ChannelLayout.PAIR,
-        channel_roles=(Role.AGENT, Role.CALLER),
-        channel_roles_source=RoleSource.NAME,
+        stated_roles=(StatedRoles(RoleSource.NAME, (Role.AGENT, Role.CALLER), 0.999, "the names"),),
     )
     assert found.layout is ChannelLayout.PAIR
     assert found.role_source is RoleSource.NAME
+    assert found.role_confidence < 0.99
+    assert "role_conflict" in found.quality
+    assert [fact.log_odds > 0 for fact in found.role_evidence] == [True, False]
     assert {found.roles[turn.speaker] for turn in found.turns if turn.channel == 0} == {Role.AGENT}
 
 
@@ -206,47 +206,6 @@ def test_one_voice_alone_gets_no_role(models, call) -> None:
     assert found.role_source is RoleSource.NONE
 
 
-def turns_of(*pieces: tuple[str, float, float]) -> list[Turn]:
-    return [Turn(who, 0, start_s, end_s) for who, start_s, end_s in pieces]
-
-
-def test_whoever_greets_is_the_agent_even_after_a_hello() -> None:
-    talk = turns_of(("b", 0.5, 0.9), ("a", 1.5, 6.5), ("b", 7, 11), ("a", 12, 13), ("b", 13.5, 15))
-    guess = inferred_roles(talk)
-    assert guess.roles == {"a": Role.AGENT, "b": Role.CALLER}
-    assert guess.confidence > 0.7
-
-
-def test_a_short_opening_that_is_answered_in_kind_is_the_agents() -> None:
-    talk = turns_of(("a", 0.3, 1.3), ("b", 2.4, 3.9), ("a", 4.4, 5.9), ("b", 6.4, 8.1))
-    assert inferred_roles(talk).roles == {"a": Role.AGENT, "b": Role.CALLER}
-
-
-def test_a_third_voice_is_unknown() -> None:
-    guess = inferred_roles(turns_of(("a", 0, 5), ("b", 6, 12), ("c", 13, 13.5)))
-    assert guess.roles["c"] is Role.UNKNOWN
-    assert {guess.roles["a"], guess.roles["b"]} == {Role.AGENT, Role.CALLER}
-
-
-def test_channels_that_hold_two_voices_are_not_told_by_channel() -> None:
-    talk = [Turn("a", 0, 0, 1), Turn("b", 0, 1, 2)]
-    assert stated_roles(talk, (Role.AGENT, Role.CALLER), RoleSource.NAME) is None
-
-
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 500), st.floats(0.2, 30)), max_size=30))
-def test_roles_always_cover_every_speaker(pieces: list[tuple[str, float, float]]) -> None:
-    talk = sorted((Turn(w, 0, s, s + d) for w, s, d in pieces), key=lambda turn: turn.start_s)
-    guess = inferred_roles(talk)
-    assert set(guess.roles) == {turn.speaker for turn in talk}
-    assert 0 <= guess.confidence <= 1
-    assert list(guess.roles.values()).count(Role.AGENT) <= 1
-    mirrored = inferred_roles(
-        [replace(t, speaker={"a": "b", "b": "a"}.get(t.speaker, t.speaker)) for t in talk]
-    )
-    if len(guess.roles) == 2 and set(guess.roles) == {"a", "b"} and guess.confidence > 0.501:
-        assert mirrored.roles["a"] is guess.roles["b"]
-
-
 @given(st.lists(st.integers(1, 25_000), min_size=3, max_size=7))
 def test_masked_stretches_are_found_across_blocks(lengths: list[int]) -> None:
     """Sound and exact zeros in turns: of at most three pauses those of a second or more are masking."""
@@ -281,13 +240,19 @@ def test_pauses_under_half_a_second_belong_to_the_turn() -> None:
 
 
 def mean_of(prints: FloatArray) -> Whole:
-    """A group's mean print, where there is no sound to hear it in as a whole."""
+    """The mean print of each group, where there is no sound to hear it in as a whole."""
 
-    def whole(chosen: BoolArray) -> FloatArray:
-        mean = prints[chosen].mean(axis=0)
-        return np.asarray(mean / np.linalg.norm(mean), np.float32)
+    def whole(groups: BoolArray) -> FloatArray:
+        means = np.stack([prints[group].mean(axis=0) for group in groups])
+        return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), np.float32)
 
     return whole
+
+
+def steady_rhythm(n: int, overlap_share: float = 0.0) -> Rhythm:
+    """A second of speech, half a second of silence, and so on."""
+    begin_s = 1.5 * np.arange(n)
+    return Rhythm(begin_s, begin_s + 1, np.zeros(n, np.bool_), overlap_share)
 
 
 @given(st.floats(2, 60), st.floats(2, 60), st.integers(0, 50))
@@ -309,11 +274,11 @@ def test_pieces_heard_as_one_give_the_print_of_all_their_speech(models, call) ->
     hidden = models.printer.extract(mels, np.arange(900))
     edges = np.arange(0, 901, 90)
     sums = piece_sums(hidden, edges[:-1], edges[1:])
-    whole = models.printer.whole(sums, np.ones(10, np.bool_))
+    first = np.arange(10) < 4
+    whole, part = models.printer.whole(sums, np.stack([np.ones(10, np.bool_), first]))
     assert float(whole @ models.printer.prints(hidden, np.array([0]), np.array([900]))[0]) > 0.99999
-    first = models.printer.whole(sums, np.arange(10) < 4)
-    assert float(first @ models.printer.prints(hidden, np.array([0]), np.array([360]))[0]) > 0.99999
-    assert not models.printer.whole(Pieces.silent(3), np.ones(3, np.bool_)).any()
+    assert float(part @ models.printer.prints(hidden, np.array([0]), np.array([360]))[0]) > 0.99999
+    assert not models.printer.whole(Pieces.silent(3), np.ones((1, 3), np.bool_)).any()
 
 
 @settings(max_examples=8)
@@ -325,7 +290,9 @@ def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None
     who[: 4 * n_speakers] = np.repeat(np.arange(n_speakers), 4)
     prints = centres[who] + 0.35 * random.standard_normal((len(who), 192))
     prints = (prints / np.linalg.norm(prints, axis=1, keepdims=True)).astype(np.float32)
-    labels, found = cluster_voices(prints, np.ones(len(who)), VoiceSpace.load(), mean_of(prints))
+    labels, found, _ = cluster_voices(
+        prints, steady_rhythm(len(who)), VoiceSpace.load(), mean_of(prints), CONVERSATION_SHARE
+    )
     if n_speakers == 1:
         assert len(found) == 1
     else:
@@ -336,7 +303,9 @@ def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None
 def test_prints_that_are_all_alike_are_one_voice() -> None:
     """Both halves of such a division may be the same half."""
     alike = np.tile(np.eye(1, 192, dtype=np.float32), (20, 1))
-    labels, found = cluster_voices(alike, np.ones(20), VoiceSpace.load(), mean_of(alike))
+    labels, found, _ = cluster_voices(
+        alike, steady_rhythm(20), VoiceSpace.load(), mean_of(alike), CONVERSATION_SHARE
+    )
     assert not labels.any()
     assert len(found) == 1
 

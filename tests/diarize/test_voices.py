@@ -16,13 +16,10 @@ from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.diarize.corrections import as_corrected
-from callanalytics.diarize.roles import roles_by_voice
 from callanalytics.records import (
     FoundRecording,
     Role,
     RoleSource,
-    Turn,
-    VoiceProfile,
     agent_key,
 )
 from callanalytics.store import Correction, Store, open_work, publish
@@ -84,6 +81,12 @@ def test_a_profile_is_the_mean_of_the_calls_of_one_agent(store: Store) -> None:
 @pytest.mark.parametrize("source", [RoleSource.INFERRED, RoleSource.VOICE_PROFILE, RoleSource.NONE])
 def test_nothing_is_learned_from_a_guess(store: Store, source: RoleSource) -> None:
     learned(store, [call_of(0, "ann", source, voice(0))], 1)
+    assert load_profiles(store) == {}
+
+
+def test_nothing_is_learned_from_a_dispute(store: Store) -> None:
+    call = call_of(0, "ann", RoleSource.RECORDER, voice(0))
+    learned(store, [replace(call, speech=replace(call.speech, quality=("role_conflict",)))], 1)
     assert load_profiles(store) == {}
 
 
@@ -156,45 +159,6 @@ def test_forgetting_asks_whom_and_knows_who_is_known(store: Store, tmp_path: Pat
     unknown = CliRunner().invoke(cli, ["voices", "forget", "ann", "--out", out])
     assert "no voice profile of 'ann'" in str(unknown.exception)
     assert CliRunner().invoke(cli, ["voices", "forget", "--all", "--out", out]).exit_code == 0
-
-
-def turns(*pieces: tuple[str, float, float]) -> list[Turn]:
-    return [Turn(who, 0, start_s, end_s) for who, start_s, end_s in pieces]
-
-
-TALK = turns(("a", 0, 5), ("b", 6, 9), ("a", 10, 11), ("b", 12, 20))
-
-
-def test_a_known_voice_is_the_agent_against_the_shape_of_the_talk() -> None:
-    """`a` greets first, but `b` sounds like the agent."""
-    guess = roles_by_voice(TALK, {"a": voice(1), "b": voice(2, near=9)}, VoiceProfile(voice(9), 4))
-    assert guess is not None
-    assert guess.roles == {"a": Role.CALLER, "b": Role.AGENT}
-    assert guess.source is RoleSource.VOICE_PROFILE
-    assert 0.5 < guess.confidence < 1
-
-
-def test_a_third_voice_may_be_the_agent() -> None:
-    talk = [*TALK, *turns(("c", 21, 24))]
-    voices = {"a": voice(1), "b": voice(2), "c": voice(3, near=9)}
-    guess = roles_by_voice(talk, voices, VoiceProfile(voice(9), 1))
-    assert guess is not None
-    assert guess.roles == {"a": Role.UNKNOWN, "b": Role.CALLER, "c": Role.AGENT}
-
-
-def test_a_profile_of_somebody_else_says_nothing() -> None:
-    assert roles_by_voice(TALK, {"a": voice(1), "b": voice(2)}, VoiceProfile(voice(9), 4)) is None
-
-
-def test_two_voices_as_near_as_each_other_are_not_told_apart() -> None:
-    voices = {"a": voice(1, near=9), "b": voice(2, near=9)}
-    near = abs(cosine(voices["a"], voice(9)) - cosine(voices["b"], voice(9)))
-    assert near < 0.1
-    assert roles_by_voice(TALK, voices, VoiceProfile(voice(9), 4)) is None
-
-
-def test_one_voice_alone_is_not_named() -> None:
-    assert roles_by_voice(TALK[:1], {"a": voice(9)}, VoiceProfile(voice(9), 4)) is None
 
 
 def stored(store: Store, call: CallAnalysis) -> None:

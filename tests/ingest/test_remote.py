@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from callanalytics.config import settings_from
-from callanalytics.errors import TooLong, UnreadableFile, UsageError
+from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
 from callanalytics.ingest.discovery import find_recordings
 from callanalytics.ingest.object_store import fetched, is_remote, list_remote, look_up, path_of, url_of
 from callanalytics.records import Role
@@ -44,6 +44,17 @@ def test_a_store_is_listed_and_one_file_fetched_at_a_time(store: Any) -> None:
     with fetched([files[1].path], max_bytes=100) as (local,):
         assert (local.name, local.read_bytes()) == ("b.wav", b"sound b")
     assert not local.exists()
+
+
+def test_an_object_that_was_replaced_since_it_was_listed_is_not_taken(store: Any) -> None:
+    store.pipe({"/calls/a.wav": b"sound a"})
+    (listed,) = list_remote(path_of("memory://calls"))
+    with fetched([listed.path], [listed.content_id], max_bytes=100) as (local,):
+        assert local.read_bytes() == b"sound a"
+    store.pipe({"/calls/a.wav": b"sound b"})
+    changed = pytest.raises(RecordingChanged, match="another object")
+    with changed, fetched([listed.path], [listed.content_id], max_bytes=100):
+        pass
 
 
 def test_local_files_are_not_copied(tmp_path: Path) -> None:

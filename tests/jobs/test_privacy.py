@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -14,8 +15,9 @@ from short_calls import night_args, rows, settle, short_call
 
 from callanalytics.config import Settings
 from callanalytics.ingest.locate import locate
-from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+from callanalytics.ingest.recorders.phone_numbers import hash_number, load_or_make_salt
 from callanalytics.records import CallFacts, TimeSource
+from jobs.maintenance.erasures import append_erasure, verify_erasures
 
 NUMBERS = ("2025550143", "2025550144", "3025550145", "4025550146", "5025550147", "6025550148")
 AGENT = "agentissima"
@@ -105,7 +107,10 @@ def test_what_is_written_is_its_owners_alone(night: tuple[Path, str]) -> None:
     out, _ = night
     for path in (out, *out.rglob("*")):
         mode = path.stat().st_mode & 0o777
-        assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"
+        of_file = (
+            0o400 if path == out / "callanalytics.duckdb" else 0o600
+        )  # a copy that nobody is to write to
+        assert mode == (0o700 if path.is_dir() else of_file), f"{path}: {mode:o}"
 
 
 def test_recordings_are_found_by_their_published_names_alone(night: tuple[Path, str]) -> None:
@@ -139,6 +144,64 @@ def test_a_number_is_hidden_in_every_way_it_is_written() -> None:
     for written in ("2025550143", "+12025550143", "0012025550143", "+1 202-555-0143", "202.555.0143"):
         assert facts.hide(f"q-100-{written}-20251120.wav") == "q-100-caller~1-20251120.wav"
     assert facts.hide("20255501431.wav") == "20255501431.wav", "another number"
+
+
+@pytest.mark.parametrize("given", ["number", "hash"])
+def test_a_caller_is_erased_by_number_or_hash(night: tuple[Path, str], tmp_path: Path, given: str) -> None:
+    """A call of theirs, and a recording that could not be read; others stay; the log holds counts alone."""
+    out = tmp_path / "out"
+    shutil.copytree(night[0], out)
+    database = out / "callanalytics.duckdb"
+    salt = load_or_make_salt(out / ".caller-salt")
+    hashed = hash_number(NUMBERS[1], salt)
+    assert hashed is not None
+    spelling = f"+1 ({NUMBERS[1][:3]}) {NUMBERS[1][3:6]}-{NUMBERS[1][6:]}"
+    (theirs,) = rows(database, f"SELECT recording_id FROM calls WHERE caller_hash = '{hashed}'")
+    n_before = rows(database, "SELECT count(*) FROM calls")[0][0]
+    arguments = ["purge", "--caller", spelling if given == "number" else hashed, "--out", out]
+    assert "Would remove 1 calls, 1 quarantined" in run_command(*arguments, "--dry-run").stderr
+    said = run_command(*arguments).stderr
+    assert "Removed 1 calls, 1 quarantined" in said
+    assert "Still lying where they were found: 2. Delete them there" in said
+    assert (numbers_in(said), hashed in said) == ([], False)
+    assert rows(database, "SELECT count(*) FROM calls") == [(n_before - 1,)]
+    marks = [theirs[0].encode(), hashed.encode(), hashed[:8].encode()]
+    content = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert [(path, mark) for path, held in content.items() for mark in marks if mark in held] == []
+    (line,) = (out / "erasures.jsonl").read_text().splitlines()
+    assert set(json.loads(line)) == {
+        *(
+            "at",
+            "by",
+            "audio_only",
+            "n_calls",
+            "n_quarantined",
+            "n_clips",
+            "n_pages",
+            "n_reviews",
+            "signature",
+        )
+    }
+    again = run_command(*arguments).stderr
+    assert "Removed 0 calls, 0 quarantined" in again
+    assert verify_erasures(out / "erasures.jsonl", salt) == (2, None)
+
+
+def test_a_changed_or_missing_line_of_the_log_is_found(tmp_path: Path) -> None:
+    log, salt = tmp_path / "erasures.jsonl", b"s" * 32
+    for n in range(4):
+        append_erasure(log, salt, datetime(2026, 1, 1 + n, tzinfo=UTC), {"by": "call", "n_calls": n})
+    lines = log.read_text().splitlines()
+    assert verify_erasures(log, salt) == (4, None)
+    assert verify_erasures(log, b"t" * 32) == (4, 1)
+    for changed, wrong in (
+        ([lines[0], lines[1].replace('"n_calls": 1', '"n_calls": 7'), *lines[2:]], 2),
+        ([lines[0], *lines[2:]], 2),
+        ([*lines[:2], lines[1], *lines[2:]], 3),
+        ([*lines[:3], "not a line"], 4),
+    ):
+        log.write_text("\n".join(changed) + "\n")
+        assert verify_erasures(log, salt)[1] == wrong
 
 
 def test_purged_calls_leave_no_byte(night: tuple[Path, str], tmp_path: Path) -> None:

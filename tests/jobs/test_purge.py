@@ -17,11 +17,14 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
+from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import Role
 from callanalytics.store import Correction, Review, RunCounts, open_work, publish
 from callanalytics.store.recordings import done_among
+from callanalytics.store.remove import Selection
 from callanalytics.workspace import Workspace, file_lock
-from jobs.maintenance.purge import purge
+from jobs.maintenance.erasures import verify_erasures
+from jobs.maintenance.purge import purge, selection_of
 from jobs.maintenance.status import read_status, render_status
 from jobs.publishing import Pages, ReportWindow
 from jobs.reviews.queue import put, read_reviews, take_in, waiting
@@ -31,6 +34,10 @@ from reports.outputs.folder import build_reports
 SETTINGS = Settings(time=TimeSettings(zone=ZONE))
 NOW = datetime(2025, 4, 2, 3, 0, tzinfo=UTC)
 MARK = "MarkOfAnOldCall"
+
+
+def older(words: str) -> Selection:
+    return selection_of(SETTINGS, Workspace(Path()), older_than=words, now=NOW)
 
 
 @pytest.fixture
@@ -124,7 +131,7 @@ def test_nothing_of_an_old_call_is_left_in_any_byte(out: Path) -> None:
         assert databases <= {file for file, found in before if found == word}
     assert any(file.startswith("reports/") for file, _ in before)
 
-    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
 
     assert found_in(out, words) == set()
     assert (done.n_calls, done.n_quarantined) == (6, 1)
@@ -134,7 +141,7 @@ def test_nothing_of_an_old_call_is_left_in_any_byte(out: Path) -> None:
 def test_the_pages_of_a_run_out_of_time_are_written_anew(out: Path) -> None:
     with open_work(Workspace(out)) as store:
         store.connection.execute("UPDATE base.runs SET exit_code = 7")
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert found_in(out / "reports", [MARK]) == set()
 
 
@@ -142,7 +149,7 @@ def test_a_run_that_found_nothing_and_left_the_pages_does_not_empty_them(out: Pa
     with open_work(Workspace(out)) as store:
         run_id = store.begin_run(Window(NOW, NOW + timedelta(days=1)), ENSEMBLE_ID, "0.1.0")
         store.end_run(run_id, RunCounts(), exit_code=4)
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     index = (out / "reports" / "calls" / "index.html").read_text(encoding="utf-8")
     assert any(call.recording.call_id in index for call in old_and_new()[1])
 
@@ -164,7 +171,7 @@ def held_out(out: Path) -> Path:
 def test_a_purge_takes_old_calls_from_what_people_see_and_leaves_a_held_night_held(held_out: Path) -> None:
     old, _ = old_and_new()
     words = [MARK, "e" * 64, *(call.recording.recording_id for call in old)]
-    done = purge(SETTINGS, Workspace(held_out), "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(held_out), older("2d"), now=NOW)
     assert done.n_calls == 6
     assert found_in(held_out, words) == set()
     assert rows(held_out, "SELECT count(*), count(*) FILTER (recording_id = repeat('f', 64)) FROM calls") == [
@@ -182,7 +189,7 @@ def test_clips_go_from_what_people_see_while_a_night_is_held(held_out: Path) -> 
     ids = [call.recording.call_id for call in old]
     cut = "SELECT count(*) FROM evidence WHERE clip IS NOT NULL AND call_id IN (SELECT unnest(?))"
     assert rows(held_out, cut, ids) != [(0,)]
-    purge(SETTINGS, Workspace(held_out), "2d", audio_only=True, now=NOW)
+    purge(SETTINGS, Workspace(held_out), older("2d"), audio_only=True, now=NOW)
     assert rows(held_out, cut, ids) == [(0,)]
     assert rows(held_out, "SELECT count(*) FROM calls") == [(12,)]
 
@@ -197,9 +204,9 @@ def test_a_purge_that_the_disk_cut_short_while_a_night_is_held_is_finished_by_th
 
         patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
-            purge(SETTINGS, Workspace(held_out), "2d", now=NOW)
+            purge(SETTINGS, Workspace(held_out), older("2d"), now=NOW)
     assert rows(held_out, "SELECT count(*) FROM calls") == [(12,)]
-    purge(SETTINGS, Workspace(held_out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(held_out), older("2d"), now=NOW)
     assert found_in(held_out, [MARK]) == set()
     assert rows(held_out, "SELECT count(*) FROM calls") == [(6,)]
 
@@ -229,7 +236,7 @@ def test_forms_of_the_report_for_mail_go_too(out: Path) -> None:
         (out / name).write_text("a call of long ago", encoding="utf-8")
     (out / "reports-redacted" / "calls").mkdir(parents=True)
     (out / "notes.html").write_text("my own", encoding="utf-8")
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert not [name for name in (*names, "reports-redacted") if (out / name).exists()]
     assert (out / "notes.html").exists()
 
@@ -240,7 +247,7 @@ def test_what_is_new_stays_as_it_was(out: Path) -> None:
     ids = [call.recording.call_id for call in new]
     asked = [f"FROM {view} WHERE call_id IN (SELECT unnest(?)) ORDER BY ALL" for view in views]
     before = [rows(out, sql, ids) for sql in asked]
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert [rows(out, sql, ids) for sql in asked] == before
     assert all(before)
     assert rows(out, "SELECT count(*) FROM calls") == [(6,)]
@@ -253,7 +260,7 @@ def test_what_is_new_stays_as_it_was(out: Path) -> None:
 
 
 def test_the_next_run_goes_on_from_what_is_left(out: Path) -> None:
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     with open_work(Workspace(out)) as store:
         assert len(store.rows("FROM base.analyses")) == 6
         window = Window(NOW - timedelta(days=4), NOW)
@@ -268,7 +275,7 @@ def test_audio_only_removes_the_clips_and_says_so_in_the_rows(out: Path) -> None
     cut = "SELECT count(*) FROM evidence WHERE clip IS NOT NULL AND call_id IN (SELECT unnest(?))"
     assert rows(out, cut, ids) != [(0,)]
     moments = rows(out, "SELECT call_id, start_s, words FROM evidence ORDER BY ALL")
-    done = purge(SETTINGS, Workspace(out), "2d", audio_only=True, now=NOW)
+    done = purge(SETTINGS, Workspace(out), older("2d"), audio_only=True, now=NOW)
     assert done.n_calls == done.n_pages == 0 < done.n_clips
     assert rows(out, cut, ids) == [(0,)]
     assert rows(out, "SELECT call_id, start_s, words FROM evidence ORDER BY ALL") == moments
@@ -280,12 +287,12 @@ def test_audio_only_removes_the_clips_and_says_so_in_the_rows(out: Path) -> None
 
 def test_a_dry_run_counts_and_changes_nothing(out: Path) -> None:
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    shown = purge(SETTINGS, Workspace(out), "2d", dry_run=True, now=NOW)
+    shown = purge(SETTINGS, Workspace(out), older("2d"), dry_run=True, now=NOW)
     unlike = {".work/run.lock"}
     after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     changed = {str(p.relative_to(out)) for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
     assert changed <= unlike
-    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert replace(done, n_bytes_freed=0, dry_run=True) == replace(shown, n_bytes_freed=0)
 
 
@@ -298,10 +305,10 @@ def test_a_purge_cut_short_is_finished_by_the_next(out: Path, monkeypatch: pytes
 
         patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left"):
-            purge(SETTINGS, Workspace(out), "2d", now=NOW)
+            purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert found_in(out, [MARK])
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]  # the last published file is intact
-    again = purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    again = purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert again.n_calls == 0
     assert found_in(out, [MARK]) == set()
     assert rows(out, "SELECT count(*) FROM calls") == [(6,)]
@@ -316,7 +323,7 @@ def test_an_id_that_is_a_path_removes_nothing_outside(out: Path) -> None:
             "UPDATE base.calls SET call_id = '../../../precious' WHERE started_at ="
             " (SELECT min(started_at) FROM base.calls)"
         )
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert (precious / "file").read_text() == "keep"
 
 
@@ -339,8 +346,8 @@ def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> 
         Workspace(out),
         [Review(key, "reject", note=MARK if key in old else "of an import") for key in (*old[:2], *new)],
     )
-    shown = purge(SETTINGS, Workspace(out), "2d", dry_run=True, now=NOW)
-    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    shown = purge(SETTINGS, Workspace(out), older("2d"), dry_run=True, now=NOW)
+    done = purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert found_in(out, [MARK, *old]) == set()
     assert done.n_reviews == shown.n_reviews == 6
     alone, imported = map(read_reviews, waiting(Workspace(out)))
@@ -353,7 +360,7 @@ def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> 
 
 def test_only_the_clips_go_so_reviews_on_their_way_stay(out: Path) -> None:
     put(Workspace(out), [Review(old_and_new()[0][0].recording.call_id, "reject")])
-    purge(SETTINGS, Workspace(out), "2d", audio_only=True, now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), audio_only=True, now=NOW)
     assert len(waiting(Workspace(out))) == 1
 
 
@@ -372,9 +379,9 @@ def left_by_training(out: Path) -> list[Path]:
 
 def test_clips_that_a_retraining_cut_go_when_calls_go(out: Path) -> None:
     files = left_by_training(out)
-    purge(SETTINGS, Workspace(out), "400d", now=NOW)  # nothing is that old
+    purge(SETTINGS, Workspace(out), older("400d"), now=NOW)  # nothing is that old
     assert [file.exists() for file in files] == [True, True, True, False]  # the last was left by a kill
-    done = purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    done = purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert done.n_training_clips == 1
     old = [call.recording.call_id for call in old_and_new()[0]]
     assert found_in(out, [MARK, *old]) == set()
@@ -387,10 +394,15 @@ def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> 
     files = left_by_training(out)
     with file_lock(out / "training" / lock):
         with pytest.raises(LockHeld, match=r"training .* Nothing was purged"):
-            purge(SETTINGS, Workspace(out), "2d", now=NOW)
-        assert purge(SETTINGS, Workspace(out), "2d", dry_run=True, now=NOW).n_calls == 6
-        purge(SETTINGS, Workspace(out), "2d", audio_only=True, now=NOW)
-    assert all(file.exists() for file in files)
+            purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
+        assert purge(SETTINGS, Workspace(out), older("2d"), dry_run=True, now=NOW).n_calls == 6
+        purge(SETTINGS, Workspace(out), older("2d"), audio_only=True, now=NOW)
+    assert [file.exists() for file in files] == [
+        True,
+        True,
+        True,
+        False,
+    ]  # the last is nobody's: left by a kill
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 
@@ -402,20 +414,20 @@ def test_a_link_in_place_of_a_clip_folder_is_not_followed(out: Path) -> None:
     link = out / "reports" / "clips" / next(c for c in old if not c.clips).recording.call_id
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(precious)
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert (precious / "original.wav").exists()
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_run_at_work_is_not_disturbed(out: Path) -> None:
     with Workspace(out).lock(), pytest.raises(LockHeld, match="another run"):
-        purge(SETTINGS, Workspace(out), "2d", now=NOW)
+        purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
 
 
 @pytest.mark.parametrize("words", ["a while", "-3d", "", "12m", "36h", "now", "today"])
 def test_a_limit_that_says_no_time_is_refused(out: Path, words: str) -> None:
     with pytest.raises(UsageError, match="says no time"):
-        purge(SETTINGS, Workspace(out), words, now=NOW)
+        purge(SETTINGS, Workspace(out), older(words), now=NOW)
 
 
 def test_the_command_refuses_months_and_the_future(out: Path) -> None:
@@ -426,8 +438,35 @@ def test_the_command_refuses_months_and_the_future(out: Path) -> None:
 
 def test_without_results_there_is_nothing_to_purge(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no results here to purge"):
-        purge(SETTINGS, Workspace(tmp_path / "typo"), "2d", now=NOW)
+        purge(SETTINGS, Workspace(tmp_path / "typo"), older("2d"), now=NOW)
     assert not (tmp_path / "typo").exists()
+
+
+def test_one_call_or_all_of_an_agent_go_and_nothing_else(out: Path) -> None:
+    calls = rows(out, "SELECT call_id, agent_id FROM calls ORDER BY ALL")
+    call_id = str(calls[0][0])
+    purge(SETTINGS, Workspace(out), selection_of(SETTINGS, Workspace(out), call=call_id[:8]), now=NOW)
+    assert rows(out, "SELECT call_id, agent_id FROM calls ORDER BY ALL") == calls[1:]
+    assert found_in(out, [call_id]) == set()
+    agent = str(calls[1][1])
+    done = purge(SETTINGS, Workspace(out), selection_of(SETTINGS, Workspace(out), agent=agent), now=NOW)
+    left = [call for call in calls[1:] if call[1] != agent]
+    assert (done.n_calls, rows(out, "SELECT call_id, agent_id FROM calls ORDER BY ALL")) == (
+        11 - len(left),
+        left,
+    )
+    assert 0 < len(left) < 11
+    assert verify_erasures(out / "erasures.jsonl", load_or_make_salt(out / ".caller-salt")) == (2, None)
+    with pytest.raises(UsageError, match="--call '' is no id"):
+        selection_of(SETTINGS, Workspace(out), call="")
+
+
+def test_one_thing_is_purged_at_a_time(out: Path) -> None:
+    said = "Give one of --older-than, --call, --caller and --agent."
+    assert said in run_command("purge", "--out", out, expect=2).stderr
+    assert said in run_command("purge", "--call", "1" * 16, "--agent", "a", "--out", out, expect=2).stderr
+    assert "is no number and no hash" in run_command("purge", "--caller", "x", "--out", out, expect=2).stderr
+    assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 
 def test_the_command_prints_what_went(out: Path) -> None:
@@ -476,7 +515,7 @@ def test_an_exchange_of_sides_writes_the_pages_of_the_last_run_that_wrote_them(
 def test_a_purge_keeps_calls_in_the_pages_that_came_late(out: Path) -> None:
     with open_work(Workspace(out)) as store:
         store.connection.execute("UPDATE base.runs SET since_at = until_at - INTERVAL 1 DAY")
-    purge(SETTINGS, Workspace(out), "2d", now=NOW)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert _shown(out) == {call.recording.call_id for call in old_and_new()[1]}
 
 
@@ -494,7 +533,7 @@ def test_calls_that_came_late_stay_in_the_pages_when_a_later_run_left_them(out: 
     if job == "relabel":
         relabel(SETTINGS, Workspace(out), _known_call(out))
     else:
-        purge(SETTINGS, Workspace(out), "2d", now=NOW)
+        purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert _shown(out) == before
 
 
@@ -502,7 +541,7 @@ def test_a_purge_of_nothing_leaves_the_pages(out: Path) -> None:
     Pages(Workspace(out), SETTINGS).write(ReportWindow(LAST_TWO_DAYS, LAST_TWO_DAYS.since), now=NOW)
     index = out / "reports" / "index.html"
     before = (index.stat().st_ino, index.stat().st_mtime_ns)
-    assert purge(SETTINGS, Workspace(out), "2001-01-01", now=NOW).n_calls == 0
+    assert purge(SETTINGS, Workspace(out), older("2001-01-01"), now=NOW).n_calls == 0
     assert (index.stat().st_ino, index.stat().st_mtime_ns) == before
 
 
@@ -518,7 +557,7 @@ def test_pages_that_a_purge_could_not_write_are_written_by_the_next(
 
         patched.setattr("reports.outputs.folder.build_reports", full)
         with pytest.raises(ReportError):
-            purge(SETTINGS, Workspace(out), "2d", now=NOW)
+            purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
     assert found_in(out / "reports", [MARK])
-    assert purge(SETTINGS, Workspace(out), "2d", now=NOW).n_calls == 0
+    assert purge(SETTINGS, Workspace(out), older("2d"), now=NOW).n_calls == 0
     assert found_in(out / "reports", [MARK]) == set()

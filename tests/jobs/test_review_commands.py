@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
+from callanalytics.records import RoleEvidence, RoleSource
 from callanalytics.store import Review, open_work, publish
 from callanalytics.workspace import Workspace
 from jobs.app.call_views import player_view
@@ -321,6 +323,33 @@ def test_flags_come_first_and_a_reviewed_call_does_not_come_again(out: Workspace
     assert ranked[0].call_id not in after, "it has a verdict"
     assert ranked[1].call_id not in after, "its verdict waits"
     assert len(after) == len(ranked) - 2
+
+
+def test_a_call_whose_sides_are_disputed_is_asked_about(out: Workspace, calls: list[CallAnalysis]) -> None:
+    quiet = next(call for call in calls if not call.assessment.flagged)
+    evidence = (
+        RoleEvidence(RoleSource.INFERRED, 2.9, "the way the talk runs: the agent is on the right channel"),
+        RoleEvidence(RoleSource.RECORDER, -1.7, "the name: the agent is on the left channel"),
+    )
+    disputed = replace(quiet.speech, quality=("role_conflict",), role_confidence=0.77, role_evidence=evidence)
+    key = quiet.recording.call_id
+    with open_work(out) as store:
+        store.write([replace(quiet, speech=disputed)], 1)
+        publish(store)
+    ranked = next_calls(out, 1000)
+    (asked,) = (call for call in ranked if call.role_worth)
+    assert asked.call_id == key
+    assert asked.role_worth == pytest.approx(1.5 - 0.77)
+    assert next(call.call_id for call in ranked if not call.flagged) == key
+    n_flagged = sum(call.flagged for call in ranked)
+    printed = cli(out, "next", "--count", str(n_flagged + 1)).stdout
+    assert "agent and caller may be exchanged (77% sure of them)" in printed
+    assert "against them, 85%: the name: the agent is on the left channel" in printed
+    assert f"relabel {key[:12]} --swap" in printed
+    shown = published(out, f"SELECT source, log_odds FROM role_evidence WHERE call_id = '{key}'")
+    assert shown == [("inferred", 2.9), ("recorder", -1.7)]
+    run_command("relabel", key, "--swap", "--out", out)
+    assert not any(call.role_worth for call in next_calls(out, 1000)), "a person has settled it"
 
 
 def test_known_rules_are_worth_less_and_the_committee_decides(out: Workspace) -> None:

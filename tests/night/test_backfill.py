@@ -180,7 +180,7 @@ def test_recordings_that_are_gone_or_others_are_named(
             path.replace(calls / name)
     assert (done.n_done, done.exit_code) == (1, 3)
     assert [(call.path, call.reason) for call in done.missing] == [(str(calls / "one.wav"), "missing")]
-    assert [(call.path, call.reason) for call in done.failed] == [(str(calls / "two.wav"), "unreadable")]
+    assert [(call.path, call.reason) for call in done.failed] == [(str(calls / "two.wav"), "changed")]
     text = render_backfilled(done)
     assert "1 calls: recording is gone" in text
     assert "another recording lies here now" in text
@@ -244,7 +244,7 @@ def test_recordings_behind_urls_are_scored_and_named_when_gone_or_others(
     done = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1)
     assert (done.n_done, done.exit_code) == (1, 3)
     assert [(Path(call.path).name, call.reason) for call in done.missing] == [("one.wav", "missing")]
-    assert [(Path(call.path).name, call.reason) for call in done.failed] == [("two.wav", "unreadable")]
+    assert [(Path(call.path).name, call.reason) for call in done.failed] == [("two.wav", "changed")]
 
     away.rename(calls / "one.wav")
     (calls / "two.wav").write_bytes(was)

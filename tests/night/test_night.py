@@ -24,7 +24,7 @@ from short_calls import rows, settle, short_call
 from callanalytics.analysis.call import Models, analyze_call
 from callanalytics.config import Settings
 from callanalytics.demo import DemoSummary
-from callanalytics.records import RoleSource
+from callanalytics.records import RoleSource, StatedRoles
 from callanalytics.store import Correction, open_work
 from callanalytics.workspace import Workspace
 from jobs.cli.single_file import found_recording
@@ -108,7 +108,7 @@ def test_another_window_gets_its_own_report_even_when_nothing_is_new(
     assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") == before
     assert sorted((out / "reports" / "calls").iterdir()) == pages
     assert run_json(*empty)["n_found"] == 0
-    assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") != before
+    assert Path(out / "reports" / "index.html").read_text(encoding="utf-8") == before, "nothing is in it"
 
 
 def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -170,11 +170,8 @@ def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSu
     right = analyze_call(found, settings, models)
     assert right.clips
     side_of = {t.channel: right.speech.roles[t.speaker] for t in right.speech.turns}
-    wrong = replace(
-        found.facts,
-        channel_roles=(side_of[0].other, side_of[1].other),
-        channel_roles_source=RoleSource.RECORDER,
-    )
+    wrongly = StatedRoles(RoleSource.RECORDER, (side_of[0].other, side_of[1].other), 0.999, "your settings")
+    wrong = replace(found.facts, stated_roles=(wrongly,))
     assert not analyze_call(replace(found, facts=wrong), settings, models).clips
     corrected = analyze_call(replace(found, facts=wrong, corrected=()), settings, models)
     assert [clip.name for clip in corrected.clips] == [clip.name for clip in right.clips]

@@ -183,7 +183,14 @@ def test_neighbours_of_one_emotion_are_one_run_and_narrow_runs_have_no_letter() 
 
 def test_an_unknown_side_gets_a_lane_of_its_own() -> None:
     assert [lane.name for lane in timeline.lanes([], 60.0)] == ["Caller", "Agent"]
-    assert len(timeline.lanes([Span("unknown", 0, 3, "sad")], 60.0)) == 3
+    unknown, caller = Span("unknown", 0, 3, "sad"), Span("caller", 3, 6, "sad")
+    assert [lane.name for lane in timeline.lanes([unknown], 60.0)] == ["Unknown"], (
+        "nobody knows who is silent"
+    )
+    assert [lane.name for lane in timeline.lanes([unknown, caller], 60.0)] == ["Caller", "Unknown"]
+    two = [caller, Span("unknown", 0, 3, "sad", "Voice 1"), Span("unknown", 6, 9, "sad", "Voice 2")]
+    lanes = timeline.lanes(two, 60.0)
+    assert [(lane.name, len(lane.runs)) for lane in lanes] == [("Caller", 1), ("Voice 1", 1), ("Voice 2", 1)]
 
 
 def test_the_curve_is_filled_only_above_the_threshold() -> None:

@@ -172,6 +172,9 @@ def test_a_file_of_the_version_before_gets_the_levels_of_its_calls(
         store.connection.execute("DROP TABLE base.call_levels")
         store.connection.execute("ALTER TABLE base.files DROP COLUMN content_id")
         store.connection.execute("DROP TABLE base.agent_voices")
+        store.connection.execute("DROP TABLE base.skipped_files")
+        for column in ("frustration_voice", "recipe", "role_evidence"):
+            store.connection.execute(f"ALTER TABLE base.analyses DROP COLUMN {column}")
         store.connection.execute(
             'CREATE TABLE base.features AS SELECT analysis_key, segment, descriptors AS "values"'
             " FROM base.segments"

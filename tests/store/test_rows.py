@@ -25,6 +25,7 @@ from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.frustration import Curve
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.records import TimeSource
 from callanalytics.store import Store, open_work
 from callanalytics.store.reader import read_call
 from callanalytics.store.recordings import done_among
@@ -110,6 +111,27 @@ def test_a_replaced_call_shows_its_new_result_only(store: Store, calls: list[Cal
     ).fetchall()
     assert rows == [(pytest.approx(0.123), False, [])]
     assert one(store, "SELECT count(*) FROM escalations WHERE call_id = ?", key) == 0
+
+
+def test_a_segment_that_nobody_classified_has_no_probabilities(
+    store: Store, calls: list[CallAnalysis]
+) -> None:
+    votes = calls[0].votes
+    none = np.zeros_like(votes.mean_probabilities)
+    unheard = replace(votes, mean_probabilities=none, probabilities=np.zeros_like(votes.probabilities))
+    store.write([replace(calls[0], votes=unheard)], begin(store))
+    assert store.rows("SELECT DISTINCT anger, boredom FROM segment_probabilities") == [(None, None)]
+    for view in ("votes", "predictions"):
+        assert store.rows(f"SELECT DISTINCT probabilities FROM {view}") == [(None,)]
+
+
+def test_a_call_dated_by_its_file_is_in_no_hour(store: Store, calls: list[CallAnalysis]) -> None:
+    undated = replace(calls[1], facts=replace(calls[1].facts, started_at_source=TimeSource.FILE_TIME))
+    store.write([calls[0], undated], begin(store))
+    hours = store.rows("SELECT DISTINCT hour, n_calls FROM emotion_by_hour WHERE role = 'caller'")
+    assert hours == [(9, 1)]
+    days = store.rows("SELECT DISTINCT n_calls FROM emotion_by_day WHERE role = 'caller'")
+    assert days == [(2,)]
 
 
 def test_a_call_without_speech_is_a_row_without_segments(store: Store, calls: list[CallAnalysis]) -> None:
@@ -225,14 +247,14 @@ def test_a_call_read_back_is_the_call_that_was_written(store: Store, calls: list
         found = read_call(store, call.recording.call_id[:12])
         assert found.recording == call.recording
         # Which channel is whose is in the turns; the hint of the recorder is not stored.
-        no_hint = {"channel_roles": (), "channel_roles_source": records.RoleSource.NONE}
-        assert found.facts == replace(call.facts, recorder_confidence=pytest.approx(0.9), **no_hint)
+        assert found.facts == replace(call.facts, recorder_confidence=pytest.approx(0.9), stated_roles=())
         assert found.segments == tuple(
             replace(s, overlap_share=pytest.approx(s.overlap_share)) for s in call.segments
         )
         assert found.audio == call.audio
         assert found.speech.turns == call.speech.turns
         assert found.speech.sounds == call.speech.sounds
+        assert found.speech.role_evidence == call.speech.role_evidence
         assert np.array_equal(found.assessment.curve.level, call.assessment.curve.level)
         assert found.speech.roles == call.speech.roles
         for name in ("probabilities", "mean_probabilities", "emotion_index", "top_index", "agreement"):

@@ -49,6 +49,7 @@ from callanalytics.records import (
     Segment,
     Sound,
     SoundSpan,
+    StatedRoles,
     TimeSource,
     Turn,
 )
@@ -259,8 +260,9 @@ def _found(
             team="north" if agent_id in AGENTS[:3] else "south",
             queue=queue,
             caller_hash=hashlib.sha256(f"salt {caller}".encode()).hexdigest() if caller else None,
-            channel_roles=(Role.CALLER, Role.AGENT),
-            channel_roles_source=RoleSource.RECORDER,
+            stated_roles=(
+                StatedRoles(RoleSource.RECORDER, (Role.CALLER, Role.AGENT), 0.99, "your settings"),
+            ),
             expected_duration_s=expected_duration_s,
             sources={"queue": "name", "started_at": "name"},
         ),

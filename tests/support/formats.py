@@ -45,8 +45,9 @@ def by_ffmpeg(
     *,
     bit_rate: int | None = None,
     options: dict[str, str] | None = None,
+    muxing: dict[str, str] | None = None,
 ) -> None:
-    with av.open(str(path), "w", format=container) as out:
+    with av.open(str(path), "w", format=container, container_options=muxing or {}) as out:
         stream: Any = out.add_stream(codec, rate=rate_hz, options=options or {})
         stream.layout = "mono" if sound.shape[1] == 1 else "stereo"
         if bit_rate:

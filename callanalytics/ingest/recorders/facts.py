@@ -20,7 +20,7 @@ from callanalytics.ingest.recorders.phone_numbers import alias_of, hash_number, 
 from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.ingest.recorders.sidecars import check_template, read_sidecar
 from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL
-from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
+from callanalytics.records import CallFacts, Direction, Role, RoleSource, StatedRoles, TimeSource
 
 # Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
 _CUSTOMER_END: dict[object, tuple[str, ...]] = {
@@ -163,7 +163,10 @@ class FactReader:
         theirs = ("caller_number", "other_number", *ends)
         numbers = [str(f.facts[n]) for _, f in stated for n in theirs if n in f.facts]
         _drop_numbers(facts, sources, numbers)
-        roles, roles_source = _roles(facts, sources, recorder)
+        stated_roles = tuple(_stated_roles(stated, recorder))
+        facts.pop("channel_roles", None)
+        if recorder and recorder.settings.channels:
+            sources["channel_roles"] = "config"
         started_at = facts.get("started_at")
         source = sources.get("started_at", "file_time").split(" ")[0]
         if source == "name" and isinstance(started_at, datetime) and started_at - modified_at > A_DAY:
@@ -177,8 +180,8 @@ class FactReader:
             zone=zone.key,
             direction=Direction(str(facts.get("direction", Direction.UNKNOWN))),
             caller_hash=caller_hash,
-            channel_roles=roles,
-            channel_roles_source=roles_source,
+            stated_roles=stated_roles,
+            conversation_share=recorder.settings.conversation_share if recorder else None,
             sources=sources,
             aliases=_aliases(numbers, self.salt),
             **{key: facts.get(key) for key in (*TEXTS, "expected_duration_s", "answered_s", "hold_s")},  # type: ignore[arg-type]
@@ -260,18 +263,31 @@ def _drop_numbers(facts: dict[str, object], sources: dict[str, str], numbers: It
             sources[key] = "dropped: holds a phone number"
 
 
-def _roles(
-    facts: dict[str, object], sources: dict[str, str], recorder: _Recorder | None
-) -> tuple[tuple[Role, ...], RoleSource]:
-    """Channel roles and who fixed them: the user's table, then the sidecar, then the profile's habit."""
+# How often the agent is on the channel that the source says: settings are written and looked at once, data
+# are made by a program for each call, and what a recorder usually does it does nearly always.
+_CONFIGURED, _IN_DATA, _HABIT = 0.999, 0.995, 0.995
+_CONFIGURED_KIND = 0.99  # that a name in a table of the user's is of the recorder that the table names
+
+
+def _stated_roles(stated: Iterable[tuple[str, Found]], recorder: _Recorder | None) -> Iterator[StatedRoles]:
+    """The channel roles of every source that states them.
+
+    A name tells the recorder only with some confidence. Where it does not, the channels may lie either way.
+    """
     if recorder and recorder.settings.channels:
-        sources["channel_roles"] = "config"
-        return tuple(Role(r) for r in recorder.settings.channels), RoleSource.RECORDER
-    in_data = sources.get("channel_roles") in {"sidecar", "manifest"}
-    roles = facts.get("channel_roles")
-    if not isinstance(roles, tuple):
-        return (), RoleSource.NONE
-    return roles, RoleSource.SIDECAR if in_data else RoleSource.RECORDER
+        left, right = map(Role, recorder.settings.channels)
+        yield StatedRoles(RoleSource.RECORDER, (left, right), _CONFIGURED, "your settings")
+    for source, found in stated:
+        roles = found.facts.get("channel_roles")
+        if not isinstance(roles, tuple):
+            continue
+        if source != "name":
+            yield StatedRoles(RoleSource.SIDECAR, roles, _IN_DATA, f"the {source}")
+            continue
+        is_set = recorder is not None and recorder.settings.kind == found.recorder
+        is_kind = max(found.confidence, _CONFIGURED_KIND if is_set else 0.0)
+        words = f"the name, which looks like {found.recorder} ({is_kind:.0%})"
+        yield StatedRoles(RoleSource.RECORDER, roles, is_kind * _HABIT + (1 - is_kind) / 2, words)
 
 
 def _make(settings: Settings, recorder: RecorderSettings) -> _Recorder:

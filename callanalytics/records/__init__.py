@@ -12,6 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from callanalytics.records.role_facts import Role as Role
+from callanalytics.records.role_facts import RoleEvidence as RoleEvidence
+from callanalytics.records.role_facts import RoleSource as RoleSource
+from callanalytics.records.role_facts import StatedRoles as StatedRoles
 from callanalytics.text import display_text, hide_numbers
 
 if TYPE_CHECKING:
@@ -21,19 +25,6 @@ if TYPE_CHECKING:
 # Quoted, so that modules may import them for annotations while nothing here imports numpy.
 FloatArray: TypeAlias = "npt.NDArray[np.float32]"
 BoolArray: TypeAlias = "npt.NDArray[np.bool_]"
-
-
-class Role(StrEnum):
-    """Side of the call that a voice belongs to."""
-
-    AGENT = "agent"
-    CALLER = "caller"
-    UNKNOWN = "unknown"
-
-    @property
-    def other(self) -> Role:
-        """The opposite side of the call (unknown stays unknown)."""
-        return {Role.AGENT: Role.CALLER, Role.CALLER: Role.AGENT}.get(self, Role.UNKNOWN)
 
 
 class Direction(StrEnum):
@@ -59,21 +50,9 @@ class ChannelLayout(StrEnum):
 
     STEREO = "stereo"  # one side of the call on each channel of one file
     PAIR = "pair"  # one side of the call in each of two files
-    FAKE_STEREO = "fake_stereo"  # two channels with the same signal: treated as mono
-    ONE_SIDED = "one_sided"  # two channels, one of them dead
+    FAKE_STEREO = "fake_stereo"  # two channels with the same signal, also late: treated as mono
+    ONE_SIDED = "one_sided"  # two channels, one of them without speech of its own
     MONO = "mono"
-
-
-class RoleSource(StrEnum):
-    """Source of who is agent and who is caller, most trustworthy first."""
-
-    CORRECTION = "correction"  # a person said so (`relabel --swap`)
-    SIDECAR = "sidecar"
-    RECORDER = "recorder"  # the recorder profile fixes the channels
-    NAME = "name"
-    VOICE_PROFILE = "voice_profile"
-    INFERRED = "inferred"
-    NONE = "none"
 
 
 class Sound(StrEnum):
@@ -143,14 +122,29 @@ class CallFacts:
     queue: str | None = None
     campaign: str | None = None
     caller_hash: str | None = None
-    channel_roles: tuple[Role, ...] = ()  # by channel, empty when the recorder does not say
-    channel_roles_source: RoleSource = RoleSource.NONE
+    stated_roles: tuple[StatedRoles, ...] = ()  # one for each source that states the sides
+    conversation_share: float | None = (
+        None  # of such recordings with two voices or more; None: that of [audio]
+    )
     expected_duration_s: float | None = None
     answered_s: float | None = None  # offset of the agent's answer in the recording
     hold_s: float | None = None
     disposition: str | None = None
     sources: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def channel_roles(self) -> tuple[Role, ...]:
+        """Role by channel as all sources together have it, empty when none says."""
+        log_odds = sum(stated.log_odds for stated in self.stated_roles)
+        sides = (Role.AGENT, Role.CALLER) if log_odds > 0 else (Role.CALLER, Role.AGENT)
+        return sides if log_odds else ()
+
+    @property
+    def channel_roles_source(self) -> RoleSource:
+        """The source of the sides that is believed most."""
+        best = max(self.stated_roles, key=lambda stated: abs(stated.log_odds), default=None)
+        return best.source if best else RoleSource.NONE
 
     def hide(self, text: str) -> str:
         """The text with the numbers of callers replaced, in every way they are written."""
@@ -271,6 +265,7 @@ class Diarization:
     layout: ChannelLayout
     role_source: RoleSource
     role_confidence: float  # 0..1
+    role_evidence: tuple[RoleEvidence, ...] = ()
     sounds: tuple[SoundSpan, ...] = ()
     quality: tuple[str, ...] = ()
     # Speaker voice prints, float32 unit vectors, for voice profiles of agents (may be empty).

@@ -1,0 +1,203 @@
+"""Layouts told by speech: a dead side, one signal twice, and the other side's echo."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from telephone import RATE_HZ, FloatArray, music, tone
+
+from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.diarize.quality import Quality
+from callanalytics.diarize.two_channels import Layout, find_layout
+from callanalytics.diarize.vad import FRAME_SAMPLES, frame_levels_db
+from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role
+
+LENGTH_S = 60
+
+
+@pytest.fixture(scope="module")
+def sides() -> tuple[FloatArray, BoolArray]:
+    """(2, n) sound of two who talk in turns of 1.5 to 4 s, and (2, n) where each speaks.
+
+    Buzz of changing pitch with some hiss, in syllables. Every third turn begins in the one before.
+    """
+    rng = np.random.default_rng(20261128)
+    n = LENGTH_S * RATE_HZ
+    spoken = np.zeros((2, n), np.bool_)
+    at_s, turn = 0.5, 0
+    while at_s < LENGTH_S - 5:
+        end_s = at_s + rng.uniform(1.5, 4)
+        spoken[turn % 2, round(at_s * RATE_HZ) : round(end_s * RATE_HZ)] = True
+        at_s, turn = end_s + (-0.4 if turn % 3 == 2 else 0.5), turn + 1
+    syllables = rng.uniform(0.2, 1.0, (2, n // 1200 + 1)).repeat(1200, axis=1)[:, :n]
+    pitch_hz = rng.uniform(90, 220, (2, n // 2400 + 1)).repeat(2400, axis=1)[:, :n]
+    buzz = np.sign(np.sin(2 * np.pi * np.cumsum(pitch_hz, axis=1) / RATE_HZ))
+    sound = 0.1 * syllables * spoken * (buzz + rng.normal(0, 0.5, (2, n)))
+    return sound.astype(np.float32), spoken
+
+
+def late(sound: FloatArray, delay_s: float) -> FloatArray:
+    n = round(delay_s * RATE_HZ)
+    return np.concatenate([np.zeros((*sound.shape[:-1], n), sound.dtype), sound], axis=-1)[
+        ..., : sound.shape[-1]
+    ]
+
+
+def through_gsm(sound: FloatArray) -> FloatArray:
+    file = io.BytesIO()
+    sf.write(file, np.clip(sound, -1, 1), RATE_HZ, format="WAV", subtype="GSM610")
+    file.seek(0)
+    decoded = sf.read(file, dtype="float32")[0][: len(sound)]
+    return np.pad(decoded, (0, len(sound) - len(decoded)))
+
+
+def layout_of(channels: FloatArray, heard: BoolArray, hint: ChannelLayout | None = None) -> Layout:
+    """The layout when the voice detector hears speech where `heard` (2, n) says so."""
+    samples = np.clip(channels + 1e-4 * np.random.default_rng(1).normal(size=channels.shape), -1, 1)
+    samples = np.ascontiguousarray(samples, np.float32)
+    probability = heard[:, ::FRAME_SAMPLES].astype(np.float32)
+    return find_layout(samples, frame_levels_db(samples), probability, hint)
+
+
+def test_two_sides_are_stereo_and_keep_their_speech(sides) -> None:
+    found = layout_of(*sides)
+    assert found.kind is ChannelLayout.STEREO
+    assert found.quality == frozenset()
+    assert found.activity is not None
+    assert np.mean(found.activity.active != sides[1][:, ::FRAME_SAMPLES]) < 0.02
+    assert layout_of(*sides, ChannelLayout.PAIR).kind is ChannelLayout.PAIR
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.025, 0.04, 0.1, 0.3, 0.4, 0.7, 1.0])
+@pytest.mark.parametrize("gain", [1.0, -1.0, 0.1, -0.1])
+def test_a_late_copy_of_either_polarity_and_any_gain_is_one_signal(
+    sides, delay_s: float, gain: float
+) -> None:
+    mix, spoken = sides[0].sum(axis=0), sides[1].any(axis=0)
+    copy = gain * late(mix, delay_s)
+    found = layout_of(np.stack([mix, copy]), np.stack([spoken, late(spoken, delay_s)]))
+    assert found.kind is ChannelLayout.FAKE_STEREO
+    assert found.channels == (0,)
+    assert (Quality.DELAYED_COPY in found.quality) == (delay_s > 0)
+
+
+@pytest.mark.parametrize(("delay_s", "gain"), [(0.04, 1.0), (0.3, 1.0), (0.1, -0.1)])
+def test_a_codec_on_one_side_hides_no_copy(sides, delay_s: float, gain: float) -> None:
+    mix, spoken = sides[0].sum(axis=0), sides[1].any(axis=0)
+    coded = through_gsm(gain * late(mix, delay_s))
+    found = layout_of(np.stack([coded, mix]), np.stack([late(spoken, delay_s), spoken]))
+    assert found.kind is ChannelLayout.FAKE_STEREO
+    assert found.channels == (1,)
+
+
+def test_one_answer_that_only_one_channel_has_makes_them_two_signals(sides) -> None:
+    """A leaking monologue: nearly all of both channels is one signal, but not the caller's "yes"."""
+    sound, spoken = sides[0][0].copy(), sides[1][0]
+    answer, answered = sides[0][1].copy(), sides[1][1].copy()
+    start = int(np.flatnonzero(answered & ~spoken)[0])
+    answered[:] = False
+    answered[start : start + RATE_HZ] = True
+    answer[~answered] = 0
+    leak = 0.3 * late(sound, 0.1)
+    found = layout_of(np.stack([sound, answer + leak]), np.stack([spoken, late(spoken, 0.1) | answered]))
+    assert found.kind is ChannelLayout.STEREO
+    assert found.activity is not None
+    heard = found.activity.active[1]
+    assert heard[answered[::FRAME_SAMPLES]].mean() > 0.9
+    assert heard[~answered[::FRAME_SAMPLES]].mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", ["noise", "hum", "music", "echo"])
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_side_without_speech_of_its_own_is_dead(sides, kind: str, dead: int, rng) -> None:
+    """The detector takes a little of a loud side for speech, and all of an echo."""
+    mix, spoken = sides[0].sum(axis=0), sides[1].any(axis=0)
+    n = len(mix)
+    other = {
+        "noise": 0.02 * rng.standard_normal(n),
+        "hum": tone((50, 150, 250), LENGTH_S, 0.02),
+        "music": music(LENGTH_S),
+        "echo": 0.3 * late(mix, 0.25),
+    }[kind].astype(np.float32)
+    taken = late(spoken, 0.25) if kind == "echo" else np.arange(n) < (0 if kind == "music" else 2 * RATE_HZ)
+    channels, heard = np.stack([mix, other]), np.stack([spoken, taken])
+    if dead == 0:
+        channels, heard = channels[::-1], heard[::-1]
+    found = layout_of(channels, heard)
+    assert found.kind in (ChannelLayout.ONE_SIDED, ChannelLayout.FAKE_STEREO)
+    assert found.kind is ChannelLayout.ONE_SIDED or kind == "echo"
+    assert found.channels == (1 - dead,)
+    assert found.quality & {Quality.ONE_SIDED, Quality.FAKE_STEREO}
+    assert Quality.DEAD_CHANNEL not in found.quality
+
+
+@pytest.mark.parametrize("leak_db", [10, 20])
+@pytest.mark.parametrize("delay_s", [0.0, 0.04, 0.1, 0.25, 0.5])
+def test_the_other_sides_echo_is_not_speech_of_this_side(sides, delay_s: float, leak_db: float) -> None:
+    sound, spoken = sides
+    leaking = sound + 10 ** (-leak_db / 20) * late(sound[::-1], delay_s)
+    found = layout_of(leaking, spoken | late(spoken[::-1], delay_s))
+    assert found.kind is ChannelLayout.STEREO
+    assert found.quality == {Quality.ECHO if delay_s >= 0.1 else Quality.BLEED}
+    assert found.activity is not None
+    truth = spoken[:, ::FRAME_SAMPLES]
+    assert found.activity.active.sum(axis=1) == pytest.approx(truth.sum(axis=1), rel=0.15)
+    assert np.mean(found.activity.active & ~truth) < 0.03
+
+
+# Real calls ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models() -> SpeechModels:
+    return SpeechModels()
+
+
+@pytest.fixture(scope="module")
+def call(data_dir: Path) -> FloatArray:
+    """(2, n): a real call, caller left, agent right."""
+    path = data_dir / "calls" / "harper-valley" / "stereo" / "00d676d7058c49bb.wav"
+    return np.ascontiguousarray(sf.read(path, dtype="float32")[0].T)
+
+
+@pytest.fixture(scope="module")
+def caller_s(call, models) -> float:
+    return talk_s(diarize(call, RATE_HZ, models=models))
+
+
+def talk_s(found: Diarization) -> float:
+    return sum(turn.duration_s for turn in found.turns if found.roles[turn.speaker] is Role.CALLER)
+
+
+def built(kind: str, call: FloatArray) -> FloatArray:
+    mix = call.mean(axis=0)
+    n, rng = len(mix), np.random.default_rng(7)
+    match kind:
+        case "noise":
+            return np.stack([mix, 0.006 * rng.uniform(-1, 1, n)])
+        case "doubled":
+            return np.stack([mix, late(mix, 0.3)])
+        case "coded":
+            return np.stack([through_gsm(-0.1 * late(mix, 0.04)), mix])
+    return call + 10**-0.5 * late(call[::-1], 0.25 if kind == "echo" else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "noted"),
+    [
+        ("noise", ChannelLayout.ONE_SIDED, Quality.ONE_SIDED),
+        ("doubled", ChannelLayout.FAKE_STEREO, Quality.DELAYED_COPY),
+        ("coded", ChannelLayout.FAKE_STEREO, Quality.DELAYED_COPY),
+        ("echo", ChannelLayout.STEREO, Quality.ECHO),
+        ("late echo", ChannelLayout.STEREO, Quality.ECHO),
+    ],
+)
+def test_a_real_call_keeps_its_caller(models, call, caller_s, kind, layout, noted) -> None:
+    found = diarize(built(kind, call).astype(np.float32), RATE_HZ, models=models)
+    assert found.layout is layout
+    assert noted in found.quality
+    assert talk_s(found) == pytest.approx(caller_s, rel=0.15)
