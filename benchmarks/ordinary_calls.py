@@ -51,7 +51,9 @@ def figures(calls: list[CallAnalysis], role: Role) -> dict[str, Any]:
         "n_segments": len(named),
         "without_label": 1 - len(labelled) / len(named),
         "other_than_neutral": float(np.mean([emotion not in (None, "neutral") for emotion in named])),
-        "anger_among_labelled": float(np.mean([emotion == "anger" for emotion in labelled])) if labelled else 0.0,
+        "anger_among_labelled": float(np.mean([emotion == "anger" for emotion in labelled]))
+        if labelled
+        else 0.0,
     }
 
 

@@ -35,7 +35,9 @@ def onnx_member(path: Path, n_threads: int) -> Member:
     names = [output.name for output in session.get_outputs()]
 
     def run(mel: Float, mask: Float) -> tuple[Float, Float]:
-        found: dict[str, Float] = dict(zip(names, session.run(names, {"mel": mel, "mask": mask}), strict=True))
+        found: dict[str, Float] = dict(
+            zip(names, session.run(names, {"mel": mel, "mask": mask}), strict=True)
+        )
         return found["logits"], found.get("pooled", np.zeros((len(mel), 0), dtype=np.float32))
 
     return run

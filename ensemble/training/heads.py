@@ -99,7 +99,9 @@ def fit_heads(
         return None
     neutral = ensemble.labels.index("neutral")
     views = [name for name in VIEWS if name in examples.names]
-    known = [_features(ensemble, examples.clips, examples.view(v), v, examples.voices, cache, say) for v in views]
+    known = [
+        _features(ensemble, examples.clips, examples.view(v), v, examples.voices, cache, say) for v in views
+    ]
     talk = _of_ordinary(ensemble, ordinary, views, cache, say) if len(ordinary) else []
     rows = _rows_by_voice(known[0].voices, training)
     calm = {voice: _calm_of(i, examples.truth, known[0], neutral) for voice, i in rows.items()}
@@ -120,7 +122,10 @@ def fit_heads(
         "calm_s": heads.calm_s,
         "shrink_s": heads.shrink_s,
     }
-    card["ordinary_talk"] = {"n_segments": len(ordinary), "n_voices": len({clip.speaker for clip in ordinary})}
+    card["ordinary_talk"] = {
+        "n_segments": len(ordinary),
+        "n_voices": len({clip.speaker for clip in ordinary}),
+    }
     card["ensemble_id"] = fingerprint(card)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return str(card["ensemble_id"])
@@ -188,7 +193,9 @@ def _drawn(calm: Int, rows: Int, spoilt: float, rng: np.random.Generator) -> Int
     return chosen
 
 
-def _append(parts: list[list[Float]], view: Features, rows: Int, reference: Int, origins: Sequence[Float]) -> None:
+def _append(
+    parts: list[list[Float]], view: Features, rows: Int, reference: Int, origins: Sequence[Float]
+) -> None:
     """Add a voice's centred features of each member."""
     n_s = float(view.seconds[reference].sum())
     for each, pooled, origin in zip(parts, view.pooled, origins, strict=True):
@@ -259,7 +266,14 @@ def _features(
     """Pooled features of all clips in a view, normalised by all the speaker's clips; kept in ``cache``."""
     bodies = [member["onnx_sha256"] for member in ensemble.card["members"]]  # type: ignore[attr-defined]
     mark = hashlib.sha256(view.n_active.tobytes() + view.total.tobytes()).hexdigest()
-    depends_on = [content_key(clips), name, mark, bodies, ensemble.card["reference"], ensemble.front.to_card()]
+    depends_on = [
+        content_key(clips),
+        name,
+        mark,
+        bodies,
+        ensemble.card["reference"],
+        ensemble.front.to_card(),
+    ]
     key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
     path = cache / f"pooled-{name}-{key}.npz"
     seconds = view.n_active * ensemble.front.hop_s

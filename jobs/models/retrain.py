@@ -145,7 +145,9 @@ def retrain(
                 "say": on_news,
             }
             if plan.only_heads:
-                say(f"Learns the centred heads on the bodies of {current.ensemble_id}; --no-heads trains all.")
+                say(
+                    f"Learns the centred heads on the bodies of {current.ensemble_id}; --no-heads trains all."
+                )
                 made = train_heads(split.train, split.validation, training, start=current_folder, **more)
             else:
                 start = current_folder if plan.start == "in_use" else None

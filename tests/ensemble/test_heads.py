@@ -100,9 +100,9 @@ def test_a_training_ends_with_heads_that_are_part_of_the_ensemble(whole, tmp_pat
     (there / "heads.safetensors").write_bytes(b"other")
     with pytest.raises(ModelIncompatible, match="heads.safetensors: content"):
         load_ensemble(there)
+    changed = {**card, "heads": {**card["heads"], "safetensors": "../heads.safetensors"}}
+    (there / "card.json").write_text(json.dumps(changed))
     with pytest.raises(ModelIncompatible, match="is no file beside the card"):
-        changed = {**card, "heads": {**card["heads"], "safetensors": "../heads.safetensors"}}
-        (there / "card.json").write_text(json.dumps(changed))
         read_card(there)
 
 
@@ -132,8 +132,8 @@ def test_heads_are_refused_where_they_cannot_be(whole, calm_corpus, cache, tmp_p
     other = replace(SETTINGS, labels=("anger", "sad"))
     with pytest.raises(TrainingError, match="need the labels of the ensemble"):
         train_heads([calm_corpus], VALIDATION, other, folder=tmp_path, cache=cache, start=whole)
+    held = frozenset({"crema-d/1004"})
     with pytest.raises(LeakError, match="was trained on"):
-        held = frozenset({"crema-d/1004"})
         train_heads([calm_corpus], held, SETTINGS, folder=tmp_path, cache=cache, start=whole)
 
 
