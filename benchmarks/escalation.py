@@ -12,6 +12,7 @@ loud calm callers that were flagged.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -133,7 +134,9 @@ def _found(built: Built) -> FoundRecording:
         "UTC",
         stated_roles=(stated,) if built.layout == "stereo" else (),
     )
-    return FoundRecording(Recording(built.path.name.ljust(64, "0"), (built.path,), 0, now), facts)
+    return FoundRecording(
+        Recording(hashlib.sha256(built.path.read_bytes()).hexdigest(), (built.path,), 0, now), facts
+    )
 
 
 def figures(built: list[Built], calls: list[CallAnalysis], layout: str) -> dict[str, float]:

@@ -1,15 +1,16 @@
 """What does the ensemble name on ordinary bank calls, where hardly anybody is angry?
 
-Runs the real analysis over stereo calls (left: caller, right: agent) and counts by side: segments without a label
-and with another label than neutral, of all segments; anger, of the labelled ones. Nobody labelled these calls by
-ear: people played caller and agent calmly, so a good recogniser names nearly everything neutral.
+Runs the real analysis over stereo calls (left: caller, right: agent) and counts by side: segments without a
+label and with another label than neutral, of all segments; anger, of the labelled ones. Nobody labelled these
+calls by ear: people played caller and agent calmly, so a good recogniser names nearly everything neutral.
 
-    python benchmarks/ordinary_calls.py --data ../shared [--ensemble FOLDER] [--into benchmarks/shipped-results.json]
+    python benchmarks/ordinary_calls.py --data ../shared [--ensemble FOLDER] [--into RESULTS.json]
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ def found(path: Path) -> FoundRecording:
         channel_roles=roles,
         channel_roles_source=RoleSource.RECORDER,
     )
-    return FoundRecording(Recording(path.name.ljust(64, "0"), (path,), 0, now), facts)
+    return FoundRecording(Recording(hashlib.sha256(path.read_bytes()).hexdigest(), (path,), 0, now), facts)
 
 
 def figures(calls: list[CallAnalysis], role: Role) -> dict[str, Any]:

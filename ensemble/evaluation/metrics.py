@@ -176,8 +176,8 @@ def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> 
     """Each member's raw probabilities (m, n, k) and whether a centred head gave them (n,).
 
     Band statistics are of the clip, or of all the speaker's clips, as a call gives them; the baseline of
-    ``speaker`` is found as in a call, that of ``calm`` is of the neutral clips. Without centred heads ``calm``
-    is the statistics of the neutral and happy clips.
+    ``speaker`` is found as in a call, that of ``calm`` is of the neutral clips. Without centred heads
+    ``calm`` is the statistics of the neutral and happy clips.
     """
     together = known == "speaker" or (known == "calm" and ensemble.heads is not None)
     calm = {"neutral", "happy"} if known == "calm" else set()

@@ -1,7 +1,7 @@
 """Centred heads: what members pool of a segment, minus the voice's own calm speech. No torch.
 
-A recogniser of acted speech mistakes how a person always sounds for how they feel. So each member has a second
-linear head that sees its pooled features minus the mean of the voice's calm reference: the segments that the
+A recogniser of acted speech mistakes how a person always sounds for how they feel. So each member has a
+second linear head that sees its pooled features minus the mean of the voice's calm reference: the segments that the
 members, heard one by one, find most neutral, up to ``calm_s`` seconds and at most half of what the voice
 says. A short reference is shrunk by ``n / (n + shrink_s)`` with n seconds, as the band shapes are. A head is
 linear, so a baseline is subtracted from what it answers and pooled features are never kept.

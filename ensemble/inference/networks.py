@@ -13,7 +13,10 @@ from ensemble.model_errors import ModelIncompatible
 
 Float = NDArray[np.float32]
 Member = Callable[[Float, Float], tuple[Float, Float]]
-"""Of normalised spectrograms (n, time, n_mels) and mask (n, time): logits (n, k), pooled features (n, width)."""
+"""Takes normalised spectrograms (n, time, n_mels) and mask (n, time).
+
+Gives logits (n, k) and pooled features (n, width), all float32.
+"""
 
 
 def onnx_member(path: Path, n_threads: int) -> Member:
@@ -44,6 +47,11 @@ def onnx_member(path: Path, n_threads: int) -> Member:
 
 
 def torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:
+    """A member in torch on ``device``, from its safetensors.
+
+    Raises:
+        ModelIncompatible: when they are no weights of that architecture.
+    """
     import torch
     from safetensors import SafetensorError
 

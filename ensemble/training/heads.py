@@ -2,8 +2,8 @@
 
 The bodies stay as they are, so that this takes minutes: features of every view are extracted once and kept in
 the cache, and an interrupted training goes on with those that are there. Baselines are drawn as calls give
-them: the mean of 3 to 12 neutral clips of the speaker, in a quarter of the draws with a quarter of them spoilt
-by other emotions. (The mean of all emotional clips scores best on acted corpora and calls nearly nothing
+them: the mean of 3 to 12 neutral clips of the speaker, in a quarter of the draws with a quarter of them
+spoilt by other emotions. (The mean of all emotional clips scores best on acted corpora and calls nearly nothing
 neutral in calls: benchmarks/RESULTS.md.) Ordinary talk counts as weakly neutral: its whole weight is capped.
 """
 
@@ -35,7 +35,7 @@ Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
 VIEWS = ("telephone", "clean")
-"""Views in which the clips of a speaker share a channel: a baseline says something of the other clips there."""
+"""Views in which the clips of a speaker share a channel, so that they say something of each other."""
 
 
 @dataclass(frozen=True, slots=True)

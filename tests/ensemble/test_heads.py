@@ -98,7 +98,7 @@ def test_a_training_ends_with_heads_that_are_part_of_the_ensemble(whole, tmp_pat
     there = kept.folder(kept.add(whole))
     assert {name for name, _ in files_of(card)} <= {path.name for path in there.iterdir()}
     (there / "heads.safetensors").write_bytes(b"other")
-    with pytest.raises(ModelIncompatible, match="heads.safetensors: content"):
+    with pytest.raises(ModelIncompatible, match=r"heads\.safetensors: content"):
         load_ensemble(there)
     changed = {**card, "heads": {**card["heads"], "safetensors": "../heads.safetensors"}}
     (there / "card.json").write_text(json.dumps(changed))
