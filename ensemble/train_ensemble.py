@@ -169,7 +169,8 @@ def train_heads(
     if tuple(begun["labels"]) != settings.labels or "neutral" not in settings.labels:
         raise TrainingError(
             "centred heads need the labels of the ensemble that they begin from "
-            f"({', '.join(begun['labels'])}), neutral among them; asked for {', '.join(settings.labels)}. Train the members, too"
+            f"({', '.join(begun['labels'])}), neutral among them; asked for {', '.join(settings.labels)}. "
+            "Train the members, too"
         )
     if not begun.get("speaker_norm", True):
         raise TrainingError(f"{start}: normalises every clip alone, so that no voice has a baseline")

@@ -1,10 +1,10 @@
 """Centred heads: what members pool of a segment, minus the voice's own calm speech. No torch.
 
 A recogniser of acted speech mistakes how a person always sounds for how they feel. So each member has a
-second linear head that sees its pooled features minus the mean of the voice's calm reference: the segments that the
-members, heard one by one, find most neutral, up to ``calm_s`` seconds and at most half of what the voice
-says. A short reference is shrunk by ``n / (n + shrink_s)`` with n seconds, as the band shapes are. A head is
-linear, so a baseline is subtracted from what it answers and pooled features are never kept.
+second linear head that sees its pooled features minus the mean of the voice's calm reference: the segments
+that the members, heard one by one, find most neutral, up to ``calm_s`` seconds and at most half of what the
+voice says. A short reference is shrunk by ``n / (n + shrink_s)`` with n seconds, as the band shapes are. A
+head is linear, so a baseline is subtracted from what it answers and pooled features are never kept.
 
 A voice with one segment has no baseline; the members' own heads answer for it.
 """
@@ -47,7 +47,7 @@ class CentredHeads:
 
     def offsets(self, member: int, pooled: Float) -> Float:
         """Answers (n, k) of a member's head before baseline and bias, of its pooled features (n, width)."""
-        found: Float = (pooled - self.origins[member]) @ self.weights[member].T
+        found: Float = np.matmul(pooled - self.origins[member], self.weights[member].T, dtype=np.float32)
         return found
 
     def only(self, member: int) -> CentredHeads:

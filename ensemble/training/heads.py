@@ -3,8 +3,9 @@
 The bodies stay as they are, so that this takes minutes: features of every view are extracted once and kept in
 the cache, and an interrupted training goes on with those that are there. Baselines are drawn as calls give
 them: the mean of 3 to 12 neutral clips of the speaker, in a quarter of the draws with a quarter of them
-spoilt by other emotions. (The mean of all emotional clips scores best on acted corpora and calls nearly nothing
-neutral in calls: benchmarks/RESULTS.md.) Ordinary talk counts as weakly neutral: its whole weight is capped.
+spoilt by other emotions. (The mean of all emotional clips scores best on acted corpora and calls nearly
+nothing neutral in calls: benchmarks/RESULTS.md.) Ordinary talk counts as weakly neutral: its whole weight is
+capped.
 """
 
 from __future__ import annotations
