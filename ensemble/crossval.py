@@ -24,8 +24,8 @@ from ensemble.inference.vote import calibrate_mean, count_votes, softmax
 from ensemble.members import load_member
 from ensemble.model_errors import CorpusError, LeakError
 from ensemble.training import Examples, News, TrainSettings, prepare, train_member
+from ensemble.training.calibration import normalised, predict_logits, unweighted_recall
 from ensemble.training.checkpoint import start_of
-from ensemble.training.validate import normalised, predict_logits, unweighted_recall
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]

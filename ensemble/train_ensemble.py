@@ -30,8 +30,8 @@ from ensemble.training.assemble import (
     fit_on_validation,
     name_of_test,
 )
+from ensemble.training.calibration import normalised
 from ensemble.training.heads import HeadSettings, fit_heads
-from ensemble.training.validate import normalised
 
 LIMITS = (
     "Trained on acted speech: real calls carry weaker and mixed emotions; acted anger is mostly loud.",

@@ -29,8 +29,8 @@ from ensemble.training.calibration import (
     expected_calibration_error,
     perfect_calibration_error,
     reliability,
+    unweighted_recall,
 )
-from ensemble.training.validate import unweighted_recall
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]

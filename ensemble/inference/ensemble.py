@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.inference.card import checked_file, fingerprint, read_card
-from ensemble.inference.device import CPU, prepare_device
+from ensemble.inference.device import CPU, Member, onnx_member, prepare_device, torch_member
 from ensemble.inference.heads import CentredHeads, load_heads
-from ensemble.inference.networks import Member, onnx_member, torch_member
 from ensemble.inference.spectrogram import (
     FrontEnd,
     Reference,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ensemble.corpora import clips_hash
 from ensemble.inference.card import CARD_FORMAT, fingerprint, read_card, trained_on
-from ensemble.inference.networks import onnx_member
+from ensemble.inference.device import onnx_member
 from ensemble.inference.spectrogram import FrontEnd, Reference
 from ensemble.inference.vote import Rule, Thresholds, calibrate_mean, count_votes, softmax
 from ensemble.members import architecture_of, load_member
@@ -34,10 +34,12 @@ from ensemble.training.calibration import (
     expected_calibration_error,
     fit_bias,
     fit_temperature,
+    normalised,
+    predict_logits,
+    unweighted_recall,
 )
 from ensemble.training.examples import Examples
 from ensemble.training.training_settings import TrainSettings
-from ensemble.training.validate import normalised, predict_logits, unweighted_recall
 
 Float = NDArray[np.float32]
 PARITY = 1e-4

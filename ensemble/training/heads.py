@@ -27,10 +27,14 @@ from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.heads import SHRINK_S, CentredHeads, save_heads
 from ensemble.inference.spectrogram import voice_norm
 from ensemble.inference.vote import count_votes, softmax
-from ensemble.training.calibration import choose_thresholds, expected_calibration_error, fit_temperature
+from ensemble.training.calibration import (
+    choose_thresholds,
+    expected_calibration_error,
+    fit_temperature,
+    unweighted_recall,
+)
 from ensemble.training.examples import Examples
 from ensemble.training.spectrogram_cache import View, ViewCache, ViewSettings, standard_views
-from ensemble.training.validate import unweighted_recall
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]

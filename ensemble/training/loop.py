@@ -18,11 +18,11 @@ from ensemble.inference.device import prepare_device
 from ensemble.members import make_member
 from ensemble.model_errors import TrainingError
 from ensemble.training.batches import BatchAugment, Batches
+from ensemble.training.calibration import validate
 from ensemble.training.checkpoint import Start, begin_from, resume, save_state, settings_hash, start_of
 from ensemble.training.examples import Examples, prepare
 from ensemble.training.spectrogram_cache import Extracted
 from ensemble.training.training_settings import TrainSettings
-from ensemble.training.validate import validate
 
 if TYPE_CHECKING:
     import torch
