@@ -31,7 +31,7 @@ from ensemble.training.assemble import (
     name_of_test,
 )
 from ensemble.training.calibration import normalised
-from ensemble.training.heads import HeadSettings, fit_heads
+from ensemble.training.fit_heads import HeadSettings, fit_heads
 
 LIMITS = (
     "Trained on acted speech: real calls carry weaker and mixed emotions; acted anger is mostly loud.",

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ensemble.model_errors import DeviceMissing, ModelIncompatible
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line reads this module, and numpy takes a tenth of a second
+    from collections.abc import Callable
+
+    import numpy as np
     import onnxruntime
+    from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
-Member = Callable[[Float, Float], tuple[Float, Float]]
-"""A network of the ensemble at work. Takes normalised spectrograms (n, time, n_mels) and mask (n, time).
+    Float = NDArray[np.float32]
+    Member = Callable[[Float, Float], tuple[Float, Float]]
+    """A network of the ensemble at work. Takes normalised spectrograms (n, time, n_mels) and mask (n, time).
 
-Gives logits (n, k) and pooled features (n, width), all float32.
-"""
+    Gives logits (n, k) and pooled features (n, width), all float32.
+    """
 
 CPU = "cpu"
 PATTERN = r"(cpu|cuda)(:\d{1,3})?"
@@ -91,6 +91,7 @@ def onnx_member(path: Path, n_threads: int) -> Member:
     Raises:
         ModelIncompatible: when ONNX Runtime refuses the file.
     """
+    import numpy as np
     import onnxruntime
 
     try:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.inference.card import checked_file, fingerprint, read_card
-from ensemble.inference.device import CPU, Member, onnx_member, prepare_device, torch_member
+from ensemble.inference.device import CPU, onnx_member, prepare_device, torch_member
 from ensemble.inference.heads import CentredHeads, load_heads
 from ensemble.inference.spectrogram import (
     FrontEnd,
@@ -29,6 +29,9 @@ from ensemble.inference.spectrogram import (
 from ensemble.inference.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
 from ensemble.labels import EMOTIONS
 from ensemble.model_errors import ModelIncompatible
+
+if TYPE_CHECKING:
+    from ensemble.inference.device import Member
 
 Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]

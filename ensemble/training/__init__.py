@@ -7,7 +7,7 @@ use) and ``log.jsonl``. :mod:`ensemble.training.assemble` turns that into an ens
 - ``training_settings``, ``augmentation``, ``spectrogram_cache``, ``examples``: the input of a run
 - ``batches``: an epoch of it; ``loop``: the epochs of a member, the members of an ensemble
 - ``checkpoint``: what is on disk between epochs
-- ``heads``: centred heads on frozen bodies
+- ``fit_heads``: centred heads on frozen bodies
 - ``calibration``, ``assemble``: temperature, thresholds, export, card
 """
 

@@ -182,7 +182,7 @@ def _fit(
 
 def _calm_of(rows: Int, truth: Int, view: Features, neutral: int) -> Int:
     """A speaker's neutral clips; where there are none, the half that the members find most neutral."""
-    found = rows[truth[rows] == neutral]
+    found: Int = rows[truth[rows] == neutral]
     if not len(found):
         likely = view.alone[:, rows, neutral].mean(axis=0)
         found = rows[np.argsort(-likely, kind="stable")][: -(-len(rows) // 2)]
