@@ -25,11 +25,13 @@ from callanalytics.store.query import Published
 from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 # Also a run that a signal, a limit or its budget cut short, but not one that was killed, held back (8), or
-# left the pages as they were since it found nothing (4).
+# left the pages as they were since nothing was in its window.
 _NEWEST_RUN = """
 SELECT epoch_us(least(r.since_at, min(c.started_at))), epoch_us(r.until_at), epoch_us(r.since_at)
 FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
-WHERE r.exit_code NOT IN (4, 8) GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
+WHERE r.exit_code NOT IN (4, 8) AND (r.n_found > 0 OR EXISTS
+    (FROM base.calls k WHERE k.started_at >= r.since_at AND k.started_at < r.until_at))
+GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
 """
 
 

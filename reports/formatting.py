@@ -176,6 +176,11 @@ def day(at: date) -> str:
     return _written(at, "yMMMEd")
 
 
+def date_text(at: date) -> str:
+    """20 Nov 2026."""
+    return _written(at, "yMMMd")
+
+
 def short_day(at: date) -> str:
     """20 Nov."""
     return _written(at, "MMMd")

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.analysis.recipe import RECIPE
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
 from callanalytics.config import Settings
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize.corrections import as_corrected, exchanged
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.features import extract
@@ -116,6 +116,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
             stated_roles=facts.stated_roles,
             agent_voice=found.agent_voice,
             learn_voices=settings.privacy.voice_profiles and agent_key(facts) is not None,
+            conversation_share=settings.conversation_share(facts.conversation_share),
             models=models.speech,
         )
         speech = as_corrected(speech, found.corrected)

@@ -13,14 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from callanalytics.audio.codecs import ALLOWED, DECODERS
-from callanalytics.audio.declared import declared_length_s
+from callanalytics.audio.declared import MATROSKA, declared_length_s
 from callanalytics.audio.source import BLOCK_FRAMES, Source, Stretch, check_format, shown
 from callanalytics.audio.timestamps import Timeline
 from callanalytics.config import AudioSettings
 from callanalytics.errors import InvalidAudio, NotAudio, TruncatedAudio
 from callanalytics.records import FloatArray
 
+# The decoders that a recording may make FFmpeg use: those of sound that recorders write (`ffmpeg -decoders`).
+# Everything else in a file stays undecoded, also while FFmpeg looks for what a file holds: an album cover of
+# 16,000 x 16,000 points is 1 MB in the file and 1 GB in memory.
+DECODERS = frozenset(
+    (
+        *("pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"),
+        *("pcm_s32le", "pcm_s32be", "pcm_s64le", "pcm_s64be", "pcm_f32le", "pcm_f32be", "pcm_f64le"),
+        *("pcm_f64be", "pcm_u16le", "pcm_u16be", "pcm_s8_planar", "pcm_s16le_planar", "pcm_s16be_planar"),
+        *("adpcm_ima_wav", "adpcm_ima_qt", "adpcm_ms", "adpcm_swf", "adpcm_yamaha", "dss_sp"),
+        *("g722", "g723_1", "g726", "g726le", "g728", "g729", "gsm", "gsm_ms", "ilbc", "truespeech"),
+        *("amrnb", "amrwb", "libopencore_amrnb", "libopencore_amrwb", "evrc", "qcelp", "sipr", "speex"),
+        *("opus", "libopus", "vorbis", "flac", "alac", "wavpack", "sbc", "aac", "aac_latm", "ac3", "eac3"),
+        *("mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float"),
+        *("wmav1", "wmav2", "wmavoice", "wmapro", "wmalossless"),
+    )
+)
+ALLOWED = ",".join(sorted(DECODERS))  # as the option `codec_whitelist` of a format context takes them
 DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac,ac3,eac3,voc,nistsphere,wv"
 # FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
 _EXACT_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
@@ -39,6 +55,9 @@ MAGIC = (
     (0, b"Creative Voice File\x1a", "VOC"),
     (0, b"NIST_1A\n", "NIST SPHERE"),
     (0, b"wvpk", "WavPack"),
+    (0, b".snd", "AU"),
+    (0, b"caff", "CAF"),
+    (0, b"riff\x2e\x91\xcf\x11", "Wave64"),
 )
 
 
@@ -79,14 +98,20 @@ def ffmpeg_source(
         notes: set[str] = set()
         is_alone = len(container.streams) == 1
         timeline = Timeline(path, part, name if is_alone else "", rate_hz, settings, notes)
-        lead_s = timeline.begin(tracks, track) if len(tracks) > 1 else 0.0
         declared_s = declared_length_s(path, part, name, hint_s, is_alone=is_alone)
+        starts_s = [float(each.start_time * each.time_base) for each in tracks if each.start_time is not None]
+        is_edited = name.startswith("mov,") and declared_s is not None  # fragments of a broadcast begin late
+        if len(starts_s) == len(tracks) and declared_s is not None and name == MATROSKA:
+            declared_s -= starts_s[track]  # it states when the last track ends
+        if len(starts_s) == len(tracks) and (is_edited or len(tracks) > 1):
+            lead_s = timeline.begin(starts_s, track, is_edited=is_edited)
+            declared_s = None if declared_s is None else declared_s + lead_s
         yield Source(
             rate_hz=rate_hz,
             n_channels=n_channels,
             codec=str(context.codec.canonical_name),
             container=name.split(",")[0],
-            declared_s=None if declared_s is None else declared_s + lead_s,
+            declared_s=declared_s,
             hint_s=hint_s,
             full_scale=0.999,
             blocks=_blocks(path, container, audio, timeline, rate_hz, n_channels),

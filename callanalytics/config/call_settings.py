@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
 from ensemble.labels import EMOTIONS
@@ -24,11 +24,7 @@ class PathSettings(Table):
 class DiscoverySettings(Table):
     """`[discovery]`: which files are recordings."""
 
-    include: tuple[str, ...] = (
-        *("*.wav", "*.wav49", "*.mp3", "*.flac", "*.ogg", "*.oga", "*.opus", "*.m4a", "*.mp4", "*.aac"),
-        *("*.amr", "*.wma", "*.gsm", "*.ulaw", "*.ul", "*.alaw", "*.al", "*.sln"),
-        *("*.aif", "*.aiff", "*.webm"),
-    )
+    include: tuple[str, ...] = ("*",)  # "*" goes by content where a name says nothing
     exclude: tuple[str, ...] = (".*", "*.part", "*.tmp", "*.partial")
     settle_s: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     lookback_days: Annotated[int, Field(ge=0, le=3650)] = 7
@@ -43,11 +39,15 @@ class RecorderSettings(Table):
     """
 
     name: str
-    kind: Literal["freepbx", "vicidial", "connect", "genesys", "fusionpbx", "generic", "template"]
+    kind: Literal[
+        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "generic", "template"
+    ]
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
     channels: tuple[RoleName, RoleName] | None = None  # role of the left and the right channel
+    # Share of its mono recordings that hold two voices or more; default: that of [audio].
+    conversation_share: Share | None = None
     sidecar: str | None = None  # e.g. "../metadata/{stem}.json"; default: beside the recording
     manifest: str | None = None  # CSV with one row per recording
     manifest_columns: dict[str, str] = Field(default={})  # fact -> column name, beyond the known aliases
@@ -75,6 +75,25 @@ def machine_zone() -> str:
         return "UTC"
 
 
+# Names of Asterisk's file formats (res/ and formats/ of its source) and of RTP payloads (RFC 3551).
+HEADERLESS = {
+    **dict.fromkeys(("ul", "ulaw", "ulw", "pcmu"), "mulaw:8000:1"),
+    **dict.fromkeys(("al", "alaw", "alw", "pcma"), "alaw:8000:1"),
+    **{f"sln{k}": f"s16le:{k}000:1" for k in ("12", "16", "24", "32", "48", "96", "192")},
+    "sln": "s16le:8000:1",
+    "sln44": "s16le:44100:1",
+    "gsm": "gsm:8000:1",
+    "g722": "g722:16000:1",
+    "g723": "g723_1:8000:1",
+    "g729": "g729:8000:1",
+}
+
+
+def _with_defaults(given: dict[str, str]) -> dict[str, str]:
+    """One more kind takes none away."""
+    return {**HEADERLESS, **{extension.lower().lstrip("."): hint for extension, hint in given.items()}}
+
+
 class AudioSettings(Table):
     """`[audio]`: limits against damaged and hostile files, and hints for headerless ones."""
 
@@ -85,18 +104,11 @@ class AudioSettings(Table):
     # Decoded and declared duration may differ by this much before the file is quarantined.
     length_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 1.0
     length_tolerance_share: Share = 0.02
+    # Share of mono recordings that hold two voices or more: nearly all calls, no voicemail.
+    conversation_share: Share = 0.85
     denoise: bool = False  # less stationary noise in what the ensemble classifies; see benchmarks/denoise.py
-    # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header.
-    headerless: dict[str, str] = Field(
-        default={
-            "ul": "mulaw:8000:1",
-            "ulaw": "mulaw:8000:1",
-            "al": "alaw:8000:1",
-            "alaw": "alaw:8000:1",
-            "sln": "s16le:8000:1",
-            "gsm": "gsm:8000:1",
-        }
-    )
+    # Extension -> "<codec>:<rate_hz>:<channels>" of files without a header; added to the defaults.
+    headerless: Annotated[dict[str, str], AfterValidator(_with_defaults)] = Field(default=HEADERLESS)
 
 
 class SegmentSettings(Table):

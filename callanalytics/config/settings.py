@@ -66,9 +66,18 @@ class Settings(Table):
         return self.folder / self.paths.out
 
     @property
+    def file(self) -> Path | None:
+        """The config file that the settings were read from, None for the built-in defaults."""
+        return None if self.source == type(self).model_fields["source"].default else Path(self.source)
+
+    @property
     def schedule_zone(self) -> ZoneInfo:
         """The zone that the cron times of `[schedule]` are in."""
         return ZoneInfo(self.schedule.zone) if self.schedule.zone else self.time.zone_info
+
+    def conversation_share(self, of_recorder: float | None) -> float:
+        """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""
+        return self.audio.conversation_share if of_recorder is None else of_recorder
 
     @property
     def input_dirs(self) -> tuple[Path, ...]:

@@ -2,12 +2,12 @@
 
 Speakers of one call take turns, so the pieces form a hidden Markov model whose states are speakers:
 a sticky chain with one Gaussian per speaker around its mean voice print. Expectation-maximisation
-runs from several starts (Ward clustering, the signs of the leading principal components) at once,
-and the likeliest result wins; one start alone sometimes splits loud from calm instead of one voice
-from the other (benchmarks/RESULTS.md). The number of speakers is found by adding one more as long as the
-groups look like voices rather than like moods of one: by how far apart they lie, each pooled as a whole,
-in what is known of voices in general (`VoiceSpace`), and for a third voice by how much likelier the call
-becomes.
+runs from many starts at once (Ward clustering, small groups against all others, the signs of the
+leading principal components), since the likeliest division is often one of loud from calm instead of
+one voice from the other (benchmarks/RESULTS.md). Whether there are two voices, and which division is
+theirs, is weighed in `callanalytics.diarize.conversation`; a further voice is added as long as the
+groups look like voices rather than like moods of one: by how far apart they lie, each pooled as a
+whole, in what is known of voices in general (`VoiceSpace`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from callanalytics.diarize.conversation import DoubleArray, Evidence, Rhythm, log_odds_of_conversation
 from callanalytics.diarize.vad import IntArray
 from callanalytics.records import BoolArray, FloatArray
-
-DoubleArray = npt.NDArray[np.float64]
 
 MAX_SPEAKERS = 4
 _MAX_CLUSTERED = 1500
@@ -31,20 +29,16 @@ _MIN_SPEAKER_S = 2.0
 _MIN_PIECES = 3
 # Inverse variance of a unit-length print of 1.5 s around its speaker's mean.
 _PRECISION = 200.0
-_STAY = 0.7  # probability that the next piece, about 1 s on, is the same speaker's
 _ROUNDS = 6
 _N_COMPONENTS = 4
-# Every two speakers are two voices at even odds or better. A third one needs more, since a false one tears a
-# caller's emotions apart: the odds of the nearest pair and the log-likelihood that the call gains per second
-# of talk, weighed by logistic regression on built calls of other speakers than those that the space then in
-# use was fitted on (benchmarks/RESULTS.md).
-_FURTHER_GAIN_S = 2.8
-_FURTHER_VOICE = 33.6
-# Gap between two groups, in standard deviations, that no change of mood reaches; in smaller groups it
-# comes out too wide, because their own few pieces lay the line it is measured along.
-_CLEAR_GAP = 7.0
-_CLEAR_GAP_S = 6.0
 _N_SEEDS = 7
+_GROUPS = (3, 4, 6, 8, 10, 14)
+# A third voice needs more than a second one, since a false one tears a caller's emotions apart: this
+# log-likelihood ratio of the two nearest, and so much talk of its own; from the lower ratio on it is noted.
+# Of built calls of two voices 0.5 % and 2.8 % come so far (benchmarks/RESULTS.md).
+_FURTHER_VOICE = 2.0
+_FURTHER_VOICE_S, _FURTHER_VOICE_SHARE = 5.0, 0.08
+_MAYBE_FURTHER = 0.0
 # Both chosen on calls built of other speakers than those that the space then in use was fitted on
 # (benchmarks/RESULTS.md). A group mixes moods, so it is off by less than one mood is; and the print of ten
 # seconds is off by as much as a mood.
@@ -88,150 +82,199 @@ class VoiceSpace:
 
 
 def cluster_voices(
-    prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace, whole: Whole
-) -> tuple[IntArray, FloatArray]:
+    prints: FloatArray, rhythm: Rhythm, space: VoiceSpace, whole: Whole, conversation_share: float
+) -> tuple[IntArray, FloatArray, bool]:
     """Group voice prints by speaker.
 
     Args:
         prints: (n, 192) of unit length, in order of time, n >= 1.
-        weight_s: (n,) seconds of speech that each stands for.
+        rhythm: when they are spoken.
         space: what is known of voices in general.
-        whole: the print (192,) of a group, given as a mask (n,), pooled as one.
+        whole: the prints (k, 192) of groups, given as masks (k, n), each pooled as one.
+        conversation_share: of such recordings that hold two voices or more, 0..1.
 
     Returns:
-        labels (n,) 0..k-1 and mean prints (k, 192) of unit length; k is 1 to 4.
+        labels (n,) 0..k-1, mean prints (k, 192) of unit length, k 1 to 4, and whether there may be one more.
     """
     chosen = np.arange(len(prints))
     if len(prints) > _MAX_CLUSTERED:
         chosen = np.linspace(0, len(prints) - 1, _MAX_CLUSTERED).astype(np.int64)
 
-    def whole_of_chosen(mask: BoolArray) -> FloatArray:
-        among_all = np.zeros(len(prints), np.bool_)
-        among_all[chosen[mask]] = True
-        return whole(among_all)
-
-    labels = _count_and_divide(prints[chosen], weight_s[chosen], space, whole_of_chosen)
+    speech = Speech(prints, rhythm, space, whole).some(chosen)
+    labels, may_be_more = speech.by_voice(conversation_share)
     n_speakers = int(labels.max()) + 1
     if len(chosen) < len(prints):
-        weight = _weight(weight_s)
+        weight = _weight(rhythm.seconds)
         centred = (prints - prints[chosen].mean(axis=0)).astype(np.float64) * np.sqrt(_PRECISION)
         means = _means(centred[chosen], weight[chosen], _certain(labels, n_speakers)[None])
-        labels = _posterior(centred, weight, means)[0][0].argmax(axis=1)
+        labels = _posterior(centred, weight, means, rhythm.stay)[0][0].argmax(axis=1)
+    return labels, mean_prints(prints, rhythm.seconds, labels), may_be_more
+
+
+def mean_prints(prints: FloatArray, weight_s: DoubleArray, labels: IntArray) -> FloatArray:
+    """Mean print (k, 192) of unit length of the pieces of each label 0..k-1."""
+    n_speakers = int(labels.max()) + 1
     centres = np.stack([weight_s[labels == k] @ prints[labels == k] for k in range(n_speakers)])
-    return labels, (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)).astype(
-        np.float32
-    )
+    lengths = np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
+    found: FloatArray = (centres / lengths).astype(np.float32)
+    return found
 
 
-def _count_and_divide(prints: FloatArray, weight_s: DoubleArray, space: VoiceSpace, whole: Whole) -> IntArray:
-    """Labels of as many speakers as there is evidence for.
+@dataclass(frozen=True)
+class Division:
+    """One way to give every piece to one of two voices: labels (n,) 0 or 1, and what speaks for it."""
 
-    The prints beside their projection divide best; whether there is a second voice is decided on a division
-    by the prints alone, because one that was made in the space looks far apart in it (all measured).
+    labels: IntArray
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Speech:
+    """The pieces of speech of one recording, or of some of its voices.
+
+    prints: (n, 192) of unit length, in order of time; rhythm: when they are spoken; space: what is known of
+    voices in general; whole: the prints (k, 192) of groups, given as masks (k, n), each pooled as one.
     """
-    plain = prints * np.float32(np.sqrt(_PRECISION))
-    labels = np.zeros(len(prints), np.int64)
-    if len(prints) < 2 * _MIN_PIECES:
-        return labels
-    halves, _ = partition(plain, weight_s, 2)
-    if not _are_two_voices(prints, weight_s, halves, space, whole):
-        return labels
-    both = np.concatenate([plain, prints @ space.projection], axis=1)
-    talk_s = float(_weight(weight_s).sum())
-    labels, likelihood = partition(both, weight_s, 2)
-    for n_speakers in range(3, MAX_SPEAKERS + 1):
-        if len(prints) < n_speakers * _MIN_PIECES:
-            break
-        tried, likelier = partition(both, weight_s, n_speakers)
-        gain_per_s = (likelier - likelihood) / talk_s
-        apart = _least_apart(weight_s, tried, n_speakers, space, whole)
-        if apart < 0 or apart + _FURTHER_GAIN_S * gain_per_s < _FURTHER_VOICE:
-            break
-        labels, likelihood = tried, likelier
-    return labels
+
+    prints: FloatArray
+    rhythm: Rhythm
+    space: VoiceSpace
+    whole: Whole
+
+    def by_voice(self, conversation_share: float) -> tuple[IntArray, bool]:
+        """Labels (n,) of as many voices as there is evidence for, and whether there may be one more."""
+        labels = np.zeros(len(self.prints), np.int64)
+        divisions = self.divisions()
+        if not divisions:
+            return labels, False
+        odds = [log_odds_of_conversation(conversation_share, division.evidence) for division in divisions]
+        if max(odds) <= 0:
+            return labels, False
+        labels = divisions[int(np.argmax(odds))].labels
+        for n_speakers in range(3, MAX_SPEAKERS + 1):
+            apart, tried = self._one_more(labels, n_speakers)
+            least_s = np.bincount(tried, weights=self.rhythm.seconds).min()
+            enough_s = max(_FURTHER_VOICE_S, _FURTHER_VOICE_SHARE * float(self.rhythm.seconds.sum()))
+            if apart < _FURTHER_VOICE or least_s < enough_s:
+                return labels, apart > _MAYBE_FURTHER
+            labels = tried
+        return labels, False
+
+    def divisions(self) -> list[Division]:
+        """Ways to divide the pieces between two voices: where many starts end.
+
+        The likeliest is often one between the moods of the voice that talks most, so all are weighed.
+        """
+        if len(self.prints) < 2 * _MIN_PIECES:
+            return []
+        # The prints beside their projection divide best (benchmarks/RESULTS.md).
+        plain = self.prints * np.float32(np.sqrt(_PRECISION))
+        features = np.concatenate([plain, self.prints @ self.space.projection], axis=1)
+        centred = (features - features.mean(axis=0)).astype(np.float64)
+        seconds = self.rhythm.seconds
+        weight, stay = _weight(seconds), self.rhythm.stay
+        share, likelihood = _maximise(centred, weight, stay, _starts(centred))
+        labels = share.argmax(axis=2)
+        labels ^= labels[:, :1]
+        labels, at = np.unique(labels, axis=0, return_index=True)
+        gain = likelihood[at] - _posterior(centred, weight, np.zeros((1, 1, centred.shape[1])), stay)[1]
+        n_pieces, second_s = labels.sum(axis=1), labels @ seconds
+        enough = np.minimum(n_pieces, labels.shape[1] - n_pieces) >= _MIN_PIECES
+        enough &= np.minimum(second_s, seconds.sum() - second_s) >= _MIN_SPEAKER_S
+        labels, gain = labels[enough], gain[enough] / weight.sum()
+        if len(labels) == 0:
+            return []
+        groups = self.whole(np.concatenate([labels == 0, labels == 1]))
+        return [
+            Division(
+                row,
+                Evidence(
+                    self.space.two_voices(one, seconds[row == 0].sum(), other, seconds[row == 1].sum()),
+                    float(gained),
+                    self.rhythm.overlap_share,
+                    self.rhythm.turn_taking(row),
+                ),
+            )
+            for row, gained, one, other in zip(
+                labels, gain, groups[: len(labels)], groups[len(labels) :], strict=True
+            )
+        ]
+
+    def _one_more(self, labels: IntArray, n_speakers: int) -> tuple[float, IntArray]:
+        """The division of one voice in two that leaves the nearest two of all voices farthest apart.
+
+        Returns:
+            log-likelihood ratio that those nearest are two voices, and labels 0..n_speakers-1 (n,).
+        """
+        best, found = -np.inf, labels
+        for voice in range(n_speakers - 1):
+            inside = np.flatnonzero(labels == voice)
+            for division in self.some(inside).divisions():
+                tried = labels.copy()
+                tried[inside[division.labels == 1]] = n_speakers - 1
+                if (
+                    division.evidence.acoustic > best
+                    and (apart := self._least_apart(tried, n_speakers)) > best
+                ):
+                    best, found = apart, tried
+        return best, found
+
+    def some(self, chosen: IntArray) -> Speech:
+        """That of some pieces, in order of time."""
+
+        def whole(groups: BoolArray) -> FloatArray:
+            among_all = np.zeros((len(groups), len(self.prints)), np.bool_)
+            among_all[:, chosen] = groups
+            return self.whole(among_all)
+
+        return Speech(self.prints[chosen], self.rhythm.of(chosen), self.space, whole)
+
+    def _least_apart(self, labels: IntArray, n_speakers: int) -> float:
+        """Log-likelihood ratio that the two nearest groups are two voices."""
+        seconds = np.bincount(labels, weights=self.rhythm.seconds, minlength=n_speakers)
+        groups = self.whole(np.arange(n_speakers)[:, None] == labels)
+        return min(
+            self.space.two_voices(groups[a], seconds[a], groups[b], seconds[b])
+            for a, b in combinations(range(n_speakers), 2)
+        )
 
 
-def _are_two_voices(
-    prints: FloatArray, weight_s: DoubleArray, halves: IntArray, space: VoiceSpace, whole: Whole
-) -> bool:
-    apart = _least_apart(weight_s, halves, 2, space, whole)
-    if apart > 0 or apart == -np.inf:
-        return apart > 0
-    least_s = np.bincount(halves, weights=weight_s).min()
-    return bool(least_s >= _CLEAR_GAP_S and _gap(prints[halves == 0], prints[halves == 1]) > _CLEAR_GAP)
-
-
-def _least_apart(
-    weight_s: DoubleArray, labels: IntArray, n_speakers: int, space: VoiceSpace, whole: Whole
-) -> float:
-    """Log-likelihood ratio that the two nearest groups are two voices; -inf when one is too small."""
-    seconds = np.bincount(labels, weights=weight_s, minlength=n_speakers)
-    if np.bincount(labels, minlength=n_speakers).min() < _MIN_PIECES or seconds.min() < _MIN_SPEAKER_S:
-        return -np.inf
-    groups = [whole(labels == k) for k in range(n_speakers)]
-    return min(
-        space.two_voices(groups[a], seconds[a], groups[b], seconds[b])
-        for a, b in combinations(range(n_speakers), 2)
-    )
-
-
-def partition(features: FloatArray, weight_s: DoubleArray, n_speakers: int) -> tuple[IntArray, float]:
-    """The likeliest labels 0..n_speakers-1 and their log-likelihood (up to a constant of the call).
-
-    Args:
-        features: (n, d), scaled so that one voice varies by about 1 in each, n >= n_speakers.
-        weight_s: (n,) seconds that each stands for.
-    """
-    centred = (features - features.mean(axis=0)).astype(np.float64)
-    weight = _weight(weight_s)
-    starts = _starts(centred, n_speakers) if n_speakers > 1 else np.zeros((1, len(centred)), np.int64)
-    return _maximise(centred, weight, starts, n_speakers)
-
-
-def _weight(weight_s: DoubleArray) -> DoubleArray:
-    weight: DoubleArray = np.clip(weight_s, 0.2, 1.0)
+def _weight(seconds: DoubleArray) -> DoubleArray:
+    weight: DoubleArray = np.clip(seconds, 0.2, 1.0)
     return weight
 
 
-def _starts(centred: DoubleArray, n_speakers: int) -> IntArray:
-    """Divisions (n_starts, n) to start from."""
+def _starts(centred: DoubleArray) -> IntArray:
+    """Divisions in two (n_starts, n) to start from."""
     from scipy.cluster import hierarchy
 
     blurred = (np.roll(centred, 1, axis=0) + 2 * centred + np.roll(centred, -1, axis=0)) / 4
-    tree = hierarchy.linkage(blurred, "ward")
-    starts = [
-        hierarchy.fcluster(t, n_speakers, "maxclust") - 1 for t in (hierarchy.linkage(centred, "ward"), tree)
-    ]
-    if n_speakers == 2:
-        components = np.linalg.svd(centred, full_matrices=False)[0][:, :_N_COMPONENTS]
-        starts += [(component > 0).astype(np.int64) for component in components.T]
-    fine = hierarchy.fcluster(tree, _N_SEEDS, "maxclust") - 1
+    trees = [hierarchy.linkage(centred, "ward"), hierarchy.linkage(blurred, "ward")]
+    starts = [hierarchy.fcluster(tree, 2, "maxclust") - 1 for tree in trees]
+    components = np.linalg.svd(centred, full_matrices=False)[0][:, :_N_COMPONENTS]
+    starts += [(component > 0).astype(np.int64) for component in components.T]
+    fine = hierarchy.fcluster(trees[1], _N_SEEDS, "maxclust") - 1
     seeds = np.stack([blurred[fine == k].mean(axis=0) for k in range(int(fine.max()) + 1)])
-    for picked in combinations(range(len(seeds)), n_speakers):
+    for picked in combinations(range(len(seeds)), 2):
         means = seeds[list(picked)]
         starts.append((centred @ means.T - 0.5 * (means**2).sum(axis=1)).argmax(axis=1))
-    return np.stack(starts)
-
-
-def _gap(one: FloatArray, other: FloatArray) -> float:
-    """Distance of two groups along the line through their means, in pooled standard deviations."""
-    direction = one.mean(axis=0) - other.mean(axis=0)
-    direction /= max(float(np.linalg.norm(direction)), 1e-9)
-    a, b = one @ direction, other @ direction
-    return float((a.mean() - b.mean()) / np.sqrt((a.var() + b.var()) / 2 + 1e-6))
+    # One small group against all others finds the voice that says little.
+    for tree in trees:
+        for n_groups in _GROUPS:
+            group = hierarchy.fcluster(tree, n_groups, "maxclust")
+            starts += [(group == k).astype(np.int64) for k in range(1, int(group.max()) + 1)]
+    return np.unique(np.stack(starts), axis=0)
 
 
 def _maximise(
-    centred: DoubleArray, weight: DoubleArray, starts: IntArray, n_speakers: int
-) -> tuple[IntArray, float]:
-    """Likeliest labels (n,) after expectation-maximisation from all (n_starts, n) starts."""
-    share = np.stack([_certain(start, n_speakers) for start in starts])
+    centred: DoubleArray, weight: DoubleArray, stay: DoubleArray, starts: IntArray
+) -> tuple[DoubleArray, DoubleArray]:
+    """Shares (s, n, 2) and log-likelihood (s,) after expectation-maximisation from all (s, n) starts."""
+    share = np.stack([_certain(start, 2) for start in starts])
     likelihood = np.zeros(len(starts))
     for _ in range(_ROUNDS):
-        share, likelihood = _posterior(centred, weight, _means(centred, weight, share))
-    best = int(np.argmax(likelihood))
-    labels: IntArray = share[best].argmax(axis=1)
-    return labels, float(likelihood[best])
+        share, likelihood = _posterior(centred, weight, _means(centred, weight, share), stay)
+    return share, likelihood
 
 
 def _certain(labels: IntArray, n_speakers: int) -> DoubleArray:
@@ -249,9 +292,12 @@ def _means(centred: DoubleArray, weight: DoubleArray, share: DoubleArray) -> Dou
 
 
 def _posterior(
-    centred: DoubleArray, weight: DoubleArray, means: DoubleArray
+    centred: DoubleArray, weight: DoubleArray, means: DoubleArray, stay: DoubleArray
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Forward-backward over the pieces, all starts at once: shares (s, n, k), log-likelihood (s,)."""
+    """Forward-backward over the pieces, all starts at once: shares (s, n, k), log-likelihood (s,).
+
+    `stay` (n - 1,) is the probability that a piece is of the speaker of the piece before.
+    """
     n_starts, n_speakers, _ = means.shape
     score = (centred @ means.reshape(-1, means.shape[2]).T).reshape(-1, n_starts, n_speakers)
     score -= 0.5 * (means**2).sum(axis=2)
@@ -259,22 +305,23 @@ def _posterior(
     top = score.max(axis=2, keepdims=True)
     emission = np.exp(score - top)
     # stay + move / (k - 1) for the others == change + (stay - change) on the same speaker
-    change = (1 - _STAY) / max(1, n_speakers - 1) if n_speakers > 1 else 0.0
-    extra = (_STAY if n_speakers > 1 else 1.0) - change
+    change = (1 - stay) / (n_speakers - 1) if n_speakers > 1 else np.zeros_like(stay)
+    extra = stay - change if n_speakers > 1 else np.ones_like(stay)
     forward = np.empty_like(emission)
     total = np.empty((len(centred), n_starts, 1))
     belief = np.full((n_starts, n_speakers), 1 / n_speakers)
     for at, seen in enumerate(emission):
+        if at:
+            belief = change[at - 1] + extra[at - 1] * belief
         belief = belief * seen
         total[at] = belief.sum(axis=1, keepdims=True)
         belief = belief / total[at]
         forward[at] = belief
-        belief = change + extra * belief
     backward = np.ones_like(emission)
     later = np.ones((n_starts, n_speakers))
     for at in range(len(centred) - 1, 0, -1):
         reached = later * emission[at] / total[at]
-        later = change * reached.sum(axis=1, keepdims=True) + extra * reached
+        later = change[at - 1] * reached.sum(axis=1, keepdims=True) + extra[at - 1] * reached
         backward[at - 1] = later
     share = (forward * backward).transpose(1, 0, 2)
     likelihood: DoubleArray = (np.log(total) + top).sum(axis=(0, 2))

@@ -138,16 +138,19 @@ class VoicePrinter:
         window = _window_sums(begin, end, n_rows)
         return self._pooled(n, window @ hidden.values, window @ hidden.values**2)
 
-    def whole(self, pieces: Pieces, chosen: BoolArray) -> FloatArray:
-        """One print (192,) of the chosen pieces pooled as one; zeros when they hold next to no speech.
+    def whole(self, pieces: Pieces, groups: BoolArray) -> FloatArray:
+        """One print (k, 192) of each group of pieces pooled as one; zeros where it holds next to no speech.
 
-        It sways less with mood and words than the mean of their prints does (benchmarks/RESULTS.md).
+        They sway less with mood and words than the mean of their prints does (benchmarks/RESULTS.md).
+
+        Args:
+            pieces: n of them.
+            groups: (k, n) masks.
         """
-        n = pieces.n_rows[chosen].sum()
-        if n < _MIN_POOLED:
-            return np.zeros(PRINT_SIZE, np.float32)
-        total, squares = (x[chosen].sum(axis=0, keepdims=True) for x in (pieces.total, pieces.squares))
-        found: FloatArray = self._pooled(np.array([[n]]), total, squares)[0]
+        member = groups.astype(np.float32)
+        n = (groups @ pieces.n_rows)[:, None]
+        found = self._pooled(np.maximum(n, 1), member @ pieces.total, member @ pieces.squares)
+        found[n[:, 0] < _MIN_POOLED] = 0
         return found
 
     def _pooled(self, n: IntArray, total: FloatArray, squares: FloatArray) -> FloatArray:

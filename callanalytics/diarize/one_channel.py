@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from callanalytics.diarize import segmentation
-from callanalytics.diarize.clustering import cluster_voices
+from callanalytics.diarize.clustering import cluster_voices, mean_prints
+from callanalytics.diarize.conversation import Rhythm
 from callanalytics.diarize.embedding import (
     HOP_SAMPLES,
     MEL_CENTRE_S,
@@ -18,6 +19,7 @@ from callanalytics.diarize.embedding import (
     log_mels,
     piece_sums,
 )
+from callanalytics.diarize.handovers import passed_on
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.two_channels import OFF, ON
 from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, IntArray, above, runs, widen
@@ -44,49 +46,100 @@ _MARGIN_FRAMES = 3  # around speech, so that its edges count too
 class Voices:
     """Which frames hold which voice.
 
-    active: (n_speakers, n_frames) bool; prints: (n_speakers, 192) float32 unit vectors.
+    active: (n_speakers, n_frames) bool; prints: (n_speakers, 192) float32 unit vectors; may_be_more: whether
+    one of them may be two.
     """
 
     active: BoolArray
     prints: FloatArray
+    may_be_more: bool
 
 
-def separate_voices(
+@dataclass(frozen=True, slots=True)
+class SpeechPieces:
+    """The speech of one channel in pieces of about 1 s of one voice each, before it is known whose.
+
+    span: (n, 2) first and past-the-end frame, in order of time; prints: (n, 192) of unit length;
+    sums: what any group of them is pooled from; another: (n,) where the segmenter hears another local speaker
+    than just before; overlap: (n_frames,) where two talk at once.
+    """
+
+    span: IntArray
+    prints: FloatArray
+    sums: Pieces
+    another: BoolArray
+    overlap: BoolArray
+
+    @classmethod
+    def none(cls, n_frames: int) -> SpeechPieces:
+        """Those of a channel without speech."""
+        return cls(
+            np.zeros((0, 2), np.int64),
+            np.zeros((0, PRINT_SIZE), np.float32),
+            Pieces.silent(0),
+            np.zeros(0, np.bool_),
+            np.zeros(n_frames, np.bool_),
+        )
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """When they are spoken."""
+        begin_s, end_s = self.span.T * FRAME_S
+        n_spoken = int((self.span[:, 1] - self.span[:, 0]).sum())
+        return Rhythm(begin_s, end_s, self.another, np.count_nonzero(self.overlap) / max(1, n_spoken))
+
+
+def embed_speech(
     samples: FloatArray,
     levels_db: FloatArray,
     probability: FloatArray,
     blocked: BoolArray,
     models: SpeechModels,
-) -> Voices:
-    """Find the 1 to 4 speakers of one channel.
+) -> SpeechPieces:
+    """The pieces of speech of one channel and their voice prints.
 
     Args:
         samples: (n,) at 8 kHz.
         levels_db, probability: (n_frames,) level and speech probability per 32 ms frame.
         blocked: (n_frames,) frames of tones, music or masking: no speech there.
     """
-    n_frames = len(levels_db)
-    nobody = Voices(np.zeros((0, n_frames), np.bool_), np.zeros((0, PRINT_SIZE), np.float32))
     if not (probability > _MAYBE_SPEECH).any():
-        return nobody
-    local = _local_speakers(samples, n_frames, models)
+        return SpeechPieces.none(len(levels_db))
+    local = _local_speakers(samples, len(levels_db), models)
     blended = _SILERO_WEIGHT * probability + (1 - _SILERO_WEIGHT) * local.speech
     speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked
     if not speech.any():
-        return nobody
+        return SpeechPieces.none(len(levels_db))
     speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
-    pieces = _pieces(speech, local.change)
-    prints, sums = _embed_pieces(samples, speech, pieces, models)
-    weight_s = (pieces[:, 1] - pieces[:, 0]).astype(np.float64) * FRAME_S
-    labels, centres = cluster_voices(
-        prints, weight_s, models.voice_space, partial(models.printer.whole, sums)
+    span = _pieces(speech, local.change)
+    prints, sums = _embed_pieces(samples, speech, span, models)
+    overlap = (local.overlap > _OVERLAP_PROBABILITY) & speech
+    return SpeechPieces(span, prints, sums, local.change[span[:, 0]], overlap)
+
+
+def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_share: float) -> Voices:
+    """The speakers of one channel: none without speech, else 1 to 4.
+
+    Args:
+        pieces: of its speech.
+        models: loaded once per process.
+        conversation_share: of such recordings that hold two voices or more, 0..1.
+    """
+    if len(pieces.span) == 0:
+        return Voices(np.zeros((0, len(pieces.overlap)), np.bool_), pieces.prints, may_be_more=False)
+    whole = partial(models.printer.whole, pieces.sums)
+    labels, centres, may_be_more = cluster_voices(
+        pieces.prints, pieces.rhythm, models.voice_space, whole, conversation_share
     )
-    active = np.zeros((len(centres), n_frames), np.bool_)
-    for (start, end), label in zip(pieces, labels, strict=True):
+    if len(centres) == 2:
+        labels = passed_on(labels, pieces.rhythm.seconds, whole, models.voice_space)
+        centres = mean_prints(pieces.prints, pieces.rhythm.seconds, labels)
+    active = np.zeros((len(centres), len(pieces.overlap)), np.bool_)
+    for (start, end), label in zip(pieces.span, labels, strict=True):
         active[label, start:end] = True
     if len(centres) > 1:
-        _mark_overlap(active, (local.overlap > _OVERLAP_PROBABILITY) & speech)
-    return Voices(active, centres)
+        _mark_overlap(active, pieces.overlap)
+    return Voices(active, centres, may_be_more)
 
 
 def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:

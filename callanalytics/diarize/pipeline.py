@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from callanalytics.diarize.conversation import CONVERSATION_SHARE
+from callanalytics.diarize.handovers import with_handover
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
-from callanalytics.diarize.one_channel import separate_voices, voice_of
+from callanalytics.diarize.one_channel import embed_speech, separate_voices, voice_of
 from callanalytics.diarize.quality import Quality, sound_quality
 from callanalytics.diarize.roles import weigh_roles
 from callanalytics.diarize.two_channels import find_layout
@@ -16,6 +20,7 @@ from callanalytics.records import (
     ChannelLayout,
     Diarization,
     FloatArray,
+    Role,
     StatedRoles,
     Turn,
     VoiceProfile,
@@ -30,6 +35,7 @@ def diarize(
     stated_roles: tuple[StatedRoles, ...] = (),
     agent_voice: VoiceProfile | None = None,
     learn_voices: bool = False,
+    conversation_share: float = CONVERSATION_SHARE,
     models: SpeechModels,
 ) -> Diarization:
     """Who spoke when, and who is the agent.
@@ -41,6 +47,7 @@ def diarize(
         stated_roles: roles by channel, of every source that states them.
         agent_voice: how the agent of this call sounds.
         learn_voices: also take the voice prints of stereo sides whose roles are stated.
+        conversation_share: of such recordings that hold two voices or more, 0..1; matters on one channel.
         models: loaded once per process.
 
     Raises:
@@ -67,17 +74,22 @@ def diarize(
         turns = _turns(active, layout.channels, duration_s)
     else:
         (channel,) = layout.channels
-        voices = separate_voices(
+        pieces = embed_speech(
             samples[channel], levels_db[channel], probability[channel], blocked[channel], models
         )
+        voices = separate_voices(pieces, models, conversation_share)
         active = np.atleast_2d(voices.active.any(axis=0))
         turns = _turns(voices.active, layout.channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
+        n_voices = len({turn.speaker for turn in turns})
+        if n_voices == 1:
+            quality.add(Quality.ONE_VOICE)
+        if n_voices > 2 or voices.may_be_more:
+            quality.add(Quality.THREE_VOICES)
     for spoken, channel in zip(active, layout.channels, strict=True):
         quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
         quality.add(Quality.NO_SPEECH)
-    two_sided = layout.activity is not None
     if layout.activity is not None and (agent_voice is not None or (learn_voices and stated_roles)):
         prints = {
             f"speaker_{side}": voice
@@ -87,23 +99,36 @@ def diarize(
     one_voice = len({turn.speaker for turn in turns}) == 1
     guess = weigh_roles(
         turns,
-        by_channel=two_sided or (layout.kind is ChannelLayout.ONE_SIDED and one_voice),
+        by_channel=layout.activity is not None or (layout.kind is ChannelLayout.ONE_SIDED and one_voice),
         stated=stated_roles,
         prints=prints,
         profile=agent_voice,
     )
     if guess.is_disputed:
         quality.add(Quality.ROLE_CONFLICT)
+    roles = guess.roles
+    if layout.activity is not None:
+        for side in {turn.channel for turn in turns if roles[turn.speaker] is Role.AGENT}:
+            turns = with_handover(
+                turns,
+                side,
+                layout.activity.active[side],
+                partial(voice_of, samples[side], models=models),
+                models.voice_space,
+            )
+        roles = {turn.speaker: roles[f"speaker_{turn.channel}"] for turn in turns}
+    if len(roles) > 2:
+        quality.add(Quality.THREE_VOICES)
     return Diarization(
         turns=turns,
-        roles=guess.roles,
+        roles=roles,
         layout=layout.kind,
         role_source=guess.source,
         role_confidence=guess.confidence,
         role_evidence=guess.evidence,
         sounds=sounds,
         quality=tuple(sorted(quality)),
-        voices={speaker: prints[speaker] for speaker in guess.roles if speaker in prints},
+        voices={speaker: prints[speaker] for speaker in roles if speaker in prints},
     )
 
 

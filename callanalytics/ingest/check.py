@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.ingest.discovery import find_recordings
+from callanalytics.ingest.recorders.phone_numbers import is_phone
+from callanalytics.ingest.recorders.stamps import UUID
 from callanalytics.records import CallFacts
 from callanalytics.text import display_text, optional_text
+
+_SEPARATORS = re.compile(r"([_\-. ~+@()]+)")
+_EPOCH = re.compile(r"1\d{9}")
+_MOST_PARTS = 12  # a longer name is prose
+# What is doubtful, in words, stands among the sources under these names.
+_NOTES = ("conflict", "zone_note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class CheckedFile:
     caller_hash: str | None = None
     channel_roles: str = ""
     role_conflict: str | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     pair_with: str | None = None
     skipped: str | None = None
 
@@ -61,6 +73,8 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
                 caller_hash=facts.caller_hash,
                 channel_roles=", ".join(facts.channel_roles),
                 role_conflict=_role_conflict(facts),
+                sources={key: display_text(said) for key, said in facts.sources.items() if key not in _NOTES},
+                notes=tuple(display_text(facts.sources[key]) for key in _NOTES if key in facts.sources),
                 pair_with=display_text(str(files[1])) if len(files) > 1 else None,
             )
         )
@@ -89,19 +103,88 @@ def render_checked(rows: Sequence[CheckedFile]) -> str:
             lines.append(f"    skipped: {row.skipped}")
             continue
         known = (
-            ("agent", row.agent_id),
-            ("queue", row.queue),
-            ("caller", row.caller_hash),
-            ("channels", row.channel_roles),
+            ("agent", "agent_id", row.agent_id),
+            ("queue", "queue", row.queue),
+            ("caller", "caller_hash", row.caller_hash),
+            ("channels", "channel_roles", row.channel_roles),
         )
-        stated = [f"{name} {value}" for name, value in known if value]
+        stated = [f"{name} {value}{_by(row, fact)}" for name, fact, value in known if value]
         who = f"{row.recorder} ({row.confidence:.0%})" if row.recorder != "none" else "no recorder matched"
-        lines.append(f"    {who}: {row.started_at} from {row.started_at_source}, {row.direction}")
+        source = row.sources.get("started_at", row.started_at_source)
+        lines.append(f"    {who}: {row.started_at} from {source}, {row.direction}")
         if stated:
             lines.append("    " + ", ".join(stated))
         if row.role_conflict:
             lines.append(f"    role conflict, left and right: {row.role_conflict}")
-    n_unmatched = sum(row.recorder == "none" for row in rows)
+        lines += [f"    note: {note}" for note in row.notes]
+    unmatched = [Path(row.path).stem for row in rows if row.recorder == "none" and not row.skipped]
+    n_unmatched = len(unmatched)
     n_files = sum(row.skipped is None for row in rows)
     lines.append(f"{n_files} recordings; {n_unmatched} whose name nothing matched (dated by the file).")
+    if suggestion := suggested_recorder(unmatched):
+        lines += ["", "For config.toml, if you know what the parts of these names are:", "", suggestion]
+    elif n_unmatched:
+        lines.append("Their names hold no number or id: a sidecar or a manifest may say more.")
     return "\n".join(lines)
+
+
+def _by(row: CheckedFile, fact: str) -> str:
+    """Which source gave a fact, in brackets."""
+    return f" ({row.sources[fact]})" if fact in row.sources else ""
+
+
+def suggested_recorder(stems: Sequence[str]) -> str | None:
+    """The table for the most common shape of some names, as TOML; None when no part says anything.
+
+    A number of ten digits that begins with 1 is taken for an epoch, other long ones for the caller's number.
+    Words that all names of the shape share stay. The others may be anything: which of them is the agent only
+    the reader knows.
+    """
+    shapes: dict[tuple[str, ...], list[list[str]]] = defaultdict(list)
+    for stem in stems:
+        parts = _parts(stem)
+        if len(parts) <= _MOST_PARTS:
+            shapes[tuple(_kind(part) for part in parts)].append(parts)
+    telling = {
+        shape: names for shape, names in shapes.items() if {"{EPOCH}", "{CUSTPHONE}", "{GUID}"} & {*shape}
+    }
+    if not telling:
+        return None
+    shape, names = max(telling.items(), key=lambda item: (len(item[1]), item[0]))
+    fields: list[str] = []
+    for kind, values in zip(shape, zip(*names, strict=True), strict=True):
+        shared = kind == "{ANY}" and len(names) > 1 and len(set(values)) == 1 and values[0].isalnum()
+        # A field stands in a template once.
+        fields.append(
+            values[0] if shared else kind if kind not in fields or _SEPARATORS.fullmatch(kind) else "{ANY}"
+        )
+    example = "".join(names[0])
+    return "\n".join(
+        (
+            f"# {len(names)} such as {example}. Put AGENT, QUEUE, CALLID, DIRECTION for ANY where it is one.",
+            "[[recorder]]",
+            'name = "mine"',
+            'kind = "template"',
+            f'template = "{"".join(fields)}"',
+        )
+    )
+
+
+def _parts(stem: str) -> list[str]:
+    if found := re.search(UUID, stem):
+        before, after = stem[: found.start()], stem[found.end() :]
+        return [*_parts(before), found[0], *_parts(after)]
+    return [part for part in _SEPARATORS.split(stem) if part]
+
+
+def _kind(part: str) -> str:
+    """The field that a part of a name may be, or itself, when it separates others."""
+    if _SEPARATORS.fullmatch(part):
+        return part
+    if re.fullmatch(UUID, part):
+        return "{GUID}"
+    if _EPOCH.fullmatch(part):
+        return "{EPOCH}"
+    return (
+        "{CUSTPHONE}" if part.isascii() and part.isdigit() and len(part) <= 15 and is_phone(part) else "{ANY}"
+    )

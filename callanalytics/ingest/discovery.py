@@ -7,6 +7,7 @@ covered its call is still taken for `lookback_days`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,22 +18,21 @@ from callanalytics.audio.proven import joined
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import RecordingError, UnreadableFile, UsageError
-from callanalytics.ingest.identity import (
-    identify,
-    settled_call,
-    unread_recording,
-    unreadable_failure,
-)
+from callanalytics.ingest.kinds import SkipCount, Skipped, SkippedFile
 from callanalytics.ingest.listing import (
     FileKey,
     FindKnown,
     KnownFile,
     Listed,
-    Skipped,
-    SkippedFile,
     list_files,
     list_recordings,
     nothing_known,
+)
+from callanalytics.ingest.locate import (
+    identify,
+    settled_call,
+    unread_recording,
+    unreadable_failure,
 )
 from callanalytics.ingest.object_store import is_remote, look_up
 from callanalytics.ingest.recorders.facts import FactReader
@@ -47,20 +47,28 @@ _NAMED_SIDES = 0.99  # how often a file that is named after a side holds it
 class Discovered:
     """The result of a search: recordings by start time, and failures for what cannot be read.
 
-    `skip_counts` counts by reason what was skipped; `skipped` names the files, where that was requested.
+    `skips` counts what was skipped; `skipped` names the files, where that was requested.
     `n_settled` recordings were wanted, too, but are known and nothing is left to do about them.
     """
 
     recordings: tuple[FoundRecording, ...]
     failures: tuple[Failure, ...]
     skipped: tuple[SkippedFile, ...]
-    skip_counts: Mapping[str, int]
+    skips: tuple[SkipCount, ...]
     n_settled: int = 0
 
     @property
     def n_found(self) -> int:
         """Recordings that were wanted, read or not."""
         return len(self.recordings) + len(self.failures) + self.n_settled
+
+    @property
+    def skip_counts(self) -> dict[str, int]:
+        """What was skipped, by reason."""
+        counts: Counter[str] = Counter()
+        for skip in self.skips:
+            counts[skip.reason] += skip.n_files
+        return dict(counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,8 @@ def find_recordings(
     def in_window(listed: Listed, started_at: datetime) -> bool:
         chosen = window is None or _is_wanted(started_at, listed, window, earlier, settings.discovery)
         if not chosen:
-            skipped.add(listed.paths[0], "outside_window", f"{started_at:%Y-%m-%d %H:%M %Z}")
+            detail = f"{started_at:%Y-%m-%d %H:%M %Z}"
+            skipped.add(listed.paths[0], "outside_window", detail, at=started_at)
         return chosen
 
     def is_first(listed: Listed, recording_id: str) -> bool:
@@ -131,13 +140,14 @@ def find_recordings(
             skipped.add(listed.paths[0], "duplicate", f"same content as {first}")
         return first == listed.paths[0]
 
-    listing = list_recordings(inputs, settings.discovery, now, skipped, unreadable)
+    listing = list_recordings(inputs, settings, now, skipped, unreadable)
     for listed, files in _with_known(listing, known):
         if (call := settled_call(listed, files)) is not None:
             n_settled += in_window(listed, call.started_at) and is_first(listed, call.recording_id)
             continue
-        if window is not None and _long_past(reader, listed, window, settings.discovery):
-            skipped.add(listed.paths[0], "outside_window", "neither name nor file is of these days")
+        if window is not None and (past_at := _long_past(reader, listed, window, settings.discovery)):
+            detail = "neither name nor file is of these days"
+            skipped.add(listed.paths[0], "outside_window", detail, at=past_at)
             continue
         facts = reader.read(listed.paths[0], listed.changed_at(now), stem=listed.stem)
         if not in_window(listed, facts.started_at):
@@ -225,16 +235,20 @@ def _is_wanted(
     return any(run.ended_well and settled_at >= run.started_at for run in covering)
 
 
-def _long_past(reader: FactReader, listed: Listed, window: Window, settings: DiscoverySettings) -> bool:
-    """Whether nothing that the file system and the name say is recent enough for a look at the sidecar.
+def _long_past(
+    reader: FactReader, listed: Listed, window: Window, settings: DiscoverySettings
+) -> datetime | None:
+    """When the call was, by name or file, where nothing of these is recent enough for a look at the sidecar.
 
     No call begins after its file was written, and a file that came late is as young as its coming.
     """
     oldest = timedelta(days=settings.lookback_days + 1)
     if window.since - listed.arrived_at <= oldest:
-        return False
+        return None
     named_at = reader.name_date(listed.paths[0], listed.stem)
-    return named_at is None or window.since - named_at > oldest
+    if named_at is not None and window.since - named_at <= oldest:
+        return None
+    return named_at or listed.modified_at
 
 
 def _with_sides(listed: Listed, facts: CallFacts) -> CallFacts:

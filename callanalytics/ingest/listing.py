@@ -1,7 +1,7 @@
-"""The recordings in folders and object stores: files by name, the two of a pair joined, copies skipped.
+"""The recordings in folders and object stores: files by kind, the two of a pair joined, copies skipped.
 
-Nothing is read here but names, sizes and times. What earlier runs know of a file is looked up by these three:
-an unchanged file is not read again.
+Nothing is read here but names, sizes and times, and the first bytes where a name says nothing. What earlier
+runs know of a file is looked up by these three: an unchanged file is not read again.
 """
 
 from __future__ import annotations
@@ -9,37 +9,28 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import translate
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from callanalytics.config import DiscoverySettings
+from callanalytics.config import Settings
 from callanalytics.errors import UsageError
+from callanalytics.ingest.completeness import Pairs, StillFiles, find_pairs, stem_of_pair
+from callanalytics.ingest.kinds import Kind, Kinds, Skipped, kind_by_content, kind_of
 from callanalytics.ingest.object_store import RemoteFile, is_remote, list_remote, path_of
-from callanalytics.records import Role
 from callanalytics.workspace import FOLDERS_WITHOUT_CALLS, Workspace
 
 # A clock that runs a little ahead is no file from the future.
 CLOCK_SKEW_S = 60.0
 # A file cannot have changed tomorrow: such a clock has been put right since, and nobody is writing.
 MAX_AHEAD_S = 86_400.0
-# Suffix of one side of a pair -> whose side. Asterisk's "in" and "rx" hold the caller's voice.
-PAIR_SIDES: dict[str, Role] = {
-    **dict.fromkeys(("caller", "customer", "cust", "in", "rx"), Role.CALLER),
-    **dict.fromkeys(("agent", "out", "tx"), Role.AGENT),
-}
-# Sides whose names also mean other things: joined only when the files are about as long.
-_VAGUE_SIDES = {"in", "out", "rx", "tx"}
-MAX_PAIR_SIZE_RATIO = 1.5
 # Of the file system itself and closed to everybody: no calls are missed there.
 _SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 # Some file systems keep times that no calendar holds.
 MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
-_SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 _COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
 
 FileKey = tuple[str, int, int]  # path, bytes, time of change in ns
@@ -66,30 +57,6 @@ FindKnown = Callable[[Sequence[FileKey]], Mapping[FileKey, KnownFile]]
 def nothing_known(keys: Sequence[FileKey]) -> Mapping[FileKey, KnownFile]:
     """Every file is new."""
     return {}
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file that a search passes over: still settling, outside the window, a duplicate, ..."""
-
-    path: Path
-    reason: str
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class Skipped:
-    """Counts by reason. Files are listed only with `named`: a folder may hold those of many years."""
-
-    named: bool
-    counts: Counter[str] = field(default_factory=Counter)
-    files: list[SkippedFile] = field(default_factory=list)
-
-    def add(self, path: Path, reason: str, detail: str = "", *, n: int = 1) -> None:
-        """Note a file, or `n` things in it."""
-        self.counts[reason] += n
-        if self.named:
-            self.files.append(SkippedFile(path, reason, detail))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,33 +93,84 @@ class Listed:
     def stem(self) -> str:
         """Name without extension, without the side of a pair."""
         stem = self.paths[0].stem
-        side = _SIDE.fullmatch(stem) if len(self.paths) > 1 else None
-        return side["stem"] if side else stem
+        return stem_of_pair(stem) if len(self.paths) > 1 else stem
 
 
 def list_recordings(
     inputs: Sequence[Path],
-    settings: DiscoverySettings,
+    settings: Settings,
     now: datetime,
     skipped: Skipped,
     unreadable: list[tuple[Path, OSError]],
 ) -> Iterator[Listed]:
-    """Settled recordings of all inputs, pairs joined and parallel copies left out."""
+    """Settled recordings of all inputs, pairs joined and parallel copies left out.
+
+    What changed within `settle_s` comes last, and only where there is evidence that it is whole.
+    """
+    kinds = Kinds(settings.discovery, settings.audio.headerless)
     stored: dict[Path, RemoteFile] = {}
     files: dict[Path, str] = {}  # the real folder of each, see `Listed`
     for root in inputs:
         if is_remote(place := path_of(str(root))):
             objects = {file.path: file for file in list_remote(place)}
             stored |= objects
-            files |= dict.fromkeys(_matching(objects, place, settings), "")
+            files |= dict.fromkeys(_chosen(objects, place, kinds, skipped), "")
         else:  # without "..", links kept
-            files |= dict(_files(Path(os.path.abspath(place)), settings, skipped, unreadable))  # noqa: PTH100
-    joined = _pairs(files)
+            walk = _Walk(settings.discovery.follow_links, kinds, skipped, unreadable)
+            files |= dict(walk.files(Path(os.path.abspath(place))))  # noqa: PTH100
+    young: list[Listed] = []
+    still = StillFiles()
+    pairs = find_pairs(files, partial(_n_bytes, stored))
+    for group in _groups(files, pairs, skipped):
+        try:
+            if group[0] in stored:
+                listed = _list_objects([stored[part] for part in group])
+            else:
+                listed = list_files(group, [files[part] for part in group])
+        except FileNotFoundError:
+            skipped.add(group[0], "vanished", "gone since the folder was listed")
+            continue
+        except OSError as problem:
+            unreadable.append((group[0], problem))
+            continue
+        age_s = (now - listed.changed_at(now)).total_seconds()
+        if not settings.discovery.settle_s or not -MAX_AHEAD_S < age_s < settings.discovery.settle_s:
+            yield listed
+        elif group[0] in stored or (len(group) == 1 and pairs.awaits_other_side(group[0])):
+            _skip_settling(listed, now, skipped)
+        elif still.look(group):
+            young.append(listed)
+        else:
+            _skip_settling(listed, now, skipped)
+    if young:
+        still.wait()
+    for listed in young:
+        if still.are_whole(listed.paths):
+            yield listed
+        else:
+            _skip_settling(listed, now, skipped)
+
+
+def _skip_settling(listed: Listed, now: datetime, skipped: Skipped) -> None:
+    changed_at = listed.changed_at(now)
+    age_s = (now - changed_at).total_seconds()
+    skipped.add(listed.paths[0], "settling", f"changed {age_s:.0f} s ago", at=changed_at)
+
+
+def _n_bytes(stored: Mapping[Path, RemoteFile], path: Path) -> int | None:
+    try:
+        return stored[path].n_bytes if path in stored else path.stat().st_size
+    except OSError:
+        return None
+
+
+def _groups(files: Mapping[Path, str], pairs: Pairs, skipped: Skipped) -> Iterator[tuple[Path, ...]]:
+    """The files of every recording, without copies of others."""
     # Originals matter only to copies, which most folders do not have.
     copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
     stems = {key for path in files if copied and (key := (path.parent, path.stem)) in copied}
     for path in files:
-        group = joined.get(path, (path,))
+        group = pairs.of.get(path, (path,))
         if group[0] != path:
             skipped.add(path, "pair_part", f"one call with {group[0].name}")
             continue
@@ -160,130 +178,119 @@ def list_recordings(
         if copy is not None and (path.parent, copy["stem"]) in stems:
             skipped.add(path, "parallel_copy", f"of {copy['stem']}")
             continue
-        try:
-            if path in stored:
-                listed = _list_objects([stored[part] for part in group])
-            else:
-                listed = list_files(group, [files[part] for part in group])
-        except FileNotFoundError:
-            skipped.add(path, "vanished", "gone since the folder was listed")
-            continue
-        except OSError as problem:
-            unreadable.append((path, problem))
-            continue
-        age_s = (now - listed.changed_at(now)).total_seconds()
-        if -MAX_AHEAD_S < age_s < settings.settle_s:
-            skipped.add(path, "settling", f"changed {age_s:.0f} s ago")
-            continue
-        yield listed
+        yield group
 
 
-def _files(
-    root: Path, settings: DiscoverySettings, skipped: Skipped, unreadable: list[tuple[Path, OSError]]
-) -> Iterator[tuple[Path, str]]:
-    """Matching files of one input in a stable order, with their real folders (see `Listed`).
-
-    A file given by name needs no pattern.
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """A search through folders.
 
     Links are followed only when the settings say so, and then never twice into the same folder. Folders
     that cannot be listed go to `unreadable`. What runs of ours have written is never searched, neither an
     output folder inside the root nor, where the root itself is one, what belongs to it.
     """
-    try:
-        is_folder = stat.S_ISDIR(root.stat().st_mode)
-    except FileNotFoundError:
-        raise UsageError(f"{root}: no such file or folder. Check --input and [paths] inputs.") from None
-    except OSError as problem:
-        raise UsageError(f"{root}: cannot be opened ({problem.strerror}). Check its permissions.") from None
-    if not is_folder:
-        yield root, ""
-        return
-    included, excluded = _patterns(settings)
-    visited: set[str] = set()
-    stack = [(root, os.path.realpath(root))]
-    while stack:
-        folder, expected = stack.pop()
-        real = os.path.realpath(folder)
-        if real in visited:
-            continue
-        if real != expected and not settings.follow_links:
-            skipped.add(folder, "link", "came in place of a folder")
-            continue
-        visited.add(real)
+
+    follow_links: bool
+    kinds: Kinds
+    skipped: Skipped
+    unreadable: list[tuple[Path, OSError]]
+
+    def files(self, root: Path) -> Iterator[tuple[Path, str]]:
+        """The recordings of one input in a stable order, with their real folders (see `Listed`).
+
+        A file given by name is taken as it is.
+        """
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            is_folder = stat.S_ISDIR(root.stat().st_mode)
         except FileNotFoundError:
-            continue
+            raise UsageError(f"{root}: no such file or folder. Check --input and [paths] inputs.") from None
         except OSError as problem:
-            unreadable.append((folder, problem))
-            continue
-        folders = []
-        # Genesys Cloud exports recordings without an extension into a folder per conversation.
-        bare = folder.name.startswith("conversation_id=")
-        for entry in entries:
-            if excluded(entry.name) or (entry.is_symlink() and not settings.follow_links):
+            raise UsageError(
+                f"{root}: cannot be opened ({problem.strerror}). Check its permissions."
+            ) from None
+        if not is_folder:
+            yield root, ""
+            return
+        visited: set[str] = set()
+        stack = [(root, os.path.realpath(root))]
+        while stack:
+            folder, expected = stack.pop()
+            real = os.path.realpath(folder)
+            if real in visited:
                 continue
+            if real != expected and not self.follow_links:
+                self.skipped.add(folder, "link", "came in place of a folder")
+                continue
+            visited.add(real)
+            try:
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except FileNotFoundError:
+                continue
+            except OSError as problem:
+                self.unreadable.append((folder, problem))
+                continue
+            folders: list[Path] = []
+            for entry in self._recordings(folder, entries, folders):
+                yield Path(entry.path), "" if entry.is_symlink() else real
+            stack.extend((inner, os.path.join(real, inner.name)) for inner in reversed(folders))  # noqa: PTH118
+
+    def _recordings(
+        self, folder: Path, entries: list[os.DirEntry[str]], folders: list[Path]
+    ) -> Iterator[os.DirEntry[str]]:
+        """The recordings among the entries of a folder; the folders to search go to `folders`."""
+        # Genesys Cloud exports recordings without an extension into a folder per conversation.
+        is_genesys = folder.name.startswith("conversation_id=")
+        for entry in entries:
+            if entry.is_symlink() and not self.follow_links:
+                continue
+            excluded = self.kinds.excluded(entry.name)
             try:
                 if entry.is_dir():
-                    inner = Path(entry.path)
-                    if Workspace(inner).has_results or (
-                        entry.name in FOLDERS_WITHOUT_CALLS and Workspace(folder).has_results
-                    ):
-                        skipped.add(inner, "output_folder", "written by callanalytics")
-                    elif entry.name not in _SYSTEM_FOLDERS:
-                        folders.append((inner, os.path.join(real, entry.name)))  # noqa: PTH118 - faster
-                elif (included(entry.name) or (bare and "." not in entry.name)) and entry.is_file():
-                    yield Path(entry.path), "" if entry.is_symlink() else real
+                    if not excluded and self._is_searched(folder, inner := Path(entry.path)):
+                        folders.append(inner)
+                elif excluded:
+                    self._pass_over(entry, Kind.EXCLUDED)
+                elif (kind := self.kinds.of(entry.name)) is Kind.RECORDING:
+                    if entry.is_file():
+                        yield entry
+                elif kind is not Kind.BESIDE and entry.is_file():
+                    if kind is Kind.UNKNOWN:
+                        is_taken = is_genesys and "." not in entry.name
+                        kind = Kind.RECORDING if is_taken else kind_by_content(entry.path)
+                    if kind is Kind.RECORDING:
+                        yield entry
+                    else:
+                        self._pass_over(entry, kind)
             except OSError:
                 continue  # a link that leads to itself
-        stack.extend(reversed(folders))
+
+    def _is_searched(self, folder: Path, inner: Path) -> bool:
+        if Workspace(inner).has_results or (
+            inner.name in FOLDERS_WITHOUT_CALLS and Workspace(folder).has_results
+        ):
+            self.skipped.add(inner, "output_folder", "written by callanalytics")
+            return False
+        return inner.name not in _SYSTEM_FOLDERS
+
+    def _pass_over(self, entry: os.DirEntry[str], kind: Kind) -> None:
+        if kind is not Kind.BESIDE and not entry.name.startswith("."):
+            ending = kind_of(entry.name)
+            self.skipped.add(Path(entry.path), kind.value, ending or "no extension", kind=ending)
 
 
-def _patterns(settings: DiscoverySettings) -> tuple[Callable[[str], object], Callable[[str], object]]:
-    """Whether a name is to be taken, and whether it is to be left out."""
-    # Case counts in what to leave out (".*" has none), not in extensions: recorders write .WAV too.
-    included = re.compile("|".join(map(translate, settings.include)) or r"(?!)", re.IGNORECASE).match
-    return included, re.compile("|".join(map(translate, settings.exclude)) or r"(?!)").match
-
-
-def _matching(objects: Iterable[Path], root: Path, settings: DiscoverySettings) -> Iterator[Path]:
-    """The objects below a URL that are recordings by name; one given by its name needs no pattern."""
-    included, excluded = _patterns(settings)
+def _chosen(objects: Iterable[Path], root: Path, kinds: Kinds, skipped: Skipped) -> Iterator[Path]:
+    """The objects below a URL that are recordings by name; one given by its name is taken as it is."""
     for path in objects:
         inner = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[1:]
-        if path == root or (included(path.name) and not any(map(excluded, inner))):
+        excluded = any(map(kinds.excluded, inner)) and path != root
+        kind = Kind.EXCLUDED if excluded else kinds.of(path.name)
+        if path == root or kind is Kind.RECORDING:
             yield path
-
-
-def _pairs(files: Iterable[Path]) -> dict[Path, tuple[Path, Path]]:
-    """Both files of every complete pair -> (caller's file, agent's file)."""
-    sides: dict[tuple[Path, str, str], dict[Role, Path]] = {}
-    for path in files:
-        side = _SIDE.fullmatch(path.stem)
-        if side is not None:
-            key = (path.parent, side["stem"], path.suffix.lower())
-            sides.setdefault(key, {})[PAIR_SIDES[side["side"].lower()]] = path
-    found: dict[Path, tuple[Path, Path]] = {}
-    for pair in sides.values():
-        if len(pair) == 2 and _belong(*pair.values()):
-            group = (pair[Role.CALLER], pair[Role.AGENT])
-            found |= dict.fromkeys(group, group)
-    return found
-
-
-def _belong(one: Path, other: Path) -> bool:
-    """Two halves of a call were recorded at the same time, so their sizes are alike.
-
-    "check-in.wav" and "check-out.wav" may be anything: for such names the sizes must agree.
-    """
-    side = _SIDE.fullmatch(one.stem)
-    if side is None or side["side"].lower() not in _VAGUE_SIDES:
-        return True
-    try:
-        smaller, larger = sorted((one.stat().st_size, other.stat().st_size))
-    except OSError:
-        return False
-    return larger <= MAX_PAIR_SIZE_RATIO * smaller
+        elif kind is not Kind.BESIDE and not any(part.startswith(".") for part in inner):
+            # To look into an object costs a request: of unknown kinds it is left to the settings.
+            reason = Kind.IGNORED if kind is Kind.UNKNOWN else kind
+            ending = kind_of(path.name)
+            skipped.add(path, reason.value, ending or "no extension", kind=ending)
 
 
 def file_time(seconds: float) -> datetime:

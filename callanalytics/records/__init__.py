@@ -123,6 +123,9 @@ class CallFacts:
     campaign: str | None = None
     caller_hash: str | None = None
     stated_roles: tuple[StatedRoles, ...] = ()  # one for each source that states the sides
+    conversation_share: float | None = (
+        None  # of such recordings with two voices or more; None: that of [audio]
+    )
     expected_duration_s: float | None = None
     answered_s: float | None = None  # offset of the agent's answer in the recording
     hold_s: float | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError
 from callanalytics.store.integrity import held_elsewhere
-from callanalytics.store.schema import Descriptors, Migration, shipped_migrations, upgrade
+from callanalytics.store.schema import Descriptors, Migration, is_outdated, shipped_migrations, upgrade
 from callanalytics.store.writer import Store
 from callanalytics.workspace import DATABASE_NAME, Workspace
 
@@ -49,15 +49,18 @@ def open_work(
             "Check the permissions and free space of the output folder."
         ) from problem
     connection = _connect(workspace)
+    store = Store(connection, workspace)
+    known = migrations or shipped_migrations(), descriptors or Descriptors.current()
     try:
-        upgrade(connection, migrations or shipped_migrations(), descriptors or Descriptors.current())
+        if is_outdated(connection, *known):
+            store.note_unpublished("bring the database up to date")
+        upgrade(connection, *known)
     except duckdb.Error as problem:  # what the file says of itself cannot be read
         connection.close()
         raise unusable(workspace, problem) from problem
     except BaseException:
         connection.close()
         raise
-    store = Store(connection, workspace)
     store.keep_private()
     return store
 

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 import polars as pl
 
 from callanalytics.analysis.recipe import RECIPE
+from callanalytics.config.window import Window
+from callanalytics.ingest.kinds import SkipCount
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
 from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import FoundRecording, Recording
@@ -69,6 +71,34 @@ def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: i
         " AND recording_id IN (SELECT unnest(?::VARCHAR[]))",
         [max_attempts, list(recording_ids)],
     )
+
+
+def knows_of(store: Store, window: Window) -> bool:
+    """Whether a call of this window, or a file that could not be analysed, is in the database."""
+    return bool(
+        store.rows(
+            "SELECT 1 FROM (SELECT started_at FROM base.calls UNION ALL"
+            " SELECT started_at FROM base.quarantine) WHERE started_at >= ? AND started_at < ? LIMIT 1",
+            [window.since, window.until],
+        )
+    )
+
+
+def note_skips(store: Store, run_id: int, skips: Sequence[SkipCount]) -> None:
+    """Note what a run passed over. It is shown where it differs from what the run before passed over."""
+    rows = store.rows(
+        "SELECT reason, kind, n_files FROM base.skipped_files WHERE run_id ="
+        " (SELECT max(run_id) FROM base.runs WHERE run_id < ?)",
+        [run_id],
+    )
+    is_new = {(skip.reason, skip.kind, skip.n_files) for skip in skips} != set(rows)
+    if not skips and not is_new:
+        return
+    with store.transaction("note what was passed over", shown=is_new):
+        for skip in skips:
+            store.connection.execute(
+                "INSERT INTO base.skipped_files VALUES (?, ?, ?, ?, ?, ?)", [run_id, *skip]
+            )
 
 
 def remember_files(store: Store, recordings: Sequence[FoundRecording]) -> None:

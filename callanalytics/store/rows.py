@@ -148,7 +148,7 @@ def naming_frames(a: CallAnalysis) -> Frames:
         "n_bytes": recording.n_bytes,
         "modified_at": recording.modified_at,
     }
-    said = stored(facts, without=("stated_roles", "sources", "aliases"))
+    said = stored(facts, without=("stated_roles", "conversation_share", "sources", "aliases"))
     sources = _pairs({_plain(fact): _plain(source) for fact, source in facts.sources.items()})
     call = {"path": shown[0], "duration_s": a.audio.duration_s, **said, "fact_sources": sources}
     return {

@@ -98,6 +98,18 @@ def upgrade(
         ) from problem
 
 
+def is_outdated(
+    connection: duckdb.DuckDBPyConnection, migrations: Sequence[Migration], descriptors: Descriptors
+) -> bool:
+    """Whether `upgrade` would change a file with tables: its published copy lacks what readers ask for."""
+    found, known = schema_version(connection), migrations[-1].version
+    return 0 < found <= known and (
+        found < known
+        or _stored_descriptors(connection) != descriptors.names
+        or _defined(connection) != _definitions(migrations, descriptors)[1]
+    )
+
+
 def schema_version(connection: duckdb.DuckDBPyConnection) -> int:
     """Number of the newest migration in this file, 0 for an empty one."""
     exists = first_value(
@@ -116,11 +128,8 @@ def first_value(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
 
 def _fit_descriptors(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:
     """Carry stored vectors over when this version extracts other descriptors; unknown ones are NaN."""
-    stored = [
-        str(name)
-        for (name,) in connection.execute("SELECT name FROM base.feature_names ORDER BY position").fetchall()
-    ]
-    if tuple(stored) == descriptors.names:
+    stored = _stored_descriptors(connection)
+    if stored == descriptors.names:
         return
     if stored:
         entries = ", ".join(
@@ -135,15 +144,30 @@ def _fit_descriptors(connection: duckdb.DuckDBPyConnection, descriptors: Descrip
     connection.executemany("INSERT INTO base.feature_names VALUES (?, ?)", list(enumerate(descriptors.names)))
 
 
+def _stored_descriptors(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    rows = connection.execute("SELECT name FROM base.feature_names ORDER BY position").fetchall()
+    return tuple(str(name) for (name,) in rows)
+
+
+def _defined(connection: duckdb.DuckDBPyConnection) -> Any:
+    """Fingerprint of the views and comments of a file, None without."""
+    return first_value(connection, "SELECT sha256 FROM base.definitions WHERE name = 'views'")
+
+
+def _definitions(migrations: Sequence[Migration], descriptors: Descriptors) -> tuple[str, str]:
+    """The views of this version, and the fingerprint of them and of all comments."""
+    sql, tables = view_definitions(descriptors), "\n".join(migration.sql for migration in migrations)
+    comments = (files("callanalytics.store") / "comments.py").read_text(encoding="utf-8")
+    whole = json.dumps([sql, tables, comments, descriptors.comments])
+    return sql, hashlib.sha256(whole.encode()).hexdigest()
+
+
 def _define_views(
     connection: duckdb.DuckDBPyConnection, migrations: Sequence[Migration], descriptors: Descriptors
 ) -> None:
     """Replace views and comments unless the file already has exactly these."""
-    sql, tables = view_definitions(descriptors), "\n".join(migration.sql for migration in migrations)
-    comments = (files("callanalytics.store") / "comments.py").read_text(encoding="utf-8")
-    whole = json.dumps([sql, tables, comments, descriptors.comments])
-    fingerprint = hashlib.sha256(whole.encode()).hexdigest()
-    if first_value(connection, "SELECT sha256 FROM base.definitions WHERE name = 'views'") == fingerprint:
+    sql, fingerprint = _definitions(migrations, descriptors)
+    if _defined(connection) == fingerprint:
         return
     for (view,) in connection.execute(
         "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'"
@@ -156,6 +180,7 @@ def _define_views(
     ).fetchall():
         connection.execute(f"DROP MACRO {quoted(macro)}")
     connection.execute(sql)
+    tables = "\n".join(migration.sql for migration in migrations)
     _comment(connection, table_columns(tables), descriptors)
     connection.execute("INSERT OR REPLACE INTO base.definitions VALUES ('views', ?)", [fingerprint])
 

@@ -408,6 +408,10 @@ SELECT run_id, started_at, ended_at,
     since_at, until_at, ensemble_id, version, host
 FROM base.runs ORDER BY run_id DESC;
 
+CREATE VIEW skipped_files AS
+SELECT run_id, r.started_at, r.since_at, r.until_at, s.reason, s.kind, s.n_files, s.earliest_at, s.latest_at
+FROM base.skipped_files s JOIN base.runs r USING (run_id) ORDER BY run_id DESC, n_files DESC, reason, kind;
+
 -- Reviews --------------------------------------------------------------------------------------------------
 -- The newest review of the same thing counts. Of a call or rule, confirm means worth flagging; of a segment,
 -- that the voted emotion is right.

@@ -332,7 +332,7 @@ class Store:
             yield
             return
         if shown:
-            self._note_unpublished(purpose)
+            self.note_unpublished(purpose)
         self._in_transaction = self._summary_is_old = True
         try:
             self.connection.execute("BEGIN")
@@ -351,7 +351,8 @@ class Store:
             self._in_transaction = False
         self.keep_private()
 
-    def _note_unpublished(self, purpose: str) -> None:
+    def note_unpublished(self, purpose: str) -> None:
+        """Note that publishing is due; before the change that makes it so. Raises StoreError."""
         mark = self.workspace.unpublished_mark
         try:
             os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -5,13 +5,17 @@ the corpus gives them, and every file it could not use, with the reason.
 
 - ``clip``: clips and corpora; ``clip_audio``: their sound, which of them can be used, their hashes
 - ``layouts``: the loaders by name; ``manifest``: a corpus of one's own
-- ``copies``: the same sound more than once
 - ``speakers``: training, validation and test
 """
 
 from ensemble.corpora.clip import AUDIO_SUFFIXES, Clip, Corpus, Unusable, keep_emotions
-from ensemble.corpora.clip_audio import clips_hash, decode_clip, usable_clips, usable_clips_cached
-from ensemble.corpora.copies import without_copies
+from ensemble.corpora.clip_audio import (
+    clips_hash,
+    decode_clip,
+    usable_clips,
+    usable_clips_cached,
+    without_copies,
+)
 from ensemble.corpora.layouts import LOADERS, read_corpora, read_corpus
 from ensemble.corpora.manifest import read_manifest
 from ensemble.corpora.speakers import CREMA_D_VALIDATION, RAVDESS_FOLDS, speaker_folds, split_by_speaker

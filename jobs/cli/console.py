@@ -6,13 +6,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from callanalytics.text import display_text
+from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from callanalytics.records import Failure
-    from callanalytics.workspace import Workspace
     from jobs.night.result import RunResult
 
 # A log gets a line this often, and at the end of every stage.
@@ -134,8 +138,8 @@ def say(text: str, *, quiet: bool = False) -> None:
         print(text, file=sys.stderr)
 
 
-def closing_words(result: RunResult) -> str:
-    """What a run did, as an operator wants to read it at 3 a.m."""
+def closing_words(result: RunResult, zone: ZoneInfo) -> str:
+    """What a run did, as an operator wants to read it at 3 a.m.; days are those of `zone`."""
     since, until = (
         moment.strftime("%Y-%m-%d %H:%M %Z") for moment in (result.window.since, result.window.until)
     )
@@ -148,7 +152,7 @@ def closing_words(result: RunResult) -> str:
         lines += [
             f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {c.recording.shown}" for c in result.planned[:MAX_LISTED]
         ]
-        return "\n".join(lines + _more(len(result.planned)))
+        return "\n".join([*lines, *_more(len(result.planned)), *_passed_over(result, zone)])
     speed = (
         f" ({counts.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and counts.audio_s else ""
     )
@@ -158,19 +162,52 @@ def closing_words(result: RunResult) -> str:
         f"already done {counts.n_skipped - counts.n_given_up}{given_up}; flagged {counts.n_flagged}; "
         f"quarantined {counts.n_quarantined}."
     )
-    if result.skipped_files:
-        words = ", ".join(
-            f"{n} {reason.replace('_', ' ')}" for reason, n in sorted(result.skipped_files.items())
-        )
-        lines.append(f"Skipped: {words}.")
+    lines += _passed_over(result, zone)
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
     )
     if result.held:
         lines += ["NOT PUBLISHED, the gate held the night back:", *(f"  {reason}" for reason in result.held)]
         lines.append("What was analysed is kept. Publish it all the same: the same command with --no-gate")
-    lines += [f"Database: {result.database}", f"Report:   {result.report}"]
+    stays = " (as it was: nothing is in this window)" if result.report_stays else ""
+    lines += [f"Database: {result.database}", f"Report:   {result.report}{stays}"]
     return "\n".join(lines)
+
+
+def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:
+    """What the search saw and left, and, where it found nothing at all, the way on."""
+    from reports.parts.coverage import passed_over
+
+    for number, (reason, text) in enumerate(passed_over(result.skips, zone)):
+        if number == 0:
+            yield "Passed over:"
+        yield f"  {text}"
+        if not result.counts.n_found and (way_on := _way_on(reason, result, zone)):
+            yield f"    {way_on}"
+
+
+def _way_on(reason: str, result: RunResult, zone: ZoneInfo) -> str:
+    from reports.parts.coverage import span_of
+
+    workspace = Workspace(Path(result.database).parent)
+    if reason == "outside_window" and (
+        span := span_of([skip for skip in result.skips if skip.reason == reason])
+    ):
+        first, last = (at.astimezone(zone).date() for at in span)
+        words = ["--since", first.isoformat()]
+        if span[1] >= datetime.now(UTC):
+            words += ["--until", (last + timedelta(days=1)).isoformat()]
+        return f"To take them: {workspace.command(*result.again, *words)}"
+    if reason == "settling":
+        window = [f"{at:%Y-%m-%dT%H:%M:%S+00:00}" for at in (result.window.since, result.window.until)]
+        words = ["--since", window[0], "--until", window[1], "--settle", "0"]
+        return f"Run again later, or now: {workspace.command(*result.again, *words)}"
+    if reason in {"ignored", "not_included"}:
+        return (
+            "To take some: name them in [discovery] include (*.ext), those without a header in "
+            "[audio] headerless."
+        )
+    return ""
 
 
 def _more(n: int) -> list[str]:

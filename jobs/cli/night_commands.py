@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1, 2**62), help="Analyse at most this many recordings.")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes (default: one per core).")
 @device_option
+@click.option(
+    "--settle",
+    "settle_s",
+    type=click.FloatRange(min=0),
+    help="Take files this many seconds after their last change; 0 takes all (default: [discovery] settle_s).",
+)
 @click.option("--force", is_flag=True, help="Analyse again what is done already.")
 @click.option("--dry-run", is_flag=True, help="Show what would be analysed and write nothing.")
 @click.option("--fail-on-empty", is_flag=True, help="Exit 4 when the window holds no recording.")
@@ -53,7 +59,7 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
     if as_json:
         print(json.dumps(result.to_json()))
     else:
-        say(closing_words(result), quiet=quiet)
+        say(closing_words(result, settings.time.zone_info), quiet=quiet)
     sys.exit(result.exit_code)
 
 

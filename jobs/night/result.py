@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callanalytics.config.window import Window
+from callanalytics.ingest.kinds import SkipCount
 from callanalytics.records import Failure, FoundRecording
 from callanalytics.store import RunCounts
 
@@ -33,6 +34,7 @@ class RunOptions:
     device: str | None = None  # None: the settings'
     force: bool = False
     dry_run: bool = False
+    settle_s: float | None = None  # None: the settings'
     fail_on_empty: bool = False
     no_gate: bool = False
 
@@ -49,7 +51,9 @@ class RunResult:
     window: Window
     planned: tuple[FoundRecording, ...] | None  # of a dry run: what would be analysed
     failures: tuple[Failure, ...]
-    skipped_files: dict[str, int]  # files passed over: reason -> how many
+    skips: tuple[SkipCount, ...]  # files passed over
+    again: tuple[str, ...]  # the words of this run, without its window
+    report_stays: bool  # nothing is in the window, so that the pages show what they showed before
     held: tuple[str, ...]  # why the gate held the results back; empty when they were published
 
     def to_json(self) -> dict[str, object]:
@@ -57,4 +61,5 @@ class RunResult:
         return {
             **{name: getattr(self.counts, name) for name in JSON_COUNTS},
             **{name: getattr(self, name) for name in ("wall_s", "exit_code", "database", "report")},
+            "skipped_files": [skip.to_json() for skip in self.skips],
         }

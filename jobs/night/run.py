@@ -16,11 +16,12 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.model_cache import prepare_cache
 from callanalytics.errors import StoreError, UsageError
+from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
 from callanalytics.store import Store, open_work, publish
 from callanalytics.store.publish import mend_published
-from callanalytics.store.recordings import remember_files
+from callanalytics.store.recordings import knows_of, note_skips, remember_files
 from callanalytics.store.remove import replace_earlier
 from callanalytics.store.voice_profiles import learn
 from callanalytics.workspace import Workspace
@@ -61,7 +62,7 @@ def run_night(
         ensemble.model_errors.DeviceMissing: a GPU was asked for that this machine has not.
     """
     started = time.monotonic()
-    settings = _on_device(settings, options.device)
+    settings = _on_device(_settled_after(settings, options.settle_s), options.device)
     now = now or datetime.now(UTC)
     window = parse_window(options.since, options.until, zone=settings.time.zone_info, now=now)
     inputs = options.inputs or settings.input_dirs
@@ -89,6 +90,14 @@ def run_night(
             "Check free disk space and permissions and run again: what is committed is kept, "
             "what people see is unchanged."
         ) from problem
+
+
+def _settled_after(settings: Settings, settle_s: float | None) -> Settings:
+    """The settings with the waiting time of the options."""
+    if settle_s is None:
+        return settings
+    discovery = settings.discovery.model_copy(update={"settle_s": settle_s})
+    return settings.model_copy(update={"discovery": discovery})
 
 
 def _on_device(settings: Settings, device: str | None) -> Settings:
@@ -123,6 +132,7 @@ class _Night:
         self.replaced: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
         self.held: tuple[str, ...] = ()
+        self.report_stays = False
 
     def run(self, inputs: Iterable[Path], now: datetime, started: float) -> RunResult:
         ensemble_dir = in_use(self.settings, self.workspace)
@@ -173,6 +183,7 @@ class _Night:
         take_in(self.store, self.workspace)  # before a call that they are about is replaced
         remember_files(self.store, todo.found.recordings)
         self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
+        note_skips(self.store, self.run_id, todo.found.skips)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
@@ -273,11 +284,12 @@ class _Night:
         if take_in(self.store, self.workspace).n_taken:
             self._publish(True)
         self.workspace.release()
-        # The report shows the window asked for, also when nothing in it is new. Where nothing at all was
-        # found and that is an error, the pages of the last night are worth more than empty ones.
-        stays = exit_code == EMPTY_CODE and self.workspace.report_index.exists()
+        # The report shows the window asked for, also when nothing in it is new. Where nothing at all is in
+        # it, the pages of the last night are worth more than empty ones.
+        is_empty = not self.counts.n_found and not knows_of(self.store, self.window)
+        self.report_stays = is_empty and self.workspace.report_index.exists()
         pages = Pages(self.workspace, self.settings)
-        if not stays and not pages.are_current(self.window):
+        if not self.report_stays and not pages.are_current(self.window):
             self.on_progress("report", 0, 0, "")
             # Calls whose files came late lie before the window, and the report shows them too.
             shown = Window(min(self.earliest, self.window.since), self.window.until)
@@ -300,7 +312,9 @@ class _Night:
             window=self.window,
             planned=tuple(todo.recordings) if self.options.dry_run else None,
             failures=tuple(self.failures),
-            skipped_files=dict(todo.found.skip_counts),
+            skips=todo.found.skips,
+            again=_words(self.settings, self.options),
+            report_stays=self.report_stays,
             held=self.held,
         )
 
@@ -315,6 +329,16 @@ def _tidied(workspace: Workspace) -> Store:
         store.close()
         raise
     return store
+
+
+def _words(settings: Settings, options: RunOptions) -> tuple[str, ...]:
+    """The words that make a command of this run, as it runs from any folder: without its window and OUT."""
+    places = [path_of(str(path)) for path in options.inputs]
+    inputs = [url_of(place) if is_remote(place) else str(place.absolute()) for place in places]
+    words = ["run", *(word for place in inputs for word in ("--input", place))]
+    if settings.file is not None:
+        words += ["--config", str(settings.file.absolute())]
+    return tuple(words)
 
 
 def _fresh(workspace: Workspace) -> Path:

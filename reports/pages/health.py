@@ -9,7 +9,7 @@ from callanalytics.diarize.quality import QUALITY_TEXT
 from reports.formatting import MISSING, interval, length, moment, number, percent, plain, whole_number
 from reports.palette import badge
 from reports.parts.call_parts import LAYOUT_TEXT, ROLE_SOURCE_TEXT, TIME_SOURCE_TEXT
-from reports.parts.coverage import read_abstentions, read_coverage
+from reports.parts.coverage import read_abstentions, read_coverage, read_skips, why
 from reports.parts.ensemble_card import EnsembleFacts, ensemble_card, ensemble_facts
 from reports.report_source import Row, Source
 from reports.views import Cell, Coverage, Table, numbers
@@ -65,6 +65,7 @@ class Health:
     quality: Table
     rule_reviews: Table
     runs: Table
+    skipped: Table
 
 
 def read_health(source: Source) -> Health:
@@ -79,6 +80,7 @@ def read_health(source: Source) -> Health:
         quality=_quality(source),
         rule_reviews=_rule_reviews(source),
         runs=_runs(source),
+        skipped=_skipped(source),
     )
 
 
@@ -164,6 +166,29 @@ def _runs(source: Source) -> Table:
     counts = ("Found", "New", "Done", "Skipped", "Failed")
     columns = ("Started", "State", *counts, "Sound", "Took", "Speed", "Version")
     return Table("The newest runs", columns, rows, empty="No run is recorded.")
+
+
+def _skipped(source: Source) -> Table:
+    """What the newest run saw and passed over."""
+    zone = source.settings.time.zone_info
+    rows = [
+        (
+            Cell(why(skip.reason, skip.n_files)),
+            Cell(skip.kind or MISSING),
+            *numbers(whole_number(skip.n_files)),
+            *(
+                Cell(moment(at.astimezone(zone)) if at else MISSING)
+                for at in (skip.earliest_at, skip.latest_at)
+            ),
+        )
+        for skip in read_skips(source)
+    ]
+    return Table(
+        "What the newest run saw and passed over",
+        ("Why", "Kind", "Files", "From", "To"),
+        rows,
+        empty="The newest run passed over nothing.",
+    )
 
 
 def _run(row: Row) -> tuple[Cell, ...]:

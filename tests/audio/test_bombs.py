@@ -15,7 +15,7 @@ from formats import two_tones
 from whole_files import by_tracks
 
 from callanalytics.audio import decode_recording
-from callanalytics.audio.codecs import DECODERS
+from callanalytics.audio.pyav import DECODERS
 from callanalytics.config import AudioSettings
 from callanalytics.errors import TooLong
 

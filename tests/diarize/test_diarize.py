@@ -18,6 +18,7 @@ from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize, non_speech
 from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
+from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm
 from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
 from callanalytics.diarize.vad import FRAME_S, runs, stretches
 from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, StatedRoles
@@ -239,13 +240,19 @@ def test_pauses_under_half_a_second_belong_to_the_turn() -> None:
 
 
 def mean_of(prints: FloatArray) -> Whole:
-    """A group's mean print, where there is no sound to hear it in as a whole."""
+    """The mean print of each group, where there is no sound to hear it in as a whole."""
 
-    def whole(chosen: BoolArray) -> FloatArray:
-        mean = prints[chosen].mean(axis=0)
-        return np.asarray(mean / np.linalg.norm(mean), np.float32)
+    def whole(groups: BoolArray) -> FloatArray:
+        means = np.stack([prints[group].mean(axis=0) for group in groups])
+        return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), np.float32)
 
     return whole
+
+
+def steady_rhythm(n: int, overlap_share: float = 0.0) -> Rhythm:
+    """A second of speech, half a second of silence, and so on."""
+    begin_s = 1.5 * np.arange(n)
+    return Rhythm(begin_s, begin_s + 1, np.zeros(n, np.bool_), overlap_share)
 
 
 @given(st.floats(2, 60), st.floats(2, 60), st.integers(0, 50))
@@ -267,11 +274,11 @@ def test_pieces_heard_as_one_give_the_print_of_all_their_speech(models, call) ->
     hidden = models.printer.extract(mels, np.arange(900))
     edges = np.arange(0, 901, 90)
     sums = piece_sums(hidden, edges[:-1], edges[1:])
-    whole = models.printer.whole(sums, np.ones(10, np.bool_))
+    first = np.arange(10) < 4
+    whole, part = models.printer.whole(sums, np.stack([np.ones(10, np.bool_), first]))
     assert float(whole @ models.printer.prints(hidden, np.array([0]), np.array([900]))[0]) > 0.99999
-    first = models.printer.whole(sums, np.arange(10) < 4)
-    assert float(first @ models.printer.prints(hidden, np.array([0]), np.array([360]))[0]) > 0.99999
-    assert not models.printer.whole(Pieces.silent(3), np.ones(3, np.bool_)).any()
+    assert float(part @ models.printer.prints(hidden, np.array([0]), np.array([360]))[0]) > 0.99999
+    assert not models.printer.whole(Pieces.silent(3), np.ones((1, 3), np.bool_)).any()
 
 
 @settings(max_examples=8)
@@ -283,7 +290,9 @@ def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None
     who[: 4 * n_speakers] = np.repeat(np.arange(n_speakers), 4)
     prints = centres[who] + 0.35 * random.standard_normal((len(who), 192))
     prints = (prints / np.linalg.norm(prints, axis=1, keepdims=True)).astype(np.float32)
-    labels, found = cluster_voices(prints, np.ones(len(who)), VoiceSpace.load(), mean_of(prints))
+    labels, found, _ = cluster_voices(
+        prints, steady_rhythm(len(who)), VoiceSpace.load(), mean_of(prints), CONVERSATION_SHARE
+    )
     if n_speakers == 1:
         assert len(found) == 1
     else:
@@ -294,7 +303,9 @@ def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None
 def test_prints_that_are_all_alike_are_one_voice() -> None:
     """Both halves of such a division may be the same half."""
     alike = np.tile(np.eye(1, 192, dtype=np.float32), (20, 1))
-    labels, found = cluster_voices(alike, np.ones(20), VoiceSpace.load(), mean_of(alike))
+    labels, found, _ = cluster_voices(
+        alike, steady_rhythm(20), VoiceSpace.load(), mean_of(alike), CONVERSATION_SHARE
+    )
     assert not labels.any()
     assert len(found) == 1
 

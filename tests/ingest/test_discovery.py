@@ -9,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from callanalytics.config import DiscoverySettings, RecorderSettings, Settings
+from callanalytics.config import DiscoverySettings, RecorderSettings, Settings, load_config
 from callanalytics.config.window import Window
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
 from callanalytics.ingest.check import check_paths, render_checked
@@ -23,7 +22,6 @@ from callanalytics.ingest.discovery import (
 )
 from callanalytics.ingest.listing import FileKey, KnownFile, file_time
 from callanalytics.records import Role, RoleSource
-from jobs.cli.main import cli
 
 NOW = datetime.now(UTC)
 OLD = NOW - timedelta(hours=2)
@@ -61,9 +59,10 @@ def test_several_roots_patterns_and_a_single_file(tmp_path: Path) -> None:
 
 
 def test_a_file_still_being_written_waits(tmp_path: Path) -> None:
-    put(tmp_path / "fresh.wav", at=NOW - timedelta(seconds=5))
+    fresh = put(tmp_path / "fresh.wav", at=NOW - timedelta(seconds=5))
     put(tmp_path / "settled.wav")
-    found = search(tmp_path)
+    with fresh.open("ab"):
+        found = search(tmp_path)
     assert names(found) == {"settled.wav"}
     assert reasons(found) == {"fresh.wav": "settling"}
 
@@ -72,8 +71,8 @@ def test_a_file_still_being_written_waits(tmp_path: Path) -> None:
 def test_a_file_dated_in_the_future_waits_until_nobody_changes_it_and_is_not_lost(
     tmp_path: Path, ahead: timedelta
 ) -> None:
-    put(tmp_path / "future.wav", at=NOW + ahead)
-    assert reasons(search(tmp_path)) == {"future.wav": "settling"}, "changed just now, whatever it says"
+    with put(tmp_path / "future.wav", at=NOW + ahead).open("ab"):
+        assert reasons(search(tmp_path)) == {"future.wav": "settling"}, "changed just now, whatever it says"
     later = datetime.now(UTC) + timedelta(seconds=300)
     window = Window(NOW - timedelta(hours=1), later)
     found = find_recordings([tmp_path], Settings(), window=window, now=later, salt=b"")
@@ -232,6 +231,49 @@ def test_check_says_where_sources_disagree_about_the_sides(tmp_path: Path) -> No
     assert said in render_checked([row])
 
 
+def test_check_names_the_source_of_each_fact_and_what_is_doubtful(tmp_path: Path) -> None:
+    put(tmp_path / "q-600-2025550112-20250327-092531-162000000.410.wav")
+    text = render_checked(check_paths([tmp_path], Settings()))
+    assert "from name (freepbx), inbound" in text
+    assert "queue 600 (name (freepbx))" in text
+    (note,) = [line for line in text.splitlines() if "note: " in line]
+    assert "the epoch 162000000 is further from the stamp" in note
+    (row,) = check_paths([tmp_path], Settings())
+    assert row.to_dict()["sources"] == {
+        "external_id": "name (freepbx)",
+        "started_at": "name (freepbx)",
+        "direction": "name (freepbx)",
+        "queue": "name (freepbx)",
+        "caller_hash": "name (freepbx)",
+    }
+
+
+def test_check_suggests_a_table_for_names_that_nothing_matched(tmp_path: Path) -> None:
+    """It can be pasted as it is, and then the names are read."""
+    for number, who in enumerate(("ann", "bo", "cy")):
+        put(tmp_path / f"acme_{who}_1743063931_202555010{number}.wav")
+    put(tmp_path / "other-1743063931.wav")
+    put(tmp_path / "holiday.wav")
+    text = render_checked(check_paths([tmp_path], Settings()))
+    said = text[text.index("# 3 such as") :]
+    assert 'template = "acme_{ANY}_{EPOCH}_{CUSTPHONE}"' in said
+    config = tmp_path / "config.toml"
+    config.write_text(said.replace("{ANY}", "{AGENT}"), encoding="utf-8")
+    checked = {Path(row.path).name: row for row in check_paths([tmp_path], load_config(config))}
+    row = checked["acme_bo_1743063931_2025550101.wav"]
+    assert (row.recorder, row.agent_id, row.started_at) == ("mine", "bo", "2025-03-27T08:25:31+00:00")
+    assert row.caller_hash is not None
+    assert checked["holiday.wav"].recorder == "none"
+
+
+def test_check_suggests_nothing_where_names_say_nothing(tmp_path: Path) -> None:
+    for name in ('a"b.wav', "{x}.wav", "holiday 7.wav"):
+        put(tmp_path / name)
+    text = render_checked(check_paths([tmp_path], Settings()))
+    assert "[[recorder]]" not in text
+    assert "a sidecar or a manifest may say more" in text
+
+
 def test_hostile_names_survive(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path)
     for name in (b"<script>.wav", b"a\nb.wav", b"'; rm -rf.wav", b"\xff\xfe.wav", b"x" * 250 + b".wav"):
@@ -376,12 +418,3 @@ def test_one_call_from_named_files(tmp_path: Path) -> None:
         recording_from_files([tmp_path / "nowhere.wav"], Settings(), now=NOW)
     with pytest.raises(UsageError):
         recording_from_files([a, b, a], Settings(), now=NOW)
-
-
-def test_a_run_says_what_it_skipped(tmp_path: Path) -> None:
-    (tmp_path / "calls").mkdir()
-    (tmp_path / "calls" / "fresh.wav").write_bytes(b"still being written")
-    arguments = ["run", "--input", str(tmp_path / "calls"), "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(cli, arguments)
-    assert done.exit_code == 0, done.output
-    assert "Skipped: 1 settling.\n" in done.stderr

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from callanalytics.config import AudioSettings
 from callanalytics.errors import UnreadableFile
-from callanalytics.ingest.identity import joined
-from callanalytics.ingest.locate import RecordingChanged, RecordingGone, hide_names, locate
+from callanalytics.ingest.locate import RecordingChanged, RecordingGone, hide_names, joined, locate
 from callanalytics.ingest.recorders.phone_numbers import alias_of, significant_digits
 from callanalytics.text import display_text, hide_numbers
 

@@ -152,6 +152,82 @@ def test_a_sidecar_outranks_the_name(tmp_path: Path) -> None:
     assert found.caller_hash == hash_number("2025550127", SALT)
 
 
+@pytest.mark.parametrize(
+    ("document", "number", "expected"),
+    [
+        (  # Twilio: recording resource
+            {
+                **{"sid": "RE557ce644e5ab84fa21cc21112e22c485", "call_sid": "CA1", "account_sid": "AC1"},
+                **{"start_time": "Thu, 27 Mar 2025 08:25:17 +0000", "duration": "61", "channels": 2},
+                "date_created": "Thu, 27 Mar 2025 08:25:16 +0000",
+            },
+            None,
+            {"external_id": "CA1", "expected_duration_s": 61.0},
+        ),
+        (  # RingCentral: call log record of an incoming and of an outgoing call
+            {
+                **{"id": "Tw", "sessionId": "9", "startTime": "2025-03-27T08:25:17.000Z", "duration": 61},
+                **{"type": "Voice", "direction": "Inbound", "result": "Accepted"},
+                "from": {"phoneNumber": "+12025550143", "name": "WIRELESS CALLER"},
+                "to": {"phoneNumber": "+14155550100", "extensionNumber": "101"},
+                "recording": {"id": "7", "contentUri": "https://media.example.org/7"},
+            },
+            "+12025550143",
+            {"external_id": "Tw", "agent_id": "101", "direction": Direction.INBOUND},
+        ),
+        (
+            {
+                **{"id": "Tx", "startTime": "2025-03-27T08:25:17Z", "duration": 61, "direction": "Outbound"},
+                "from": {"phoneNumber": "+14155550100", "extensionNumber": "101"},
+                "to": {"phoneNumber": "+12025550143"},
+            },
+            "+12025550143",
+            {"external_id": "Tx", "agent_id": "101", "direction": Direction.OUTBOUND},
+        ),
+        (  # Zoom Phone: list of recordings
+            {
+                **{"call_id": "7072598989368295984", "id": "f0", "date_time": "2025-03-27T08:25:17Z"},
+                **{"caller_number": "12025550143", "callee_number": "14155550100", "direction": "inbound"},
+                **{"duration": 61, "owner": {"type": "user", "name": "A", "extension_number": 101}},
+            },
+            "12025550143",
+            {"external_id": "7072598989368295984", "agent_id": "101", "direction": Direction.INBOUND},
+        ),
+        (  # Talkdesk: recording details
+            {
+                **{"id": "r1", "call_id": "c1", "created_at": "2025-03-27T08:25:17Z", "duration": 61},
+                "agents": {
+                    "channel_1": [{"participant_type": "CONTACT", "participant_id": "x"}],
+                    "channel_2": [{"participant_type": "AGENT", "participant_id": "y"}],
+                },
+            },
+            None,
+            {"external_id": "c1", "channel_roles": (Role.CALLER, Role.AGENT)},
+        ),
+    ],
+    ids=["twilio", "ringcentral in", "ringcentral out", "zoom phone", "talkdesk"],
+)
+def test_documents_of_recorders(
+    tmp_path: Path, document: dict[str, object], number: str | None, expected: dict[str, object]
+) -> None:
+    (tmp_path / "RE557ce644e5ab84fa21cc21112e22c485.json").write_text(json.dumps(document), encoding="utf-8")
+    found = read(tmp_path / "RE557ce644e5ab84fa21cc21112e22c485.wav")
+    assert found.started_at == datetime(2025, 3, 27, 8, 25, 17, tzinfo=UTC)
+    assert found.caller_hash == (hash_number(number, SALT) if number else None)
+    assert {name: getattr(found, name) for name in expected} == expected
+    assert found.recorder == "twilio"
+
+
+def test_channels_of_two_agents_or_of_none_say_nothing_of_the_sides(tmp_path: Path) -> None:
+    for one, two in (("AGENT", "AGENT"), ("CONTACT", "CONTACT"), ("AGENT", "")):
+        channels = {
+            "channel_1": [{"participant_type": one}],
+            "channel_2": [{"participant_type": two}] if two else 7,
+        }
+        (tmp_path / "a.json").write_text(json.dumps({"agents": channels}), encoding="utf-8")
+        assert read(tmp_path / "a.wav").channel_roles == ()
+
+
 def test_a_sidecar_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "audio").mkdir()
     (tmp_path / "metadata").mkdir()

@@ -18,7 +18,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import AudioSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
-from callanalytics.ingest.identity import content_id, joined
+from callanalytics.ingest.locate import content_id, joined
 from callanalytics.records import FoundRecording, Role
 from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published

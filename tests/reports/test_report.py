@@ -214,7 +214,7 @@ def test_an_empty_night_is_said_plainly_and_old_pages_go(anew: Site) -> None:
     old = {path.name for path in (anew.folder / "calls").iterdir()}
     anew.build(days(1, until_day=40))
     assert "No calls were analysed yesterday" in anew.text()
-    assert "No recordings were received in this window." in anew.text()
+    assert "No recording of this window is known." in anew.text()
     assert "nothing to rank" in anew.text()
     assert len(old) > 7
     assert {path.name for path in (anew.folder / "calls").iterdir()} == {"index.html"}

@@ -312,6 +312,22 @@ def night_of_two_calls(tmp_path: Path, calls: list[CallAnalysis]) -> RunOptions:
     return RunOptions(inputs=(tmp_path / "in",), out=tmp_path / "out")
 
 
+def test_a_run_without_news_publishes_what_an_upgrade_changed(night_of_two_calls: RunOptions) -> None:
+    workspace = Workspace(night_of_two_calls.out)
+    earlier = "DROP VIEW outdated_calls; UPDATE base.definitions SET sha256 = 'of an earlier version'"
+    for database in (workspace.work_database, workspace.database):
+        database.chmod(0o600)
+        with duckdb.connect(database) as connection:
+            connection.execute(earlier)
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+    assert (
+        run_query(workspace.database, "SELECT count(*) AS n FROM outdated_calls", max_rows=None).height == 1
+    )
+    published = workspace.database.stat().st_mtime_ns
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+    assert workspace.database.stat().st_mtime_ns == published, "once is enough"
+
+
 def test_a_run_without_news_mends_a_damaged_row_of_the_published_file(night_of_two_calls: RunOptions) -> None:
     published = Workspace(night_of_two_calls.out).database
     damage_a_row(published, "base.segments")

@@ -108,7 +108,7 @@ def rows(database: Path, sql: str) -> list[tuple[Any, ...]]:
 _PASSING = {"run_id", "analysed_at", "first_seen_at", "last_seen_at", "registered_at", "promoted_at"}
 _PASSING |= {"stage_wall_s", "analysis_key"}
 # Of each run and file system, not of the calls.
-_NOT_RESULTS = {"runs", "definitions", "schema_version", "files"}
+_NOT_RESULTS = {"runs", "skipped_files", "definitions", "schema_version", "files"}
 
 
 def results(database: Path) -> dict[str, list[str]]:

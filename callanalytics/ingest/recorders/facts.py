@@ -181,6 +181,7 @@ class FactReader:
             direction=Direction(str(facts.get("direction", Direction.UNKNOWN))),
             caller_hash=caller_hash,
             stated_roles=stated_roles,
+            conversation_share=recorder.settings.conversation_share if recorder else None,
             sources=sources,
             aliases=_aliases(numbers, self.salt),
             **{key: facts.get(key) for key in (*TEXTS, "expected_duration_s", "answered_s", "hold_s")},  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from zoneinfo import ZoneInfo
 
 from callanalytics.config.window import local_to_utc
@@ -13,11 +14,11 @@ from callanalytics.records import Direction, Role
 # Fact -> the names that recorders, CDRs and sidecars give it, lower case without punctuation, best first.
 ALIASES: dict[str, str] = {
     "external_id": (
-        "callid externalid uniqueid contactid conversationid guid uuid sid linkedid callsid recordingid id"
+        "callid externalid uniqueid contactid conversationid guid uuid callsid sid linkedid recordingid id"
     ),
     "started_at": (
         "startedat starttime start startstamp calldate starttimems startepoch connectedtime "
-        "initiationtimestamp startdate datetime timestamp dt"
+        "initiationtimestamp startdate datetime timestamp dt createdat datecreated"
     ),
     "answered_at": "answeredat answertime answer answerstamp answerepoch connectedtoagenttimestamp",
     "duration_s": "billsec durations lengthinsec recordingduration durationsec",
@@ -25,7 +26,7 @@ ALIASES: dict[str, str] = {
     "rung_duration_s": "duration",
     "duration_ms": "durationms lengthms",
     "direction": "direction initialdirection calldirection originatingdirection initiationmethod",
-    "agent_id": "agentid agentusername user userid agent extension ccagent",
+    "agent_id": "agentid agentusername user userid agent extension ccagent extensionnumber",
     "agent_name": "agentname fullname username",
     "team": "team usergroup division",
     "queue": "queue queuename ccqueue ingroup campaignqueue skill",
@@ -33,7 +34,7 @@ ALIASES: dict[str, str] = {
     "caller_number": "customernumber custphone phonenumber customerphone customerendpoint cust",
     # Who dialled and who was dialled: which of them is the customer depends on the direction.
     "from_number": "callernumber caller ani calleridnumber src from callerid clid",
-    "to_number": "callednumber dst to destinationnumber dialednumber dialledno dnis",
+    "to_number": "callednumber calleenumber dst to destinationnumber dialednumber dialledno dnis",
     "hold_s": "holds holdseconds holdaccumseconds holdtime",
     "disposition": "disposition status wrapup wrapupcode hangupcause",
     "agent_channel": "agentchannel",
@@ -107,18 +108,26 @@ def facts_of(stated: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
 
 
 def read_time(value: object, zone: ZoneInfo) -> datetime | None:
-    """ISO text (a bare one is local time of `zone`), epoch seconds or milliseconds -> UTC."""
+    """ISO or RFC 2822 text (a bare one is local time of `zone`), epoch seconds or milliseconds -> UTC."""
     try:
         number = _number(value)
         if number is not None:
             seconds = number / 1000 if number > 1e11 else number  # 1e11 s is the year 5138
             moment = datetime.fromtimestamp(seconds, UTC)
         else:
-            moment = datetime.fromisoformat(str(value).strip())
+            moment = _text_time(str(value).strip())
         at = moment.astimezone(UTC) if moment.tzinfo else local_to_utc(moment, zone)
         return at if FIRST_YEAR <= at.year < LAST_YEAR else None
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def _text_time(text: str) -> datetime:
+    """ISO 8601, or RFC 2822 as Twilio writes it. Raises ValueError."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return parsedate_to_datetime(text)
 
 
 def read_direction(value: object) -> Direction | None:

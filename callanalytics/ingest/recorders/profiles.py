@@ -1,7 +1,8 @@
 """The recorders we know: how each names its files, dates them and lays out the channels.
 
 Sources: FreePBX `app_mixmonitor` naming, VICIdial's `recording` templates, Amazon Connect's S3 layout,
-Genesys Cloud's bulk export, FusionPBX's archive folders. A name is matched from its end; folders help.
+Genesys Cloud's bulk export, FusionPBX's archive folders, Twilio's REST reference (SIDs), Zoom's support
+article KB0079123 (Contact Center files). A name is matched from its end; folders help.
 """
 
 from __future__ import annotations
@@ -271,6 +272,30 @@ def _fusionpbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     return Found("fusionpbx", 0.6, {"external_id": stem})
 
 
+_TWILIO = re.compile(r"(?:.*[_-])?(?P<id>RE[0-9a-f]{32})", re.IGNORECASE)
+
+
+def _twilio(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
+    """The SID of the recording, `RE` and 32 hex digits; its JSON beside knows the call and the rest.
+
+    Which party is on which channel depends on who dialled, and is not told by the name.
+    """
+    m = _TWILIO.fullmatch(stem)
+    return Found("twilio", 0.8, {"external_id": m["id"]}) if m else None
+
+
+_ZOOM = re.compile(r"GMT(?P<stamp>\d{8}-\d{6})_(?P<id>[\w-]{20,26})_(?P<type>[A-Za-z]+)")
+
+
+def _zoom(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
+    """Zoom Contact Center: `GMT20221115-181507_<id>_VoiceRecording`, in GMT."""
+    m = _ZOOM.fullmatch(stem)
+    started_at = read_time(_iso_stamp(m["stamp"]) + "+00:00", zone) if m else None
+    if m is None or started_at is None:
+        return None
+    return Found("zoom", 0.9, {"started_at": started_at, "external_id": m["id"]})
+
+
 _TOKEN = re.compile(r"(?:^|_)(?:(GUID|AGENT|CUST)_([^_]+)|(DT)_?(?=\d)(.+))")
 
 
@@ -324,6 +349,8 @@ BUILT_IN: tuple[Profile, ...] = (
     Profile("generic", _generic),
     Profile("genesys", _genesys),
     Profile("fusionpbx", _fusionpbx, whole=True),
+    Profile("twilio", _twilio),
+    Profile("zoom", _zoom, whole=True),
     Profile("vicidial", _vicidial, whole=True),
     Profile("stamp", _stamp),
 )

@@ -1,4 +1,9 @@
-"""JSON files beside a recording: what they state of it."""
+"""JSON files beside a recording: what they state of it.
+
+Keys are found by their names at any depth (`fields.ALIASES`). What whole documents look like was taken from
+the public references of Genesys Cloud (bulk export), Amazon Connect (contact records), Twilio (recording
+resource), RingCentral (call log record), Zoom Phone (list of recordings) and Talkdesk (recording details).
+"""
 
 from __future__ import annotations
 
@@ -92,13 +97,30 @@ def _stated(document: dict[str, Any]) -> dict[str, object]:
                 continue
             if fact not in best or (rank, depth) < best[fact][:2]:
                 best[fact] = (rank, depth, _without_scheme(value))
-    return {fact: value for fact, (_, _, value) in best.items()}
+    stated = {fact: value for fact, (_, _, value) in best.items()}
+    if "agent_channel" not in stated and (channel := _agents_channel(document)) is not None:
+        stated["agent_channel"] = channel
+    return stated
+
+
+def _agents_channel(document: dict[str, Any]) -> int | None:
+    """Channel (0 is left) of the agent in Talkdesk's `agents`, where one channel is the agent's alone."""
+    agents = document.get("agents")
+    channels = [agents.get(f"channel_{n}") for n in (1, 2)] if isinstance(agents, dict) else []
+    found = [
+        {str(person.get("participant_type")).upper() for person in channel if isinstance(person, dict)}
+        for channel in channels
+        if isinstance(channel, list)
+    ]
+    of_agents = [n for n, types in enumerate(found) if types == {"AGENT"}]
+    return of_agents[0] if len(found) == 2 and len(of_agents) == 1 else None
 
 
 def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object, bool]]:
     """Depth, key and value of everything, by levels, and whether it stands in a list.
 
-    An object with an address, such as Amazon Connect's `CustomerEndpoint`, also counts as that address.
+    An object with an address, such as Amazon Connect's `CustomerEndpoint`, also counts as that address; so
+    does an end of the call with a phone number, such as RingCentral's `from`: the number is that end's alone.
     """
     level = [(document, False)]
     for depth in range(MAX_DEPTH):
@@ -106,8 +128,11 @@ def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object, bool]]:
         for table, listed in level:
             for key, value in table.items():
                 if isinstance(value, dict):
-                    below.append((value, listed))
-                    yield from ((depth, key, v, listed) for k, v in value.items() if _plain(k) == "address")
+                    named = fact_named(key)
+                    is_end = named is not None and named[0] in NUMBERS
+                    addresses = {"address", "phonenumber"} if is_end else {"address"}
+                    below.append(({k: v for k, v in value.items() if _plain(k) not in addresses}, listed))
+                    yield from ((depth, key, v, listed) for k, v in value.items() if _plain(k) in addresses)
                 elif isinstance(value, list):
                     tables = [entry for entry in value if isinstance(entry, dict)]
                     below += [(entry, True) for entry in sorted(tables, key=_is_ours)]

@@ -1,0 +1,209 @@
+"""Fit when a recording is a conversation of two voices, on built calls of development speakers.
+
+    python benchmarks/voice_count.py CORPORA --cache FOLDER [--cycles 2]
+
+CORPORA is a folder with `crema-d` and `emodb`. Calls of one, two and three voices are built, coded, decoded
+and embedded once each (about a second of one core a call) and kept in FOLDER, so that a second call goes on.
+Every call has speakers of one half, and is divided in a voice space fitted on the other half. Prints what
+goes into `callanalytics.diarize.conversation`, and how many calls are told right at which
+`conversation_share`, each by weights that were fitted on four fifths of the calls, without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from built_calls import DEVELOPMENT, Plan, Speaker, build_call, choose_speakers, corpus_speakers, through
+from sklearn.linear_model import LogisticRegression
+from voice_space import CODINGS as SPACE_CODINGS
+from voice_space import fit, mood_prints
+
+from callanalytics.diarize import SpeechModels
+from callanalytics.diarize.clustering import Division, Speech
+from callanalytics.diarize.embedding import Pieces
+from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
+from callanalytics.diarize.one_channel import SpeechPieces, embed_speech
+from callanalytics.diarize.vad import FRAME_S, frame_levels_db
+
+CODINGS = ("pcm", "gsm", "amr-5.9", "mp3-8", "opus-8", "amr-12.2", "mp3-16")
+EMODB_SHARE = 0.15
+ROUNDS = 3
+SHARES = (0.5, 0.8, 0.9, 0.95)
+
+
+def plans() -> list[Plan]:
+    """One cycle: 22 calls of two voices, 8 of one, 4 of three."""
+    found = []
+    for pairing in ("same", "mixed"):
+        for moods, n in (("any", 2), ("turning", 3), ("calm", 2)):
+            found += [Plan("conversation", moods, 2, pairing)] * n
+        found += [Plan("lopsided", moods, 2, pairing) for moods in ("calm", "turning")]
+        found += [Plan("conversation", "calm", 2, pairing, 12, 25)]
+        found += [Plan("conversation", "turning", 2, pairing, 15, 30)]
+    for moods in ("any", "turning", "turning", "calm"):
+        found += [
+            Plan("message", moods, 1, longest_s=70),
+            Plan("one_sided", moods, 1, shortest_s=40, longest_s=150),
+        ]
+    found += [Plan("transfer", moods, 3, shortest_s=50) for moods in ("calm", "turning")]
+    return found + [Plan("conversation", moods, 3, shortest_s=50) for moods in ("any", "calm")]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An embedded call and what is true of it."""
+
+    pieces: SpeechPieces
+    facts: dict[str, object]
+
+    @property
+    def n_voices(self) -> int:
+        return len({name for _, _, name in self.facts["spoken"]})
+
+
+def embed(samples: np.ndarray, models: SpeechModels) -> SpeechPieces:
+    """Pieces of (1, n) samples, as the product makes them."""
+    levels_db = frame_levels_db(samples)
+    probability = models.detector.probabilities(samples, levels_db)
+    sounds = find_non_speech(samples, levels_db, probability, (0,))
+    blocked = blocked_frames(sounds, 0, levels_db.shape[1])
+    return embed_speech(samples[0], levels_db[0], probability[0], blocked, models)
+
+
+def save(path: Path, built: Built) -> None:
+    pieces, sums = built.pieces, built.pieces.sums
+    arrays = {name: getattr(pieces, name) for name in ("span", "prints", "another", "overlap")}
+    arrays |= {name: getattr(sums, name) for name in ("n_rows", "total", "squares")}
+    half = path.with_suffix(".half")
+    with half.open("wb") as stream:
+        np.savez(stream, facts=json.dumps(built.facts), **arrays)
+    half.rename(path)
+
+
+def load(path: Path) -> Built:
+    with np.load(path) as kept:
+        sums = Pieces(kept["n_rows"], kept["total"], kept["squares"])
+        pieces = SpeechPieces(kept["span"], kept["prints"], sums, kept["another"], kept["overlap"])
+        return Built(pieces, json.loads(str(kept["facts"])))
+
+
+def halves(corpora: Path) -> list[list[list[Speaker]]]:
+    """Speakers by half and corpus: every other one."""
+    found = [corpus_speakers(corpora, corpus) for corpus in DEVELOPMENT]
+    return [[speakers[half::2] for speakers in found] for half in (0, 1)]
+
+
+def prepare(corpora: Path, cache: Path, n_cycles: int) -> None:
+    """Build and embed what is not in the cache."""
+    models, speakers, cycle = SpeechModels.load(n_threads=1), halves(corpora), plans()
+    for number in range(n_cycles * len(cycle)):
+        for at, coding in enumerate(CODINGS):
+            path = cache / f"{coding}-{number:04d}.npz"
+            if path.exists():
+                continue
+            plan, half = cycle[number % len(cycle)], (number + number // len(cycle)) % 2
+            rng = np.random.default_rng([number, at])
+            in_emodb = plan.n_speakers < 3 and rng.random() < EMODB_SHARE
+            chosen = choose_speakers(speakers[half][in_emodb], plan, rng)
+            samples, spoken = build_call(plan, chosen, rng)
+            facts = {"coding": coding, "shape": plan.shape, "moods": plan.moods, "pairing": plan.pairing}
+            facts |= {"number": number, "half": half, "spoken": spoken}
+            save(path, Built(embed(through(samples, coding), models), facts))
+
+
+def wrong_share(built: Built, labels: np.ndarray) -> float:
+    """Part of the speech that a division in two gives to the other of two voices."""
+    begin_s, end_s = built.pieces.span.T * FRAME_S
+    names = sorted({name for _, _, name in built.facts["spoken"]})
+    own_s = np.zeros((len(names), len(begin_s)))
+    for start_s, stop_s, name in built.facts["spoken"]:
+        inside_s = np.minimum(stop_s, end_s) - np.maximum(start_s, begin_s)
+        own_s[names.index(name)] += np.maximum(inside_s, 0)
+    whose = own_s.argmax(axis=0)
+    differs = (end_s - begin_s) @ (whose != labels) / (end_s - begin_s).sum()
+    return float(min(differs, 1 - differs))
+
+
+def fit_weights(calls: list[tuple[Built, list[Division]]]) -> np.ndarray:
+    """Intercept and weights: which division is the voices' depends on them, so they are fitted in rounds."""
+    weights = np.array([0.0, 1 / 8, 1 / 12, 0, 0])
+    two = np.array([built.n_voices > 1 for built, _ in calls])
+    for _ in range(ROUNDS):
+        terms = np.array([best(divisions, weights).evidence.terms for _, divisions in calls])
+        scale = terms.std(axis=0)
+        fitted = LogisticRegression(class_weight="balanced").fit(terms / scale, two)
+        weights = np.append(fitted.intercept_, fitted.coef_[0] / scale)
+    return weights
+
+
+def odds(division: Division, weights: np.ndarray) -> float:
+    return float(weights[0] + weights[1:] @ division.evidence.terms)
+
+
+def best(divisions: list[Division], weights: np.ndarray) -> Division:
+    return max(divisions, key=partial(odds, weights=weights))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("corpora", type=Path)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--cycles", type=int, default=2, help="of 34 calls through each of seven codings")
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    prepare(arguments.corpora, arguments.cache, arguments.cycles)
+    sets = [mood_prints(arguments.corpora, coding, arguments.cache) for coding in SPACE_CODINGS]
+    half_of = {s.name: h for h, parts in enumerate(halves(arguments.corpora)) for part in parts for s in part}
+    spaces = [fit(sets, lambda name, half=half: half_of.get(name) == 1 - half) for half in (0, 1)]
+    printer = SpeechModels().printer
+    calls = []
+    for path in sorted(arguments.cache.glob("*-????.npz")):
+        built = load(path)
+        whole = partial(printer.whole, built.pieces.sums)
+        space = spaces[built.facts["half"]]
+        speech = Speech(built.pieces.prints, built.pieces.rhythm, space, whole)
+        if divisions := speech.divisions():
+            calls.append((built, divisions))
+    report(calls)
+
+
+def report(calls: list[tuple[Built, list[Division]]]) -> None:
+    fifth = np.array([built.facts["number"] % 5 for built, _ in calls])
+    found = np.zeros(len(calls))
+    wrong = np.zeros(len(calls))
+    for left_out in range(5):
+        weights = fit_weights([call for call, part in zip(calls, fifth, strict=True) if part != left_out])
+        for at in np.flatnonzero(fifth == left_out):
+            division = best(calls[at][1], weights)
+            found[at], wrong[at] = odds(division, weights), wrong_share(calls[at][0], division.labels)
+    groups = defaultdict(list)
+    for at, (built, _) in enumerate(calls):
+        n = min(built.n_voices, 3)
+        for name in (
+            built.facts["coding"],
+            f"{built.facts['shape']} {built.facts['moods']} {built.facts['pairing']}",
+        ):
+            groups[n, name].append(at)
+        groups[n, "all"].append(at)
+    print(
+        "voices  calls" + " " * 31 + "n  right at a share of " + " ".join(map(str, SHARES)) + "  wrong part"
+    )
+    for (n, name), at in sorted(groups.items()):
+        right = [np.mean((found[at] + np.log(s / (1 - s)) > 0) == (n > 1)) for s in SHARES]
+        part = f"{np.mean(wrong[at]):.3f}" if n == 2 else ""
+        print(f"{n:6d}  {name:30s} {len(at):6d}  " + " ".join(f"{r:.3f}" for r in right) + f"  {part}")
+    weights = fit_weights(calls)
+    print(f"_AT_EVEN_ODDS = {weights[0]:.2f}")
+    print("_WEIGHTS = (" + ", ".join(f"{w:.3f}" for w in weights[1:]) + ")")
+
+
+if __name__ == "__main__":
+    main()

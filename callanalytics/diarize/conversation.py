@@ -1,0 +1,133 @@
+"""One voice or two: the log-odds that a recording is a conversation.
+
+Nearly every recording of a call is, so even odds for a second voice would be the wrong start. Three things
+add up, as log-odds: what is known beforehand (`conversation_share` of the settings), how far apart the
+voices of the two groups lie, and how the talk goes: people take turns, so that after a pause it is mostly
+the other who speaks, and now and then two talk at once (Sacks, Schegloff, Jefferson: "A simplest
+systematics for the organization of turn-taking for conversation", Language 50, 1974). The moods of one
+speaker come in long stretches instead. How long the pauses are says nothing: on real calls with both sides
+they are as long as on one side alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from callanalytics.diarize.vad import IntArray
+from callanalytics.records import BoolArray
+
+DoubleArray = npt.NDArray[np.float64]
+
+CONVERSATION_SHARE = 0.85  # of the recordings of which nothing is known; default of the settings
+# Pieces closer than this are one stretch of speech.
+_NO_PAUSE_S = 0.02
+# Probability that the next piece is the same voice's: in one stretch of speech; there, where the segmenter
+# hears another local speaker; and after a pause of less than 0.3, less than 0.6 and more seconds. In
+# 22 built calls: 0.92, 0.78; 0.87 to 0.97, 0.70, 0.2; real people go on after long pauses more often.
+_STAY_IN_SPEECH, _STAY_AT_CHANGE = 0.94, 0.75
+_PAUSES_S = (0.3, 0.6)
+_STAY_AFTER_PAUSE = (0.9, 0.65, 0.5)
+_TURN_PAUSE_S = 0.3
+# How much more often than by chance another speaks after a pause: in 115 built calls rightly divided 1.3
+# (median; 0.7 in one of twenty), in 32 of one voice that turns angry 0.5 (benchmarks/RESULTS.md).
+_OVERLAP_FLOOR = 0.01  # many calls have none: that says little
+_OTHER_IN_TALK, _OTHER_IN_MOODS = 1.1, 0.4
+# Logistic regression on built calls of development speakers through all codecs, classes of equal weight:
+# `python benchmarks/voice_count.py CORPORA --cache FOLDER` prints them.
+_AT_EVEN_ODDS = 4.05
+_WEIGHTS = (0.296, 0.205, 1.705, 0.704)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When the pieces of speech of a channel are spoken, whoever speaks.
+
+    begin_s, end_s: (n,) in order of time; another: (n,) whether the segmenter hears another local speaker
+    than just before; overlap_share: of the speech, with two at once.
+    """
+
+    begin_s: DoubleArray
+    end_s: DoubleArray
+    another: BoolArray
+    overlap_share: float
+
+    @property
+    def seconds(self) -> DoubleArray:
+        """Length of every piece (n,)."""
+        return self.end_s - self.begin_s
+
+    @property
+    def pause_s(self) -> DoubleArray:
+        """Silence before every piece but the first (n - 1,)."""
+        return self.begin_s[1:] - self.end_s[:-1]
+
+    @property
+    def stay(self) -> DoubleArray:
+        """Probability (n - 1,) that a piece is spoken by the voice of the piece before."""
+        pause_s = self.pause_s
+        after: DoubleArray = np.array(_STAY_AFTER_PAUSE)[np.searchsorted(_PAUSES_S, pause_s, "right")]
+        inside = np.where(self.another[1:], _STAY_AT_CHANGE, _STAY_IN_SPEECH)
+        return np.where(pause_s < _NO_PAUSE_S, inside, after)
+
+    def of(self, chosen: IntArray) -> Rhythm:
+        """That of some pieces."""
+        return Rhythm(self.begin_s[chosen], self.end_s[chosen], self.another[chosen], self.overlap_share)
+
+    def turn_taking(self, labels: IntArray) -> float:
+        """Log-likelihood ratio of a conversation against moods of one voice, by who speaks after pauses.
+
+        By chance the voice after a pause is another with probability 2 p (1 - p), p the share of one voice.
+        In conversations it is a little more often, in one voice divided by moods far less.
+
+        Args:
+            labels: (n,) 0 or 1.
+        """
+        after = np.flatnonzero(self.pause_s > _TURN_PAUSE_S)
+        first = float(self.seconds[labels == 0].sum() / self.seconds.sum())
+        by_chance = 2 * first * (1 - first)
+        if len(after) == 0 or by_chance == 0:
+            return 0.0
+        n_other = int(np.count_nonzero(labels[after + 1] != labels[after]))
+        talk, moods = min(0.9, _OTHER_IN_TALK * by_chance), _OTHER_IN_MOODS * by_chance
+        return float(
+            n_other * np.log(talk / moods) + (len(after) - n_other) * np.log((1 - talk) / (1 - moods))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for two voices instead of one, given a division of the pieces.
+
+    acoustic: log-likelihood ratio of the groups' prints (`VoiceSpace.two_voices`); gain_per_s: log-likelihood
+    that the pieces gain by the division, per second of speech; overlap_share: `Rhythm.overlap_share`;
+    turn_taking: `Rhythm.turn_taking`.
+    """
+
+    acoustic: float
+    gain_per_s: float
+    overlap_share: float
+    turn_taking: float
+
+    @property
+    def terms(self) -> tuple[float, ...]:
+        """As weighed: limited, so that nothing decides alone beyond what was seen in development."""
+        return (
+            float(np.clip(self.acoustic, -10, 15)),
+            float(np.clip(self.gain_per_s, 0, 30)),
+            float(np.log(self.overlap_share + _OVERLAP_FLOOR)),
+            float(np.clip(self.turn_taking, -6, 3)),
+        )
+
+
+def log_odds_of_conversation(conversation_share: float, evidence: Evidence) -> float:
+    """Log-odds of two voices or more: what is known beforehand, plus voices, plus turn-taking.
+
+    Args:
+        conversation_share: of such recordings that hold two voices or more, 0..1.
+        evidence: of the division in question.
+    """
+    share = min(max(conversation_share, 1e-6), 1 - 1e-6)
+    return float(np.log(share / (1 - share)) + _AT_EVEN_ODDS + np.dot(_WEIGHTS, evidence.terms))
