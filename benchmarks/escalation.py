@@ -134,9 +134,9 @@ def _found(built: Built) -> FoundRecording:
         "UTC",
         stated_roles=(stated,) if built.layout == "stereo" else (),
     )
-    return FoundRecording(
-        Recording(hashlib.sha256(built.path.read_bytes()).hexdigest(), (built.path,), 0, now), facts
-    )
+    content = built.path.read_bytes()
+    recording = Recording(hashlib.sha256(content).hexdigest(), (built.path,), len(content), now)
+    return FoundRecording(recording, facts)
 
 
 def figures(built: list[Built], calls: list[CallAnalysis], layout: str) -> dict[str, float]:

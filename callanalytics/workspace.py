@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from callanalytics.errors import LockHeld, UsageError
+from callanalytics.errors import LockHeld, StoreError, UsageError
+from callanalytics.text import display_text
 
 DATABASE_NAME = "callanalytics.duckdb"
 # Folders of OUT that hold sound which is no call: clips, pages, training material.
@@ -39,6 +40,7 @@ FOLDERS_WITHOUT_CALLS = frozenset({"reports", "reports-redacted", "training"})
 # A review that is being kept, a look at the lock: such holders are gone in a moment.
 PATIENCE_S = 3.0
 _LOOK_AGAIN_S = 0.02
+_NO_LOCKS = "The file system of the output folder has no locks. Put it on one that has, or mount it with them"
 
 
 class TrainingFolder:
@@ -85,6 +87,7 @@ class Workspace:
         self.playing = self.work_dir / "playing"
         self.schedule_state = self.work_dir / "schedule.json"
         self.logs = self.work_dir / "logs"
+        self.damaged_state = self.schedule_state.with_suffix(".damaged")
         self.run_lock = self.work_dir / "run.lock"
         self.schedule_lock = self.work_dir / "schedule.lock"
         self._held = self.work_dir / "held.json"
@@ -135,7 +138,14 @@ class Workspace:
             )
 
     def make(self) -> None:
-        """Make the folder and its working part, readable by their owner only. Raises OSError."""
+        """Make the folder and its working part, readable by their owner only. Raises OSError, UsageError."""
+        try:
+            str(self.folder.absolute()).encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"{display_text(str(self.folder))}: the name is no UTF-8, which no database opens. Give "
+                "--out another, or set a locale of UTF-8 (LC_ALL=C.UTF-8)."
+            ) from None
         make_private_dir(self.folder)
         make_private_dir(self.work_dir)
 
@@ -145,15 +155,10 @@ class Workspace:
         with file_lock(self.run_lock, patience_s=patience_s):
             yield
 
-    def damaged_files(self) -> list[Path]:
-        """Notes that could not be understood and were moved away."""
-        return [*self.work_dir.glob("*.damaged")]
-
     def remove_leftovers(self) -> None:
         """Remove what killed processes left: it may hold rows, pages and sound of any call.
 
-        The caller holds the run lock. What is in the making without that lock (pages, exports, reviews) is
-        told from what was left by the lock of its own, see `folder_in_the_making`.
+        The caller holds the run lock. What others are making has a lock of its own (`folder_in_the_making`).
         """
         for folder in (*self.work_dir.glob("*.duckdb.tmp"), self.changing):
             shutil.rmtree(folder, ignore_errors=True)
@@ -162,8 +167,7 @@ class Workspace:
                 unfinished.unlink(missing_ok=True)
         for name, inner, files in os.walk(self.folder):
             folder = Path(name)
-            begun = [entry for entry in (*inner, *files) if _UNFINISHED.fullmatch(entry)]
-            for entry in begun:
+            for entry in (begun := [entry for entry in (*inner, *files) if _UNFINISHED.fullmatch(entry)]):
                 remove_if_left(folder / entry)
             known = (self.ensembles, self.training.run, self.training.cache)  # of trainings, which are many
             inner[:] = [entry for entry in inner if entry not in begun and folder / entry not in known]
@@ -191,7 +195,8 @@ class Workspace:
             return None
         note = read_object(self._held) or {}
         try:
-            return {**note, "held_at": _time(note["held_at"]), "reasons": [str(r) for r in note["reasons"]]}
+            at = datetime.fromisoformat(note["held_at"]).astimezone(UTC).isoformat()
+            return {**note, "held_at": at, "reasons": [str(reason) for reason in note["reasons"]]}
         except (KeyError, TypeError, ValueError):
             at = datetime.fromtimestamp(self._held.lstat().st_mtime, UTC).isoformat(timespec="seconds")
             why = f"{self._held}: the note of why cannot be read. The next run assesses the night again."
@@ -306,13 +311,6 @@ def _is_left(descriptor: int, found: os.stat_result) -> bool:
     return True
 
 
-def _time(text: str) -> str:
-    """A moment with a zone in ISO 8601. Raises ValueError, TypeError."""
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError(text)
-    return text
-
-
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a small file of ours; None when there is none or it cannot be read."""
     try:
@@ -364,6 +362,8 @@ def _locked(descriptor: int, patience_s: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_LOOK_AGAIN_S)
+        except OSError as problem:
+            raise StoreError(f"{_NO_LOCKS} ({problem.strerror}).") from problem
         else:
             return True
 
@@ -384,6 +384,8 @@ def lock_holder(path: Path) -> str | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _describe(descriptor)
+    except OSError:  # no file: nobody can hold it, and a run says what is wrong
+        return None
     else:
         return None
     finally:

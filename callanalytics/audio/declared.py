@@ -14,10 +14,12 @@ from callanalytics.audio.source import Stretch, shown
 from callanalytics.errors import TruncatedAudio
 
 # FFmpeg's names of containers whose header always states the length that it reports.
-_STATE_LENGTH = frozenset({"w64", "aiff", "ogg", "nistsphere", "voc"})
+_STATE_LENGTH = frozenset({"w64", "aiff", "ogg", "nistsphere"})
+MATROSKA = "matroska,webm"
 _UNKNOWN_64 = 0xFFFFFFFFFFFFFFFF
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _PROBE_BYTES = 65_536  # more than the longest Ogg page
+_TAG_BYTES = 2_048  # that may follow the frames that an MP3's header counts
 _MAX_BOXES = 100_000
 # Matroska's elements (RFC 9559): those that hold others on the way to the duration, and the last two.
 _SEGMENT, _INFO, _CLUSTER, _SCALE, _DURATION = 0x18538067, 0x1549A966, 0x1F43B675, 0x2AD7B1, 0x4489
@@ -34,10 +36,11 @@ def declared_length_s(
         is_alone: there are no tracks beside this one, which may be longer.
 
     Raises:
-        TruncatedAudio: an Ogg or MP4 whose last page or box is cut.
+        TruncatedAudio: a file that ends within what its structure says.
     """
     here = part.tell()
     try:
+        _check_end(path, part, _stated_end(part, container))
         match container:
             case "ogg":
                 _check_last_page(path, part)
@@ -47,9 +50,14 @@ def declared_length_s(
             case "flac":
                 return _flac_s(part)
             case "asf":
-                return _asf_s(part)
+                return _asf_s(path, part, is_alone=is_alone)
             case "matroska,webm":
-                return _matroska_s(part) if is_alone else None
+                stated_s = _matroska_s(path, part)
+                return stated_s if is_alone else None
+            case "wv":
+                return None if part.at(12, 4) == b"\xff" * 4 else ffmpeg_s
+            case "voc":
+                _check_voc(path, part)
             case "mov,mp4,m4a,3gp,3g2,mj2":
                 is_fragmented = _check_boxes(path, part)
                 return None if is_fragmented else ffmpeg_s
@@ -60,6 +68,31 @@ def declared_length_s(
         return ffmpeg_s if container in _STATE_LENGTH else None
     finally:
         part.seek(here)
+
+
+def _stated_end(part: Stretch, container: str) -> int:
+    """Where the header of some containers says that the file ends, 0 where it does not say."""
+    head = part.at(0, 24)
+    match container:
+        case "aiff":
+            return 8 + int.from_bytes(head[4:8], "big")
+        case "au" if head[8:12] != b"\xff" * 4:
+            return int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
+        case "w64":
+            return int.from_bytes(head[16:24], "little")
+    return 0
+
+
+def _check_end(path: Path, part: Stretch, end: int) -> None:
+    """Raise TruncatedAudio for bytes behind the end that are neither zeros nor a tag."""
+    n_behind = part.n_bytes - end
+    rest = part.at(end, _PROBE_BYTES) if end > 0 and n_behind > _TAG_BYTES else b""
+    is_tag = rest.startswith(b"APETAGEX") or n_behind - id3_bytes(rest[:10]) <= _TAG_BYTES
+    if any(rest) and not is_tag:
+        raise TruncatedAudio(
+            f"{shown(path)}: {n_behind:,} bytes follow its end. It is damaged, or two recordings of "
+            "different kinds were joined: fetch it again, or split it."
+        )
 
 
 def _mp3_s(part: Stretch) -> float | None:
@@ -81,7 +114,7 @@ def _mp3_s(part: Stretch) -> float | None:
     if n_frames == 0 or begin < 0:
         return None
     n_there = part.n_bytes - start
-    if n_bytes and n_there - n_bytes > max(_PROBE_BYTES, n_bytes // 50):
+    if n_bytes and n_there - n_bytes > max(_TAG_BYTES, n_bytes // 50):
         return None  # frames were joined that it does not count
     version, rate_index = frame[begin + 1] >> 3 & 3, frame[begin + 2] >> 2 & 3
     if version == 1 or rate_index == 3:
@@ -101,8 +134,20 @@ def _flac_s(part: Stretch) -> float | None:
     return n_samples / rate_hz if rate_hz and n_samples else None
 
 
-def _matroska_s(part: Stretch) -> float | None:
-    """The Duration element in Segment/Info; live recordings have none."""
+def largest_frame(part: Stretch) -> int:
+    """Bytes of the largest frame of a FLAC by STREAMINFO, 0 where it does not say. Keeps the position."""
+    here = part.tell()
+    size = part.at(id3_bytes(part.at(0, 10)) + 15, 3)
+    part.seek(here)
+    return int.from_bytes(size, "big")
+
+
+def _matroska_s(path: Path, part: Stretch) -> float | None:
+    """The Duration element in Segment/Info; live recordings have none.
+
+    Raises:
+        TruncatedAudio: the file ends before its Segment does.
+    """
     scale_ns, duration = 1_000_000, 0.0
     at, end = 0, min(part.n_bytes, 1 << 20)
     while at < end:
@@ -114,6 +159,10 @@ def _matroska_s(part: Stretch) -> float | None:
         content = part.at(at + n_head, 8)[: size or 0] if size is not None and size <= 8 else b""
         if name == _CLUSTER:
             break
+        if name == _SEGMENT and size is not None:
+            _check_end(path, part, at + n_head + size)
+            if at + n_head + size > part.n_bytes:
+                raise _cut(path, "segment")
         if name == _SCALE:
             scale_ns = int.from_bytes(content, "big")
         elif name == _DURATION and len(content) in {4, 8}:
@@ -151,17 +200,10 @@ def _check_boxes(path: Path, part: Stretch) -> bool:
         if size == 0:
             break  # up to the end
         if size < 8 or not all(32 <= byte < 127 or byte == 169 for byte in head[4:8]):
-            if any(part.at(at, _PROBE_BYTES)) and part.n_bytes - at > _PROBE_BYTES:
-                raise TruncatedAudio(
-                    f"{shown(path)}: {part.n_bytes - at:,} bytes follow its last box. It is damaged, or two "
-                    "recordings of different kinds were joined: fetch it again, or split it."
-                )
+            _check_end(path, part, at)
             break
         if at + size > part.n_bytes and is_fragmented:
-            raise TruncatedAudio(
-                f"{shown(path)}: its last fragment is cut off. It was still being written or its copy was "
-                "interrupted: fetch it again."
-            )
+            raise _cut(path, "last fragment")
         at += size
     return is_fragmented
 
@@ -185,18 +227,40 @@ def _check_last_page(path: Path, part: Stretch) -> None:
     n_segments = page[26] if len(page) > 26 else 255
     if len(page) >= 27 + n_segments + sum(page[27 : 27 + n_segments]):
         return
-    raise TruncatedAudio(
-        f"{shown(path)}: its last Ogg page is cut off. It was still being written or its copy was "
-        "interrupted: fetch it again."
+    raise _cut(path, "last Ogg page")
+
+
+def _check_voc(path: Path, part: Stretch) -> None:
+    """Walk the blocks of a Creative Voice File: a byte for its type, three for its size, 0 at the end."""
+    at = int.from_bytes(part.at(20, 2), "little")
+    for _ in range(_MAX_BOXES):
+        head = part.at(at, 4)
+        if len(head) < 4 or head[0] == 0:
+            return
+        at += 4 + int.from_bytes(head[1:], "little")
+        if at > part.n_bytes:
+            raise _cut(path, "last block")
+
+
+def _cut(path: Path, what: str) -> TruncatedAudio:
+    return TruncatedAudio(
+        f"{shown(path)}: its {what} is cut off. It was still being written or its copy was interrupted: "
+        "fetch it again."
     )
 
 
-def _asf_s(part: Stretch) -> float | None:
+def _asf_s(path: Path, part: Stretch, *, is_alone: bool) -> float | None:
     """Length by the file properties object ("Advanced Systems Format Specification" 3.2)."""
     header = part.at(0, _PROBE_BYTES)
     at = header.find(_ASF_PROPERTIES)
     fields = header[at + 64 : at + 92] if at >= 0 else b""
     if len(fields) < 28:
+        return None
+    n_stated = int.from_bytes(header[at + 40 : at + 48], "little")
+    _check_end(path, part, n_stated)
+    if not is_alone:  # the length is that of the longest track
+        if n_stated > part.n_bytes:
+            raise _cut(path, "end")
         return None
     play_100ns, _, preroll_ms, flags = struct.unpack("<QQQI", fields)
     is_live = bool(flags & 1)  # a stream being broadcast knows no length

@@ -30,8 +30,8 @@ def _begins(rare: bytes, pattern: bytes, n_before: int = 0) -> _Beginning:
 
 # At least six fixed bytes each, which sound does not form by chance. Sources: RFC 3533 (an Ogg page that
 # begins a stream), RFC 9639 (FLAC), RFC 4867 (AMR), RFC 8794 and 9559 (Matroska and its document types), the
-# "Advanced Systems Format Specification", AIFF 1.3, Apple's CAF 1.0, Sony's Wave64, Sun's AU, ISO 14496-12
-# (brands of MP4), and the Xing header as LAME writes it.
+# "Advanced Systems Format Specification", AIFF 1.3, Apple's CAF 1.0, Sony's Wave64, Sun's AU, WavPack 4,
+# Creative's VOC, NIST's SPHERE, ISO 14496-12 (brands of MP4), and the Xing header as LAME writes it.
 _BEGINNINGS = (
     _begins(b"WAVE", rb"(?:RIF[FX]|RF64|BW64).{4}WAVE", 8),
     _begins(b"OggS\0\x02", rb"OggS\x00\x02\x00{8}"),
@@ -42,6 +42,9 @@ _BEGINNINGS = (
     _begins(b"FORM", rb"FORM.{4}AIF[FC]"),
     _begins(b"caff\0\x01", rb"caff\x00\x01\x00\x00desc"),
     _begins(b"riff\x2e\x91", rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"),
+    _begins(b"wvpk", rb"wvpk.{4}[\x02-\x10]\x04.{6}\x00{4}"),
+    _begins(b"Creative Voice", rb"Creative Voice File\x1a"),
+    _begins(b"NIST_1A\n", rb"NIST_1A\n   1024\n"),
     _begins(b".snd\0\0\0", rb"\.snd\x00\x00\x00[\x18-\xff].{4}\x00\x00\x00[\x01-\x1b]\x00"),
     _begins(
         b"ftyp", rb"\x00\x00\x00[\x08-\xff]ftyp(?:iso.|mp4.|M4[ABV] |3g[p2].|qt  |dash|avc1|MSNV|f4v )", 4
@@ -64,21 +67,39 @@ def recordings_in(stream: BinaryIO, n_bytes: int) -> Iterator[Stretch]:
     start = _tag_before(Stretch(stream, 0, n_bytes))
     while start < n_bytes:
         rest = Stretch(stream, start, n_bytes)
-        at = find_end(rest) if is_wav(rest.at(0, 12)) else _after_beginning(rest)
-        end = start + next_beginning(rest, at)
+        if is_wav(rest.at(0, 12)):
+            end = start + _next_beginning(rest, find_end(rest), _BEGINNINGS)
+        else:
+            end = start + _next_beginning(rest, _after_beginning(rest), _likely_behind(rest))
         yield Stretch(stream, start, end)
         start = end
 
 
-def next_beginning(part: Stretch, at: int) -> int:
+def _likely_behind(part: Stretch) -> tuple[_Beginning, ...]:
+    """What to look for behind this recording: another of its kind, or a WAV.
+
+    Every kind costs a search of the whole file. Other kinds are looked for in what cannot be decoded.
+    """
+    head = part.at(0, _REACH)
+    same = tuple(kind for kind in _BEGINNINGS[1:] if kind.whole.match(head))
+    return (_BEGINNINGS[0], *(same or _BEGINNINGS[-2:]))
+
+
+def _next_beginning(part: Stretch, at: int, kinds: tuple[_Beginning, ...]) -> int:
     """Where a recording begins at `at` or later, or the end of the stretch."""
     while at < part.n_bytes:
         block = part.at(at, _SEARCH_BYTES + _REACH)
-        found = [begin for kind in _BEGINNINGS if (begin := _find(kind, block)) is not None]
+        found = [begin for kind in kinds if (begin := _find(kind, block)) is not None]
         if found:
             return at + min(found)
         at += _SEARCH_BYTES
     return part.n_bytes
+
+
+def find_beginning(part: Stretch, start: int, end: int) -> int | None:
+    """Where any recording begins in these bytes."""
+    at = _next_beginning(Stretch(part.stream, part.start + start, part.start + end), 0, _BEGINNINGS)
+    return start + at if start + at < end else None
 
 
 def _find(kind: _Beginning, block: bytes) -> int | None:

@@ -54,18 +54,24 @@ def page_at(part: Stretch, at: int) -> Page | None:
     return Page(at, n_header + n_payload, n_payload, serial, number, granule, head[5] & 2 != 0)
 
 
-def unread_bytes(part: Stretch, n_decoded: int) -> int:
+def unread_bytes(part: Stretch, n_decoded: int) -> tuple[int, list[tuple[int, int]]]:
     """Bytes of sound in an Ogg file beyond `n_decoded`: pages that were dropped, are missing or are none.
 
     Of several streams, that one is compared whose size is nearest.
+
+    Returns:
+        Their number, and what lies between pages (from and to before).
     """
     n_payload: Counter[int] = Counter()
     n_pages: Counter[int] = Counter()
     n_missing: Counter[int] = Counter()
     last: dict[int, Page] = {}
-    n_whole = 0
+    between = []
+    end = 0
     for page in pages(part):
-        n_whole += page.n_bytes
+        if page.at > end:
+            between.append((end, page.at))
+        end = page.at + page.n_bytes
         before = last.get(page.serial)
         last[page.serial] = page
         if before is not None and page.number > before.number + 1:
@@ -74,11 +80,13 @@ def unread_bytes(part: Stretch, n_decoded: int) -> int:
             continue  # headers come before the first page with sound
         n_pages[page.serial] += 1
         n_payload[page.serial] += page.n_payload
+    if end < part.n_bytes:
+        between.append((end, part.n_bytes))
     if not n_payload:
-        return 0
-    n_between = part.n_bytes - n_whole
+        return 0, between
+    n_between = sum(to - start for start, to in between)
     n_stated = {
         serial: size + n_missing[serial] * size // n_pages[serial] for serial, size in n_payload.items()
     }
     nearest = min(n_stated.values(), key=lambda size: abs(size - n_decoded))
-    return max(0, nearest - n_decoded) + n_between
+    return max(0, nearest - n_decoded) + n_between, between

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from callanalytics.audio.declared import declared_length_s
+from callanalytics.audio.declared import MATROSKA, declared_length_s
 from callanalytics.audio.source import BLOCK_FRAMES, Source, Stretch, check_format, shown
 from callanalytics.audio.timestamps import Timeline
 from callanalytics.config import AudioSettings
@@ -55,6 +55,9 @@ MAGIC = (
     (0, b"Creative Voice File\x1a", "VOC"),
     (0, b"NIST_1A\n", "NIST SPHERE"),
     (0, b"wvpk", "WavPack"),
+    (0, b".snd", "AU"),
+    (0, b"caff", "CAF"),
+    (0, b"riff\x2e\x91\xcf\x11", "Wave64"),
 )
 
 
@@ -95,14 +98,20 @@ def ffmpeg_source(
         notes: set[str] = set()
         is_alone = len(container.streams) == 1
         timeline = Timeline(path, part, name if is_alone else "", rate_hz, settings, notes)
-        lead_s = timeline.begin(tracks, track) if len(tracks) > 1 else 0.0
         declared_s = declared_length_s(path, part, name, hint_s, is_alone=is_alone)
+        starts_s = [float(each.start_time * each.time_base) for each in tracks if each.start_time is not None]
+        is_edited = name.startswith("mov,") and declared_s is not None  # fragments of a broadcast begin late
+        if len(starts_s) == len(tracks) and declared_s is not None and name == MATROSKA:
+            declared_s -= starts_s[track]  # it states when the last track ends
+        if len(starts_s) == len(tracks) and (is_edited or len(tracks) > 1):
+            lead_s = timeline.begin(starts_s, track, is_edited=is_edited)
+            declared_s = None if declared_s is None else declared_s + lead_s
         yield Source(
             rate_hz=rate_hz,
             n_channels=n_channels,
             codec=str(context.codec.canonical_name),
             container=name.split(",")[0],
-            declared_s=None if declared_s is None else declared_s + lead_s,
+            declared_s=declared_s,
             hint_s=hint_s,
             full_scale=0.999,
             blocks=_blocks(path, container, audio, timeline, rate_hz, n_channels),

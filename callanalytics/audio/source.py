@@ -59,17 +59,17 @@ class Stretch:
     """
 
     def __init__(self, stream: BinaryIO, start: int, end: int) -> None:
-        self._stream, self.start, self.n_bytes = stream, start, end - start
+        self.stream, self.start, self.n_bytes = stream, start, end - start
         stream.seek(start)
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes, none beyond the end."""
         left = max(0, self.n_bytes - self.tell())
-        return self._stream.read(left if size < 0 else min(size, left))
+        return self.stream.read(left if size < 0 else min(size, left))
 
     def tell(self) -> int:
         """Position from the start of the stretch."""
-        return self._stream.tell() - self.start
+        return self.stream.tell() - self.start
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a position; -1, FFmpeg's sign of failure, for one that no file has."""
@@ -77,7 +77,7 @@ class Stretch:
         if base < 0 or offset + base < 0:
             return -1
         try:
-            return self._stream.seek(self.start + base + offset) - self.start
+            return self.stream.seek(self.start + base + offset) - self.start
         except (OSError, ValueError, OverflowError):
             return -1
 

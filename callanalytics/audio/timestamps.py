@@ -7,10 +7,13 @@ what could not be read is counted here: packets that do not decode, and bytes be
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from callanalytics.audio.joined import id3_bytes
+from callanalytics.audio.declared import largest_frame
+from callanalytics.audio.joined import find_beginning, id3_bytes
 from callanalytics.audio.ogg import unread_bytes
 from callanalytics.audio.source import Stretch, clock, shown, tolerance_s
 from callanalytics.config import AudioSettings
@@ -61,43 +64,53 @@ class Timeline:
         self.unit_s = 0.0
         self._path, self._part, self._container = path, part, container
         self._rate_hz, self._settings, self._notes = rate_hz, settings, notes
+        self._largest = largest_frame(part) if container == "flac" else 0
+        self._suspicious = self._largest or _PROBE_BYTES
+        self._overhead = _OVERHEAD_BYTES.get(container, math.inf)
         self._origin_s: float | None = None  # the time stamp that sample 0 has or would have
         self._n = 0  # samples up to here, silence included
         self._end = 0  # of the last packet in the file
         self._n_packed = 0  # bytes in packets
         self._holes: list[tuple[int, int]] = []  # bytes in no packet, from and to before
+        self._suspects: list[tuple[int, int]] = []  # bytes in packets that hold more than they should
         self._n_surplus = 0  # bytes in packets that no codec needs: parsers add what they do not know
         self._lost_s = 0.0
 
-    def begin(self, tracks: list[Any], track: int) -> float:
+    def begin(self, starts_s: Sequence[float], track: int, *, is_edited: bool) -> float:
         """Count from the first of several tracks, so that one that begins later keeps its place.
+
+        Args:
+            starts_s: where each begins.
+            track: which of them this is.
+            is_edited: the container says what comes first, as MP4's edit lists do, also of one track.
 
         Returns:
             Seconds of silence before this track.
         """
-        starts_s = [float(each.start_time * each.time_base) for each in tracks if each.start_time is not None]
-        if len(starts_s) < len(tracks):
-            return 0.0
-        self._origin_s = min(starts_s)
+        self._origin_s = 0.0 if is_edited and min(starts_s) > 0 else min(starts_s)
         return starts_s[track] - self._origin_s
 
     def take(self, packet: Any) -> None:
         """Note where a packet lies in the file."""
-        self._n_packed += packet.size
-        if packet.duration:
-            most = packet.duration * self.unit_s * self._rate_hz * _MOST_BYTES_A_SAMPLE + _PROBE_BYTES
-            self._n_surplus += max(0, packet.size - round(most))
-        if packet.pos is None or not packet.size:
+        size, at = packet.size, packet.pos
+        self._n_packed += size
+        if size > self._suspicious and packet.duration:
+            samples = packet.duration * self.unit_s * self._rate_hz
+            most = self._largest or samples * _MOST_BYTES_A_SAMPLE + _PROBE_BYTES
+            if size > most:
+                self._n_surplus += size - round(most)
+                self._suspects.append((at or 0, (at or 0) + size))
+        if at is None or not size:
             return
-        overhead = _OVERHEAD_BYTES.get(self._container)
-        is_first = self._end == 0 and self._container not in _HEADERS_IN_PACKETS
-        if overhead is not None and packet.pos - self._end > overhead and not is_first:
-            self._holes.append((self._end, packet.pos))
-        self._end = max(self._end, packet.pos + packet.size)
+        if at - self._end > self._overhead and (self._end or self._container in _HEADERS_IN_PACKETS):
+            self._holes.append((self._end, at))
+        self._end = max(self._end, at + size)
 
     def lose(self, packet: Any) -> None:
         """Note a packet that could not be decoded."""
         self._lost_s += (packet.duration or 0) * self.unit_s
+        if packet.pos is not None:
+            self._suspects.append((packet.pos, packet.pos + packet.size))
 
     def gap_before(self, pts: int | None, n_samples: int) -> int:
         """Samples of silence to put before a frame of `n_samples` samples.
@@ -134,6 +147,13 @@ class Timeline:
             return
         found_s = self._n / self._rate_hz
         n_unread = self._unread_bytes()
+        for start, end in [*self._holes, *self._suspects]:
+            at = find_beginning(self._part, start, end)
+            if at is not None:
+                raise TruncatedAudio(
+                    f"{shown(self._path)}: another recording of a different kind begins at byte {at:,}. "
+                    "Two recordings were joined: split them."
+                )
         lost_s = self._lost_s + found_s * n_unread / max(1, self._n_packed - self._n_surplus)
         if lost_s > tolerance_s(found_s, self._settings):
             raise TruncatedAudio(
@@ -146,9 +166,10 @@ class Timeline:
 
     def _unread_bytes(self) -> int:
         if self._container == "ogg":
-            return unread_bytes(self._part, self._n_packed)
-        overhead = _OVERHEAD_BYTES.get(self._container)
-        if overhead is not None and self._end and self._part.n_bytes - self._end > overhead:
+            n_unread, between = unread_bytes(self._part, self._n_packed)
+            self._holes += between
+            return n_unread
+        if self._end and self._part.n_bytes - self._end > self._overhead:
             self._holes.append((self._end, self._part.n_bytes))
         holes = sum(end - start for start, end in self._holes if not self._is_known(start, end))
         return holes + self._n_surplus

@@ -25,7 +25,7 @@ from callanalytics.audio.source import (
     truncated,
 )
 from callanalytics.config import AudioSettings
-from callanalytics.errors import EmptyAudio, TruncatedAudio
+from callanalytics.errors import EmptyAudio, InvalidAudio, TruncatedAudio
 from callanalytics.records import FloatArray
 
 
@@ -137,6 +137,8 @@ def _chunks(part: Stretch, at: int = 12) -> Iterator[Chunk]:
 
 def _after(part: Stretch, chunk: Chunk) -> int:
     """Where the next chunk begins: a byte fills up an odd size, which some programs leave out."""
+    if chunk.name == b"LIST" and part.at(chunk.at, 4) == b"wavl":
+        return chunk.at + 4  # a list of data chunks, and of silences
     at = chunk.at + chunk.size
     is_filled = chunk.size % 2 and (_chunk_at(part, at + 1) or not _chunk_at(part, at))
     return at + 1 if is_filled else at
@@ -171,6 +173,11 @@ def read_header(path: Path, part: Stretch, settings: AudioSettings) -> WavHeader
         name, at, size = chunk
         if name == b"fmt ":
             form = part.at(at, min(size, 64))
+        if name == b"slnt":
+            raise InvalidAudio(
+                f"{shown(path)}: a WAV file that counts its silences instead of holding them (slnt chunks), "
+                "which is not supported. Export it as plain PCM."
+            )
         if name != b"data":
             continue
         last, there = chunk, part.n_bytes - at

@@ -185,10 +185,7 @@ def _fetch(path: Path, target: Path, content_id: str | None, max_bytes: int) -> 
     for attempt in range(1, _TRIES + 1):
         try:
             _copy(path, target, max_bytes)
-            if content_id is not None and look_up(path).content_id != content_id:
-                raise RecordingChanged(
-                    f"{path.name}: another object lies here than was found. The next run finds it."
-                )
+            _check_fetched(path, target, content_id)
         except (TooLong, RecordingChanged):
             raise
         except Exception as problem:  # every store has errors of its own
@@ -201,6 +198,19 @@ def _fetch(path: Path, target: Path, content_id: str | None, max_bytes: int) -> 
         else:
             break
     return target
+
+
+def _check_fetched(path: Path, target: Path, content_id: str | None) -> None:
+    """Raise RecordingChanged where another object lies there than was listed; OSError for a part of it."""
+    if content_id is None:
+        return
+    there = look_up(path)
+    if there.content_id != content_id:
+        raise RecordingChanged(
+            f"{path.name}: another object lies here than was found. The next run finds it."
+        )
+    if (n_bytes := target.stat().st_size) < there.n_bytes:
+        raise OSError(errno.EIO, f"{n_bytes:,} of {there.n_bytes:,} bytes came")
 
 
 def _copy(path: Path, target: Path, max_bytes: int) -> None:

@@ -254,7 +254,7 @@ def _passing(workspace: Workspace, names: Collection[bytes], before: datetime | 
 
     Who has such a file open keeps it until they close it.
     """
-    logs = [*workspace.logs.glob("*"), *workspace.damaged_files()]
+    logs = [path for path in (*workspace.logs.glob("*"), workspace.damaged_state) if path.exists()]
     until_s = before.timestamp() if before else 0.0
     old = [log for log in logs if log.stat().st_mtime < until_s or _names_any(log, names)]
     return [*old, *(path for path in workspace.playing.rglob("*") if path.is_file())]

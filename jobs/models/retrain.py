@@ -255,8 +255,8 @@ def _score_last_week(
 
 def _remember(workspace: Workspace, folder: Path, result: Retrained) -> None:
     line = json.dumps(result.to_json()) + "\n"
-    with workspace.training.history.open("a", encoding="utf-8") as history:
-        history.write(line)
+    history = workspace.training.history
+    write_whole(history, b"".join(_whole_lines(_content(history))) + line.encode(), durable=True)
     write_whole(folder / "decision.json", line)
     for big in ("members", "balanced"):  # what training needed to go on
         shutil.rmtree(TrainingFolder(folder).run / big, ignore_errors=True)
@@ -270,6 +270,11 @@ def _content(path: Path) -> bytes:
         return b""
     except OSError as problem:
         raise StoreError(f"{path}: cannot be read ({problem.strerror}). Check its permissions.") from None
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    """Lines with their ends, without the beginning of one that a full disk or a kill has cut."""
+    return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _decision(folder: Path, margin: float) -> Retrained | None:
@@ -293,10 +298,12 @@ def read_history(workspace: Workspace) -> list[dict[str, Any]]:
     """Every retraining of an output folder and what was decided, oldest first. Raises StoreError."""
     path = workspace.training.history
     rows = []
-    for number, line in enumerate(_content(path).splitlines(), start=1):
+    for number, line in enumerate(_whole_lines(_content(path)), start=1):
         try:
-            row = json.loads(line) if line else None
-            if line and (not isinstance(row, dict) or not {"at", "candidate_id", "words"} <= set(row)):
+            row = json.loads(line) if line.strip() else None
+            if row is not None and (
+                not isinstance(row, dict) or not {"at", "candidate_id", "words"} <= set(row)
+            ):
                 raise ValueError("at, candidate_id and words are missing")
         except ValueError as problem:
             raise StoreError(

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -95,7 +97,10 @@ def _files(folder: Path) -> list[Path]:
 def read_reviews(path: Path) -> list[Review]:
     """The reviews in a file, at least one. Raises UsageError when it is no such file."""
     try:
-        with path.open(encoding="utf-8") as file:
+        # A named pipe would keep the open itself waiting, and the night with it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as file:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("no file")
             reviews = [_review(json.loads(line)) for line in _lines(path, file)]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
         raise UsageError(f"{path.name}: not reviews ({problem})") from None

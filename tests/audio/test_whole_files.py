@@ -84,6 +84,7 @@ JOINED = {
     "ogg_flac": ("ogg", "flac", 8000),
     "webm": ("webm", "libopus", 48000),
     "wma": ("asf", "wmav2", 16000),
+    "wavpack": ("wv", "wavpack", 16000),
 }
 
 
@@ -123,6 +124,28 @@ def test_a_recording_of_another_kind_behind_is_heard_too(first: str, tmp_path: P
     assert found[:2] + found[-2:] == [LEFT_HZ] * 2 + [RIGHT_HZ] * 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("flac", "mp3"), ("m4a", "mp3"), ("mp3", "m4a"), ("ogg_opus", "mp3"), ("wma", "mp3")],
+)
+def test_other_kinds_behind_are_refused(first: str, second: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(built(path, first, LEFT_HZ, seconds=5.0) + built(tmp_path / "b", second, RIGHT_HZ))
+    with pytest.raises(TruncatedAudio, match="joined"):
+        decode(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["aiff", "au", "caf", "w64", "flac", "mp3", "m4a", "ogg_opus", "webm", "wma"]
+)
+def test_a_tag_behind_the_sound_is_no_fault(name: str, tmp_path: Path) -> None:
+    tag = id3(30_000) if name == "m4a" else b""
+    (tmp_path / "a").write_bytes(built(tmp_path / "a", name, LEFT_HZ) + tag + b"TAG" + bytes(125))
+    audio = decode(tmp_path / "a")
+    assert heard(audio.samples[0])[:1] == [LEFT_HZ]
+    assert audio.duration_s == pytest.approx(2.0, abs=0.2)
+
+
 def test_a_change_of_rate_keeps_pitch_and_length(tmp_path: Path) -> None:
     first, second = wav_bytes(pcm16(tone(2.0, 8000))), wav_bytes(pcm16(tone(2.0, 16000)), rate_hz=16000)
     (tmp_path / "a.wav").write_bytes(first + second)
@@ -154,6 +177,22 @@ def test_a_lost_stretch_of_ogg_is_no_pause(tmp_path: Path) -> None:
 
 
 # WAV
+
+
+@pytest.mark.parametrize("n_silent", [0, 8000])
+def test_data_chunks_in_a_list_are_heard_and_silences_that_are_counted_are_refused(
+    n_silent: int, tmp_path: Path
+) -> None:
+    waves = b"wavl"
+    for name, content in [RIFF_CHUNK, (b"slnt", struct.pack("<I", n_silent)), RIFF_CHUNK]:
+        if name == b"data" or n_silent:
+            waves += name + struct.pack("<I", len(content)) + content
+    (tmp_path / "a.wav").write_bytes(riff([fmt_chunk(), (b"LIST", waves)]))
+    if n_silent:
+        with pytest.raises(InvalidAudio, match="slnt"):
+            decode(tmp_path / "a.wav")
+    else:
+        assert heard(decode(tmp_path / "a.wav").samples[0]) == [LEFT_HZ] * 6
 
 
 def test_every_data_chunk_is_heard(tmp_path: Path) -> None:
@@ -246,6 +285,16 @@ def test_time_stamps_cannot_claim_memory(tmp_path: Path) -> None:
         decode(tmp_path / "a")
 
 
+@pytest.mark.parametrize(("container", "codec", "lead"), [("mp4", "aac", 2), ("webm", "libopus", 0)])
+def test_what_an_edit_list_puts_first_is_silence_and_a_broadcast_joined_late_has_none(
+    container: str, codec: str, lead: int, tmp_path: Path
+) -> None:
+    by_tracks(tmp_path / "a", [tone(3.0, 48000)[:, None]], 48000, container, codec, starts_s=[2.0])
+    found = heard(decode(tmp_path / "a").samples[0])
+    assert len(found) == 3 + lead
+    assert found[-2:] == [LEFT_HZ] * 2
+
+
 # Lengths that are stated, and guesses
 
 
@@ -282,6 +331,25 @@ def test_an_mp3_that_was_cut_is_still_noticed(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").write_bytes(content[: len(content) // 2])
     with pytest.raises(TruncatedAudio, match="declares"):
         decode(tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("VOC", "PCM_U8"), ("NIST", "PCM_16")])
+def test_rarer_containers_that_were_cut_are_noticed(kind: str, codec: str, tmp_path: Path) -> None:
+    by_soundfile(tmp_path / "a", tone(20.0, 8000)[:, None], 8000, kind, codec)
+    content = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(TruncatedAudio):
+        decode(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "libopus"), ("mp4", "aac")])
+def test_two_tracks_that_were_cut_are_noticed(container: str, codec: str, tmp_path: Path) -> None:
+    sides = [tone(20.0, 48000, hz)[:, None] for hz in (LEFT_HZ, RIGHT_HZ)]
+    by_tracks(tmp_path / "a", sides, 48000, container, codec)
+    content = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(TruncatedAudio):
+        decode(tmp_path / "a")
 
 
 def test_a_little_less_than_is_stated_is_noted(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -54,6 +55,26 @@ def test_an_object_that_was_replaced_since_it_was_listed_is_not_taken(store: Any
     store.pipe({"/calls/a.wav": b"sound b"})
     changed = pytest.raises(RecordingChanged, match="another object")
     with changed, fetched([listed.path], [listed.content_id], max_bytes=100):
+        pass
+
+
+def test_a_transfer_that_ends_early_is_tried_again_and_then_an_error(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.pipe({"/calls/a.wav": b"sound a"})
+    (listed,) = list_remote(path_of("memory://calls"))
+    lengths = [3, 7, 3, 3, 3]
+    opened = type(store).open
+
+    def short(self: Any, *args: Any, **more: Any) -> Any:
+        return io.BytesIO(opened(self, *args, **more).read()[: lengths.pop(0)])
+
+    monkeypatch.setattr(type(store), "open", short)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    with fetched([listed.path], [listed.content_id], max_bytes=100) as (local,):
+        assert local.read_bytes() == b"sound a"
+    early = pytest.raises(UnreadableFile, match="3 of 7 bytes")
+    with early, fetched([listed.path], [listed.content_id], max_bytes=100):
         pass
 
 

@@ -172,7 +172,9 @@ def test_torn_notes_are_named_with_what_to_do(retrained, manifest: Path, tmp_pat
     shutil.copytree(retrained[0], out)
     history = out / "training" / "history.jsonl"
     whole = history.read_text()
-    for torn in (whole[:40], "3\n", '["at", "candidate_id", "words"]\n', '{"at": "2026"}\n', "\0\n"):
+    history.write_text(whole + whole[:40])  # by a disk that was full
+    assert len(read_history(Workspace(out))) == 1
+    for torn in ("3\n", '["at", "candidate_id", "words"]\n', '{"at": "2026"}\n', "\0\n"):
         history.write_text(whole + torn)
         with pytest.raises(StoreError, match=r"history\.jsonl, line 2: .*Remove that line"):
             read_history(Workspace(out))

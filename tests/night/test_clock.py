@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from command_line import run_json
 from short_calls import rows, settle, short_call
+
+from callanalytics.config import Settings
+from callanalytics.config.window import Window
+from callanalytics.store import RunCounts, open_work
+from callanalytics.workspace import Workspace
+from jobs.night.plan import search
+from jobs.night.result import RunOptions
 
 # Berlin: 2025-03-30 has 23 hours (02:00 becomes 03:00), 2025-10-26 has 25 (03:00 becomes 02:00).
 SPRING = ("20250329-233000", "20250330-003000", "20250330-015959", "20250330-023000", "20250330-235900")
@@ -59,3 +67,23 @@ def test_every_call_falls_into_one_night_whatever_the_clock_does(tmp_path: Path)
     zones = rows(database, "SELECT zone, count(*) FROM calls GROUP BY ALL ORDER BY ALL")
     assert zones == [("America/New_York", 3), ("Europe/Berlin", 8)], "each keeps the zone it was read in"
     assert rows(database, "SELECT count(*) FROM call_summary WHERE path LIKE '%future%'") == [(0,)]
+
+
+def test_a_file_that_came_late_is_found_also_when_the_clock_was_ahead_in_the_night_before(
+    tmp_path: Path, empty_out: Path
+) -> None:
+    """Nothing "came after" a run that began next year by its own clock."""
+    out, folder = shutil.copytree(empty_out, tmp_path / "out"), tmp_path / "calls"
+    folder.mkdir()
+    short_call(folder / "20250326-101112_late.wav", 1)
+    settle(folder)
+    now = datetime(2025, 3, 29, 2, 0, tzinfo=UTC)
+    with open_work(Workspace(out)) as store:
+        run_id = store.begin_run(Window(now - timedelta(days=4), now - timedelta(days=2)), "e", "0.1.0")
+        store.end_run(run_id, RunCounts(), exit_code=0)
+        store.connection.execute("UPDATE base.runs SET started_at = now() + INTERVAL 1 YEAR")
+        todo = search(
+            store, Settings(), RunOptions(), [folder], Window(now - timedelta(days=1), now),
+            ensemble_id="e", salt=b"", now=datetime.now(UTC), on_progress=lambda done, total: None,
+        )  # fmt: skip
+    assert [each.recording.path.name for each in todo.recordings] == ["20250326-101112_late.wav"]

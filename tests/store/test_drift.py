@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from fixture_calls import ENSEMBLE_ID, LABELS, LAST_DAY, MEMBERS, plausible_call
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
 from callanalytics.store import Store, open_work
+from callanalytics.store.schema import shipped_migrations
 from callanalytics.workspace import Workspace
 
 N_DAYS, A_DAY, CHANGED_DAYS = 18, 14, 3
@@ -169,12 +171,11 @@ def test_a_file_of_the_version_before_gets_the_levels_of_its_calls(
 ) -> None:
     with filled(tmp_path, calls[:5]) as store:
         wanted = rows(store, "FROM base.call_levels ORDER BY ALL")
-        store.connection.execute("DROP TABLE base.call_levels")
-        store.connection.execute("ALTER TABLE base.files DROP COLUMN content_id")
-        store.connection.execute("DROP TABLE base.agent_voices")
-        store.connection.execute("DROP TABLE base.skipped_files")
-        for column in ("frustration_voice", "recipe", "role_evidence"):
-            store.connection.execute(f"ALTER TABLE base.analyses DROP COLUMN {column}")
+        for later in shipped_migrations()[2:]:
+            for table in re.findall(r"CREATE TABLE (base\.\w+)", later.sql):
+                store.connection.execute(f"DROP TABLE IF EXISTS {table}")
+            for table, column in re.findall(r"ALTER TABLE (base\.\w+) ADD COLUMN (\w+)", later.sql):
+                store.connection.execute(f"ALTER TABLE {table} DROP COLUMN IF EXISTS {column}")
         store.connection.execute(
             'CREATE TABLE base.features AS SELECT analysis_key, segment, descriptors AS "values"'
             " FROM base.segments"
