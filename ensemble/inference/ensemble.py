@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ensemble.inference.card import checked_file, fingerprint, read_card
 from ensemble.inference.device import CPU, onnx_member, prepare_device, torch_member
-from ensemble.inference.heads import CentredHeads, load_heads
 from ensemble.inference.spectrogram import (
     FrontEnd,
     Reference,
@@ -26,7 +25,17 @@ from ensemble.inference.spectrogram import (
     extract,
     voice_norm,
 )
-from ensemble.inference.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
+from ensemble.inference.vote import (
+    NOT_SPEECH,
+    TOO_SHORT,
+    CentredHeads,
+    Rule,
+    Thresholds,
+    Votes,
+    load_heads,
+    softmax,
+    vote,
+)
 from ensemble.labels import EMOTIONS
 from ensemble.model_errors import ModelIncompatible
 
@@ -96,7 +105,7 @@ class Ensemble:
         Args:
             waveforms: float32 1-D at ``sample_rate_hz`` in [-1, 1].
             speakers: Waveforms of equal ``speakers[i]`` are one voice: they are normalised together and
-                compared with the calmest of them (:mod:`ensemble.inference.heads`). None takes each alone
+                compared with the calmest of them (:mod:`ensemble.inference.vote`). None takes each alone
                 (statistics of that clip, shrunk to the reference).
             abstain: Whether thresholds apply.
             neutral_share: Share of neutral speech where the waveforms come from

@@ -24,9 +24,8 @@ from ensemble.corpora import Clip, usable_clips_cached
 from ensemble.corpora.clip_audio import content_key
 from ensemble.inference.card import fingerprint, read_card
 from ensemble.inference.ensemble import Ensemble, load_ensemble
-from ensemble.inference.heads import SHRINK_S, CentredHeads, save_heads
 from ensemble.inference.spectrogram import voice_norm
-from ensemble.inference.vote import count_votes, softmax
+from ensemble.inference.vote import SHRINK_S, CentredHeads, count_votes, save_heads, softmax
 from ensemble.training.calibration import (
     choose_thresholds,
     expected_calibration_error,

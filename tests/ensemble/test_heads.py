@@ -12,8 +12,8 @@ from tiny_corpus import write_tiny_corpus
 from ensemble.corpora import read_corpus
 from ensemble.inference.card import files_of, read_card
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
-from ensemble.inference.heads import CentredHeads, load_heads
 from ensemble.inference.registry import Registry
+from ensemble.inference.vote import CentredHeads, load_heads
 from ensemble.model_errors import LeakError, ModelIncompatible, TrainingError
 from ensemble.train_ensemble import train_from_corpora, train_heads
 from ensemble.training import TrainSettings
