@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from callanalytics.errors import LockHeld, UsageError
+from callanalytics.errors import LockHeld, StoreError, UsageError
 from callanalytics.text import display_text
 
 DATABASE_NAME = "callanalytics.duckdb"
@@ -40,6 +40,7 @@ FOLDERS_WITHOUT_CALLS = frozenset({"reports", "reports-redacted", "training"})
 # A review that is being kept, a look at the lock: such holders are gone in a moment.
 PATIENCE_S = 3.0
 _LOOK_AGAIN_S = 0.02
+_NO_LOCKS = "The file system of the output folder has no locks. Put it on one that has, or mount it with them"
 
 
 class TrainingFolder:
@@ -361,6 +362,8 @@ def _locked(descriptor: int, patience_s: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_LOOK_AGAIN_S)
+        except OSError as problem:
+            raise StoreError(f"{_NO_LOCKS} ({problem.strerror}).") from problem
         else:
             return True
 

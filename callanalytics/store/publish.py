@@ -225,5 +225,8 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some shares flush no folders
+            raise
     finally:
         os.close(descriptor)

@@ -107,6 +107,14 @@ def main() -> NoReturn:
         sys.exit(0)
     except CallAnalyticsError as problem:
         _end(str(problem), problem.exit_code)
+    except OSError as problem:
+        if _signals:
+            _end_interrupted()
+        if os.environ.get("CALLANALYTICS_DEBUG"):
+            raise
+        where = f"{problem.filename}: " if problem.filename else ""
+        why = problem.strerror or type(problem).__name__
+        _end(f"{where}{why}. Check free disk space and permissions and run again: committed work is kept.", 1)
     except MemoryError:
         _end(
             "memory ran out. Give the process more (ulimit -v, the limit of its container), or use fewer "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import resource
 import shutil
 import socket
@@ -17,12 +20,13 @@ from command_line import run_command
 from short_calls import command, environment
 
 from callanalytics.config import load_config
-from callanalytics.errors import ConfigError, UsageError
+from callanalytics.errors import ConfigError, StoreError, UsageError
 from callanalytics.ingest.object_store import check_remote, path_of
 from callanalytics.text import without_secrets
-from callanalytics.workspace import Workspace
+from callanalytics.workspace import Workspace, write_whole
 from jobs.cli.single_file import render_clip
 from jobs.maintenance.status import read_status, render_status
+from jobs.reviews.queue import waiting_reviews
 from jobs.scheduler.monitoring import ping
 
 SECRET = "s3cr3t-token"
@@ -231,3 +235,31 @@ def test_short_memory_is_said_in_our_words(out: Path) -> None:
     assert "The charts cannot be drawn" in done.stderr
     assert "ulimit -v" in done.stderr
     assert not (out / "reports" / "index.html").exists()
+
+
+def test_a_pipe_in_the_review_queue_is_not_waited_for(tmp_path: Path) -> None:
+    queue = Workspace(tmp_path).review_queue
+    queue.mkdir(parents=True)
+    os.mkfifo(queue / "1.json")
+    reading = threading.Thread(target=lambda: waiting_reviews(Workspace(tmp_path)), daemon=True)
+    reading.start()
+    reading.join(timeout=10)
+    assert not reading.is_alive()
+    assert waiting_reviews(Workspace(tmp_path)) == []
+
+
+def test_a_share_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(StoreError, match=r"no locks.*No locks available"), Workspace(tmp_path).lock():
+        pass
+    write_whole(tmp_path / "note", "still whole")
+    assert (tmp_path / "note").read_text() == "still whole"
+
+
+def test_an_output_folder_whose_name_is_no_text_is_refused_before_the_search(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"out\\xe9: the name is no UTF-8"):
+        Workspace(tmp_path / os.fsdecode(b"out\xe9")).make()
+    assert list(tmp_path.iterdir()) == []
