@@ -12,6 +12,7 @@ loud calm callers that were flagged.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -133,7 +134,9 @@ def _found(built: Built) -> FoundRecording:
         "UTC",
         stated_roles=(stated,) if built.layout == "stereo" else (),
     )
-    return FoundRecording(Recording(built.path.name.ljust(64, "0"), (built.path,), 0, now), facts)
+    content = built.path.read_bytes()
+    recording = Recording(hashlib.sha256(content).hexdigest(), (built.path,), len(content), now)
+    return FoundRecording(recording, facts)
 
 
 def figures(built: list[Built], calls: list[CallAnalysis], layout: str) -> dict[str, float]:

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.analysis.recipe import RECIPE
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
 from callanalytics.config import Settings
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize.corrections import as_corrected, exchanged
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import TooShort, TruncatedAudio
 from callanalytics.features import extract

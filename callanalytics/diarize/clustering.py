@@ -108,9 +108,16 @@ def cluster_voices(
         centred = (prints - prints[chosen].mean(axis=0)).astype(np.float64) * np.sqrt(_PRECISION)
         means = _means(centred[chosen], weight[chosen], _certain(labels, n_speakers)[None])
         labels = _posterior(centred, weight, means, rhythm.stay)[0][0].argmax(axis=1)
-    centres = np.stack([rhythm.seconds[labels == k] @ prints[labels == k] for k in range(n_speakers)])
-    centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
-    return labels, centres.astype(np.float32), may_be_more
+    return labels, mean_prints(prints, rhythm.seconds, labels), may_be_more
+
+
+def mean_prints(prints: FloatArray, weight_s: DoubleArray, labels: IntArray) -> FloatArray:
+    """Mean print (k, 192) of unit length of the pieces of each label 0..k-1."""
+    n_speakers = int(labels.max()) + 1
+    centres = np.stack([weight_s[labels == k] @ prints[labels == k] for k in range(n_speakers)])
+    lengths = np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
+    found: FloatArray = (centres / lengths).astype(np.float32)
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from callanalytics.diarize import segmentation
-from callanalytics.diarize.clustering import cluster_voices
+from callanalytics.diarize.clustering import cluster_voices, mean_prints
 from callanalytics.diarize.conversation import Rhythm
 from callanalytics.diarize.embedding import (
     HOP_SAMPLES,
@@ -19,6 +19,7 @@ from callanalytics.diarize.embedding import (
     log_mels,
     piece_sums,
 )
+from callanalytics.diarize.handovers import passed_on
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.two_channels import OFF, ON
 from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, IntArray, above, runs, widen
@@ -130,6 +131,9 @@ def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_sha
     labels, centres, may_be_more = cluster_voices(
         pieces.prints, pieces.rhythm, models.voice_space, whole, conversation_share
     )
+    if len(centres) == 2:
+        labels = passed_on(labels, pieces.rhythm.seconds, whole, models.voice_space)
+        centres = mean_prints(pieces.prints, pieces.rhythm.seconds, labels)
     active = np.zeros((len(centres), len(pieces.overlap)), np.bool_)
     for (start, end), label in zip(pieces.span, labels, strict=True):
         active[label, start:end] = True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from callanalytics.diarize.conversation import CONVERSATION_SHARE
+from callanalytics.diarize.handovers import with_handover
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import embed_speech, separate_voices, voice_of
@@ -17,6 +20,7 @@ from callanalytics.records import (
     ChannelLayout,
     Diarization,
     FloatArray,
+    Role,
     StatedRoles,
     Turn,
     VoiceProfile,
@@ -86,7 +90,6 @@ def diarize(
         quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
         quality.add(Quality.NO_SPEECH)
-    two_sided = layout.activity is not None
     if layout.activity is not None and (agent_voice is not None or (learn_voices and stated_roles)):
         prints = {
             f"speaker_{side}": voice
@@ -96,23 +99,36 @@ def diarize(
     one_voice = len({turn.speaker for turn in turns}) == 1
     guess = weigh_roles(
         turns,
-        by_channel=two_sided or (layout.kind is ChannelLayout.ONE_SIDED and one_voice),
+        by_channel=layout.activity is not None or (layout.kind is ChannelLayout.ONE_SIDED and one_voice),
         stated=stated_roles,
         prints=prints,
         profile=agent_voice,
     )
     if guess.is_disputed:
         quality.add(Quality.ROLE_CONFLICT)
+    roles = guess.roles
+    if layout.activity is not None:
+        for side in {turn.channel for turn in turns if roles[turn.speaker] is Role.AGENT}:
+            turns = with_handover(
+                turns,
+                side,
+                layout.activity.active[side],
+                partial(voice_of, samples[side], models=models),
+                models.voice_space,
+            )
+        roles = {turn.speaker: roles[f"speaker_{turn.channel}"] for turn in turns}
+    if len(roles) > 2:
+        quality.add(Quality.THREE_VOICES)
     return Diarization(
         turns=turns,
-        roles=guess.roles,
+        roles=roles,
         layout=layout.kind,
         role_source=guess.source,
         role_confidence=guess.confidence,
         role_evidence=guess.evidence,
         sounds=sounds,
         quality=tuple(sorted(quality)),
-        voices={speaker: prints[speaker] for speaker in guess.roles if speaker in prints},
+        voices={speaker: prints[speaker] for speaker in roles if speaker in prints},
     )
 
 

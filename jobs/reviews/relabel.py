@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from callanalytics.analysis.call import CallAnalysis, swap_roles
+from callanalytics.analysis.corrections import agrees, sides_of
 from callanalytics.config import Settings
-from callanalytics.diarize.corrections import agrees, sides_of
 from callanalytics.errors import UsageError
 from callanalytics.records import CorrectedTurns, FoundRecording, Role
 from callanalytics.store import Correction, Store, open_locked

@@ -163,7 +163,7 @@ def _review_of(row: Mapping[str | None, str | None], reviewer: str | None) -> Re
 # that fired: worth the width of the 95 % interval of the least known one (1 without any review). Labels of
 # segments teach where the committee is unsure: query by committee (Seung, Opper, Sompolinsky, COLT 1992;
 # vote entropy after Dagan and Engelson, ICML 1995) plus least confidence (Lewis and Gale, SIGIR 1994), taken
-# over the five most telling segments of the caller (agents are never what is asked about). Where facts
+# over the five most telling segments of who may be the caller (agents are never asked about). Where facts
 # disagree about who is agent and who is caller, a look tells whose anger is scored: worth a half, and up to
 # one where both are as likely.
 NEXT_SQL = """
@@ -196,7 +196,7 @@ moments AS (
             (1 - s.confidence) + coalesce(m.disagreement, 1 - s.agreement) DESC, s.segment) AS place
     FROM base.segments s JOIN analyses a USING (analysis_key)
     LEFT JOIN members m USING (analysis_key, segment)
-    WHERE s.role != 'agent' AND s.confidence IS NOT NULL AND NOT EXISTS (
+    WHERE (s.role != 'agent' OR s.speaker = a.frustration_voice) AND s.confidence IS NOT NULL AND NOT EXISTS (
         FROM base.reviews r WHERE r.call_id = a.call_id AND r.channel = s.channel AND r.start_s = s.start_s)
         AND NOT list_contains($waiting_segments, a.call_id || ' ' || s.segment)
 ),

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.config import RecorderSettings, Settings
-from callanalytics.diarize.corrections import as_corrected, exchanged
-from callanalytics.diarize.roles import voice_sides, weigh_roles
+from callanalytics.diarize.roles import SURE_OF_THE_AGENT, voice_sides, weigh_roles
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.records import (
     ChannelLayout,
@@ -153,6 +153,7 @@ def test_who_takes_over_from_the_caller_is_a_caller_too() -> None:
 def test_three_who_talk_among_each_other_are_two_sides_and_one_unknown() -> None:
     talk = [(who, 5.0 * n, 5.0 * n + 4 - ("abc".index(who) / 2)) for n, who in enumerate("abcabcbacbacabc")]
     assert set(voice_sides(turns_of(*talk))) == {"a", "b"}
+    assert weigh_roles(turns_of(*talk), by_channel=False).confidence < SURE_OF_THE_AGENT
 
 
 def test_two_voices_on_a_channel_have_the_role_of_the_channel() -> None:

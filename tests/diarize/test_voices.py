@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
 from callanalytics.analysis.call import CallAnalysis
+from callanalytics.analysis.corrections import as_corrected
 from callanalytics.config import Settings
-from callanalytics.diarize.corrections import as_corrected
 from callanalytics.records import (
     FoundRecording,
     Role,
