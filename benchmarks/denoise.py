@@ -82,7 +82,9 @@ def main() -> None:
             truth = np.array([ensemble.labels.index(clip.emotion) for clip in both[0].clips])
             speakers = [clip.speaker for clip in both[0].clips]
             for known in KNOWN:
-                guesses = [ensemble.vote_on(member_probabilities(ensemble, p, known)).top_index for p in both]
+                guesses = [
+                    ensemble.vote_on(member_probabilities(ensemble, p, known)[0]).top_index for p in both
+                ]
                 found = paired_difference(f"{colour} {snr_db}", truth, *guesses, speakers)
                 rows.append({"noise": colour, "snr_db": snr_db, "known": known, **found.to_json()})
                 if not arguments.json:

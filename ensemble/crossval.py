@@ -23,9 +23,9 @@ from ensemble.inference.device import prepare_device
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax
 from ensemble.members import load_member
 from ensemble.model_errors import CorpusError, LeakError
-from ensemble.training import Examples, Extracted, Progress, TrainSettings, prepare, train_member
+from ensemble.training import Examples, News, TrainSettings, prepare, train_member
+from ensemble.training.calibration import normalised, predict_logits, unweighted_recall
 from ensemble.training.checkpoint import start_of
-from ensemble.training.validate import normalised, predict_logits, unweighted_recall
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -41,7 +41,7 @@ def crossval(
     split: Literal["speaker", "random"] = "speaker",
     conditions: Sequence[str] = ("clean", "telephone"),
     start: Path | None = None,
-    say: Callable[[Progress | Extracted], None] = lambda _: None,
+    say: Callable[[News], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train and test every fold; goes on after a kill.
 
@@ -128,7 +128,7 @@ def _train_fold(
     settings: TrainSettings,
     folder: Path,
     start: Path | None,
-    say: Callable[[Progress | Extracted], None],
+    say: Callable[[News], None],
 ) -> list[Any]:
     """The members of one fold, trained."""
     nobody = np.zeros(0, dtype=np.int64)

@@ -5,19 +5,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from ensemble.corpora import Corpus, keep_emotions, split_by_speaker
+from ensemble.corpora import Clip, Corpus, clips_hash, keep_emotions, split_by_speaker
 from ensemble.evaluation.metrics import CONDITIONS, evaluate, refuse_names
 from ensemble.evaluation.model_card import write_card_pages
-from ensemble.inference.card import read_card, refuse_known
+from ensemble.inference.card import files_of, fingerprint, read_card, refuse_known, trained_on
 from ensemble.inference.ensemble import load_ensemble
+from ensemble.inference.spectrogram import FrontEnd
 from ensemble.model_errors import TrainingError
-from ensemble.training import Examples, Extracted, Progress, TrainSettings, train_ensemble
-from ensemble.training.assemble import add_biases, assemble, fit_biases, fit_on_validation
+from ensemble.training import Examples, News, TrainSettings, prepare, train_ensemble
+from ensemble.training.assemble import (
+    add_biases,
+    assemble,
+    code_version,
+    export_member,
+    fit_biases,
+    fit_on_validation,
+    name_of_test,
+)
+from ensemble.training.calibration import normalised
+from ensemble.training.fit_heads import HeadSettings, fit_heads
 
 LIMITS = (
     "Trained on acted speech: real calls carry weaker and mixed emotions; acted anger is mostly loud.",
@@ -45,7 +59,8 @@ def train_from_corpora(
     everyone: bool = False,
     licence: str = "",
     note: str = "",
-    say: Callable[[Progress | Extracted], None] = lambda _: None,
+    ordinary: Sequence[Clip] = (),
+    say: Callable[[News], None] = lambda _: None,
 ) -> Path:
     """Train, calibrate, export, evaluate and describe; goes on after a kill.
 
@@ -62,6 +77,7 @@ def train_from_corpora(
             left to test the second on.
         licence: Written into the card.
         note: Written into the card.
+        ordinary: Segments of unlabelled talk, weakly neutral for the centred heads.
         say: Called with the progress.
 
     Returns:
@@ -98,6 +114,8 @@ def train_from_corpora(
     out = folder / "ensemble"
     about: dict[str, object] = {"licence": licence, "note": note, "limits": list(LIMITS)}
     assemble(balanced, examples, training, settings, fit, out, about, start=start)
+    more: dict[str, Any] = {"cache": cache, "ordinary": ordinary, "precision": precision, "say": say}
+    fit_heads(out, examples, training, validation, **more)
     tested = _tested(known, validation_speakers, examples)
     results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, conditions=CONDITIONS)
     if everyone:
@@ -114,8 +132,100 @@ def train_from_corpora(
         weights = {name: folder / "final" / name / "best.safetensors" for name in settings.members}
         about["note"] = " ".join((note, EVERYONE)).strip()
         balanced = add_biases(weights, biases, folder / "final-balanced")
+        chosen = read_card(out)
         shutil.rmtree(out)
         assemble(balanced, final, final.of(everybody), settings, fit, out, about, start=start)
+        fit_heads(out, final, final.of(everybody), final.of(frozenset()), chosen=chosen, **more)
+    write_card_pages(out, read_card(out), results)
+    return out
+
+
+def train_heads(
+    corpora: Sequence[Corpus],
+    validation_speakers: frozenset[str],
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    cache: Path,
+    start: Path,
+    precision: float = 0.8,
+    licence: str = "",
+    note: str = "",
+    ordinary: Sequence[Clip] = (),
+    heads: HeadSettings | None = None,
+    say: Callable[[News], None] = lambda _: None,
+) -> Path:
+    """Learn only the centred heads, on the bodies of the ensemble in ``start``: minutes instead of hours.
+
+    Features are cached, so that an interrupted training goes on with what is there. Arguments and results are
+    those of :func:`train_from_corpora`; of ``settings`` the labels must be those of ``start``.
+
+    Raises:
+        TrainingError: for other labels, or an ensemble that normalises every clip alone.
+        LeakError: when a validation speaker has no clip, or ``start`` was trained on one.
+    """
+    refuse_names(corpora)
+    begun = read_card(start)
+    if tuple(begun["labels"]) != settings.labels or "neutral" not in settings.labels:
+        raise TrainingError(
+            "centred heads need the labels of the ensemble that they begin from "
+            f"({', '.join(begun['labels'])}), neutral among them; asked for {', '.join(settings.labels)}. "
+            "Train the members, too"
+        )
+    if not begun.get("speaker_norm", True):
+        raise TrainingError(f"{start}: normalises every clip alone, so that no voice has a baseline")
+    refuse_known(begun, validation_speakers)
+    settings = replace(settings, front=FrontEnd.from_card(begun["front_end"]), n_augmented=0)
+    known = [keep_emotions(corpus, settings.labels) for corpus in corpora]
+    clips = [clip for corpus in known for clip in corpus.clips]
+    split_by_speaker(clips, validation_speakers)
+    speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
+    examples = prepare(clips, speakers, settings, cache, say=say)
+    training, validation = examples.of(speakers), examples.of(validation_speakers)
+    out = folder / "ensemble"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name, _ in files_of(begun):
+        shutil.copyfile(start / name, out / name)
+    some = normalised(examples, "telephone", training[:: max(1, len(training) // 8)][:8], "clip", settings)
+    members = [
+        export_member(start / m["safetensors"], m["name"], len(settings.labels), settings.front, out, some)
+        for m in begun["members"]
+    ]
+    heard = begun.get("heard_speakers")
+    chosen = [examples.clips[i] for i in training]
+    card = {
+        **begun,
+        "members": members,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+        "begun_from": begun["ensemble_id"],
+        "trained_on": sorted({clip.corpus for clip in chosen} | trained_on(begun)),
+        **({} if heard is None else {"heard_speakers": sorted(speakers.union(heard))}),
+        "n_training_clips": len(chosen),
+        "n_training_speakers": len(speakers),
+        "data_hash": clips_hash(chosen),
+        "unusable": [[u.path.name, u.reason] for u in examples.unusable],
+        "head_settings": asdict(heads or HeadSettings()),
+        "scores": {"headline": {"test": name_of_test(examples, validation), "uar": 0.0}},
+        "licence": licence or begun.get("licence", ""),
+        "note": note,
+    }
+    card["ensemble_id"] = fingerprint(card)
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    fit_heads(
+        out,
+        examples,
+        training,
+        validation,
+        cache=cache,
+        settings=heads,
+        ordinary=ordinary,
+        precision=precision,
+        say=say,
+    )
+    tested = _tested(known, validation_speakers, examples)
+    results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, conditions=CONDITIONS)
     write_card_pages(out, read_card(out), results)
     return out
 

@@ -49,8 +49,14 @@ class RetrainSettings(Table):
     consent: bool = False  # that the callers of reviewed calls may be trained on
     preset: Literal["quick", "night"] = "night"
     start: Literal["scratch", "in_use"] = "scratch"
+    heads: bool | None = None  # learn only the centred heads, in minutes; default: with reviewed segments
     margin: Share = 0.01  # UAR to gain, with an interval above zero, before it is promoted
     licence: str = ""  # written into the card
+
+    @property
+    def only_heads(self) -> bool:
+        """Whether the bodies of the ensemble in use are kept."""
+        return self.reviewed if self.heads is None else self.heads
 
 
 def _if_read(words: str, read: Callable[..., object]) -> str:

@@ -47,7 +47,7 @@ _CLEARLY_NEARER = 0.1
 _TELLING_LOG_ODDS = math.log(4)
 _MOST_CERTAIN = 0.99
 # Less sure than this who is the agent, the one taken for the agent may be the caller and is assessed too. On
-# 24 built mono calls of CREMA-D speakers 0.85 changes nothing; 0.9 flags an agent, and one of a real call.
+# 24 built mono calls of CREMA-D speakers (surest 0.95) no flag changes up to 0.9; 0.95 flags two calm ones.
 SURE_OF_THE_AGENT = 0.8
 # A third voice belongs to a side when it takes over from a voice of it: little of their talk is out of order
 # (divisions are not perfect), and the other side talks with both.

@@ -103,21 +103,27 @@ class VoiceDetector:
         return result
 
 
-def _fold(channel_starts: IntArray, n_audible: int) -> list[tuple[int, int]]:
-    """Cut the list of audible frames into pieces for parallel streams, never across channels."""
+def _fold(channel_starts: IntArray, n_audible: int) -> list[tuple[int, int, int]]:
+    """Cut the list of audible frames into pieces (warm-up, start, end) for parallel streams.
+
+    Neither a piece nor its warm-up crosses into another channel.
+    """
     bounds = [*channel_starts.tolist(), n_audible]
     longest = max(b - a for a, b in itertools.pairwise(bounds))
     n_per_channel = max(1, min(_MAX_STREAMS, longest // _MIN_STREAM_FRAMES))
     length = -(-longest // n_per_channel)
-    return [(at, min(at + length, b)) for a, b in itertools.pairwise(bounds) for at in range(a, b, length)]
+    return [
+        (max(a, at - _WARM_UP_FRAMES), at, min(at + length, b))
+        for a, b in itertools.pairwise(bounds)
+        for at in range(a, b, length)
+    ]
 
 
-def _schedule(pieces: list[tuple[int, int]]) -> IntArray:
-    """Frame index per step and stream; each stream starts `_WARM_UP_FRAMES` early, idle ones get -1."""
-    n_steps = _WARM_UP_FRAMES + max(b - a for a, b in pieces)
+def _schedule(pieces: list[tuple[int, int, int]]) -> IntArray:
+    """Frame index per step and stream; all streams reach their start together, idle ones get -1."""
+    n_steps = _WARM_UP_FRAMES + max(end - start for _, start, end in pieces)
     order = np.full((n_steps, len(pieces)), -1, np.int64)
-    for stream, (start, end) in enumerate(pieces):
-        first = max(0, start - _WARM_UP_FRAMES)
+    for stream, (first, start, end) in enumerate(pieces):
         order[_WARM_UP_FRAMES - (start - first) : _WARM_UP_FRAMES + end - start, stream] = range(first, end)
     return order
 

@@ -1,7 +1,8 @@
 """Scores of an ensemble: measures, intervals by speaker, and every report side by side.
 
 A report is of one channel condition (clean, telephone, GSM) and one kind of speaker statistics (``clip``: of
-the clip alone; ``speaker``: of all the speaker's clips, no labels; ``calm``: of the neutral and happy ones).
+the clip alone; ``speaker``: of all the speaker's clips, no labels; ``calm``: the same, and which of them are
+neutral is known).
 They are never mixed. A speaker has one channel, as in a call: its level is set once for all the clips.
 
 Measures are scikit-learn's. The expected calibration error (:mod:`ensemble.training.calibration`) and the
@@ -28,13 +29,14 @@ from ensemble.training.calibration import (
     expected_calibration_error,
     perfect_calibration_error,
     reliability,
+    unweighted_recall,
 )
-from ensemble.training.validate import unweighted_recall
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 
-NOT_CORPORA = ("ensemble_id", "labels")
+NOT_CORPORA = ("ensemble_id", "labels", "ordinary_calls")
 """Entries of results beside one for each corpus."""
 FEWEST_SPEAKERS = 5
 """A bootstrap over fewer speakers says nothing: there is no interval then, and none is trusted."""
@@ -170,12 +172,18 @@ def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], condition: str) -> 
     return Prepared(kept, mels, known, bad)
 
 
-def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> Float:
-    """Each member's raw probabilities (m, n, k), normalised by one of SPEAKER_STATISTICS."""
-    calm = {"neutral", "happy"}
+def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> tuple[Float, Bool]:
+    """Each member's raw probabilities (m, n, k) and whether a centred head gave them (n,).
+
+    Band statistics are of the clip, or of all the speaker's clips, as a call gives them; the baseline of
+    ``speaker`` is found as in a call, that of ``calm`` is of the neutral clips. Without centred heads
+    ``calm`` is the statistics of the neutral and happy clips.
+    """
+    together = known == "speaker" or (known == "calm" and ensemble.heads is not None)
+    calm = {"neutral", "happy"} if known == "calm" else set()
     gathered: dict[str, Statistics] = {}
     for clip, statistics in zip(prepared.clips, prepared.known, strict=True):
-        if ensemble.speaker_norm and (known == "speaker" or (known == "calm" and clip.emotion in calm)):
+        if ensemble.speaker_norm and (together or clip.emotion in calm):
             gathered[clip.speaker] = (
                 gathered[clip.speaker] + statistics if clip.speaker in gathered else statistics
             )
@@ -183,14 +191,22 @@ def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> 
     for clip, mel, own in zip(prepared.clips, prepared.mels, prepared.known, strict=True):
         mean, deviation = voice_norm(gathered.get(clip.speaker, own), ensemble.reference, ensemble.front)
         mels.append(((mel - mean) / deviation).astype(np.float32))
-    return ensemble.probabilities(mels)
+    if not (together and ensemble.speaker_norm):
+        return ensemble.probabilities(mels)
+    neutral = np.array([clip.emotion == "neutral" for clip in prepared.clips])
+    return ensemble.probabilities(
+        mels,
+        [clip.speaker for clip in prepared.clips],
+        ensemble.seconds(prepared.known),
+        neutral if known == "calm" else None,
+    )
 
 
-def report(ensemble: Ensemble, clips: Sequence[Clip], probabilities: Float) -> dict[str, Any]:
-    """Every measure of member probabilities (m, n, k) of ``clips``; JSON-ready."""
+def report(ensemble: Ensemble, clips: Sequence[Clip], probabilities: Float, centred: Bool) -> dict[str, Any]:
+    """Every measure of member probabilities (m, n, k) of ``clips``; JSON-ready. ``centred`` as they came."""
     truth = np.array([ensemble.labels.index(clip.emotion) for clip in clips], dtype=np.int64)
-    votes = ensemble.vote_on(probabilities, abstain=False)
-    named = ensemble.vote_on(probabilities).emotion_index >= 0
+    votes = ensemble.vote_on(probabilities, abstain=False, centred=centred)
+    named = ensemble.vote_on(probabilities, centred=centred).emotion_index >= 0
     right = votes.top_index == truth
     speakers, sexes = [clip.speaker for clip in clips], [clip.sex for clip in clips]
 
@@ -267,7 +283,7 @@ def evaluate(
             rows[condition] = {"unusable": [f"{u.path.name}: {u.reason}" for u in prepared.unusable]}
             for which in known:
                 rows[condition][which] = report(
-                    ensemble, prepared.clips, member_probabilities(ensemble, prepared, which)
+                    ensemble, prepared.clips, *member_probabilities(ensemble, prepared, which)
                 )
         out[corpus.name] = rows
     return out

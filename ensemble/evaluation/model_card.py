@@ -18,8 +18,8 @@ Table = tuple[Row, list[Row]]
 """Heading and rows of text."""
 BY_STATISTICS = {
     "clip": "clip alone",
-    "speaker": "normalised by the speaker's other clips",
-    "calm": "normalised by the speaker's neutral and happy clips",
+    "speaker": "compared with the speaker's other clips",
+    "calm": "compared with the speaker's neutral clips",
 }
 FACTS = (
     "note",
@@ -89,6 +89,19 @@ def member_table(results: Mapping[str, Any]) -> Table:
     return ("corpus", "condition", "speaker known by", *members, "soft", "majority vote"), rows
 
 
+def ordinary_table(results: Mapping[str, Any]) -> Table:
+    """Shares of the segments of ordinary calls by side (benchmarks/ordinary_calls.py), percent."""
+    rows: list[Row] = [
+        (
+            side,
+            str(r["n_segments"]),
+            *map(percent, (r["without_label"], r["other_than_neutral"], r["anger_among_labelled"])),
+        )
+        for side, r in results["ordinary_calls"].items()
+    ]
+    return ("side", "segments", "without label", "other than neutral", "anger among the labelled"), rows
+
+
 def shown_condition(results: Mapping[str, Any]) -> tuple[str, str, str]:
     """The report to give in detail: telephone, normalised by speaker, where there is such a one."""
     found = [(corpus, condition, known) for corpus, condition, known, _ in reports_of(results)]
@@ -121,6 +134,7 @@ def card_page(
         limits=card.get("limits", ()),
         scores=score_table(results),
         members=member_table(results),
+        ordinary=ordinary_table(results) if "ordinary_calls" in results else None,
         title=f"{corpus}, {condition}, {BY_STATISTICS[known]}",
         classes=(("emotion", "n", "precision", "recall", "F1", "AUC"), classes),
         coverage=(("share named", "accuracy"), [tuple(map(percent, row)) for row in report["coverage"]]),

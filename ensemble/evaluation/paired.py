@@ -99,6 +99,7 @@ def compare_on(test: str, a: Ensemble, b: Ensemble, clips: Sequence[Clip], condi
 def _guess(ensemble: Ensemble, clips: Sequence[Clip], condition: str, labels: Sequence[str]) -> Int:
     """Index into ``labels`` of each clip's vote, -1 for a label that is not among them."""
     prepared = prepare_clips(ensemble, clips, condition)
-    votes = ensemble.vote_on(member_probabilities(ensemble, prepared, "speaker"), abstain=False)
+    probabilities, centred = member_probabilities(ensemble, prepared, "speaker")
+    votes = ensemble.vote_on(probabilities, abstain=False, centred=centred)
     place = [labels.index(label) if label in labels else -1 for label in ensemble.labels]
     return np.array(place, dtype=np.int64)[votes.top_index]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise ModelIncompatible(
             f"{path}: not a card of format {CARD_FORMAT} with all its entries; train again with this version"
         )
-    _check_names(path, card["members"])
+    _check_names(path, card["members"], ("onnx", "safetensors"))
+    if card.get("heads") is not None:
+        _check_names(path, [card["heads"]], ("safetensors",))
     return card
 
 
@@ -74,11 +76,20 @@ def refuse_known(card: Mapping[str, Any], held_out: frozenset[str]) -> None:
         )
 
 
-def _check_names(path: Path, members: object) -> None:
+def files_of(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, SHA-256) of every file that belongs to an ensemble beside its card."""
+    kinds = ("onnx", "safetensors")  # the night needs the one, a GPU the other
+    files = [(entry[kind], entry[f"{kind}_sha256"]) for entry in card["members"] for kind in kinds]
+    if (heads := card.get("heads")) is not None:
+        files.append((heads["safetensors"], heads["safetensors_sha256"]))
+    return files
+
+
+def _check_names(path: Path, members: object, kinds: Sequence[str]) -> None:
     """Files of a card lie beside it: their names are joined to paths here and when it is copied."""
     entries = members if isinstance(members, list) else [None]
     for entry in entries:
-        for kind in ("onnx", "safetensors"):
+        for kind in kinds:
             name = entry.get(kind) if isinstance(entry, dict) else None
             if not isinstance(name, str) or not name or Path(name).name != name:
                 raise ModelIncompatible(
@@ -92,6 +103,8 @@ def fingerprint(card: Mapping[str, Any]) -> str:
         [[e["name"], e["onnx_sha256"], e["safetensors_sha256"], e["weight"]] for e in card["members"]],
         [card[key] for key in SETTINGS],
     ]
+    if (heads := card.get("heads")) is not None:
+        content.append([[key, heads[key]] for key in sorted(heads)])
     if not card.get("speaker_norm", True):
         content.append(["every clip alone"])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ensemble.model_errors import DeviceMissing
+from ensemble.model_errors import DeviceMissing, ModelIncompatible
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line reads this module, and numpy takes a tenth of a second
+    from collections.abc import Callable
+
+    import numpy as np
     import onnxruntime
+    from numpy.typing import NDArray
+
+    Float = NDArray[np.float32]
+    Member = Callable[[Float, Float], tuple[Float, Float]]
+    """A network of the ensemble at work. Takes normalised spectrograms (n, time, n_mels) and mask (n, time).
+
+    Gives logits (n, k) and pooled features (n, width), all float32.
+    """
 
 CPU = "cpu"
 PATTERN = r"(cpu|cuda)(:\d{1,3})?"
@@ -72,3 +83,56 @@ def _share_memory() -> None:
     arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     memory = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
     onnxruntime.create_and_register_allocator(memory, None)
+
+
+def onnx_member(path: Path, n_threads: int) -> Member:
+    """A member in ONNX Runtime. A graph of an earlier version gives no pooled features: their width is 0.
+
+    Raises:
+        ModelIncompatible: when ONNX Runtime refuses the file.
+    """
+    import numpy as np
+    import onnxruntime
+
+    try:
+        session = open_session(path, n_threads)
+    except Exception as error:
+        # ONNX Runtime's own classes are not exported; all mean that the file does not suit this version.
+        raise ModelIncompatible(
+            f"{path}: refused by ONNX Runtime {onnxruntime.__version__} ({error})"
+        ) from error
+
+    names = [output.name for output in session.get_outputs()]
+
+    def run(mel: Float, mask: Float) -> tuple[Float, Float]:
+        found: dict[str, Float] = dict(
+            zip(names, session.run(names, {"mel": mel, "mask": mask}), strict=True)
+        )
+        return found["logits"], found.get("pooled", np.zeros((len(mel), 0), dtype=np.float32))
+
+    return run
+
+
+def torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:
+    """A member in torch on ``device``, from its safetensors.
+
+    Raises:
+        ModelIncompatible: when they are no weights of that architecture.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    from ensemble.members import load_member
+
+    try:
+        model: Any = load_member(path, architecture, n_mels, n_labels).to(device)
+    except (SafetensorError, RuntimeError) as error:  # RuntimeError: weights of another shape
+        raise ModelIncompatible(f"{path}: no weights of a {architecture} ({error}); restore it") from error
+
+    def run(mel: Float, mask: Float) -> tuple[Float, Float]:
+        with torch.inference_mode():
+            pooled = model.pooled(torch.from_numpy(mel).to(device), torch.from_numpy(mask).to(device))
+            logits = model.head(pooled)
+        return logits.float().cpu().numpy(), pooled.float().cpu().numpy()
+
+    return run

@@ -7,16 +7,16 @@ the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.inference.card import checked_file, fingerprint, read_card
-from ensemble.inference.device import CPU, open_session, prepare_device
+from ensemble.inference.device import CPU, onnx_member, prepare_device, torch_member
 from ensemble.inference.spectrogram import (
     FrontEnd,
     Reference,
@@ -25,12 +25,25 @@ from ensemble.inference.spectrogram import (
     extract,
     voice_norm,
 )
-from ensemble.inference.vote import NOT_SPEECH, TOO_SHORT, Rule, Thresholds, Votes, softmax, vote
+from ensemble.inference.vote import (
+    NOT_SPEECH,
+    TOO_SHORT,
+    CentredHeads,
+    Rule,
+    Thresholds,
+    Votes,
+    load_heads,
+    softmax,
+    vote,
+)
 from ensemble.labels import EMOTIONS
 from ensemble.model_errors import ModelIncompatible
 
+if TYPE_CHECKING:
+    from ensemble.inference.device import Member
+
 Float = NDArray[np.float32]
-Member = Callable[[Float, Float], Float]
+Bool = NDArray[np.bool_]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 BATCH, GPU_BATCH = 16, 64
@@ -61,6 +74,8 @@ class Ensemble:
     rule: Rule
     weights: NDArray[np.float64]
     members: tuple[Member, ...]
+    heads: CentredHeads | None = None
+    """None: an ensemble whose members know a voice by its band statistics only."""
     speaker_norm: bool = True
     """False: trained on every clip normalised alone, so that nothing is made of who speaks."""
     batch: int = BATCH
@@ -89,8 +104,9 @@ class Ensemble:
 
         Args:
             waveforms: float32 1-D at ``sample_rate_hz`` in [-1, 1].
-            speakers: Waveforms of equal ``speakers[i]`` are one voice and are normalised together; None
-                takes each alone (statistics of that clip, shrunk to the reference).
+            speakers: Waveforms of equal ``speakers[i]`` are one voice: they are normalised together and
+                compared with the calmest of them (:mod:`ensemble.inference.vote`). None takes each alone
+                (statistics of that clip, shrunk to the reference).
             abstain: Whether thresholds apply.
             neutral_share: Share of neutral speech where the waveforms come from
                 (:func:`ensemble.inference.vote.expect`); None: as balanced as the training.
@@ -113,10 +129,16 @@ class Ensemble:
         quiet = [self._is_quiet(w) for w in waveforms]
         norms = self._norms(keys, extracted.statistics, quiet, known)
         withheld = tuple(map(self._withheld, waveforms, extracted.statistics, quiet)) if abstain else None
-        probabilities = self._probabilities(
+        logits, offsets = self._answers(
             extracted.n_frames, lambda i: (extracted.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
         )
-        return self.vote_on(probabilities, abstain=abstain, withheld=withheld, neutral_share=neutral_share)
+        seconds = self.seconds(extracted.statistics) * ~np.array(quiet, dtype=bool)
+        probabilities, centred = self._by_voice(
+            logits, offsets, keys if speakers is not None and self.speaker_norm else None, seconds
+        )
+        return self.vote_on(
+            probabilities, abstain=abstain, withheld=withheld, neutral_share=neutral_share, centred=centred
+        )
 
     def vote_on(
         self,
@@ -125,13 +147,20 @@ class Ensemble:
         abstain: bool = True,
         withheld: tuple[str | None, ...] | None = None,
         neutral_share: float | None = None,
+        centred: Bool | None = None,
     ) -> Votes:
-        """Votes on ready member probabilities (m, n, k); ``withheld`` as in :func:`vote`."""
+        """Votes on ready member probabilities (m, n, k); ``withheld`` as in :func:`vote`.
+
+        ``centred`` (n,): which are of the centred heads, that have a temperature of their own.
+        """
+        temperature: float | NDArray[np.float64] = self.temperature
+        if self.heads is not None and centred is not None:
+            temperature = np.where(centred, self.heads.temperature, self.temperature)
         return vote(
             probabilities,
             self.labels,
             self.member_names,
-            temperature=self.temperature,
+            temperature=temperature,
             thresholds=self.thresholds if abstain else None,
             rule=self.rule,
             weights=self.weights,
@@ -139,20 +168,85 @@ class Ensemble:
             neutral_share=neutral_share,
         )
 
-    def probabilities(self, mels: Sequence[Float]) -> Float:
-        """Each member's softmax for normalised spectrograms (time, n_mels): (m, n, k) float32."""
-        return self._probabilities([len(mel) for mel in mels], lambda i: mels[i])
+    def seconds(self, statistics: Sequence[Statistics]) -> NDArray[np.float64]:
+        """Seconds of speech (n,) by the statistics of each waveform."""
+        return np.array([each.n_frames * self.front.hop_s for each in statistics], dtype=np.float64)
 
-    def _probabilities(self, n_frames: Sequence[int], mel: Callable[[int], Float]) -> Float:
-        """The same for spectrograms that are made when their turn comes; ``n_frames`` long each."""
+    def probabilities(
+        self,
+        mels: Sequence[Float],
+        speakers: Sequence[Hashable] | None = None,
+        seconds: NDArray[np.float64] | None = None,
+        calm: Bool | None = None,
+    ) -> tuple[Float, Bool]:
+        """Each member's softmax (m, n, k) for normalised spectrograms (time, n_mels), and ``centred`` (n,).
+
+        With ``speakers`` and the ``seconds`` of speech of each, by the centred heads, where there are some;
+        ``calm`` as in :meth:`CentredHeads.centre`.
+        """
+        logits, offsets = self._answers([len(mel) for mel in mels], lambda i: mels[i])
+        seconds = np.ones(len(mels)) if seconds is None else seconds
+        return self._by_voice(logits, offsets, speakers, seconds, calm)
+
+    def _by_voice(
+        self,
+        logits: NDArray[np.float64],
+        offsets: NDArray[np.float64],
+        voices: Sequence[Hashable] | None,
+        seconds: NDArray[np.float64],
+        calm: Bool | None = None,
+    ) -> tuple[Float, Bool]:
+        """Softmax (m, n, k) of the centred heads where a voice has a baseline, else of the members' own."""
+        alone = softmax(logits)
+        if self.heads is None or voices is None or "neutral" not in self.labels:
+            return alone, np.zeros(logits.shape[1], dtype=bool)
+        neutral = alone[:, :, self.labels.index("neutral")].mean(axis=0, dtype=np.float64)
+        known, centred = self.heads.centre(offsets, seconds, neutral, voices, calm)
+        return np.where(centred[None, :, None], softmax(known), alone), centred
+
+    def _answers(
+        self, n_frames: Sequence[int], mel: Callable[[int], Float]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Logits of each member and offsets of its centred head, both (m, n, k), as of :meth:`_forward`."""
+        logits = np.zeros((len(self.members), len(n_frames), len(self.labels)), dtype=np.float64)
+        offsets = np.zeros_like(logits)
+        for rows, share, m, answers, pooled in self._forward(n_frames, mel):
+            np.add.at(logits[m], rows, answers * share)
+            if self.heads is not None:
+                np.add.at(offsets[m], rows, self.heads.offsets(m, pooled) * share)
+        return logits, offsets
+
+    def pooled(
+        self, n_frames: Sequence[int], mel: Callable[[int], Float]
+    ) -> tuple[NDArray[np.float64], tuple[Float, ...]]:
+        """Logits (m, n, k) and each member's pooled features (n, width), of all pieces in the mean.
+
+        ``mel(i)`` gives the normalised spectrogram (``n_frames[i]``, n_mels) when its turn comes.
+        """
+        logits = np.zeros((len(self.members), len(n_frames), len(self.labels)), dtype=np.float64)
+        found: dict[int, Float] = {}
+        for rows, share, m, answers, pooled in self._forward(n_frames, mel):
+            np.add.at(logits[m], rows, answers * share)
+            whole = found.setdefault(m, np.zeros((len(n_frames), pooled.shape[1]), dtype=np.float32))
+            np.add.at(whole, rows, pooled * share)
+        return logits, tuple(found[m] for m in range(len(self.members)))
+
+    def _forward(
+        self, n_frames: Sequence[int], mel: Callable[[int], Float]
+    ) -> Iterator[tuple[list[int], Float, int, Float, Float]]:
+        """Run the members over spectrograms that are made when their turn comes, in batches of like length.
+
+        Yields:
+            Waveforms of a batch, the share (n, 1) that each piece is of its waveform, the member, its logits
+            (n, k) and its pooled features (n, width).
+        """
         longest = round(LONGEST_PIECE_S / self.front.hop_s)
         pieces = [
             (i, int(piece[0]) if len(piece) else 0, len(piece))
             for i, n in enumerate(n_frames)
             for piece in np.array_split(np.arange(n), max(1, -(-n // longest)))
         ]
-        logits = np.zeros((len(self.members), len(n_frames), len(self.labels)), dtype=np.float64)
-        count = np.zeros(len(n_frames))
+        n_pieces = np.bincount([i for i, _, _ in pieces], minlength=len(n_frames))
         pieces.sort(key=lambda item: item[2])
         for start in range(0, len(pieces), self.batch):
             part = pieces[start : start + self.batch]
@@ -162,10 +256,9 @@ class Ensemble:
             for row, (i, first, length) in enumerate(part):
                 batch[row, :length] = mel(i)[first : first + length]
                 mask[row, :length] = 1
-            np.add.at(count, rows, 1)
+            share = (1 / n_pieces[rows])[:, None].astype(np.float32)
             for m, member in enumerate(self.members):
-                np.add.at(logits[m], rows, member(batch, mask))
-        return softmax(logits / np.maximum(count, 1)[None, :, None])
+                yield rows, share, m, *member(batch, mask)
 
     def _norms(
         self,
@@ -261,7 +354,7 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         members = tuple(onnx_member(file, n_threads) for file in files.values())
     else:
         members = tuple(
-            _torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
+            torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
             for file, entry in zip(files.values(), entries, strict=True)
         )
     reference = Reference(
@@ -280,49 +373,7 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         card["rule"],
         np.array([entry["weight"] for entry in entries], dtype=np.float64),
         members,
+        load_heads(folder, card),
         card.get("speaker_norm", True),
         BATCH if device == CPU else GPU_BATCH,
     )
-
-
-def onnx_member(path: Path, n_threads: int) -> Member:
-    """A member in ONNX Runtime: (n, time, n_mels) and mask (n, time) to logits (n, k), all float32.
-
-    Raises:
-        ModelIncompatible: when ONNX Runtime refuses the file.
-    """
-    import onnxruntime
-
-    try:
-        session = open_session(path, n_threads)
-    except Exception as error:
-        # ONNX Runtime's own classes are not exported; all mean that the file does not suit this version.
-        raise ModelIncompatible(
-            f"{path}: refused by ONNX Runtime {onnxruntime.__version__} ({error})"
-        ) from error
-
-    def run(mel: Float, mask: Float) -> Float:
-        logits: Float = session.run(None, {"mel": mel, "mask": mask})[0]
-        return logits
-
-    return run
-
-
-def _torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:
-    import torch
-    from safetensors import SafetensorError
-
-    from ensemble.members import load_member
-
-    try:
-        model = load_member(path, architecture, n_mels, n_labels).to(device)
-    except (SafetensorError, RuntimeError) as error:  # RuntimeError: weights of another shape
-        raise ModelIncompatible(f"{path}: no weights of a {architecture} ({error}); restore it") from error
-
-    def run(mel: Float, mask: Float) -> Float:
-        with torch.inference_mode():
-            logits = model(torch.from_numpy(mel).to(device), torch.from_numpy(mask).to(device))
-        result: Float = logits.float().cpu().numpy()
-        return result
-
-    return run

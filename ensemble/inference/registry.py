@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ensemble.inference.card import checked_file, fingerprint, read_card
+from ensemble.inference.card import checked_file, files_of, fingerprint, read_card
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.model_errors import ModelIncompatible, ModelMissing, PromotionRefused
 
@@ -96,11 +96,7 @@ class Registry:
         card = read_card(folder)
         ensemble_id = fingerprint(card)
         target = self.root / ensemble_id
-        sources = [
-            checked_file(folder, entry[kind], entry[f"{kind}_sha256"])
-            for entry in card["members"]
-            for kind in ("onnx", "safetensors")  # the night needs the one, a GPU the other
-        ]
+        sources = [checked_file(folder, name, sha256) for name, sha256 in files_of(card)]
         with self._alone():
             if target.exists():
                 return ensemble_id

@@ -3,6 +3,8 @@
 Every member is a ``torch.nn.Module``, ``Cnn(n_mels, n_classes)`` in the module ``cnn``, whose
 ``forward(mel, mask)`` takes a normalised log-mel (n, time, n_mels) float32 and a mask (n, time) of 1 for
 frames that exist and 0 for padding, and returns logits (n, n_classes) float32. Padding changes no result.
+``pooled(mel, mask)`` gives what its ``head`` makes them of, (n, width): the centred heads
+(:mod:`ensemble.inference.vote`) see that minus the voice's own baseline.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class Cnn(nn.Module):
         self.mix = nn.Linear(112 * (n_mels // 16), 192)
         self.head = nn.Sequential(nn.Dropout(0.25), nn.Linear(2 * 192, n_classes))
 
-    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
-        """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
+    def pooled(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """What the head sees, (n, width): mel (n, time, n_mels) with mask (n, time) pooled over time."""
         x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
         x, mask = self.down1(x, mask)
         x, mask = self.down2(x, mask)
@@ -49,5 +49,9 @@ class Cnn(nn.Module):
         x, mask = self.down4(x, mask)
         x = self.deep2(self.deep1(x, mask), mask)  # (n, 112, 4, time / 8)
         x = nn.functional.silu(self.mix(x.flatten(1, 2).transpose(1, 2)))
-        out: Tensor = self.head(mean_and_max(x, mask))
-        return out
+        return mean_and_max(x, mask)
+
+    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """Logits (n, n_classes) of the same."""
+        logits: Tensor = self.head(self.pooled(mel, mask))
+        return logits

@@ -29,8 +29,8 @@ class Crnn(nn.Module):
         self.pool = AttentiveStatistics(2 * width)
         self.head = nn.Sequential(nn.Dropout(0.25), nn.Linear(4 * width, n_classes))
 
-    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
-        """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
+    def pooled(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """What the head sees, (n, width): mel (n, time, n_mels) with mask (n, time) pooled over time."""
         x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
         x, mask = self.stem(x, mask)
         x, mask = self.step1(x, mask)
@@ -46,5 +46,10 @@ class Crnn(nn.Module):
             ahead, _ = self.forwards(x)
             back, _ = self.backwards(x.gather(1, mirror))
         both = torch.cat([ahead, back.gather(1, mirror)], dim=2) * mask[:, :, None]
-        out: Tensor = self.head(self.pool(both, mask))
-        return out
+        found: Tensor = self.pool(both, mask)
+        return found
+
+    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """Logits (n, n_classes) of the same."""
+        logits: Tensor = self.head(self.pooled(mel, mask))
+        return logits

@@ -49,8 +49,8 @@ class Vit(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Dropout(0.25), nn.Linear(2 * width, n_classes))
 
-    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
-        """Logits (n, n_classes) of mel (n, time, n_mels) with mask (n, time)."""
+    def pooled(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """What the head sees, (n, width): mel (n, time, n_mels) with mask (n, time) pooled over time."""
         x = mel.transpose(1, 2)[:, None]  # (n, 1, bands, time)
         x, mask = self.stem1(x, mask)
         x, mask = self.stem2(x, mask)  # (n, 32, 16, time / 4)
@@ -59,5 +59,9 @@ class Vit(nn.Module):
         bias = -1e4 * (1 - mask)[:, None, None, :]
         for layer in self.layers:
             x = layer(x, bias)
-        out: Tensor = self.head(mean_and_max(self.norm(x), mask))
-        return out
+        return mean_and_max(self.norm(x), mask)
+
+    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """Logits (n, n_classes) of the same."""
+        logits: Tensor = self.head(self.pooled(mel, mask))
+        return logits

@@ -6,12 +6,13 @@ use) and ``log.jsonl``. :mod:`ensemble.training.assemble` turns that into an ens
 
 - ``training_settings``, ``augmentation``, ``spectrogram_cache``, ``examples``: the input of a run
 - ``batches``: an epoch of it; ``loop``: the epochs of a member, the members of an ensemble
-- ``validate``: UAR of weights; ``checkpoint``: what is on disk between epochs
+- ``checkpoint``: what is on disk between epochs
+- ``fit_heads``: centred heads on frozen bodies
 - ``calibration``, ``assemble``: temperature, thresholds, export, card
 """
 
 from ensemble.training.examples import Examples, prepare
-from ensemble.training.loop import Progress, train_ensemble, train_member
+from ensemble.training.loop import News, Progress, train_ensemble, train_member
 from ensemble.training.spectrogram_cache import Extracted
 from ensemble.training.training_settings import PRESETS, TrainSettings
 
@@ -19,6 +20,7 @@ __all__ = [
     "PRESETS",
     "Examples",
     "Extracted",
+    "News",
     "Progress",
     "TrainSettings",
     "prepare",

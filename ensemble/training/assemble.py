@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ensemble.corpora import clips_hash
 from ensemble.inference.card import CARD_FORMAT, fingerprint, read_card, trained_on
-from ensemble.inference.ensemble import onnx_member
+from ensemble.inference.device import onnx_member
 from ensemble.inference.spectrogram import FrontEnd, Reference
 from ensemble.inference.vote import Rule, Thresholds, calibrate_mean, count_votes, softmax
 from ensemble.members import architecture_of, load_member
@@ -34,10 +34,12 @@ from ensemble.training.calibration import (
     expected_calibration_error,
     fit_bias,
     fit_temperature,
+    normalised,
+    predict_logits,
+    unweighted_recall,
 )
 from ensemble.training.examples import Examples
 from ensemble.training.training_settings import TrainSettings
-from ensemble.training.validate import normalised, predict_logits, unweighted_recall
 
 Float = NDArray[np.float32]
 PARITY = 1e-4
@@ -95,11 +97,12 @@ def fit_on_validation(
     top, _, _ = count_votes(pooled, mean)
     ece = expected_calibration_error(mean[np.arange(len(top)), top], top == twice)
     alone, by_speaker = (unweighted_recall(truth, part) for part in np.split(top, 2))
-    test = _name_of_test(examples, validation)
+    test = name_of_test(examples, validation)
     return Fit(temperature, thresholds, test, alone, by_speaker, ece, len(truth))
 
 
-def _name_of_test(examples: Examples, validation: NDArray[np.int64]) -> str:
+def name_of_test(examples: Examples, validation: NDArray[np.int64]) -> str:
+    """Whose voices, with a mark of their clips: scores of different tests are never compared."""
     clips = [examples.clips[i] for i in validation]
     speakers = sorted({clip.speaker for clip in clips})
     corpora = " and ".join(sorted({clip.corpus for clip in clips}))
@@ -228,17 +231,17 @@ def export_member(
     tensors, graph = folder / f"{name}.safetensors", folder / f"{name}.onnx"
     shutil.copyfile(weights, tensors)
     mel, mask = torch.zeros(2, 200, front.n_mels), torch.ones(2, 200)
-    axes = {"mel": {0: "n", 1: "time"}, "mask": {0: "n", 1: "time"}, "logits": {0: "n"}}
+    axes = {"mel": {0: "n", 1: "time"}, "mask": {0: "n", 1: "time"}, "logits": {0: "n"}, "pooled": {0: "n"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model,
+            _with_pooled(model),
             (mel, mask),
             str(graph),
             dynamo=False,
             opset_version=17,
             input_names=["mel", "mask"],
-            output_names=["logits"],
+            output_names=["logits", "pooled"],
             dynamic_axes=axes,
         )
     worst = parity(model, graph, examples)
@@ -259,13 +262,29 @@ def export_member(
     }
 
 
+def _with_pooled(model: Any) -> Any:
+    """A member that also gives what its head sees, for the centred heads."""
+    from torch import Tensor, nn
+
+    class WithPooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.member = model
+
+        def forward(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            pooled = self.member.pooled(mel, mask)
+            return self.member.head(pooled), pooled
+
+    return WithPooled().eval()
+
+
 def parity(model: Any, graph: Path, examples: Sequence[Float]) -> float:
     """Largest difference of logits between torch, examples alone, and ONNX Runtime on the padded batch."""
     import torch
 
     run = onnx_member(graph, 1)
     mel, mask = pad(examples)
-    together = run(mel, mask)
+    together, _ = run(mel, mask)
     with torch.inference_mode():
         alone = [model(torch.from_numpy(e)[None], torch.ones(1, len(e))).numpy()[0] for e in examples]
     return float(np.abs(np.stack(alone) - together).max())

@@ -18,11 +18,11 @@ from ensemble.inference.device import prepare_device
 from ensemble.members import make_member
 from ensemble.model_errors import TrainingError
 from ensemble.training.batches import BatchAugment, Batches
+from ensemble.training.calibration import validate
 from ensemble.training.checkpoint import Start, begin_from, resume, save_state, settings_hash, start_of
 from ensemble.training.examples import Examples, prepare
 from ensemble.training.spectrogram_cache import Extracted
 from ensemble.training.training_settings import TrainSettings
-from ensemble.training.validate import validate
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,10 @@ class Progress:
     left_s: float
 
 
+News = Progress | Extracted | str
+"""What a training tells: how far it is, or a line for a person."""
+
+
 def train_ensemble(
     clips: Sequence[Clip],
     validation_speakers: frozenset[str],
@@ -52,7 +56,7 @@ def train_ensemble(
     cache: Path,
     start: Path | None = None,
     babble_speakers: frozenset[str] | None = None,
-    say: Callable[[Progress | Extracted], None] = lambda _: None,
+    say: Callable[[News], None] = lambda _: None,
 ) -> Examples:
     """Train every member of ``settings.members`` into ``folder/<member>``; after a kill, go on where it was.
 

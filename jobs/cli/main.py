@@ -30,7 +30,7 @@ COMMANDS = {
     "schedule": "schedule_commands",
     "relabel": "night_commands",
     "review": "review_commands",
-    "labels": "label_commands",
+    "labels": "review_commands",
     "voices": "voice_commands",
     "status": "result_commands",
     "report": "result_commands",

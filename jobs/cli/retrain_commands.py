@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 @click.option("--corpus", "corpora", multiple=True, metavar="[NAME=]PATH", help="Default: [retrain] corpora.")
 @click.option("--reviewed/--no-reviewed", default=None, help="Also train on reviewed segments.")
 @click.option("--consent", is_flag=True, help="Say that these callers' voices may be trained on.")
+@click.option(
+    "--heads/--no-heads",
+    default=None,
+    help="Learn only the centred heads, in minutes (default: with --reviewed, unless told how to train).",
+)
 @click.option("--preset", type=click.Choice(["quick", "night"]), help="Default: [retrain] preset.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs (default: the preset's).")
 @click.option("--members", help="Names joined by commas (default: all).")
@@ -40,6 +45,7 @@ def retrain(
     corpora: tuple[str, ...],
     reviewed: bool | None,
     consent: bool,
+    heads: bool | None,
     margin: float | None,
     no_shadow: bool,
     history: bool,
@@ -58,11 +64,14 @@ def retrain(
         _show(read_history(workspace), as_json)
         return
     plan = settings.retrain
+    if heads is None and any(options[told] for told in ("preset", "epochs", "members")):
+        heads = False  # how members train is told, so they are to be trained
     plan = replace_table(
         plan,
         margin=plan.margin if margin is None else margin,
         reviewed=plan.reviewed if reviewed is None else reviewed,
         consent=consent or plan.consent,
+        heads=plan.heads if heads is None else heads,
     )
     training = _training(options, plan, settings, workspace)
     with training_shown(quiet or as_json) as on_news:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobs.cli.console import progress
+from jobs.cli.console import progress, say
 from jobs.cli.options import folder_type, training_device_option
 
 if TYPE_CHECKING:
     from callanalytics.workspace import TrainingFolder, Workspace
     from ensemble.corpora import Corpus
-    from ensemble.training import Extracted, Progress, TrainSettings
+    from ensemble.training import News, TrainSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -153,13 +153,16 @@ def members_of(told: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def training_shown(quiet: bool) -> Iterator[Callable[[Progress | Extracted], None]]:
+def training_shown(quiet: bool) -> Iterator[Callable[[News], None]]:
     """A bar of extracted views, then one a member: epochs, loss, UAR on the validation speakers."""
     from ensemble.training import Extracted
 
     with progress(quiet) as on_progress:
 
-        def show(p: Progress | Extracted) -> None:
+        def show(p: News) -> None:
+            if isinstance(p, str):
+                say(p, quiet=quiet)
+                return
             if isinstance(p, Extracted):
                 on_progress("Extracting spectrograms", p.n_done, p.n_views, "")
                 return

@@ -199,7 +199,7 @@ def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
 
 def _erasures(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-    from jobs.maintenance.erasures import verify_erasures
+    from jobs.maintenance.purge import verify_erasures
 
     if not workspace.erasures.exists():
         return

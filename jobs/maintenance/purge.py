@@ -5,6 +5,9 @@ Original recordings are never touched.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import os
 import re
 import shutil
@@ -22,8 +25,7 @@ from callanalytics.ingest.recorders.phone_numbers import HASH_BYTES, hash_number
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
 from callanalytics.store.remove import Selection, forget_calls, forget_clips, select
-from callanalytics.workspace import Workspace, file_lock
-from jobs.maintenance.erasures import append_erasure
+from callanalytics.workspace import Workspace, file_lock, write_whole
 from jobs.publishing import Pages, unnamed_clips
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews
 from jobs.scheduler.state import forget_reasons
@@ -32,6 +34,9 @@ from jobs.scheduler.state import forget_reasons
 _CALL_ID = re.compile(r"[0-9a-f]{8,64}")
 # Forms of the report for mail, in the output folder or beside the pages: they may hold any call.
 _FORMS = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
+# Lines of the log of erasures are signed one over the other with a key made from the secret of the folder:
+# one that was changed, taken out or put in is found. The last ones can be cut off unseen.
+_SIGNATURE = "signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,3 +296,37 @@ def _removing() -> Iterator[None]:
 def _size(roots: list[Path]) -> int:
     """Bytes of all files under some folders."""
     return sum(p.lstat().st_size for root in roots for p in root.rglob("*") if p.is_file())
+
+
+def append_erasure(path: Path, salt: bytes, now: datetime, facts: dict[str, object]) -> None:
+    """Add a signed line. ``facts`` are counts and kinds, never ids, names or numbers. Raises OSError."""
+    lines = _lines(path)
+    before = json.loads(lines[-1]).get(_SIGNATURE, "") if lines else ""
+    body = json.dumps({"at": now.astimezone(UTC).isoformat(timespec="seconds"), **facts}, sort_keys=True)
+    signed = json.dumps({**json.loads(body), _SIGNATURE: _sign(salt, before, body)}, sort_keys=True)
+    write_whole(path, "".join(f"{line}\n" for line in (*lines, signed)), durable=True)
+
+
+def verify_erasures(path: Path, salt: bytes) -> tuple[int, int | None]:
+    """How many lines there are, and the number of the first whose signature does not hold (from 1)."""
+    before = ""
+    lines = _lines(path)
+    for number, line in enumerate(lines, 1):
+        try:
+            facts = json.loads(line)
+            signature = str(facts.pop(_SIGNATURE))
+        except (ValueError, KeyError, AttributeError):
+            return len(lines), number
+        if not hmac.compare_digest(signature, _sign(salt, before, json.dumps(facts, sort_keys=True))):
+            return len(lines), number
+        before = signature
+    return len(lines), None
+
+
+def _sign(salt: bytes, before: str, body: str) -> str:
+    key = hashlib.blake2b(key=salt[:64], person=b"erasures").digest()
+    return hmac.new(key, f"{before}\n{body}".encode(), hashlib.sha256).hexdigest()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -29,7 +29,7 @@ from jobs.active_ensemble import in_use, refuse_where_fixed, registry
 from jobs.models.splits import TrainingSplit, collect, require_corpora, split_speakers
 
 if TYPE_CHECKING:
-    from ensemble.training import Extracted, Progress, TrainSettings
+    from ensemble.training import News, TrainSettings
 
 SHADOW_SINCE = "7d"
 N_CHANGES_SHOWN = 10
@@ -91,7 +91,7 @@ def retrain(
     plan: RetrainSettings,
     shadow: bool = True,
     now: datetime | None = None,
-    on_news: Callable[[Progress | Extracted], None] = lambda _: None,
+    on_news: Callable[[News], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Retrained:
     """Train on the corpora, compare with the ensemble in use, and promote only what is clearly better.
@@ -114,7 +114,7 @@ def retrain(
         StoreError: what was decided before cannot be read.
         ensemble.model_errors.EnsembleError: too little data, or training failed.
     """
-    from ensemble.train_ensemble import train_from_corpora
+    from ensemble.train_ensemble import train_from_corpora, train_heads
 
     refuse_where_fixed(settings, "let retraining promote")
     require_corpora(workspace, corpora, plan)
@@ -124,7 +124,7 @@ def retrain(
         current_folder = in_use(settings, workspace)
         current = load_ensemble(current_folder)
         split = split_speakers(corpora, training.labels)
-        key = _key(split, training, current, plan.start)
+        key = _key(split, training, current, "heads" if plan.only_heads else plan.start)
         folder = workspace.training.folder / f"retrain-{key}"
         run = TrainingFolder(folder).run
         if (done := _decision(folder, plan.margin)) is not None:
@@ -133,18 +133,25 @@ def retrain(
         n_training, n_test = len(split.training_speakers), len(split.test_speakers)
         say(f"{n_training} speakers train, {len(split.validation)} validate, {n_test} test")
         made = run / "ensemble"
+        if run.exists() and not (folder / TRAINED).exists():
+            say("Goes on with a retraining of the same data that was interrupted.")
         if not (folder / TRAINED).exists():
-            made = train_from_corpora(
-                split.train,
-                split.validation,
-                training,
-                folder=run,
-                cache=workspace.training.cache,
-                start=current_folder if plan.start == "in_use" else None,
-                licence=plan.licence,
-                note=f"Retrained beside {current.ensemble_id}.",
-                say=on_news,
-            )
+            run.mkdir(parents=True, exist_ok=True)
+            more: dict[str, Any] = {
+                "folder": run,
+                "cache": workspace.training.cache,
+                "licence": plan.licence,
+                "note": f"Retrained beside {current.ensemble_id}.",
+                "say": on_news,
+            }
+            if plan.only_heads:
+                say(
+                    f"Learns the centred heads on the bodies of {current.ensemble_id}; --no-heads trains all."
+                )
+                made = train_heads(split.train, split.validation, training, start=current_folder, **more)
+            else:
+                start = current_folder if plan.start == "in_use" else None
+                made = train_from_corpora(split.train, split.validation, training, start=start, **more)
             (folder / TRAINED).touch()
         tests = _tests(current, load_ensemble(made), split)
         for test in tests:

@@ -60,6 +60,20 @@ def test_streams_give_what_one_serial_pass_gives(detector: VoiceDetector, data_d
     assert (serial > 0.5).any()
 
 
+def test_a_channel_is_heard_as_if_it_were_alone(detector: VoiceDetector, data_dir: Path, rng) -> None:
+    """The first channel ends in the middle of speech; the second one is noise and has none."""
+    path = sorted((data_dir / "calls" / "harper-valley" / "mono").glob("*.wav"))[0]
+    call = sf.read(path, dtype="float32")[0]
+    heard = detector.probabilities(call[None], frame_levels_db(call[None]))[0] > 0.9
+    spoken = next(end for start, end in runs(heard).tolist() if end - start > 30) - 5
+    call = call[: spoken * FRAME_SAMPLES]
+    both = np.stack([call, 0.01 * rng.standard_normal(len(call))]).astype(np.float32)
+    probability = detector.probabilities(both, frame_levels_db(both))[1]
+    alone = detector.probabilities(both[1:], frame_levels_db(both[1:]))[0]
+    assert probability.max() < 0.5
+    assert np.abs(probability - alone).max() < 1e-3
+
+
 def test_two_thresholds_keep_weak_frames_only_beside_strong_ones() -> None:
     probability = np.array([0.4, 0.6, 0.4, 0.1, 0.4, 0.4, 0.1], np.float32)
     assert above(probability, on=0.5, off=0.35).tolist() == [True, True, True, False, False, False, False]

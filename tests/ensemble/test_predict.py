@@ -78,8 +78,9 @@ def test_a_shared_speaker_matters_and_known_statistics_do_the_same(shipped, clip
     shared = shipped.vote(clips, ["x"] * len(clips)).probabilities
     assert np.abs(alone - shared).max() > 1e-3
     known = shipped.statistics(clips)
-    one = shipped.vote([clips[2]], ["x"], known={"x": known}).probabilities[:, 0]
-    np.testing.assert_allclose(one, shared[:, 2], atol=1e-4)
+    by_bands = replace(shipped, heads=None)  # one clip has no calm speech to be compared with
+    one = by_bands.vote([clips[2]], ["x"], known={"x": known}).probabilities[:, 0]
+    np.testing.assert_allclose(one, by_bands.vote(clips, ["x"] * len(clips)).probabilities[:, 2], atol=1e-4)
 
 
 def test_gain_of_the_recorder_does_not_matter(shipped, clips):

@@ -17,7 +17,7 @@ from callanalytics.config import Settings
 from callanalytics.ingest.locate import locate
 from callanalytics.ingest.recorders.phone_numbers import hash_number, load_or_make_salt
 from callanalytics.records import CallFacts, TimeSource
-from jobs.maintenance.erasures import append_erasure, verify_erasures
+from jobs.maintenance.purge import append_erasure, verify_erasures
 
 NUMBERS = ("2025550143", "2025550144", "3025550145", "4025550146", "5025550147", "6025550148")
 AGENT = "agentissima"

@@ -23,8 +23,7 @@ from callanalytics.store import Correction, Review, RunCounts, open_work, publis
 from callanalytics.store.recordings import done_among
 from callanalytics.store.remove import Selection
 from callanalytics.workspace import Workspace, file_lock
-from jobs.maintenance.erasures import verify_erasures
-from jobs.maintenance.purge import purge, selection_of
+from jobs.maintenance.purge import purge, selection_of, verify_erasures
 from jobs.maintenance.status import read_status, render_status
 from jobs.publishing import Pages, ReportWindow
 from jobs.reviews.queue import put, read_reviews, take_in, waiting

@@ -274,7 +274,7 @@ def test_bad_files_never_stop_the_good_one(tmp_path: Path) -> None:
     done = {Path(p).name for (p,) in rows(database, "SELECT path FROM call_summary")}
     bad = {Path(p).name: (r, d) for p, r, d in rows(database, "SELECT path, reason, detail FROM quarantine")}
     assert done | set(bad) == {p.name for p in folder.iterdir()}
-    assert done == {"good.wav"}
+    assert done == {"good.wav", "zero-header.wav"}, "a size of 0 states no size"
     assert all(len(detail) > 20 for _, detail in bad.values())
 
 

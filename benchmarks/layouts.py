@@ -1,0 +1,133 @@
+"""Does a call keep its caller and its flag when its channels are spoilt? Figures: benchmarks/RESULTS.md.
+
+    python benchmarks/layouts.py DATA [--calls 5] [--details]
+
+Each of the real calls of HarperValleyBank in `DATA/calls` is analysed clean, stereo and mono, and then with a
+second channel that holds no speech, with one channel twice, and with each side's echo in the other. Right is
+the layout, the flag of the clean call, and its seconds of caller within 15 %: builds with echo are held
+against the clean stereo call, all others against the clean mono call, of which they are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+import numpy as np
+import soundfile as sf
+
+from callanalytics.analysis.call import CallAnalysis, load_analysis
+from callanalytics.config import Settings
+from callanalytics.records import Role
+from jobs.cli.single_file import found_recording
+
+RATE_HZ = 8000
+SAME_TALK = 0.15
+
+
+def late(sound: np.ndarray, delay_ms: float) -> np.ndarray:
+    """The same sound (..., n), later."""
+    n = round(delay_ms * RATE_HZ / 1000)
+    return np.concatenate([np.zeros((*sound.shape[:-1], n)), sound], axis=-1)[..., : sound.shape[-1]]
+
+
+def through_gsm(sound: np.ndarray) -> np.ndarray:
+    """Coded and decoded by GSM 06.10."""
+    stream = io.BytesIO()
+    sf.write(stream, sound, RATE_HZ, format="WAV", subtype="GSM610")
+    stream.seek(0)
+    decoded = sf.read(stream)[0][: len(sound)]
+    return np.pad(decoded, (0, len(sound) - len(decoded)))
+
+
+def sine(n: int, *frequencies_hz: float) -> np.ndarray:
+    """Tones that sum to about a tenth of full scale."""
+    at_s = np.arange(n) / RATE_HZ
+    return 0.1 * sum(np.sin(2 * np.pi * hz * at_s) for hz in frequencies_hz) / len(frequencies_hz)
+
+
+def chords(n: int) -> np.ndarray:
+    """Hold music: a chord a second, decaying."""
+    at_s = np.arange(n) / RATE_HZ
+    roots_hz = np.array([220.0, 262.0, 294.0, 247.0])[at_s.astype(int) % 4]
+    parts = [(ratio, k) for ratio in (1, 1.26, 1.5) for k in (1, 2, 3)]
+    notes = [np.sin(2 * np.pi * roots_hz * ratio * k * at_s) / k for ratio, k in parts]
+    return 0.05 * np.exp(-2 * (at_s % 1)) * sum(notes)
+
+
+def builds(stereo: np.ndarray, mix: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(name, right layout, samples) of every build of a call; (2, n) and (n,)."""
+    n, rng = len(mix), np.random.default_rng(1)
+    noise = 0.006 * rng.uniform(-1, 1, n)
+    at_s = np.arange(n) / RATE_HZ
+    yield "clean stereo", "stereo", stereo
+    yield "clean mono", "mono", mix[None]
+    for name, side in (
+        ("noise side", noise),
+        ("hum side", 0.2 * sine(n, 50, 150, 250) + noise / 6),
+        ("ringing side", sine(n, 440, 480) * (at_s % 6 < 2) + noise / 6),
+        ("hold music side", chords(n)),
+    ):
+        yield name, "one_sided", np.stack([mix, side])
+    for delay_ms in (25, 30, 40, 100, 300, 400, 700, 1000):
+        yield f"doubled, {delay_ms} ms", "fake_stereo", np.stack([mix, late(mix, delay_ms)])
+    yield "doubled, 30 ms, inverted", "fake_stereo", np.stack([mix, -late(mix, 30)])
+    yield "doubled, 300 ms, -20 dB", "fake_stereo", np.stack([mix, 0.1 * late(mix, 300)])
+    yield "doubled, 40 ms, GSM", "fake_stereo", np.stack([mix, through_gsm(late(mix, 40))])
+    yield "doubled, 300 ms, GSM left", "fake_stereo", np.stack([through_gsm(late(mix, 300)), mix])
+    for delay_ms in (40, 250, 500):
+        leaky = stereo + 10**-0.5 * late(stereo[::-1], delay_ms)
+        yield f"echo, {delay_ms} ms, -10 dB", "stereo", np.clip(leaky, -1, 1)
+
+
+def talk_s(call: CallAnalysis) -> float:
+    """Seconds that the caller speaks."""
+    speech = call.speech
+    return sum(turn.duration_s for turn in speech.turns if speech.roles[turn.speaker] is Role.CALLER)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--calls", type=int, default=5)
+    parser.add_argument("--details", action="store_true", help="a line for every build of every call")
+    arguments = parser.parse_args()
+    root = arguments.data / "calls" / "harper-valley"
+    settings = Settings()
+    analyse = load_analysis(settings, None)
+    results: dict[str, list[tuple[bool, bool, bool, float]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted((root / "stereo").glob("*.wav"))[: arguments.calls]:
+            mix = sf.read(root / "mono" / path.name)[0]
+            clean: dict[str, tuple[float, bool]] = {}
+            for name, layout, samples in builds(sf.read(path)[0].T, mix):
+                built = Path(folder) / "call.wav"
+                sf.write(built, samples.T, RATE_HZ, subtype="PCM_16")
+                call = analyse(found_recording([built], settings))
+                clean.setdefault(name, (talk_s(call), call.assessment.flagged))
+                reference = "clean stereo" if layout in ("stereo", "mono") else "clean mono"
+                reference_s, flagged = clean[reference]
+                ratio = talk_s(call) / reference_s
+                right = call.speech.layout == layout, call.assessment.flagged == flagged
+                results[name].append((*right, abs(ratio - 1) <= SAME_TALK, ratio))
+                if arguments.details:
+                    noted = ", ".join(call.speech.quality)
+                    print(f"    {path.stem} {name:28s} {ratio:5.2f} {call.speech.layout} {noted}", flush=True)
+    print(f"{'build':28s} {'layout':>7s} {'flag':>7s} {'caller':>7s}   seconds of caller against clean")
+    for name, rows in results.items():
+        counts = " ".join(f"{f'{sum(row[k] for row in rows)}/{len(rows)}':>7s}" for k in range(3))
+        ratios = [row[3] for row in rows]
+        print(f"{name:28s} {counts}   {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Centred heads: the baseline of a voice, what they do to votes, their training on frozen bodies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_corpus import write_tiny_corpus
+
+from ensemble.corpora import read_corpus
+from ensemble.inference.card import files_of, read_card
+from ensemble.inference.ensemble import SHIPPED, load_ensemble
+from ensemble.inference.registry import Registry
+from ensemble.inference.vote import CentredHeads, load_heads
+from ensemble.model_errors import LeakError, ModelIncompatible, TrainingError
+from ensemble.train_ensemble import train_from_corpora, train_heads
+from ensemble.training import TrainSettings
+
+VALIDATION = frozenset({"crema-d/1000", "crema-d/1001"})
+SETTINGS = TrainSettings(
+    labels=("anger", "neutral"), members=("cnn",), n_epochs=1, batch=8, n_augmented=0, n_threads=1, ema=0.5
+)
+
+
+@pytest.fixture
+def heads():
+    """One member, two labels, three features; the heads look at the first two."""
+    weights = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+    biases = np.array([[0.5, -0.5]], np.float32)
+    return CentredHeads((weights,), (np.array([1, 1, 1], np.float32),), biases, 1.0, calm_s=4.0, shrink_s=2.0)
+
+
+def test_a_voice_is_compared_with_its_calmest_speech(heads):
+    pooled = np.array([[1, 3, 0], [1, 5, 0], [9, 1, 0], [9, 1, 0]], np.float32)
+    offsets = heads.offsets(0, pooled)[None].astype(np.float64)
+    seconds, neutral = np.full(4, 2.0), np.array([0.9, 0.8, 0.1, 0.2])
+    logits, has_baseline = heads.centre(offsets, seconds, neutral, ["a"] * 4)
+    # 4 of 8 s are calm, the first two, and weigh 4 / (4 + 2); above the origin they are (0, 2) and (0, 4)
+    expected = offsets[0] - np.array([0, 3]) * 4 / 6 + np.array([0.5, -0.5])
+    np.testing.assert_allclose(logits[0], expected, atol=1e-6)
+    assert has_baseline.all()
+    told, _ = heads.centre(offsets, seconds, neutral, ["a"] * 4, np.array([False, False, True, True]))
+    np.testing.assert_allclose(told[0], offsets[0] - np.array([8, 0]) * 4 / 6 + [0.5, -0.5], atol=1e-6)
+
+
+def test_at_most_half_of_a_voice_is_its_baseline_and_silence_is_none_of_it(heads):
+    offsets = np.arange(8, dtype=np.float64).reshape(1, 4, 2)
+    neutral = np.array([0.1, 0.9, 0.2, 0.3])
+    logits, _ = heads.centre(offsets, np.array([1.0, 0.0, 1.0, 0.0]), neutral, ["a"] * 4)
+    baseline = offsets[0, 2] * 1 / 3  # one of two spoken seconds
+    np.testing.assert_allclose(logits[0], offsets[0] - baseline + heads.biases[0], atol=1e-6)
+
+
+def test_one_segment_is_no_baseline_for_itself(heads):
+    offsets = np.ones((1, 3, 2))
+    _, has_baseline = heads.centre(offsets, np.ones(3), np.ones(3), ["a", "b", "b"])
+    assert has_baseline.tolist() == [False, True, True]
+
+
+def test_a_lasting_way_of_speaking_is_no_emotion(heads):
+    voice = np.array([[4, -2, 1], [4, 0, 1], [5, 3, 1]], np.float32)
+    shifted = voice + np.array([3, -1, 2], np.float32)
+    seconds, neutral = np.full(3, 60.0), np.array([0.9, 0.5, 0.1])
+
+    def answers(pooled):
+        return heads.centre(heads.offsets(0, pooled)[None].astype(np.float64), seconds, neutral, ["a"] * 3)[0]
+
+    assert np.abs(answers(shifted) - answers(voice)).max() < 0.11  # 60 s leave 2 / 62 of the shift
+    assert np.abs(heads.offsets(0, shifted) - heads.offsets(0, voice)).max() == pytest.approx(3)
+
+
+@pytest.fixture(scope="module")
+def calm_corpus(tmp_path_factory):
+    """The tiny corpus with its slow, dark voices as neutral ones."""
+    folder = write_tiny_corpus(tmp_path_factory.mktemp("calm"))
+    for path in sorted(folder.glob("*_SAD_*")):
+        path.rename(folder / path.name.replace("_SAD_", "_NEU_"))
+    return read_corpus(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(calm_corpus, cache, tmp_path_factory):
+    """Folder of an ensemble of one epoch and its heads."""
+    folder = tmp_path_factory.mktemp("whole")
+    return train_from_corpora([calm_corpus], VALIDATION, SETTINGS, folder=folder, cache=cache, licence="none")
+
+
+def test_a_training_ends_with_heads_that_are_part_of_the_ensemble(whole, tmp_path):
+    card = read_card(whole)
+    ensemble = load_ensemble(whole)
+    assert ensemble.heads is not None
+    assert ensemble.heads.weights[0].shape == (2, 384)
+    assert card["heads"]["temperature"] == ensemble.heads.temperature
+    assert card["scores"]["headline"]["uar"] == card["centred"]["uar_speaker"] > 0.8
+    kept = Registry(tmp_path / "ensembles")
+    there = kept.folder(kept.add(whole))
+    assert {name for name, _ in files_of(card)} <= {path.name for path in there.iterdir()}
+    (there / "heads.safetensors").write_bytes(b"other")
+    with pytest.raises(ModelIncompatible, match=r"heads\.safetensors: content"):
+        load_ensemble(there)
+    changed = {**card, "heads": {**card["heads"], "safetensors": "../heads.safetensors"}}
+    (there / "card.json").write_text(json.dumps(changed))
+    with pytest.raises(ModelIncompatible, match="is no file beside the card"):
+        read_card(there)
+
+
+def test_heads_are_learnt_alone_and_an_interrupted_training_says_that_it_goes_on(
+    whole, calm_corpus, cache, tmp_path
+):
+    told: list[object] = []
+    options = {"cache": cache, "start": whole, "say": told.append}
+    made = train_heads([calm_corpus], VALIDATION, SETTINGS, folder=tmp_path, **options)
+    before, after = read_card(whole), read_card(made)
+    assert [m["safetensors_sha256"] for m in after["members"]] == [
+        m["safetensors_sha256"] for m in before["members"]
+    ]
+    assert after["begun_from"] == before["ensemble_id"]
+    assert (made / "model-card.md").is_file()
+    again: list[object] = []
+    options["say"] = again.append
+    second = train_heads([calm_corpus], VALIDATION, SETTINGS, folder=tmp_path, **options)
+    assert [line for line in again if isinstance(line, str)] == [
+        "Features of 48 clips (telephone) are there from before.",
+        "Features of 48 clips (clean) are there from before.",
+    ]
+    np.testing.assert_array_equal(load_ensemble(second).heads.biases, load_heads(made, after).biases)
+
+
+def test_heads_are_refused_where_they_cannot_be(whole, calm_corpus, cache, tmp_path):
+    other = replace(SETTINGS, labels=("anger", "sad"))
+    with pytest.raises(TrainingError, match="need the labels of the ensemble"):
+        train_heads([calm_corpus], VALIDATION, other, folder=tmp_path, cache=cache, start=whole)
+    held = frozenset({"crema-d/1004"})
+    with pytest.raises(LeakError, match="was trained on"):
+        train_heads([calm_corpus], held, SETTINGS, folder=tmp_path, cache=cache, start=whole)
+
+
+def test_ordinary_talk_pulls_towards_neutral(whole, calm_corpus, cache, tmp_path):
+    def anger_bias(clips):
+        made = train_heads(
+            [calm_corpus], VALIDATION, SETTINGS, folder=tmp_path, cache=cache, start=whole, ordinary=clips
+        )
+        biases = load_ensemble(made).heads.biases[0]
+        return float(biases[0] - biases[1]), read_card(made)["ordinary_talk"]["n_segments"]
+
+    talk = [replace(c, speaker=f"talk/{c.speaker}") for c in calm_corpus.clips if c.emotion == "neutral"]
+    (without, none), (with_talk, some) = anger_bias(()), anger_bias(talk)
+    assert (none, some) == (0, len(talk))
+    assert with_talk < without
+
+
+def test_the_shipped_heads_are_of_every_member(shipped):
+    assert len(shipped.heads.weights) == len(shipped.members)
+    assert load_heads(SHIPPED, {**shipped.card, "heads": None}) is None
