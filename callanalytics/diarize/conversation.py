@@ -34,11 +34,12 @@ _TURN_PAUSE_S = 0.3
 # How much more often than by chance another speaks after a pause: in 115 built calls rightly divided 1.3
 # (median; 0.7 in one of twenty), in 32 of one voice that turns angry 0.5 (benchmarks/RESULTS.md).
 _OVERLAP_FLOOR = 0.01  # many calls have none: that says little
+_OVERLAP_MOST = 0.03  # more says no more: babble behind one voice is heard as overlap, too
 _OTHER_IN_TALK, _OTHER_IN_MOODS = 1.1, 0.4
 # Logistic regression on built calls of development speakers through all codecs, classes of equal weight:
 # `python benchmarks/voice_count.py CORPORA --cache FOLDER` prints them.
-_AT_EVEN_ODDS = 3.96
-_WEIGHTS = (0.329, 0.182, 1.645, 0.775)
+_AT_EVEN_ODDS = 5.96
+_WEIGHTS = (0.324, 0.191, 2.132, 0.785)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Evidence:
         return (
             float(np.clip(self.acoustic, -10, 15)),
             float(np.clip(self.gain_per_s, 0, 30)),
-            float(np.log(self.overlap_share + _OVERLAP_FLOOR)),
+            float(np.log(min(self.overlap_share, _OVERLAP_MOST) + _OVERLAP_FLOOR)),
             float(np.clip(self.turn_taking, -6, 3)),
         )
 
