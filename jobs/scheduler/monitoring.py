@@ -154,5 +154,7 @@ def ping(url: str, timeout_s: float) -> str | None:
     except http.client.HTTPException as problem:
         return f"ping failed: what answers there speaks no HTTP ({type(problem).__name__})"
     except (OSError, ValueError) as problem:  # its words may repeat the address, which may hold a secret
-        return f"ping failed: {getattr(problem, 'strerror', None) or type(problem).__name__}"
+        timed_out = "timed out" if isinstance(problem, TimeoutError) else None
+        why = timed_out or getattr(problem, "strerror", None) or type(problem).__name__
+        return f"ping failed: {why}"
     return None

@@ -457,7 +457,10 @@ def test_a_damaged_state_is_kept_under_another_name(text: str, tmp_path: Path) -
     workspace = Workspace(tmp_path)
     workspace.make()
     workspace.schedule_state.write_text(text)
-    assert read_schedule(workspace) is None
+    seen = read_schedule(workspace)
+    assert seen is not None
+    assert not seen["healthy"]
+    assert "cannot be read, so what ran is not known" in seen["problems"][0]
     assert workspace.schedule_state.exists(), "who looks leaves it alone"
     state = SchedulerState(workspace.schedule_state)
     assert state.jobs == {}

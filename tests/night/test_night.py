@@ -131,7 +131,7 @@ def test_relabel_swaps_without_inference_and_is_remembered(
     database = out / "callanalytics.duckdb"
     ((call_id, score),) = rows(
         database,
-        "SELECT call_id, frustration_score FROM call_summary WHERE flagged ORDER BY ALL LIMIT 1",
+        "SELECT call_id, frustration_score FROM call_summary ORDER BY 2 DESC NULLS LAST LIMIT 1",
     )
     state = (
         "SELECT segment, role, emotion, confidence FROM segment_emotions "
