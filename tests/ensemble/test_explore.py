@@ -48,6 +48,7 @@ def test_a_waveform_reaches_from_its_lowest_to_its_highest_sample() -> None:
     assert max(heights) == 75.0
 
 
+@pytest.mark.slow  # a minute of compiling librosa's functions, where nothing else has
 def test_a_file_is_shown_with_every_augmentation(tmp_path: Path) -> None:
     ((sound,), heading) = explore_file(tone(tmp_path / "a.wav"))
     titles = " ".join(picture.title for picture in sound.pictures)
