@@ -24,6 +24,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 import voice_matrix
+from built_calls import bridged
 from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 
@@ -32,7 +33,6 @@ from callanalytics.diarize.rttm import speaker_names
 from callanalytics.records import Diarization, Role
 
 RATE_HZ = 8000
-BRIDGE_S = 0.5  # pauses shorter than this belong to a turn, as in the real references
 
 
 @dataclass(frozen=True)
@@ -160,17 +160,6 @@ def build_call(
         who = int(rng.choice(others)) if others else 0
     samples += rng.normal(0, 10 ** (-58 / 20), n).astype(np.float32)
     return through_mu_law(samples)[None], annotation(bridged(spoken))
-
-
-def bridged(spoken: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Join pieces of one speaker closer than `BRIDGE_S`."""
-    joined: list[tuple[float, float, str]] = []
-    for start_s, end_s, speaker in sorted(spoken, key=lambda piece: (piece[2], piece[0])):
-        if joined and joined[-1][2] == speaker and start_s - joined[-1][1] < BRIDGE_S:
-            joined[-1] = (joined[-1][0], max(end_s, joined[-1][1]), speaker)
-        else:
-            joined.append((start_s, end_s, speaker))
-    return sorted(joined)
 
 
 def built_calls(data: Path, corpus: str, n_calls: int, n_speakers: int, kind: str) -> list[Example]:
