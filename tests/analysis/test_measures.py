@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from callanalytics.analysis.escalation import escalations, is_flagged
 from callanalytics.analysis.frustration import Curve
-from callanalytics.analysis.measures import call_measures, period_bounds
+from callanalytics.analysis.measures import call_measures, frustration_measures, period_bounds
 from callanalytics.config import RULE_MEASURES, RuleSettings, Settings
 from callanalytics.records import (
     ChannelLayout,
@@ -160,6 +160,41 @@ def test_a_rule_needs_its_threshold_and_its_evidence() -> None:
     assert assess(rule, [angry, Measure("labelled_s", Role.CALLER, "second_half", 10.0)]) == []
     assert assess(rule, [Measure("angry_s", Role.CALLER, "second_half", 11.0), heard]) == []
     assert assess(rule, [Measure("angry_s", Role.CALLER, "first_half", 15.0), heard]) == []
+
+
+@pytest.mark.parametrize(("value", "fulfilled"), [(11.99, False), (12.0, True), (12.01, True)])
+def test_a_rule_is_fulfilled_from_its_threshold_on(value: float, fulfilled: bool) -> None:
+    rule = RuleSettings(name="r", measure="angry_s", window="call", at_least=12.0, reason="angry")
+    assert bool(assess(rule, [Measure("angry_s", Role.CALLER, "call", value)])) is fulfilled
+
+
+@pytest.mark.parametrize(("seconds", "fulfilled"), [(19.99, False), (20.0, True), (20.01, True)])
+def test_a_rule_has_evidence_from_its_minimum_on(seconds: float, fulfilled: bool) -> None:
+    rule = RuleSettings(
+        name="r", measure="angry_s", window="call", at_least=1.0, min_evidence_s=20.0, reason="angry"
+    )
+    found = [
+        Measure("angry_s", Role.CALLER, "call", 5.0),
+        Measure("labelled_s", Role.CALLER, "call", seconds),
+    ]
+    assert bool(assess(rule, found)) is fulfilled
+
+
+def test_frustration_of_a_period_is_that_of_its_own_segments() -> None:
+    """One segment in each quarter of 100 s, and one on a border, which belongs to the later quarter."""
+    level = np.array([0.1, 0.3, 0.5, 0.7, 0.9], dtype=np.float32)
+    rises = np.array([1, 2, 3, 4, 5], dtype=np.float32)
+    curve = Curve(np.array([10, 25, 40, 60, 90], dtype=np.float32), level, 0.9, rises, rises * 10)
+    found = {(m.name, m.period): m.value for m in frustration_measures(100.0, curve)}
+    mean = {"q1": 0.1, "q2": 0.4, "q3": 0.7, "q4": 0.9, "first_half": 0.3, "second_half": 0.8, "call": 0.5}
+    peak = {"q1": 0.1, "q2": 0.5, "q3": 0.7, "q4": 0.9, "first_half": 0.5, "second_half": 0.9, "call": 0.9}
+    louder = {"q1": 1, "q2": 2.5, "q3": 4, "q4": 5, "first_half": 2, "second_half": 4.5, "call": 3}
+    for period, level_mean in mean.items():
+        assert found["frustration", period] == pytest.approx(level_mean)
+        assert found["frustration_peak", period] == pytest.approx(peak[period])
+        assert found["loudness_rise_db", period] == pytest.approx(louder[period])
+        assert found["pitch_rise_st", period] == pytest.approx(10 * louder[period])
+    assert found["frustration_peak_s", "call"] == 90
 
 
 def test_interruptions_come_with_the_moments_to_hear() -> None:

@@ -66,6 +66,16 @@ def test_abstaining_gives_no_emotion_but_keeps_the_top_label():
     assert agreed.abstain_reason == (None,)
 
 
+@pytest.mark.parametrize(("agreement", "reason"), [(0.39, None), (0.4, None), (0.41, "low_agreement")])
+def test_an_agreement_at_the_threshold_is_enough(agreement: float, reason: str | None) -> None:
+    """Two of five members agree. The shipped card asks for 0.4, so exactly this decides its labels."""
+    rows = [[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.1, 0.0, 0.9], [0.0, 0.8, 0.2]]
+    probabilities = np.array(rows, dtype=np.float32)[:, None, :]
+    votes = vote(probabilities, LABELS, tuple("abcde"), thresholds=Thresholds(agreement=agreement))
+    assert votes.agreement[0] == pytest.approx(0.4)
+    assert votes.abstain_reason == (reason,)
+
+
 def test_too_little_speech_is_the_reason_given_first():
     votes = cast([[0.4, 0.3, 0.3]] * 3, thresholds=Thresholds(confidence=0.9), withheld=("too_short",))
     assert votes.abstain_reason == ("too_short",)

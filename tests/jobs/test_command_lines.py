@@ -6,16 +6,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 import pytest
 from command_line import callanalytics, messages, run_command
 
-from callanalytics.config import JOB_NAMES
+from callanalytics.config import JOB_NAMES, Settings
 from callanalytics.config.cron import parse_cron
+from callanalytics.workspace import Workspace
 from jobs.cli.main import cli
-from jobs.scheduler.command_lines import COMMAND_OF_JOB
+from jobs.scheduler.command_lines import COMMAND_OF_JOB, JobCommands
 
 COMMANDS = [COMMAND_OF_JOB.get(job, job) for job in JOB_NAMES]
 
@@ -42,6 +44,15 @@ def accepted(words: list[str], config: Path) -> str:
     assert command is not None
     command.make_context(words[3], words[4:])
     return words[3]
+
+
+@pytest.mark.parametrize(("days_ago", "since"), [(30, "2026-10-02"), (31, "2026-10-01"), (32, "2026-10-01")])
+def test_missed_nights_are_made_up_for_31_days_back(tmp_path: Path, days_ago: int, since: str) -> None:
+    due_at = datetime(2026, 11, 1, 2, 30, tzinfo=UTC)
+    commands = JobCommands(Settings(), None, Workspace(tmp_path))
+    words = commands.when_due("run", due_at, due_at - timedelta(days=days_ago))
+    assert words[words.index("--since") + 1] == since
+    assert words[words.index("--until") + 1] == "2026-11-01"
 
 
 def test_every_line_for_cron_parses(config: Path) -> None:

@@ -44,6 +44,14 @@ def test_percent_never_rounds_something_to_nothing(share: float, shown: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.374, "37%"), (0.376, "38%"), (0.0314, "3.1%"), (0.0316, "3.2%"), (0.996, "100%"), (0.994, "99%")],
+)
+def test_percent_is_rounded_to_the_nearest_and_not_cut_off(share: float, shown: str) -> None:
+    assert formatting.percent(share) == shown
+
+
+@pytest.mark.parametrize(
     ("since", "until", "now", "shown"),
     [
         ("2025-03-31", "2025-04-01", "2025-04-01T06", "yesterday"),
