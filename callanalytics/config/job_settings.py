@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
+from callanalytics.config.call_settings import PositiveSeconds, Share, Table, ZoneName
 from callanalytics.errors import UsageError
 from ensemble.inference.device import PATTERN as DEVICE_PATTERN
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis import RECIPE
 from callanalytics.config.window import Window
 from callanalytics.ingest.kinds import SkipCount
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall

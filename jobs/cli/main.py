@@ -31,7 +31,7 @@ COMMANDS = {
     "relabel": "night_commands",
     "review": "review_commands",
     "labels": "review_commands",
-    "voices": "voice_commands",
+    "voices": "maintenance_commands",
     "status": "result_commands",
     "report": "result_commands",
     "purge": "maintenance_commands",
