@@ -17,7 +17,10 @@ AUDIO_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One labelled utterance. ``speaker`` is unique over corpora; times are seconds into the file."""
+    """One labelled utterance. ``speaker`` is unique over corpora; times are seconds into the file.
+
+    ``channel`` counts from 0; None is the mean of all channels.
+    """
 
     path: Path
     corpus: str
@@ -30,6 +33,7 @@ class Clip:
     split: str | None = None
     votes: tuple[float, ...] | None = None
     """Share of voice-only raters for each of EMOTIONS, when the corpus has them."""
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

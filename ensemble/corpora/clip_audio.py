@@ -40,7 +40,9 @@ def decode_clip(clip: Clip, sample_rate_hz: int) -> NDArray[np.float32]:
         samples, rate_hz = _decode_with_ffmpeg(clip.path, error)
         start, end = _part(clip, rate_hz, len(samples))
         samples = samples[start:end]
-    mono = samples.mean(axis=1)
+    if clip.channel is not None and clip.channel >= samples.shape[1]:
+        raise CorpusError(f"{clip.path}: has no channel {clip.channel}, it has {samples.shape[1]}")
+    mono = samples.mean(axis=1) if clip.channel is None else samples[:, clip.channel]
     if rate_hz != sample_rate_hz and mono.size:
         mono = soxr.resample(mono, rate_hz, sample_rate_hz)
     if not mono.size:
@@ -65,7 +67,7 @@ def _decode_with_ffmpeg(path: Path, first_error: Exception) -> tuple[NDArray[np.
     try:
         with av.open(str(path)) as container:
             stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="flt", layout="mono")
+            resampler = av.AudioResampler(format="fltp")
             pieces = [
                 out.to_ndarray() for frame in container.decode(stream) for out in resampler.resample(frame)
             ]
@@ -74,7 +76,7 @@ def _decode_with_ffmpeg(path: Path, first_error: Exception) -> tuple[NDArray[np.
         raise CorpusError(f"{path}: unreadable ({first_error}; {error})") from error
     if not pieces:
         raise CorpusError(f"{path}: holds no audio")
-    joined: NDArray[np.float32] = np.concatenate(pieces, axis=1).reshape(-1, 1).astype(np.float32)
+    joined: NDArray[np.float32] = np.concatenate(pieces, axis=1).T.astype(np.float32)
     return joined, int(rate_hz)
 
 
@@ -138,7 +140,11 @@ def usable_clips_cached(
 
 def clips_hash(clips: Sequence[Clip]) -> str:
     """Hash of what was labelled how: names, sizes, labels, speakers; not where the files lie."""
-    rows = [(c.path.name, c.path.stat().st_size, c.emotion, c.speaker, c.start_s, c.end_s) for c in clips]
+    rows = [
+        (c.path.name, c.path.stat().st_size, c.emotion, c.speaker, c.start_s, c.end_s)
+        + (() if c.channel is None else (c.channel,))
+        for c in clips
+    ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
@@ -166,7 +172,7 @@ def without_copies(corpora: Sequence[Corpus]) -> list[Corpus]:
     same: dict[tuple[object, ...], list[Clip]] = defaultdict(list)
     for corpus in corpora:
         for clip in corpus.clips:
-            same[content[clip.path], clip.start_s, clip.end_s].append(clip)
+            same[content[clip.path], clip.channel, clip.start_s, clip.end_s].append(clip)
     reasons = {id(clip): why for clips in same.values() for clip, why in _superfluous(clips)}
     return [
         replace(
