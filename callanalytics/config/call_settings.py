@@ -61,8 +61,10 @@ class RecorderSettings(Table):
 
     name: str
     kind: Literal[
-        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "generic", "template"
-    ]
+        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "yeastar", "3cx", "five9",
+        "ringcentral", "8x8", "grandstream", "wazo", "callcabinet", "oreka", "genesys-engage", "generic",
+        "template",
+    ]  # fmt: skip
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
