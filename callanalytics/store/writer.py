@@ -58,6 +58,7 @@ class RunCounts:
     audio_s: float = 0.0  # of the calls that are done
     n_flagged: int = 0
     n_given_up: int = 0  # of the skipped: files that failed `max_attempts` times
+    n_tried_anew: int = 0  # of the new: files that an earlier recipe gave up
 
     @property
     def n_left(self) -> int:

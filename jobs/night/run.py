@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics import __version__
+from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.model_cache import prepare_cache
@@ -182,7 +183,9 @@ class _Night:
         self.store.promote_ensemble(ensemble.ensemble_id)
         take_in(self.store, self.workspace)  # before a call that they are about is replaced
         remember_files(self.store, todo.found.recordings)
-        self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
+        self.run_id = self.store.begin_run(
+            self.window, ensemble.ensemble_id, __version__, settings={"recipe": RECIPE}
+        )
         note_skips(self.store, self.run_id, todo.found.skips)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
