@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
+from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.summary import read_summary, write_summary
-from callanalytics.text import display_text, optional_text
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:

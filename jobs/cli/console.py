@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:

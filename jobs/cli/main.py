@@ -19,7 +19,7 @@ import click
 
 from callanalytics import __version__
 from callanalytics.errors import CallAnalyticsError, UsageError
-from callanalytics.text import display_text, without_secrets
+from callanalytics.records.text import display_text, without_secrets
 
 MODEL_EXIT_CODE = 6
 
