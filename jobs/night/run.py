@@ -213,11 +213,12 @@ class _Night:
         if engine.kind == "ray":
             from jobs.night.ray_engine import analyze_on_ray, carried
 
+            workers = self.options.workers or engine.workers
             return analyze_on_ray(
                 recordings,
-                carried(self.settings, ensemble_dir),
+                carried(self.settings, ensemble_dir, workers),
                 address=engine.address,
-                workers=self.options.workers or engine.workers,
+                workers=workers,
                 on_gpu=engine.device.startswith("cuda"),
                 hung_after_s=hung_after_s,
                 stop_requested=watch.requested,
