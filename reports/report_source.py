@@ -14,6 +14,7 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import ReportError, StoreError, UsageError
 from callanalytics.store.query import Published, Row
+from callanalytics.store.rule_sets import OtherRules, other_rules
 from reports.formatting import localised, weekday
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class Source:
     def in_window(self, sql: str, **values: object) -> list[Row]:
         """`rows` for a query that uses $since and $until."""
         return self.rows(sql, since=self.since, until=self.until, **values)
+
+    def other_rules(self) -> OtherRules | None:
+        """The calls that other rules than those of the settings judged, None where there are none."""
+        return other_rules(self.published, self.settings.rule_set.rules_id)
 
     def four_weeks(self) -> tuple[date, date]:
         """First and last day of the trends: the 28 days up to the newest call before the window's end."""

@@ -203,19 +203,9 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         RecordingError: the recording is gone or is no longer what it was.
     """
     stages = _Stages()
-    with stages("decode"), _fetched(call.recording, settings) as paths:
-        audio = decode_recording(
-            paths,
-            settings.audio,
-            expected_duration_s=call.facts.expected_duration_s,
-            recording_id=_content_of(call.recording),
-        )
+    with stages("decode"):
+        audio = _decoded_again(call, settings)
     first_s = call.audio.duration_s
-    if abs(audio.duration_s - first_s) > _SAME_LENGTH_S:
-        raise TruncatedAudio(
-            f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {first_s:.1f} s when "
-            "it was analysed first. Run with --force to analyse it from the beginning."
-        )
     with stages("vote"):
         votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
     with stages("measure"):
@@ -230,6 +220,32 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         clips=clips,
         stage_wall_s=stages.wall_s,
     )
+
+
+def cut_again(call: CallAnalysis, settings: Settings) -> CallAnalysis:
+    """The same call with clips and pictures of its assessment, cut from its recording.
+
+    Raises:
+        RecordingError: the recording is gone or is no longer what it was.
+    """
+    return replace(call, clips=_clips(_decoded_again(call, settings), call.speech, call.assessment, settings))
+
+
+def _decoded_again(call: CallAnalysis, settings: Settings) -> Audio:
+    with _fetched(call.recording, settings) as paths:
+        audio = decode_recording(
+            paths,
+            settings.audio,
+            expected_duration_s=call.facts.expected_duration_s,
+            recording_id=_content_of(call.recording),
+        )
+    first_s = call.audio.duration_s
+    if abs(audio.duration_s - first_s) > _SAME_LENGTH_S:
+        raise TruncatedAudio(
+            f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {first_s:.1f} s when "
+            "it was analysed first. Run with --force to analyse it from the beginning."
+        )
+    return audio
 
 
 _SAME_LENGTH_S = 0.05  # decoders of different versions differ by less than a frame

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -222,6 +226,21 @@ class RuleSettings(Table):
         if role_known:
             return text
         return f"{ONE_OF_THE_VOICES}: {re.sub('^(the )?caller ', '', text, flags=re.IGNORECASE)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """What decides which calls are flagged: `[frustration]` and every `[[rule]]`."""
+
+    rules_id: str  # fingerprint of `rules`
+    rules: str  # both tables as JSON, one text for one meaning
+
+    @classmethod
+    def of(cls, frustration: FrustrationSettings, rules: Sequence[RuleSettings]) -> RuleSet:
+        """The set of some settings."""
+        tables = {"frustration": frustration.model_dump(), "rule": [rule.model_dump() for rule in rules]}
+        text = json.dumps(tables, sort_keys=True)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:16], text)
 
 
 # Thresholds were chosen on built calls, see docs/explanation/flags.md and benchmarks/escalation.py.

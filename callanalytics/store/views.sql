@@ -47,8 +47,14 @@ SELECT
     c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
     a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
     c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
-    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence
+    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence, a.rules_id
 FROM calls c JOIN analyses a USING (call_id);
+
+CREATE VIEW rule_sets AS
+SELECT r.rules_id, count(*) AS n_calls, count(*) FILTER (a.flagged) AS n_flagged, min(c.day) AS first_day,
+    max(c.day) AS last_day, r.first_used_at, r.rules
+FROM analyses a JOIN calls c USING (call_id) LEFT JOIN base.rule_sets r USING (rules_id)
+GROUP BY ALL ORDER BY r.first_used_at DESC NULLS LAST;
 
 CREATE VIEW role_evidence AS
 SELECT call_id, fact.source, fact.log_odds, fact.words

@@ -201,7 +201,7 @@ class Store:
             )
 
     def _insert(self, tables: Mapping[str, pa.Table], run_id: int) -> None:
-        from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES
+        from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, NOTE_RULES
 
         run = self.connection.execute
         run("INSERT OR REPLACE INTO base.recordings BY NAME FROM batch_recordings")
@@ -215,6 +215,8 @@ class Store:
             " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s FROM batch_analyses",
             [run_id],
         )
+        if "rule_sets" in tables:
+            run(NOTE_RULES)
         for table in ("turns", "sounds", "call_measures", "escalations", "segments", "predictions"):
             if table in tables:
                 run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
@@ -240,7 +242,7 @@ class Store:
 
         A file whose content has changed since begins at one attempt.
         """
-        from callanalytics.store.rows import QUARANTINE, failure_frame
+        from callanalytics.store.recordings import QUARANTINE, failure_frame
 
         if not failures:
             return

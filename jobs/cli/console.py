@@ -35,6 +35,7 @@ WORDS = {
     "search": "Searching",
     "prepare": "Preparing the voice models, once per user (a few seconds) ...",
     "analyse": "Analysing",
+    "judge": "Judging again",
     "publish": "Publishing",
     "report": "Writing the report",
 }

@@ -32,6 +32,7 @@ COMMANDS = {
     "review": "review_commands",
     "labels": "review_commands",
     "voices": "maintenance_commands",
+    "rejudge": "maintenance_commands",
     "status": "result_commands",
     "report": "result_commands",
     "purge": "maintenance_commands",
