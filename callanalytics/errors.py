@@ -112,7 +112,7 @@ class ReportError(CallAnalyticsError):
 class TranscriptError(CallAnalyticsError):
     """A transcript cannot be used. The call is analysed without words, and the reason is kept with it.
 
-    `reason` is the short closed word that is stored, see `callanalytics.words.NOTE_TEXT`.
+    `reason` is the short closed word that is stored, see `callanalytics.analysis.words.NOTE_TEXT`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

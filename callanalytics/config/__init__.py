@@ -8,6 +8,7 @@ from __future__ import annotations
 from callanalytics.config.call_settings import (
     DEFAULT_RULES,
     ONE_OF_THE_VOICES,
+    PHRASE,
     RULE_MEASURES,
     AudioSettings,
     DiscoverySettings,
@@ -17,6 +18,7 @@ from callanalytics.config.call_settings import (
     RuleSettings,
     SegmentSettings,
     TimeSettings,
+    WordsSettings,
 )
 from callanalytics.config.job_settings import (
     JOB_NAMES,
@@ -31,6 +33,7 @@ __all__ = [
     "DEFAULT_RULES",
     "JOB_NAMES",
     "ONE_OF_THE_VOICES",
+    "PHRASE",
     "RULE_MEASURES",
     "AudioSettings",
     "DiscoverySettings",
@@ -45,6 +48,7 @@ __all__ = [
     "SegmentSettings",
     "Settings",
     "TimeSettings",
+    "WordsSettings",
     "find_config",
     "load_config",
     "settings_from",

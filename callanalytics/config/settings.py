@@ -22,6 +22,7 @@ from callanalytics.config.call_settings import (
     SegmentSettings,
     Table,
     TimeSettings,
+    WordsSettings,
     machine_zone,
 )
 from callanalytics.config.job_settings import (
@@ -53,6 +54,7 @@ class Settings(Table):
     emotion: EmotionSettings = EmotionSettings()
     frustration: FrustrationSettings = FrustrationSettings()
     rule: tuple[RuleSettings, ...] = DEFAULT_RULES
+    words: WordsSettings = WordsSettings()
     engine: EngineSettings = EngineSettings()
     gate: GateSettings = GateSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -74,6 +76,11 @@ class Settings(Table):
     def schedule_zone(self) -> ZoneInfo:
         """The zone that the cron times of `[schedule]` are in."""
         return ZoneInfo(self.schedule.zone) if self.schedule.zone else self.time.zone_info
+
+    @property
+    def words_model(self) -> Path | None:
+        """Folder of the model that recognises words; None when none does."""
+        return None if self.words.model is None else self.folder / self.words.model
 
     def conversation_share(self, of_recorder: float | None) -> float:
         """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""

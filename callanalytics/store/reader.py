@@ -28,6 +28,7 @@ from callanalytics.records import (
 )
 from callanalytics.store.rows import Row, restored
 from callanalytics.store.writer import Store
+from callanalytics.analysis.words import CallWords, Utterance
 from ensemble.inference.vote import Votes
 from ensemble.labels import EMOTIONS
 
@@ -93,6 +94,7 @@ def _read(store: Store, analysis: Row) -> CallAnalysis:
         clips=(),
         stage_wall_s=dict(analysis["stage_wall_s"]),
         recipe=analysis["recipe"],
+        words=_words(store, key, analysis),
     )
 
 
@@ -127,6 +129,20 @@ def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: l
         sounds=tuple(restored(SoundSpan, sound) for sound in sounds),
         quality=tuple(analysis["quality"]),
     )
+
+
+def _words(store: Store, key: int, analysis: Row) -> CallWords:
+    rows = _rows(store, "SELECT * FROM base.utterances WHERE analysis_key = ? ORDER BY utterance", key)
+    utterances = (
+        restored(
+            Utterance,
+            row,
+            word_start_s=tuple(row["word_start_s"]),
+            word_confidence=tuple(row["word_confidence"]),
+        )
+        for row in rows
+    )
+    return CallWords(tuple(utterances), whole=analysis["words_whole"] or False, note=analysis["words_note"])
 
 
 def _features(store: Store, key: int, n_segments: int) -> Features:

@@ -58,6 +58,11 @@ CREATE VIEW turns AS
 SELECT a.call_id, t.turn, t.speaker, t.role, t.channel, t.start_s, t.end_s
 FROM base.turns t JOIN analyses a USING (analysis_key);
 
+CREATE VIEW utterances AS
+SELECT a.call_id, u.utterance, u.role, u.start_s, u.end_s, u.text, u.confidence, u.source, u.speaker,
+    u.word_start_s, u.word_confidence
+FROM base.utterances u JOIN analyses a USING (analysis_key);
+
 CREATE VIEW sounds AS
 SELECT a.call_id, s.kind, s.channel, s.start_s, s.end_s
 FROM base.sounds s JOIN analyses a USING (analysis_key);

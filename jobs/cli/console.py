@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from callanalytics.records import Failure
+    from callanalytics.store import RunCounts
     from jobs.night.result import RunResult
 
 # A log gets a line this often, and at the end of every stage.
@@ -162,6 +163,7 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
         f"already done {counts.n_skipped - counts.n_given_up}{given_up}; flagged {counts.n_flagged}; "
         f"quarantined {counts.n_quarantined}."
     )
+    lines += _words(counts)
     lines += _passed_over(result, zone)
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
@@ -172,6 +174,16 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
     stays = " (as it was: nothing is in this window)" if result.report_stays else ""
     lines += [f"Database: {result.database}", f"Report:   {result.report}{stays}"]
     return "\n".join(lines)
+
+
+def _words(counts: RunCounts) -> Iterator[str]:
+    """How many calls have words, and why others have none; nothing where no words were wanted."""
+    from callanalytics.analysis.words import NOTE_TEXT
+
+    if counts.n_with_words or counts.words_notes:
+        yield f"Words: {counts.n_with_words} of {_count(counts.n_done, 'call')}."
+        for note, n in sorted(counts.words_notes.items()):
+            yield f"  {_count(n, 'call')}: {NOTE_TEXT[note]}"
 
 
 def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from transcript_formats import SPOKEN
 
-from callanalytics.words import Piece, Word
-from callanalytics.words.masking import MASK, mask_numbers
-from callanalytics.words.sides import placed
-from tests.support.transcript_formats import SPOKEN
+from callanalytics.analysis.words import Piece, Word
+from callanalytics.analysis.words.masking import MASK, mask_numbers
+from callanalytics.analysis.words.sides import placed
 
 
 def masked(text: str) -> str:

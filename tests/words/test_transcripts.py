@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transcript_formats import FORMATS, SPOKEN, TALK, content_of
 
 from callanalytics.errors import TranscriptError
 from callanalytics.records import Role, Turn
-from callanalytics.words import Utterance
-from callanalytics.words.sides import placed
-from callanalytics.words.transcripts import read_transcript
-from tests.support.transcript_formats import FORMATS, SPOKEN, TALK, content_of
+from callanalytics.analysis.words import Utterance
+from callanalytics.analysis.words.sides import placed
+from callanalytics.analysis.words.transcripts import read_transcript
 
 LIMIT = 1_000_000
 
@@ -93,8 +93,8 @@ def _deep() -> str:
         ("call.json", b"\xff\xfa\x00broken", "unreadable"),
         ("call.json", "{", "unknown_format"),
         ("call.json", _deep(), "unknown_format"),
-        ("call.json", '{"duration": 12}', "unknown_format"),
-        ("call.json", "12", "unknown_format"),
+        ("call.json", '{"duration": 12}', "no_transcript"),
+        ("call.json", "12", "no_transcript"),
         ("call.json", '{"results": {"items": 3}}', "unknown_format"),
         ("call.json", '{"segments": [{"start": "a", "end": 2, "text": "x"}]}', "unknown_format"),
         ("call.json", '{"segments": [{"start": 1e400, "end": 2, "text": "x"}]}', "unknown_format"),
@@ -111,8 +111,8 @@ def _deep() -> str:
             "too_large",
         ),
         ("call.json", " " * (LIMIT + 1), "too_large"),
-        ("call.vtt", "WEBVTT\n\nhello", "unknown_format"),
-        ("call.txt", "just text without a time", "unknown_format"),
+        ("call.vtt", "WEBVTT\n\nhello", "no_transcript"),
+        ("call.txt", "just text without a time", "no_transcript"),
     ],
 )
 def test_what_is_no_transcript_is_refused_in_words(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from callanalytics.words import Word
+from callanalytics.analysis.words import Word
 
 MASK = "[number]"
 _MIN_DIGITS = 3

@@ -29,13 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.errors import TranscriptError
-from callanalytics.words import Piece, Word
-from callanalytics.words.captions import read_captions
+from callanalytics.analysis.words import Piece, Word
+from callanalytics.analysis.words.captions import read_captions
 
 MAX_WORDS = 200_000  # four hours hold about 40,000
 MAX_WORD_CHARS = 100
 MAX_S = 86_400.0
-SUFFIXES = (".json", ".vtt", ".srt", ".txt")
 
 Node = dict[str, Any]
 
@@ -115,7 +114,7 @@ def _read_json(name: str, text: str) -> tuple[str, list[Piece]]:
             return found[0], list(found[1](document))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OverflowError):
         raise TranscriptError("unknown_format", f"{name}: no transcript of a known format.") from None
-    raise TranscriptError("unknown_format", f"{name}: no transcript of a known format.")
+    raise TranscriptError("no_transcript", f"{name}: no transcript of a known format.")
 
 
 def _timed(label: str | None, words: Sequence[Word]) -> Piece:

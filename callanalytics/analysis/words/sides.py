@@ -7,8 +7,9 @@ time with. Where a label shares too little with one side, each piece of it is pl
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from callanalytics.diarize.segments import covered_s, merge_intervals
 from callanalytics.errors import TranscriptError
 from callanalytics.records import Diarization, Role
 from callanalytics.text import display_text
-from callanalytics.words import Piece, Utterance, Word
-from callanalytics.words.masking import mask_numbers
+from callanalytics.analysis.words import CallWords, Piece, Utterance, Word
+from callanalytics.analysis.words.masking import mask_numbers
+from callanalytics.analysis.words.transcripts import read_transcript
 
 # A label belongs to a side with this share of the time that it shares with any.
 _CLEAR_SHARE = 0.6
@@ -38,6 +40,29 @@ class _Atom:
     words: tuple[Word, ...]
     timed: bool
     confidence: float | None
+
+
+def placed_transcript(
+    paths: Sequence[Path],
+    spoken: Diarization,
+    *,
+    max_bytes: int,
+    follow_links: bool,
+    beside: Collection[Path] = (),
+) -> CallWords:
+    """The words of the first transcript that can be used; without one, why the first one cannot.
+
+    What is no transcript at all and lies in a folder of `beside` is a file of another kind.
+    """
+    note = None
+    for path in paths:
+        try:
+            source, pieces = read_transcript(path, max_bytes=max_bytes, follow_links=follow_links)
+            return CallWords(placed(pieces, spoken, source), whole=True)
+        except TranscriptError as problem:
+            if problem.reason != "no_transcript" or path.parent not in beside:
+                note = note or problem.reason
+    return CallWords(note=note)
 
 
 def placed(
@@ -67,13 +92,6 @@ def placed(
     return tuple(sorted(found, key=lambda u: (u.start_s, u.end_s, u.text)))
 
 
-def with_roles(utterances: Iterable[Utterance], spoken: Diarization) -> tuple[Utterance, ...]:
-    """The utterances with the roles that their speakers have now."""
-    return tuple(
-        u if u.speaker is None else replace(u, role=spoken.roles.get(u.speaker, u.role)) for u in utterances
-    )
-
-
 def _check_fit(pieces: Sequence[Piece], spoken: Diarization) -> None:
     start_s = np.array([piece.start_s for piece in pieces])
     end_s = np.array([piece.end_s for piece in pieces])
@@ -83,8 +101,8 @@ def _check_fit(pieces: Sequence[Piece], spoken: Diarization) -> None:
     if total_s > 0 and inside_s < _FITS_SHARE * total_s:
         raise TranscriptError(
             "other_call",
-            f"{inside_s:.0f} of {total_s:.0f} s of the transcript lie where somebody speaks. It is of another "
-            "call, or its times begin elsewhere.",
+            f"{inside_s:.0f} of {total_s:.0f} s of the transcript lie where somebody speaks. It is of "
+            "another call, or its times begin elsewhere.",
         )
 
 

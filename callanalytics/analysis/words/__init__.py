@@ -9,10 +9,12 @@ Nothing here is needed for anything else: a call without words is a whole call. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from callanalytics.records import Role
+from callanalytics.records import Diarization, Role
 
+TRANSCRIPT_SUFFIXES = (".json", ".vtt", ".srt", ".txt")  # those that say most first
+_WORDS_AROUND = 4  # of a phrase, when it is quoted
 HEARD = "recognised"  # source of words that the local model recognised
 
 
@@ -65,6 +67,27 @@ class Utterance:
         """The words, as many as `word_start_s` has entries where it has any."""
         return self.text.split(" ")
 
+    def between(self, first: int, last: int) -> tuple[float, float]:
+        """Start and end of the words that hold the characters `first` to `last` of the text, seconds.
+
+        Without times of words those of the whole utterance.
+        """
+        if not self.word_start_s:
+            return self.start_s, self.end_s
+        begin, after = self.text.count(" ", 0, first), self.text.count(" ", 0, last) + 1
+        end_s = self.word_start_s[after] if after < len(self.word_start_s) else self.end_s
+        return self.word_start_s[begin], end_s
+
+    def around(self, first: int, last: int) -> str:
+        """The words that hold these characters with some before and after, without quotation marks."""
+        words = self.words
+        begin, after = self.text.count(" ", 0, first), self.text.count(" ", 0, last) + 1
+        start, stop = max(0, begin - _WORDS_AROUND), min(len(words), after + _WORDS_AROUND)
+        quote = " ".join(words[start:stop])
+        for mark in "“”":
+            quote = quote.replace(mark, '"')
+        return "… " * (start > 0) + quote + " …" * (stop < len(words))
+
 
 @dataclass(frozen=True, slots=True)
 class CallWords:
@@ -80,10 +103,21 @@ class CallWords:
 
 NO_WORDS = CallWords()
 
+
+def as_spoken_by(words: CallWords, spoken: Diarization) -> CallWords:
+    """The words with the roles that their speakers have in `spoken`."""
+    utterances = tuple(
+        u if u.speaker is None else replace(u, role=spoken.roles.get(u.speaker, u.role))
+        for u in words.utterances
+    )
+    return replace(words, utterances=utterances)
+
+
 NOTE_TEXT = {
     "unreadable": "a transcript lies there that cannot be read",
     "too_large": "a transcript lies there that is larger than the limit",
-    "unknown_format": "a transcript lies there whose format is not known",
+    "no_transcript": "a file lies there whose format is that of no known transcript",
+    "unknown_format": "a transcript lies there that is not as its format has it",
     "no_words": "the transcript holds no words with times",
     "other_call": "the transcript is of another call: its words lie where nobody speaks",
     "only_moments": "only the moments to listen to were recognised",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from callanalytics.errors import TranscriptError
-from callanalytics.words import Piece, Word
+from callanalytics.analysis.words import Piece, Word
 
 _TIME = r"(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d{1,3})?"
 _CUE = re.compile(rf"^\s*({_TIME})\s*-->\s*({_TIME})(?:\s.*)?$")
@@ -49,7 +49,7 @@ def read_captions(name: str, text: str) -> tuple[str, list[Piece]]:
     else:
         source, cues = "text", _timed_lines(lines)
     if not cues:
-        raise TranscriptError("unknown_format", f"{name}: no line of it has a time.")
+        raise TranscriptError("no_transcript", f"{name}: no line of it has a time.")
     return source, _pieces(_with_names(cues))
 
 
