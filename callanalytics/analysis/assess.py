@@ -18,6 +18,7 @@ from callanalytics.analysis.frustration import (
     is_of_voice,
 )
 from callanalytics.analysis.measures import call_measures, frustration_measures
+from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio.noise_reduction import denoise
 from callanalytics.config import RuleSettings, Settings
 from callanalytics.diarize.roles import possible_callers
@@ -31,7 +32,6 @@ from callanalytics.records import (
     Role,
     Segment,
 )
-from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from ensemble.inference.ensemble import Ensemble
 from ensemble.inference.vote import Votes
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from callanalytics.analysis import RECIPE
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
 from callanalytics.analysis.corrections import as_corrected, exchanged
+from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
@@ -39,7 +40,6 @@ from callanalytics.records import (
     Segment,
     agent_key,
 )
-from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from ensemble.inference.device import CPU
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.vote import Votes

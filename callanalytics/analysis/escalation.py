@@ -10,10 +10,10 @@ import numpy as np
 from callanalytics.analysis.frustration import HALF_AROUSAL_DB, HALF_AROUSAL_ST, Curve, FloatArray
 from callanalytics.analysis.interruptions import interruptions
 from callanalytics.analysis.measures import period_bounds
+from callanalytics.analysis.words import NO_WORDS, CallWords
 from callanalytics.config import ONE_OF_THE_VOICES, PHRASE, RuleSettings
 from callanalytics.diarize.segments import merge_intervals
 from callanalytics.records import Diarization, Escalation, Evidence, Measure, Role, Segment
-from callanalytics.analysis.words import NO_WORDS, CallWords
 
 MAX_EVIDENCE = 3
 # Moments closer than this are one moment to a listener.

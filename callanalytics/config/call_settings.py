@@ -182,15 +182,14 @@ class WordsSettings(Table):
     time_limit_s: PositiveSeconds = 120.0  # for the words of one call
 
 
-# What a rule may look at; callanalytics/analysis/measures.py defines each, but "phrase" is what is said.
-PHRASE = "phrase"
+PHRASE = "phrase"  # the measure of rules on what is said
+# What other rules may look at; callanalytics/analysis/measures.py defines each.
 RULE_MEASURES = (
     *("silence_s", "silence_share", "longest_silence_s", "n_long_silences", "overtalk_s", "overtalk_share"),
     *("masked_s", "tone_s", "music_s", "talk_s", "talk_share", "n_turns", "interruptions", "interruptions_s"),
     *("labelled_s", "labelled_share", "angry_s", "frustration", "frustration_peak"),
     *("loudness_rise_db", "pitch_rise_st"),
     *(f"{emotion}_share" for emotion in EMOTIONS),
-    PHRASE,
 )
 
 
@@ -216,8 +215,8 @@ class RuleSettings(Table):
     @field_validator("measure")
     @classmethod
     def _measure_exists(cls, measure: str) -> str:
-        if measure not in RULE_MEASURES:
-            raise ValueError(f"no such measure; known are {', '.join(RULE_MEASURES)}")
+        if measure not in (*RULE_MEASURES, PHRASE):
+            raise ValueError(f"no such measure; known are {', '.join((*RULE_MEASURES, PHRASE))}")
         return measure
 
     @field_validator("reason")

@@ -11,6 +11,7 @@ import numpy as np
 from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.frustration import Curve
+from callanalytics.analysis.words import CallWords, Utterance
 from callanalytics.errors import UsageError
 from callanalytics.records import (
     AudioFacts,
@@ -28,7 +29,6 @@ from callanalytics.records import (
 )
 from callanalytics.store.rows import Row, restored
 from callanalytics.store.writer import Store
-from callanalytics.analysis.words import CallWords, Utterance
 from ensemble.inference.vote import Votes
 from ensemble.labels import EMOTIONS
 

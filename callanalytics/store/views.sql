@@ -21,6 +21,9 @@ CREATE MACRO change_high(now, n_now, before, n_before) AS now - before
 -- Zeros all along are how the analysis says that nobody classified a segment; in SQL that is NULL.
 CREATE MACRO classified(probabilities) AS CASE WHEN list_sum(probabilities) > 0 THEN probabilities END;
 
+-- Words of a text as `callanalytics search` compares them: small letters without accents, no punctuation.
+CREATE MACRO search_terms(said) AS regexp_extract_all(strip_accents(lower(said)), '[\p{L}\p{N}]+');
+
 -- Nouns ------------------------------------------------------------------------------------------------
 
 CREATE VIEW runs AS FROM base.runs;

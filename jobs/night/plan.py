@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from callanalytics.analysis.words import TRANSCRIPT_SUFFIXES
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import UsageError
@@ -21,7 +22,6 @@ from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import FoundRecording
 from callanalytics.store import RunCounts, Store
 from callanalytics.store.recordings import done_among, given_up_among, known_files
-from callanalytics.analysis.words import TRANSCRIPT_SUFFIXES
 from jobs.night.result import RunOptions
 
 

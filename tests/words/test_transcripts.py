@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from transcript_formats import FORMATS, SPOKEN, TALK, content_of
 
-from callanalytics.errors import TranscriptError
-from callanalytics.records import Role, Turn
 from callanalytics.analysis.words import Utterance
 from callanalytics.analysis.words.sides import placed
 from callanalytics.analysis.words.transcripts import read_transcript
+from callanalytics.errors import TranscriptError
+from callanalytics.records import Role, Turn
 
 LIMIT = 1_000_000
 

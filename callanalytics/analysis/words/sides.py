@@ -13,16 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from callanalytics.analysis.words import CallWords, Piece, Utterance, Word
+from callanalytics.analysis.words.masking import mask_numbers
+from callanalytics.analysis.words.transcripts import read_transcript
 from callanalytics.diarize.segments import covered_s, merge_intervals
 from callanalytics.errors import TranscriptError
 from callanalytics.records import Diarization, Role
 from callanalytics.text import display_text
-from callanalytics.analysis.words import CallWords, Piece, Utterance, Word
-from callanalytics.analysis.words.masking import mask_numbers
-from callanalytics.analysis.words.transcripts import read_transcript
 
 # A label belongs to a side with this share of the time that it shares with any.
 _CLEAR_SHARE = 0.6
+# What shares less of its time with turns is not placed by them.
+_SHARED = 0.3
 # Less of the words in the call's turns than this: it is the transcript of another call.
 _FITS_SHARE = 0.5
 _WIDEN_S = 0.5  # recognisers cut words later and earlier than turns are found
@@ -143,7 +145,14 @@ class _Turns:
 
     def of_each(self, atoms: Sequence[_Atom]) -> list[str | None]:
         """The speaker of each, who speaks during most of it, else the nearest; None far from any turn."""
-        return [self._most(self._shared(atom)) or self._nearest(atom) for atom in atoms]
+        return [self._of(atom) for atom in atoms]
+
+    def _of(self, atom: _Atom) -> str | None:
+        shared = self._shared(atom)
+        enough = sum(shared.values()) >= _SHARED * (atom.end_s - atom.start_s)
+        if shared and enough:
+            return self._most(shared)
+        return self._nearest(atom) if atom.timed else None
 
     def of_label(self, atoms: Sequence[_Atom]) -> list[str | None]:
         """The speaker of each, all of one side where most of their time is shared with that side."""
@@ -156,7 +165,8 @@ class _Turns:
         for speaker, shared_s in total.items():
             sides[self._side(speaker)] += shared_s
         side = max(sides, key=lambda name: sides[name], default=None)
-        if side is None or sides[side] < _CLEAR_SHARE * sum(sides.values()):
+        least_s = _SHARED * sum(atom.end_s - atom.start_s for atom in atoms)
+        if side is None or sides[side] < max(_CLEAR_SHARE * sum(sides.values()), least_s):
             return self.of_each(atoms)
         own = {speaker: shared_s for speaker, shared_s in total.items() if self._side(speaker) == side}
         usual = max(own, key=lambda name: own[name])

@@ -28,9 +28,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from callanalytics.errors import TranscriptError
 from callanalytics.analysis.words import Piece, Word
 from callanalytics.analysis.words.captions import read_captions
+from callanalytics.errors import TranscriptError
 
 MAX_WORDS = 200_000  # four hours hold about 40,000
 MAX_WORD_CHARS = 100
