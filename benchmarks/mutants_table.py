@@ -1,9 +1,9 @@
-"""The table of `make mutants`: of each module how many small changes the tests noticed, and which they did not.
+"""The table of `make mutants`: how many small changes of each module the tests noticed, and which not.
 
     python benchmarks/mutants_table.py [--survivors MODULE]
 
-Reads what mutmut keeps in `mutants/`. A change that no chosen test runs counts as not noticed, one under which
-the tests ran without end as noticed.
+Reads what mutmut keeps in `mutants/`. A change that no chosen test runs counts as not noticed, one under
+which the tests ran without end as noticed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from collections import Counter
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "mutants"
-KILLED = {1, 3, 24, 36, 152, 255, -24, 37}  # exit codes of failed tests, of time-outs and of a failed type check
+KILLED = {
+    1,
+    3,
+    24,
+    36,
+    152,
+    255,
+    -24,
+    37,
+}  # exit codes: failed tests, time-outs, failed types
 SURVIVED, NO_TESTS = {0}, {5, 33}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,12 +89,23 @@ def earlier_periods(since: datetime, until: datetime) -> tuple[Period, ...]:
 
 
 LEFT_OUT = "left out"
+_QUOTE = re.compile("“[^”]*”")
+
+
+def without_quotes(text: str) -> str:
+    """A reason or a moment without what was said, which stands in quotation marks."""
+    return _QUOTE.sub(f"[{LEFT_OUT}]", text)
+
+
 # What --redact leaves out is hidden from every query: a temporary view stands before the one of its name.
 REDACTED = (
     """CREATE TEMP VIEW call_summary AS SELECT * REPLACE (
         '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS agent_name, NULL::VARCHAR AS team,
-        NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id
+        NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id,
+        list_transform(reasons, lambda reason: regexp_replace(reason, '“[^”]*”', '[left out]', 'g'))
+            AS reasons
     ) FROM {catalog}.main.call_summary""",
+    "CREATE TEMP VIEW utterances AS FROM {catalog}.main.utterances WHERE false",
     "CREATE TEMP VIEW recordings AS SELECT * REPLACE ('' AS path, []::VARCHAR[] AS paths)"
     " FROM {catalog}.main.recordings",
     "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail)"

@@ -18,6 +18,7 @@ from callanalytics.analysis.frustration import (
     is_of_voice,
 )
 from callanalytics.analysis.measures import call_measures, frustration_measures
+from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio.noise_reduction import denoise
 from callanalytics.config import RuleSet, RuleSettings, Settings
 from callanalytics.diarize.roles import possible_callers
@@ -136,6 +137,7 @@ def assess(
     features: Features,
     votes: Votes,
     settings: Settings,
+    words: CallWords = NO_WORDS,
 ) -> CallAssessment:
     """Measure the call and apply the rules: no sound, no inference, so a correction can do it again.
 
@@ -150,18 +152,16 @@ def assess(
     others.sort(key=lambda curve: _rank(curve, segments), reverse=True)
     scored = max((caller, *others), key=lambda curve: _rank(curve, segments))
     measures = call_measures(duration_s, spoken, segments, votes, caller)
-    as_known = (measures, spoken, segments, caller)
+    as_known = (measures, spoken, segments, caller, duration_s, words)
     in_turn = [as_known]
     for other in others:
         as_caller = _as_the_caller(spoken, segments, other.voice)
         theirs = call_measures(duration_s, *as_caller, votes, replace(other, voice=None))
-        in_turn.append((theirs, *as_caller, other))
+        in_turn.append((theirs, *as_caller, other, duration_s, as_spoken_by(words, as_caller[0])))
     found = tuple(
         escalation
         for rule in settings.rule
-        for escalation in _first_to_fulfil(
-            rule, in_turn if rule.role == Role.CALLER.value else [as_known], duration_s
-        )
+        for escalation in _first_to_fulfil(rule, in_turn if rule.role == Role.CALLER.value else [as_known])
     )
     if scored.voice is not None:
         measures = (*measures, *frustration_measures(duration_s, scored))
@@ -171,11 +171,10 @@ def assess(
 
 def _first_to_fulfil(
     rule: RuleSettings,
-    in_turn: Sequence[tuple[Sequence[Measure], Diarization, Sequence[Segment], Curve]],
-    duration_s: float,
+    in_turn: Sequence[tuple[Sequence[Measure], Diarization, Sequence[Segment], Curve, float, CallWords]],
 ) -> tuple[Escalation, ...]:
     """The rule as the first voice fulfils it: the caller, then the most frustrated of the others."""
-    each = (escalations([rule], *voice, duration_s) for voice in in_turn)
+    each = (escalations([rule], *voice) for voice in in_turn)
     return next((found for found in each if found), ())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from callanalytics.config.call_settings import (
     DEFAULT_RULES,
     ONE_OF_THE_VOICES,
+    PHRASE,
     RULE_MEASURES,
     AudioSettings,
     DiscoverySettings,
@@ -18,6 +19,7 @@ from callanalytics.config.call_settings import (
     RuleSettings,
     SegmentSettings,
     TimeSettings,
+    WordsSettings,
 )
 from callanalytics.config.job_settings import (
     JOB_NAMES,
@@ -32,6 +34,7 @@ __all__ = [
     "DEFAULT_RULES",
     "JOB_NAMES",
     "ONE_OF_THE_VOICES",
+    "PHRASE",
     "RULE_MEASURES",
     "AudioSettings",
     "DiscoverySettings",
@@ -47,6 +50,7 @@ __all__ = [
     "SegmentSettings",
     "Settings",
     "TimeSettings",
+    "WordsSettings",
     "find_config",
     "load_config",
     "settings_from",

@@ -23,6 +23,7 @@ from callanalytics.config.call_settings import (
     SegmentSettings,
     Table,
     TimeSettings,
+    WordsSettings,
     machine_zone,
 )
 from callanalytics.config.job_settings import (
@@ -54,6 +55,7 @@ class Settings(Table):
     emotion: EmotionSettings = EmotionSettings()
     frustration: FrustrationSettings = FrustrationSettings()
     rule: tuple[RuleSettings, ...] = DEFAULT_RULES
+    words: WordsSettings = WordsSettings()
     engine: EngineSettings = EngineSettings()
     gate: GateSettings = GateSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -80,6 +82,11 @@ class Settings(Table):
     def schedule_zone(self) -> ZoneInfo:
         """The zone that the cron times of `[schedule]` are in."""
         return ZoneInfo(self.schedule.zone) if self.schedule.zone else self.time.zone_info
+
+    @property
+    def words_model(self) -> Path | None:
+        """Folder of the model that recognises words; None when none does."""
+        return None if self.words.model is None else self.folder / self.words.model
 
     def conversation_share(self, of_recorder: float | None) -> float:
         """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""

@@ -12,6 +12,7 @@ import numpy as np
 from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.frustration import Curve
+from callanalytics.analysis.words import CallWords, Utterance
 from callanalytics.config import RuleSet
 from callanalytics.errors import UsageError
 from callanalytics.records import (
@@ -87,12 +88,13 @@ def _read(store: Store, analyses: Sequence[Row]) -> list[CallAnalysis]:
             ("sounds", "start_s"),
             ("segments", "segment"),
             ("predictions", "segment"),
+            ("utterances", "utterance"),
         )
     }
     names = tuple(name for (name,) in store.rows("SELECT name FROM base.feature_names ORDER BY position"))
     found = []
     for analysis in analyses:
-        turns, sounds, segments, predictions = (
+        turns, sounds, segments, predictions, utterances = (
             table.get(analysis["analysis_key"], []) for table in of_keys.values()
         )
         (call,), (file,) = calls[analysis["recording_id"]], files[analysis["recording_id"]]
@@ -111,6 +113,7 @@ def _read(store: Store, analyses: Sequence[Row]) -> list[CallAnalysis]:
                 clips=(),
                 stage_wall_s=dict(analysis["stage_wall_s"]),
                 recipe=analysis["recipe"],
+                words=_words(analysis, utterances),
             )
         )
     return found
@@ -171,6 +174,19 @@ def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: l
         sounds=tuple(restored(SoundSpan, sound) for sound in sounds),
         quality=tuple(analysis["quality"]),
     )
+
+
+def _words(analysis: Row, rows: list[Row]) -> CallWords:
+    utterances = (
+        restored(
+            Utterance,
+            row,
+            word_start_s=tuple(row["word_start_s"]),
+            word_confidence=tuple(row["word_confidence"]),
+        )
+        for row in rows
+    )
+    return CallWords(tuple(utterances), whole=analysis["words_whole"] or False, note=analysis["words_note"])
 
 
 def _features(names: tuple[str, ...], segments: list[Row]) -> Features:

@@ -17,9 +17,9 @@ from callanalytics.ingest.kinds import SkipCount
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
 from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import Failure, FoundRecording, Recording
+from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.rows import frame_of, known_number
 from callanalytics.store.writer import Store
-from callanalytics.records.text import display_text, optional_text
 
 _KNOWN = """
 SELECT f.row, k.content_id, k.recording_id, epoch_us(any_value(c.started_at))

@@ -42,12 +42,13 @@ _ROLE_EVIDENCE = {"source": pl.String, "log_odds": pl.Float64, "words": pl.Strin
 _TYPE_OF_COLUMNS: dict[Any, str] = {
     pl.Datetime("us", "UTC"): "started_at modified_at",
     pl.List(pl.String): "paths quality reasons",
-    pl.List(pl.Float32): "frustration_at_s frustration",
+    pl.List(pl.Float32): "frustration_at_s frustration word_start_s word_confidence",
     pl.Float64: "duration_s expected_duration_s answered_s hold_s frustration_peak_s start_s end_s value"
     " weight threshold segments_s labelled_s role_confidence recorder_confidence clipped_share"
-    " frustration_score neutral_share",
-    pl.Int64: "turn recipe channel position n_segments n_labelled n_bytes native_rate_hz n_channels",
-    pl.Boolean: "flagged",
+    " frustration_score neutral_share confidence",
+    pl.Int64: "utterance turn recipe channel position n_segments n_labelled n_bytes native_rate_hz"
+    " n_channels",
+    pl.Boolean: "flagged words_whole",
     pl.List(pl.Struct(_EVIDENCE)): "evidence",
     pl.List(pl.Struct(_ROLE_EVIDENCE)): "role_evidence",
     pl.List(pl.Struct({"key": pl.String, "value": pl.String})): "fact_sources",
@@ -72,6 +73,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, str):
         return display_text(value)
+    if isinstance(value, tuple):
+        return list(value)
     return known_number(value) if isinstance(value, float) else value
 
 
@@ -106,6 +109,8 @@ def pack(a: CallAnalysis) -> CallRows:
         clips=a.clips,
         agent_voice=_agent_voice(a),
         tables={name: as_stream(frame) for name, frame in frames_of(a).items()},
+        has_words=bool(a.words.utterances),
+        words_note=a.words.note,
     )
 
 
@@ -173,6 +178,9 @@ def frames_of(a: CallAnalysis) -> Frames:
             for number, turn in enumerate(a.speech.turns)
         ],
         "sounds": [stored(sound) for sound in a.speech.sounds],
+        "utterances": [
+            {"utterance": number, **stored(said)} for number, said in enumerate(a.words.utterances)
+        ],
         "escalations": _escalations(a),
     }
     return {
@@ -219,6 +227,8 @@ def _analysis(a: CallAnalysis) -> Row:
         "neutral_share": a.votes.neutral_share,
         **_assessment(a),
         "stage_wall_s": _pairs(a.stage_wall_s),
+        "words_whole": a.words.whole,
+        "words_note": a.words.note,
     }
 
 

@@ -21,6 +21,9 @@ CREATE MACRO change_high(now, n_now, before, n_before) AS now - before
 -- Zeros all along are how the analysis says that nobody classified a segment; in SQL that is NULL.
 CREATE MACRO classified(probabilities) AS CASE WHEN list_sum(probabilities) > 0 THEN probabilities END;
 
+-- Words of a text as `callanalytics search` compares them: small letters without accents, no punctuation.
+CREATE MACRO search_terms(said) AS regexp_extract_all(strip_accents(lower(said)), '[\p{L}\p{N}]+');
+
 -- Nouns ------------------------------------------------------------------------------------------------
 
 CREATE VIEW runs AS FROM base.runs;
@@ -63,6 +66,11 @@ FROM (SELECT call_id, unnest(role_evidence) AS fact FROM analyses);
 CREATE VIEW turns AS
 SELECT a.call_id, t.turn, t.speaker, t.role, t.channel, t.start_s, t.end_s
 FROM base.turns t JOIN analyses a USING (analysis_key);
+
+CREATE VIEW utterances AS
+SELECT a.call_id, u.utterance, u.role, u.start_s, u.end_s, u.text, u.confidence, u.source, u.speaker,
+    u.word_start_s, u.word_confidence
+FROM base.utterances u JOIN analyses a USING (analysis_key);
 
 CREATE VIEW sounds AS
 SELECT a.call_id, s.kind, s.channel, s.start_s, s.end_s

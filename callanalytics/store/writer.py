@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (
     *("turns", "sounds", "segments", "predictions", "call_measures", "escalations"),
-    *("call_emotions", "member_tallies", "call_levels", "analyses"),
+    *("call_emotions", "member_tallies", "call_levels", "utterances", "analyses"),
 )
 
 
@@ -59,6 +60,8 @@ class RunCounts:
     n_flagged: int = 0
     n_given_up: int = 0  # of the skipped: files that failed `max_attempts` times
     n_tried_anew: int = 0  # of the new: files that an earlier recipe gave up
+    n_with_words: int = 0  # of the done
+    words_notes: Counter[str] = field(default_factory=Counter)  # why calls have no words, or not all
 
     @property
     def n_left(self) -> int:
@@ -217,7 +220,10 @@ class Store:
         )
         if "rule_sets" in tables:
             run(NOTE_RULES)
-        for table in ("turns", "sounds", "call_measures", "escalations", "segments", "predictions"):
+        for table in (
+            *("turns", "sounds", "call_measures", "escalations", "segments", "predictions"),
+            "utterances",
+        ):
             if table in tables:
                 run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
         if "segments" in tables:

@@ -39,6 +39,7 @@ COMMANDS = {
     "export": "maintenance_commands",
     "backfill": "maintenance_commands",
     "query": "result_commands",
+    "search": "result_commands",
     "schema": "result_commands",
     "doctor": "result_commands",
     "analyze": "single_file_commands",

@@ -14,10 +14,10 @@ from callanalytics.config.window import parse_window
 from callanalytics.errors import RecordingError
 from callanalytics.ingest.locate import locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+from callanalytics.records.text import display_text
 from callanalytics.store import Store, open_locked
 from callanalytics.store.reader import known_places, read_analyses
 from callanalytics.store.rule_sets import JudgedAnalysis, judged_otherwise, n_judged, write_assessments
-from callanalytics.records.text import display_text
 from callanalytics.workspace import Workspace
 from jobs.night.limits import StopWatch
 from jobs.night.result import OnProgress, quiet
@@ -155,7 +155,13 @@ class _Rejudging:
         for before in chunk:
             call = calls[before.analysis_key]
             found = assess(
-                call.audio.duration_s, call.speech, call.segments, call.features, call.votes, self.settings
+                call.audio.duration_s,
+                call.speech,
+                call.segments,
+                call.features,
+                call.votes,
+                self.settings,
+                call.words,
             )
             judged[before.analysis_key] = self._noted(before, replace(call, assessment=found))
         if not self.dry_run:

@@ -131,9 +131,7 @@ def retrain(
         split = split_speakers(corpora, training.labels)
         places = [settings.folder / path for path in plan.ordinary]
         ordinary = ordinary_talk(places, settings, workspace, consent=plan.consent, say=say)
-        key_against = partial(
-            _key, split, ordinary, training, "heads" if plan.only_heads else plan.start
-        )
+        key_against = partial(_key, split, ordinary, training, "heads" if plan.only_heads else plan.start)
         for decided in finished:
             if decided.key == key_against(decided.current_id):  # what was asked for
                 return decided
