@@ -94,6 +94,9 @@ REDACTED = (
         '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS agent_name, NULL::VARCHAR AS team,
         NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id
     ) FROM {catalog}.main.call_summary""",
+    """CREATE TEMP VIEW call_facts AS SELECT * REPLACE (
+        '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS reviewer
+    ) FROM {catalog}.main.call_facts""",
     "CREATE TEMP VIEW recordings AS SELECT * REPLACE ('' AS path, []::VARCHAR[] AS paths)"
     " FROM {catalog}.main.recordings",
     "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail)"
