@@ -45,6 +45,7 @@ from callanalytics.records import (
 from ensemble.inference.device import CPU
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.vote import Votes
+from ensemble.model_errors import ModelError
 
 if TYPE_CHECKING:
     from callanalytics.analysis.words.recogniser import Recogniser
@@ -102,17 +103,12 @@ class Models:
 
 
 def load_recogniser(settings: Settings) -> Recogniser | None:
-    """The model that recognises words; None when the settings name none, and then nothing is imported.
-
-    Raises:
-        UsageError: faster-whisper is not installed.
-        ensemble.model_errors.ModelError: the model is missing, damaged or of another kind.
-    """
+    """The model that recognises words, not loaded yet; None when the settings name none."""
     if settings.words_model is None:
         return None
     from callanalytics.analysis.words.recogniser import Recogniser
 
-    return Recogniser.load(settings.words_model, settings.words)
+    return Recogniser(settings.words_model)
 
 
 def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[FoundRecording], CallAnalysis]:
@@ -209,7 +205,7 @@ def _recognised(
     """Words recognised here, else what was known before. A failure costs the words, not the call."""
     try:
         words = recogniser.words_of(audio, speech, assessment, settings)
-    except (RuntimeError, ValueError) as problem:  # of CTranslate2
+    except (ModelError, RuntimeError, ValueError) as problem:  # the last two are CTranslate2's
         _log.warning("no words recognised: %s", problem)
         words = CallWords(note="not_recognised")
     return words if words.utterances or words.note else before
