@@ -48,7 +48,7 @@ def evidence_clips(
     `Evidence.clip_name`. Without an encoder there are no clips and a warning in the log: the
     analysis of a call does not fail for want of a clip.
     """
-    chosen = _most_telling(escalations, settings.max_clips_per_call)
+    chosen = most_telling(escalations, settings.max_clips_per_call)
     try:
         return tuple(
             Clip(
@@ -108,7 +108,8 @@ def clip_bytes(
     return out.getvalue()
 
 
-def _most_telling(escalations: Iterable[Escalation], limit: int) -> list[Evidence]:
+def most_telling(escalations: Iterable[Escalation], limit: int) -> list[Evidence]:
+    """The moments to hear, by time: the first of every escalation before the second of any."""
     rounds = zip_longest(*(escalation.evidence for escalation in escalations))
     moments = [moment for turn in rounds for moment in turn if moment is not None]
     by_name = {moment.clip_name: moment for moment in reversed(moments)}

@@ -59,7 +59,7 @@ def run_night(
         UsageError: nothing to search, or a window that makes no sense.
         LockHeld: another run works on this output folder.
         StoreError, ReportError: results cannot be written.
-        ensemble.model_errors.ModelError: the ensemble cannot be loaded.
+        ensemble.model_errors.ModelError: the ensemble, or the model of words, cannot be loaded.
         ensemble.model_errors.DeviceMissing: a GPU was asked for that this machine has not.
     """
     started = time.monotonic()
@@ -69,6 +69,10 @@ def run_night(
     inputs = options.inputs or settings.input_dirs
     if not inputs:
         raise UsageError("No folder to search: give --input FOLDER, or set inputs in [paths] of config.toml.")
+    if settings.words_model is not None and settings.engine.kind == "local":
+        from callanalytics.analysis.words.recogniser import load_model
+
+        load_model(settings.words_model)  # in a worker it would look like one that cannot start
     workspace = Workspace(options.out or settings.out_dir)
     if options.dry_run and not workspace.work_database.exists():
         with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
