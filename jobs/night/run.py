@@ -16,7 +16,7 @@ from callanalytics.analysis.recipe import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.model_cache import prepare_cache
-from callanalytics.errors import StoreError, UsageError
+from callanalytics.errors import EngineError, StoreError, UsageError
 from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
@@ -203,6 +203,12 @@ class _Night:
                 waiting = []
                 committed_at = time.monotonic()
         self._commit(waiting)
+        if self.counts.n_left and not watch.requested():
+            raise EngineError(
+                f"Of {self.counts.n_new} recordings {self.counts.n_left} came back neither analysed nor "
+                "quarantined: a fault of callanalytics. What is committed is kept; run again, which takes up "
+                "the rest and publishes, and report this."
+            )
 
     def _outcomes(
         self, recordings: list[FoundRecording], ensemble_dir: Path, watch: StopWatch
