@@ -304,12 +304,22 @@ def _size(roots: list[Path]) -> int:
 
 
 def append_erasure(path: Path, salt: bytes, now: datetime, facts: dict[str, object]) -> None:
-    """Add a signed line. ``facts`` are counts and kinds, never ids, names or numbers. Raises OSError."""
+    """Add a signed line. ``facts`` are counts and kinds, never ids, names or numbers. Raises OSError.
+
+    A damaged line stays where it is, for `verify_erasures` to find; what comes after it is noted all the same.
+    """
     lines = _lines(path)
-    before = json.loads(lines[-1]).get(_SIGNATURE, "") if lines else ""
+    before = _signature_in(lines[-1]) if lines else ""
     body = json.dumps({"at": now.astimezone(UTC).isoformat(timespec="seconds"), **facts}, sort_keys=True)
     signed = json.dumps({**json.loads(body), _SIGNATURE: _sign(salt, before, body)}, sort_keys=True)
     write_whole(path, "".join(f"{line}\n" for line in (*lines, signed)), durable=True)
+
+
+def _signature_in(line: str) -> str:
+    try:
+        return str(json.loads(line)[_SIGNATURE])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def verify_erasures(path: Path, salt: bytes) -> tuple[int, int | None]:
@@ -334,4 +344,4 @@ def _sign(salt: bytes, before: str, body: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []

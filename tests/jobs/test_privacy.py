@@ -199,9 +199,16 @@ def test_a_changed_or_missing_line_of_the_log_is_found(tmp_path: Path) -> None:
         ([lines[0], *lines[2:]], 2),
         ([*lines[:2], lines[1], *lines[2:]], 3),
         ([*lines[:3], "not a line"], 4),
+        ([*lines[:3], lines[3][:20]], 4),
+        ([*lines[:3], '["a", "list"]'], 4),
     ):
         log.write_text("\n".join(changed) + "\n")
         assert verify_erasures(log, salt)[1] == wrong
+        append_erasure(log, salt, datetime(2026, 1, 9, tzinfo=UTC), {"by": "call", "n_calls": 9})
+        assert verify_erasures(log, salt) == (len(changed) + 1, wrong), "noted, and the damage still found"
+    log.write_bytes(b"\xff\xfe torn")
+    append_erasure(log, salt, datetime(2026, 1, 9, tzinfo=UTC), {"by": "call", "n_calls": 9})
+    assert verify_erasures(log, salt) == (2, 1)
 
 
 def test_purged_calls_leave_no_byte(night: tuple[Path, str], tmp_path: Path) -> None:
