@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,8 @@ from jobs.reviews.relabel import with_corrections
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
 BATCH_CALLS = 256
 BATCH_S = 10.0
+
+_log = logging.getLogger(__name__)
 
 EMPTY_CODE = 4
 HELD_CODE = 8
@@ -145,7 +148,7 @@ class _Night:
             inputs,
             self.window,
             ensemble_id=ensemble.ensemble_id,
-            salt=load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file),
+            salt=self._salt(),
             now=now,
             on_progress=lambda done, total: self.on_progress("search", done, total, ""),
         )
@@ -155,6 +158,18 @@ class _Night:
             return self._answer(todo, ensemble, ensemble_dir, now, started)
         finally:
             gc.unfreeze()
+
+    def _salt(self) -> bytes:
+        """The secret for callers' numbers. A new one in place of one that is gone is told."""
+        path = self.workspace.folder / self.settings.privacy.salt_file
+        hashed = "SELECT 1 FROM base.calls WHERE caller_hash IS NOT NULL LIMIT 1"
+        if not path.exists() and self.store.rows(hashed):
+            _log.warning(
+                "%s is gone and is made anew: callers of earlier nights are not known again, nor found by "
+                "`purge --caller NUMBER`. Restore it from a backup and run again with --force.",
+                path,
+            )
+        return load_or_make_salt(path)
 
     def _answer(
         self, todo: Todo, ensemble: Ensemble, ensemble_dir: Path, now: datetime, started: float
