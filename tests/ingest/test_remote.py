@@ -65,7 +65,7 @@ def test_the_tag_of_a_store_tells_contents_apart_and_nothing_else_does(
     """S3, Google and Azure call it differently. Place and time change, and it is the same recording; the tag
     changes, and it is another one under the same name."""
     tags = {"/calls/a.wav": "one", "/calls/copy.wav": "one", "/calls/b.wav": "two"}
-    store.pipe({name: b"sound" for name in tags})
+    store.pipe(dict.fromkeys(tags, b"sound"))
     find = type(store).find
 
     def tagged(self: Any, *args: Any, **more: Any) -> Any:

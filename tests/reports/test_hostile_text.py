@@ -1,7 +1,7 @@
 """Every template with hostile text in every field: no field can become markup.
 
-A view stands for whatever the templates ask of it and answers each field with text that tries to leave where it
-is put: an attribute, an element, a comment. What decides is whether an HTML parser sees the element that it
+A view stands for whatever the templates ask of it and answers each field with text that tries to leave where
+it is put: an attribute, an element, a comment. What decides is whether an HTML parser sees the element that it
 would make.
 """
 
@@ -38,9 +38,7 @@ SAFE = {
 """All that is printed as it is: template and field."""
 WIDTHS = {"counts[]": 3, "rows[]": 3, "matrices[]": 3, "rows[][][]": 3, "reliability[]": 3}
 """How many values a list has that a template takes apart, where it is not two."""
-PAGES = sorted(
-    (package, path.name) for package, folder in FOLDERS.items() for path in folder.glob("*.html")
-)
+PAGES = sorted((package, path.name) for package, folder in FOLDERS.items() for path in folder.glob("*.html"))
 
 
 class Hostile:
@@ -85,7 +83,8 @@ class Hostile:
     def __float__(self) -> float:
         return 0.5
 
-    __radd__ = __pow__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __mod__ = __neg__ = __add__
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __add__
+    __truediv__ = __rtruediv__ = __mod__ = __pow__ = __neg__ = __add__
 
     def __lt__(self, other: object) -> bool:
         return self._choose()
