@@ -2,15 +2,15 @@
 
     python benchmarks/mutants.py [--module PART] [--survivors] [--table]
 
-mutmut makes the changes ([tool.mutmut] in pyproject.toml names modules and tests) and knows them by number; all
-of a module are in one file, so that a process can go from one to the next. mutmut itself starts pytest anew for
-each. Here one process runs them all, which takes a tenth of the time: only the tests that reach the changed
-function, the quickest first, and those before the others that have noticed a change of it. Each test that failed
-is run again without the change; if it fails then, too, the process has been spoilt and is replaced.
+mutmut makes the changes ([tool.mutmut] in pyproject.toml names modules and tests) and numbers them; all
+of a module are in one file, so that a process can go from one to the next. mutmut itself starts pytest anew
+for each. Here one process runs them all: only the tests that reach the changed function, the quickest first,
+and before them those that have noticed another change of it. Each test that failed is run again without the
+change; if it fails then, too, the process has been spoilt and is replaced.
 
 What was noticed is kept in `mutants/noticed.json` while the function stays as it is; what was not noticed is
-tried again the next time. A change that no chosen test reaches counts as not noticed, and so does one with which
-all tests pass; one under which a test does not end counts as noticed. `mutmut show NAME` shows a change.
+tried again the next time. A change that no chosen test reaches counts as not noticed, and so does one with
+which all tests pass; one under which a test does not end counts as noticed. `mutmut show NAME` shows one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def function_of(name: str) -> str:
     return name.rpartition("__mutmut_")[0]
 
 
-# In the process of pytest -------------------------------------------------------------------------------------
+# In the process of pytest ------------------------------------------------------------------------------
 
 
 class Runner:
@@ -162,7 +162,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     return True
 
 
-# In the process that was started ------------------------------------------------------------------------------
+# In the process that was started -----------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Every template with hostile text in every field: no field can become markup.
 
 A view stands for whatever the templates ask of it and answers each field with text that tries to leave where
-it is put: an attribute, an element, a comment. What decides is whether an HTML parser sees the element that it
-would make.
+it is put: an attribute, an element, a comment. What decides is whether an HTML parser sees the element that
+it would make.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def json_contracts() -> dict[str, Any]:
     """What every command with `--json` prints, and shapes that several share, whose names begin with `$`.
 
     A shape is one word or several, as in "number|null"; a list of one shape; or an object of shapes, where
-    `?` ends a key that may be missing and `*` stands for any other key. {"|": [...]} is one of several shapes.
+    `?` ends a key that may be missing and `*` stands for any other key. {"|": [...]} is one of several.
     A command whose output is one object a line has the shape of a line.
     """
     file = Path(__file__).parents[1] / "data" / "json_contracts.json"
