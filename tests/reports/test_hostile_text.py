@@ -83,9 +83,8 @@ class Hostile:
     def __float__(self) -> float:
         return 0.5
 
-    __radd__ = __pow__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __mod__ = (
-        __neg__
-    ) = __add__
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __add__
+    __truediv__ = __rtruediv__ = __mod__ = __pow__ = __neg__ = __add__
 
     def __lt__(self, other: object) -> bool:
         return self._choose()
