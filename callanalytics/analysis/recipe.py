@@ -5,4 +5,4 @@ counts as old: it is analysed again by the next run whose window holds it (`stor
 counted by `status` and the view `outdated_calls` until then.
 """
 
-RECIPE = 7
+RECIPE = 8
