@@ -7,17 +7,18 @@ function. What it needs besides the recording is loaded once per process as `Mod
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.contrast import contrast_of, is_queued
 from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.analysis.recipe import RECIPE
 from callanalytics.audio import decode_recording
-from callanalytics.audio.clips import evidence_clips
+from callanalytics.audio.clips import contrast_clip, evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
 from callanalytics.config import Settings
 from callanalytics.diarize import SpeechModels, diarize
@@ -57,7 +58,7 @@ class CallAnalysis:
     votes: Votes
     ensemble_id: str
     assessment: CallAssessment
-    clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
+    clips: tuple[Clip, ...]  # of a flagged call evidence to listen to, of a call to review its contrast
     stage_wall_s: dict[str, float]  # seconds spent per stage
     recipe: int = RECIPE  # version of the analysis that found the segments
 
@@ -129,7 +130,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
     with stages("measure"):
         assessment = assess(audio.duration_s, speech, segments, features, votes, settings)
     with stages("clips"):
-        clips = _clips(audio, speech, assessment, settings)
+        clips = _clips(recording.call_id, audio, speech, segments, assessment, settings)
     return CallAnalysis(
         recording=recording,
         facts=facts,
@@ -146,13 +147,22 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
 
 
 def _clips(
-    audio: Audio, speech: Diarization, assessment: CallAssessment, settings: Settings
+    call_id: str,
+    audio: Audio,
+    speech: Diarization,
+    segments: Sequence[Segment],
+    assessment: CallAssessment,
+    settings: Settings,
 ) -> tuple[Clip, ...]:
-    """Clips and pictures for the page of a flagged call; none for another call."""
+    """Clips and pictures for the page of a flagged call, and a contrast clip of a call to review."""
+    contrast: tuple[Clip, ...] = ()
+    if settings.report.max_clips_per_call and is_queued(call_id, assessment, settings):
+        contrast = contrast_clip(audio, contrast_of(segments, assessment, audio.duration_s))
     if not assessment.flagged:
-        return ()
+        return contrast
     channels = sorted({turn.channel for turn in speech.turns})
-    return (*evidence_clips(audio, assessment.escalations, settings.report), *call_pictures(audio, channels))
+    evidence = evidence_clips(audio, assessment.escalations, settings.report)
+    return (*evidence, *contrast, *call_pictures(audio, channels))
 
 
 def _fetched(recording: Recording, settings: Settings) -> AbstractContextManager[tuple[Path, ...]]:
@@ -221,7 +231,7 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
     with stages("measure"):
         assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings)
     with stages("clips"):
-        clips = _clips(audio, call.speech, assessment, settings)
+        clips = _clips(call.recording.call_id, audio, call.speech, call.segments, assessment, settings)
     return replace(
         call,
         votes=votes,
