@@ -12,6 +12,7 @@ from callanalytics.errors import UsageError
 from callanalytics.workspace import folder_in_the_making, make_private_dir
 from jobs.app.context import AppContext, set_context
 from jobs.app.playback import CallSounds
+from jobs.app.review_page import ReviewPage
 from jobs.app.utterance import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def serve(context: AppContext, address: Address, *, open_browser: bool) -> None:
         sounds = CallSounds(context.calls, folder)
         app = st.App(
             SCRIPT,
-            routes=[sounds.route()],
+            routes=[sounds.route(), *ReviewPage(context, sounds).routes()],
             middleware=[Middleware(Gate, names=address.names)],
             lifespan=_announce(address.url if open_browser else None),
         )
