@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from callanalytics.analysis import RECIPE
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
 from callanalytics.analysis.contrast import contrast_of, is_queued
 from callanalytics.analysis.corrections import as_corrected, exchanged
-from callanalytics.analysis.recipe import RECIPE
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import contrast_clip, evidence_clips
 from callanalytics.audio.thumbnails import call_pictures

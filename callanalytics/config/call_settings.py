@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
 from ensemble.labels import EMOTIONS
+
+
+def _known_zone(zone: str) -> str:
+    if zone not in available_timezones():
+        raise ValueError(f'"{zone}" is not an IANA time zone, for example "Europe/Berlin" or "UTC"')
+    return zone
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+# More than 30 days is no wait and no limit that anybody means.
+PositiveSeconds = Annotated[float, Field(gt=0, le=2_592_000)]
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
+
+
+class Table(BaseModel):
+    """A table of config.toml: frozen, closed, and strict about types (ints may stand for floats).
+
+    `inf` and `nan` of TOML are no numbers here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
 
 RoleName = Literal["agent", "caller"]
 
@@ -40,8 +61,10 @@ class RecorderSettings(Table):
 
     name: str
     kind: Literal[
-        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "generic", "template"
-    ]
+        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "yeastar", "3cx", "five9",
+        "ringcentral", "8x8", "grandstream", "wazo", "callcabinet", "oreka", "genesys-engage", "generic",
+        "template",
+    ]  # fmt: skip
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone

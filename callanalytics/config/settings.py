@@ -20,6 +20,7 @@ from callanalytics.config.call_settings import (
     RecorderSettings,
     RuleSettings,
     SegmentSettings,
+    Table,
     TimeSettings,
     machine_zone,
 )
@@ -31,7 +32,6 @@ from callanalytics.config.job_settings import (
     RetrainSettings,
     ScheduleSettings,
 )
-from callanalytics.config.settings_table import Table
 from callanalytics.errors import ConfigError
 from callanalytics.workspace import Workspace
 

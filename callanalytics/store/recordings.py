@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis import RECIPE
 from callanalytics.config.window import Window
 from callanalytics.ingest.kinds import SkipCount
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
@@ -63,14 +63,23 @@ def done_among(store: Store, recording_ids: Collection[str], ensemble_id: str) -
     )
 
 
-def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: int) -> set[str]:
-    """Select the recordings that failed so often that they are not tried again; they stay listed."""
-    return _ids(
-        store,
-        "SELECT recording_id FROM base.quarantine WHERE attempts >= ?"
-        " AND recording_id IN (SELECT unnest(?::VARCHAR[]))",
+def given_up_among(
+    store: Store, recording_ids: Collection[str], max_attempts: int
+) -> tuple[set[str], set[str]]:
+    """Select the recordings that failed so often that they are given up; they stay listed.
+
+    Returns:
+        Those that today's recipe tried, which are not tried again, and those that only an earlier one did:
+        it may have refused what is read today, so they are due once more.
+    """
+    rows = store.rows(
+        "SELECT q.recording_id, coalesce((r.settings->>'recipe')::INTEGER, 0) FROM base.quarantine q"
+        " LEFT JOIN base.runs r USING (run_id) WHERE q.attempts >= ?"
+        " AND q.recording_id IN (SELECT unnest(?::VARCHAR[]))",
         [max_attempts, list(recording_ids)],
     )
+    given_up = {recording_id for recording_id, recipe in rows if recipe >= RECIPE}
+    return given_up, {recording_id for recording_id, _ in rows} - given_up
 
 
 def knows_of(store: Store, window: Window) -> bool:

@@ -21,7 +21,7 @@ import polars as pl
 
 from callanalytics.diarize.quality import Quality
 from callanalytics.records import AgentVoice, CallRows, Failure, Role, RoleSource, agent_key
-from callanalytics.text import display_text, optional_text
+from callanalytics.records.text import display_text, optional_text
 from ensemble.labels import EMOTIONS
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
+from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.summary import read_summary, write_summary
-from callanalytics.text import display_text, optional_text
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class RunCounts:
     audio_s: float = 0.0  # of the calls that are done
     n_flagged: int = 0
     n_given_up: int = 0  # of the skipped: files that failed `max_attempts` times
+    n_tried_anew: int = 0  # of the new: files that an earlier recipe gave up
 
     @property
     def n_left(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import threading
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
+from jobs.night.limits import limit_memory
 
 # In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
 QUEUED_PER_WORKER = 2
@@ -29,14 +29,6 @@ POLL_S = 0.25
 JOIN_S = 5.0
 # How libraries say that memory ran out, those that do not raise MemoryError.
 _NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
-
-# Of all memory that there is, for all workers together; the rest is for the writer and the system.
-MEMORY_SHARE = 0.9
-# Beyond the loaded models, however many workers share a small machine: a call of four hours in two channels
-# takes 1 GB. Too little for two such calls at once, it is still enough for one alone, which is tried then.
-LEAST_MEMORY_BYTES = 2 << 30
-# Limits of containers: cgroup v2 (memory.max) and v1.
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 # One thread a worker: more would compete for the same cores, and sum in another order, so that the last
 # digits of a result would depend on the machine. Ray pins its workers the same way.
@@ -260,34 +252,3 @@ def _died(found: FoundRecording, cause: str) -> Failure:
         "Check the file with a player."
     )
     return Failure(found, stage="analyze", reason=WorkerDied.reason, detail=detail)
-
-
-# Memory: one recording must not take that of the machine ----------------------------------------------------
-
-
-def limit_memory(n_workers: int) -> None:
-    """Limit what this process may allocate, its models being loaded, to its share of all memory.
-
-    Private data count (RLIMIT_DATA), not files and libraries. What asks for more gets no memory, which is an
-    error of that recording; without the limit, the kernel would kill any process.
-    """
-    limit = max(int(MEMORY_SHARE * memory_bytes() / n_workers), _used_bytes() + LEAST_MEMORY_BYTES)
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
-
-
-def memory_bytes() -> int:
-    """Memory of this machine, or what its container grants."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in _CGROUP_LIMITS:
-        try:
-            limits.append(int(file.read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such cgroup, or "max"
-            continue
-    return min(limits)
-
-
-def _used_bytes() -> int:
-    """Private data of this process (proc(5), statm: data and stack in pages)."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[5]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics import __version__
+from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.model_cache import prepare_cache
@@ -30,11 +31,16 @@ from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use
 from jobs.maintenance.voices import with_profiles
 from jobs.night.gate import night_of, reasons_to_hold
+from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
+<<<<<<< HEAD
 from jobs.night.stopping import StopWatch
 from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
+=======
+from jobs.publishing import Pages, ReportWindow, remove_clips, unnamed_clips, write_clips
+>>>>>>> main
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
@@ -182,7 +188,9 @@ class _Night:
         self.store.promote_ensemble(ensemble.ensemble_id)
         take_in(self.store, self.workspace)  # before a call that they are about is replaced
         remember_files(self.store, todo.found.recordings)
-        self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
+        self.run_id = self.store.begin_run(
+            self.window, ensemble.ensemble_id, __version__, settings={"recipe": RECIPE}
+        )
         note_skips(self.store, self.run_id, todo.found.skips)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []

@@ -113,9 +113,9 @@ def test_a_worker_gets_no_more_memory_than_its_share() -> None:
 
 
 _GREEDY = """
-import jobs.night.local_engine as engine
-engine.memory_bytes = lambda: 1 << 30  # of the whole machine
-engine.limit_memory(4)
+import jobs.night.limits as memory
+memory.memory_bytes = lambda: 1 << 30  # of the whole machine
+memory.limit_memory(4)
 taken = []
 try:
     for _ in range(8):
