@@ -35,12 +35,7 @@ from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
-<<<<<<< HEAD
-from jobs.night.stopping import StopWatch
 from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
-=======
-from jobs.publishing import Pages, ReportWindow, remove_clips, unnamed_clips, write_clips
->>>>>>> main
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
