@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from callanalytics.text import display_text
 from jobs.cli.console import say
 from jobs.cli.options import folder_type, in_workspace, json_option, with_settings
 
@@ -115,6 +114,7 @@ def next_(count: int, as_json: bool, workspace: Workspace) -> None:
 def undo(by: str | None, workspace: Workspace) -> None:
     """Take back your last review, or your last import, while it waits for the next run."""
     from callanalytics.errors import UsageError
+    from callanalytics.records.text import display_text
     from jobs.reviews.queue import take_back
 
     reviewer = by or os.environ.get("USER")
