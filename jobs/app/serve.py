@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost")
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 REVIEW, WHOSE = "/review", "/whose"
-STREAMLIT_PAGES = ("/try", "/calls", "/compare")
+STREAMLIT_PAGES = ("/calls", "/compare")
 SCRIPT = Path(__file__).with_name("streamlit_script.py")
 
 # Whatever a page or a library may try, the browser asks this server and nobody else. Streamlit's own
