@@ -36,7 +36,7 @@ from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search, with_transcripts
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
-from jobs.publishing import Pages, ReportWindow, remove_clips, unnamed_clips, write_clips
+from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
@@ -303,6 +303,7 @@ class _Night:
 
     def _finish(self, exit_code: int, now: datetime) -> None:
         self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
+        keep_nearest(self.store, self.window)
         # What is to be published anew need not be read before.
         whole = self.store.unpublished or mend_published(self.workspace)
         if self.held:
