@@ -26,6 +26,7 @@ from callanalytics.ingest.recorders.phone_numbers import (
     hash_number,
     load_or_make_salt,
     salt_of_results,
+    significant_digits,
 )
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
@@ -96,13 +97,13 @@ def selection_of(
     if by == "caller":
         if re.fullmatch(rf"[0-9a-f]{{{2 * HASH_BYTES}}}", value):
             return Selection("caller", value)
-        workspace.require_results("purge")
-        hashed = hash_number(value, salt_of_results(workspace.folder / settings.privacy.salt_file))
-        if hashed is None:
+        if not significant_digits(value):
             raise UsageError(
                 "--caller is no number and no hash: give the number, or caller_hash of the results."
             )
-        return Selection("caller", hashed)
+        workspace.require_results("purge")
+        salt = salt_of_results(workspace.folder / settings.privacy.salt_file)
+        return Selection("caller", hash_number(value, salt) or "")
     if by == "call" and not _CALL_ID.fullmatch(value):
         raise UsageError(f"--call {value!r} is no id of a call: give at least 8 of its letters and digits.")
     return Selection("call" if by == "call" else "agent", value)

@@ -124,7 +124,9 @@ def test_queue_and_hour_add_up_to_the_queue(database: Path) -> None:
 
 
 def test_repeat_callers_count_the_last_thirty_days(database: Path) -> None:
-    for row in rows(database, "FROM repeat_callers"):
+    repeated = rows(database, "FROM repeat_callers")
+    assert repeated
+    for row in repeated:
         inside = rows(
             database,
             "SELECT count(*) AS n, count(*) FILTER (flagged) AS n_flagged FROM call_summary WHERE"
