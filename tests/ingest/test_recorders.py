@@ -22,7 +22,7 @@ from callanalytics.ingest.recorders.fields import Found, facts_of
 from callanalytics.ingest.recorders.phone_numbers import hash_number, load_or_make_salt
 from callanalytics.ingest.recorders.profiles import templated
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
-from callanalytics.text import hide_numbers
+from callanalytics.records.text import hide_numbers
 
 FILE_TIME = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 SALT = b"0123456789abcdef"
