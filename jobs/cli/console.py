@@ -141,9 +141,10 @@ def say(text: str, *, quiet: bool = False) -> None:
 
 
 def closing_words(result: RunResult, zone: ZoneInfo) -> str:
-    """What a run did, as an operator wants to read it at 3 a.m.; days are those of `zone`."""
+    """What a run did, as an operator wants to read it at 3 a.m.; days and times are those of `zone`."""
     since, until = (
-        moment.strftime("%Y-%m-%d %H:%M %Z") for moment in (result.window.since, result.window.until)
+        moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+        for moment in (result.window.since, result.window.until)
     )
     counts = result.counts
     lines = [f"Window {since} to {until}: {_count(counts.n_found, 'recording')} found."]
@@ -152,7 +153,8 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
             f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
         )
         lines += [
-            f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {c.recording.shown}" for c in result.planned[:MAX_LISTED]
+            f"  {c.facts.started_at.astimezone(zone):%Y-%m-%d %H:%M}  {c.recording.shown}"
+            for c in result.planned[:MAX_LISTED]
         ]
         lines += [*_more(len(result.planned)), *_tried_anew("To try", counts.n_tried_anew)]
         return "\n".join([*lines, *_passed_over(result, zone)])
@@ -197,6 +199,8 @@ def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:
     """What the search saw and left, and, where it found nothing at all, the way on."""
     from reports.parts.coverage import passed_over
 
+    if not result.counts.n_found and not result.skips:
+        yield "Nothing that could be a recording was seen there: check --input and [paths] inputs."
     for number, (reason, text) in enumerate(passed_over(result.skips, zone)):
         if number == 0:
             yield "Passed over:"
