@@ -20,7 +20,7 @@ from callanalytics.analysis.frustration import (
 from callanalytics.analysis.measures import call_measures, frustration_measures
 from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio.noise_reduction import denoise
-from callanalytics.config import RuleSettings, Settings
+from callanalytics.config import RuleSet, RuleSettings, Settings
 from callanalytics.diarize.roles import possible_callers
 from callanalytics.records import (
     Audio,
@@ -93,7 +93,9 @@ def voice_frustration(
     frustration is not known.
     """
     mine = np.array([i for i, s in enumerate(segments) if is_of_voice(s, voice)], dtype=np.intp)
-    evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
+    # The weight to take out again is the one that was put in: the setting may have changed since the vote.
+    weighed_by = settings.emotion.neutral_share if votes.neutral_share is None else votes.neutral_share
+    evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, weighed_by)
     assessed = np.array([votes.abstain_reason[i] not in _UNCLASSIFIED for i in mine], dtype=bool)
 
     def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -125,6 +127,7 @@ class CallAssessment:
     measures: tuple[Measure, ...]
     escalations: tuple[Escalation, ...]
     flagged: bool
+    rule_set: RuleSet | None = None  # that it follows; None where it was not noted
 
 
 def assess(
@@ -162,7 +165,8 @@ def assess(
     )
     if scored.voice is not None:
         measures = (*measures, *frustration_measures(duration_s, scored))
-    return CallAssessment(scored, measures, found, is_flagged(found, settings.frustration.flag_weight))
+    flagged = is_flagged(found, settings.frustration.flag_weight)
+    return CallAssessment(scored, measures, found, flagged, settings.rule_set)
 
 
 def _first_to_fulfil(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from callanalytics.analysis import RECIPE
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.contrast import contrast_of, is_queued
 from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio import decode_recording
-from callanalytics.audio.clips import evidence_clips
+from callanalytics.audio.clips import contrast_clip, evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
 from callanalytics.config import PHRASE, Settings
 from callanalytics.diarize import SpeechModels, diarize
@@ -66,7 +67,7 @@ class CallAnalysis:
     votes: Votes
     ensemble_id: str
     assessment: CallAssessment
-    clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
+    clips: tuple[Clip, ...]  # of a flagged call evidence to listen to, of a call to review its contrast
     stage_wall_s: dict[str, float]  # seconds spent per stage
     recipe: int = RECIPE  # version of the analysis that found the segments
     words: CallWords = NO_WORDS  # what was said, as far as it is known
@@ -165,7 +166,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
         if words.utterances and any(rule.measure == PHRASE for rule in settings.rule):
             assessment = assess(audio.duration_s, speech, segments, features, votes, settings, words)
     with stages("clips"):
-        clips = _clips(audio, speech, assessment, settings)
+        clips = _clips(recording.call_id, audio, speech, segments, assessment, settings)
     return CallAnalysis(
         recording=recording,
         facts=facts,
@@ -212,13 +213,22 @@ def _recognised(
 
 
 def _clips(
-    audio: Audio, speech: Diarization, assessment: CallAssessment, settings: Settings
+    call_id: str,
+    audio: Audio,
+    speech: Diarization,
+    segments: Sequence[Segment],
+    assessment: CallAssessment,
+    settings: Settings,
 ) -> tuple[Clip, ...]:
-    """Clips and pictures for the page of a flagged call; none for another call."""
+    """Clips and pictures for the page of a flagged call, and a contrast clip of a call to review."""
+    contrast: tuple[Clip, ...] = ()
+    if settings.report.max_clips_per_call and is_queued(call_id, assessment, settings):
+        contrast = contrast_clip(audio, contrast_of(segments, assessment, audio.duration_s))
     if not assessment.flagged:
-        return ()
+        return contrast
     channels = sorted({turn.channel for turn in speech.turns})
-    return (*evidence_clips(audio, assessment.escalations, settings.report), *call_pictures(audio, channels))
+    evidence = evidence_clips(audio, assessment.escalations, settings.report)
+    return (*evidence, *contrast, *call_pictures(audio, channels))
 
 
 def _fetched(recording: Recording, settings: Settings) -> AbstractContextManager[tuple[Path, ...]]:
@@ -270,7 +280,38 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         RecordingError: the recording is gone or is no longer what it was.
     """
     stages = _Stages()
-    with stages("decode"), _fetched(call.recording, settings) as paths:
+    with stages("decode"):
+        audio = _decoded_again(call, settings)
+    first_s = call.audio.duration_s
+    with stages("vote"):
+        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
+    with stages("measure"):
+        assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings, call.words)
+    with stages("clips"):
+        clips = _clips(call.recording.call_id, audio, call.speech, call.segments, assessment, settings)
+    return replace(
+        call,
+        votes=votes,
+        ensemble_id=ensemble.ensemble_id,
+        assessment=assessment,
+        clips=clips,
+        stage_wall_s=stages.wall_s,
+    )
+
+
+def cut_again(call: CallAnalysis, settings: Settings) -> CallAnalysis:
+    """The same call with clips and pictures of its assessment, cut from its recording.
+
+    Raises:
+        RecordingError: the recording is gone or is no longer what it was.
+    """
+    audio = _decoded_again(call, settings)
+    clips = _clips(call.recording.call_id, audio, call.speech, call.segments, call.assessment, settings)
+    return replace(call, clips=clips)
+
+
+def _decoded_again(call: CallAnalysis, settings: Settings) -> Audio:
+    with _fetched(call.recording, settings) as paths:
         audio = decode_recording(
             paths,
             settings.audio,
@@ -283,20 +324,7 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
             f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {first_s:.1f} s when "
             "it was analysed first. Run with --force to analyse it from the beginning."
         )
-    with stages("vote"):
-        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
-    with stages("measure"):
-        assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings, call.words)
-    with stages("clips"):
-        clips = _clips(audio, call.speech, assessment, settings)
-    return replace(
-        call,
-        votes=votes,
-        ensemble_id=ensemble.ensemble_id,
-        assessment=assessment,
-        clips=clips,
-        stage_wall_s=stages.wall_s,
-    )
+    return audio
 
 
 _SAME_LENGTH_S = 0.05  # decoders of different versions differ by less than a frame

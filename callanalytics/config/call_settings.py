@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -62,8 +66,10 @@ class RecorderSettings(Table):
 
     name: str
     kind: Literal[
-        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "generic", "template"
-    ]
+        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "yeastar", "3cx", "five9",
+        "ringcentral", "8x8", "grandstream", "wazo", "callcabinet", "oreka", "genesys-engage", "generic",
+        "template",
+    ]  # fmt: skip
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
@@ -258,6 +264,21 @@ class RuleSettings(Table):
         if role_known:
             return text
         return f"{ONE_OF_THE_VOICES}: {re.sub('^(the )?caller ', '', text, flags=re.IGNORECASE)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """What decides which calls are flagged: `[frustration]` and every `[[rule]]`."""
+
+    rules_id: str  # fingerprint of `rules`
+    rules: str  # both tables as JSON, one text for one meaning
+
+    @classmethod
+    def of(cls, frustration: FrustrationSettings, rules: Sequence[RuleSettings]) -> RuleSet:
+        """The set of some settings."""
+        tables = {"frustration": frustration.model_dump(), "rule": [rule.model_dump() for rule in rules]}
+        text = json.dumps(tables, sort_keys=True)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:16], text)
 
 
 # Thresholds were chosen on built calls, see docs/explanation/flags.md and benchmarks/escalation.py.

@@ -18,6 +18,7 @@ from callanalytics.config.call_settings import (
     FrustrationSettings,
     PathSettings,
     RecorderSettings,
+    RuleSet,
     RuleSettings,
     SegmentSettings,
     Table,
@@ -71,6 +72,11 @@ class Settings(Table):
     def file(self) -> Path | None:
         """The config file that the settings were read from, None for the built-in defaults."""
         return None if self.source == type(self).model_fields["source"].default else Path(self.source)
+
+    @property
+    def rule_set(self) -> RuleSet:
+        """What decides which calls are flagged."""
+        return RuleSet.of(self.frustration, self.rule)
 
     @property
     def schedule_zone(self) -> ZoneInfo:

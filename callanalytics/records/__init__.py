@@ -16,7 +16,7 @@ from callanalytics.records.role_facts import Role as Role
 from callanalytics.records.role_facts import RoleEvidence as RoleEvidence
 from callanalytics.records.role_facts import RoleSource as RoleSource
 from callanalytics.records.role_facts import StatedRoles as StatedRoles
-from callanalytics.text import display_text, hide_numbers
+from callanalytics.records.text import display_text, hide_numbers
 
 if TYPE_CHECKING:
     import numpy as np

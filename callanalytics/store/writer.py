@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
+from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.summary import read_summary, write_summary
-from callanalytics.text import display_text, optional_text
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class RunCounts:
     audio_s: float = 0.0  # of the calls that are done
     n_flagged: int = 0
     n_given_up: int = 0  # of the skipped: files that failed `max_attempts` times
+    n_tried_anew: int = 0  # of the new: files that an earlier recipe gave up
     n_with_words: int = 0  # of the done
     words_notes: Counter[str] = field(default_factory=Counter)  # why calls have no words, or not all
 
@@ -203,7 +204,7 @@ class Store:
             )
 
     def _insert(self, tables: Mapping[str, pa.Table], run_id: int) -> None:
-        from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES
+        from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, NOTE_RULES
 
         run = self.connection.execute
         run("INSERT OR REPLACE INTO base.recordings BY NAME FROM batch_recordings")
@@ -217,6 +218,8 @@ class Store:
             " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s FROM batch_analyses",
             [run_id],
         )
+        if "rule_sets" in tables:
+            run(NOTE_RULES)
         for table in (
             *("turns", "sounds", "call_measures", "escalations", "segments", "predictions"),
             "utterances",
@@ -245,7 +248,7 @@ class Store:
 
         A file whose content has changed since begins at one attempt.
         """
-        from callanalytics.store.rows import QUARANTINE, failure_frame
+        from callanalytics.store.recordings import QUARANTINE, failure_frame
 
         if not failures:
             return

@@ -19,7 +19,7 @@ import click
 
 from callanalytics import __version__
 from callanalytics.errors import CallAnalyticsError, UsageError
-from callanalytics.text import display_text, without_secrets
+from callanalytics.records.text import display_text, without_secrets
 
 MODEL_EXIT_CODE = 6
 
@@ -32,6 +32,7 @@ COMMANDS = {
     "review": "review_commands",
     "labels": "review_commands",
     "voices": "maintenance_commands",
+    "rejudge": "maintenance_commands",
     "status": "result_commands",
     "report": "result_commands",
     "purge": "maintenance_commands",
@@ -44,6 +45,7 @@ COMMANDS = {
     "analyze": "single_file_commands",
     "classify": "single_file_commands",
     "diarize": "single_file_commands",
+    "open": "app_commands",
     "app": "app_commands",
     "train": "training_commands",
     "retrain": "retrain_commands",

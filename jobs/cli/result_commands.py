@@ -101,7 +101,7 @@ def status(as_json: bool, settings: Settings, workspace: Workspace) -> None:
     """Show the last runs, the quarantine and whether a run is at work."""
     from jobs.maintenance.status import read_status, render_status
 
-    found = read_status(workspace)
+    found = read_status(workspace, settings.rule_set.rules_id)
     print(json.dumps(found) if as_json else render_status(found, settings.time.zone_info))
 
 

@@ -48,7 +48,8 @@ def search(
 ) -> Todo:
     """Find the recordings of the window; what this ensemble has labelled and what was given up is skipped.
 
-    With `force` nothing is skipped. Raises what `find_recordings` raises, and StoreError.
+    What an earlier recipe gave up is tried once more. With `force` nothing is skipped. Raises what
+    `find_recordings` raises, and StoreError.
     """
     with _no_garbage_collection():
         found = find_recordings(
@@ -70,14 +71,22 @@ def search(
     every = [*found.recordings, *(failure.found for failure in found.failures)]
     ids = [each.recording.recording_id for each in every]
     done = done_among(store, ids, ensemble_id)
-    given_up = given_up_among(store, ids, settings.engine.max_attempts)
+    given_up, due_again = given_up_among(store, ids, settings.engine.max_attempts)
     settled = done | given_up
     todo = [c for c in found.recordings if c.recording.recording_id not in settled]
     failures = tuple(f for f in found.failures if f.found.recording.recording_id not in given_up)
     n_skipped = found.n_settled + len(every) - len(todo) - len(failures)
     todo, n_given_up = todo[: options.limit], len(given_up - done)
     left = replace(found, failures=failures)
-    return _todo(left, todo, found.n_found, n_skipped=n_skipped, n_given_up=n_given_up)
+    tried = {each.recording.recording_id for each in (*todo, *(failure.found for failure in failures))}
+    return _todo(
+        left,
+        todo,
+        found.n_found,
+        n_skipped=n_skipped,
+        n_given_up=n_given_up,
+        n_tried_anew=len(tried & due_again),
+    )
 
 
 def _todo(
@@ -86,9 +95,15 @@ def _todo(
     n_found: int,
     n_skipped: int = 0,
     n_given_up: int = 0,
+    n_tried_anew: int = 0,
 ) -> Todo:
-    n_new = len(recordings) + len(found.failures)
-    counts = RunCounts(n_found=n_found, n_new=n_new, n_skipped=n_skipped, n_given_up=n_given_up)
+    counts = RunCounts(
+        n_found=n_found,
+        n_new=len(recordings) + len(found.failures),
+        n_skipped=n_skipped,
+        n_given_up=n_given_up,
+        n_tried_anew=n_tried_anew,
+    )
     return Todo(found, list(recordings), counts)
 
 

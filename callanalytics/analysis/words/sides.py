@@ -19,7 +19,7 @@ from callanalytics.analysis.words.transcripts import read_transcript
 from callanalytics.diarize.segments import covered_s, merge_intervals
 from callanalytics.errors import TranscriptError
 from callanalytics.records import Diarization, Role
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 
 # A label belongs to a side with this share of the time that it shares with any.
 _CLEAR_SHARE = 0.6

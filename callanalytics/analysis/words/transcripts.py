@@ -154,7 +154,7 @@ def _label(label: object) -> str | None:
     return None if label is None or label == "" else str(label)[:80]
 
 
-def _share(value: object) -> float | None:
+def _stated_share(value: object) -> float | None:
     """A confidence 0..1, None where it is none."""
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -192,7 +192,10 @@ def _items(items: Sequence[Node], label_of: Callable[[Node], str | None]) -> Ite
             continue
         start_s, end_s = float(item["start_time"]), float(item["end_time"])
         words.append(
-            (_label(label_of(item)), Word(best["content"], start_s, end_s, _share(best.get("confidence"))))
+            (
+                _label(label_of(item)),
+                Word(best["content"], start_s, end_s, _stated_share(best.get("confidence"))),
+            )
         )
     for label, word in words:
         if split := _split([word]):
@@ -207,7 +210,7 @@ def _contact_lens(document: Node) -> Iterator[Piece]:
             Word(
                 item["Content"],
                 *_ms(item["BeginOffsetMillis"], item["EndOffsetMillis"]),
-                _share(item.get("Confidence")),
+                _stated_share(item.get("Confidence")),
             )
             for item in turn.get("Items") or ()
             if item.get("Type") != "punctuation"
@@ -235,7 +238,9 @@ def _google(document: Node) -> Iterator[Piece]:
             end_s = _google_s(_of(word, "endTime", "endOffset", "end_time", "end_offset"))
             speaker = _of(word, "speakerLabel", "speaker_label", "speakerTag", "speaker_tag")
             label = speaker or _of(result, "channelTag", "channel_tag")
-            if split := _split([Word(word["word"], start_s, end_s, _share(word.get("confidence")) or None)]):
+            if split := _split(
+                [Word(word["word"], start_s, end_s, _stated_share(word.get("confidence")) or None)]
+            ):
                 yield _timed(_label(label), split)
 
 
@@ -261,14 +266,16 @@ def _azure(document: Node) -> Iterator[Piece]:
         entries = best.get("displayWords") or best.get("words") or ()
         words = [
             Word(
-                w.get("displayText") or w.get("word") or w["text"], *_azure_s(w), _share(w.get("confidence"))
+                w.get("displayText") or w.get("word") or w["text"],
+                *_azure_s(w),
+                _stated_share(w.get("confidence")),
             )
             for w in entries
         ]
         speaker = best.get("speaker", phrase.get("speaker"))
         parts = [str(part) for part in (phrase.get("channel"), speaker) if part is not None]
         text = best.get("display") or best.get("text") or best.get("lexical") or ""
-        yield _piece("/".join(parts), *_azure_s(phrase), text, words, _share(best.get("confidence")))
+        yield _piece("/".join(parts), *_azure_s(phrase), text, words, _stated_share(best.get("confidence")))
 
 
 def _azure_s(entry: Node) -> tuple[float, float]:
@@ -294,7 +301,7 @@ def _deepgram(document: Node) -> Iterator[Piece]:
             speaker = word.get("speaker")
             parts = [str(number)] * (len(channels) > 1) + [str(speaker)] * (speaker is not None)
             text = word.get("punctuated_word") or word["word"]
-            one = Word(text, float(word["start"]), float(word["end"]), _share(word.get("confidence")))
+            one = Word(text, float(word["start"]), float(word["end"]), _stated_share(word.get("confidence")))
             if split := _split([one]):
                 yield _timed(_label("/".join(parts)), split)
 
@@ -303,7 +310,7 @@ def _assemblyai(document: Node) -> Iterator[Piece]:
     """AssemblyAI: milliseconds; utterances where speakers or channels were asked for, else words."""
     for entry in document.get("utterances") or document["words"]:
         words = [
-            Word(w["text"], *_ms(w["start"], w["end"]), _share(w.get("confidence")))
+            Word(w["text"], *_ms(w["start"], w["end"]), _stated_share(w.get("confidence")))
             for w in entry.get("words") or [entry]
         ]
         parts = [str(entry[key]) for key in ("channel", "speaker") if entry.get(key) is not None]
@@ -318,7 +325,12 @@ def _whisper(document: Node) -> Iterator[Piece]:
             start_s = w.get("start", words[-1].end_s if words else entry["start"])
             end_s = w.get("end", start_s)
             words.append(
-                Word(w["word"], float(start_s), float(end_s), _share(w.get("probability", w.get("score"))))
+                Word(
+                    w["word"],
+                    float(start_s),
+                    float(end_s),
+                    _stated_share(w.get("probability", w.get("score"))),
+                )
             )
         yield _piece(entry.get("speaker"), float(entry["start"]), float(entry["end"]), entry["text"], words)
 
@@ -337,7 +349,7 @@ def _genesys(document: Node) -> Iterator[Piece]:
         began_ms = float(_of(document, "startTime", "conversationStartTime"))
     for phrase in phrases:
         words = [
-            Word(w["word"], *_genesys_s(w, began_ms), _share(w.get("confidence")))
+            Word(w["word"], *_genesys_s(w, began_ms), _stated_share(w.get("confidence")))
             for w in phrase.get("words") or ()
             if w.get("duration")
         ]
@@ -346,7 +358,12 @@ def _genesys(document: Node) -> Iterator[Piece]:
         start_s, end_s = _genesys_s(phrase, began_ms)
         text = phrase.get("decoratedText") or phrase["text"]
         yield _piece(
-            phrase.get("participantPurpose"), start_s, end_s, text, words, _share(phrase.get("confidence"))
+            phrase.get("participantPurpose"),
+            start_s,
+            end_s,
+            text,
+            words,
+            _stated_share(phrase.get("confidence")),
         )
 
 
