@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ValidationError
 
 from callanalytics.config.call_settings import (
+    BESIDE,
     DEFAULT_RULES,
     AudioSettings,
     DiscoverySettings,
@@ -87,6 +88,11 @@ class Settings(Table):
     def words_model(self) -> Path | None:
         """Folder of the model that recognises words; None when none does."""
         return None if self.words.model is None else self.folder / self.words.model
+
+    @property
+    def transcript_folders(self) -> tuple[Path, ...]:
+        """Folders of transcripts, without the ones that recordings lie in."""
+        return tuple(self.folder / name for name in self.words.transcripts if name != BESIDE)
 
     def conversation_share(self, of_recorder: float | None) -> float:
         """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""

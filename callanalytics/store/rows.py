@@ -46,8 +46,8 @@ _TYPE_OF_COLUMNS: dict[Any, str] = {
     pl.Float64: "duration_s expected_duration_s answered_s hold_s frustration_peak_s start_s end_s value"
     " weight threshold segments_s labelled_s role_confidence recorder_confidence clipped_share"
     " frustration_score neutral_share confidence",
-    pl.Int64: "utterance turn recipe channel position n_segments n_labelled n_bytes native_rate_hz"
-    " n_channels",
+    pl.Int64: "utterance turn recipe channel position n_segments n_labelled n_bytes n_channels"
+    " native_rate_hz",
     pl.Boolean: "flagged words_whole",
     pl.List(pl.Struct(_EVIDENCE)): "evidence",
     pl.List(pl.Struct(_ROLE_EVIDENCE)): "role_evidence",
@@ -178,9 +178,7 @@ def frames_of(a: CallAnalysis) -> Frames:
             for number, turn in enumerate(a.speech.turns)
         ],
         "sounds": [stored(sound) for sound in a.speech.sounds],
-        "utterances": [
-            {"utterance": number, **stored(said)} for number, said in enumerate(a.words.utterances)
-        ],
+        "utterances": [{"utterance": n, **stored(said)} for n, said in enumerate(a.words.utterances)],
         "escalations": _escalations(a),
     }
     return {
