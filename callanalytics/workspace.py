@@ -32,7 +32,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 
 DATABASE_NAME = "callanalytics.duckdb"
 # Folders of OUT that hold sound which is no call: clips, pages, training material.

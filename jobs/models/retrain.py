@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, StoreError
 from callanalytics.workspace import TrainingFolder, Workspace, file_lock, make_private_dir, write_whole
-from ensemble.corpora import Corpus, clips_hash
+from ensemble.corpora import Clip, Corpus, clips_hash
 from ensemble.evaluation.paired import Difference, compare_on
 from ensemble.inference.card import known_speakers
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, refuse_where_fixed, registry
+from jobs.models.ordinary import ordinary_talk
 from jobs.models.splits import TrainingSplit, collect, require_corpora, split_speakers
 
 if TYPE_CHECKING:
@@ -128,7 +129,9 @@ def retrain(
         current_folder = in_use(settings, workspace)
         current = load_ensemble(current_folder)
         split = split_speakers(corpora, training.labels)
-        key_against = partial(_key, split, training, "heads" if plan.only_heads else plan.start)
+        places = [settings.folder / path for path in plan.ordinary]
+        ordinary = ordinary_talk(places, settings, workspace, consent=plan.consent, say=say)
+        key_against = partial(_key, split, ordinary, training, "heads" if plan.only_heads else plan.start)
         for decided in finished:
             if decided.key == key_against(decided.current_id):  # what was asked for
                 return decided
@@ -152,6 +155,7 @@ def retrain(
                 "cache": workspace.training.cache,
                 "licence": plan.licence,
                 "note": f"Retrained beside {current.ensemble_id}.",
+                "ordinary": ordinary,
                 "say": on_news,
             }
             if plan.only_heads:
@@ -192,9 +196,13 @@ def retrain(
     return result
 
 
-def _key(split: TrainingSplit, training: TrainSettings, start: str, current_id: str) -> str:
+def _key(
+    split: TrainingSplit, ordinary: Sequence[Clip], training: TrainSettings, start: str, current_id: str
+) -> str:
     """What a training depends on: the clips, the settings, the ensemble to beat and where it starts."""
     clips = [clips_hash(split.training_clips), clips_hash([*split.test, *split.reviewed_test])]
+    if ordinary:
+        clips.append(clips_hash(ordinary))
     # The same decision follows with any number of threads and on any device.
     same = asdict(replace(training, n_threads=0, device=""))
     whole = json.dumps([*clips, current_id, start, same], default=str, sort_keys=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
-from jobs.night.memory import limit_memory, limit_of_memory
+from jobs.night.limits import limit_memory, limit_of_memory
 
 # In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
 QUEUED_PER_WORKER = 2

@@ -24,6 +24,7 @@ from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, UsageError, WorkerDied
 from callanalytics.records import Failure, FoundRecording, Outcome
+from jobs.night.limits import limit_memory
 from jobs.night.local_engine import (
     POLL_S,
     QUEUED_PER_WORKER,
@@ -33,7 +34,6 @@ from jobs.night.local_engine import (
     load_packed,
     outcome_of,
 )
-from jobs.night.memory import limit_memory
 
 # A recording that takes this many workers with it is the culprit. One more than on one machine, since
 # nobody can tell a crash from a machine that was switched off.

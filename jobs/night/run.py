@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics import __version__
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.model_cache import prepare_cache
@@ -32,10 +32,10 @@ from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use
 from jobs.maintenance.voices import with_profiles
 from jobs.night.gate import night_of, reasons_to_hold
+from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
-from jobs.night.plan import Todo, search
+from jobs.night.plan import Todo, search, with_transcripts
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
-from jobs.night.stopping import StopWatch
 from jobs.publishing import Pages, ReportWindow, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
@@ -205,7 +205,7 @@ class _Night:
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
-        recordings = with_corrections(todo.recordings, self.store)
+        recordings = with_corrections(with_transcripts(todo.recordings, self.settings), self.store)
         if self.settings.privacy.voice_profiles:
             recordings = with_profiles(recordings, self.store)
         outcomes = self._outcomes(recordings, ensemble_dir, watch)
@@ -272,6 +272,8 @@ class _Night:
         self.counts.n_done += len(done)
         self.earliest = min([self.earliest, *(call.started_at for call in done)])
         self.counts.n_flagged += sum(call.flagged for call in done)
+        self.counts.n_with_words += sum(call.has_words for call in done)
+        self.counts.words_notes.update(call.words_note for call in done if call.words_note)
         self.counts.audio_s += sum(call.duration_s for call in done)
         self.counts.n_quarantined += len(failed)
         self.failures += failed

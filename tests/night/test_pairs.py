@@ -25,8 +25,8 @@ from typing import Any
 import duckdb
 import pytest
 from command_line import run_command
+from killer import processes_with
 from short_calls import command, environment, rows, settle, short_call
-from test_faults import processes_with
 from tiny_corpus import write_tiny_manifest
 
 from callanalytics.store.integrity import read_whole

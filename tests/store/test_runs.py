@@ -16,8 +16,8 @@ from fixture_calls import (
 )
 from stores import begin, count, end, one
 
+from callanalytics.analysis import RECIPE
 from callanalytics.analysis.call import CallAnalysis, swap_roles
-from callanalytics.analysis.recipe import RECIPE
 from callanalytics.config import Settings
 from callanalytics.errors import StoreError
 from callanalytics.store import Correction, RunCounts, Store, open_work

@@ -10,7 +10,7 @@ from fixture_calls import (
     MEMBERS,
 )
 
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis import RECIPE
 from callanalytics.config.window import Window
 from callanalytics.store import RunCounts, Store
 
