@@ -35,6 +35,7 @@ from callanalytics.config.job_settings import (
     ScheduleSettings,
 )
 from callanalytics.errors import ConfigError
+from callanalytics.records.text import did_you_mean
 from callanalytics.workspace import Workspace
 
 CONFIG_NAME = "config.toml"
@@ -110,7 +111,7 @@ def find_config(explicit: Path | None) -> Path | None:
 
 
 def load_config(path: Path | None = None, out: Path | None = None) -> Settings:
-    """Read, check and freeze the settings.
+    """Read, check and freeze the settings. `$CALLANALYTICS_OUT` stands before `[paths] out`.
 
     Without `[time] zone` the zone is the one that the results in `out` (default: `[paths] out`) were made
     with, so that their days stay days, else that of this machine.
@@ -121,6 +122,9 @@ def load_config(path: Path | None = None, out: Path | None = None) -> Settings:
     """
     found = find_config(path)
     settings = Settings(folder=Path.cwd()) if found is None else _read(found)
+    if results := os.environ.get("CALLANALYTICS_OUT"):
+        paths = settings.paths.model_copy(update={"out": str(Path(results).absolute())})
+        settings = settings.model_copy(update={"paths": paths})
     if settings.time.zone is not None:
         return settings
     zone = Workspace(out or settings.out_dir).zone
@@ -166,8 +170,10 @@ def _explain(source: str, error: Any) -> str:
     *tables, key = [str(part) for part in error["loc"]] or ["?"]
     table = f"[{'.'.join(tables)}]" if tables else "top level"
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(sorted(_allowed_keys(error["loc"][:-1])))
-        return f"{source}: {table}: unknown key {key!r} = {error['input']!r}. Known keys: {allowed}."
+        allowed = sorted(_allowed_keys(error["loc"][:-1]))
+        meant = did_you_mean(key, allowed)
+        found = "(not repeated: it may hold a secret)" if "url" in key else repr(error["input"])
+        return f"{source}: {table}: unknown key {key!r} = {found}.{meant} Known keys: {', '.join(allowed)}."
     if error["type"] == "missing":
         return f"{source}: {table}: key {key!r} is missing. Add it."
     message = error["msg"].removeprefix("Value error, ")
