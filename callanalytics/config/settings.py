@@ -29,6 +29,7 @@ from callanalytics.config.call_settings import (
 from callanalytics.config.job_settings import (
     EngineSettings,
     GateSettings,
+    NotifySettings,
     PrivacySettings,
     ReportSettings,
     RetrainSettings,
@@ -62,6 +63,7 @@ class Settings(Table):
     retrain: RetrainSettings = RetrainSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     privacy: PrivacySettings = PrivacySettings()
+    notify: NotifySettings = NotifySettings()
     report: ReportSettings = ReportSettings()
 
     @property
@@ -171,15 +173,18 @@ def _explain(source: str, error: Any) -> str:
     table = f"[{'.'.join(tables)}]" if tables else "top level"
     if error["type"] == "extra_forbidden":
         allowed = sorted(_allowed_keys(error["loc"][:-1]))
-        meant = did_you_mean(key, allowed)
-        found = "(not repeated: it may hold a secret)" if "url" in key else repr(error["input"])
-        return f"{source}: {table}: unknown key {key!r} = {found}.{meant} Known keys: {', '.join(allowed)}."
+        known = f"{did_you_mean(key, allowed)} Known keys: {', '.join(allowed)}."
+        return f"{source}: {table}: unknown key {key!r} = {_shown(error)}.{known}"
     if error["type"] == "missing":
         return f"{source}: {table}: key {key!r} is missing. Add it."
     message = error["msg"].removeprefix("Value error, ")
-    # Of an address to ping, the path is the secret.
-    found = "(not repeated: it may hold a secret)" if "url" in key else repr(error["input"])
-    return f"{source}: {table}: {key} = {found} is not allowed: {message}. Correct the value."
+    return f"{source}: {table}: {key} = {_shown(error)} is not allowed: {message}. Correct the value."
+
+
+def _shown(error: Any) -> str:
+    """The value that is wrong, unless it may be an address, whose path or login is a secret."""
+    may_be_secret = any("url" in str(part) for part in error["loc"])
+    return "(not repeated: it may hold a secret)" if may_be_secret else repr(error["input"])
 
 
 def _allowed_keys(path: tuple[int | str, ...]) -> list[str]:

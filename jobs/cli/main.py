@@ -29,6 +29,7 @@ GROUPS = {
         "init": "night_commands",
         "run": "night_commands",
         "schedule": "schedule_commands",
+        "notify": "schedule_commands",
         "ingest": "night_commands",
         "demo": "night_commands",
     },

@@ -110,6 +110,15 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
         print(json.dumps(result.to_json()))
     else:
         say(closing_words(result, settings.time.zone_info), quiet=quiet)
+    if result.planned is None:
+        from callanalytics.workspace import Workspace
+        from jobs.night.run import SIGNAL_CODES
+        from jobs.scheduler.notify import tell_of_run
+
+        workspace = Workspace(Path(result.database).parent)
+        shown = result.counts.n_done > 0 and result.exit_code < SIGNAL_CODES
+        for problem in tell_of_run(settings, workspace, result.window, held=result.held, published=shown):
+            say(problem)
     sys.exit(result.exit_code)
 
 
