@@ -9,10 +9,10 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.workspace import make_private_dir
-from reports.formatting import count
+from reports.formatting import count, percent, whole_number
 from reports.pages.brief import read_summary
 from reports.render import frame_for, render, write_page, writing
-from reports.report_source import open_source
+from reports.report_source import Row, open_source
 
 MAX_CALLS = 10
 LIMITS = (
@@ -62,6 +62,78 @@ def build_email(
             "frame": frame_for(source, "email", summary.headline, single=True),
         }
         return EmailBody(subject, render("email.txt", **views), render("email.html", **views))
+
+
+_IN_WINDOW = """
+SELECT count(*) AS n, count(*) FILTER (flagged) AS n_flagged,
+    count(*) FILTER (flagged AND verdict != 'unsure') AS n_judged,
+    count(*) FILTER (flagged AND verdict = 'confirm') AS n_worth
+FROM call_facts JOIN (SELECT call_id, started_at FROM call_summary) USING (call_id)
+WHERE started_at >= $since AND started_at < $until
+"""
+_FIRST_TO_HEAR = """
+SELECT f.call_id, f.started_local, coalesce(f.queue, '') AS queue, f.path, f.reasons[1] AS reason
+FROM call_facts f JOIN call_summary c USING (call_id)
+WHERE f.flagged AND c.started_at >= $since AND c.started_at < $until
+ORDER BY f.frustration_score DESC NULLS LAST, f.call_id LIMIT $most
+"""
+_MOVED = """
+SELECT coalesce(queue, '') AS queue, what, share_now, share_before FROM movers
+WHERE clear ORDER BY abs(change) DESC, queue, what LIMIT 2
+"""
+MAX_MOMENTS = 3
+
+
+def build_paragraph(
+    database: Path, *, settings: Settings, window: Window, now: datetime, pages_url: str, redact: bool
+) -> EmailBody:
+    """The paragraph to forward: how many were flagged and worth it, what moved, what to hear first, links.
+
+    Args:
+        database: the published file, read only.
+        pages_url: where people open the report's folder; empty for no links.
+        redact: without what names people or files.
+
+    Raises:
+        ReportError: the database cannot be read.
+    """
+    with open_source(database, settings, window, now, clips_dir=None, clips_href="", redact=redact) as source:
+        (totals,) = source.in_window(_IN_WINDOW)
+        moved = [_moved(row) for row in source.rows(_MOVED)]
+        first = source.in_window(_FIRST_TO_HEAR, most=MAX_MOMENTS)
+    n_flagged = totals["n_flagged"]
+    headline = f"{count(n_flagged, 'call')} of {whole_number(totals['n'])} flagged"
+    sentences = [f"{headline}."]
+    if totals["n_judged"]:
+        worth = f"{whole_number(totals['n_worth'])} of {whole_number(totals['n_judged'])}"
+        sentences.append(f"Of the flagged calls that people judged, {worth} were worth it.")
+    sentences.append(
+        f"Against the week before: {'; '.join(moved)}." if moved else "Nothing moved clearly in a week."
+    )
+    base = pages_url.rstrip("/")
+    moments = [
+        {
+            "when": f"{row['started_local']:%a %H:%M}",
+            "about": ", ".join(filter(None, (Path(row["path"]).name, row["queue"], row["reason"]))),
+            "link": f"{base}/calls/{row['call_id']}.html" if base else "",
+        }
+        for row in first
+    ]
+    views = {
+        "sentences": sentences,
+        "moments": moments,
+        "link": f"{base}/index.html" if base else "",
+        "limits": LIMITS,
+    }
+    subject = f"{settings.report.title}: {headline}"
+    return EmailBody(subject, render("paragraph.txt", **views), render("paragraph.html", **views))
+
+
+def _moved(row: Row) -> str:
+    """One clear change of a queue, as half a sentence."""
+    what = "flagged calls" if row["what"] == "flagged" else f"callers' {row['what']}"
+    where = row["queue"] or "calls without a queue"
+    return f"{where}: {what} {percent(row['share_now'])}, was {percent(row['share_before'])}"
 
 
 def write_email(body: EmailBody, text_file: Path) -> Path:
