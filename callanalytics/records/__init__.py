@@ -180,6 +180,7 @@ class FoundRecording:
     facts: CallFacts
     agent_voice: VoiceProfile | None = field(default=None, kw_only=True)  # when profiles are kept
     corrected: CorrectedTurns | None = field(default=None, kw_only=True)  # when a person exchanged the sides
+    transcripts: tuple[Path, ...] = field(default=(), kw_only=True)  # the best one first
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +379,8 @@ class CallRows:
     clips: tuple[Clip, ...]
     agent_voice: AgentVoice | None  # when profiles are kept and the call teaches one
     tables: dict[str, bytes]  # its rows by table: Arrow IPC streams
+    has_words: bool = False
+    words_note: str | None = None  # of `callanalytics.analysis.words.NOTE_TEXT`
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from callanalytics.records import Failure
+    from callanalytics.store import RunCounts
     from jobs.night.result import RunResult
 
 # A log gets a line this often, and at the end of every stage.
@@ -35,6 +36,7 @@ WORDS = {
     "search": "Searching",
     "prepare": "Preparing the voice models, once per user (a few seconds) ...",
     "analyse": "Analysing",
+    "judge": "Judging again",
     "publish": "Publishing",
     "report": "Writing the report",
 }
@@ -164,6 +166,7 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
         f"quarantined {counts.n_quarantined}."
     )
     lines += _tried_anew("Tried", counts.n_tried_anew)
+    lines += _words(counts)
     lines += _passed_over(result, zone)
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
@@ -178,6 +181,16 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
 
 def _tried_anew(verb: str, n: int) -> list[str]:
     return [f"{verb} once more: {_count(n, 'recording')} that an earlier version gave up."] if n else []
+
+
+def _words(counts: RunCounts) -> Iterator[str]:
+    """How many calls have words, and why others have none; nothing where no words were wanted."""
+    from callanalytics.analysis.words import NOTE_TEXT
+
+    if counts.n_with_words or counts.words_notes:
+        yield f"Words: {counts.n_with_words} of {_count(counts.n_done, 'call')}."
+        for note, n in sorted(counts.words_notes.items()):
+            yield f"  {_count(n, 'call')}: {NOTE_TEXT[note]}"
 
 
 def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:

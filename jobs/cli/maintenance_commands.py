@@ -1,4 +1,4 @@
-"""Keeping the results in order: purge, export, backfill, voice profiles."""
+"""Keeping the results in order: purge, export, backfill, rejudge, voices."""
 
 from __future__ import annotations
 
@@ -66,8 +66,6 @@ def purge(
 @json_option
 def export(folder: Path, workspace: Workspace, as_json: bool) -> None:
     """Write the published results as Parquet files, partitioned by day."""
-    from dataclasses import asdict
-
     from callanalytics.store.parquet import export as write
 
     done = write(workspace.database, folder)
@@ -118,6 +116,39 @@ def backfill(
     else:
         say(render_backfilled(done), quiet=quiet)
         if not done.published:
+            say(held_back(workspace), quiet=quiet)
+    sys.exit(done.exit_code)
+
+
+@click.command()
+@click.option("--since", help="First call: 7d, a date or a time (default: all).")
+@click.option("--until", help="Last call, exclusive (default: now).")
+@click.option("--dry-run", is_flag=True, help="Say which flags would come and go and write nothing.")
+@with_settings
+@json_option
+@quiet_option
+def rejudge(
+    since: str | None,
+    until: str | None,
+    dry_run: bool,
+    settings: Settings,
+    workspace: Workspace,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Apply changed rules of config.toml to the calls that are there, without inference."""
+    from jobs.models.rejudge import rejudge as judge_again
+    from jobs.models.rejudge import render_rejudged
+
+    with progress(quiet or as_json) as on_progress:
+        done = judge_again(
+            settings, workspace, since=since, until=until, dry_run=dry_run, on_progress=on_progress
+        )
+    if as_json:
+        print(json.dumps(done.to_json()))
+    else:
+        say(render_rejudged(done), quiet=quiet)
+        if not done.published and not dry_run:
             say(held_back(workspace), quiet=quiet)
     sys.exit(done.exit_code)
 

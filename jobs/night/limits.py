@@ -81,6 +81,12 @@ def limit_memory(n_workers: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
 
 
+def limit_of_memory() -> int | None:
+    """What `limit_memory` allowed this process in bytes; None without a limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def memory_bytes() -> int:
     """Memory of this machine, or what its container grants."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
