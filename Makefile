@@ -46,8 +46,7 @@ telling-mutants: $(VENV)/.test-ready
 
 # Takes hours and goes on where it was stopped; `rm -r mutants` begins anew. The data of others is left out.
 mutants: $(VENV)/.test-ready
-	CALLANALYTICS_DATA=/nonexistent $(BIN)/mutmut run --max-children $(shell nproc)
-	$(BIN)/python benchmarks/mutants_table.py
+	CALLANALYTICS_DATA=/nonexistent $(BIN)/python benchmarks/mutants.py --survivors
 
 docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/generate.py

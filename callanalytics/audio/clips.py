@@ -187,7 +187,7 @@ def clip_bytes(
 
 
 def most_telling(escalations: Iterable[Escalation], limit: int) -> list[Evidence]:
-    """At most `limit` moments in time order: the first of every escalation before the second of any."""
+    """At most `limit` moments to hear, by time: the first of every escalation before the second of any."""
     rounds = zip_longest(*(escalation.evidence for escalation in escalations))
     moments = [moment for turn in rounds for moment in turn if moment is not None]
     by_name = {moment.clip_name: moment for moment in reversed(moments)}
