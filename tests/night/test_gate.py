@@ -173,7 +173,9 @@ def test_of_a_night_is_known_what_there_is_by_local_day_and_of_eight_weeks_befor
     shutil.copytree(plausible_out, tmp_path / "out")
     with open_work(Workspace(tmp_path / "out")) as store:
         analysed = store.connection.execute("SELECT recording_id, started_local FROM base.calls").fetchall()
-        failed = store.connection.execute("SELECT recording_id, started_local FROM base.quarantine").fetchall()
+        failed = store.connection.execute(
+            "SELECT recording_id, started_local FROM base.quarantine"
+        ).fetchall()
         store.connection.execute(
             "UPDATE base.quarantine SET recording_id = ? WHERE recording_id = ?",
             [analysed[0][0], failed[0][0]],
