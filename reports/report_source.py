@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import ReportError, StoreError, UsageError
 from callanalytics.store.query import Published, Row
+from callanalytics.store.rule_sets import OtherRules, other_rules
 from reports.formatting import localised, weekday
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class Source:
         """`rows` for a query that uses $since and $until."""
         return self.rows(sql, since=self.since, until=self.until, **values)
 
+    def other_rules(self) -> OtherRules | None:
+        """The calls that other rules than those of the settings judged, None where there are none."""
+        return other_rules(self.published, self.settings.rule_set.rules_id)
+
     def four_weeks(self) -> tuple[date, date]:
         """First and last day of the trends: the 28 days up to the newest call before the window's end."""
         (newest,) = self.rows(
@@ -83,12 +89,28 @@ def earlier_periods(since: datetime, until: datetime) -> tuple[Period, ...]:
 
 
 LEFT_OUT = "left out"
+_QUOTE = re.compile("“[^”]*”")
+
+
+def without_quotes(text: str) -> str:
+    """A reason or a moment without what was said, which stands in quotation marks."""
+    return _QUOTE.sub(f"[{LEFT_OUT}]", text)
+
+
 # What --redact leaves out is hidden from every query: a temporary view stands before the one of its name.
 REDACTED = (
     """CREATE TEMP VIEW call_summary AS SELECT * REPLACE (
         '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS agent_name, NULL::VARCHAR AS team,
-        NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id
+        NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id,
+        list_transform(reasons, lambda reason: regexp_replace(reason, '“[^”]*”', '[left out]', 'g'))
+            AS reasons
     ) FROM {catalog}.main.call_summary""",
+    "CREATE TEMP VIEW utterances AS FROM {catalog}.main.utterances WHERE false",
+    """CREATE TEMP VIEW call_facts AS SELECT * REPLACE (
+        '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS reviewer,
+        list_transform(reasons, lambda reason: regexp_replace(reason, '“[^”]*”', '[left out]', 'g'))
+            AS reasons
+    ) FROM {catalog}.main.call_facts""",
     "CREATE TEMP VIEW recordings AS SELECT * REPLACE ('' AS path, []::VARCHAR[] AS paths)"
     " FROM {catalog}.main.recordings",
     "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail)"

@@ -97,6 +97,7 @@ class Moment:
     badge: Badge
     agreement: str
     embedded: bool = False  # `clip` holds the sound itself
+    quote: str = ""  # what is said there, empty when nobody knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ def lines(name: str, out: Path, calls: Path, tmp_path: Path) -> tuple[object, ..
         "purge": ("--older-than", "2025-03-20", "--dry-run", "--out", out),
         "export": (tmp_path / "export", "--out", out),
         "backfill": ("--ensemble", "shipped", "--shadow", "--until", "2020-01-01", "--out", out),
+        "rejudge": ("--dry-run", "--out", out),
+        "search": ("supervisor", "--out", out),
         "schema": ("--out", out),
         "doctor": ("--out", out),
         "analyze": (whole,),
@@ -92,7 +94,7 @@ def test_a_command_prints_what_its_contract_says(name: str, out: Path, calls: Pa
 SHOWN: dict[str, Any] = {
     "purge": {
         **dict.fromkeys(("n_calls", "n_quarantined", "n_clips", "n_pages", "n_reviews"), 0),
-        **dict.fromkeys(("n_training_clips", "n_originals", "n_bytes_freed"), 0),
+        **dict.fromkeys(("n_training_clips", "n_damaged", "n_originals", "n_bytes_freed"), 0),
         **{"by": "call", "before": None, "audio_only": False, "dry_run": True},
     },
     "voices list": [

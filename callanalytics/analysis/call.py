@@ -6,20 +6,24 @@ function. What it needs besides the recording is loaded once per process as `Mod
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from callanalytics.analysis import RECIPE
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.contrast import contrast_of, is_queued
 from callanalytics.analysis.corrections import as_corrected, exchanged
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio import decode_recording
-from callanalytics.audio.clips import evidence_clips
+from callanalytics.audio.clips import contrast_clip, evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
-from callanalytics.config import Settings
+from callanalytics.config import PHRASE, Settings
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import TooShort, TruncatedAudio
@@ -42,6 +46,12 @@ from callanalytics.records import (
 from ensemble.inference.device import CPU
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.vote import Votes
+from ensemble.model_errors import ModelError
+
+if TYPE_CHECKING:
+    from callanalytics.analysis.words.recogniser import Recogniser
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +67,10 @@ class CallAnalysis:
     votes: Votes
     ensemble_id: str
     assessment: CallAssessment
-    clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
+    clips: tuple[Clip, ...]  # of a flagged call evidence to listen to, of a call to review its contrast
     stage_wall_s: dict[str, float]  # seconds spent per stage
     recipe: int = RECIPE  # version of the analysis that found the segments
+    words: CallWords = NO_WORDS  # what was said, as far as it is known
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,18 @@ class Models:
 
     speech: SpeechModels
     ensemble: Ensemble
+    recogniser: Recogniser | None = None  # of words, when `[words] model` names one
 
     @classmethod
-    def load(cls, ensemble_dir: Path | None, *, n_threads: int = 1, device: str = CPU) -> Models:
-        """Load everything.
+    def load(
+        cls,
+        ensemble_dir: Path | None,
+        *,
+        n_threads: int = 1,
+        device: str = CPU,
+        settings: Settings | None = None,
+    ) -> Models:
+        """Load everything; with `settings` also the model of words that they name.
 
         Raises:
             ensemble.model_errors.ModelError: a model is missing or does not fit.
@@ -80,13 +99,25 @@ class Models:
         return cls(
             SpeechModels.load(n_threads, device),
             load_ensemble(ensemble_dir, n_threads=n_threads, device=device),
+            load_recogniser(settings) if settings else None,
         )
+
+
+def load_recogniser(settings: Settings) -> Recogniser | None:
+    """The model that recognises words, not loaded yet; None when the settings name none."""
+    if settings.words_model is None:
+        return None
+    from callanalytics.analysis.words.recogniser import Recogniser
+
+    return Recogniser(settings.words_model)
 
 
 def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[FoundRecording], CallAnalysis]:
     """`analyze_call` with everything loaded: what a worker process prepares once."""
     return partial(
-        analyze_call, settings=settings, models=Models.load(ensemble_dir, device=settings.engine.device)
+        analyze_call,
+        settings=settings,
+        models=Models.load(ensemble_dir, device=settings.engine.device, settings=settings),
     )
 
 
@@ -126,10 +157,16 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
         features = extract(audio.samples, audio.sample_rate_hz, segments)
     with stages("vote"):
         votes = vote_segments(audio, segments, speech.layout, settings, models.ensemble)
+    words = _transcript(found, speech, settings, stages) if found.transcripts else NO_WORDS
     with stages("measure"):
-        assessment = assess(audio.duration_s, speech, segments, features, votes, settings)
+        assessment = assess(audio.duration_s, speech, segments, features, votes, settings, words)
+    if models.recogniser is not None and not words.utterances:
+        with stages("words"):
+            words = _recognised(models.recogniser, audio, speech, assessment, settings, words)
+        if words.utterances and any(rule.measure == PHRASE for rule in settings.rule):
+            assessment = assess(audio.duration_s, speech, segments, features, votes, settings, words)
     with stages("clips"):
-        clips = _clips(audio, speech, assessment, settings)
+        clips = _clips(recording.call_id, audio, speech, segments, assessment, settings)
     return CallAnalysis(
         recording=recording,
         facts=facts,
@@ -142,17 +179,56 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
         assessment=assessment,
         clips=clips,
         stage_wall_s=stages.wall_s,
+        words=words,
     )
 
 
+def _transcript(found: FoundRecording, speech: Diarization, settings: Settings, stages: _Stages) -> CallWords:
+    """The words of the first transcript that can be used, else why the first one cannot."""
+    from callanalytics.analysis.words.sides import placed_transcript
+
+    limit, links = settings.words.max_transcript_bytes, settings.discovery.follow_links
+    with stages("words"):
+        beside = {path.parent for path in found.recording.paths}
+        return placed_transcript(
+            found.transcripts, speech, max_bytes=limit, follow_links=links, beside=beside
+        )
+
+
+def _recognised(
+    recogniser: Recogniser,
+    audio: Audio,
+    speech: Diarization,
+    assessment: CallAssessment,
+    settings: Settings,
+    before: CallWords,
+) -> CallWords:
+    """Words recognised here, else what was known before. A failure costs the words, not the call."""
+    try:
+        words = recogniser.words_of(audio, speech, assessment, settings)
+    except (ModelError, RuntimeError, ValueError) as problem:  # the last two are CTranslate2's
+        _log.warning("no words recognised: %s", problem)
+        words = CallWords(note="not_recognised")
+    return words if words.utterances or words.note else before
+
+
 def _clips(
-    audio: Audio, speech: Diarization, assessment: CallAssessment, settings: Settings
+    call_id: str,
+    audio: Audio,
+    speech: Diarization,
+    segments: Sequence[Segment],
+    assessment: CallAssessment,
+    settings: Settings,
 ) -> tuple[Clip, ...]:
-    """Clips and pictures for the page of a flagged call; none for another call."""
+    """Clips and pictures for the page of a flagged call, and a contrast clip of a call to review."""
+    contrast: tuple[Clip, ...] = ()
+    if settings.report.max_clips_per_call and is_queued(call_id, assessment, settings):
+        contrast = contrast_clip(audio, contrast_of(segments, assessment, audio.duration_s))
     if not assessment.flagged:
-        return ()
+        return contrast
     channels = sorted({turn.channel for turn in speech.turns})
-    return (*evidence_clips(audio, assessment.escalations, settings.report), *call_pictures(audio, channels))
+    evidence = evidence_clips(audio, assessment.escalations, settings.report)
+    return (*evidence, *contrast, *call_pictures(audio, channels))
 
 
 def _fetched(recording: Recording, settings: Settings) -> AbstractContextManager[tuple[Path, ...]]:
@@ -181,8 +257,9 @@ def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
     """
     speech = exchanged(call.speech)
     segments = tuple(replace(s, role=s.role.other) for s in call.segments)
-    assessment = assess(call.audio.duration_s, speech, segments, call.features, call.votes, settings)
-    return replace(call, speech=speech, segments=segments, assessment=assessment, clips=())
+    words = as_spoken_by(call.words, speech)
+    assessment = assess(call.audio.duration_s, speech, segments, call.features, call.votes, settings, words)
+    return replace(call, speech=speech, segments=segments, assessment=assessment, clips=(), words=words)
 
 
 def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> CallAnalysis:
@@ -191,7 +268,7 @@ def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> C
     if speech.roles == call.speech.roles:
         return replace(call, speech=speech)
     segments = tuple(replace(segment, role=segment.role.other) for segment in call.segments)
-    return replace(call, speech=speech, segments=segments)
+    return replace(call, speech=speech, segments=segments, words=as_spoken_by(call.words, speech))
 
 
 def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> CallAnalysis:
@@ -203,7 +280,38 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         RecordingError: the recording is gone or is no longer what it was.
     """
     stages = _Stages()
-    with stages("decode"), _fetched(call.recording, settings) as paths:
+    with stages("decode"):
+        audio = _decoded_again(call, settings)
+    first_s = call.audio.duration_s
+    with stages("vote"):
+        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
+    with stages("measure"):
+        assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings, call.words)
+    with stages("clips"):
+        clips = _clips(call.recording.call_id, audio, call.speech, call.segments, assessment, settings)
+    return replace(
+        call,
+        votes=votes,
+        ensemble_id=ensemble.ensemble_id,
+        assessment=assessment,
+        clips=clips,
+        stage_wall_s=stages.wall_s,
+    )
+
+
+def cut_again(call: CallAnalysis, settings: Settings) -> CallAnalysis:
+    """The same call with clips and pictures of its assessment, cut from its recording.
+
+    Raises:
+        RecordingError: the recording is gone or is no longer what it was.
+    """
+    audio = _decoded_again(call, settings)
+    clips = _clips(call.recording.call_id, audio, call.speech, call.segments, call.assessment, settings)
+    return replace(call, clips=clips)
+
+
+def _decoded_again(call: CallAnalysis, settings: Settings) -> Audio:
+    with _fetched(call.recording, settings) as paths:
         audio = decode_recording(
             paths,
             settings.audio,
@@ -216,20 +324,7 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
             f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {first_s:.1f} s when "
             "it was analysed first. Run with --force to analyse it from the beginning."
         )
-    with stages("vote"):
-        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
-    with stages("measure"):
-        assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings)
-    with stages("clips"):
-        clips = _clips(audio, call.speech, assessment, settings)
-    return replace(
-        call,
-        votes=votes,
-        ensemble_id=ensemble.ensemble_id,
-        assessment=assessment,
-        clips=clips,
-        stage_wall_s=stages.wall_s,
-    )
+    return audio
 
 
 _SAME_LENGTH_S = 0.05  # decoders of different versions differ by less than a frame

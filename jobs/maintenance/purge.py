@@ -21,7 +21,13 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
 from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.ingest.recorders.phone_numbers import HASH_BYTES, hash_number, load_or_make_salt
+from callanalytics.ingest.recorders.phone_numbers import (
+    HASH_BYTES,
+    hash_number,
+    load_or_make_salt,
+    salt_of_results,
+    significant_digits,
+)
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
 from callanalytics.store.remove import Selection, forget_calls, forget_clips, select
@@ -51,6 +57,7 @@ class Purged:
     n_pages: int
     n_reviews: int  # that waited for a run, or were refused by one
     n_training_clips: int  # that the last retraining cut from reviewed calls
+    n_damaged: int  # files of databases that could not be read and were moved away
     n_originals: int  # recordings of these calls that lie where they were found
     n_bytes_freed: int
     audio_only: bool
@@ -90,13 +97,13 @@ def selection_of(
     if by == "caller":
         if re.fullmatch(rf"[0-9a-f]{{{2 * HASH_BYTES}}}", value):
             return Selection("caller", value)
-        workspace.require_results("purge")
-        hashed = hash_number(value, load_or_make_salt(workspace.folder / settings.privacy.salt_file))
-        if hashed is None:
+        if not significant_digits(value):
             raise UsageError(
                 "--caller is no number and no hash: give the number, or caller_hash of the results."
             )
-        return Selection("caller", hashed)
+        workspace.require_results("purge")
+        salt = salt_of_results(workspace.folder / settings.privacy.salt_file)
+        return Selection("caller", hash_number(value, salt) or "")
     if by == "call" and not _CALL_ID.fullmatch(value):
         raise UsageError(f"--call {value!r} is no id of a call: give at least 8 of its letters and digits.")
     return Selection("call" if by == "call" else "agent", value)
@@ -117,7 +124,8 @@ def purge(
     purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
     Whoever holds an old published file open keeps it until they close it; exports are not touched. A night
     that the gate holds back stays unpublished. Once any call goes, so do all clips and spectrograms
-    in OUT/training: the next retraining makes them anew. What was erased is noted by counts in a signed log.
+    in OUT/training: the next retraining makes them anew. Damaged databases that were moved to
+    OUT/.work/damaged go with every purge of rows. What was erased is noted by counts in a signed log.
 
     Raises:
         UsageError: nothing here yet, or a head of an id that several calls have.
@@ -138,10 +146,11 @@ def purge(
             )
         expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
         clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids) + unnamed_clips(store)
-        pages, training, reviews = list[Path](), list[Path](), GoneReviews(0, {})
+        pages, training, damaged, reviews = list[Path](), list[Path](), list[Path](), GoneReviews(0, {})
         if rows_too:
             pages = [workspace.call_pages / f"{call_id}.html" for call_id in expired_ids]
             training = _training(workspace) if expired.call_ids else []
+            damaged = _folders([workspace.damaged])  # nobody can say which calls they name
             reviews = about_gone_calls(store, workspace, expired.call_ids)
         found = Purged(
             by=selection.by,
@@ -152,6 +161,7 @@ def purge(
             n_pages=sum(page.is_file() for page in pages),
             n_reviews=reviews.n,
             n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
+            n_damaged=sum(path.is_file() for folder in damaged for path in folder.rglob("*")),
             n_originals=sum(os.path.lexists(path) for path in expired.paths),
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
@@ -166,7 +176,7 @@ def purge(
         shown = report.window(store)
         if not stays:
             report.mark_out_of_date()
-        folders = [*clips, *training, *_folders([workspace.redacted_reports])]
+        folders = [*clips, *training, *damaged, *_folders([workspace.redacted_reports])]
         if rows_too:
             folders += workspace.folder.glob("*.duckdb.tmp")  # what a query had no memory for
         with _removing():
@@ -206,6 +216,7 @@ def render_purged(done: Purged) -> str:
         what = f"{rows}, {what}, {done.n_pages:,} pages"
         what += f", {done.n_reviews:,} reviews not taken in" if done.n_reviews else ""
         what += f", {done.n_training_clips:,} training clips" if done.n_training_clips else ""
+        what += f", {done.n_damaged:,} files of damaged databases" if done.n_damaged else ""
     size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
     kept = "Original recordings, exports and exported corpora are not touched."
     of = {
@@ -299,12 +310,22 @@ def _size(roots: list[Path]) -> int:
 
 
 def append_erasure(path: Path, salt: bytes, now: datetime, facts: dict[str, object]) -> None:
-    """Add a signed line. ``facts`` are counts and kinds, never ids, names or numbers. Raises OSError."""
+    """Add a signed line. ``facts`` are counts and kinds, never ids, names or numbers. Raises OSError.
+
+    A damaged line stays where it is, for `verify_erasures` to find; what comes after it is noted as well.
+    """
     lines = _lines(path)
-    before = json.loads(lines[-1]).get(_SIGNATURE, "") if lines else ""
+    before = _signature_in(lines[-1]) if lines else ""
     body = json.dumps({"at": now.astimezone(UTC).isoformat(timespec="seconds"), **facts}, sort_keys=True)
     signed = json.dumps({**json.loads(body), _SIGNATURE: _sign(salt, before, body)}, sort_keys=True)
     write_whole(path, "".join(f"{line}\n" for line in (*lines, signed)), durable=True)
+
+
+def _signature_in(line: str) -> str:
+    try:
+        return str(json.loads(line)[_SIGNATURE])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def verify_erasures(path: Path, salt: bytes) -> tuple[int, int | None]:
@@ -315,7 +336,7 @@ def verify_erasures(path: Path, salt: bytes) -> tuple[int, int | None]:
         try:
             facts = json.loads(line)
             signature = str(facts.pop(_SIGNATURE))
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return len(lines), number
         if not hmac.compare_digest(signature, _sign(salt, before, json.dumps(facts, sort_keys=True))):
             return len(lines), number
@@ -329,4 +350,4 @@ def _sign(salt: bytes, before: str, body: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []

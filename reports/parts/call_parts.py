@@ -25,6 +25,7 @@ from reports.formatting import (
 )
 from reports.palette import badge
 from reports.parts.measure_names import with_unit
+from reports.parts.quotes import quote
 from reports.report_source import Row, Source
 from reports.views import CallSummary, Cell, Fact, Moment, Reason, ReviewCommand, Table, sorted_number
 
@@ -208,6 +209,7 @@ def _moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
                 clip_start_s=f"{max(0.0, start_s - source.settings.report.clip_context_s):.3f}",
                 badge=badge(segment["emotion"] if segment else None),
                 agreement=_agreement(call, segment),
+                quote="" if "“" in evidence["words"] else quote(call, start_s, evidence["end_s"]),
             )
         )
     return tuple(moments)

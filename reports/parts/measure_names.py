@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callanalytics.config import RuleSettings
+from callanalytics.config import PHRASE, RuleSettings
 from reports.formatting import length, number, percent, plain, signed
 
 # Rows of a call page: (measure, role, text).
@@ -51,6 +51,7 @@ _NAMES = {
     "n_long_silences": "silences over 3 s",
     "loudness_rise_db": "rise in loudness",
     "pitch_rise_st": "rise in pitch",
+    PHRASE: "times that it is said",
 }
 _PERIODS = {
     "call": "the whole call",
@@ -93,5 +94,6 @@ def measure_name(name: str) -> str:
 def rule_text(rule: RuleSettings) -> str:
     """What a rule asks, for example "caller: frustration at its peak at least 50%, in the whole call"."""
     whose = "" if rule.role == "any" else f"{rule.role}: "
-    condition = f"{measure_name(rule.measure)} at least {with_unit(rule.measure, rule.at_least)}"
+    compared = "under" if rule.negate else "at least"
+    condition = f"{measure_name(rule.measure)} {compared} {with_unit(rule.measure, rule.at_least)}"
     return f"{whose}{condition}, in {_PERIODS[rule.window]}"

@@ -14,6 +14,14 @@
     link.removeAttribute("aria-pressed");
     link.querySelector(".icon").textContent = "▶";
     for (const head of document.querySelectorAll(".playhead")) head.hidden = true;
+    markSpoken(-1);
+  }
+
+  // The line of the transcript that is heard.
+  function markSpoken(at) {
+    for (const line of document.querySelectorAll(".spoken li")) {
+      line.classList.toggle("now", Number(line.dataset.start) <= at && at < Number(line.dataset.end));
+    }
   }
 
   function follow(link, player) {
@@ -24,6 +32,7 @@
     const step = () => {
       if (!sounding || sounding.player !== player) return;
       const at = Number(link.dataset.start) + player.currentTime;
+      markSpoken(at);
       for (const head of heads) head.style.left = `${Math.min(100, (100 * at) / Number(timeline.dataset.duration))}%`;
       requestAnimationFrame(step);
     };

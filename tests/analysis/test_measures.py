@@ -83,8 +83,11 @@ def test_silence_overtalk_and_talk_time() -> None:
 
 
 def test_every_measure_of_a_conversation_has_its_value_side_and_period() -> None:
-    """A call of 40 s, so that a quarter is 10 s. The agent interrupts at 10 s, the border of two quarters, for
-    0.8 s and at 33 s for 2 s; the caller never. All that the call says is here, and nothing else."""
+    """A call of 40 s, so that a quarter is 10 s.
+
+    The agent interrupts at 10 s, the border of two quarters, for 0.8 s and at 33 s for 2 s; the caller never.
+    All that the call says is here, and nothing else.
+    """
     talk = (("c", 4, 10.8), ("a", 10, 15), ("c", 30, 35), ("a", 33, 38))
     found = measured(40.0, spoken(*talk))
     agent = {"q1": 0, "q2": 5, "q3": 0, "q4": 5, "first_half": 5, "second_half": 5, "call": 10}
