@@ -9,13 +9,14 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.workspace import make_private_dir
-from reports.formatting import count
+from reports.formatting import counted
 from reports.pages.brief import read_summary
 from reports.render import frame_for, render, write_page, writing
 from reports.report_source import open_source
+from reports.translation import _, marked
 
 MAX_CALLS = 10
-LIMITS = (
+LIMITS = marked(
     "The models learned from acted speech and assess how somebody speaks, not why: listen before you act. "
     "The numbers are about callers and must not be used to judge people at work."
 )
@@ -51,13 +52,15 @@ def build_email(
     """
     with open_source(database, settings, window, now, clips_dir=None, clips_href="", redact=redact) as source:
         summary = read_summary(source, most_cards=MAX_CALLS)
-        n_more = summary.totals["n_flagged"] - MAX_CALLS
+        n_more = summary.totals["n_flagged"] - len(summary.cards)
         subject = f"{settings.report.title}: {summary.headline}"
         views = {
             "summary": summary,
             "subject": subject,
-            "more": f"{count(n_more, 'more call')} in the report." if n_more > 0 else "",
-            "limits": LIMITS,
+            "more": counted("{n} more call in the report.", "{n} more calls in the report.", n_more)
+            if n_more > 0
+            else "",
+            "limits": _(LIMITS),
             "report": str(report) if report and not redact else "",
             "frame": frame_for(source, "email", summary.headline, single=True),
         }
