@@ -141,7 +141,7 @@ def _summary(source: Source, pages: frozenset[str], most_cards: int) -> tuple[Su
     summary = Summary(
         totals=totals,
         side=side,
-        headline=flag_headline(totals, when) if totals["n"] else nothing,
+        headline=flag_headline(totals, when) if totals["n"] else nothing[:1].upper() + nothing[1:],
         moved=_moved(source, movers),
         lead=_lead(source, totals, ranked, coverage.text),
         doubts=doubts(source, side),

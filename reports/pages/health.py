@@ -57,7 +57,11 @@ _TEXT = {
     marked("Caller and agent"): ROLE_SOURCE_TEXT,
     marked("Recorder"): {},
 }
-STATES = (marked("finished"), marked("failed"), marked("running"), marked("stopped"))
+# How a run ended, as the view run_health says it.
+STATES = (
+    *(marked("unfinished"), marked("ok"), marked("some files failed"), marked("out of time")),
+    *(marked("not published"), marked("interrupted"), marked("failed")),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ def rules_on(settings: Settings, measures: frozenset[str]) -> list[str]:
 
 def flag_headline(totals: Row, when: str) -> str:
     """How many calls were flagged, in the strongest words that are true of each of them."""
+    text = _headline(totals, when)
+    return text[:1].upper() + text[1:]
+
+
+def _headline(totals: Row, when: str) -> str:
     n, n_flagged = totals["n"], totals["n_flagged"]
     if n_flagged == 0:
         return _("No call was flagged {when}").format(when=when)
