@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # One more than cores: browser tests and locks wait more than they compute.
 WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 
-.PHONY: run test lint slow docs clean
+.PHONY: run test lint slow telling-mutants mutants docs clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -44,6 +44,14 @@ test: $(VENV)/.test-ready
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -m slow
 
+telling-mutants: $(VENV)/.test-ready
+	$(BIN)/python benchmarks/telling_mutants.py
+
+# Takes hours and goes on where it was stopped; `rm -r mutants` begins anew. The data of others is left out.
+mutants: $(VENV)/.test-ready
+	CALLANALYTICS_DATA=/nonexistent $(BIN)/mutmut run --max-children $(shell nproc)
+	$(BIN)/python benchmarks/mutants_table.py
+
 docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict --quiet
@@ -55,4 +63,4 @@ lint: $(VENV)/.test-ready
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo-calls night-out build dist *.egg-info
+	rm -rf $(VENV) demo-calls night-out build dist mutants *.egg-info

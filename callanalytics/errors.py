@@ -107,3 +107,14 @@ class LockHeld(CallAnalyticsError):
 
 class ReportError(CallAnalyticsError):
     """A report page cannot be built."""
+
+
+class TranscriptError(CallAnalyticsError):
+    """A transcript cannot be used. The call is analysed without words, and the reason is kept with it.
+
+    `reason` is the short closed word that is stored, see `callanalytics.analysis.words.NOTE_TEXT`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

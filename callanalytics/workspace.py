@@ -32,7 +32,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 
 DATABASE_NAME = "callanalytics.duckdb"
 # Folders of OUT that hold sound which is no call: clips, pages, training material.
@@ -82,6 +82,7 @@ class Workspace:
         self.publishing = self.work_dir / "publishing.duckdb"
         self.compacting = self.work_dir / "callanalytics-work.compacting"
         self.changing = self.work_dir / "changing"
+        self.damaged = self.work_dir / "damaged"  # where a person moved databases that cannot be read
         self.reported = self.work_dir / "reported.json"
         self.review_queue = self.work_dir / "reviews"
         self.playing = self.work_dir / "playing"
@@ -211,10 +212,8 @@ class Workspace:
 
 
 def make_private_dir(folder: Path) -> None:
-    """Make a folder that only its owner may enter, and likewise the missing ones above it.
-
-    A folder that is there keeps its mode. Raises OSError.
-    """
+    """Make a folder that only its owner may enter, and likewise the missing ones above it; one that is there
+    keeps its mode. Raises OSError."""
     if folder.exists():
         return
     make_private_dir(folder.parent)

@@ -97,6 +97,11 @@ def train_from_corpora(
             "everyone is trained for a fixed number of epochs: nobody is left to see a plateau or to stop "
             "early by; leave --schedule plateau and --patience away"
         )
+    if ordinary and ("neutral" not in settings.labels or not settings.speaker_norm):
+        raise TrainingError(
+            "ordinary talk teaches centred heads what neutral is, and there are none without that label or "
+            "with every clip normalised alone; leave --ordinary away"
+        )
     if start is not None:
         refuse_known(read_card(start), validation_speakers)
     known = [keep_emotions(corpus, settings.labels) for corpus in corpora]

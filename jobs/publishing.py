@@ -35,7 +35,7 @@ GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
 """
 
 
-def write_clips(workspace: Workspace, call: CallRows) -> None:
+def write_clips(workspace: Workspace, call: CallRows | CallAnalysis) -> None:
     """Put the clips of a call beside the report; each is there whole or not at all."""
     folder = workspace.clips_of(call.recording.call_id)
     for clip in call.clips:

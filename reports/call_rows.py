@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from reports.report_source import Row, Source
+from reports.report_source import Row, Source, without_quotes
 from reports.timeline import ROLE_NAMES
 from reports.translation import _
 
@@ -102,6 +102,10 @@ def load_calls(source: Source, keys: Sequence[int]) -> dict[int, CallData]:
     for name in ("segments", "turns", "sounds", "escalations"):
         for row in parts[name]:
             getattr(found[row["analysis_key"]], name).append(row)
+    if source.redacted:
+        for row in parts["escalations"]:
+            row["reason"] = without_quotes(row["reason"])
+            row["evidence"] = [{**m, "words": without_quotes(m["words"])} for m in row["evidence"]]
     for call in found.values():
         unknown = (s["speaker"] for s in call.segments if s["role"] == "unknown")
         call.unknown_voices = list(dict.fromkeys(unknown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import ReportError, StoreError, UsageError
 from callanalytics.store.query import Published, Row
+from callanalytics.store.rule_sets import OtherRules, other_rules
 from reports.formatting import localised, weekday
 from reports.translation import _
 
@@ -71,6 +73,10 @@ class Source:
         first: date = found["first"] or last
         return max(first, last - timedelta(days=MAX_TREND_DAYS - 1)), last
 
+    def other_rules(self) -> OtherRules | None:
+        """The calls that other rules than those of the settings judged, None where there are none."""
+        return other_rules(self.published, self.settings.rule_set.rules_id)
+
     def four_weeks(self) -> tuple[date, date]:
         """First and last day of the pages of agents: 28 days up to the newest call of the window."""
         (newest,) = self.rows(
@@ -104,17 +110,28 @@ def earlier_periods(since: datetime, until: datetime) -> tuple[Period, ...]:
     return before, Period(since - week, until - week, name)
 
 
+_QUOTE = re.compile("“[^”]*”")
+
+
 def left_out() -> str:
     """What stands for a name that --redact leaves out."""
     return _("left out")
+
+
+def without_quotes(text: str) -> str:
+    """A reason or a moment without what was said, which stands in quotation marks."""
+    return _QUOTE.sub(f"[{left_out()}]", text)
 
 
 # What --redact leaves out is hidden from every query: a temporary view stands before the one of its name.
 REDACTED = (
     """CREATE TEMP VIEW call_summary AS SELECT * REPLACE (
         '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS agent_name, NULL::VARCHAR AS team,
-        NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id
+        NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS external_id,
+        list_transform(reasons, lambda reason: regexp_replace(reason, '“[^”]*”', '[left out]', 'g'))
+            AS reasons
     ) FROM {catalog}.main.call_summary""",
+    "CREATE TEMP VIEW utterances AS FROM {catalog}.main.utterances WHERE false",
     "CREATE TEMP VIEW recordings AS SELECT * REPLACE ('' AS path, []::VARCHAR[] AS paths)"
     " FROM {catalog}.main.recordings",
     "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail)"

@@ -18,8 +18,9 @@ from callanalytics.analysis.frustration import (
     is_of_voice,
 )
 from callanalytics.analysis.measures import call_measures, frustration_measures
+from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio.noise_reduction import denoise
-from callanalytics.config import RuleSettings, Settings
+from callanalytics.config import RuleSet, RuleSettings, Settings
 from callanalytics.diarize.roles import possible_callers
 from callanalytics.records import (
     Audio,
@@ -92,7 +93,9 @@ def voice_frustration(
     frustration is not known.
     """
     mine = np.array([i for i, s in enumerate(segments) if is_of_voice(s, voice)], dtype=np.intp)
-    evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, settings.emotion.neutral_share)
+    # The weight to take out again is the one that was put in: the setting may have changed since the vote.
+    weighed_by = settings.emotion.neutral_share if votes.neutral_share is None else votes.neutral_share
+    evidence = evidence_probabilities(votes.mean_probabilities, votes.labels, weighed_by)
     assessed = np.array([votes.abstain_reason[i] not in _UNCLASSIFIED for i in mine], dtype=bool)
 
     def probability(emotion: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -124,6 +127,7 @@ class CallAssessment:
     measures: tuple[Measure, ...]
     escalations: tuple[Escalation, ...]
     flagged: bool
+    rule_set: RuleSet | None = None  # that it follows; None where it was not noted
 
 
 def assess(
@@ -133,6 +137,7 @@ def assess(
     features: Features,
     votes: Votes,
     settings: Settings,
+    words: CallWords = NO_WORDS,
 ) -> CallAssessment:
     """Measure the call and apply the rules: no sound, no inference, so a correction can do it again.
 
@@ -147,31 +152,29 @@ def assess(
     others.sort(key=lambda curve: _rank(curve, segments), reverse=True)
     scored = max((caller, *others), key=lambda curve: _rank(curve, segments))
     measures = call_measures(duration_s, spoken, segments, votes, caller)
-    as_known = (measures, spoken, segments, caller)
+    as_known = (measures, spoken, segments, caller, duration_s, words)
     in_turn = [as_known]
     for other in others:
         as_caller = _as_the_caller(spoken, segments, other.voice)
         theirs = call_measures(duration_s, *as_caller, votes, replace(other, voice=None))
-        in_turn.append((theirs, *as_caller, other))
+        in_turn.append((theirs, *as_caller, other, duration_s, as_spoken_by(words, as_caller[0])))
     found = tuple(
         escalation
         for rule in settings.rule
-        for escalation in _first_to_fulfil(
-            rule, in_turn if rule.role == Role.CALLER.value else [as_known], duration_s
-        )
+        for escalation in _first_to_fulfil(rule, in_turn if rule.role == Role.CALLER.value else [as_known])
     )
     if scored.voice is not None:
         measures = (*measures, *frustration_measures(duration_s, scored))
-    return CallAssessment(scored, measures, found, is_flagged(found, settings.frustration.flag_weight))
+    flagged = is_flagged(found, settings.frustration.flag_weight)
+    return CallAssessment(scored, measures, found, flagged, settings.rule_set)
 
 
 def _first_to_fulfil(
     rule: RuleSettings,
-    in_turn: Sequence[tuple[Sequence[Measure], Diarization, Sequence[Segment], Curve]],
-    duration_s: float,
+    in_turn: Sequence[tuple[Sequence[Measure], Diarization, Sequence[Segment], Curve, float, CallWords]],
 ) -> tuple[Escalation, ...]:
     """The rule as the first voice fulfils it: the caller, then the most frustrated of the others."""
-    each = (escalations([rule], *voice, duration_s) for voice in in_turn)
+    each = (escalations([rule], *voice) for voice in in_turn)
     return next((found for found in each if found), ())
 
 

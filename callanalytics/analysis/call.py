@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from callanalytics.analysis import RECIPE
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
 from callanalytics.analysis.corrections import as_corrected, exchanged
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
@@ -60,6 +61,7 @@ class CallAnalysis:
     clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
     stage_wall_s: dict[str, float]  # seconds spent per stage
     recipe: int = RECIPE  # version of the analysis that found the segments
+    words: CallWords = NO_WORDS  # what was said, as far as it is known
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,9 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
         features = extract(audio.samples, audio.sample_rate_hz, segments)
     with stages("vote"):
         votes = vote_segments(audio, segments, speech.layout, settings, models.ensemble)
+    words = _transcript(found, speech, settings, stages) if found.transcripts else NO_WORDS
     with stages("measure"):
-        assessment = assess(audio.duration_s, speech, segments, features, votes, settings)
+        assessment = assess(audio.duration_s, speech, segments, features, votes, settings, words)
     with stages("clips"):
         clips = _clips(audio, speech, assessment, settings)
     return CallAnalysis(
@@ -142,7 +145,20 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
         assessment=assessment,
         clips=clips,
         stage_wall_s=stages.wall_s,
+        words=words,
     )
+
+
+def _transcript(found: FoundRecording, speech: Diarization, settings: Settings, stages: _Stages) -> CallWords:
+    """The words of the first transcript that can be used, else why the first one cannot."""
+    from callanalytics.analysis.words.sides import placed_transcript
+
+    limit, links = settings.words.max_transcript_bytes, settings.discovery.follow_links
+    with stages("words"):
+        beside = {path.parent for path in found.recording.paths}
+        return placed_transcript(
+            found.transcripts, speech, max_bytes=limit, follow_links=links, beside=beside
+        )
 
 
 def _clips(
@@ -181,8 +197,9 @@ def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
     """
     speech = exchanged(call.speech)
     segments = tuple(replace(s, role=s.role.other) for s in call.segments)
-    assessment = assess(call.audio.duration_s, speech, segments, call.features, call.votes, settings)
-    return replace(call, speech=speech, segments=segments, assessment=assessment, clips=())
+    words = as_spoken_by(call.words, speech)
+    assessment = assess(call.audio.duration_s, speech, segments, call.features, call.votes, settings, words)
+    return replace(call, speech=speech, segments=segments, assessment=assessment, clips=(), words=words)
 
 
 def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> CallAnalysis:
@@ -191,7 +208,7 @@ def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> C
     if speech.roles == call.speech.roles:
         return replace(call, speech=speech)
     segments = tuple(replace(segment, role=segment.role.other) for segment in call.segments)
-    return replace(call, speech=speech, segments=segments)
+    return replace(call, speech=speech, segments=segments, words=as_spoken_by(call.words, speech))
 
 
 def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> CallAnalysis:
@@ -203,7 +220,36 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         RecordingError: the recording is gone or is no longer what it was.
     """
     stages = _Stages()
-    with stages("decode"), _fetched(call.recording, settings) as paths:
+    with stages("decode"):
+        audio = _decoded_again(call, settings)
+    first_s = call.audio.duration_s
+    with stages("vote"):
+        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
+    with stages("measure"):
+        assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings, call.words)
+    with stages("clips"):
+        clips = _clips(audio, call.speech, assessment, settings)
+    return replace(
+        call,
+        votes=votes,
+        ensemble_id=ensemble.ensemble_id,
+        assessment=assessment,
+        clips=clips,
+        stage_wall_s=stages.wall_s,
+    )
+
+
+def cut_again(call: CallAnalysis, settings: Settings) -> CallAnalysis:
+    """The same call with clips and pictures of its assessment, cut from its recording.
+
+    Raises:
+        RecordingError: the recording is gone or is no longer what it was.
+    """
+    return replace(call, clips=_clips(_decoded_again(call, settings), call.speech, call.assessment, settings))
+
+
+def _decoded_again(call: CallAnalysis, settings: Settings) -> Audio:
+    with _fetched(call.recording, settings) as paths:
         audio = decode_recording(
             paths,
             settings.audio,
@@ -216,20 +262,7 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
             f"{call.recording.path.name}: {audio.duration_s:.1f} s of sound, {first_s:.1f} s when "
             "it was analysed first. Run with --force to analyse it from the beginning."
         )
-    with stages("vote"):
-        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
-    with stages("measure"):
-        assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings)
-    with stages("clips"):
-        clips = _clips(audio, call.speech, assessment, settings)
-    return replace(
-        call,
-        votes=votes,
-        ensemble_id=ensemble.ensemble_id,
-        assessment=assessment,
-        clips=clips,
-        stage_wall_s=stages.wall_s,
-    )
+    return audio
 
 
 _SAME_LENGTH_S = 0.05  # decoders of different versions differ by less than a frame

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from callanalytics.analysis.frustration import HALF_AROUSAL_DB, HALF_AROUSAL_ST, Curve, FloatArray
 from callanalytics.analysis.interruptions import interruptions
 from callanalytics.analysis.measures import period_bounds
-from callanalytics.config import ONE_OF_THE_VOICES, RuleSettings
+from callanalytics.analysis.words import NO_WORDS, CallWords
+from callanalytics.config import ONE_OF_THE_VOICES, PHRASE, RuleSettings
 from callanalytics.diarize.segments import merge_intervals
 from callanalytics.records import Diarization, Escalation, Evidence, Measure, Role, Segment
 
@@ -26,11 +28,13 @@ def escalations(
     segments: Sequence[Segment],
     curve: Curve,
     duration_s: float,
+    words: CallWords = NO_WORDS,
 ) -> tuple[Escalation, ...]:
     """The rules that a call fulfils, in the order of the configuration.
 
     A rule needs `min_evidence_s` labelled seconds of its side in its window before it can fire. A measure
-    that is not known fulfils no rule.
+    that is not known fulfils no rule. That something is not said is known only of a side that speaks in a
+    call whose words are known as a whole.
 
     Args:
         curve: of the caller, or of a voice of unknown role (`Curve.voice`) that measures, diarization and
@@ -40,11 +44,21 @@ def escalations(
     found = []
     for rule in rules:
         role = None if rule.role == "any" else Role(rule.role)
-        value = value_of.get((rule.measure, role, rule.window))
+        hits: tuple[_Hit, ...] = ()
+        if rule.measure == PHRASE:
+            hits = _said(rule, role, words, duration_s)
+            value = _times_said(rule, role, hits, words, curve)
+        else:
+            value = value_of.get((rule.measure, role, rule.window))
         labelled_s = value_of.get(("labelled_s", role, rule.window)) or 0.0
-        if value is None or value < rule.at_least or (role is not None and labelled_s < rule.min_evidence_s):
+        if value is None or (value < rule.at_least) is not rule.negate:
             continue
-        evidence = _evidence(rule, role, diarization, segments, curve, duration_s)
+        if role is not None and labelled_s < rule.min_evidence_s:
+            continue
+        if rule.measure == PHRASE:
+            evidence = tuple(hit.evidence for hit in hits[:MAX_EVIDENCE])
+        else:
+            evidence = _evidence(rule, role, diarization, segments, curve, duration_s)
         found.append(
             Escalation(
                 rule=rule.name,
@@ -55,11 +69,47 @@ def escalations(
                     value,
                     _moment_s(rule, evidence, curve),
                     role_known=role is not Role.CALLER or curve.voice is None,
+                    said=hits[0].quote if hits else "",
                 ),
                 evidence=evidence,
             )
         )
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """A place where something that a rule looks for is said."""
+
+    quote: str
+    evidence: Evidence
+
+
+def _said(rule: RuleSettings, role: Role | None, words: CallWords, duration_s: float) -> tuple[_Hit, ...]:
+    """Where the role says in the window what the rule looks for, in order of time."""
+    begin_s, finish_s = period_bounds(duration_s)[rule.window]
+    hits = []
+    for utterance in words.utterances:
+        if role not in (None, utterance.role):
+            continue
+        for match in rule.said().finditer(utterance.text):
+            start_s, end_s = utterance.between(match.start(), match.end())
+            if begin_s <= start_s < finish_s:
+                who = "somebody" if utterance.role is Role.UNKNOWN else utterance.role.value
+                quote = utterance.around(match.start(), match.end())
+                hits.append(_Hit(quote, Evidence(start_s, end_s, f"{who} says “{quote}”")))
+    return tuple(hits)
+
+
+def _times_said(
+    rule: RuleSettings, role: Role | None, hits: Sequence[_Hit], words: CallWords, curve: Curve
+) -> float | None:
+    """How often it is said; None where that is not known."""
+    if not words.utterances or not rule.negate:
+        return float(len(hits)) if words.utterances else None
+    speaks = role is None or any(utterance.role is role for utterance in words.utterances)
+    known = words.whole and speaks and (role is not Role.CALLER or curve.voice is None)
+    return float(len(hits)) if known else None
 
 
 def is_flagged(found: Sequence[Escalation], flag_weight: float) -> bool:

@@ -23,7 +23,7 @@ from callanalytics.errors import (
     UnreadableFile,
 )
 from callanalytics.records import FloatArray
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 
 MIN_RATE_HZ, MAX_RATE_HZ = 6_000, 192_000
 MAX_CHANNELS = 2

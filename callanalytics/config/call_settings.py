@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
+from callanalytics.config.phrases import phrase_pattern, safe_pattern
 from ensemble.labels import EMOTIONS
+
+
+def _known_zone(zone: str) -> str:
+    if zone not in available_timezones():
+        raise ValueError(f'"{zone}" is not an IANA time zone, for example "Europe/Berlin" or "UTC"')
+    return zone
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+# More than 30 days is no wait and no limit that anybody means.
+PositiveSeconds = Annotated[float, Field(gt=0, le=2_592_000)]
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
+
+
+class Table(BaseModel):
+    """A table of config.toml: frozen, closed, and strict about types (ints may stand for floats).
+
+    `inf` and `nan` of TOML are no numbers here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
 
 RoleName = Literal["agent", "caller"]
 
@@ -40,8 +66,10 @@ class RecorderSettings(Table):
 
     name: str
     kind: Literal[
-        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "generic", "template"
-    ]
+        "freepbx", "vicidial", "connect", "genesys", "fusionpbx", "twilio", "zoom", "yeastar", "3cx", "five9",
+        "ringcentral", "8x8", "grandstream", "wazo", "callcabinet", "oreka", "genesys-engage", "generic",
+        "template",
+    ]  # fmt: skip
     roots: tuple[str, ...] = ()  # glob patterns of folders it applies to; empty = everywhere
     template: str | None = None  # e.g. "{FULLDATE}_{CUSTPHONE}_{AGENT}"
     zone: ZoneName | None = None  # IANA zone of the times in names; default: [time] zone
@@ -149,7 +177,19 @@ class FrustrationSettings(Table):
     flag_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0  # weights of fulfilled rules that flag a call
 
 
-# What a rule may look at; callanalytics/analysis/measures.py defines each.
+class WordsSettings(Table):
+    """`[words]`: where the words of calls come from. Without any of it no call has words."""
+
+    transcripts: tuple[str, ...] = ()  # "beside" and folders, relative to the config file
+    max_transcript_bytes: Annotated[int, Field(gt=0, le=1_000_000_000)] = 20_000_000
+    model: str | None = None  # folder of a model for faster-whisper, relative to the config file
+    what: Literal["moments", "flagged", "all"] = "moments"  # what the model recognises
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None  # default: as detected
+    time_limit_s: PositiveSeconds = 120.0  # for the words of one call
+
+
+PHRASE = "phrase"  # the measure of rules on what is said
+# What other rules may look at; callanalytics/analysis/measures.py defines each.
 RULE_MEASURES = (
     *("silence_s", "silence_share", "longest_silence_s", "n_long_silences", "overtalk_s", "overtalk_share"),
     *("masked_s", "tone_s", "music_s", "talk_s", "talk_share", "n_turns", "interruptions", "interruptions_s"),
@@ -173,12 +213,16 @@ class RuleSettings(Table):
     weight: Annotated[float, Field(gt=0, le=10)] = 1.0
     min_evidence_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0  # labelled speech needed to fire
     reason: str  # words with {value}, {threshold} and {at} (m:ss of the first moment)
+    # Of measure "phrase": what is counted, and whether the rule asks for less of it than at_least.
+    phrases: tuple[str, ...] = ()
+    pattern: str = ""
+    negate: bool = False
 
     @field_validator("measure")
     @classmethod
     def _measure_exists(cls, measure: str) -> str:
-        if measure not in RULE_MEASURES:
-            raise ValueError(f"no such measure; known are {', '.join(RULE_MEASURES)}")
+        if measure not in (*RULE_MEASURES, PHRASE):
+            raise ValueError(f"no such measure; known are {', '.join((*RULE_MEASURES, PHRASE))}")
         return measure
 
     @field_validator("reason")
@@ -192,13 +236,49 @@ class RuleSettings(Table):
             ) from None
         return reason
 
-    def words(self, value: float, at_s: float | None, *, role_known: bool = True) -> str:
-        """The reason as a person reads it; where nobody knows that the voice is the caller's, it says so."""
+    @model_validator(mode="after")
+    def _phrases_fit(self) -> RuleSettings:
+        if self.measure != PHRASE:
+            if self.phrases or self.pattern or self.negate:
+                raise ValueError(f'phrases, pattern and negate belong to measure = "{PHRASE}"')
+            return self
+        if bool(self.phrases) == bool(self.pattern):
+            raise ValueError(f'measure = "{PHRASE}" needs phrases or a pattern, and not both')
+        if self.at_least < 1:
+            raise ValueError("at_least counts how often it is said: 1 or more")
+        self.said()  # one that cannot be used is refused now
+        return self
+
+    def said(self) -> re.Pattern[str]:
+        """What a rule on phrases looks for in an utterance. Raises ValueError."""
+        return phrase_pattern(self.phrases) if self.phrases else safe_pattern(self.pattern)
+
+    def words(self, value: float, at_s: float | None, *, role_known: bool = True, said: str = "") -> str:
+        """The reason as a person reads it, and what is said in quotation marks.
+
+        Where nobody knows that the voice is the caller's, it says so.
+        """
         at = "no single moment" if at_s is None else f"{int(at_s) // 60}:{int(at_s) % 60:02d}"
         text = self.reason.format(value=value, threshold=self.at_least, at=at)
+        text += f": “{said}”" if said else ""
         if role_known:
             return text
         return f"{ONE_OF_THE_VOICES}: {re.sub('^(the )?caller ', '', text, flags=re.IGNORECASE)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """What decides which calls are flagged: `[frustration]` and every `[[rule]]`."""
+
+    rules_id: str  # fingerprint of `rules`
+    rules: str  # both tables as JSON, one text for one meaning
+
+    @classmethod
+    def of(cls, frustration: FrustrationSettings, rules: Sequence[RuleSettings]) -> RuleSet:
+        """The set of some settings."""
+        tables = {"frustration": frustration.model_dump(), "rule": [rule.model_dump() for rule in rules]}
+        text = json.dumps(tables, sort_keys=True)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:16], text)
 
 
 # Thresholds were chosen on built calls, see docs/explanation/flags.md and benchmarks/escalation.py.

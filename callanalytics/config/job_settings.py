@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from callanalytics.config.settings_table import PositiveSeconds, Share, Table, ZoneName
+from callanalytics.config.call_settings import PositiveSeconds, Share, Table, ZoneName
 from callanalytics.errors import UsageError
 from ensemble.inference.device import PATTERN as DEVICE_PATTERN
 
@@ -46,7 +46,8 @@ class RetrainSettings(Table):
 
     corpora: tuple[str, ...] = ()  # [NAME=]PATH, relative to the config file
     reviewed: bool = False  # also the segments that people reviewed
-    consent: bool = False  # that the callers of reviewed calls may be trained on
+    ordinary: tuple[str, ...] = ()  # files or folders of calls, relative to the config file: calm speech
+    consent: bool = False  # that the callers of reviewed and ordinary calls may be trained on
     preset: Literal["quick", "night"] = "night"
     start: Literal["scratch", "in_use"] = "scratch"
     heads: bool | None = None  # learn only the centred heads, in minutes; default: with reviewed segments

@@ -18,9 +18,12 @@ from callanalytics.config.call_settings import (
     FrustrationSettings,
     PathSettings,
     RecorderSettings,
+    RuleSet,
     RuleSettings,
     SegmentSettings,
+    Table,
     TimeSettings,
+    WordsSettings,
     machine_zone,
 )
 from callanalytics.config.job_settings import (
@@ -31,7 +34,6 @@ from callanalytics.config.job_settings import (
     RetrainSettings,
     ScheduleSettings,
 )
-from callanalytics.config.settings_table import Table
 from callanalytics.errors import ConfigError
 from callanalytics.workspace import Workspace
 
@@ -53,6 +55,7 @@ class Settings(Table):
     emotion: EmotionSettings = EmotionSettings()
     frustration: FrustrationSettings = FrustrationSettings()
     rule: tuple[RuleSettings, ...] = DEFAULT_RULES
+    words: WordsSettings = WordsSettings()
     engine: EngineSettings = EngineSettings()
     gate: GateSettings = GateSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -71,9 +74,19 @@ class Settings(Table):
         return None if self.source == type(self).model_fields["source"].default else Path(self.source)
 
     @property
+    def rule_set(self) -> RuleSet:
+        """What decides which calls are flagged."""
+        return RuleSet.of(self.frustration, self.rule)
+
+    @property
     def schedule_zone(self) -> ZoneInfo:
         """The zone that the cron times of `[schedule]` are in."""
         return ZoneInfo(self.schedule.zone) if self.schedule.zone else self.time.zone_info
+
+    @property
+    def words_model(self) -> Path | None:
+        """Folder of the model that recognises words; None when none does."""
+        return None if self.words.model is None else self.folder / self.words.model
 
     def conversation_share(self, of_recorder: float | None) -> float:
         """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""

@@ -15,7 +15,7 @@ from callanalytics.ingest.discovery import find_recordings
 from callanalytics.ingest.recorders.phone_numbers import is_phone
 from callanalytics.ingest.recorders.stamps import UUID
 from callanalytics.records import CallFacts
-from callanalytics.text import display_text, optional_text
+from callanalytics.records.text import display_text, optional_text
 
 _SEPARATORS = re.compile(r"([_\-. ~+@()]+)")
 _EPOCH = re.compile(r"1\d{9}")

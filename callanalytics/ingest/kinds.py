@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from callanalytics.audio.pyav import DEMUXERS, MAGIC, is_text
 from callanalytics.config import DiscoverySettings
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 
 # Pattern of `include` that looks into files whose names say nothing.
 BY_CONTENT = "*"

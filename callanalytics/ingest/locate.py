@@ -33,7 +33,7 @@ from callanalytics.ingest.recorders.phone_numbers import (
     alias_of,
 )
 from callanalytics.records import CallFacts, Failure, FoundRecording, Recording
-from callanalytics.text import display_text, hide_numbers
+from callanalytics.records.text import display_text, hide_numbers
 
 
 def identify(

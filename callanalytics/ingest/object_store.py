@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
-from callanalytics.text import without_secrets
+from callanalytics.records.text import without_secrets
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
 _WEB = ("http://", "https://")

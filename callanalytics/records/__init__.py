@@ -16,7 +16,7 @@ from callanalytics.records.role_facts import Role as Role
 from callanalytics.records.role_facts import RoleEvidence as RoleEvidence
 from callanalytics.records.role_facts import RoleSource as RoleSource
 from callanalytics.records.role_facts import StatedRoles as StatedRoles
-from callanalytics.text import display_text, hide_numbers
+from callanalytics.records.text import display_text, hide_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,6 +180,7 @@ class FoundRecording:
     facts: CallFacts
     agent_voice: VoiceProfile | None = field(default=None, kw_only=True)  # when profiles are kept
     corrected: CorrectedTurns | None = field(default=None, kw_only=True)  # when a person exchanged the sides
+    transcripts: tuple[Path, ...] = field(default=(), kw_only=True)  # the best one first
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +379,8 @@ class CallRows:
     clips: tuple[Clip, ...]
     agent_voice: AgentVoice | None  # when profiles are kept and the call teaches one
     tables: dict[str, bytes]  # its rows by table: Arrow IPC streams
+    has_words: bool = False
+    words_note: str | None = None  # of `callanalytics.analysis.words.NOTE_TEXT`
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,13 +120,13 @@ def unusable(workspace: Workspace, problem: Exception) -> StoreError:
     if held_elsewhere(problem):
         advice = "Another process has it open: end that one, or wait for it."
     else:
-        aside = database.parent.absolute() / "damaged"
+        aside = workspace.damaged.absolute()
         files = f"{shlex.quote(str(database.absolute()))}*"  # with its logs
         then = f"goes on from the published {DATABASE_NAME}" if workspace.database.exists() else "begins anew"
         advice = (
             f"If it is damaged, move it and its log ({database.name}.wal) away, and the next run {then}:\n"
             f"  mkdir -p {shlex.quote(str(aside))} && mv {files} {shlex.quote(str(aside))}\n"
-            "Delete that folder when you no longer need it: purge does not reach into it."
+            "The next purge deletes that folder: copy what you want to keep."
         )
     return StoreError(f"{database}: the working database cannot be read. {reason} {advice}")
 

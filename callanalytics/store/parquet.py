@@ -31,7 +31,7 @@ MANIFEST = "export.json"
 # together; everything derivable (daily shares, movers, drift) is left to the reader's own sums.
 DATED = ("calls", "call_summary", "segment_emotions", "segment_features", "call_emotions")
 OF_CALLS = (
-    *("segment_probabilities", "predictions", "turns", "sounds"),
+    *("segment_probabilities", "predictions", "turns", "sounds", "utterances"),
     *("call_measures", "escalations", "frustration_curve"),
 )
 UNDATED = ("runs", "ensembles", "recordings", "reviews", "corrections", "quarantine")

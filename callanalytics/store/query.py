@@ -13,10 +13,21 @@ from callanalytics.store.integrity import check_no_log, held_elsewhere, is_damag
 from callanalytics.store.text_tables import render, render_schema
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import duckdb
     import polars as pl
 
-__all__ = ["Published", "Row", "describe_schema", "open_published", "render", "render_schema", "run_query"]
+__all__ = [
+    "Published",
+    "Row",
+    "describe_schema",
+    "open_published",
+    "render",
+    "render_schema",
+    "run_query",
+    "search",
+]
 
 Row = dict[str, Any]
 
@@ -123,6 +134,61 @@ def open_published(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The connection of a `Published` database."""
     with Published(database) as published:
         yield published.connection
+
+
+# Okapi BM25 with k1 = 1.2 and b = 0.75, an utterance being the document (Robertson and Zaragoza, The
+# Probabilistic Relevance Framework, 2009; the idf that is never negative is Lucene's). Read as a whole for
+# each search: an index of every word would be several times as large as what is said.
+_SEARCH = """
+WITH said AS (
+    SELECT u.*, c.path, c.started_at, c.started_local, c.queue, c.agent_id, search_terms(u.text) AS terms
+    FROM utterances u JOIN calls c USING (call_id)
+    WHERE c.started_at >= $since AND c.started_at < $until AND ($role IS NULL OR u.role = $role::role)
+),
+whole AS (SELECT count(*) AS n, avg(len(terms)) AS mean_terms FROM said),
+wanted AS (SELECT DISTINCT unnest(search_terms($text)) AS term),
+hits AS (
+    SELECT call_id, utterance, term, len(terms) AS n_terms, len(list_filter(terms, lambda t: t = term)) AS tf
+    FROM said, wanted WHERE list_contains(terms, term)
+),
+known AS (SELECT term, count(*) AS df FROM hits GROUP BY term),
+ranked AS (
+    SELECT call_id, utterance, count(*) AS n_found, sum(
+        ln(1 + (n - df + 0.5) / (df + 0.5)) * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * n_terms / mean_terms))
+    ) AS score
+    FROM hits JOIN known USING (term), whole GROUP BY ALL
+)
+SELECT s.call_id, s.path, s.started_local, s.queue, s.agent_id, s.role::VARCHAR AS role, s.start_s, s.end_s,
+    s.text, s.confidence, s.source, r.score
+FROM ranked r JOIN said s USING (call_id, utterance)
+WHERE NOT $exact OR contains(' ' || array_to_string(s.terms, ' ') || ' ',
+    ' ' || array_to_string(search_terms($text), ' ') || ' ')
+ORDER BY r.score DESC, s.started_at DESC, s.call_id, s.start_s LIMIT $most
+"""
+
+
+def search(
+    database: Path,
+    text: str,
+    *,
+    since: datetime,
+    until: datetime,
+    role: str | None = None,
+    exact: bool = False,
+    most: int = 20,
+) -> list[Row]:
+    """What is said with the words of a text, the best match first: call, role, times, text and score.
+
+    `exact`: the words one after the other. `since` and `until` are about the start of the call.
+
+    Raises:
+        UsageError: no database yet, or no word to search for.
+        StoreError: the database cannot be opened or read.
+    """
+    if not any(character.isalnum() for character in text):
+        raise UsageError(f"{text!r} holds no word to search for.")
+    with Published(database) as published:
+        return published.rows(_SEARCH, text=text, since=since, until=until, role=role, exact=exact, most=most)
 
 
 def run_query(database: Path, sql: str, *, max_rows: int | None) -> pl.DataFrame:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.frustration import Curve
+from callanalytics.analysis.words import CallWords, Utterance
+from callanalytics.config import RuleSet
 from callanalytics.errors import UsageError
 from callanalytics.records import (
     AudioFacts,
@@ -38,13 +41,21 @@ def read_call(store: Store, call_id: str) -> CallAnalysis:
     Raises:
         UsageError: no such call, or several whose id starts with `call_id`.
     """
-    return _read(store, _one(store, call_id))
+    (call,) = _read(store, [_one(store, call_id)])
+    return call
 
 
 def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
     """A stored analysis of any ensemble, without measures, escalations and clips."""
-    (analysis,) = _rows(store, "SELECT * FROM base.analyses WHERE analysis_key = ?", analysis_key)
-    return _read(store, analysis)
+    (call,) = read_analyses(store, [analysis_key]).values()
+    return call
+
+
+def read_analyses(store: Store, analysis_keys: Sequence[int]) -> dict[int, CallAnalysis]:
+    """Stored analyses of any ensemble by their keys, as `read_analysis`; some hundred at a time are fast."""
+    found = _of_keys(store, "analyses", analysis_keys)
+    calls = _read(store, [row for rows in found.values() for row in rows])
+    return dict(zip(found, calls, strict=True))
 
 
 def known_places(store: Store, recording_ids: Collection[str]) -> dict[str, dict[Path, str]]:
@@ -63,37 +74,73 @@ def known_places(store: Store, recording_ids: Collection[str]) -> dict[str, dict
     return places
 
 
-def _read(store: Store, analysis: Row) -> CallAnalysis:
-    key = analysis["analysis_key"]
-    call = _rows(store, "SELECT * FROM base.calls WHERE call_id = ?", analysis["call_id"])[0]
-    file = _rows(store, "SELECT * FROM base.recordings WHERE recording_id = ?", analysis["recording_id"])[0]
-    turns = _rows(store, "SELECT * FROM base.turns WHERE analysis_key = ? ORDER BY turn", key)
-    sounds = _rows(store, "SELECT * FROM base.sounds WHERE analysis_key = ?", key)
-    segments = _rows(store, "SELECT * FROM base.segments WHERE analysis_key = ? ORDER BY segment", key)
+def _read(store: Store, analyses: Sequence[Row]) -> list[CallAnalysis]:
+    keys = [analysis["analysis_key"] for analysis in analyses]
+    recorded = [analysis["recording_id"] for analysis in analyses]
+    calls = _by(store, "calls", "recording_id", recorded)
+    files = _by(store, "recordings", "recording_id", recorded)
+    ensembles = _by(store, "ensembles", "ensemble_id", [analysis["ensemble_id"] for analysis in analyses])
+    rule_sets = _by(store, "rule_sets", "rules_id", [analysis["rules_id"] for analysis in analyses])
+    of_keys = {
+        table: _of_keys(store, table, keys, order)
+        for table, order in (
+            ("turns", "turn"),
+            ("sounds", "start_s"),
+            ("segments", "segment"),
+            ("predictions", "segment"),
+            ("utterances", "utterance"),
+        )
+    }
+    names = tuple(name for (name,) in store.rows("SELECT name FROM base.feature_names ORDER BY position"))
+    found = []
+    for analysis in analyses:
+        turns, sounds, segments, predictions, utterances = (
+            table.get(analysis["analysis_key"], []) for table in of_keys.values()
+        )
+        (call,), (file,) = calls[analysis["recording_id"]], files[analysis["recording_id"]]
+        (ensemble,) = ensembles[analysis["ensemble_id"]]
+        found.append(
+            CallAnalysis(
+                recording=restored(Recording, file, paths=tuple(map(Path, file["paths"]))),
+                facts=restored(CallFacts, call, sources=dict(call["fact_sources"])),
+                audio=restored(AudioFacts, file),
+                speech=_diarization(analysis, turns, sounds, segments),
+                segments=tuple(restored(Segment, row, index=row["segment"]) for row in segments),
+                features=_features(names, segments),
+                votes=_votes(ensemble, analysis["neutral_share"], segments, predictions),
+                ensemble_id=analysis["ensemble_id"],
+                assessment=_assessment(analysis, rule_sets.get(analysis["rules_id"])),
+                clips=(),
+                stage_wall_s=dict(analysis["stage_wall_s"]),
+                recipe=analysis["recipe"],
+                words=_words(analysis, utterances),
+            )
+        )
+    return found
+
+
+def _by(store: Store, table: str, key: str, values: Collection[Any], order: str = "") -> dict[Any, list[Row]]:
+    """Rows of a table in `base` by the values of a key column."""
+    wanted = list({value for value in values if value is not None})
+    kind = "INTEGER" if key == "analysis_key" else "VARCHAR"
+    sql = f"SELECT * FROM base.{table} WHERE {key} IN (SELECT unnest(?::{kind}[]))"  # noqa: S608
+    rows: dict[Any, list[Row]] = {}
+    for row in _rows(store, f"{sql} ORDER BY {key}{order}", wanted):
+        rows.setdefault(row[key], []).append(row)
+    return rows
+
+
+def _of_keys(store: Store, table: str, keys: Collection[int], order: str = "") -> dict[int, list[Row]]:
+    return _by(store, table, "analysis_key", keys, f", {order}" if order else "")
+
+
+def _assessment(analysis: Row, rule_sets: list[Row] | None) -> CallAssessment:
     level = np.array(analysis["frustration"], dtype=np.float32)
     unknown = np.full(len(level), np.nan, dtype=np.float32)
     at_s = np.array(analysis["frustration_at_s"], dtype=np.float32)
-    return CallAnalysis(
-        recording=restored(Recording, file, paths=tuple(map(Path, file["paths"]))),
-        facts=restored(CallFacts, call, sources=dict(call["fact_sources"])),
-        audio=restored(AudioFacts, file),
-        speech=_diarization(analysis, turns, sounds, segments),
-        segments=tuple(restored(Segment, row, index=row["segment"]) for row in segments),
-        features=_features(store, key, len(segments)),
-        votes=_votes(store, analysis, segments),
-        ensemble_id=analysis["ensemble_id"],
-        assessment=CallAssessment(
-            Curve(
-                at_s, level, analysis["frustration_score"], unknown, unknown, analysis["frustration_voice"]
-            ),
-            (),
-            (),
-            analysis["flagged"],
-        ),
-        clips=(),
-        stage_wall_s=dict(analysis["stage_wall_s"]),
-        recipe=analysis["recipe"],
-    )
+    curve = Curve(at_s, level, analysis["frustration_score"], unknown, unknown, analysis["frustration_voice"])
+    rule_set = restored(RuleSet, rule_sets[0]) if rule_sets else None
+    return CallAssessment(curve, (), (), analysis["flagged"], rule_set)
 
 
 def _rows(store: Store, sql: str, *parameters: object) -> list[Row]:
@@ -129,22 +176,27 @@ def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: l
     )
 
 
-def _features(store: Store, key: int, n_segments: int) -> Features:
-    names = tuple(
-        row["name"] for row in _rows(store, "SELECT name FROM base.feature_names ORDER BY position")
+def _words(analysis: Row, rows: list[Row]) -> CallWords:
+    utterances = (
+        restored(
+            Utterance,
+            row,
+            word_start_s=tuple(row["word_start_s"]),
+            word_confidence=tuple(row["word_confidence"]),
+        )
+        for row in rows
     )
-    sql = "SELECT descriptors FROM base.segments WHERE analysis_key = ? ORDER BY segment"
-    values = np.array([row["descriptors"] for row in _rows(store, sql, key)], dtype=np.float32)
-    return Features(names, values.reshape(n_segments, len(names)))
+    return CallWords(tuple(utterances), whole=analysis["words_whole"] or False, note=analysis["words_note"])
 
 
-def _votes(store: Store, analysis: Row, segments: list[Row]) -> Votes:
-    (ensemble,) = _rows(
-        store, "SELECT labels, members FROM base.ensembles WHERE ensemble_id = ?", analysis["ensemble_id"]
-    )
+def _features(names: tuple[str, ...], segments: list[Row]) -> Features:
+    values = np.array([row["descriptors"] for row in segments], dtype=np.float32)
+    return Features(names, values.reshape(len(segments), len(names)))
+
+
+def _votes(ensemble: Row, neutral_share: float | None, segments: list[Row], predictions: list[Row]) -> Votes:
     labels, members = tuple(ensemble["labels"]), tuple(ensemble["members"])
-    sql = "SELECT * FROM base.predictions WHERE analysis_key = ? ORDER BY segment"
-    opinion = {(row["member"], row["segment"]): row for row in _rows(store, sql, analysis["analysis_key"])}
+    opinion = {(row["member"], row["segment"]): row for row in predictions}
     columns = [EMOTIONS.index(label) for label in labels]
     n = len(segments)
     by_member = np.array(
@@ -170,4 +222,5 @@ def _votes(store: Store, analysis: Row, segments: list[Row]) -> Votes:
         agreement=number("agreement"),
         tie_broken=np.array([s["tie_broken"] for s in segments], dtype=bool),
         abstain_reason=tuple(s["abstain_reason"] for s in segments),
+        neutral_share=neutral_share,
     )

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis import RECIPE
 from callanalytics.config.window import Window
 from callanalytics.ingest.kinds import SkipCount
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
 from callanalytics.ingest.object_store import is_remote
-from callanalytics.records import FoundRecording, Recording
+from callanalytics.records import Failure, FoundRecording, Recording
+from callanalytics.records.text import display_text, optional_text
+from callanalytics.store.rows import frame_of, known_number
 from callanalytics.store.writer import Store
 
 _KNOWN = """
@@ -63,14 +65,23 @@ def done_among(store: Store, recording_ids: Collection[str], ensemble_id: str) -
     )
 
 
-def given_up_among(store: Store, recording_ids: Collection[str], max_attempts: int) -> set[str]:
-    """Select the recordings that failed so often that they are not tried again; they stay listed."""
-    return _ids(
-        store,
-        "SELECT recording_id FROM base.quarantine WHERE attempts >= ?"
-        " AND recording_id IN (SELECT unnest(?::VARCHAR[]))",
+def given_up_among(
+    store: Store, recording_ids: Collection[str], max_attempts: int
+) -> tuple[set[str], set[str]]:
+    """Select the recordings that failed so often that they are given up; they stay listed.
+
+    Returns:
+        Those that today's recipe tried, which are not tried again, and those that only an earlier one did:
+        it may have refused what is read today, so they are due once more.
+    """
+    rows = store.rows(
+        "SELECT q.recording_id, coalesce((r.settings->>'recipe')::INTEGER, 0) FROM base.quarantine q"
+        " LEFT JOIN base.runs r USING (run_id) WHERE q.attempts >= ?"
+        " AND q.recording_id IN (SELECT unnest(?::VARCHAR[]))",
         [max_attempts, list(recording_ids)],
     )
+    given_up = {recording_id for recording_id, recipe in rows if recipe >= RECIPE}
+    return given_up, {recording_id for recording_id, _ in rows} - given_up
 
 
 def knows_of(store: Store, window: Window) -> bool:
@@ -173,3 +184,37 @@ def file_frame(recordings: Sequence[Recording]) -> pl.DataFrame:
             name = os.fsencode(path)
             rows[name] = (name, facts.st_size, facts.st_mtime_ns, recording.recording_id, content_id)
     return pl.DataFrame(list(rows.values()), schema=_FILE, orient="row")
+
+
+# What an interrupted run (killed, or ended by a signal) tried is tried by the next one for the first time.
+QUARANTINE = """
+INSERT OR REPLACE INTO base.quarantine BY NAME
+SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, $1 AS run_id,
+    CASE WHEN q.recording_id IS DISTINCT FROM f.recording_id THEN 1
+        WHEN coalesce(r.exit_code, 128) >= 128 THEN q.attempts
+        ELSE q.attempts + 1 END AS attempts,
+    CASE WHEN q.recording_id = f.recording_id THEN q.first_seen_at ELSE now() END AS first_seen_at,
+    now() AS last_seen_at
+FROM batch_failures f LEFT JOIN base.quarantine q USING (path) LEFT JOIN base.runs r ON r.run_id = q.run_id
+"""
+
+
+def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
+    """Rows for the quarantine, one per path: the last failure of a path counts."""
+    rows = {}
+    for failure in failures:
+        recording, facts = failure.found.recording, failure.found.facts
+        rows[recording.shown] = {
+            "path": recording.shown,
+            "stage": failure.stage,
+            "reason": failure.reason,
+            "detail": display_text(facts.hide(failure.detail)),
+            "recording_id": recording.recording_id,
+            "n_bytes": recording.n_bytes,
+            "started_at": facts.started_at,
+            "started_at_source": facts.started_at_source.value,
+            "zone": facts.zone,
+            "queue": optional_text(facts.queue),
+            "expected_duration_s": known_number(facts.expected_duration_s),
+        }
+    return frame_of(list(rows.values()))

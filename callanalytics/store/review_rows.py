@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from callanalytics.text import display_text, optional_text
+from callanalytics.records.text import display_text, optional_text
 from callanalytics.workspace import Workspace
 from ensemble.labels import EMOTIONS
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
@@ -20,8 +21,8 @@ import numpy.typing as npt
 import polars as pl
 
 from callanalytics.diarize.quality import Quality
-from callanalytics.records import AgentVoice, CallRows, Failure, Role, RoleSource, agent_key
-from callanalytics.text import display_text, optional_text
+from callanalytics.records import AgentVoice, CallRows, Role, RoleSource, agent_key
+from callanalytics.records.text import display_text
 from ensemble.labels import EMOTIONS
 
 if TYPE_CHECKING:
@@ -41,12 +42,13 @@ _ROLE_EVIDENCE = {"source": pl.String, "log_odds": pl.Float64, "words": pl.Strin
 _TYPE_OF_COLUMNS: dict[Any, str] = {
     pl.Datetime("us", "UTC"): "started_at modified_at",
     pl.List(pl.String): "paths quality reasons",
-    pl.List(pl.Float32): "frustration_at_s frustration",
+    pl.List(pl.Float32): "frustration_at_s frustration word_start_s word_confidence",
     pl.Float64: "duration_s expected_duration_s answered_s hold_s frustration_peak_s start_s end_s value"
     " weight threshold segments_s labelled_s role_confidence recorder_confidence clipped_share"
-    " frustration_score",
-    pl.Int64: "turn recipe channel position n_segments n_labelled n_bytes native_rate_hz n_channels",
-    pl.Boolean: "flagged",
+    " frustration_score neutral_share confidence",
+    pl.Int64: "utterance turn recipe channel position n_segments n_labelled n_bytes native_rate_hz"
+    " n_channels",
+    pl.Boolean: "flagged words_whole",
     pl.List(pl.Struct(_EVIDENCE)): "evidence",
     pl.List(pl.Struct(_ROLE_EVIDENCE)): "role_evidence",
     pl.List(pl.Struct({"key": pl.String, "value": pl.String})): "fact_sources",
@@ -71,6 +73,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, str):
         return display_text(value)
+    if isinstance(value, tuple):
+        return list(value)
     return known_number(value) if isinstance(value, float) else value
 
 
@@ -81,11 +85,16 @@ def known_number(value: float | None) -> float | None:
 
 def restored(kind: type[Record], row: Row, **given: Any) -> Record:
     """The record whose fields are the columns of a row, but for those that are given."""
-    for name, hint in get_type_hints(kind).items():
+    for name, enum in _enum_of_field(kind).items():  # type: ignore[arg-type] # a type is hashable
         if name in row and name not in given:
-            is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
-            given[name] = hint(row[name]) if is_enum else row[name]
+            given[name] = enum(row[name]) if enum else row[name]
     return kind(**given)
+
+
+@cache  # reading the hints takes ten times as long as making the record
+def _enum_of_field(kind: type[Any]) -> dict[str, type[StrEnum] | None]:
+    hints = get_type_hints(kind).items()
+    return {n: h if isinstance(h, type) and issubclass(h, StrEnum) else None for n, h in hints}
 
 
 def pack(a: CallAnalysis) -> CallRows:
@@ -100,6 +109,8 @@ def pack(a: CallAnalysis) -> CallRows:
         clips=a.clips,
         agent_voice=_agent_voice(a),
         tables={name: as_stream(frame) for name, frame in frames_of(a).items()},
+        has_words=bool(a.words.utterances),
+        words_note=a.words.note,
     )
 
 
@@ -119,7 +130,7 @@ def unpack(keyed: Mapping[int, CallRows]) -> dict[str, pa.Table]:
         sent = {key: call.tables[name] for key, call in keyed.items() if name in call.tables}
         parts = [pa.ipc.open_stream(stream).read_all() for stream in sent.values()]
         table = pa.concat_tables(parts)
-        if name not in ("recordings", "calls"):
+        if name not in ("recordings", "calls", "rule_sets"):
             keys = np.repeat(np.fromiter(sent, dtype=np.int32), [part.num_rows for part in parts])
             table = table.add_column(0, "analysis_key", pa.array(keys))
         # In one piece: DuckDB appends many small ones half as fast.
@@ -167,20 +178,40 @@ def frames_of(a: CallAnalysis) -> Frames:
             for number, turn in enumerate(a.speech.turns)
         ],
         "sounds": [stored(sound) for sound in a.speech.sounds],
+        "utterances": [
+            {"utterance": number, **stored(said)} for number, said in enumerate(a.words.utterances)
+        ],
         "escalations": _escalations(a),
     }
     return {
         **naming_frames(a),
         **{table: frame_of(found) for table, found in rows.items() if found},
+        **_rule_set(a),
         "call_measures": _measures(a),
         **(_segment_frames(a) if a.segments else {}),
     }
 
 
+def assessment_frames(a: CallAnalysis) -> Frames:
+    """The rows that change when other rules judge a call: all that `assess` makes."""
+    escalations = _escalations(a)
+    return {
+        "analyses": frame_of([_assessment(a)]),
+        **({"escalations": frame_of(escalations)} if escalations else {}),
+        **_rule_set(a),
+        "call_measures": _measures(a),
+    }
+
+
+def _rule_set(a: CallAnalysis) -> Frames:
+    rule_set = a.assessment.rule_set
+    return {"rule_sets": frame_of([stored(rule_set)])} if rule_set is not None else {}
+
+
 def _analysis(a: CallAnalysis) -> Row:
     seconds = np.array([s.duration_s for s in a.segments], dtype=np.float64)
     labelled = a.votes.emotion_index >= 0 if a.segments else np.zeros(0, dtype=bool)
-    speech, assessment, curve = a.speech, a.assessment, a.assessment.curve
+    speech = a.speech
     return {
         "ensemble_id": a.ensemble_id,
         "recipe": a.recipe,
@@ -193,6 +224,18 @@ def _analysis(a: CallAnalysis) -> Row:
         "n_labelled": int(labelled.sum()),
         "segments_s": float(seconds.sum()),
         "labelled_s": float(seconds[labelled].sum()),
+        "neutral_share": a.votes.neutral_share,
+        **_assessment(a),
+        "stage_wall_s": _pairs(a.stage_wall_s),
+        "words_whole": a.words.whole,
+        "words_note": a.words.note,
+    }
+
+
+def _assessment(a: CallAnalysis) -> Row:
+    """Columns of `analyses` that follow from the rules."""
+    assessment, curve = a.assessment, a.assessment.curve
+    return {
         "frustration_score": curve.score,
         "frustration_voice": curve.voice,
         "frustration_peak_s": curve.peak_s,
@@ -200,7 +243,7 @@ def _analysis(a: CallAnalysis) -> Row:
         "reasons": [display_text(e.reason) for e in assessment.escalations],
         "frustration_at_s": curve.at_s.tolist() if curve.score is not None else [],
         "frustration": curve.level.tolist() if curve.score is not None else [],
-        "stage_wall_s": _pairs(a.stage_wall_s),
+        "rules_id": assessment.rule_set.rules_id if assessment.rule_set else None,
     }
 
 
@@ -304,28 +347,11 @@ def _nan_is_null(values: npt.NDArray[Any]) -> pl.Series:
     return pl.Series(values.astype(np.float32)).fill_nan(None)
 
 
-def failure_frame(failures: Sequence[Failure]) -> pl.DataFrame:
-    """Rows for the quarantine, one per path: the last failure of a path counts."""
-    rows = {}
-    for failure in failures:
-        recording, facts = failure.found.recording, failure.found.facts
-        rows[recording.shown] = {
-            "path": recording.shown,
-            "stage": failure.stage,
-            "reason": failure.reason,
-            "detail": display_text(facts.hide(failure.detail)),
-            "recording_id": recording.recording_id,
-            "n_bytes": recording.n_bytes,
-            "started_at": facts.started_at,
-            "started_at_source": facts.started_at_source.value,
-            "zone": facts.zone,
-            "queue": optional_text(facts.queue),
-            "expected_duration_s": known_number(facts.expected_duration_s),
-        }
-    return frame_of(list(rows.values()))
-
-
 # SQL of the writer, over the frames above, which are registered as `batch_*` during a transaction.
+
+NOTE_RULES = """
+INSERT OR IGNORE INTO base.rule_sets SELECT DISTINCT rules_id, rules, now() FROM batch_rule_sets
+"""
 
 # Sums of a call per role and emotion: a row for every emotion that the ensemble could have named, and
 # one with NULL for what it abstained on, so that views need no outer joins over millions of segments.
@@ -372,16 +398,4 @@ FROM (
     FROM batch_segments
 )
 WHERE isfinite(level_db) GROUP BY ALL ORDER BY analysis_key
-"""
-
-# What an interrupted run (killed, or ended by a signal) tried is tried by the next one for the first time.
-QUARANTINE = """
-INSERT OR REPLACE INTO base.quarantine BY NAME
-SELECT f.* EXCLUDE zone, f.started_at AT TIME ZONE f.zone AS started_local, $1 AS run_id,
-    CASE WHEN q.recording_id IS DISTINCT FROM f.recording_id THEN 1
-        WHEN coalesce(r.exit_code, 128) >= 128 THEN q.attempts
-        ELSE q.attempts + 1 END AS attempts,
-    CASE WHEN q.recording_id = f.recording_id THEN q.first_seen_at ELSE now() END AS first_seen_at,
-    now() AS last_seen_at
-FROM batch_failures f LEFT JOIN base.quarantine q USING (path) LEFT JOIN base.runs r ON r.run_id = q.run_id
 """

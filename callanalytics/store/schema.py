@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from callanalytics.analysis.recipe import RECIPE
+from callanalytics.analysis import RECIPE
 from callanalytics.errors import StoreError
 from callanalytics.store.comments import column_comment, relation_comment, table_columns
 

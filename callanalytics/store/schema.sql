@@ -49,7 +49,7 @@ CREATE TABLE base.runs (
     version VARCHAR NOT NULL,  -- Version of callanalytics
     host VARCHAR NOT NULL,  -- Computer that it ran on
     pid INTEGER NOT NULL,  -- Process that did it
-    settings JSON,  -- The settings it ran with
+    settings JSON,  -- What it ran with: {"recipe": version of the analysis}
     n_found INTEGER,  -- Recordings found in the window
     n_new INTEGER,  -- Recordings it set out to analyse or to list as unreadable
     n_done INTEGER,  -- Calls analysed

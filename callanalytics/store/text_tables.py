@@ -13,7 +13,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,6 +21,9 @@ CREATE MACRO change_high(now, n_now, before, n_before) AS now - before
 -- Zeros all along are how the analysis says that nobody classified a segment; in SQL that is NULL.
 CREATE MACRO classified(probabilities) AS CASE WHEN list_sum(probabilities) > 0 THEN probabilities END;
 
+-- Words of a text as `callanalytics search` compares them: small letters without accents, no punctuation.
+CREATE MACRO search_terms(said) AS regexp_extract_all(strip_accents(lower(said)), '[\p{L}\p{N}]+');
+
 -- Nouns ------------------------------------------------------------------------------------------------
 
 CREATE VIEW runs AS FROM base.runs;
@@ -47,8 +50,14 @@ SELECT
     c.caller_hash, c.external_id, c.disposition, c.answered_s, c.hold_s,
     a.role_confidence, a.quality, a.n_labelled, a.segments_s, a.labelled_s, a.frustration_peak_s,
     c.recorder, c.recorder_confidence, c.fact_sources, c.recording_id, a.ensemble_id, a.run_id,
-    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence
+    a.analysed_at, a.analysis_key, a.frustration_voice, a.role_evidence, a.rules_id
 FROM calls c JOIN analyses a USING (call_id);
+
+CREATE VIEW rule_sets AS
+SELECT r.rules_id, count(*) AS n_calls, count(*) FILTER (a.flagged) AS n_flagged, min(c.day) AS first_day,
+    max(c.day) AS last_day, r.first_used_at, r.rules
+FROM analyses a JOIN calls c USING (call_id) LEFT JOIN base.rule_sets r USING (rules_id)
+GROUP BY ALL ORDER BY r.first_used_at DESC NULLS LAST;
 
 CREATE VIEW role_evidence AS
 SELECT call_id, fact.source, fact.log_odds, fact.words
@@ -57,6 +66,11 @@ FROM (SELECT call_id, unnest(role_evidence) AS fact FROM analyses);
 CREATE VIEW turns AS
 SELECT a.call_id, t.turn, t.speaker, t.role, t.channel, t.start_s, t.end_s
 FROM base.turns t JOIN analyses a USING (analysis_key);
+
+CREATE VIEW utterances AS
+SELECT a.call_id, u.utterance, u.role, u.start_s, u.end_s, u.text, u.confidence, u.source, u.speaker,
+    u.word_start_s, u.word_confidence
+FROM base.utterances u JOIN analyses a USING (analysis_key);
 
 CREATE VIEW sounds AS
 SELECT a.call_id, s.kind, s.channel, s.start_s, s.end_s

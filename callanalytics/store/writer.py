@@ -6,18 +6,19 @@ import contextlib
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError
+from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
 from callanalytics.store.summary import read_summary, write_summary
-from callanalytics.text import display_text, optional_text
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # Everything that hangs on an analysis and is replaced with it.
 DERIVED = (
     *("turns", "sounds", "segments", "predictions", "call_measures", "escalations"),
-    *("call_emotions", "member_tallies", "call_levels", "analyses"),
+    *("call_emotions", "member_tallies", "call_levels", "utterances", "analyses"),
 )
 
 
@@ -58,6 +59,9 @@ class RunCounts:
     audio_s: float = 0.0  # of the calls that are done
     n_flagged: int = 0
     n_given_up: int = 0  # of the skipped: files that failed `max_attempts` times
+    n_tried_anew: int = 0  # of the new: files that an earlier recipe gave up
+    n_with_words: int = 0  # of the done
+    words_notes: Counter[str] = field(default_factory=Counter)  # why calls have no words, or not all
 
     @property
     def n_left(self) -> int:
@@ -200,7 +204,7 @@ class Store:
             )
 
     def _insert(self, tables: Mapping[str, pa.Table], run_id: int) -> None:
-        from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES
+        from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, NOTE_RULES
 
         run = self.connection.execute
         run("INSERT OR REPLACE INTO base.recordings BY NAME FROM batch_recordings")
@@ -214,7 +218,12 @@ class Store:
             " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s FROM batch_analyses",
             [run_id],
         )
-        for table in ("turns", "sounds", "call_measures", "escalations", "segments", "predictions"):
+        if "rule_sets" in tables:
+            run(NOTE_RULES)
+        for table in (
+            *("turns", "sounds", "call_measures", "escalations", "segments", "predictions"),
+            "utterances",
+        ):
             if table in tables:
                 run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
         if "segments" in tables:
@@ -239,7 +248,7 @@ class Store:
 
         A file whose content has changed since begins at one attempt.
         """
-        from callanalytics.store.rows import QUARANTINE, failure_frame
+        from callanalytics.store.recordings import QUARANTINE, failure_frame
 
         if not failures:
             return

@@ -3,15 +3,19 @@
 Each loader turns a folder into a :class:`Corpus`: clips with native emotion, speaker, sex and sentence where
 the corpus gives them, and every file it could not use, with the reason.
 
-- ``clip``: clips and corpora; ``clip_audio``: their sound, which of them can be used, their hashes
+- ``clip``: clips and corpora, their sound, which of them can be used, their hashes
 - ``layouts``: the loaders by name; ``manifest``: a corpus of one's own
 - ``speakers``: training, validation and test
 """
 
-from ensemble.corpora.clip import AUDIO_SUFFIXES, Clip, Corpus, Unusable, keep_emotions
-from ensemble.corpora.clip_audio import (
+from ensemble.corpora.clip import (
+    AUDIO_SUFFIXES,
+    Clip,
+    Corpus,
+    Unusable,
     clips_hash,
     decode_clip,
+    keep_emotions,
     usable_clips,
     usable_clips_cached,
     without_copies,

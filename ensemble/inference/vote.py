@@ -68,6 +68,7 @@ class Votes:
     probability of the top label. ``agreement`` float32 (n,): share of members
     whose own first choice is the top label. ``tie_broken`` bool (n,).
     ``abstain_reason``: None or one of ABSTAIN_REASONS per segment.
+    ``neutral_share``: what they were weighed by; None where it is not known or they were not.
     """
 
     labels: tuple[str, ...]
@@ -80,6 +81,7 @@ class Votes:
     agreement: Float
     tie_broken: Bool
     abstain_reason: tuple[str | None, ...]
+    neutral_share: float | None = None
 
     def __len__(self) -> int:
         return len(self.top_index)
@@ -205,7 +207,8 @@ def vote(
                 reasons[i] = LOW_AGREEMENT
     named = np.where([reason is None for reason in reasons], top, -1).astype(np.int64)
     shares = (probabilities, mean)
-    return Votes(labels, member_names, *shares, named, top, confidence, agreement, tied, tuple(reasons))
+    chosen, sure = (named, top), (confidence, agreement)
+    return Votes(labels, member_names, *shares, *chosen, *sure, tied, tuple(reasons), neutral_share)
 
 
 HEADS_FILE = "heads.safetensors"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, usable_clips_cached
-from ensemble.corpora.clip_audio import content_key
+from ensemble.corpora.clip import content_key
 from ensemble.inference.card import fingerprint, read_card
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.spectrogram import voice_norm

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, decode_clip
-from ensemble.corpora.clip_audio import content_key
+from ensemble.corpora.clip import content_key
 from ensemble.inference.spectrogram import FrontEnd, Statistics, extract
 from ensemble.model_errors import TrainingError
 from ensemble.training.augmentation import CLEAN, TELEPHONE, AugmentSettings, augment, channel_level

@@ -25,7 +25,7 @@ from ensemble.inference.vote import Votes
 if TYPE_CHECKING:
     from callanalytics.records import Audio, FloatArray
 
-LONGEST_S = 60.0  # the longest utterance that the corpora hold (ensemble/corpora/clip_audio.py)
+LONGEST_S = 60.0  # the longest utterance that the corpora hold (ensemble/corpora/clip.py)
 MAX_BYTES = 50_000_000
 DECODE_TIMEOUT_S = 20.0
 SPEECH_PROBABILITY = 0.5  # Silero's own default

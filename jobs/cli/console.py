@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from callanalytics.records import Failure
+    from callanalytics.store import RunCounts
     from jobs.night.result import RunResult
 
 # A log gets a line this often, and at the end of every stage.
@@ -35,6 +36,7 @@ WORDS = {
     "search": "Searching",
     "prepare": "Preparing the voice models, once per user (a few seconds) ...",
     "analyse": "Analysing",
+    "judge": "Judging again",
     "publish": "Publishing",
     "report": "Writing the report",
 }
@@ -152,7 +154,8 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
         lines += [
             f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {c.recording.shown}" for c in result.planned[:MAX_LISTED]
         ]
-        return "\n".join([*lines, *_more(len(result.planned)), *_passed_over(result, zone)])
+        lines += [*_more(len(result.planned)), *_tried_anew("To try", counts.n_tried_anew)]
+        return "\n".join([*lines, *_passed_over(result, zone)])
     speed = (
         f" ({counts.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and counts.audio_s else ""
     )
@@ -162,6 +165,8 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
         f"already done {counts.n_skipped - counts.n_given_up}{given_up}; flagged {counts.n_flagged}; "
         f"quarantined {counts.n_quarantined}."
     )
+    lines += _tried_anew("Tried", counts.n_tried_anew)
+    lines += _words(counts)
     lines += _passed_over(result, zone)
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
@@ -172,6 +177,20 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
     stays = " (as it was: nothing is in this window)" if result.report_stays else ""
     lines += [f"Database: {result.database}", f"Report:   {result.report}{stays}"]
     return "\n".join(lines)
+
+
+def _tried_anew(verb: str, n: int) -> list[str]:
+    return [f"{verb} once more: {_count(n, 'recording')} that an earlier version gave up."] if n else []
+
+
+def _words(counts: RunCounts) -> Iterator[str]:
+    """How many calls have words, and why others have none; nothing where no words were wanted."""
+    from callanalytics.analysis.words import NOTE_TEXT
+
+    if counts.n_with_words or counts.words_notes:
+        yield f"Words: {counts.n_with_words} of {_count(counts.n_done, 'call')}."
+        for note, n in sorted(counts.words_notes.items()):
+            yield f"  {_count(n, 'call')}: {NOTE_TEXT[note]}"
 
 
 def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:

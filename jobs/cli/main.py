@@ -19,7 +19,7 @@ import click
 
 from callanalytics import __version__
 from callanalytics.errors import CallAnalyticsError, UsageError
-from callanalytics.text import display_text, without_secrets
+from callanalytics.records.text import display_text, without_secrets
 
 MODEL_EXIT_CODE = 6
 
@@ -31,13 +31,15 @@ COMMANDS = {
     "relabel": "night_commands",
     "review": "review_commands",
     "labels": "review_commands",
-    "voices": "voice_commands",
+    "voices": "maintenance_commands",
+    "rejudge": "maintenance_commands",
     "status": "result_commands",
     "report": "result_commands",
     "purge": "maintenance_commands",
     "export": "maintenance_commands",
     "backfill": "maintenance_commands",
     "query": "result_commands",
+    "search": "result_commands",
     "schema": "result_commands",
     "doctor": "result_commands",
     "analyze": "single_file_commands",

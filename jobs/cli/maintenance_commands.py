@@ -1,9 +1,10 @@
-"""Keeping the results in order: purge, export, backfill."""
+"""Keeping the results in order: purge, export, backfill, rejudge, voices."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,6 @@ def purge(
 @json_option
 def export(folder: Path, workspace: Workspace, as_json: bool) -> None:
     """Write the published results as Parquet files, partitioned by day."""
-    from dataclasses import asdict
-
     from callanalytics.store.parquet import export as write
 
     done = write(workspace.database, folder)
@@ -119,3 +118,80 @@ def backfill(
         if not done.published:
             say(held_back(workspace), quiet=quiet)
     sys.exit(done.exit_code)
+
+
+@click.command()
+@click.option("--since", help="First call: 7d, a date or a time (default: all).")
+@click.option("--until", help="Last call, exclusive (default: now).")
+@click.option("--dry-run", is_flag=True, help="Say which flags would come and go and write nothing.")
+@with_settings
+@json_option
+@quiet_option
+def rejudge(
+    since: str | None,
+    until: str | None,
+    dry_run: bool,
+    settings: Settings,
+    workspace: Workspace,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Apply changed rules of config.toml to the calls that are there, without inference."""
+    from jobs.models.rejudge import rejudge as judge_again
+    from jobs.models.rejudge import render_rejudged
+
+    with progress(quiet or as_json) as on_progress:
+        done = judge_again(
+            settings, workspace, since=since, until=until, dry_run=dry_run, on_progress=on_progress
+        )
+    if as_json:
+        print(json.dumps(done.to_json()))
+    else:
+        say(render_rejudged(done), quiet=quiet)
+        if not done.published and not dry_run:
+            say(held_back(workspace), quiet=quiet)
+    sys.exit(done.exit_code)
+
+
+@click.group()
+def voices() -> None:
+    """Voice profiles of agents, kept only with [privacy] voice_profiles = true: list or forget them."""
+
+
+@voices.command("list")
+@json_option
+@in_workspace
+def list_(as_json: bool, workspace: Workspace) -> None:
+    """Whose voice is known, and from how many calls."""
+    from jobs.maintenance.voices import known_voices
+
+    known = known_voices(workspace)
+    if as_json:
+        print(json.dumps([asdict(voice) for voice in known], default=str))
+        return
+    if not known:
+        say("No voice profiles.")
+    for voice in known:
+        print(
+            f"{voice.agent}  (recorder {voice.recorder})  {voice.n_calls} calls, "
+            f"newest {voice.newest_at:%Y-%m-%d}, run {voice.newest_run_id}"
+        )
+
+
+@voices.command()
+@click.argument("agent", required=False)
+@click.option("--all", "everybody", is_flag=True, help="Delete every profile.")
+@json_option
+@in_workspace
+def forget(agent: str | None, everybody: bool, as_json: bool, workspace: Workspace) -> None:
+    """Delete the voice profile of AGENT for good: from the working database and the published one."""
+    from jobs.maintenance.voices import forget as delete
+
+    if (agent is None) is not everybody:
+        raise click.UsageError("Say whose profile to delete: AGENT, or --all for every one.")
+    n_calls = delete(workspace, agent)
+    if as_json:
+        print(json.dumps({"agent": agent, "n_calls": n_calls}))
+        return
+    whose = "Every voice profile" if agent is None else f"The voice profile of {agent}"
+    say(f"{whose} is deleted ({n_calls} calls). Turn voice_profiles off to learn no new one.")

@@ -36,6 +36,54 @@ def query(sql: str, style: str, max_rows: int | None, safe_csv: bool, workspace:
 
 
 @click.command()
+@click.argument("text")
+@click.option("--role", type=click.Choice(["agent", "caller", "unknown"]), help="Whose words.")
+@click.option("--exact", is_flag=True, help="The words one after the other, as they stand.")
+@click.option("--since", help="Calls from then on, in the words of run (default: all).")
+@click.option("--until", help="Calls before then (default: now).")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@json_option
+@with_settings
+def search(
+    text: str,
+    role: str | None,
+    exact: bool,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    as_json: bool,
+    settings: Settings,
+    workspace: Workspace,
+) -> None:
+    """Find what was said in calls whose words are known: the best match first."""
+    from datetime import UTC, datetime
+
+    from callanalytics.config.window import parse_window
+    from callanalytics.store.query import search as find
+
+    zone = settings.time.zone_info
+    window = parse_window(since or "1970-01-01", until, zone=zone, now=datetime.now(UTC))
+    found = find(
+        *(workspace.database, text),
+        since=window.since,
+        until=window.until,
+        role=role,
+        exact=exact,
+        most=limit,
+    )
+    if as_json:
+        print(json.dumps(found, default=str))
+        return
+    for row in found:
+        at = f"{int(row['start_s']) // 60}:{int(row['start_s']) % 60:02d}"
+        print(
+            f"{row['call_id']}  {row['started_local']:%Y-%m-%d %H:%M}  {at:>6}  {row['role']}: {row['text']}"
+        )
+    if not found:
+        say("Nothing found. Only calls with words are searched: see [words] of config.toml.")
+
+
+@click.command()
 @json_option
 @in_workspace
 def schema(as_json: bool, workspace: Workspace) -> None:
@@ -53,7 +101,7 @@ def status(as_json: bool, settings: Settings, workspace: Workspace) -> None:
     """Show the last runs, the quarantine and whether a run is at work."""
     from jobs.maintenance.status import read_status, render_status
 
-    found = read_status(workspace)
+    found = read_status(workspace, settings.rule_set.rules_id)
     print(json.dumps(found) if as_json else render_status(found, settings.time.zone_info))
 
 

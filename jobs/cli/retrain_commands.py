@@ -12,7 +12,7 @@ import click
 from jobs.cli.console import say
 from jobs.cli.ensemble_commands import promoted_words
 from jobs.cli.options import json_option, quiet_option, with_settings
-from jobs.cli.training_options import members_of, training_shown
+from jobs.cli.training_options import members_of, ordinary_option, training_shown
 
 if TYPE_CHECKING:
     from callanalytics.config import RetrainSettings, Settings
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--corpus", "corpora", multiple=True, metavar="[NAME=]PATH", help="Default: [retrain] corpora.")
 @click.option("--reviewed/--no-reviewed", default=None, help="Also train on reviewed segments.")
+@ordinary_option
 @click.option("--consent", is_flag=True, help="Say that these callers' voices may be trained on.")
 @click.option(
     "--heads/--no-heads",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 def retrain(
     corpora: tuple[str, ...],
     reviewed: bool | None,
+    ordinary: tuple[Path, ...],
     consent: bool,
     heads: bool | None,
     margin: float | None,
@@ -70,6 +72,7 @@ def retrain(
         plan,
         margin=plan.margin if margin is None else margin,
         reviewed=plan.reviewed if reviewed is None else reviewed,
+        ordinary=tuple(str(path.absolute()) for path in ordinary) or plan.ordinary,
         consent=consent or plan.consent,
         heads=plan.heads if heads is None else heads,
     )

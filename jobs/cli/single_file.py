@@ -14,7 +14,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import ONE_OF_THE_VOICES, Settings
 from callanalytics.diarize.quality import Quality
 from callanalytics.records import Diarization, FoundRecording, Role
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 from callanalytics.workspace import Workspace
 from jobs.active_ensemble import in_use
 

@@ -24,6 +24,7 @@ from jobs.cli.training_options import (
     corpus_option,
     counted,
     named_corpora,
+    ordinary_option,
     train_settings,
     training_options,
     training_shown,
@@ -47,12 +48,14 @@ ensemble_option = click.option(
 @training_options
 @click.option("--validation", multiple=True, help="Speaker held out, as corpus/id; may be repeated.")
 @click.option("--start", help="Ensemble to begin from (id, folder or 'shipped').")
+@ordinary_option
+@click.option("--consent", is_flag=True, help="Say that the callers of --ordinary may be trained on.")
 @click.option("--precision", type=click.FloatRange(0, 1), default=0.8, show_default=True)
 @click.option("--everyone", is_flag=True, help="Then train again on all speakers, with what was chosen.")
 @click.option("--licence", default="", help="Written into the card.")
 @click.option("--note", default="", help="Written into the card.")
 @click.option("--dry-run", is_flag=True, help="Show what would be trained on and write nothing.")
-@in_workspace
+@with_settings
 @json_option
 @quiet_option
 def train(
@@ -60,11 +63,14 @@ def train(
     columns: dict[str, str],
     validation: tuple[str, ...],
     start: str | None,
+    ordinary: tuple[Path, ...],
+    consent: bool,
     precision: float,
     everyone: bool,
     licence: str,
     note: str,
     dry_run: bool,
+    settings: Settings,
     workspace: Workspace,
     as_json: bool,
     quiet: bool,
@@ -83,10 +89,11 @@ def train(
     from ensemble.evaluation.model_card import member_table, score_table
     from ensemble.train_ensemble import train_from_corpora
     from jobs.active_ensemble import named, registry
+    from jobs.models.ordinary import ordinary_talk
 
     read = named_corpora(corpora, columns)
-    settings = train_settings(options, read, default_labels="six")
-    known = [keep_emotions(corpus, settings.labels) for corpus in read]
+    training_settings = train_settings(options, read, default_labels="six")
+    known = [keep_emotions(corpus, training_settings.labels) for corpus in read]
     usable = without_test(known)
     held_out = frozenset(validation) or validation_speakers(usable)
     for corpus in usable:
@@ -102,16 +109,19 @@ def train(
             quiet=quiet,
         )
     training, _ = split_by_speaker([clip for corpus in usable for clip in corpus.clips], held_out)
-    refuse_untrained(settings.labels, training)
+    refuse_untrained(training_settings.labels, training)
     if dry_run:
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return
+    talk = ordinary_talk(
+        ordinary, settings, workspace, consent=consent, say=lambda line: say(line, quiet=quiet)
+    )
     work = work_folder(options, workspace)
     with file_lock(work.lock_file), training_shown(quiet or as_json) as show:
         made = train_from_corpora(
             usable,
             held_out,
-            settings,
+            training_settings,
             folder=work.run,
             cache=work.cache,
             start=named(start, workspace) if start else None,
@@ -119,6 +129,7 @@ def train(
             everyone=everyone,
             licence=licence,
             note=note,
+            ordinary=talk,
             say=show,
         )
         ensemble_id = registry(workspace).add(made)

@@ -42,6 +42,14 @@ def _columns(_: click.Context, __: click.Parameter, told: str | None) -> dict[st
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
+ordinary_option = click.option(
+    "--ordinary",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Calls that are mostly calm, from which it learns what calm sounds like; needs --consent.",
+)
+
 columns_option = click.option(
     "--columns",
     callback=_columns,

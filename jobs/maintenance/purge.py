@@ -51,6 +51,7 @@ class Purged:
     n_pages: int
     n_reviews: int  # that waited for a run, or were refused by one
     n_training_clips: int  # that the last retraining cut from reviewed calls
+    n_damaged: int  # files of databases that could not be read and were moved away
     n_originals: int  # recordings of these calls that lie where they were found
     n_bytes_freed: int
     audio_only: bool
@@ -117,7 +118,8 @@ def purge(
     purge; then both databases are written anew, so that nothing of the calls is left in their bytes.
     Whoever holds an old published file open keeps it until they close it; exports are not touched. A night
     that the gate holds back stays unpublished. Once any call goes, so do all clips and spectrograms
-    in OUT/training: the next retraining makes them anew. What was erased is noted by counts in a signed log.
+    in OUT/training: the next retraining makes them anew. Damaged databases that were moved to
+    OUT/.work/damaged go with every purge of rows. What was erased is noted by counts in a signed log.
 
     Raises:
         UsageError: nothing here yet, or a head of an id that several calls have.
@@ -138,10 +140,11 @@ def purge(
             )
         expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
         clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids) + unnamed_clips(store)
-        pages, training, reviews = list[Path](), list[Path](), GoneReviews(0, {})
+        pages, training, damaged, reviews = list[Path](), list[Path](), list[Path](), GoneReviews(0, {})
         if rows_too:
             pages = [workspace.call_pages / f"{call_id}.html" for call_id in expired_ids]
             training = _training(workspace) if expired.call_ids else []
+            damaged = _folders([workspace.damaged])  # nobody can say which calls they name
             reviews = about_gone_calls(store, workspace, expired.call_ids)
         found = Purged(
             by=selection.by,
@@ -152,6 +155,7 @@ def purge(
             n_pages=sum(page.is_file() for page in pages),
             n_reviews=reviews.n,
             n_training_clips=len(list(workspace.training.reviewed_clips.glob("*.wav"))) if training else 0,
+            n_damaged=sum(path.is_file() for folder in damaged for path in folder.rglob("*")),
             n_originals=sum(os.path.lexists(path) for path in expired.paths),
             n_bytes_freed=_size(clips),
             audio_only=audio_only,
@@ -166,7 +170,7 @@ def purge(
         shown = report.window(store)
         if not stays:
             report.mark_out_of_date()
-        folders = [*clips, *training, *_folders([workspace.redacted_reports])]
+        folders = [*clips, *training, *damaged, *_folders([workspace.redacted_reports])]
         if rows_too:
             folders += workspace.folder.glob("*.duckdb.tmp")  # what a query had no memory for
         with _removing():
@@ -206,6 +210,7 @@ def render_purged(done: Purged) -> str:
         what = f"{rows}, {what}, {done.n_pages:,} pages"
         what += f", {done.n_reviews:,} reviews not taken in" if done.n_reviews else ""
         what += f", {done.n_training_clips:,} training clips" if done.n_training_clips else ""
+        what += f", {done.n_damaged:,} files of damaged databases" if done.n_damaged else ""
     size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
     kept = "Original recordings, exports and exported corpora are not touched."
     of = {

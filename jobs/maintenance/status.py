@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
 from callanalytics.errors import StoreError
-from callanalytics.store.query import render, run_query
+from callanalytics.store.query import Published, render, run_query
+from callanalytics.store.rule_sets import other_rules
 from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, read_summary
 from callanalytics.workspace import Workspace, lock_holder
 from jobs.scheduler.monitoring import read_schedule, render_schedule, show_time
@@ -18,12 +20,15 @@ OUTDATED_SQL = "SELECT count(*) AS n, min(day)::VARCHAR AS first_day FROM outdat
 VIEWS_SQL = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
 
 
-def read_status(workspace: Workspace) -> dict[str, Any]:
+def read_status(workspace: Workspace, rules_id: str | None = None) -> dict[str, Any]:
     """Plain values: is a run at work, the schedule, totals, the last runs, the newest quarantined files.
 
     The working database is never opened, so that `status` disturbs no run, however often it is called.
+
+    Args:
+        rules_id: Of the rules of config.toml; calls that others judged are counted under `other_rules`.
     """
-    published, unreadable = _published(workspace.database)
+    published, unreadable = _published(workspace.database, rules_id)
     # What was written last, published or not; results of an earlier version have only what is published.
     summary = read_summary(workspace) or published
     database = workspace.database if published else workspace.work_database
@@ -37,12 +42,13 @@ def read_status(workspace: Workspace) -> dict[str, Any]:
         "quarantine": summary.get("quarantine", []),
         "drift": published.get("drift", []),
         "outdated": published.get("outdated", []),
+        "other_rules": published.get("other_rules"),
         "schedule": read_schedule(workspace),
         "held": workspace.held,
     }
 
 
-def _published(database: Path) -> tuple[dict[str, Any], str | None]:
+def _published(database: Path, rules_id: str | None) -> tuple[dict[str, Any], str | None]:
     """What the published file says, and why it says nothing when it cannot be read."""
     if not database.exists():
         return {}, None
@@ -55,9 +61,18 @@ def _published(database: Path) -> tuple[dict[str, Any], str | None]:
             # A file published by an earlier version has no such views until the next run.
             "drift": _rows(database, "FROM drift_now") if "drift_now" in views else [],
             "outdated": _rows(database, OUTDATED_SQL) if "outdated_calls" in views else [],
+            "other_rules": _other_rules(database, rules_id),
         }, None
     except StoreError as problem:
         return {}, str(problem)
+
+
+def _other_rules(database: Path, rules_id: str | None) -> dict[str, Any] | None:
+    if rules_id is None:
+        return None
+    with Published(database) as published:
+        other = other_rules(published, rules_id)
+    return {**asdict(other), "text": other.text} if other else None
 
 
 def _rows(database: Path, sql: str) -> list[dict[str, Any]]:
@@ -85,6 +100,8 @@ def render_status(status: dict[str, Any], zone: tzinfo) -> str:
     for old in status["outdated"]:
         again = workspace.command("run", "--since", old["first_day"])
         lines.append(f"Analysed by an earlier version: {old['n']} calls. Analyse them again: {again}")
+    if other := status["other_rules"]:
+        lines.append(f"{other['text']} What would change: {workspace.command('rejudge', '--dry-run')}")
     lines.append("Last runs:")
     lines += [_run_line(row, status["running"], zone) for row in status["runs"]]
     lines += _drift_lines(status["drift"], workspace)

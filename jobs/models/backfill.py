@@ -22,9 +22,9 @@ from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, named
+from jobs.night.limits import StopWatch
 from jobs.night.local_engine import Analyze, analyze_all, n_workers
 from jobs.night.result import OnProgress
-from jobs.night.stopping import StopWatch
 from jobs.publishing import show, write_clips
 from jobs.reviews.relabel import with_corrections
 

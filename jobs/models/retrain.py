@@ -13,19 +13,22 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.config import RetrainSettings, Settings
 from callanalytics.errors import CallAnalyticsError, LockHeld, StoreError
 from callanalytics.workspace import TrainingFolder, Workspace, file_lock, make_private_dir, write_whole
-from ensemble.corpora import Corpus, clips_hash
+from ensemble.corpora import Clip, Corpus, clips_hash
 from ensemble.evaluation.paired import Difference, compare_on
 from ensemble.inference.card import known_speakers
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, refuse_where_fixed, registry
+from jobs.models.ordinary import ordinary_talk
 from jobs.models.splits import TrainingSplit, collect, require_corpora, split_speakers
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 SHADOW_SINCE = "7d"
 N_CHANGES_SHOWN = 10
 TRAINED = "trained"  # the file that says so
+DECISION = "decision.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +124,18 @@ def retrain(
     require_corpora(workspace, corpora, plan)
     make_private_dir(workspace.training.folder)
     with file_lock(workspace.training.retrain_lock_file):
+        finished = _finish_decided(workspace, say)
         corpora = collect(settings, workspace, corpora, plan)
         current_folder = in_use(settings, workspace)
         current = load_ensemble(current_folder)
         split = split_speakers(corpora, training.labels)
-        key = _key(split, training, current, "heads" if plan.only_heads else plan.start)
+        places = [settings.folder / path for path in plan.ordinary]
+        ordinary = ordinary_talk(places, settings, workspace, consent=plan.consent, say=say)
+        key_against = partial(_key, split, ordinary, training, "heads" if plan.only_heads else plan.start)
+        for decided in finished:
+            if decided.key == key_against(decided.current_id):  # what was asked for
+                return decided
+        key = key_against(current.ensemble_id)
         folder = workspace.training.folder / f"retrain-{key}"
         run = TrainingFolder(folder).run
         if (done := _decision(folder, plan.margin)) is not None:
@@ -133,7 +144,9 @@ def retrain(
         n_training, n_test = len(split.training_speakers), len(split.test_speakers)
         say(f"{n_training} speakers train, {len(split.validation)} validate, {n_test} test")
         made = run / "ensemble"
-        if run.exists() and not (folder / TRAINED).exists():
+        if (folder / TRAINED).exists():
+            say("Trained before on the same data: compares and decides.")
+        elif run.exists() and any(run.iterdir()):
             say("Goes on with a retraining of the same data that was interrupted.")
         if not (folder / TRAINED).exists():
             run.mkdir(parents=True, exist_ok=True)
@@ -142,6 +155,7 @@ def retrain(
                 "cache": workspace.training.cache,
                 "licence": plan.licence,
                 "note": f"Retrained beside {current.ensemble_id}.",
+                "ordinary": ordinary,
                 "say": on_news,
             }
             if plan.only_heads:
@@ -162,9 +176,6 @@ def retrain(
         candidate_id = kept.add(made)
         scored = shadow and candidate_id != current.ensemble_id and workspace.database.exists()
         changes = _score_last_week(settings, workspace, current, candidate_id, say) if scored else None
-        if promote:
-            # Compared here, on a test that both took; the registry compares headlines of different tests.
-            kept.promote(candidate_id, force=True, note=reason)
         result = Retrained(
             at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
             key=key,
@@ -180,16 +191,21 @@ def retrain(
             shadow=changes,
             card=str(kept.folder(candidate_id) / "model-card.html"),
         )
-        _remember(workspace, folder, result)
+        write_whole(folder / DECISION, json.dumps(result.to_json()) + "\n", durable=True)
+        _carry_out(workspace, result)
     return result
 
 
-def _key(split: TrainingSplit, training: TrainSettings, current: Ensemble, start: str) -> str:
+def _key(
+    split: TrainingSplit, ordinary: Sequence[Clip], training: TrainSettings, start: str, current_id: str
+) -> str:
     """What a training depends on: the clips, the settings, the ensemble to beat and where it starts."""
     clips = [clips_hash(split.training_clips), clips_hash([*split.test, *split.reviewed_test])]
+    if ordinary:
+        clips.append(clips_hash(ordinary))
     # The same decision follows with any number of threads and on any device.
     same = asdict(replace(training, n_threads=0, device=""))
-    whole = json.dumps([*clips, current.ensemble_id, start, same], default=str, sort_keys=True)
+    whole = json.dumps([*clips, current_id, start, same], default=str, sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:12]
 
 
@@ -253,13 +269,33 @@ def _score_last_week(
     }
 
 
-def _remember(workspace: Workspace, folder: Path, result: Retrained) -> None:
-    line = json.dumps(result.to_json()) + "\n"
-    history = workspace.training.history
+def _carry_out(workspace: Workspace, decided: Retrained) -> None:
+    """Promote, if that was decided, and note it in the history. A kill in between is made good by
+    `_finish_decided`: the history comes last."""
+    kept, history = registry(workspace), workspace.training.history
+    wanted = (decided.candidate_id, decided.reason)
+    if decided.promoted and wanted not in {(p.ensemble_id, p.note) for p in kept.history()[-1:]}:
+        # Compared here, on a test that both took; the registry compares headlines of different tests.
+        kept.promote(decided.candidate_id, force=True, note=decided.reason)
+    line = json.dumps(decided.to_json()) + "\n"
     write_whole(history, b"".join(_whole_lines(_content(history))) + line.encode(), durable=True)
-    write_whole(folder / "decision.json", line)
+    run = TrainingFolder(workspace.training.folder / f"retrain-{decided.key}").run
     for big in ("members", "balanced"):  # what training needed to go on
-        shutil.rmtree(TrainingFolder(folder).run / big, ignore_errors=True)
+        shutil.rmtree(run / big, ignore_errors=True)
+
+
+def _finish_decided(workspace: Workspace, say: Callable[[str], None]) -> list[Retrained]:
+    """Carry out decisions that are in no history: their retraining was killed in that moment."""
+    finished = []
+    known = {(row.get("key"), row["at"]) for row in read_history(workspace)}
+    for path in sorted(workspace.training.folder.glob(f"retrain-*/{DECISION}")):
+        with suppress(StoreError):  # whoever asks for that retraining again is told
+            decided = _read_decision(path)
+            if (decided.key, decided.at) not in known:
+                say(f"Finishes the retraining of {decided.at}, interrupted when it had decided.")
+                _carry_out(workspace, decided)
+                finished.append(decided)
+    return finished
 
 
 def _content(path: Path) -> bytes:
@@ -279,19 +315,23 @@ def _whole_lines(content: bytes) -> list[bytes]:
 
 def _decision(folder: Path, margin: float) -> Retrained | None:
     """What was decided on this training by that margin, if anything was. Raises StoreError when torn."""
-    path = folder / "decision.json"
+    path = folder / DECISION
     if not path.exists():
         return None
+    decision = _read_decision(path)
+    return decision if decision.margin == margin else None
+
+
+def _read_decision(path: Path) -> Retrained:
     try:
         row = json.loads(_content(path))
         tests = tuple(Difference(**test) for test in row.pop("tests"))
-        decision = Retrained(reason=row.pop("words"), tests=tests, **row)
+        return Retrained(reason=row.pop("words"), tests=tests, **row)
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise StoreError(
             f"{path}: expected the decision of a retraining, found none ({problem}). Remove the file: "
             "the same retraining then decides again, without training again."
         ) from None
-    return decision if decision.margin == margin else None
 
 
 def read_history(workspace: Workspace) -> list[dict[str, Any]]:

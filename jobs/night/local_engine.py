@@ -21,7 +21,7 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
-from jobs.night.memory import limit_memory
+from jobs.night.limits import limit_memory, limit_of_memory
 
 # In flight per worker: enough to keep it busy, few enough to bound memory and what a crash repeats.
 QUEUED_PER_WORKER = 2
@@ -237,10 +237,11 @@ def outcome_of(analyze: Analyze, found: FoundRecording) -> Outcome:
 
 
 def _out_of_memory(found: FoundRecording) -> Failure:
-    name = found.recording.path.name
+    name, limit = found.recording.path.name, limit_of_memory()
+    share = f"; its worker may take {limit / 1e9:.1f} GB" if limit else ""
     detail = (
-        f"{name}: memory ran out while it was analysed, also with no other recording beside it. "
-        "Lower [audio] max_duration_s, or give the machine more memory."
+        f"{name}: memory ran out while it was analysed{share}. Lower [audio] max_duration_s, give the "
+        "machine more memory, or use fewer workers."
     )
     return Failure(found, stage="analyze", reason=OutOfMemory.reason, detail=detail)
 

@@ -24,6 +24,7 @@ from callanalytics import __version__
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, UsageError, WorkerDied
 from callanalytics.records import Failure, FoundRecording, Outcome
+from jobs.night.limits import limit_memory
 from jobs.night.local_engine import (
     POLL_S,
     QUEUED_PER_WORKER,
@@ -45,10 +46,27 @@ RESIZE_S = 5.0
 _STORE_BYTES = 256_000_000  # results are small; Ray's own default is 30 % of the memory
 
 
-def carried(settings: Settings, ensemble_dir: Path) -> Prepare:
-    """Loads the analysis on any machine: the ensemble's files travel with it."""
+def carried(settings: Settings, ensemble_dir: Path, workers: int) -> Prepare:
+    """Loads the analysis on any machine: the ensemble's files travel with it.
+
+    `workers` as in `analyze_on_ray`: each takes no more than its share of its machine's memory. On a GPU
+    there is no limit, since its driver reserves more than that.
+    """
     files = {path.name: path.read_bytes() for path in ensemble_dir.iterdir() if path.is_file()}
-    return partial(_load_carried, settings, files)
+    load = partial(_load_carried, settings, files)
+    return load if settings.engine.device.startswith("cuda") else partial(in_its_share, load, workers)
+
+
+def in_its_share(prepare: Prepare, workers: int) -> Analyze:
+    """In a worker: load the analysis, then limit the memory by how many workers this machine may have."""
+    import ray
+
+    analyze = prepare()
+    here = ray.get_runtime_context().get_node_id()
+    cores = [int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["NodeID"] == here]
+    n_sharing = max([1, *cores])
+    limit_memory(min(n_sharing, workers or n_sharing))
+    return analyze
 
 
 def _load_carried(settings: Settings, files: dict[str, bytes]) -> Analyze:

@@ -61,5 +61,7 @@ class RunResult:
         return {
             **{name: getattr(self.counts, name) for name in JSON_COUNTS},
             **{name: getattr(self, name) for name in ("wall_s", "exit_code", "database", "report")},
+            "n_with_words": self.counts.n_with_words,
+            "words_notes": dict(sorted(self.counts.words_notes.items())),
             "skipped_files": [skip.to_json() for skip in self.skips],
         }

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from callanalytics import __version__
+from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.model_cache import prepare_cache
@@ -30,10 +31,10 @@ from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use
 from jobs.maintenance.voices import with_profiles
 from jobs.night.gate import night_of, reasons_to_hold
+from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
-from jobs.night.plan import Todo, search
+from jobs.night.plan import Todo, search, with_transcripts
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
-from jobs.night.stopping import StopWatch
 from jobs.publishing import Pages, ReportWindow, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
@@ -182,12 +183,14 @@ class _Night:
         self.store.promote_ensemble(ensemble.ensemble_id)
         take_in(self.store, self.workspace)  # before a call that they are about is replaced
         remember_files(self.store, todo.found.recordings)
-        self.run_id = self.store.begin_run(self.window, ensemble.ensemble_id, __version__)
+        self.run_id = self.store.begin_run(
+            self.window, ensemble.ensemble_id, __version__, settings={"recipe": RECIPE}
+        )
         note_skips(self.store, self.run_id, todo.found.skips)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()
-        recordings = with_corrections(todo.recordings, self.store)
+        recordings = with_corrections(with_transcripts(todo.recordings, self.settings), self.store)
         if self.settings.privacy.voice_profiles:
             recordings = with_profiles(recordings, self.store)
         outcomes = self._outcomes(recordings, ensemble_dir, watch)
@@ -210,11 +213,12 @@ class _Night:
         if engine.kind == "ray":
             from jobs.night.ray_engine import analyze_on_ray, carried
 
+            workers = self.options.workers or engine.workers
             return analyze_on_ray(
                 recordings,
-                carried(self.settings, ensemble_dir),
+                carried(self.settings, ensemble_dir, workers),
                 address=engine.address,
-                workers=self.options.workers or engine.workers,
+                workers=workers,
                 on_gpu=engine.device.startswith("cuda"),
                 hung_after_s=hung_after_s,
                 stop_requested=watch.requested,
@@ -247,6 +251,8 @@ class _Night:
         self.counts.n_done += len(done)
         self.earliest = min([self.earliest, *(call.started_at for call in done)])
         self.counts.n_flagged += sum(call.flagged for call in done)
+        self.counts.n_with_words += sum(call.has_words for call in done)
+        self.counts.words_notes.update(call.words_note for call in done if call.words_note)
         self.counts.audio_s += sum(call.duration_s for call in done)
         self.counts.n_quarantined += len(failed)
         self.failures += failed

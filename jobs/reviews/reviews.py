@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
+from callanalytics.records.text import optional_text
 from callanalytics.store import Review
 from callanalytics.store.query import open_published
 from callanalytics.store.review_rows import check_review
-from callanalytics.text import optional_text
 from callanalytics.workspace import Workspace
 from jobs.reviews.queue import MAX_REVIEWS, check_length, put, waiting_reviews
 from reports.formatting import clock

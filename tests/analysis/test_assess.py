@@ -5,10 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from callanalytics.analysis.assess import CallAssessment, assess
-from callanalytics.config import EmotionSettings, RuleSettings, Settings
+from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.config import EmotionSettings, RuleSettings, SegmentSettings, Settings
 from callanalytics.diarize.roles import SURE_OF_THE_AGENT
-from callanalytics.records import ChannelLayout, Diarization, Features, Role, RoleSource, Segment, Turn
+from callanalytics.records import (
+    Audio,
+    ChannelLayout,
+    Diarization,
+    Features,
+    Role,
+    RoleSource,
+    Segment,
+    Turn,
+)
+from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.vote import Votes
 from ensemble.labels import SHARED_SIX
 
@@ -174,3 +184,73 @@ def test_a_voice_that_settings_keep_from_the_ensemble_is_not_assessed() -> None:
     assert not found.flagged
     assert "talk_s" in names(found, Role.UNKNOWN)
     assert "loudness_rise_db" not in names(found, Role.UNKNOWN)
+
+
+# What the ensemble is shown
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Ensemble:
+    return load_ensemble()
+
+
+@pytest.fixture(scope="module")
+def sound() -> Audio:
+    """Two channels of 24 s of buzz in syllables, each of its own pitch and colour."""
+    rng = np.random.default_rng(7)
+    at_s = np.arange(24 * 8000) / 8000
+    level = 0.1 * rng.uniform(0.2, 1, 24 * 5).repeat(1600)
+    channels = [
+        level * (np.sign(np.sin(2 * np.pi * hz * at_s)) + rng.normal(0, 0.2, at_s.size)) for hz in (110, 190)
+    ]
+    return Audio(np.stack(channels).astype(np.float32), 8000, 8000, "pcm_s16le", "wav", 0.0)
+
+
+def pieces(*speakers: str, overlap: float = 0.0, **roles: Role) -> list[Segment]:
+    """Segments of 3 s, one after another; "a" speaks on channel 0, everybody else on channel 1."""
+    return [
+        Segment(i, who, roles.get(who, Role.CALLER), int(who != "a"), 4.0 * i, 4.0 * i + 3, overlap)
+        for i, who in enumerate(speakers)
+    ]
+
+
+def test_the_segments_of_a_voice_are_voted_on_together(sound: Audio, shipped: Ensemble) -> None:
+    """As the ensemble votes when it is told whose they are, and not as on strangers' segments."""
+    segments = pieces("a", "c", "a", "c", "c", "a", a=Role.AGENT)
+    votes = vote_segments(sound, segments, ChannelLayout.STEREO, Settings(), shipped)
+    waves = [sound.samples[s.channel, round(s.start_s * 8000) : round(s.end_s * 8000)] for s in segments]
+    share = Settings().emotion.neutral_share
+    told = shipped.vote(waves, [s.speaker for s in segments], neutral_share=share)
+    strangers = shipped.vote(waves, neutral_share=share)
+    np.testing.assert_allclose(votes.probabilities, told.probabilities, atol=1e-6)
+    np.testing.assert_allclose(votes.mean_probabilities, told.mean_probabilities, atol=1e-6)
+    assert votes.abstain_reason == told.abstain_reason
+    assert np.abs(told.probabilities - strangers.probabilities).max() > 0.05
+
+
+@pytest.mark.parametrize(("overlap", "reason"), [(0.29, None), (0.3, None), (0.31, "overtalk")])
+def test_overtalk_is_no_voice_where_both_are_on_one_channel(
+    sound: Audio, shipped: Ensemble, overlap: float, reason: str | None
+) -> None:
+    settings = Settings(
+        segments=SegmentSettings(max_overlap_share=0.3), emotion=EmotionSettings(abstain=False)
+    )
+    segments = pieces("c", "c", overlap=overlap)
+    for layout, expected in ((ChannelLayout.MONO, reason), (ChannelLayout.STEREO, None)):
+        votes = vote_segments(sound, segments, layout, settings, shipped)
+        assert votes.abstain_reason == (expected, expected)
+        assert (votes.emotion(0) is None) == (expected is not None)
+        assert votes.top_index.min() >= 0, "the opinion is kept"
+
+
+def test_of_a_role_that_is_left_out_there_is_no_opinion(sound: Audio, shipped: Ensemble) -> None:
+    settings = Settings(emotion=EmotionSettings(roles=("caller",)))
+    votes = vote_segments(sound, pieces("a", "c", "c", a=Role.AGENT), ChannelLayout.STEREO, settings, shipped)
+    assert votes.abstain_reason[0] == "role_excluded"
+    assert votes.emotion_index[0] == votes.top_index[0] == -1
+    assert np.isnan(votes.confidence[0])
+    assert np.isnan(votes.agreement[0])
+    assert not votes.probabilities[:, 0].any()
+    assert not votes.mean_probabilities[0].any()
+    assert votes.top_index[1] >= 0
+    assert np.isfinite(votes.confidence[1:]).all()

@@ -113,7 +113,7 @@ def test_a_worker_gets_no_more_memory_than_its_share() -> None:
 
 
 _GREEDY = """
-import jobs.night.memory as memory
+import jobs.night.limits as memory
 memory.memory_bytes = lambda: 1 << 30  # of the whole machine
 memory.limit_memory(4)
 taken = []

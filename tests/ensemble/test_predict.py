@@ -83,6 +83,26 @@ def test_a_shared_speaker_matters_and_known_statistics_do_the_same(shipped, clip
     np.testing.assert_allclose(one, by_bands.vote(clips, ["x"] * len(clips)).probabilities[:, 2], atol=1e-4)
 
 
+def at_temperature(votes, temperature):
+    """The mean of the members, calibrated: softmax of its logarithm by a temperature, (n, k)."""
+    mean = np.log(np.maximum(votes.probabilities.mean(axis=0, dtype=np.float64), 1e-9)) / temperature
+    return np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True)
+
+
+def test_the_vote_is_calibrated_by_the_temperatures_of_the_card(shipped, clips):
+    """One of clips alone, one of voices that have a baseline. Both differ from 1, so each is seen."""
+    alone, known = shipped.card["temperature"], shipped.card["heads"]["temperature"]
+    assert abs(alone - 1) > 0.03 < abs(known - 1)
+    votes = shipped.vote(clips, abstain=False)
+    np.testing.assert_allclose(votes.mean_probabilities, at_temperature(votes, alone), atol=1e-5)
+    together = shipped.vote(clips, ["x"] * len(clips), abstain=False)
+    np.testing.assert_allclose(together.mean_probabilities, at_temperature(together, known), atol=1e-5)
+    halved = replace(shipped, temperature=alone / 2)
+    np.testing.assert_allclose(
+        halved.vote(clips).mean_probabilities, at_temperature(votes, alone / 2), atol=1e-5
+    )
+
+
 def test_gain_of_the_recorder_does_not_matter(shipped, clips):
     loud = shipped.vote(clips, ["x"] * len(clips), abstain=False).probabilities
     soft = [clip * np.float32(0.2) for clip in clips]

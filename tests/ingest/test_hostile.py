@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from short_calls import call, night_args, rows, settle, short_call
 
 from callanalytics.ingest.recorders.sidecars import read_sidecar
-from callanalytics.text import display_text
+from callanalytics.records.text import display_text
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.inference.registry import Registry
 from ensemble.model_errors import ModelError

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
+from stores import begin
 
 from callanalytics.config import EngineSettings, Settings
 from callanalytics.config.window import Window
@@ -190,7 +191,9 @@ def test_what_was_given_up_counts_as_found_and_skipped(store: Store, folder: Pat
     first = found()
     assert first.counts == RunCounts(n_found=2, n_new=2)
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
-    store.quarantine(first.found.failures, store.begin_run(WINDOW, ENSEMBLE_ID, "0"))
+    store.quarantine(first.found.failures, begin(store))
     put(folder / "another.wav", "another")
     again = found()
     assert again.counts == RunCounts(n_found=3, n_new=1, n_skipped=1, n_given_up=1)
+    store.connection.execute("UPDATE base.runs SET settings = NULL")
+    assert found().counts == RunCounts(n_found=3, n_new=2, n_tried_anew=1), "of an earlier recipe"

@@ -16,7 +16,7 @@ from callanalytics.config import AudioSettings
 from callanalytics.errors import UnreadableFile
 from callanalytics.ingest.locate import RecordingChanged, RecordingGone, hide_names, joined, locate
 from callanalytics.ingest.recorders.phone_numbers import alias_of, significant_digits
-from callanalytics.text import display_text, hide_numbers
+from callanalytics.records.text import display_text, hide_numbers
 
 SALT = b"salt" * 8
 NUMBER = "2025550143"

@@ -204,8 +204,27 @@ def test_a_sidecar_outranks_the_name(tmp_path: Path) -> None:
             None,
             {"external_id": "c1", "channel_roles": (Role.CALLER, Role.AGENT)},
         ),
+        *(
+            (  # Webex Calling: metadata of a converged recording, of who called and of who was called
+                {
+                    **{"id": "81bb582c", "ownerId": "o", "ownerName": "Kim", "serviceType": "calling"},
+                    "serviceData": {
+                        **{"callSessionId": "fe2f", "personality": personality, "callId": "callhalf-5:0"},
+                        "callingParty": {"actor": {"type": "USER", "id": "x"}, "number": calling},
+                        "calledParty": {"actor": {"type": "USER", "id": "y"}, "number": called},
+                        "session": {"startTime": "2025-03-27T08:25:17Z", "stopTime": "2025-03-27T08:30:19Z"},
+                    },
+                },
+                "+12025550143",
+                {"external_id": "callhalf-5:0", "agent_name": "Kim", "direction": direction},
+            )
+            for personality, calling, called, direction in (
+                ("terminator", "sip:+12025550143@a.b", "sip:4060@a.b;user=phone", Direction.INBOUND),
+                ("originator", "sip:4060@a.b", "sip:+12025550143@a.b;user=phone", Direction.OUTBOUND),
+            )
+        ),
     ],
-    ids=["twilio", "ringcentral in", "ringcentral out", "zoom phone", "talkdesk"],
+    ids=["twilio", "ringcentral in", "ringcentral out", "zoom phone", "talkdesk", "webex in", "webex out"],
 )
 def test_documents_of_recorders(
     tmp_path: Path, document: dict[str, object], number: str | None, expected: dict[str, object]
@@ -216,6 +235,38 @@ def test_documents_of_recorders(
     assert found.caller_hash == (hash_number(number, SALT) if number else None)
     assert {name: getattr(found, name) for name in expected} == expected
     assert found.recorder == "twilio"
+
+
+def test_the_archive_of_genesys_engage_has_one_document_a_recording(tmp_path: Path) -> None:
+    call_id = "011AP643CSAPR4FKQGQE31TAES00029V"
+    (tmp_path / call_id).mkdir()
+    document = {
+        **{"id": call_id, "callerPhoneNumber": "+12025550143", "dialedPhoneNumber": "+14160000001"},
+        **{"startTime": "2025-03-27T08:25:17.500+0000", "stopTime": "2025-03-27T08:30:34.000+0000"},
+        "mediaFiles": [{"startTime": "2025-03-27T08:26:00.000+0000", "duration": "12523", "size": "199296"}],
+    }
+    (tmp_path / call_id / "recording.json").write_text(json.dumps(document), encoding="utf-8")
+    found = read(tmp_path / call_id / f"{call_id}_2025-03-27_08-25-17-006B015F-1000427D-00000001.mp3")
+    assert (found.recorder, found.external_id) == ("genesys-engage", call_id)
+    assert found.started_at == datetime(2025, 3, 27, 8, 25, 17, 500000, tzinfo=UTC)
+    assert found.caller_hash == hash_number("+12025550143", SALT)
+    assert found.expected_duration_s is None, "that of the media file is in milliseconds"
+    other = read(tmp_path / call_id / "another.mp3")
+    assert other.started_at_source is TimeSource.FILE_TIME, "whose document it is, its name does not say"
+
+
+def test_who_called_on_3cx_names_the_agent_on_calls_that_go_out() -> None:
+    assert read("[Doe, Jo]_124-2025550143_20250327082517(152).wav").agent_name == "Doe, Jo"
+    incoming = read("[Jo the Caller]_2025550143-124_20250327082517(152).wav")
+    assert (incoming.agent_name, incoming.agent_id) == (None, "124")
+
+
+def test_a_five9_name_states_campaign_and_session(tmp_path: Path) -> None:
+    session = "CB3E712B7E084D8A9BD23381B216E482300000002866719"
+    found = read(f"8_25_2025/2025550143Outbound - Care by kdoe @ 7_16_55 AM{session}.wav")
+    assert (found.campaign, found.agent_id, found.external_id) == ("Outbound - Care", "kdoe", session)
+    assert found.started_at == utc("2025-08-25T07:16:55")
+    assert read("13_40_2025/2025550143 by kdoe @ 7_16_55 AM.wav").started_at_source is TimeSource.FILE_TIME
 
 
 def test_channels_of_two_agents_or_of_none_say_nothing_of_the_sides(tmp_path: Path) -> None:

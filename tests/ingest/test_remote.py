@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from callanalytics.config import settings_from
+from callanalytics.config import Settings, settings_from
 from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
-from callanalytics.ingest.discovery import find_recordings
+from callanalytics.ingest.discovery import find_recordings, recording_id_at
 from callanalytics.ingest.object_store import fetched, is_remote, list_remote, look_up, path_of, url_of
 from callanalytics.records import Role
 from callanalytics.workspace import Workspace
@@ -55,6 +55,40 @@ def test_an_object_that_was_replaced_since_it_was_listed_is_not_taken(store: Any
     store.pipe({"/calls/a.wav": b"sound b"})
     changed = pytest.raises(RecordingChanged, match="another object")
     with changed, fetched([listed.path], [listed.content_id], max_bytes=100):
+        pass
+
+
+@pytest.mark.parametrize("named", ["ETag", "etag", "md5Hash", "content_md5"])
+def test_the_tag_of_a_store_tells_contents_apart_and_nothing_else_does(
+    store: Any, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """S3, Google and Azure call it differently. Place and time change, and it is the same recording; the tag
+    changes, and it is another one under the same name."""
+    tags = {"/calls/a.wav": "one", "/calls/copy.wav": "one", "/calls/b.wav": "two"}
+    store.pipe(dict.fromkeys(tags, b"sound"))
+    find = type(store).find
+
+    def tagged(self: Any, *args: Any, **more: Any) -> Any:
+        # A time that is never twice the same, as of an object that was copied.
+        times = (datetime.now(UTC) + timedelta(seconds=n) for n in range(len(tags)))
+        return {
+            name: {**facts, "created": next(times), named: tags[name]}
+            for name, facts in find(self, *args, **more).items()
+        }
+
+    monkeypatch.setattr(type(store), "find", tagged)
+    listed = {file.path.name: file.content_id for file in list_remote(path_of("memory://calls"))}
+    assert listed["a.wav"] == listed["copy.wav"] != listed["b.wav"]
+    a, b = path_of("memory://calls/a.wav"), path_of("memory://calls/b.wav")
+    assert look_up(a).content_id == listed["a.wav"]
+    before = recording_id_at([a], Settings(), now=datetime.now(UTC))
+    assert before != recording_id_at([b], Settings(), now=datetime.now(UTC))
+    with fetched([a], [listed["a.wav"]], max_bytes=100) as (local,):
+        assert local.read_bytes() == b"sound"
+    tags["/calls/a.wav"] = "three"
+    assert recording_id_at([a], Settings(), now=datetime.now(UTC)) != before
+    changed = pytest.raises(RecordingChanged, match="another object")
+    with changed, fetched([a], [listed["a.wav"]], max_bytes=100):
         pass
 
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import pytest
 from formats import by_ffmpeg, by_soundfile, two_tones
 
 from callanalytics.config import DiscoverySettings, Settings
+from callanalytics.config.window import Window
 from callanalytics.ingest import completeness
-from callanalytics.ingest.discovery import Discovered, find_recordings
+from callanalytics.ingest.discovery import Discovered, EarlierRun, find_recordings
 
 RATE_HZ = 8_000
 _shorter = count()
@@ -199,3 +200,26 @@ def test_folders_in_and_out_are_no_sides_where_out_holds_results(tmp_path: Path)
     wav(tmp_path / "in" / "call.wav")
     wav(tmp_path / "out" / "clip.wav")
     assert taken(tmp_path / "in") == {"call.wav"}
+
+
+@pytest.mark.parametrize(
+    ("run_after_s", "is_taken"), [(0, True), (60, True), (119, True), (120, True), (121, False)]
+)
+def test_a_file_that_waited_in_the_last_run_is_taken_by_the_next(
+    tmp_path: Path, run_after_s: float, is_taken: bool
+) -> None:
+    """The last run began while the file was still settling, so it left it, though it covered the call."""
+    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    path = wav(tmp_path / f"{day - timedelta(days=1):%Y%m%d}-230000_2025550127-all.wav")
+    came_at = datetime.fromtimestamp(max(path.stat().st_mtime, path.stat().st_ctime), UTC)
+    last = EarlierRun(Window(day - timedelta(days=2), day), came_at + timedelta(seconds=run_after_s))
+    next_window = Window(day + timedelta(days=1), day + timedelta(days=2))
+    found = find_recordings(
+        [tmp_path],
+        Settings(discovery=DiscoverySettings(settle_s=120.0)),
+        window=next_window,
+        now=next_window.until,
+        salt=b"salt",
+        earlier=[last],
+    )
+    assert [each.recording.path for each in found.recordings] == [path] * is_taken

@@ -22,7 +22,7 @@ from short_calls import command, environment
 from callanalytics.config import load_config
 from callanalytics.errors import ConfigError, StoreError, UsageError
 from callanalytics.ingest.object_store import check_remote, path_of
-from callanalytics.text import without_secrets
+from callanalytics.records.text import without_secrets
 from callanalytics.workspace import Workspace, write_whole
 from jobs.cli.single_file import render_clip
 from jobs.maintenance.status import read_status, render_status

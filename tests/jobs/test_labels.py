@@ -130,7 +130,7 @@ def test_no_consent_no_corpus(reviewed: tuple[Path, list[CallAnalysis]], tmp_pat
     command = ("labels", "export", tmp_path / "c", "--out", reviewed[0])
     assert "--consent" in run_command(*command, expect=2).stderr
     assert not (tmp_path / "c").exists()
-    run_command(*command, "--consent")
+    run_command(*command, "--consent", "--json")
     assert {row["consent"] for row in rows(str(tmp_path / "c" / "reviewed.csv"))} == {"stated"}
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o777 == 0o600 for p in (tmp_path / "c").iterdir())

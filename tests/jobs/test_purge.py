@@ -387,6 +387,25 @@ def test_clips_that_a_retraining_cut_go_when_calls_go(out: Path) -> None:
     assert (out / "training" / "history.jsonl").exists()
 
 
+def test_databases_moved_away_as_damaged_go_with_any_purge(out: Path) -> None:
+    """What they name is known to nobody: a call that is only in there can be asked for as well."""
+    workspace = Workspace(out)
+    work = workspace.work_database
+    workspace.damaged.mkdir()
+    for name in (work.name, f"{work.name}.wal"):
+        shutil.copyfile(work, workspace.damaged / name)
+    purge(SETTINGS, workspace, older("365d"), now=NOW, audio_only=True)
+    assert len(list(workspace.damaged.iterdir())) == 2
+    said = run_command("purge", "--older-than", "2020-01-01", "--dry-run", "--out", out).stderr
+    assert "2 files of damaged databases" in said
+    assert len(list(workspace.damaged.iterdir())) == 2
+    done = purge(SETTINGS, workspace, older("2d"), now=NOW)
+    assert done.n_damaged == 2
+    old, _ = old_and_new()
+    assert found_in(out, [MARK, *(call.recording.call_id for call in old)]) == set()
+    assert purge(SETTINGS, workspace, older("2d"), now=NOW).n_damaged == 0
+
+
 @pytest.mark.parametrize("lock", ["retrain.lock", "train.lock"])
 @pytest.mark.usefixtures("impatient")
 def test_a_training_at_work_is_not_robbed_of_its_clips(out: Path, lock: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +14,20 @@ import pytest
 import soundfile as sf
 from click.testing import CliRunner
 from command_line import callanalytics, run_command
+from killer import KillAt
+from short_calls import call
+from tiny_corpus import write_tiny_manifest
 
 pytest.importorskip("torch")
 
 from callanalytics.config import RetrainSettings, Settings, settings_from
 from callanalytics.errors import LockHeld, StoreError, UsageError
 from callanalytics.store import open_work, publish
-from callanalytics.workspace import Workspace, file_lock
+from callanalytics.workspace import Workspace, file_lock, write_whole
 from ensemble.corpora import read_corpus
 from ensemble.evaluation.paired import Difference
 from ensemble.inference.ensemble import SHIPPED
+from ensemble.inference.registry import Registry
 from ensemble.model_errors import CorpusError
 from ensemble.training import Progress, TrainSettings
 from jobs.active_ensemble import in_use, registry
@@ -212,6 +217,73 @@ def test_goes_on_after_a_kill(retrained, manifest: Path, tmp_path: Path) -> None
     )
     assert epochs == [3, 4]
     assert done.candidate_id == retrained[1].candidate_id, "as if nothing had happened"
+
+
+@pytest.mark.parametrize("point", ["add", "decide", "promote", "note"])
+def test_a_kill_while_it_decides_is_made_good_by_the_next(
+    retrained, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    out, first = shutil.copytree(retrained[0], tmp_path / "out"), retrained[1]
+    (decision,) = (out / "training").glob("retrain-*/decision.json")
+    for made in (decision, out / "training" / "history.jsonl"):
+        made.unlink()
+    shutil.rmtree(out / "ensembles")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    def written(path: Path, *rest: object, **more: object) -> None:
+        if path.name == {"decide": "decision.json", "note": "history.jsonl"}.get(point):
+            raise KilledError
+        write_whole(path, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.models.retrain.write_whole", written)
+        if point in {"add", "promote"}:
+            patched.setattr(Registry, point, killed)
+        with pytest.raises(KilledError):
+            run(out, manifest)
+    lines: list[str] = []
+    epochs: list[object] = []
+    done = run(out, manifest, say=lines.append, on_news=epochs.append)
+    assert (done.candidate_id, done.promoted, epochs) == (first.candidate_id, True, [])
+    had_decided = point in {"promote", "note"}
+    assert lines[0 if had_decided else 1].startswith("Finishes the" if had_decided else "Trained before")
+    assert [row["candidate_id"] for row in read_history(Workspace(out))] == [first.candidate_id]
+    assert [p.ensemble_id for p in registry(Workspace(out)).history()] == [first.candidate_id]
+
+
+HEADS = ("--heads", "--epochs", "1", "--margin", "1.0", "--threads", "1")
+WHOLE = ("--no-heads", "--epochs", "2", "--members", "cnn", "--labels", "anger,sad", "--threads", "1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "kill", "said"),
+    [
+        (HEADS, KillAt("os.rename", "pooled-clean"), "interrupted"),
+        (HEADS, KillAt("open", "model-card.html"), "interrupted"),
+        (HEADS, KillAt("open", "/trained"), "interrupted"),
+        (HEADS, KillAt("os.rename", "arriving"), "Trained before"),
+        (HEADS, KillAt("os.rename", "history.jsonl"), "Finishes the retraining"),
+        (WHOLE, KillAt("os.rename", "state.safetensors", 2), "interrupted"),
+        (WHOLE, KillAt("open", "card.json"), "interrupted"),
+        (WHOLE, KillAt("os.rename", "decision.json"), "Trained before"),
+    ],
+    ids=str,
+)
+def test_a_killed_command_goes_on_and_says_so(
+    tmp_path: Path, options: tuple[str, ...], kill: KillAt, said: str
+) -> None:
+    made = write_tiny_manifest(tmp_path / "corpus")
+    command = ("retrain", "--corpus", made, *options, "--out", tmp_path / "out")
+    done = call(*command, env=kill.environment(tmp_path / "killer"), expect=None)
+    assert done.returncode == -signal.SIGKILL, f"{kill} never came: {done.returncode}\n{done.stderr}"
+    assert said in run_command(*command).stderr
+    workspace = Workspace(tmp_path / "out")
+    (row,) = read_history(workspace)
+    assert registry(workspace).ids() == (row["candidate_id"],)
+    assert "Nothing new since" in run_command(*command).stderr or row["promoted"]
 
 
 @pytest.mark.usefixtures("impatient")

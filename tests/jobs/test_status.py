@@ -33,6 +33,11 @@ def out(plausible_out: Path, tmp_path: Path) -> Path:
     return shutil.copytree(plausible_out, tmp_path / "out")
 
 
+def last_runs(out: Path) -> list[str]:
+    lines = shown(out)
+    return lines[lines.index("Last runs:") + 1 :][:3]
+
+
 def shown(out: Path) -> list[str]:
     """The lines of `status`."""
     return callanalytics("status", "--config", out.parent / "config.toml").splitlines()
@@ -45,11 +50,11 @@ def test_a_run_at_work_and_one_that_was_killed_are_told_apart(out: Path) -> None
         store.begin_run(window, ENSEMBLE_ID, "0")
         store.connection.execute("UPDATE base.runs SET started_at = started_at - INTERVAL 1 HOUR")
         store.begin_run(window, ENSEMBLE_ID, "0")
-        at_work, killed, finished = shown(out)[4:7]
+        at_work, killed, finished = last_runs(out)
     assert at_work.endswith("  at work")
     assert killed.endswith("  killed (no end noted)")
     assert finished.endswith("  exit 3  found 98, done 96, skipped 0, quarantined 2")
-    assert shown(out)[4].endswith("  killed (no end noted)"), "nobody holds the lock any more"
+    assert last_runs(out)[0].endswith("  killed (no end noted)"), "nobody holds the lock any more"
     assert [run["exit_code"] for run in read_status(Workspace(out))["runs"]] == [None, None, 3]
     for line, began in ((at_work, now), (killed, now - timedelta(hours=1))):
         clock = re.match(r"  (\d{4}-\d\d-\d\d \d\d:\d\d) CES?T  ", line)

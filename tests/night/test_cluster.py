@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +20,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_ins import found_recording, prepare
+from stand_ins import found_recording, prepare, prepare_small
 
 from callanalytics import __version__
 from callanalytics.config import EngineSettings, Settings
 from callanalytics.errors import EngineError, UsageError
 from callanalytics.records import Failure, Outcome
+from ensemble.inference.ensemble import SHIPPED
 from jobs.night import ray_engine as cluster
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +53,13 @@ class FakeRay:
 
     def is_initialized(self) -> bool:
         return True
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "this")
+
+    def nodes(self) -> list[dict[str, Any]]:
+        resources = {"other": {"CPU": 99.0}, "this": {"CPU": float(self.cores)}}
+        return [{"NodeID": name, "Resources": of} for name, of in resources.items()]
 
     def put(self, value: Any) -> Any:
         return value
@@ -187,6 +196,21 @@ def test_the_parts_of_gpus_let_every_worker_in(workers: int, gpus: int) -> None:
     assert gpus * (10_000 // steps) >= workers
 
 
+@pytest.mark.parametrize(("workers", "n_sharing"), [(0, 4), (2, 2), (9, 4)])
+def test_each_worker_has_its_share_of_the_memory_of_its_machine(
+    monkeypatch: pytest.MonkeyPatch, workers: int, n_sharing: int
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(cores=4))
+    limits: list[int] = []
+    monkeypatch.setattr(cluster, "limit_memory", limits.append)
+    cluster.in_its_share(prepare, workers)
+    assert limits == [n_sharing]
+    for device, is_limited in (("cpu", True), ("cuda", False), ("cuda:1", False)):
+        settings = Settings(engine=EngineSettings(device=device))
+        made = cluster.carried(settings, SHIPPED, workers)
+        assert (getattr(made, "func", None) is cluster.in_its_share) == is_limited
+
+
 def test_a_cluster_without_the_gpu_that_is_asked_for_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "NO_CORE_S", 0.0)
     with pytest.raises(EngineError, match="no GPU"):
@@ -249,6 +273,22 @@ def test_a_crash_on_the_cluster_costs_only_the_file_that_crashes(ray_cluster: An
     by_name = {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
     assert sorted(by_name) == sorted(names)
     assert [name for name, o in by_name.items() if isinstance(o, Failure)] == ["crash"]
+
+
+@pytest.mark.slow
+def test_a_recording_that_wants_too_much_memory_costs_only_itself(ray_cluster: Any) -> None:
+    names = [*(f"good{i}" for i in range(4)), "greedy", *(f"fine{i}" for i in range(4))]
+    found = cluster.analyze_on_ray(
+        [found_recording(n) for n in names],
+        partial(cluster.in_its_share, prepare_small, 0),
+        address=ray_cluster.address,
+        workers=0,
+        hung_after_s=60,
+    )
+    by_name = {o.found.recording.path.name if isinstance(o, Failure) else str(o): o for o in found}
+    assert sorted(by_name) == sorted(names)
+    failures = [(name, o.reason) for name, o in by_name.items() if isinstance(o, Failure)]
+    assert failures == [("greedy", "out_of_memory")]
 
 
 def run_night(inputs: str, out: Path, engine: str, **environment: str) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from stand_ins import found_recording, prepare
 from callanalytics.errors import LockHeld
 from callanalytics.records import Failure, Outcome
 from callanalytics.workspace import file_lock, lock_holder
+from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all
-from jobs.night.stopping import StopWatch
 
 
 @pytest.mark.usefixtures("impatient")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from command_line import run_command
+from killer import processes_with
 from saboteur import sabotage, with_path
 from short_calls import (
     call,
@@ -92,20 +93,6 @@ def disturbed(nights: Nights, out: Path, number: int, after_s: float) -> int:
         time.sleep(0.1)
     assert not left, f"still running after their driver was gone: {left}"
     return code
-
-
-def processes_with(tag: str) -> list[int]:
-    """Processes of ours, by a word in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if tag.encode() in (folder / "environ").read_bytes() and "\nState:\tZ" not in (
-                folder / "status"
-            ).read_text(encoding="utf-8"):
-                found.append(int(folder.name))
-        except OSError:
-            continue  # it ended meanwhile
-    return found
 
 
 def check_readable(out: Path) -> None:

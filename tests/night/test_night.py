@@ -98,6 +98,15 @@ def test_running_again_does_nothing_twice(
     assert settled["n_quarantined"] == 0, "a file that failed max_attempts times is left alone"
     said = messages("run", *WINDOW, "--input", demo.folder, "--out", out)
     assert f"already done {first['n_done']}, 1 given up (see quarantine);" in said
+    assert "earlier version gave up" not in said
+    with open_work(Workspace(out)) as store:
+        store.connection.execute("UPDATE base.runs SET settings = '{\"recipe\": 1}'")
+    planned = messages("run", *WINDOW, "--input", demo.folder, "--out", out, "--dry-run")
+    assert "To try once more: 1 recording that an earlier version gave up." in planned
+    said = messages("run", *WINDOW, "--input", demo.folder, "--out", out)
+    assert "Tried once more: 1 recording that an earlier version gave up." in said
+    assert "quarantined 1." in said
+    assert "1 given up (see quarantine);" in messages("run", *WINDOW, "--input", demo.folder, "--out", out)
 
 
 def test_another_window_gets_its_own_report_even_when_nothing_is_new(

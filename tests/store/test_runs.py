@@ -16,8 +16,8 @@ from fixture_calls import (
 )
 from stores import begin, count, end, one
 
+from callanalytics.analysis import RECIPE
 from callanalytics.analysis.call import CallAnalysis, swap_roles
-from callanalytics.analysis.recipe import RECIPE
 from callanalytics.config import Settings
 from callanalytics.errors import StoreError
 from callanalytics.store import Correction, RunCounts, Store, open_work
@@ -41,16 +41,35 @@ def test_failing_again_counts_attempts_until_it_is_given_up(store: Store) -> Non
     first = begin(store)
     store.quarantine(failures, first)
     store.quarantine(failures, begin(store))
-    assert given_up_among(store, ids, 2) == set(), "a run that was killed is tried again, not counted"
+    assert given_up_among(store, ids, 2) == (set(), set()), (
+        "a run that was killed is tried again, not counted"
+    )
     end(store, first)
     end(store, first + 1)
     first_seen = one(store, "SELECT min(first_seen_at)::VARCHAR FROM quarantine")
     store.quarantine(failures, begin(store))
-    assert given_up_among(store, {*ids, "f" * 64}, 2) == ids
-    assert given_up_among(store, ["f" * 64], 2) == set(), "only those asked about"
+    assert given_up_among(store, {*ids, "f" * 64}, 2) == (ids, set())
+    assert given_up_among(store, ["f" * 64], 2) == (set(), set()), "only those asked about"
     assert one(store, "SELECT min(first_seen_at)::VARCHAR FROM quarantine") == first_seen
     rows = store.connection.execute("SELECT stage, reason, attempts FROM quarantine ORDER BY ALL").fetchall()
     assert rows == [("decode", "not_audio", 2), ("decode", "truncated", 2)]
+
+
+def test_what_an_earlier_recipe_gave_up_is_due_once_more(store: Store) -> None:
+    """It may have been refused for a reason that the code no longer gives."""
+    failures = plausible_failures()
+    ids = {f.found.recording.recording_id for f in failures}
+    for _ in range(2):
+        run_id = begin(store, recipe=RECIPE - 1)
+        store.quarantine(failures, run_id)
+        end(store, run_id)
+    assert given_up_among(store, ids, 3) == (set(), set()), "neither given up nor tried anew"
+    assert given_up_among(store, ids, 2) == (set(), ids)
+    store.connection.execute("UPDATE base.runs SET settings = NULL")  # as versions before this one wrote them
+    assert given_up_among(store, ids, 2) == (set(), ids)
+    run_id = begin(store)
+    store.quarantine(failures, run_id)
+    assert given_up_among(store, ids, 2) == (ids, set()), "once more, not for ever"
 
 
 def test_a_changed_file_gets_its_attempts_back(store: Store) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +52,9 @@ def run_command(*args: object, expect: int | None = 0) -> Done:
         done = Done(int(str(code)), *(s.getvalue().decode("utf-8", "replace") for s in (stdout, stderr)))
     assert expect is None or done.exit_code == expect, f"exit {code}\n{done.stdout}\n{done.stderr[-4000:]}"
     assert "Traceback" not in done.stderr, done.stderr[-4000:]
+    if "--json" in args and done.stdout:
+        broken = broken_contracts([str(word) for word in args], done.stdout)
+        assert broken == [], broken
     return done
 
 
@@ -66,3 +72,66 @@ def run_json(*args: object, expect: int = 0) -> dict[str, Any]:
 def messages(*args: object) -> str:
     """What a command says to a person, whatever its exit code."""
     return run_command(*args, expect=None).stderr
+
+
+# What `--json` prints
+
+
+@cache
+def json_contracts() -> dict[str, Any]:
+    """What every command with `--json` prints, and shapes that several share, whose names begin with `$`.
+
+    A shape is one word or several, as in "number|null"; a list of one shape; or an object of shapes, where
+    `?` ends a key that may be missing and `*` stands for any other key. {"|": [...]} is one of several
+    shapes. A command whose output is one object a line has the shape of a line.
+    """
+    file = Path(__file__).parents[1] / "data" / "json_contracts.json"
+    contracts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return contracts
+
+
+def broken_contracts(words: list[str], stdout: str) -> list[str]:
+    """Where the output of a command with `--json` is not what its contract says."""
+    command = next(name for name in json_contracts() if words[: len(name.split())] == name.split())
+    try:
+        documents = [json.loads(stdout)]
+    except ValueError:
+        documents = [json.loads(line) for line in stdout.splitlines()]
+    shape = json_contracts()[command]
+    return [problem for document in documents for problem in _unlike(document, shape, command)]
+
+
+def _unlike(value: Any, shape: Any, at: str) -> Iterator[str]:
+    if isinstance(shape, str) and shape.startswith("$"):
+        yield from _unlike(value, json_contracts()[shape], at)
+    elif isinstance(shape, str):
+        if not any(_is(value, word) for word in shape.split("|")):
+            yield f"{at}: {shape} was promised, and {value!r:.40} printed"
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            yield f"{at}: a list was promised, and {value!r:.40} printed"
+            return
+        for number, each in enumerate(value):
+            yield from _unlike(each, shape[0], f"{at}[{number}]")
+    elif "|" in shape:
+        if all(list(_unlike(value, each, at)) for each in shape["|"]):
+            yield f"{at}: {value!r:.40} is none of the shapes that were promised"
+    elif not isinstance(value, dict):
+        yield f"{at}: an object was promised, and {value!r:.40} printed"
+    else:
+        known = {key.removesuffix("?"): each for key, each in shape.items()}
+        yield from (f"{at}.{key}: missing" for key in shape if key[-1] not in "?*" and key not in value)
+        for key, each in value.items():
+            if key in known:
+                yield from _unlike(each, known[key], f"{at}.{key}")
+            elif "*" in shape:
+                yield from _unlike(each, shape["*"], f"{at}.{key}")
+            else:
+                yield f"{at}.{key}: not promised"
+
+
+def _is(value: object, word: str) -> bool:
+    types = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None)}
+    if word == "any" or isinstance(value, bool):
+        return word in {"any", "boolean"}
+    return isinstance(value, types[word])  # type: ignore[arg-type]

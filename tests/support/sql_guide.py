@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from fixture_calls import fill
+from fixture_calls import fill, plausible_calls
 
+from callanalytics.analysis.words import CallWords, Utterance
+from callanalytics.records import Role
 from callanalytics.store import open_work, publish
 from callanalytics.store.query import describe_schema, render, run_query
 from callanalytics.workspace import Workspace
@@ -25,7 +28,9 @@ _VIEWS = re.compile(r"(?<=<!-- views -->\n).*?(?=<!-- /views -->)", re.DOTALL)
 def fixture_database(folder: Path) -> Path:
     """The published fixture."""
     with open_work(Workspace(folder / "out")) as store:
-        fill(store)
+        *calls, last = plausible_calls()
+        said = Utterance("speaker_0", Role.CALLER, 1.0, 2.5, "I want a supervisor", "whisper")
+        fill(store, [*calls, replace(last, words=CallWords((said,), whole=True))])
         return publish(store)
 
 

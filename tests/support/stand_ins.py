@@ -13,6 +13,7 @@ from typing import cast
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.errors import TruncatedAudio
 from callanalytics.records import CallFacts, FoundRecording, Recording, TimeSource
+from jobs.night import memory
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -28,6 +29,13 @@ def prepare() -> Callable[[FoundRecording], CallAnalysis]:
     return _behave
 
 
+def prepare_small() -> Callable[[FoundRecording], CallAnalysis]:
+    """The same on a machine of little memory."""
+    memory.LEAST_BYTES = 1 << 28
+    memory.memory_bytes = lambda: 1 << 30
+    return _behave
+
+
 def _behave(found: FoundRecording) -> CallAnalysis:
     name = found.recording.path.name
     if name == "crash":
@@ -38,6 +46,8 @@ def _behave(found: FoundRecording) -> CallAnalysis:
         raise TruncatedAudio(f"{name}: 3 s found, 9 s declared")
     if name == "bug":
         raise ZeroDivisionError("oops")
+    if name == "greedy":
+        bytes(1 << 31)
     if name == "threads":
         return cast(CallAnalysis, f"{name} {os.environ['OPENBLAS_NUM_THREADS']}")
     time.sleep(0.3 if name.startswith("slowly") else 0.01)

@@ -10,6 +10,7 @@ from fixture_calls import (
     MEMBERS,
 )
 
+from callanalytics.analysis import RECIPE
 from callanalytics.config.window import Window
 from callanalytics.store import RunCounts, Store
 
@@ -26,11 +27,12 @@ def one(store: Store, sql: str, *values: object) -> object:
     return row[0]
 
 
-def begin(store: Store) -> int:
+def begin(store: Store, *, recipe: int | None = None) -> int:
     now = datetime(2026, 3, 31, tzinfo=UTC)
     store.register_ensemble(ENSEMBLE_ID, {"name": "x"}, LABELS, MEMBERS)
     store.promote_ensemble(ENSEMBLE_ID)
-    return store.begin_run(Window(now - timedelta(days=1), now), ENSEMBLE_ID, "0.1.0")
+    settings = {"recipe": RECIPE if recipe is None else recipe}
+    return store.begin_run(Window(now - timedelta(days=1), now), ENSEMBLE_ID, "0.1.0", settings=settings)
 
 
 def end(store: Store, run_id: int, exit_code: int = 3) -> None:

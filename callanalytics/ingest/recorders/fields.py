@@ -25,16 +25,21 @@ ALIASES: dict[str, str] = {
     # Of CDRs: with the ringing, which few recorders record.
     "rung_duration_s": "duration",
     "duration_ms": "durationms lengthms",
-    "direction": "direction initialdirection calldirection originatingdirection initiationmethod",
+    "direction": "direction initialdirection calldirection originatingdirection initiationmethod personality",
     "agent_id": "agentid agentusername user userid agent extension ccagent extensionnumber",
-    "agent_name": "agentname fullname username",
+    "agent_name": "agentname fullname username ownername",
     "team": "team usergroup division",
     "queue": "queue queuename ccqueue ingroup campaignqueue skill",
     "campaign": "campaign campaignid",
     "caller_number": "customernumber custphone phonenumber customerphone customerendpoint cust",
     # Who dialled and who was dialled: which of them is the customer depends on the direction.
-    "from_number": "callernumber caller ani calleridnumber src from callerid clid",
-    "to_number": "callednumber calleenumber dst to destinationnumber dialednumber dialledno dnis",
+    "from_number": (
+        "callernumber caller ani calleridnumber callerphonenumber callingparty src from callerid clid"
+    ),
+    "to_number": (
+        "callednumber calleenumber dst to destinationnumber dialednumber dialedphonenumber calledparty "
+        "dialledno dnis"
+    ),
     "hold_s": "holds holdseconds holdaccumseconds holdtime",
     "disposition": "disposition status wrapup wrapupcode hangupcause",
     "agent_channel": "agentchannel",
@@ -131,11 +136,11 @@ def _text_time(text: str) -> datetime:
 
 
 def read_direction(value: object) -> Direction | None:
-    """Many words for the way a call went."""
+    """Many words for the way a call went; `originator` and `terminating` are Cisco's, seen from our side."""
     text = str(value or "").strip().lower()
-    if text.startswith(("in", "queue", "api", "transfer")) and text != "internal":
+    if text.startswith(("in", "queue", "api", "transfer", "terminat")) and text != "internal":
         return Direction.INBOUND
-    if text.startswith("out"):
+    if text.startswith(("out", "originat")):
         return Direction.OUTBOUND
     return Direction.INTERNAL if text in {"internal", "local"} else None
 

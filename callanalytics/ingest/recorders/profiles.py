@@ -1,8 +1,9 @@
 """The recorders we know: how each names its files, dates them and lays out the channels.
 
-Sources: FreePBX `app_mixmonitor` naming, VICIdial's `recording` templates, Amazon Connect's S3 layout,
-Genesys Cloud's bulk export, FusionPBX's archive folders, Twilio's REST reference (SIDs), Zoom's support
-article KB0079123 (Contact Center files). A name is matched from its end; folders help.
+Sources of those in this module: FreePBX `app_mixmonitor` naming, VICIdial's `recording` templates, Amazon
+Connect's S3 layout, Genesys Cloud's bulk export, FusionPBX's archive folders, Twilio's REST reference (SIDs),
+Zoom's support article KB0079123 (Contact Center files). `phone_systems` names its own. A name is matched from
+its end; folders help.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from callanalytics.errors import ConfigError
+from callanalytics.ingest.recorders import phone_systems
 from callanalytics.ingest.recorders.fields import Found, facts_of, read_direction, read_time
 from callanalytics.ingest.recorders.phone_numbers import is_phone
-from callanalytics.ingest.recorders.stamps import UUID, reconciled, stamps_in
+from callanalytics.ingest.recorders.stamps import UUID, iso_stamp, reconciled, stamps_in
 from callanalytics.records import Direction, Role
 
 CALLER_LEFT = (Role.CALLER, Role.AGENT)
@@ -110,7 +113,7 @@ def _stated_by(match: re.Match[str]) -> dict[str, object]:
     fields = {name: text for name, text in match.groupdict().items() if text}
     stated: dict[str, object] = {_FACT[name]: text for name, text in fields.items() if name in _FACT}
     if stamp := fields.get("FULLDATE") or fields.get("DATE", "") + fields.get("TIME", ""):
-        stated["started_at"] = _iso_stamp(stamp)
+        stated["started_at"] = iso_stamp(stamp)
     return stated
 
 
@@ -121,13 +124,6 @@ def _facts_in(match: re.Match[str], zone: ZoneInfo) -> dict[str, object]:
     if epoch := match.groupdict().get("EPOCH"):
         facts |= reconciled(stated.get("started_at"), int(epoch.split(".")[0]), zone)
     return facts
-
-
-def _iso_stamp(text: str) -> str:
-    """Digits of a stamp (YYYYMMDDHHMM or ...SS, any separators) as ISO text."""
-    d = re.sub(r"\D", "", text)
-    seconds = f":{d[12:14]}" if len(d) >= 14 else ""
-    return f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[8:10]}:{d[10:12]}{seconds}"
 
 
 _FREEPBX = re.compile(
@@ -149,7 +145,7 @@ def _freepbx(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     if m is None:
         return None
     facts: dict[str, object] = {"external_id": f"{m['epoch']}.{m['seq']}"}
-    facts |= reconciled(_iso_stamp(m["stamp"]), int(m["epoch"]), zone)
+    facts |= reconciled(iso_stamp(m["stamp"]), int(m["epoch"]), zone)
     return Found("freepbx", 0.95, facts | _freepbx_ends(m["type"], m["to"], m["from"]))
 
 
@@ -235,7 +231,7 @@ _CONNECT = re.compile(rf"(?P<id>{UUID})_(?P<stamp>\d{{8}}T\d{{2}}[:_-]\d{{2}})_U
 
 def _connect(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     m = _CONNECT.fullmatch(stem)
-    started_at = read_time(_iso_stamp(m["stamp"]) + "+00:00", zone) if m else None
+    started_at = read_time(iso_stamp(m["stamp"]) + "+00:00", zone) if m else None
     if m is None or started_at is None:
         return None
     facts: dict[str, object] = {
@@ -290,7 +286,7 @@ _ZOOM = re.compile(r"GMT(?P<stamp>\d{8}-\d{6})_(?P<id>[\w-]{20,26})_(?P<type>[A-
 def _zoom(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
     """Zoom Contact Center: `GMT20221115-181507_<id>_VoiceRecording`, in GMT."""
     m = _ZOOM.fullmatch(stem)
-    started_at = read_time(_iso_stamp(m["stamp"]) + "+00:00", zone) if m else None
+    started_at = read_time(iso_stamp(m["stamp"]) + "+00:00", zone) if m else None
     if m is None or started_at is None:
         return None
     return Found("zoom", 0.9, {"started_at": started_at, "external_id": m["id"]})
@@ -315,12 +311,14 @@ def _generic(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
 
 
 _WAY = re.compile(
-    r"(?<![A-Za-z])(?:(in(?:bound|coming))|(out(?:bound|going))|internal)(?![A-Za-z])|^(?:in|out)(?=[-_][+]?\d)",
+    r"(?<![A-Za-z])(?:(in(?:bound|coming))|(out(?:bound|going))|internal)(?![A-Za-z])|^(?:in|out)(?=[-_][+]?\d)"
+    r"|(?<=\|_)(?:in|out)(?=_)",  # behind the stamp, as Android's BCR names its files
     re.IGNORECASE,
 )
 # In full: shorter ones may be ids. Ten digits that begin with 1 may be an epoch, which no caller is.
 _DIALLED = re.compile(
-    r"(?<![A-Za-z0-9+.])(?:\+\d{7,15}|00\d{8,13}|(?!1\d{9}(?!\d))\d{10,12})(?![A-Za-z0-9]|\.\d)"
+    r"(?<![A-Za-z0-9+.])"
+    r"(?:\+\d{1,3}(?: \d{2,4}){2,4}|\+\d{7,15}|00\d{8,13}|(?!1\d{9}(?!\d))\d{10,12})(?![A-Za-z0-9]|\.\d)"
 )
 
 
@@ -335,7 +333,7 @@ def _stamp(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
         facts["agent_id"] = who
     if way := _WAY.search(rest):
         facts["direction"] = read_direction(way[0])
-    numbers = _DIALLED.findall(rest)
+    numbers = _DIALLED.findall(unquote(rest))
     if len(numbers) == 1:
         facts["caller_number"] = numbers[0]
     elif numbers:
@@ -345,6 +343,16 @@ def _stamp(path: PurePath, stem: str, zone: ZoneInfo) -> Found | None:
 
 BUILT_IN: tuple[Profile, ...] = (
     Profile("freepbx", _freepbx, whole=True),
+    Profile("yeastar", phone_systems.yeastar, whole=True),
+    Profile("3cx", phone_systems.threecx, whole=True),
+    Profile("five9", phone_systems.five9, whole=True),
+    Profile("ringcentral", phone_systems.ringcentral, whole=True),
+    Profile("8x8", phone_systems.eight_by_eight, whole=True),
+    Profile("grandstream", phone_systems.grandstream, whole=True),
+    Profile("wazo", phone_systems.wazo, whole=True),
+    Profile("callcabinet", phone_systems.callcabinet, whole=True),
+    Profile("oreka", phone_systems.oreka, whole=True),
+    Profile("genesys-engage", phone_systems.genesys_engage, whole=True),
     Profile("connect", _connect, whole=True),
     Profile("generic", _generic),
     Profile("genesys", _genesys),

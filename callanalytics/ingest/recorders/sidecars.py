@@ -2,7 +2,8 @@
 
 Keys are found by their names at any depth (`fields.ALIASES`). What whole documents look like was taken from
 the public references of Genesys Cloud (bulk export), Amazon Connect (contact records), Twilio (recording
-resource), RingCentral (call log record), Zoom Phone (list of recordings) and Talkdesk (recording details).
+resource), RingCentral (call log record), Zoom Phone (list of recordings), Talkdesk (recording details),
+Genesys Engage (recording resource) and Webex Calling (metadata of a converged recording).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from callanalytics.ingest.recorders.phone_numbers import is_phone, number_of
 BESIDE = ("{name}.json", "{stem}.json", "{name}_metadata.json", "{stem}_metadata.json")
 # Of Genesys Cloud's bulk export, one for all recordings of a conversation's folder.
 OF_FOLDER = "_metadata.json"
+# Of Genesys Engage's archive, in a folder with the id that the names of its recordings begin with
+# (docs.genesys.com/Documentation/CR/latest/Solution/Archiving).
+OF_ARCHIVE = "recording.json"
 MAX_DEPTH = 6
 MAX_KEYS = 2000
 _DIALLED = re.compile(r"\+?[\d\s().-]{7,25}")
@@ -62,6 +66,8 @@ def read_sidecar(
         places = [pattern.format(name=name, stem=own_stem) for pattern in BESIDE]
         if stem is not None and stem != own_stem:
             places += [f"{stem}.json", f"{stem}_metadata.json"]
+        if name.startswith(f"{audio.parent.name}_"):
+            places.append(OF_ARCHIVE)
         places = [place for place in (*places, OF_FOLDER) if place in names]
     for place in places:
         try:
@@ -120,7 +126,8 @@ def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object, bool]]:
     """Depth, key and value of everything, by levels, and whether it stands in a list.
 
     An object with an address, such as Amazon Connect's `CustomerEndpoint`, also counts as that address; so
-    does an end of the call with a phone number, such as RingCentral's `from`: the number is that end's alone.
+    does an end of the call with a phone number, such as RingCentral's `from` and Webex's `callingParty`: the
+    number is that end's alone.
     """
     level = [(document, False)]
     for depth in range(MAX_DEPTH):
@@ -130,7 +137,7 @@ def _flat(document: dict[str, Any]) -> Iterator[tuple[int, str, object, bool]]:
                 if isinstance(value, dict):
                     named = fact_named(key)
                     is_end = named is not None and named[0] in NUMBERS
-                    addresses = {"address", "phonenumber"} if is_end else {"address"}
+                    addresses = {"address", "phonenumber", "number"} if is_end else {"address"}
                     below.append(({k: v for k, v in value.items() if _plain(k) not in addresses}, listed))
                     yield from ((depth, key, v, listed) for k, v in value.items() if _plain(k) in addresses)
                 elif isinstance(value, list):

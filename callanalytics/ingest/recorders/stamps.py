@@ -92,6 +92,13 @@ def stamps_in(name: str, zone: ZoneInfo) -> tuple[list[Stamp], str, str | None]:
     return found, rest + text[end:], doubt
 
 
+def iso_stamp(text: str) -> str:
+    """Digits of a stamp (YYYYMMDDHHMM or ...SS, any separators) as ISO text."""
+    d = re.sub(r"\D", "", text)
+    seconds = f":{d[12:14]}" if len(d) >= 14 else ""
+    return f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[8:10]}:{d[10:12]}{seconds}"
+
+
 def _with_iso_days(text: str) -> str:
     text = _YEAR_FIRST.sub(r"\1-\3-\4", text)
     text = _DAY_FIRST.sub(_day_first, text)

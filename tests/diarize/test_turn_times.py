@@ -1,0 +1,135 @@
+"""When turns begin and end: against the truth, to less than a frame; and what is never part of one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rttm_reader import read_rttm
+from telephone import RATE_HZ, FloatArray, music, noisy, tone
+
+from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.diarize.one_channel import embed_speech
+from callanalytics.diarize.rttm import to_rttm
+from callanalytics.diarize.vad import (
+    FRAME_S,
+    FRAME_SAMPLES,
+    MIN_TURN_S,
+    PAD_S,
+    frame_levels_db,
+    stretches,
+)
+from callanalytics.records import ChannelLayout, Sound
+
+TRUTH = {0: [(1.013, 3.871), (9.402, 12.007), (17.62, 19.3)], 1: [(4.809, 8.33), (13.111, 16.77)]}
+"""Seconds of speech of each side; no two of one side are closer than half a second."""
+LENGTH_S = 20
+
+
+def buzz(seconds: float, rng: np.random.Generator) -> FloatArray:
+    """Sound of changing pitch with some hiss: what no rule takes for a tone or music."""
+    n = round(seconds * RATE_HZ)
+    pitch_hz = rng.uniform(90, 220, n // 400 + 1).repeat(400)[:n]
+    wave = np.sign(np.sin(2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ)) + rng.normal(0, 0.5, n)
+    return (0.1 * wave).astype(np.float32)
+
+
+def spoken(truth: dict[int, list[tuple[float, float]]], rng: np.random.Generator) -> FloatArray:
+    """(2, n) sound of both sides, with line noise."""
+    sound = 1e-4 * rng.standard_normal((2, LENGTH_S * RATE_HZ)).astype(np.float32)
+    for side, turns in truth.items():
+        for start_s, end_s in turns:
+            first = round(start_s * RATE_HZ)
+            wave = buzz(end_s - start_s, rng)
+            sound[side, first : first + len(wave)] += wave
+    return sound
+
+
+class Detecting(SpeechModels):
+    """Speech models whose detector gives every frame above a level this probability of speech."""
+
+    def __init__(self, share: float, above_db: float = -60.0) -> None:
+        super().__init__()
+        self.detector = SimpleNamespace(  # the property is cached, so this is what is found
+            probabilities=lambda samples, levels_db: np.where(levels_db > above_db, share, 0).astype(
+                np.float32
+            )
+        )
+
+
+def test_turns_and_rttm_lie_at_their_times_to_less_than_half_a_frame(rng: np.random.Generator) -> None:
+    """Frames begin where they begin, so a single border may be a frame off, but on average none is.
+
+    A turn is half a frame's padding longer on either side.
+    """
+    sound = spoken(TRUTH, rng)
+    found = diarize(sound, RATE_HZ, models=Detecting(0.99))
+    assert found.layout is ChannelLayout.STEREO
+    for side, turns in TRUTH.items():
+        own = [turn for turn in found.turns if turn.channel == side]
+        error_s = np.array([(t.start_s, t.end_s) for t in own]) - (
+            np.array(turns) + np.array([-PAD_S, PAD_S])
+        )
+        assert np.abs(error_s).max() <= FRAME_S + 1e-3
+        assert abs(error_s.mean()) < 0.3 * FRAME_S, "late or early as a whole"
+    written = [(turn.start_s, turn.start_s + turn.duration_s) for turn in read_rttm(to_rttm(found, "x"))]
+    np.testing.assert_allclose(written, [(turn.start_s, turn.end_s) for turn in found.turns], atol=1.1e-3)
+
+
+def test_a_mask_of_frames_gives_its_own_times() -> None:
+    mask = np.zeros(200, np.bool_)
+    mask[10:40] = mask[100:130] = True
+    assert stretches(mask, 6.4) == [(0.27, 1.33), (3.15, 4.21)]
+    assert stretches(np.ones(200, np.bool_), 6.4) == [(0.0, 6.4)], "no turn leaves the call"
+
+
+@pytest.mark.parametrize(("n_frames", "is_turn"), [(6, False), (7, True)])
+def test_a_turn_is_as_long_as_the_shortest_word(n_frames: int, is_turn: bool) -> None:
+    assert 6 * FRAME_S < MIN_TURN_S < 7 * FRAME_S
+    mask = np.zeros(100, np.bool_)
+    mask[50 : 50 + n_frames] = True
+    assert bool(stretches(mask, 3.2)) is is_turn
+
+
+@pytest.mark.parametrize(("pause", "n_turns"), [(15, 1), (16, 2)])
+def test_a_pause_of_half_a_second_ends_a_turn(pause: int, n_turns: int) -> None:
+    mask = np.ones(100, np.bool_)
+    mask[40 : 40 + pause] = False
+    assert len(stretches(mask, 3.2)) == n_turns
+
+
+@pytest.mark.parametrize("kind", [Sound.TONE, Sound.MUSIC])
+def test_tones_and_music_are_no_turns_whatever_the_detector_says(
+    kind: Sound, rng: np.random.Generator
+) -> None:
+    """The detector takes them for speech, though not surely; the rule alone keeps them out."""
+    sound = spoken({0: [(1, 4)], 1: [(6, 9), (18, 19)]}, rng)
+    played = tone((440, 480), 6) if kind is Sound.TONE else music(6)
+    sound[0, 11 * RATE_HZ : 17 * RATE_HZ] = noisy(played, rng)
+    found = diarize(sound, RATE_HZ, models=Detecting(0.8))
+    (span,) = [span for span in found.sounds if span.kind is kind]
+    assert span.channel == 0
+    assert (span.start_s, span.end_s) == (pytest.approx(11, abs=0.4), pytest.approx(17, abs=0.4))
+    lasting = [t for t in found.turns if t.channel == 0 and t.end_s > 11.6 and t.start_s < 16.4]
+    assert lasting == []
+    assert any(t.channel == 0 and t.start_s < 4 for t in found.turns)
+
+
+def test_on_one_channel_no_piece_of_speech_lies_in_a_blocked_stretch(rng: np.random.Generator) -> None:
+    sound = noisy(buzz(8, rng), rng)
+    levels_db = frame_levels_db(sound[None])[0]
+    sure = np.ones(len(levels_db), np.float32)
+    blocked = np.zeros(len(levels_db), np.bool_)
+    models = SpeechModels()
+    free = embed_speech(sound, levels_db, sure, blocked, models)
+    blocked[3 * RATE_HZ // FRAME_SAMPLES : 6 * RATE_HZ // FRAME_SAMPLES] = True
+    kept = embed_speech(sound, levels_db, sure, blocked, models)
+
+    def inside(pieces: Any) -> int:
+        return sum(int(blocked[a:b].sum()) for a, b in pieces.span)
+
+    assert inside(free) > 40
+    assert inside(kept) == 0
+    assert len(kept.span) > 0

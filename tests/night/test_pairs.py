@@ -1,0 +1,322 @@
+"""Two jobs at once in one output folder, killed at random: nothing is lost, doubled or stuck.
+
+Every pair of a run, a purge, a backfill, a retraining, a review, a schedule and the app; each is a real
+command in a process of its own. CALLANALYTICS_TEST_ROUNDS says how many rounds (28: each pair once).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from command_line import run_command
+from killer import processes_with
+from short_calls import command, environment, rows, settle, short_call
+from tiny_corpus import write_tiny_manifest
+
+from callanalytics.store.integrity import read_whole
+from callanalytics.workspace import Workspace
+from ensemble.inference.ensemble import SHIPPED
+
+pytestmark = pytest.mark.slow
+
+JOBS = ("run", "purge", "backfill", "retrain", "review", "schedule", "app")
+ENDLESS = {"schedule": 20.0, "app": 20.0}  # how long they are let run, in seconds
+PAIRS = tuple(combinations_with_replacement(JOBS, 2))
+N_ROUNDS = int(os.environ.get("CALLANALYTICS_TEST_ROUNDS", str(len(PAIRS))))
+FIRST_ROUND = int(os.environ.get("CALLANALYTICS_TEST_FIRST_ROUND", "0"))
+STUCK_AFTER_S = 900.0
+# Another job may hold a lock; a recording that is gone is named.
+FINE = {0, 3, 5}
+CONFIG = """
+[paths]
+inputs = ["{calls}"]
+out = "{out}"
+[schedule]
+run = "* * * * *"
+health = ""
+[[rule]]
+name = "any"
+measure = "silence_share"
+role = "any"
+at_least = 0.0
+reason = "every call"
+"""
+DERIVED = ("turns", "segments", "predictions", "call_measures", "escalations", "call_emotions")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One output folder of a round, with what the commands about it need."""
+
+    folder: Path
+    out: Path
+    config: Path
+    ids: dict[str, str]  # A leaves and is purged, B is reviewed, C and D are new
+
+    def words(self, job: str, note: str = "") -> tuple[object, ...]:
+        end = ("--config", self.config, "--out", self.out)
+        b_id = self.ids["B"]
+        return {
+            "run": ("run", "--since", "2000-01-01", "--workers", 1, *end),
+            "purge": ("purge", "--call", self.ids["A"], *end),
+            "backfill": ("backfill", "--ensemble", self.folder / "other", "--shadow", "--workers", 1, *end),
+            "retrain": ("retrain", "--corpus", self.folder / "corpus" / "made.csv", *HEADS, *end),
+            "review": ("review", b_id, "--verdict", "confirm", "--by", "x", "--note", note, *end[2:]),
+            "schedule": ("schedule", "--config", self.config),
+            "app": ("app", "--no-browser", "--port", free_port(), *end),
+        }[job]
+
+
+HEADS = ("--heads", "--epochs", 1, "--margin", 1.0, "--threads", 1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def place_at(folder: Path, out: Path, ids: dict[str, str]) -> Place:
+    config = out.with_suffix(".toml")
+    config.write_text(CONFIG.format(calls=folder / "calls", out=out))
+    return Place(folder, out, config, ids)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every round begins from, how long each job takes alone, and what undisturbed jobs give."""
+
+    place: Place
+    wall_s: dict[str, float]
+    expected: dict[tuple[str, str, str], list[str]]
+
+    def copy(self, name: str) -> Place:
+        out = self.place.folder / name
+        shutil.copytree(self.place.out, out)
+        return place_at(self.place.folder, out, self.place.ids)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """A and B analysed and published; then A's recording has left, C and D have come."""
+    folder = tmp_path_factory.mktemp("pairs")
+    (folder / "calls").mkdir()
+    ids = {}
+    for seed, letter in enumerate("ABCD"):
+        path = folder / "calls" / f"20250327-09251{seed}-Person{letter}.wav"
+        short_call(path, seed, 4.0)
+        ids[letter] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    late = [shutil.move(path, folder / path.name) for path in sorted(folder.glob("calls/*[CD].wav"))]
+    settle(folder / "calls")
+    write_tiny_manifest(folder / "corpus")
+    shutil.copytree(SHIPPED, folder / "other")
+    card = json.loads((folder / "other" / "card.json").read_text())
+    card["temperature"] *= 2
+    (folder / "other" / "card.json").write_text(json.dumps(card))
+    place = place_at(folder, folder / "out", ids)
+    run_command(*place.words("run"))
+    next(folder.glob("calls/*A.wav")).unlink()
+    for path in late:
+        shutil.move(path, folder / "calls")
+    settle(folder / "calls")
+    made = Base(place, {}, {})
+    whole = made.copy("whole")
+    wall_s = dict(ENDLESS)
+    for job in ("run", "backfill", "retrain", "review", "purge"):
+        if job == "purge":
+            expected = found_in(whole.out)
+        started = time.monotonic()
+        done = subprocess.run(command(*whole.words(job)), env=environment(), capture_output=True, check=False)
+        assert done.returncode in FINE, done.stderr.decode()
+        wall_s[job] = time.monotonic() - started
+    assert {(call, table) for call, _, table in expected} >= {(ids["D"], "segments"), (ids["A"], "turns")}
+    shutil.rmtree(whole.out)
+    return Base(place, wall_s, expected)
+
+
+def found_in(out: Path) -> dict[tuple[str, str, str], list[str]]:
+    """(call, ensemble, table) -> its rows as text, of the published file, which is read to its end."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
+        read_whole(reader)
+        keys = reader.execute("SELECT analysis_key, call_id, ensemble_id FROM base.analyses").fetchall()
+        for table in DERIVED:
+            for key, call_id, ensemble_id in keys:
+                sql = f"SELECT * EXCLUDE analysis_key FROM base.{table} WHERE analysis_key = ?"
+                rows_of = sorted(map(repr, reader.execute(sql, [key]).fetchall()))
+                found.setdefault((call_id, ensemble_id, table), []).extend(rows_of)
+    return found
+
+
+@dataclass
+class Started:
+    """A job at work, and when it is to be killed, if it is."""
+
+    job: str
+    note: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    kill_at: float | None
+    code: int | None = None
+
+    def says(self) -> str:
+        return f"{self.job}: exit {self.code}\n{self.log.read_text(errors='replace')[-3000:]}"
+
+
+def begin(place: Place, job: str, note: str, tag: str, kill_after_s: float | None) -> Started:
+    log = place.folder / f"{place.out.name}-{note}.log"
+    with log.open("wb") as words:
+        process = subprocess.Popen(
+            command(*place.words(job, note)),
+            env=environment(CALLANALYTICS_TEST_TAG=tag),
+            stdout=words,
+            stderr=subprocess.STDOUT,
+            cwd=place.folder,
+        )
+    return Started(job, note, process, log, kill_after_s and time.monotonic() + kill_after_s)
+
+
+def end(all_started: list[Started]) -> None:
+    """Kill what is to be killed when it is time; ask endless jobs that survive to end; wait for all."""
+    begun = time.monotonic()
+    while any(started.code is None for started in all_started):
+        now = time.monotonic()
+        for started in all_started:
+            if started.code is not None:
+                continue
+            others = [o for o in all_started if o is not started]
+            is_last = all(o.code is not None or (o.job in ENDLESS and o.kill_at is None) for o in others)
+            if started.kill_at is not None and now >= started.kill_at:
+                started.process.kill()
+            elif is_last and started.kill_at is None and now - begun > ENDLESS.get(started.job, math.inf):
+                started.process.terminate()
+            started.code = started.process.poll()
+        assert now - begun < STUCK_AFTER_S, [started.says() for started in all_started]
+        time.sleep(0.02)
+    for started in all_started:
+        ended = {-signal.SIGKILL} if started.kill_at is not None else set()
+        ended |= {-signal.SIGTERM, 143} if started.job in ENDLESS else set()
+        assert started.code in FINE | ended, started.says()
+
+
+def wait_for_others(tag: str) -> None:
+    """Workers end with their driver; what a killed schedule had begun goes on to its end."""
+    deadline = time.monotonic() + 300
+    while (left := processes_with(tag)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, f"still running: {left}"
+
+
+def check(base: Base, place: Place, all_started: list[Started]) -> None:
+    """Do again what was asked for, then look: nothing is lost, doubled, left over or stuck."""
+    jobs = {started.job for started in all_started}
+    notes = {started.note: started.code for started in all_started if started.job == "review"}
+    for job in ("purge", "backfill", "retrain"):
+        if job in jobs:
+            run_command(*place.words(job))
+    for note, code in notes.items():
+        if code != 0:
+            run_command(*place.words("review", note))
+    run_command(*place.words("run"))
+    workspace, ids = Workspace(place.out), place.ids
+    wanted = {ids[letter] for letter in ("BCD" if "purge" in jobs else "ABCD")}
+    found = found_in(place.out)
+    promoted = rows(workspace.database, "SELECT ensemble_id FROM base.ensembles WHERE promoted")[0][0]
+    assert {call_id for call_id, ensemble_id, _ in found if ensemble_id == promoted} == wanted
+    shadow = {call_id for call_id, ensemble_id, _ in found if ensemble_id != promoted}
+    assert shadow <= wanted
+    assert ids["B"] in shadow or "backfill" not in jobs
+    for key, content in found.items():
+        assert content == base.expected.get(key), key
+    twice = "SELECT call_id FROM base.analyses GROUP BY call_id, ensemble_id HAVING count(*) > 1"
+    assert rows(workspace.database, twice) == []
+    for note, code in notes.items():
+        told = rows(workspace.database, f"SELECT count(*) FROM base.reviews WHERE note = '{note}'")[0][0]
+        assert told in ({1} if code == 0 else {1, 2}), (note, code, told)
+    assert rows(workspace.database, "SELECT count(*) FROM base.quarantine") == [(0,)]
+    check_files(place, wanted)
+    if "retrain" in jobs:
+        history = [json.loads(line) for line in workspace.training.history.read_text().splitlines()]
+        assert len({row["key"] for row in history}) == len(history) == 1
+    if "purge" in jobs:
+        assert traces(place.out, (ids["A"], "PersonA")) == []
+
+
+def check_files(place: Place, wanted: set[str]) -> None:
+    workspace = Workspace(place.out)
+    assert {folder.name for folder in workspace.clips.iterdir()} == wanted
+    named = (
+        "SELECT call_id, unnest(evidence).clip FROM base.escalations JOIN base.analyses USING (analysis_key)"
+    )
+    clips = {(call_id, clip) for call_id, clip in rows(workspace.database, named) if clip}
+    assert clips
+    assert [
+        clip for call_id, clip in clips if not (workspace.clips_of(call_id) / Path(clip).name).is_file()
+    ] == []
+    assert {page.stem for page in workspace.call_pages.glob("*.html")} - {"index"} == wanted
+    assert workspace.report_index.read_text().rstrip().endswith("</html>")
+    assert list(workspace.review_queue.glob("*.json*")) == []
+    left = [path.name for path in workspace.work_dir.rglob("*") if unfinished(path.name)]
+    left += [path.name for path in place.out.rglob(".*.part")]
+    assert left == []
+    assert workspace.held is None
+
+
+def unfinished(name: str) -> bool:
+    return name.startswith(("publishing", "unpublished", "changing")) or name.endswith(
+        (".restoring", ".compacting", ".tmp", ".damaged")
+    )
+
+
+def traces(out: Path, words: tuple[str, ...]) -> list[str]:
+    """Files whose name or bytes hold one of the words."""
+    return [
+        str(path.relative_to(out))
+        for path in out.rglob("*")
+        for content in [path.read_bytes() if path.is_file() else b""]
+        if any(word.encode() in content or word in path.name for word in words)
+    ]
+
+
+def rounds() -> Iterator[Any]:
+    for number in range(FIRST_ROUND, FIRST_ROUND + N_ROUNDS):
+        yield pytest.param(number, id=f"{number}-{'-'.join(PAIRS[number % len(PAIRS)])}")
+
+
+@pytest.mark.parametrize("number", rounds())
+def test_two_jobs_at_once_killed_at_random(base: Base, number: int) -> None:
+    chance = random.Random(number)
+    place = base.copy(f"round-{number}")
+    victims = chance.choice([{0}, {1}, {0, 1}])
+    tag = f"pairs-{os.getpid()}-{number}"
+    all_started = []
+    for index, job in enumerate(PAIRS[number % len(PAIRS)]):
+        after_s = chance.uniform(0.05, base.wall_s[job]) if index in victims else None
+        all_started.append(begin(place, job, f"{number}-{index}", tag, after_s))
+        time.sleep(chance.uniform(0, 1.5) * (1 - index))
+    try:
+        end(all_started)
+        wait_for_others(tag)
+        check(base, place, all_started)
+    except BaseException:
+        for started in all_started:
+            started.process.kill()
+            print(started.says())
+        raise
+    shutil.rmtree(place.out)

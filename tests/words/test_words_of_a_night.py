@@ -1,0 +1,209 @@
+"""Transcripts on their way through a night: stored, published, searched, hidden and purged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import callanalytics, run_command
+from short_calls import night_args, rows, settle, short_call
+from spoken_calls import Spoken, spoken_call
+
+from callanalytics.records import Role
+
+CALLER = "I want to speak to your supervisor, my card is 4111 1111 1111 1111"
+AGENT = "I am sorry, one moment please"
+CONFIG = """
+[time]
+zone = "UTC"
+[words]
+transcripts = ["beside", "transcripts"]
+[[recorder]]
+name = "test"
+kind = "template"
+template = "call-{CALLID}"
+channels = ["caller", "agent"]
+[[rule]]
+name = "asks_for_supervisor"
+measure = "phrase"
+phrases = ["supervisor"]
+at_least = 1
+reason = "caller asks for a supervisor"
+[[rule]]
+name = "no_greeting"
+measure = "phrase"
+role = "agent"
+phrases = ["good morning"]
+negate = true
+at_least = 1
+weight = 0.1
+reason = "agent does not greet"
+"""
+
+
+def transcript(said: Sequence[Spoken]) -> str:
+    """What was said, with the labels exchanged."""
+    segments = [
+        {
+            "start": line.start_s,
+            "end": line.end_s,
+            "text": line.text,
+            "speaker": "AGENT" if line.role is Role.CALLER else "CUSTOMER",
+        }
+        for line in said
+    ]
+    return json.dumps({"segments": segments})
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("words")
+    calls = folder / "calls"
+    calls.mkdir()
+    said = [
+        spoken_call(calls / f"call-{number}.wav", f"C: {CALLER}", f"A: {AGENT}", seed=number)
+        for number in range(6)
+    ]
+    (calls / "call-0.json").write_text(transcript(said[0]))
+    (calls / "call-1.json").write_text('{"agent_id": "anna"}')  # a sidecar, no transcript
+    (calls / "call-2_transcript.json").write_text("{")
+    (folder / "transcripts" / "november").mkdir(parents=True)
+    (folder / "transcripts" / "november" / "call-3_analysis_2026-11-28T10:00:00Z.json").write_text(
+        transcript(said[3])
+    )
+    far = {"segments": [{"start": 500, "end": 900, "text": "hello"}]}
+    (folder / "transcripts" / "call-4.json").write_text(json.dumps(far))
+    settle(calls)
+    (folder / "config.toml").write_text(CONFIG)
+    out = folder / "out"
+    result = night_json(*night_args(calls, out, "--config", folder / "config.toml", "--workers", 1, "--json"))
+    return out, result
+
+
+def night_json(*args: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(callanalytics(*args).splitlines()[-1])
+    return found
+
+
+def said(out: Path) -> list[tuple[Any, ...]]:
+    return rows(
+        out / "callanalytics.duckdb",
+        "SELECT c.path, u.role, u.text, u.source FROM utterances u JOIN calls c USING (call_id)"
+        " ORDER BY c.path, start_s",
+    )
+
+
+def test_transcripts_are_found_by_name_placed_and_masked(night: tuple[Path, dict[str, Any]]) -> None:
+    out, result = night
+    found = [(Path(path).name, *more) for path, *more in said(out)]
+    masked = "I want to speak to your supervisor, my card is [number]"
+    expected = [("caller", masked, "whisper"), ("agent", AGENT, "whisper")]
+    assert found == [(f"call-{n}.wav", *row) for n in (0, 3) for row in expected]
+    assert result["n_with_words"] == 2
+    assert result["words_notes"] == {"other_call": 1, "unknown_format": 1}
+    assert result["n_done"] == 6
+
+
+def test_notes_say_why_a_call_has_no_words(night: tuple[Path, dict[str, Any]]) -> None:
+    sql = "SELECT c.path, a.words_whole, a.words_note FROM analyses a JOIN calls c USING (call_id) ORDER BY 1"
+    found = [
+        (Path(path).name, whole, note) for path, whole, note in rows(night[0] / "callanalytics.duckdb", sql)
+    ]
+    assert found == [
+        ("call-0.wav", True, None),
+        ("call-1.wav", False, None),
+        ("call-2.wav", False, "unknown_format"),
+        ("call-3.wav", True, None),
+        ("call-4.wav", False, "other_call"),
+        ("call-5.wav", False, None),
+    ]
+
+
+def test_rules_on_phrases_flag_and_quote(night: tuple[Path, dict[str, Any]]) -> None:
+    database = night[0] / "callanalytics.duckdb"
+    sql = "SELECT DISTINCT e.rule, e.reason, e.value FROM escalations e ORDER BY 1"
+    quote = "… to speak to your supervisor, my card is [number]"
+    assert rows(database, sql) == [
+        ("asks_for_supervisor", f"caller asks for a supervisor: “{quote}”", 1.0),
+        ("no_greeting", "agent does not greet", 0.0),
+    ]
+    assert rows(database, "SELECT count(*) FROM call_summary WHERE flagged") == [(2,)]
+    moments = rows(database, "SELECT start_s, end_s, words FROM evidence WHERE rule = 'asks_for_supervisor'")
+    assert [words for *_, words in moments] == [f"caller says “{quote}”"] * 2
+    assert all(start_s == pytest.approx(1.6, abs=0.1) and end_s > 3 for start_s, end_s, _ in moments)
+
+
+def test_search_ranks_and_narrows(night: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = night
+    found = json.loads(callanalytics("search", "SUPERVISOR", "--json", "--out", out))
+    assert [(row["role"], row["start_s"]) for row in found] == [("caller", pytest.approx(1.6, abs=0.1))] * 2
+    assert found[0]["score"] > 0
+    best = json.loads(callanalytics("search", "sorry supervisor card", "--json", "--out", out))
+    assert [row["role"] for row in best] == ["caller", "caller", "agent", "agent"]
+    assert len(json.loads(callanalytics("search", "sorry", "--role", "agent", "--json", "--out", out))) == 2
+    assert json.loads(callanalytics("search", "sorry", "--role", "caller", "--json", "--out", out)) == []
+    assert len(json.loads(callanalytics("search", "your supervisor", "--exact", "--json", "--out", out))) == 2
+    assert json.loads(callanalytics("search", "supervisor your", "--exact", "--json", "--out", out)) == []
+    assert json.loads(callanalytics("search", "sorry", "--until", "2001-01-01", "--json", "--out", out)) == []
+    assert "your supervisor" in callanalytics("search", "supervisor", "--limit", 1, "--out", out)
+    assert "no word" in run_command("search", "?!", "--out", out, expect=2).stderr
+
+
+def test_no_number_of_a_transcript_is_in_any_byte(night: tuple[Path, dict[str, Any]]) -> None:
+    content = {path: path.read_bytes() for path in night[0].rglob("*") if path.is_file()}
+    assert any(b"supervisor" in data for data in content.values())
+    assert [path for path, data in content.items() if b"4111" in data] == []
+
+
+def test_a_redacted_report_holds_no_word(night: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = night
+    callanalytics("report", "--redact", "--since", "2000-01-01", "--out", out)
+    pages = [path.read_text(encoding="utf-8") for path in (out / "reports-redacted").rglob("*.html")]
+    assert len(pages) > 2
+    assert not any("to speak to" in page or "one moment please" in page for page in pages)
+    assert any("caller asks for a supervisor" in page.lower() for page in pages)
+
+
+def test_no_word_of_a_purged_call_is_left(night: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = shutil.copytree(night[0], tmp_path / "out")
+    ids = rows(out / "callanalytics.duckdb", "SELECT DISTINCT call_id FROM utterances")
+    for (call_id,) in ids:
+        callanalytics("purge", "--call", call_id, "--out", out)
+    assert said(out) == []
+    left = [path for path in out.rglob("*") if path.is_file() and b"to speak to" in path.read_bytes()]
+    assert left == []
+
+
+def test_relabelling_moves_the_words(night: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = shutil.copytree(night[0], tmp_path / "out")
+    ((call_id,),) = rows(out / "callanalytics.duckdb", "SELECT min(call_id) FROM utterances")
+    config = night[0].parent / "config.toml"
+    callanalytics("relabel", call_id, "--swap", "--out", out, "--config", config)
+    sql = f"SELECT role FROM utterances WHERE call_id = '{call_id}' ORDER BY start_s"
+    assert rows(out / "callanalytics.duckdb", sql) == [("agent",), ("caller",)]
+    assert rows(
+        out / "callanalytics.duckdb", f"SELECT rule FROM escalations WHERE call_id = '{call_id}'"
+    ) == [("no_greeting",)]
+
+
+def test_without_words_nothing_of_them_is_read_or_imported(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    said = spoken_call(calls / "call-0.wav", f"C: {CALLER}")
+    (calls / "call-0.json").write_text(transcript(said))
+    settle(calls)
+    result = night_json(*night_args(calls, tmp_path / "out", "--workers", 1, "--json"))
+    assert (result["n_done"], result["n_with_words"], result["words_notes"]) == (1, 0, {})
+
+
+def test_a_folder_of_transcripts_that_is_missing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "calls").mkdir()
+    short_call(tmp_path / "calls" / "call-0.wav", 0)
+    settle(tmp_path / "calls")
+    (tmp_path / "config.toml").write_text('[words]\ntranscripts = ["nowhere"]\n')
+    args = night_args(tmp_path / "calls", tmp_path / "out", "--config", tmp_path / "config.toml")
+    assert "nowhere: no such folder" in run_command(*args, expect=2).stderr
