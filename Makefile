@@ -36,6 +36,7 @@ run: $(VENV)/.run-ready
 	@echo
 	@$(BIN)/callanalytics report --since yesterday --out night-out --email-body text | sed -n 1,2p
 	@echo "Report: $(CURDIR)/night-out/reports/index.html"
+	@echo "Hear and judge the calls: $(BIN)/callanalytics open --out night-out"
 
 # A worker that is killed ends the run with what it did: pytest-xdist would wait for its files for ever.
 test: $(VENV)/.test-ready
@@ -49,8 +50,7 @@ telling-mutants: $(VENV)/.test-ready
 
 # Takes hours and goes on where it was stopped; `rm -r mutants` begins anew. The data of others is left out.
 mutants: $(VENV)/.test-ready
-	CALLANALYTICS_DATA=/nonexistent $(BIN)/mutmut run --max-children $(shell nproc)
-	$(BIN)/python benchmarks/mutants_table.py
+	CALLANALYTICS_DATA=/nonexistent $(BIN)/python benchmarks/mutants.py --survivors
 
 docs: $(VENV)/.docs-ready
 	$(BIN)/python docs/generate.py

@@ -33,7 +33,6 @@ from callanalytics.diarize.vad import FRAME_S, frame_levels_db
 
 CODINGS = ("pcm", "gsm", "amr-5.9", "mp3-8", "opus-8", "amr-12.2", "mp3-16")
 EMODB_SHARE = 0.15
-ROUNDS = 3
 SHARES = (0.5, 0.8, 0.9, 0.95)
 
 
@@ -78,7 +77,7 @@ def embed(samples: np.ndarray, models: SpeechModels) -> SpeechPieces:
 
 def save(path: Path, built: Built) -> None:
     pieces, sums = built.pieces, built.pieces.sums
-    arrays = {name: getattr(pieces, name) for name in ("span", "prints", "another", "overlap")}
+    arrays = {name: getattr(pieces, name) for name in ("span", "prints", "local_speaker", "overlap")}
     arrays |= {name: getattr(sums, name) for name in ("n_rows", "total", "squares")}
     half = path.with_suffix(".half")
     with half.open("wb") as stream:
@@ -89,7 +88,7 @@ def save(path: Path, built: Built) -> None:
 def load(path: Path) -> Built:
     with np.load(path) as kept:
         sums = Pieces(kept["n_rows"], kept["total"], kept["squares"])
-        pieces = SpeechPieces(kept["span"], kept["prints"], sums, kept["another"], kept["overlap"])
+        pieces = SpeechPieces(kept["span"], kept["prints"], sums, kept["local_speaker"], kept["overlap"])
         return Built(pieces, json.loads(str(kept["facts"])))
 
 
@@ -130,24 +129,17 @@ def wrong_share(built: Built, labels: np.ndarray) -> float:
     return float(min(differs, 1 - differs))
 
 
-def fit_weights(calls: list[tuple[Built, list[Division]]]) -> np.ndarray:
-    """Intercept and weights: which division is the voices' depends on them, so they are fitted in rounds."""
-    weights = np.array([0.0, 1 / 8, 1 / 12, 0, 0])
+def fit_weights(calls: list[tuple[Built, Division]]) -> np.ndarray:
+    """Intercept and weights."""
+    terms = np.array([division.evidence.terms for _, division in calls])
+    scale = terms.std(axis=0)
     two = np.array([built.n_voices > 1 for built, _ in calls])
-    for _ in range(ROUNDS):
-        terms = np.array([best(divisions, weights).evidence.terms for _, divisions in calls])
-        scale = terms.std(axis=0)
-        fitted = LogisticRegression(class_weight="balanced").fit(terms / scale, two)
-        weights = np.append(fitted.intercept_, fitted.coef_[0] / scale)
-    return weights
+    fitted = LogisticRegression(class_weight="balanced").fit(terms / scale, two)
+    return np.append(fitted.intercept_, fitted.coef_[0] / scale)
 
 
 def odds(division: Division, weights: np.ndarray) -> float:
     return float(weights[0] + weights[1:] @ division.evidence.terms)
-
-
-def best(divisions: list[Division], weights: np.ndarray) -> Division:
-    return max(divisions, key=partial(odds, weights=weights))
 
 
 def main() -> None:
@@ -169,20 +161,20 @@ def main() -> None:
         own = {name for _, _, name in built.facts["spoken"]}
         space = fit(sets, lambda name, own=own: name not in own)
         speech = Speech(built.pieces.prints, built.pieces.rhythm, space, whole)
-        if divisions := speech.divisions():
-            calls.append((built, divisions))
+        if division := speech.likeliest():
+            calls.append((built, division))
     report(calls)
 
 
-def report(calls: list[tuple[Built, list[Division]]]) -> None:
+def report(calls: list[tuple[Built, Division]]) -> None:
     fifth = np.array([built.facts["number"] % 5 for built, _ in calls])
     found = np.zeros(len(calls))
     wrong = np.zeros(len(calls))
     for left_out in range(5):
         weights = fit_weights([call for call, part in zip(calls, fifth, strict=True) if part != left_out])
         for at in np.flatnonzero(fifth == left_out):
-            division = best(calls[at][1], weights)
-            found[at], wrong[at] = odds(division, weights), wrong_share(calls[at][0], division.labels)
+            built, division = calls[at]
+            found[at], wrong[at] = odds(division, weights), wrong_share(built, division.labels)
     groups = defaultdict(list)
     for at, (built, _) in enumerate(calls):
         n = min(built.n_voices, 3)

@@ -18,6 +18,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from callanalytics.analysis.words import NOTE_TEXT
 from callanalytics.diarize.quality import QUALITY_TEXT
 from reports.parts.flags import REASONS
 from reports.translation import DOMAIN, LOCALE_DIR
@@ -34,6 +35,7 @@ def messages() -> Iterator[tuple[str | tuple[str, ...], str]]:
     yield from ((message, file) for file, _line, message, _comments, _context in found)
     yield from ((text, "callanalytics/diarize/quality.py") for text in QUALITY_TEXT.values())
     yield from ((text, "callanalytics/config/call_settings.py") for text in REASONS)
+    yield from ((text, "callanalytics/analysis/words.py") for text in NOTE_TEXT.values())
 
 
 def template() -> Catalog:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from callanalytics.analysis.call import CallAnalysis
+from callanalytics.analysis.contrast import N_NEAR, is_control
+from callanalytics.audio.clips import CONTRAST_NAMES
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import StoreError
@@ -26,7 +29,7 @@ from callanalytics.workspace import Workspace, make_private_dir, write_whole
 
 # Also a run that a signal, a limit or its budget cut short, but not one that was killed, held back (8), or
 # left the pages as they were since nothing was in its window.
-_NEWEST_RUN = """
+NEWEST_RUN = """
 SELECT epoch_us(least(r.since_at, min(c.started_at))), epoch_us(r.until_at), epoch_us(r.since_at)
 FROM base.runs r LEFT JOIN base.analyses a USING (run_id) LEFT JOIN base.calls c USING (call_id)
 WHERE r.exit_code NOT IN (4, 8) AND (r.n_found > 0 OR EXISTS
@@ -36,8 +39,13 @@ GROUP BY r.run_id, r.since_at, r.until_at ORDER BY r.run_id DESC LIMIT 1
 
 
 def write_clips(workspace: Workspace, call: CallRows | CallAnalysis) -> None:
-    """Put the clips of a call beside the report; each is there whole or not at all."""
+    """Put the clips of a call beside the report; each is there whole or not at all.
+
+    A contrast clip of an earlier analysis goes: it is of what was found then.
+    """
     folder = workspace.clips_of(call.recording.call_id)
+    if not any(clip.name in CONTRAST_NAMES for clip in call.clips):
+        remove_contrast(workspace, call.recording.call_id)
     for clip in call.clips:
         make_private_dir(folder)
         write_whole(folder / clip.name, clip.content)
@@ -47,6 +55,34 @@ def remove_clips(workspace: Workspace, call_ids: Iterable[str]) -> None:
     """Remove the clips of calls that are no longer there."""
     for call_id in call_ids:
         shutil.rmtree(workspace.clips_of(call_id), ignore_errors=True)
+
+
+def remove_contrast(workspace: Workspace, call_id: str) -> None:
+    """Remove the contrast clip of a call, and its folder where nothing else is in it."""
+    folder = workspace.clips_of(call_id)
+    for name in CONTRAST_NAMES:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # holds other clips, or is not there
+        folder.rmdir()
+
+
+# Calls of a window that are unflagged and no control, the nearest to the rule first.
+_NEAR = """
+SELECT call_id FROM call_summary
+WHERE NOT flagged AND started_at >= ? AND started_at < ?
+ORDER BY frustration_score DESC NULLS LAST, call_id
+"""
+
+
+def keep_nearest(store: Store, window: Window) -> None:
+    """Only the `N_NEAR` calls of a window that are nearest below the rule keep a contrast clip, and controls.
+
+    Which they are is known when all of a night is analysed, and a clip is made while a call is decoded.
+    """
+    rows = store.rows(_NEAR, [window.since, window.until])
+    unflagged = [call_id for (call_id,) in rows if not is_control(call_id)]
+    for call_id in unflagged[N_NEAR:]:
+        remove_contrast(store.workspace, call_id)
 
 
 def unnamed_clips(store: Store) -> list[Path]:
@@ -129,7 +165,7 @@ class Pages:
             )
             return ReportWindow(Window(since, until), asked)
         except (OSError, ValueError, TypeError, KeyError):  # none, or of an earlier version
-            for row in store.rows(_NEWEST_RUN):
+            for row in store.rows(NEWEST_RUN):
                 since, until, asked = (datetime.fromtimestamp(us / 1e6, UTC) for us in row)
                 return ReportWindow(Window(since, until), asked)
         return None

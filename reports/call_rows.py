@@ -24,6 +24,8 @@ class CallData:
     escalations: list[Row] = field(default_factory=list)
     unknown_voices: list[str] = field(default_factory=list)  # speakers of unknown side, by first appearance
     reviews: list[Row] = field(default_factory=list)  # of the call as a whole, the newest first
+    utterances: list[Row] = field(default_factory=list)  # none in a redacted report
+    words_note: str | None = None  # why there are no words, or not all
 
     @property
     def call_id(self) -> str:
@@ -58,7 +60,7 @@ class CallData:
 
 _FACTS = """
 SELECT s.* EXCLUDE (started_at, analysed_at), r.paths, r.container, r.codec,
-    r.native_rate_hz, r.n_channels, r.clipped_share, a.frustration_at_s, a.frustration
+    r.native_rate_hz, r.n_channels, r.clipped_share, a.frustration_at_s, a.frustration, a.words_note
 FROM call_summary s JOIN recordings r USING (recording_id) JOIN analyses a USING (analysis_key)
 WHERE s.analysis_key IN (SELECT unnest($keys))
 """
@@ -81,6 +83,10 @@ _PARTS = {
     "escalations": """SELECT analysis_key, rule, weight, value, threshold, reason, evidence
         FROM base.escalations WHERE {chosen} ORDER BY analysis_key, position""",
 }
+_UTTERANCES = """
+SELECT analysis_key, role::VARCHAR AS role, start_s, end_s, text, confidence, source, word_start_s
+FROM base.utterances WHERE {chosen} ORDER BY analysis_key, utterance
+"""
 _REVIEWS = """
 SELECT a.analysis_key, r.verdict::VARCHAR AS verdict, r.reviewer,
     r.reviewed_at AT TIME ZONE $zone AS reviewed_local
@@ -102,7 +108,12 @@ def load_calls(source: Source, keys: Sequence[int]) -> dict[int, CallData]:
     for name in ("segments", "turns", "sounds", "escalations"):
         for row in parts[name]:
             getattr(found[row["analysis_key"]], name).append(row)
-    if source.redacted:
+    if not source.redacted:
+        for row in source.rows(_UTTERANCES.format(chosen=_CHOSEN), **span):
+            found[row["analysis_key"]].utterances.append(row)
+        for call in found.values():
+            call.words_note = call.facts["words_note"]
+    else:
         for row in parts["escalations"]:
             row["reason"] = without_quotes(row["reason"])
             row["evidence"] = [{**m, "words": without_quotes(m["words"])} for m in row["evidence"]]

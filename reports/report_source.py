@@ -132,6 +132,11 @@ REDACTED = (
             AS reasons
     ) FROM {catalog}.main.call_summary""",
     "CREATE TEMP VIEW utterances AS FROM {catalog}.main.utterances WHERE false",
+    """CREATE TEMP VIEW call_facts AS SELECT * REPLACE (
+        '' AS path, NULL::VARCHAR AS agent_id, NULL::VARCHAR AS caller_hash, NULL::VARCHAR AS reviewer,
+        list_transform(reasons, lambda reason: regexp_replace(reason, '“[^”]*”', '[left out]', 'g'))
+            AS reasons
+    ) FROM {catalog}.main.call_facts""",
     "CREATE TEMP VIEW recordings AS SELECT * REPLACE ('' AS path, []::VARCHAR[] AS paths)"
     " FROM {catalog}.main.recordings",
     "CREATE TEMP VIEW quarantine AS SELECT * REPLACE ('' AS path, '' AS detail)"

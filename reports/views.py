@@ -110,6 +110,7 @@ class Moment:
     agreement: str
     agreed: str = ""  # the same as 2/3, where there is little room
     embedded: bool = False  # `clip` holds the sound itself
+    quote: str = ""  # what is said there, empty when nobody knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ HEAVY = {
     *("altair", "apscheduler", "av", "babel", "duckdb", "fsspec", "jinja2", "librosa", "numba", "numpy"),
     *("onnx", "onnxruntime", "pandas", "polars", "pyarrow", "pydantic", "ray", "rich", "safetensors"),
     *("scipy", "sklearn", "soundfile", "streamlit", "torch", "transformers", "vl_convert"),
+    *("ctranslate2", "faster_whisper", "tokenizers"),
 }
 """What takes long to import. No command loads any of it before it has something to do."""
 
@@ -221,4 +222,5 @@ def test_the_night_needs_no_torch() -> None:
     code += "; load_analysis(Settings(), None); import sys; print(*sys.modules)"
     loaded = set(run_python(code).split())
     assert {"onnxruntime", "numpy"} <= loaded
-    assert not loaded & {"torch", "librosa", "sklearn"}
+    assert not loaded & {"torch", "librosa", "sklearn", "faster_whisper", "ctranslate2", "tokenizers"}
+    assert not {name for name in loaded if name.startswith("callanalytics.analysis.words.")}

@@ -6,21 +6,24 @@ function. What it needs besides the recording is loaded once per process as `Mod
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from callanalytics.analysis import RECIPE
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
+from callanalytics.analysis.contrast import contrast_of, is_queued
 from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.analysis.words import NO_WORDS, CallWords, as_spoken_by
 from callanalytics.audio import decode_recording
-from callanalytics.audio.clips import evidence_clips
+from callanalytics.audio.clips import contrast_clip, evidence_clips
 from callanalytics.audio.thumbnails import call_pictures
-from callanalytics.config import Settings
+from callanalytics.config import PHRASE, Settings
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import TooShort, TruncatedAudio
@@ -43,6 +46,12 @@ from callanalytics.records import (
 from ensemble.inference.device import CPU
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.vote import Votes
+from ensemble.model_errors import ModelError
+
+if TYPE_CHECKING:
+    from callanalytics.analysis.words.recogniser import Recogniser
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class CallAnalysis:
     votes: Votes
     ensemble_id: str
     assessment: CallAssessment
-    clips: tuple[Clip, ...]  # of a flagged call: evidence to listen to
+    clips: tuple[Clip, ...]  # of a flagged call evidence to listen to, of a call to review its contrast
     stage_wall_s: dict[str, float]  # seconds spent per stage
     recipe: int = RECIPE  # version of the analysis that found the segments
     words: CallWords = NO_WORDS  # what was said, as far as it is known
@@ -70,10 +79,18 @@ class Models:
 
     speech: SpeechModels
     ensemble: Ensemble
+    recogniser: Recogniser | None = None  # of words, when `[words] model` names one
 
     @classmethod
-    def load(cls, ensemble_dir: Path | None, *, n_threads: int = 1, device: str = CPU) -> Models:
-        """Load everything.
+    def load(
+        cls,
+        ensemble_dir: Path | None,
+        *,
+        n_threads: int = 1,
+        device: str = CPU,
+        settings: Settings | None = None,
+    ) -> Models:
+        """Load everything; with `settings` also the model of words that they name.
 
         Raises:
             ensemble.model_errors.ModelError: a model is missing or does not fit.
@@ -82,13 +99,25 @@ class Models:
         return cls(
             SpeechModels.load(n_threads, device),
             load_ensemble(ensemble_dir, n_threads=n_threads, device=device),
+            load_recogniser(settings) if settings else None,
         )
+
+
+def load_recogniser(settings: Settings) -> Recogniser | None:
+    """The model that recognises words, not loaded yet; None when the settings name none."""
+    if settings.words_model is None:
+        return None
+    from callanalytics.analysis.words.recogniser import Recogniser
+
+    return Recogniser(settings.words_model)
 
 
 def load_analysis(settings: Settings, ensemble_dir: Path | None) -> Callable[[FoundRecording], CallAnalysis]:
     """`analyze_call` with everything loaded: what a worker process prepares once."""
     return partial(
-        analyze_call, settings=settings, models=Models.load(ensemble_dir, device=settings.engine.device)
+        analyze_call,
+        settings=settings,
+        models=Models.load(ensemble_dir, device=settings.engine.device, settings=settings),
     )
 
 
@@ -131,8 +160,13 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
     words = _transcript(found, speech, settings, stages) if found.transcripts else NO_WORDS
     with stages("measure"):
         assessment = assess(audio.duration_s, speech, segments, features, votes, settings, words)
+    if models.recogniser is not None and not words.utterances:
+        with stages("words"):
+            words = _recognised(models.recogniser, audio, speech, assessment, settings, words)
+        if words.utterances and any(rule.measure == PHRASE for rule in settings.rule):
+            assessment = assess(audio.duration_s, speech, segments, features, votes, settings, words)
     with stages("clips"):
-        clips = _clips(audio, speech, assessment, settings)
+        clips = _clips(recording.call_id, audio, speech, segments, assessment, settings)
     return CallAnalysis(
         recording=recording,
         facts=facts,
@@ -161,14 +195,40 @@ def _transcript(found: FoundRecording, speech: Diarization, settings: Settings, 
         )
 
 
+def _recognised(
+    recogniser: Recogniser,
+    audio: Audio,
+    speech: Diarization,
+    assessment: CallAssessment,
+    settings: Settings,
+    before: CallWords,
+) -> CallWords:
+    """Words recognised here, else what was known before. A failure costs the words, not the call."""
+    try:
+        words = recogniser.words_of(audio, speech, assessment, settings)
+    except (ModelError, RuntimeError, ValueError) as problem:  # the last two are CTranslate2's
+        _log.warning("no words recognised: %s", problem)
+        words = CallWords(note="not_recognised")
+    return words if words.utterances or words.note else before
+
+
 def _clips(
-    audio: Audio, speech: Diarization, assessment: CallAssessment, settings: Settings
+    call_id: str,
+    audio: Audio,
+    speech: Diarization,
+    segments: Sequence[Segment],
+    assessment: CallAssessment,
+    settings: Settings,
 ) -> tuple[Clip, ...]:
-    """Clips and pictures for the page of a flagged call; none for another call."""
+    """Clips and pictures for the page of a flagged call, and a contrast clip of a call to review."""
+    contrast: tuple[Clip, ...] = ()
+    if settings.report.max_clips_per_call and is_queued(call_id, assessment, settings):
+        contrast = contrast_clip(audio, contrast_of(segments, assessment, audio.duration_s))
     if not assessment.flagged:
-        return ()
+        return contrast
     channels = sorted({turn.channel for turn in speech.turns})
-    return (*evidence_clips(audio, assessment.escalations, settings.report), *call_pictures(audio, channels))
+    evidence = evidence_clips(audio, assessment.escalations, settings.report)
+    return (*evidence, *contrast, *call_pictures(audio, channels))
 
 
 def _fetched(recording: Recording, settings: Settings) -> AbstractContextManager[tuple[Path, ...]]:
@@ -228,7 +288,7 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
     with stages("measure"):
         assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings, call.words)
     with stages("clips"):
-        clips = _clips(audio, call.speech, assessment, settings)
+        clips = _clips(call.recording.call_id, audio, call.speech, call.segments, assessment, settings)
     return replace(
         call,
         votes=votes,
@@ -245,7 +305,9 @@ def cut_again(call: CallAnalysis, settings: Settings) -> CallAnalysis:
     Raises:
         RecordingError: the recording is gone or is no longer what it was.
     """
-    return replace(call, clips=_clips(_decoded_again(call, settings), call.speech, call.assessment, settings))
+    audio = _decoded_again(call, settings)
+    clips = _clips(call.recording.call_id, audio, call.speech, call.segments, call.assessment, settings)
+    return replace(call, clips=clips)
 
 
 def _decoded_again(call: CallAnalysis, settings: Settings) -> Audio:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from callanalytics.analysis.frustration import HALF_AROUSAL_DB, HALF_AROUSAL_ST, Curve, FloatArray
+from callanalytics.analysis.frustration import (
+    HALF_AROUSAL_DB,
+    HALF_AROUSAL_ST,
+    Curve,
+    FloatArray,
+    is_of_voice,
+)
 from callanalytics.analysis.interruptions import interruptions
 from callanalytics.analysis.measures import period_bounds
 from callanalytics.analysis.words import NO_WORDS, CallWords
@@ -152,6 +158,18 @@ def _evidence(
         inside = (curve.at_s >= begin_s) & (curve.at_s < finish_s)
         return _moments(segments, curve, np.where(inside, _raised(curve), 0.0), _raised_text)
     return _moments(segments, curve, curve.level, _frustrated_text)
+
+
+def frustrated_moments(segments: Sequence[Segment], curve: Curve) -> tuple[Evidence, ...]:
+    """Where a voice is most frustrated, at most three moments in time order, whether a rule fired or not.
+
+    Args:
+        segments: all of the call; those of `curve.voice`, or of the caller where that is None, are looked at.
+    """
+    if curve.score is None:
+        return ()
+    mine = [replace(s, role=Role.CALLER) for s in segments if is_of_voice(s, curve.voice)]
+    return _moments(mine, curve, curve.level, _frustrated_text)
 
 
 def _moments(

@@ -42,6 +42,7 @@ class Curve:
     score: peak of level; None where nothing that the voice said could be classified.
     loudness_rise_db, pitch_rise_st: (n,) against the calm reference, NaN where unknown.
     voice: the speaker whose segments these are, who may be the caller; None for who is called the caller.
+    calm: places of the segments that are the calm reference, the calmest first; empty where it is not known.
     """
 
     at_s: FloatArray
@@ -50,6 +51,7 @@ class Curve:
     loudness_rise_db: FloatArray
     pitch_rise_st: FloatArray
     voice: str | None = None
+    calm: tuple[int, ...] = ()
 
     @property
     def peak_s(self) -> float | None:
@@ -100,6 +102,7 @@ def frustration_curve(
         score=float(level.max()),
         loudness_rise_db=loudness_rise_db.astype(np.float32),
         pitch_rise_st=pitch_rise_st.astype(np.float32),
+        calm=tuple(int(place) for place in calm),
     )
 
 

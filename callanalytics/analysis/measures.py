@@ -29,6 +29,7 @@ from callanalytics.analysis.interruptions import interruptions
 from callanalytics.diarize.segments import covered_s, merge_intervals
 from callanalytics.records import Diarization, Measure, Role, Segment
 from ensemble.inference.vote import Votes
+from ensemble.labels import EMOTIONS
 
 QUARTERS = ("q1", "q2", "q3", "q4")
 PERIODS = ("call", *QUARTERS, "first_half", "second_half")
@@ -36,6 +37,33 @@ SIDES = (Role.AGENT, Role.CALLER)
 ANGRY = ("anger", "disgust")
 
 LONG_SILENCE_S = 3.0
+
+MEASURE_TEXT = {
+    "silence_s": "Nobody speaks, and the channel is not masked, music or a tone",
+    "silence_share": "Nobody speaks, part of the call",
+    "longest_silence_s": "The longest silence",
+    "n_long_silences": "Silences over 3 s",
+    "overtalk_s": "Both sides speak",
+    "overtalk_share": "Both sides speak, part of the call",
+    "masked_s": "Exact zeros: a payment pause",
+    "tone_s": "Tones: ring-back, DTMF, fax, beeps",
+    "music_s": "Hold music and jingles",
+    "talk_s": "The side speaks",
+    "talk_share": "The side speaks, part of the period",
+    "n_turns": "Turns of the side",
+    "interruptions": "The side talks over the other and has the floor afterwards, times",
+    "interruptions_s": "The side talks over the other, seconds",
+    "labelled_s": "Speech of the side with an emotion",
+    "labelled_share": "Speech of the side with an emotion, part of its segments",
+    **{f"{emotion}_share": f"Part of the labelled speech that is {emotion}" for emotion in EMOTIONS},
+    "angry_s": "Labelled anger or disgust",
+    "frustration": "Mean of the frustration curve, 0..1",
+    "frustration_peak": "Highest point of the frustration curve, 0..1",
+    "frustration_peak_s": "When the frustration curve is highest, seconds into the call",
+    "loudness_rise_db": "Louder than the voice's own calm speech",
+    "pitch_rise_st": "Higher than the voice's own calm speech, semitones",
+}
+"""What each measure says, in the words of the view `measure_names`."""
 
 Intervals = npt.NDArray[np.float64]
 

@@ -9,11 +9,13 @@ current folder.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import shutil
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -30,6 +32,15 @@ MAX_GAIN_DB = 24.0  # more would raise the noise of an almost silent line to a r
 BIT_RATE = "24k"
 # 8 kHz would be MPEG-2.5, which is no standard; 16 kHz is MPEG-2, which every player knows.
 MP3_RATE_HZ = 16_000
+
+# A contrast clip: the caller calm, a tick, then what stands against it; about 25 s in all.
+CONTRAST_NAMES = ("contrast.mp3", "contrast.json")
+CALM_S = 4.0
+MOMENT_S = 6.5
+PAUSE_S = 0.3  # of silence before and after the tick, and between moments
+TICK_S = 0.06
+TICK_HZ = 1000.0
+TICK_DBFS = -26.0  # a little under speech
 
 ClipFormat = Literal["mp3", "wav"]
 _log = logging.getLogger(__name__)
@@ -48,7 +59,7 @@ def evidence_clips(
     `Evidence.clip_name`. Without an encoder there are no clips and a warning in the log: the
     analysis of a call does not fail for want of a clip.
     """
-    chosen = _most_telling(escalations, settings.max_clips_per_call)
+    chosen = most_telling(escalations, settings.max_clips_per_call)
     try:
         return tuple(
             Clip(
@@ -68,6 +79,73 @@ def evidence_clips(
     except NoEncoder as problem:
         _log.warning("no evidence clips: %s", problem)
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """What a contrast clip plays, each part by time: stretches in seconds, and moments with their words."""
+
+    calm: tuple[tuple[float, float], ...]
+    moments: tuple[Evidence, ...]
+
+
+def contrast_clip(audio: Audio, contrast: Contrast) -> tuple[Clip, ...]:
+    """Calm speech and moments of one call in one sound, and a list of where each part lies in it.
+
+    One gain for all of it, so that a raised voice is heard as raised. The list is a JSON object: `calm` and
+    `moments`, each part with start_s and end_s in the recording, at_s in the clip, and a moment's text;
+    `tick_s` is where the tick sounds (None without calm speech), `duration_s` the length of the clip. Nothing
+    to play, or no encoder (then with a warning in the log), gives no clip.
+    """
+    calm = [(start, end, "") for start, end in contrast.calm]
+    moments = [(moment.start_s, moment.end_s, moment.text) for moment in contrast.moments]
+    if not moments:
+        return ()
+    silence = partial(_silence, audio.sample_rate_hz)
+    sound, parts = silence(0.0), list[dict[str, Any]]()
+    for start_s, end_s, text in (*calm, *moments):
+        piece = _segment(_stretch(audio, start_s, end_s), audio.sample_rate_hz)
+        sound += silence(PAUSE_S if parts else 0.0)
+        parts.append({"start_s": start_s, "end_s": end_s, "at_s": len(sound) / 1000, "text": text})
+        sound += piece.fade_in(min(FADE_MS, len(piece) // 2)).fade_out(min(FADE_MS, len(piece) // 2))
+    sound, tick_s = _levelled(sound), None
+    if calm:
+        tick_s = parts[len(calm)]["at_s"]
+        tick = _tick(audio.sample_rate_hz) + silence(PAUSE_S)
+        sound = sound[: 1000 * tick_s] + tick + sound[1000 * tick_s :]
+        for part in parts[len(calm) :]:
+            part["at_s"] += len(tick) / 1000
+    out = io.BytesIO()
+    try:
+        _export_mp3(sound, out)
+    except NoEncoder as problem:
+        _log.warning("no contrast clip: %s", problem)
+        return ()
+    whole = {
+        "calm": parts[: len(calm)],
+        "moments": parts[len(calm) :],
+        "tick_s": tick_s,
+        "duration_s": len(sound) / 1000,
+    }
+    span = (min(p["start_s"] for p in parts), max(p["end_s"] for p in parts))
+    contents = (out.getvalue(), json.dumps(whole, separators=(",", ":")).encode())
+    return tuple(Clip(name, *span, content) for name, content in zip(CONTRAST_NAMES, contents, strict=True))
+
+
+def _stretch(audio: Audio, start_s: float, end_s: float) -> FloatArray:
+    start, end = round(start_s * audio.sample_rate_hz), round(end_s * audio.sample_rate_hz)
+    return np.atleast_2d(audio.samples)[:, max(0, start) : end]
+
+
+def _tick(sample_rate_hz: int) -> Any:
+    at_s = np.arange(round(TICK_S * sample_rate_hz)) / sample_rate_hz
+    wave = np.sin(2 * np.pi * TICK_HZ * at_s) * np.hanning(len(at_s))
+    sound = _segment(wave[None, :].astype(np.float32), sample_rate_hz)
+    return sound.apply_gain(TICK_DBFS - sound.dBFS)
+
+
+def _silence(sample_rate_hz: int, length_s: float) -> Any:
+    return _pydub().silent(duration=round(1000 * length_s), frame_rate=sample_rate_hz)
 
 
 def clip_bytes(
@@ -108,7 +186,8 @@ def clip_bytes(
     return out.getvalue()
 
 
-def _most_telling(escalations: Iterable[Escalation], limit: int) -> list[Evidence]:
+def most_telling(escalations: Iterable[Escalation], limit: int) -> list[Evidence]:
+    """At most `limit` moments to hear, by time: the first of every escalation before the second of any."""
     rounds = zip_longest(*(escalation.evidence for escalation in escalations))
     moments = [moment for turn in rounds for moment in turn if moment is not None]
     by_name = {moment.clip_name: moment for moment in reversed(moments)}

@@ -47,12 +47,13 @@ class Voices:
     """Which frames hold which voice.
 
     active: (n_speakers, n_frames) bool; prints: (n_speakers, 192) float32 unit vectors; may_be_more: whether
-    one of them may be two.
+    one of them may be two; in_doubt: whether one of them may hold much of another's speech.
     """
 
     active: BoolArray
     prints: FloatArray
-    may_be_more: bool
+    may_be_more: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,14 @@ class SpeechPieces:
     """The speech of one channel in pieces of about 1 s of one voice each, before it is known whose.
 
     span: (n, 2) first and past-the-end frame, in order of time; prints: (n, 192) of unit length;
-    sums: what any group of them is pooled from; another: (n,) where the segmenter hears another local speaker
-    than just before; overlap: (n_frames,) where two talk at once.
+    sums: what any group of them is pooled from; local_speaker: (n,) whom the segmenter hears
+    (`Rhythm.local_speaker`); overlap: (n_frames,) where two talk at once.
     """
 
     span: IntArray
     prints: FloatArray
     sums: Pieces
-    another: BoolArray
+    local_speaker: IntArray
     overlap: BoolArray
 
     @classmethod
@@ -77,7 +78,7 @@ class SpeechPieces:
             np.zeros((0, 2), np.int64),
             np.zeros((0, PRINT_SIZE), np.float32),
             Pieces.silent(0),
-            np.zeros(0, np.bool_),
+            np.zeros(0, np.int64),
             np.zeros(n_frames, np.bool_),
         )
 
@@ -86,7 +87,7 @@ class SpeechPieces:
         """When they are spoken."""
         begin_s, end_s = self.span.T * FRAME_S
         n_spoken = int((self.span[:, 1] - self.span[:, 0]).sum())
-        return Rhythm(begin_s, end_s, self.another, np.count_nonzero(self.overlap) / max(1, n_spoken))
+        return Rhythm(begin_s, end_s, self.local_speaker, np.count_nonzero(self.overlap) / max(1, n_spoken))
 
 
 def embed_speech(
@@ -114,7 +115,7 @@ def embed_speech(
     span = _pieces(speech, local.change)
     prints, sums = _embed_pieces(samples, speech, span, models)
     overlap = (local.overlap > _OVERLAP_PROBABILITY) & speech
-    return SpeechPieces(span, prints, sums, local.change[span[:, 0]], overlap)
+    return SpeechPieces(span, prints, sums, local.speaker_of(span), overlap)
 
 
 def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_share: float) -> Voices:
@@ -126,20 +127,19 @@ def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_sha
         conversation_share: of such recordings that hold two voices or more, 0..1.
     """
     if len(pieces.span) == 0:
-        return Voices(np.zeros((0, len(pieces.overlap)), np.bool_), pieces.prints, may_be_more=False)
+        return Voices(np.zeros((0, len(pieces.overlap)), np.bool_), pieces.prints)
     whole = partial(models.printer.whole, pieces.sums)
-    labels, centres, may_be_more = cluster_voices(
-        pieces.prints, pieces.rhythm, models.voice_space, whole, conversation_share
-    )
-    if len(centres) == 2:
-        labels = passed_on(labels, pieces.rhythm.seconds, whole, models.voice_space)
-        centres = mean_prints(pieces.prints, pieces.rhythm.seconds, labels)
-    active = np.zeros((len(centres), len(pieces.overlap)), np.bool_)
+    found = cluster_voices(pieces.prints, pieces.rhythm, models.voice_space, whole, conversation_share)
+    labels, seconds = found.labels, pieces.rhythm.seconds
+    if labels.max() == 1:
+        labels = passed_on(labels, seconds, whole, models.voice_space)
+    active = np.zeros((int(labels.max()) + 1, len(pieces.overlap)), np.bool_)
     for (start, end), label in zip(pieces.span, labels, strict=True):
         active[label, start:end] = True
-    if len(centres) > 1:
+    if len(active) > 1:
         _mark_overlap(active, pieces.overlap)
-    return Voices(active, centres, may_be_more)
+    centres = mean_prints(pieces.prints, seconds, labels)
+    return Voices(active, centres, found.may_be_more, found.in_doubt)
 
 
 def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:
@@ -182,6 +182,18 @@ class _Local:
     speech: FloatArray
     overlap: FloatArray
     change: BoolArray  # the loudest local speaker is another one than in the frame before
+    activity: FloatArray  # (n_frames, N_LOCAL) probability that each local speaker of the window talks
+    window: IntArray
+
+    def speaker_of(self, span: IntArray) -> IntArray:
+        """Number (n,) of the local speaker who talks most in each piece (n, 2)."""
+        window = self.window[span.sum(axis=1) // 2]
+        most = [
+            int(self.activity[a:b][self.window[a:b] == here].sum(axis=0).argmax())
+            for (a, b), here in zip(span, window, strict=True)
+        ]
+        number: IntArray = segmentation.N_LOCAL * window + np.array(most, np.int64)
+        return number
 
 
 def _local_speakers(samples: FloatArray, n_frames: int, models: SpeechModels) -> _Local:
@@ -190,16 +202,16 @@ def _local_speakers(samples: FloatArray, n_frames: int, models: SpeechModels) ->
     found = models.segmenter.windows(samples, starts)
     speech = 1 - found[:, :, 0]
     overlap = found[:, :, 4:].sum(axis=2)
-    loudest = (found @ segmentation.POWERSET).argmax(axis=2)
     # Nearest network frame of every 32 ms frame.
     middle_s = (np.arange(n_frames) + 0.5) * FRAME_S
     window = np.minimum((middle_s // _WINDOW_STEP_S).astype(np.int64), len(starts) - 1)
     inside_s = middle_s - window * _WINDOW_STEP_S
     frame = np.rint((inside_s - segmentation.FRAME_CENTRE_S) / segmentation.FRAME_STEP_S).astype(np.int64)
     frame = np.clip(frame, 0, segmentation.N_FRAMES - 1)
-    who = loudest[window, frame] + segmentation.N_LOCAL * window
-    change = np.append(False, (who[1:] != who[:-1]) & (window[1:] == window[:-1]))
-    return _Local(speech[window, frame], overlap[window, frame], change)
+    activity = found[window, frame] @ segmentation.POWERSET
+    loudest = activity.argmax(axis=1)
+    change = np.append(False, (loudest[1:] != loudest[:-1]) & (window[1:] == window[:-1]))
+    return _Local(speech[window, frame], overlap[window, frame], change, activity, window)
 
 
 def _pieces(speech: BoolArray, change: BoolArray) -> IntArray:

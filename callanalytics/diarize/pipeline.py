@@ -69,6 +69,7 @@ def diarize(
     sounds = tuple(span for span in sounds if span.channel in layout.channels)
     quality = {Quality(span.kind.value) for span in sounds} | layout.quality
     prints: dict[str, FloatArray] = {}
+    in_doubt = False
     if layout.activity is not None:
         active = layout.activity.active
         turns = _turns(active, layout.channels, duration_s)
@@ -86,6 +87,9 @@ def diarize(
             quality.add(Quality.ONE_VOICE)
         if n_voices > 2 or voices.may_be_more:
             quality.add(Quality.THREE_VOICES)
+        in_doubt = voices.in_doubt
+        if in_doubt:
+            quality.add(Quality.MIXED_VOICES)
     for spoken, channel in zip(active, layout.channels, strict=True):
         quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
@@ -103,6 +107,7 @@ def diarize(
         stated=stated_roles,
         prints=prints,
         profile=agent_voice,
+        in_doubt=in_doubt,
     )
     if guess.is_disputed:
         quality.add(Quality.ROLE_CONFLICT)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
+from callanalytics.diarize.quality import Quality
 from callanalytics.records import (
     Diarization,
     FloatArray,
@@ -57,6 +58,8 @@ _SHORTEST_PART_S = 4.0
 # then it is not sure who is the agent (`SURE_OF_THE_AGENT`).
 _UNPLACED_SHARE = 0.1
 _LAPSE_OF_UNPLACED = 0.45
+# The same where the voices may be badly divided, so that whoever is taken for the agent may be both.
+_LAPSE_IN_DOUBT = 0.45
 
 _OF_CHANNELS = ("on the left channel", "on the right channel")
 _OF_VOICES = ("the voice that speaks first", "the voice that speaks second")
@@ -85,6 +88,7 @@ def weigh_roles(
     stated: Sequence[StatedRoles] = (),
     prints: Mapping[str, FloatArray] | None = None,
     profile: VoiceProfile | None = None,
+    in_doubt: bool = False,
 ) -> RoleGuess:
     """Agent and caller by everything that is known; voices that belong to no side are unknown.
 
@@ -97,6 +101,7 @@ def weigh_roles(
         stated: roles by channel as sources state them.
         prints: unit-length voice print (192,) by speaker, where there is one.
         profile: how the agent sounds.
+        in_doubt: whether a voice may hold much of another's speech; then nobody is surely the agent alone.
     """
     near = {s: float(voice @ profile.voice) for s, voice in (prints or {}).items()} if profile else {}
     sides = _channel_sides(turns) if by_channel else _with_known_voice(voice_sides(turns), turns, near)
@@ -129,7 +134,8 @@ def weigh_roles(
         for fact in evidence
     ]
     best = max(evidence, key=lambda fact: fact.log_odds)
-    return RoleGuess(roles, best.source, min(_probability(abs(total)), _MOST_CERTAIN), tuple(evidence))
+    sure = _lapsed(abs(total), _LAPSE_IN_DOUBT) if in_doubt else abs(total)
+    return RoleGuess(roles, best.source, min(_probability(sure), _MOST_CERTAIN), tuple(evidence))
 
 
 def _channel_sides(turns: Sequence[Turn]) -> dict[str, int]:
@@ -191,10 +197,11 @@ def _talk_s(turns: Sequence[Turn]) -> dict[str, float]:
 def possible_callers(spoken: Diarization) -> tuple[str, ...]:
     """Speakers who may be the caller although they are not called so, in order of appearance.
 
-    Those of unknown role are, and so is an agent where it is not sure who is the agent.
+    Those of unknown role are, and so is an agent where it is not sure who is the agent, or whether that voice
+    holds speech of the caller, too.
     """
     doubted = {Role.UNKNOWN}
-    if spoken.role_confidence < SURE_OF_THE_AGENT:
+    if spoken.role_confidence < SURE_OF_THE_AGENT or Quality.MIXED_VOICES in spoken.quality:
         doubted.add(Role.AGENT)
     return tuple(speaker for speaker in spoken.speakers if spoken.roles[speaker] in doubted)
 

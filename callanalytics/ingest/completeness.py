@@ -69,7 +69,8 @@ def find_pairs(files: Iterable[Path], n_bytes_of: Callable[[Path], int | None]) 
     folders: dict[str, _Folder | None] = {}
     for path in files:
         folder, _, name = str(path).rpartition("/")
-        side = _SIDE.fullmatch(path.stem)
+        # As `path.stem`, which pathlib takes long for.
+        side = _SIDE.fullmatch(name[: name.rfind(".")] if "." in name[1:] else name)
         if side is not None:
             key = (folder, side["stem"], path.suffix.lower())
             by_name.setdefault(key, {})[PAIR_SIDES[side["side"].lower()]] = path

@@ -136,9 +136,9 @@ def find_recordings(
 
     def is_first(listed: Listed, recording_id: str) -> bool:
         first = first_path.setdefault(recording_id, listed.paths[0])
-        if first != listed.paths[0]:
+        if first is not listed.paths[0]:
             skipped.add(listed.paths[0], "duplicate", f"same content as {first}")
-        return first == listed.paths[0]
+        return first is listed.paths[0]
 
     listing = list_recordings(inputs, settings, now, skipped, unreadable)
     for listed, files in _with_known(listing, known):

@@ -7,7 +7,6 @@ runs know of a file is looked up by these three: an unchanged file is not read a
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ MAX_AHEAD_S = 86_400.0
 _SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 # Some file systems keep times that no calendar holds.
 MIN_FILE_TIME_S, MAX_FILE_TIME_S = 0.0, 7_000_000_000.0  # 1970 to 2191
-_COPY = re.compile(r"(?:CO|CM|FR)_(?P<stem>.+)")
+_COPY_MARKS = ("CO_", "CM_", "FR_")
 
 FileKey = tuple[str, int, int]  # path, bytes, time of change in ns
 
@@ -167,16 +166,16 @@ def _n_bytes(stored: Mapping[Path, RemoteFile], path: Path) -> int | None:
 def _groups(files: Mapping[Path, str], pairs: Pairs, skipped: Skipped) -> Iterator[tuple[Path, ...]]:
     """The files of every recording, without copies of others."""
     # Originals matter only to copies, which most folders do not have.
-    copied = {(path.parent, copy["stem"]) for path in files if (copy := _COPY.fullmatch(path.stem))}
+    copies = {path: path.stem[3:] for path in files if path.name.startswith(_COPY_MARKS)}
+    copied = {(path.parent, stem) for path, stem in copies.items()}
     stems = {key for path in files if copied and (key := (path.parent, path.stem)) in copied}
     for path in files:
         group = pairs.of.get(path, (path,))
-        if group[0] != path:
+        if group[0] is not path and group[0] != path:
             skipped.add(path, "pair_part", f"one call with {group[0].name}")
             continue
-        copy = _COPY.fullmatch(path.stem)
-        if copy is not None and (path.parent, copy["stem"]) in stems:
-            skipped.add(path, "parallel_copy", f"of {copy['stem']}")
+        if copies and path in copies and (path.parent, copies[path]) in stems:
+            skipped.add(path, "parallel_copy", f"of {copies[path]}")
             continue
         yield group
 
@@ -301,13 +300,14 @@ def file_time(seconds: float) -> datetime:
 def list_files(paths: Sequence[Path], real_folders: Sequence[str] = ()) -> Listed:
     """One recording as its folder lists it now. Raises OSError."""
     stats = [path.stat() for path in paths]
+    noted_s = max([s.st_ctime for s in stats])
     return Listed(
         paths=tuple(paths),
-        n_bytes=sum(s.st_size for s in stats),
-        mtime_ns=max(s.st_mtime_ns for s in stats),
-        arrived_at=file_time(max(max(s.st_mtime, s.st_ctime) for s in stats)),
-        noted_at=file_time(max(s.st_ctime for s in stats)),
-        keys=tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)),
+        n_bytes=sum([s.st_size for s in stats]),
+        mtime_ns=max([s.st_mtime_ns for s in stats]),
+        arrived_at=file_time(max(noted_s, *[s.st_mtime for s in stats])),
+        noted_at=file_time(noted_s),
+        keys=tuple([(str(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)]),
         real_folders=tuple(real_folders) or ("",) * len(paths),
     )
 

@@ -56,6 +56,8 @@ RELATIONS: dict[str, str] = {
     "features": "Acoustic descriptors of every segment as one vector; segment_features has named columns",
     "segment_features": "Acoustic descriptors of every segment, one column each; NULL when unknown",
     "call_measures": "Numbers about whole calls: talk, silence, overtalk, interruptions, emotion shares",
+    "call_facts": "One wide row per call, rounded: when, who, how it went, flags, verdict, page, clips",
+    "measure_names": "Every measure of call_measures: unit, meaning, whether a rule may use it",
     "frustration_curve": "Frustration of the voice that the score is of, one row per segment of it",
     "escalations": "Rules that a call fulfilled, with reasons in plain words",
     "evidence": "The moments that show why a rule fired",
@@ -63,6 +65,7 @@ RELATIONS: dict[str, str] = {
     "emotion_by_hour": "Emotion shares by local hour of the day and role, of calls whose time is known",
     "emotion_by_day": "Emotion shares by local day and role",
     "emotion_by_queue": "Emotion shares by queue and role",
+    "emotion_by_queue_hour": "Emotion shares by queue, local hour and role, of calls whose time is known",
     "emotion_by_agent": "How each agent's callers sounded; no ranking, and nothing about the agent",
     "frustrated_callers": "Flagged calls, newest day first and most frustrated first",
     "repeat_callers": "Callers (by salted hash of the number) with more than one call",
@@ -124,6 +127,25 @@ VIEW_COLUMNS: dict[str, str] = {
     "worst_score": "Highest frustration score of these calls",
     "first_at": "Start of the first call",
     "last_at": "Start of the last call",
+    "n_calls_30d": "Calls of the 30 days up to the newest day with calls",
+    "n_flagged_30d": "Flagged calls of the 30 days up to the newest day with calls",
+    "unit": "Unit of the measure: s, dB, semitones, 0..1 or count",
+    "in_rules": "A rule of config.toml may use it",
+    "rules": "Names of the fulfilled rules, in the order of config.toml",
+    "clips": "Clips to hear, files below OUT; empty when none was cut",
+    "page": "Page of the call, a file below OUT; it is there while the report shows the call",
+    "angry_late_s": "Seconds of the caller's speech labelled anger or disgust in the second half",
+    "angry_s": "Seconds of the caller's speech labelled anger or disgust; NULL when the caller is not known",
+    "longest_silence_s": "Longest stretch in which nobody speaks, seconds",
+    "silence_share": "Part of the call in which nobody speaks, 0..1",
+    "overtalk_share": "Part of the call in which both sides speak, 0..1; NULL when a side is not known",
+    "caller_talk_share": "Part of the call in which the caller speaks, 0..1; NULL when not known",
+    "agent_talk_share": "Part of the call in which the agent speaks, 0..1; NULL when not known",
+    "agent_interruptions": "How often the agent talked over the caller; NULL when a side is not known",
+    **{
+        f"frustration_q{n}": f"Mean frustration in quarter {n} of the call, 0..1, of the voice of the score"
+        for n in range(1, 5)
+    },
     "first_day": "Local day of the first call",
     "last_day": "Local day of the last call",
     "queues": "Queues of these calls",
@@ -218,6 +240,9 @@ SPECIAL: dict[str, str] = {
         "Place of the reviewed segment in the recording; NULL when the review is about the call or a rule",
     ),
     "emotion_precision.emotion": "Emotion that the ensemble voted",
+    "call_facts.verdict": "Newest review of the call: worth flagging (confirm) or not (reject), or unsure",
+    "call_facts.reasons": "In plain words, one per fulfilled rule; an unflagged call may have some",
+    "measure_names.meaning": "What the measure says",
     "movers.change": "share_now less share_before",
     **dict.fromkeys(
         ("drift.value", "drift_now.value"),
@@ -233,7 +258,10 @@ SPECIAL: dict[str, str] = {
     "member_agreement.n_segments": "Segments that the vote gave this emotion",
     "call_summary.n_segments": "Segments of the call",
     **dict.fromkeys(
-        (f"{place}.frustration_score" for place in ("base.analyses", "call_summary", "frustrated_callers")),
+        (
+            f"{place}.frustration_score"
+            for place in ("base.analyses", "call_summary", "frustrated_callers", "call_facts")
+        ),
         "Frustration at its highest, 0..1, of the most frustrated voice that may be the caller's; NULL when "
         "none was assessed",
     ),

@@ -186,7 +186,9 @@ def _define_views(
 
 
 def view_definitions(descriptors: Descriptors) -> str:
-    """views.sql with one column per acoustic descriptor, one row per word of quality, today's recipe."""
+    """views.sql with a column per acoustic descriptor, a row per word of quality and measure, the recipe."""
+    from callanalytics.analysis.measures import MEASURE_TEXT
+    from callanalytics.config import RULE_MEASURES
     from callanalytics.diarize.quality import QUALITY_TEXT
 
     columns = ",\n    ".join(
@@ -197,7 +199,16 @@ def view_definitions(descriptors: Descriptors) -> str:
     words = ",\n    ".join(
         f"({_literal(word)}, {_literal(meaning)})" for word, meaning in QUALITY_TEXT.items()
     )
-    placed = {"{feature_columns}": columns, "{quality_words}": words, "{recipe}": str(RECIPE)}
+    measures = ",\n    ".join(
+        f"({_literal(name)}, {_literal(meaning)}, {'true' if name in RULE_MEASURES else 'false'})"
+        for name, meaning in MEASURE_TEXT.items()
+    )
+    placed = {
+        "{feature_columns}": columns,
+        "{quality_words}": words,
+        "{measures}": measures,
+        "{recipe}": str(RECIPE),
+    }
     for place, content in placed.items():
         text = text.replace(place, content)
     return text

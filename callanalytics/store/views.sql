@@ -127,6 +127,14 @@ CREATE VIEW call_measures AS
 SELECT a.call_id, m.name, m.role, m.period, m.value
 FROM base.call_measures m JOIN analyses a USING (analysis_key);
 
+CREATE VIEW measure_names AS
+SELECT name, CASE WHEN suffix(name, '_s') THEN 's' WHEN suffix(name, '_db') THEN 'dB'
+    WHEN suffix(name, '_st') THEN 'semitones' WHEN suffix(name, '_share') OR prefix(name, 'frustration') THEN '0..1'
+    ELSE 'count' END AS unit, meaning, in_rules
+FROM (VALUES
+    {measures}
+) AS measures(name, meaning, in_rules);
+
 CREATE VIEW frustration_curve AS
 SELECT call_id, unnest(frustration_at_s) AS at_s, unnest(frustration) AS frustration FROM analyses;
 
@@ -138,6 +146,53 @@ CREATE VIEW evidence AS
 SELECT call_id, rule, moment.start_s, moment.end_s, moment.words, moment.clip
 FROM (SELECT a.call_id, e.rule, unnest(e.evidence) AS moment
     FROM base.escalations e JOIN analyses a USING (analysis_key));
+
+-- The newest review of the whole call counts.
+CREATE VIEW call_facts AS
+WITH measured AS (
+    SELECT m.analysis_key,
+        max(m.value) FILTER (m.name = 'angry_s' AND m.role = 'caller' AND m.period = 'call') AS angry_s,
+        max(m.value) FILTER (m.name = 'angry_s' AND m.role = 'caller' AND m.period = 'second_half') AS angry_late_s,
+        max(m.value) FILTER (m.name = 'longest_silence_s') AS longest_silence_s,
+        max(m.value) FILTER (m.name = 'silence_share') AS silence_share,
+        max(m.value) FILTER (m.name = 'overtalk_share') AS overtalk_share,
+        max(m.value) FILTER (m.name = 'talk_share' AND m.role = 'caller' AND m.period = 'call') AS caller_talk_share,
+        max(m.value) FILTER (m.name = 'talk_share' AND m.role = 'agent' AND m.period = 'call') AS agent_talk_share,
+        max(m.value) FILTER (m.name = 'interruptions' AND m.role = 'agent' AND m.period = 'call')
+            AS agent_interruptions,
+        max(m.value) FILTER (m.name = 'frustration' AND m.role = a.scored_role AND m.period = 'q1') AS frustration_q1,
+        max(m.value) FILTER (m.name = 'frustration' AND m.role = a.scored_role AND m.period = 'q2') AS frustration_q2,
+        max(m.value) FILTER (m.name = 'frustration' AND m.role = a.scored_role AND m.period = 'q3') AS frustration_q3,
+        max(m.value) FILTER (m.name = 'frustration' AND m.role = a.scored_role AND m.period = 'q4') AS frustration_q4
+    FROM base.call_measures m JOIN (
+        SELECT analysis_key, CASE WHEN frustration_voice IS NULL THEN 'caller' ELSE 'unknown' END::role AS scored_role
+        FROM analyses) a USING (analysis_key)
+    WHERE m.name IN ('angry_s', 'longest_silence_s', 'silence_share', 'overtalk_share', 'talk_share',
+        'interruptions', 'frustration')
+    GROUP BY m.analysis_key
+),
+fired AS (
+    SELECT analysis_key, list(rule ORDER BY position) AS rules,
+        list_distinct(flatten(list([moment.clip FOR moment IN evidence IF moment.clip IS NOT NULL]))) AS clip_names
+    FROM base.escalations GROUP BY analysis_key
+),
+judged AS (
+    SELECT call_id, verdict, reviewer FROM base.reviews WHERE segment IS NULL AND rule IS NULL
+    QUALIFY row_number() OVER (PARTITION BY call_id ORDER BY reviewed_at DESC, review_id DESC) = 1
+)
+SELECT c.call_id, c.day, c.weekday, c.hour, c.started_local, c.queue, c.direction, c.agent_id, c.caller_hash,
+    round(c.duration_s, 1) AS duration_s, c.flagged, coalesce(f.rules, []) AS rules, c.reasons,
+    round(c.frustration_score::DOUBLE, 3) AS frustration_score,
+    round(m.frustration_q1, 3) AS frustration_q1, round(m.frustration_q2, 3) AS frustration_q2,
+    round(m.frustration_q3, 3) AS frustration_q3, round(m.frustration_q4, 3) AS frustration_q4,
+    round(m.angry_s, 1) AS angry_s, round(m.angry_late_s, 1) AS angry_late_s,
+    round(m.longest_silence_s, 1) AS longest_silence_s, round(m.silence_share, 3) AS silence_share,
+    round(m.overtalk_share, 3) AS overtalk_share, round(m.caller_talk_share, 3) AS caller_talk_share,
+    round(m.agent_talk_share, 3) AS agent_talk_share, m.agent_interruptions::INTEGER AS agent_interruptions,
+    j.verdict, j.reviewer, 'reports/calls/' || c.call_id || '.html' AS page,
+    ['reports/clips/' || c.call_id || '/' || name FOR name IN list_sort(coalesce(f.clip_names, []))] AS clips, c.path
+FROM call_summary c LEFT JOIN measured m USING (analysis_key) LEFT JOIN fired f USING (analysis_key)
+LEFT JOIN judged j USING (call_id);
 
 -- Emotions over calls, hours, days, queues and agents -----------------------------------------------------
 
@@ -172,6 +227,16 @@ FROM (SELECT queue, role, emotion, sum(seconds) / sum(labelled_s) AS share, coun
     FROM call_emotions GROUP BY ALL)
 ORDER BY queue, role, emotion;
 
+-- Without calls that are dated by their file, as in emotion_by_hour.
+CREATE VIEW emotion_by_queue_hour AS
+SELECT queue, hour, role, emotion, round(share, 4) AS share, round(wilson_low(share, n_calls), 4) AS share_low,
+    round(wilson_high(share, n_calls), 4) AS share_high, n_calls, n_segments, round(seconds, 1) AS seconds,
+    round(labelled_s, 1) AS labelled_s
+FROM (SELECT queue, hour, role, emotion, sum(seconds) / sum(labelled_s) AS share, count(*) AS n_calls,
+    sum(n_segments)::BIGINT AS n_segments, sum(seconds) AS seconds, sum(labelled_s) AS labelled_s
+    FROM call_emotions WHERE started_at_source <> 'file_time' GROUP BY ALL)
+ORDER BY queue, hour, role, emotion;
+
 -- How the *callers* of an agent sounded, in order of name: agents are never ranked by emotion, and what an
 -- agent sounds like is not in this view.
 CREATE VIEW emotion_by_agent AS
@@ -183,18 +248,21 @@ FROM (SELECT agent_id, emotion, sum(seconds) / sum(labelled_s) AS share, count(*
 ORDER BY agent_id, emotion;
 
 CREATE VIEW frustrated_callers AS
-SELECT day, call_id, started_local, queue, agent_id, agent_name, duration_s, frustration_score,
-    frustration_peak_s, reasons, caller_hash, path
+SELECT day, call_id, started_local, queue, agent_id, agent_name, round(duration_s, 1) AS duration_s,
+    round(frustration_score::DOUBLE, 4) AS frustration_score, round(frustration_peak_s, 1) AS frustration_peak_s,
+    reasons, caller_hash, path
 FROM call_summary WHERE flagged
-ORDER BY day DESC, frustration_score DESC NULLS LAST, call_id;
+ORDER BY day DESC, call_summary.frustration_score DESC NULLS LAST, call_id;
 
 CREATE VIEW repeat_callers AS
 SELECT caller_hash, count(*) AS n_calls, count(*) FILTER (WHERE flagged) AS n_flagged,
-    max(frustration_score) AS worst_score, min(started_at) AS first_at, max(started_at) AS last_at,
+    count(*) FILTER (WHERE is_recent) AS n_calls_30d, count(*) FILTER (WHERE is_recent AND flagged) AS n_flagged_30d,
+    round(max(frustration_score)::DOUBLE, 3) AS worst_score, min(started_at) AS first_at, max(started_at) AS last_at,
     list_sort(list(DISTINCT queue)) AS queues, arg_max(call_id, started_at) AS last_call_id
-FROM call_summary WHERE caller_hash IS NOT NULL
+FROM (SELECT *, day > (SELECT max(day) FROM call_summary WHERE day <= current_date + 1) - 30 AS is_recent
+    FROM call_summary WHERE caller_hash IS NOT NULL)
 GROUP BY caller_hash HAVING count(*) > 1
-ORDER BY n_flagged DESC, n_calls DESC, caller_hash;
+ORDER BY n_flagged_30d DESC, n_flagged DESC, n_calls DESC, caller_hash;
 
 -- The last seven days that hold calls' newest day, against the seven days before.
 CREATE VIEW movers AS

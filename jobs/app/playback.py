@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callanalytics.audio.clips import NoEncoder, clip_bytes
+from callanalytics.audio.clips import CONTRAST_NAMES, NoEncoder, clip_bytes
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.workspace import write_whole
 from jobs.app.published import PublishedCalls
@@ -69,6 +69,29 @@ class CallSounds:
         made = self.folder / f"{len(self._making):06d}-{call_id}.{ending}"
         write_whole(made, content)
         return made
+
+    def contrast(self, call_id: str) -> tuple[Path, Path]:
+        """The contrast clip of a call and the list of its parts: of the night, else made from the recording.
+
+        Raises:
+            UsageError: no such call, or nobody speaks in it.
+            RecordingError: the night made none, and its recording cannot be found or read any more.
+        """
+        made = self.calls.workspace.clips_of(call_id)
+        sound, parts = (made / name for name in CONTRAST_NAMES)
+        if sound.is_file() and parts.is_file():
+            return sound, parts
+        with self._lock:
+            making = self._making.setdefault(call_id, threading.Lock())
+        sound, parts = (self.folder / f"{call_id}-{name}" for name in CONTRAST_NAMES)
+        with making:
+            if not (sound.exists() and parts.exists()):
+                clips = self.calls.contrast(call_id)
+                if not clips:
+                    raise UsageError("Nobody speaks in this call, or this machine cannot encode clips.")
+                for path, clip in zip((sound, parts), clips, strict=True):
+                    write_whole(path, clip.content)
+        return sound, parts
 
     def route(self) -> Route:
         """GET /call-audio/{call_id}"""

@@ -8,17 +8,26 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from callanalytics.analysis.assess import assess
+from callanalytics.analysis.contrast import contrast_of
 from callanalytics.audio import decode_recording
+from callanalytics.audio.clips import contrast_clip
 from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
 from callanalytics.ingest.locate import hide_names, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.records import Audio, ChannelLayout, Role, Segment
+from callanalytics.records import Audio, ChannelLayout, Clip, Role, Segment
+from callanalytics.store import Store
 from callanalytics.store.query import Published
+from callanalytics.store.reader import read_call
 from callanalytics.workspace import Workspace
 from reports.call_rows import CallData, load_calls
 from reports.pages.call_page import CallPage, read_call_pages
+from reports.pages.cards import CARD_JOIN_SHARE
+from reports.parts.call_parts import summarise_call
 from reports.report_source import Row, Source
+from reports.timeline import JOIN_S
+from reports.views import CallSummary
 
 PAGE_ROWS = 50
 
@@ -101,7 +110,8 @@ class PublishedCalls:
     workspace: Workspace
 
     @contextmanager
-    def _reading(self) -> Iterator[Source]:
+    def reading(self) -> Iterator[Source]:
+        """The published file, for as long as the block runs."""
         now = datetime.now(UTC).astimezone(self.settings.time.zone_info)
         with Published(self.workspace.database) as published:
             yield Source(published, self.settings, datetime.min.replace(tzinfo=UTC), now, now, None, "")
@@ -111,7 +121,7 @@ class PublishedCalls:
         where, values = _conditions(wanted)
         order = f"{SORTS[wanted.sort]} {'DESC' if wanted.descending else 'ASC'} NULLS LAST"
         paged = {**values, "n_rows": PAGE_ROWS, "n_before": PAGE_ROWS * max(0, wanted.page)}
-        with self._reading() as source:
+        with self.reading() as source:
             n_all = source.rows("SELECT count(*) AS n FROM call_summary")[0]["n"]
             n_found = source.rows(_COUNT.format(where=where), **values)[0]["n"]
             rows = source.rows(_LIST.format(where=where, order=order), **paged)
@@ -119,20 +129,20 @@ class PublishedCalls:
 
     def queues_and_days(self) -> tuple[Sequence[str], date | None, date | None]:
         """Return every queue by name ('' for none), the first and the last day."""
-        with self._reading() as source:
+        with self.reading() as source:
             queues = source.rows("SELECT DISTINCT coalesce(queue, '') AS queue FROM call_summary ORDER BY 1")
             (days,) = source.rows("SELECT min(day) AS first, max(day) AS last FROM call_summary")
         return [row["queue"] for row in queues], days["first"], days["last"]
 
     def labels(self) -> tuple[str, ...]:
         """Return what the ensemble behind the results can say; nothing when none is promoted."""
-        with self._reading() as source:
+        with self.reading() as source:
             rows = source.rows("SELECT labels::VARCHAR[] AS labels FROM ensembles WHERE promoted LIMIT 1")
         return tuple(rows[0]["labels"]) if rows else ()
 
     def open(self, call_id: str) -> OpenedCall:
         """Return everything stored about one call."""
-        with self._reading() as source:
+        with self.reading() as source:
             key = _analysis(source, call_id)["analysis_key"]
             page = next(iter(read_call_pages(source, [key], frozenset(), frozenset())))
             data = load_calls(source, [key])[key]
@@ -142,9 +152,31 @@ class PublishedCalls:
             )
         return OpenedCall(page, data, tuple(reviews))
 
+    def card(self, call_id: str) -> tuple[CallSummary, Row]:
+        """Return what the card of a call shows, and its row of call_summary."""
+        with self.reading() as source:
+            key = _analysis(source, call_id)["analysis_key"]
+            call = load_calls(source, [key])[key]
+            join_s = max(JOIN_S, CARD_JOIN_SHARE * call.facts["duration_s"])
+            return summarise_call(source, call, root="", n_ticks=6, join_s=join_s), call.facts
+
+    def contrast(self, call_id: str) -> tuple[Clip, ...]:
+        """Make the contrast clip of a call from its recording; nothing where nobody speaks.
+
+        Raises:
+            RecordingError: it is gone, replaced by another one, or cannot be decoded.
+        """
+        with self.reading() as source:
+            _analysis(source, call_id)
+            call = read_call(Store(source.published.connection, self.workspace), call_id)
+        what = (call.audio.duration_s, call.speech, call.segments, call.features, call.votes, self.settings)
+        return contrast_clip(
+            self.audio(call_id), contrast_of(call.segments, assess(*what), call.audio.duration_s)
+        )
+
     def segments(self, call_id: str) -> tuple[tuple[Segment, ...], ChannelLayout]:
         """Return the stored segments of a call and how its voices lie."""
-        with self._reading() as source:
+        with self.reading() as source:
             layout = ChannelLayout(_analysis(source, call_id)["layout"])
             rows = source.rows(_SEGMENTS, call_id=call_id)
         return tuple(Segment(**{**row, "role": Role(row["role"])}) for row in rows), layout
@@ -157,7 +189,7 @@ class PublishedCalls:
         Raises:
             RecordingError: it is gone, replaced by another one, or cannot be decoded.
         """
-        with self._reading() as source:
+        with self.reading() as source:
             analysis = _analysis(source, call_id)
         shown: tuple[str, ...] = tuple(analysis["paths"])
         salt = load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file)

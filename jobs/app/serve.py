@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,16 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.errors import UsageError
-from callanalytics.workspace import folder_in_the_making, make_private_dir
+from callanalytics.workspace import Workspace, folder_in_the_making, make_private_dir
 from jobs.app.context import AppContext, set_context
 from jobs.app.playback import CallSounds
+from jobs.app.review_page import ReviewPage
 from jobs.app.utterance import MAX_BYTES
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost")
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+REVIEW, WHOSE = "/review", "/whose"
+STREAMLIT_PAGES = ("/calls", "/compare")
 SCRIPT = Path(__file__).with_name("streamlit_script.py")
 
 # Whatever a page or a library may try, the browser asks this server and nobody else. Streamlit's own
@@ -65,8 +73,30 @@ class Address:
         return tuple(dict.fromkeys((*LOOPBACK, self.shown)))
 
 
-def serve(context: AppContext, address: Address, *, open_browser: bool) -> None:
+def is_served(address: Address, workspace: Workspace) -> bool:
+    """Whether the app of this workspace already listens there; False where nothing or something else does."""
+    import json
+    from urllib.request import ProxyHandler, build_opener
+
+    try:
+        with build_opener(ProxyHandler({})).open(f"{address.url}{WHOSE}", timeout=2) as answer:
+            found = json.loads(answer.read(10_000))
+        return bool(found["app"] == "callanalytics" and found["out"] == _fingerprint(workspace))
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _fingerprint(workspace: Workspace) -> str:
+    """Tells one output folder from another without naming it."""
+    return hashlib.sha256(os.fsencode(workspace.folder.resolve())).hexdigest()[:16]
+
+
+def serve(context: AppContext, address: Address, *, open_browser: bool, page: str = "") -> None:
     """Serve until interrupted.
+
+    Args:
+        page: path that the browser is opened at. With one, models are loaded while the page is looked at, so
+            that a broken ensemble is named where it is needed and no page waits for it.
 
     Raises:
         UsageError: Streamlit is missing, or the address cannot be listened on safely.
@@ -86,7 +116,8 @@ def serve(context: AppContext, address: Address, *, open_browser: bool) -> None:
             f"--host {address.host} listens on every address: say by --name which host name people use, "
             "so that requests for others can be refused."
         )
-    context.warm_up()  # a broken ensemble is named here and not in a page
+    if not page:
+        context.warm_up()  # a broken ensemble is named here and not in a page
     set_context(context)
     workspace = context.calls.workspace
     make_private_dir(workspace.playing)  # in the output folder, so that a purge finds what a kill left here
@@ -94,9 +125,14 @@ def serve(context: AppContext, address: Address, *, open_browser: bool) -> None:
         sounds = CallSounds(context.calls, folder)
         app = st.App(
             SCRIPT,
-            routes=[sounds.route()],
+            routes=[
+                _whose(workspace),
+                sounds.route(),
+                *ReviewPage(context, sounds).routes(),
+                *map(_streamlit_page, STREAMLIT_PAGES),
+            ],
             middleware=[Middleware(Gate, names=address.names)],
-            lifespan=_announce(address.url if open_browser else None),
+            lifespan=_announce(address.url + page if open_browser else None),
         )
         app.run(config=streamlit_config(address))
 
@@ -132,6 +168,35 @@ def streamlit_config(address: Address) -> dict[str, Any]:
         "theme.dark.textColor": "#ececea",
         "theme.dark.primaryColor": "#85b4ea",
     }
+
+
+def _whose(workspace: Workspace) -> Route:
+    """Whose app this is, for a second `callanalytics open`."""
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def answer(_request: Request) -> Response:
+        return JSONResponse({"app": "callanalytics", "out": _fingerprint(workspace)})
+
+    return Route(WHOSE, answer)
+
+
+def _streamlit_page(path: str) -> Route:
+    """Streamlit's page below the root. Told where the server is, it does not ask below its own path first,
+    which would leave two errors in the console of every visitor.
+    """
+    from importlib import resources
+
+    from starlette.responses import HTMLResponse
+    from starlette.routing import Route
+
+    page = (resources.files("streamlit") / "static" / "index.html").read_text(encoding="utf-8")
+    told = "<head><script>window.__streamlit = { BACKEND_BASE_URL: location.origin + '/' }</script>"
+
+    async def answer(_request: Request) -> Response:
+        return HTMLResponse(page.replace("<head>", told, 1), headers={"cache-control": "no-cache"})
+
+    return Route(path, answer)
 
 
 def _announce(url: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""What Streamlit runs for every visitor: the frame around the three pages."""
+"""What Streamlit runs for every visitor: the frame around its three pages, with a way to the review queue."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from reports.formatting import localised
 # An icon of our own: Streamlit fetches the pictures of emoji and Material symbols from the internet.
 ICON = Path(__file__).parent / "templates" / "icon.svg"
 
+
+def review() -> None:
+    """Leave Streamlit for the review queue, which the same server answers at the same path."""
+    st.html("<script>location.replace('/review')</script>", unsafe_allow_javascript=True)
+
+
 st.set_page_config(page_title="callanalytics", page_icon=ICON, layout="wide")
 st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; max-width: 1240px; margin: 0 auto; }</style>")
 page = st.navigation(
     [
+        st.Page(review, title="Review", icon=":material/playlist_play:", url_path="review"),
         st.Page(try_out, title="Try", icon=":material/mic:", url_path="try", default=True),
         st.Page(calls, title="Calls", icon=":material/call:", url_path="calls"),
         st.Page(compare, title="Compare", icon=":material/compare_arrows:", url_path="compare"),

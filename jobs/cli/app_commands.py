@@ -1,4 +1,4 @@
-"""The review app in a browser: app."""
+"""The review app in a browser: app, and open for its review queue."""
 
 from __future__ import annotations
 
@@ -56,3 +56,28 @@ def app(
     context = AppContext(settings, workspace, ensembles, corpora)
     say(f"The review app: {address.url} (end it with Ctrl+C)", quiet=False)
     serve(context, address, open_browser=not no_browser)
+
+
+@click.command()
+@with_settings
+@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+def open(settings: Settings, workspace: Workspace, port: int, no_browser: bool) -> None:  # noqa: A001
+    """Open the review queue: play the calls that matter, judge them by keys, forward what came of it.
+
+    Serves the review app on this machine alone until Ctrl+C; where it is served already, opens the browser.
+    """
+    import webbrowser
+
+    from jobs.app.context import AppContext
+    from jobs.app.serve import REVIEW, Address, is_served, serve
+
+    workspace.require_results("review")
+    address = Address(port=port)
+    if is_served(address, workspace):
+        say(f"The review queue: {address.url}{REVIEW}", quiet=False)
+        if not no_browser:
+            webbrowser.open(address.url + REVIEW)
+        return
+    say(f"The review queue: {address.url}{REVIEW} (end it with Ctrl+C)", quiet=False)
+    serve(AppContext(settings, workspace), address, open_browser=not no_browser, page=REVIEW)

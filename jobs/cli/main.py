@@ -45,6 +45,7 @@ COMMANDS = {
     "analyze": "single_file_commands",
     "classify": "single_file_commands",
     "diarize": "single_file_commands",
+    "open": "app_commands",
     "app": "app_commands",
     "train": "training_commands",
     "retrain": "retrain_commands",

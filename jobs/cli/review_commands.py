@@ -31,7 +31,7 @@ class CallFirst(click.Group):
 
 @click.group(cls=CallFirst)
 def review() -> None:
-    """Say what is true of a call: review CALL --verdict confirm. Also: review next, review import FILE.
+    """Say what is true of a call: review CALL --verdict confirm. Also: review next, undo, import FILE.
 
     Of a call or a rule, "confirm" means worth flagging; of a segment, that the voted emotion is right.
     Reviews show each rule's precision (FROM rule_precision) and teach the next ensemble. They wait in one
@@ -106,6 +106,31 @@ def next_(count: int, as_json: bool, workspace: Workspace) -> None:
         print("\n\n".join(render_worth(call, workspace) for call in found))
     else:
         say("Every call has a verdict.")
+
+
+@review.command()
+@click.option("--by", help="Whose review (default: $USER).")
+@in_workspace
+def undo(by: str | None, workspace: Workspace) -> None:
+    """Take back your last review, or your last import, while it waits for the next run."""
+    from callanalytics.errors import UsageError
+    from callanalytics.records.text import display_text
+    from jobs.reviews.queue import take_back
+
+    reviewer = by or os.environ.get("USER")
+    gone = take_back(workspace, reviewer=reviewer)
+    if not gone:
+        whose = f"of {display_text(reviewer)}" if reviewer else "without a name"
+        raise UsageError(
+            f"{workspace}: no review {whose} waits for the next run. A published one is overruled by a new "
+            "one: review CALL --verdict ..."
+        )
+    if len(gone) > 1:
+        say(f"Taken back: the import of {len(gone)} reviews.")
+        return
+    about = f", rule {gone[0].rule}" if gone[0].rule else ""
+    about += f", segment {gone[0].segment}" if gone[0].segment is not None else ""
+    say(f"Taken back: {gone[0].call_id}{about}: {gone[0].verdict}.")
 
 
 def _known(n_known: int) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.call_settings import machine_zone
-from callanalytics.errors import CallAnalyticsError, UsageError
+from callanalytics.errors import CallAnalyticsError, StoreError, UsageError
 from callanalytics.ingest.object_store import check_remote, is_remote, shown_url
-from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
+from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt, salt_of_results
 from callanalytics.workspace import Workspace
 
 # A night writes about 60 kB a call to the database and its published copy; 2 GB is 30,000 calls.
@@ -158,12 +158,15 @@ def _disk(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
 
 def _salt(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     salt = workspace.folder / settings.privacy.salt_file
+    fix = "Restore it from a backup; else the next run makes a new one, and repeat callers count anew."
     if not salt.exists():
-        yield True, f"none yet at {salt}: the first run makes it", ""
+        if workspace.has_results:
+            yield False, f"{salt}: gone", fix
+        else:
+            yield True, f"none yet at {salt}: the first run makes it", ""
         return
     found = salt.stat()
     if found.st_size == 0:
-        fix = "Restore it from a backup; else the next run makes a new one, and repeat callers count anew."
         yield False, f"{salt}: empty", fix
     elif found.st_mode & 0o077:
         mode = stat.filemode(found.st_mode)
@@ -198,12 +201,15 @@ def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
 
 
 def _erasures(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
-    from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
     from jobs.maintenance.purge import verify_erasures
 
     if not workspace.erasures.exists():
         return
-    salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
+    try:
+        salt = salt_of_results(workspace.folder / settings.privacy.salt_file)
+    except StoreError:
+        yield False, f"{workspace.erasures}: cannot be verified without the salt", "Restore the salt."
+        return
     n_lines, wrong = verify_erasures(workspace.erasures, salt)
     found = f"{workspace.erasures}: {n_lines} signed lines"
     fix = "It was changed, or the salt of the folder is a new one. Compare it with a backup."

@@ -21,7 +21,13 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
 from callanalytics.errors import LockHeld, StoreError, UsageError
-from callanalytics.ingest.recorders.phone_numbers import HASH_BYTES, hash_number, load_or_make_salt
+from callanalytics.ingest.recorders.phone_numbers import (
+    HASH_BYTES,
+    hash_number,
+    load_or_make_salt,
+    salt_of_results,
+    significant_digits,
+)
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
 from callanalytics.store.remove import Selection, forget_calls, forget_clips, select
@@ -91,13 +97,13 @@ def selection_of(
     if by == "caller":
         if re.fullmatch(rf"[0-9a-f]{{{2 * HASH_BYTES}}}", value):
             return Selection("caller", value)
-        workspace.require_results("purge")
-        hashed = hash_number(value, load_or_make_salt(workspace.folder / settings.privacy.salt_file))
-        if hashed is None:
+        if not significant_digits(value):
             raise UsageError(
                 "--caller is no number and no hash: give the number, or caller_hash of the results."
             )
-        return Selection("caller", hashed)
+        workspace.require_results("purge")
+        salt = salt_of_results(workspace.folder / settings.privacy.salt_file)
+        return Selection("caller", hash_number(value, salt) or "")
     if by == "call" and not _CALL_ID.fullmatch(value):
         raise UsageError(f"--call {value!r} is no id of a call: give at least 8 of its letters and digits.")
     return Selection("call" if by == "call" else "agent", value)
@@ -304,12 +310,22 @@ def _size(roots: list[Path]) -> int:
 
 
 def append_erasure(path: Path, salt: bytes, now: datetime, facts: dict[str, object]) -> None:
-    """Add a signed line. ``facts`` are counts and kinds, never ids, names or numbers. Raises OSError."""
+    """Add a signed line. ``facts`` are counts and kinds, never ids, names or numbers. Raises OSError.
+
+    A damaged line stays where it is, for `verify_erasures` to find; what comes after it is noted as well.
+    """
     lines = _lines(path)
-    before = json.loads(lines[-1]).get(_SIGNATURE, "") if lines else ""
+    before = _signature_in(lines[-1]) if lines else ""
     body = json.dumps({"at": now.astimezone(UTC).isoformat(timespec="seconds"), **facts}, sort_keys=True)
     signed = json.dumps({**json.loads(body), _SIGNATURE: _sign(salt, before, body)}, sort_keys=True)
     write_whole(path, "".join(f"{line}\n" for line in (*lines, signed)), durable=True)
+
+
+def _signature_in(line: str) -> str:
+    try:
+        return str(json.loads(line)[_SIGNATURE])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def verify_erasures(path: Path, salt: bytes) -> tuple[int, int | None]:
@@ -320,7 +336,7 @@ def verify_erasures(path: Path, salt: bytes) -> tuple[int, int | None]:
         try:
             facts = json.loads(line)
             signature = str(facts.pop(_SIGNATURE))
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return len(lines), number
         if not hmac.compare_digest(signature, _sign(salt, before, json.dumps(facts, sort_keys=True))):
             return len(lines), number
@@ -334,4 +350,4 @@ def _sign(salt: bytes, before: str, body: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.model_cache import prepare_cache
-from callanalytics.errors import StoreError, UsageError
+from callanalytics.errors import EngineError, StoreError, UsageError
 from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
@@ -35,13 +36,15 @@ from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search, with_transcripts
 from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
-from jobs.publishing import Pages, ReportWindow, remove_clips, unnamed_clips, write_clips
+from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
 # Outcomes are committed when this many wait, or after this time: a crash repeats no more than that.
 BATCH_CALLS = 256
 BATCH_S = 10.0
+
+_log = logging.getLogger(__name__)
 
 EMPTY_CODE = 4
 HELD_CODE = 8
@@ -59,7 +62,7 @@ def run_night(
         UsageError: nothing to search, or a window that makes no sense.
         LockHeld: another run works on this output folder.
         StoreError, ReportError: results cannot be written.
-        ensemble.model_errors.ModelError: the ensemble cannot be loaded.
+        ensemble.model_errors.ModelError: the ensemble, or the model of words, cannot be loaded.
         ensemble.model_errors.DeviceMissing: a GPU was asked for that this machine has not.
     """
     started = time.monotonic()
@@ -69,6 +72,10 @@ def run_night(
     inputs = options.inputs or settings.input_dirs
     if not inputs:
         raise UsageError("No folder to search: give --input FOLDER, or set inputs in [paths] of config.toml.")
+    if settings.words_model is not None and settings.engine.kind == "local":
+        from callanalytics.analysis.words.recogniser import load_model
+
+        load_model(settings.words_model)  # in a worker it would look like one that cannot start
     workspace = Workspace(options.out or settings.out_dir)
     if options.dry_run and not workspace.work_database.exists():
         with tempfile.TemporaryDirectory() as scratch:  # a dry run leaves nothing behind
@@ -145,7 +152,7 @@ class _Night:
             inputs,
             self.window,
             ensemble_id=ensemble.ensemble_id,
-            salt=load_or_make_salt(self.workspace.folder / self.settings.privacy.salt_file),
+            salt=self._salt(),
             now=now,
             on_progress=lambda done, total: self.on_progress("search", done, total, ""),
         )
@@ -155,6 +162,18 @@ class _Night:
             return self._answer(todo, ensemble, ensemble_dir, now, started)
         finally:
             gc.unfreeze()
+
+    def _salt(self) -> bytes:
+        """The secret for callers' numbers. A new one in place of one that is gone is told."""
+        path = self.workspace.folder / self.settings.privacy.salt_file
+        hashed = "SELECT 1 FROM base.calls WHERE caller_hash IS NOT NULL LIMIT 1"
+        if not path.exists() and self.store.rows(hashed):
+            _log.warning(
+                "%s is gone and is made anew: callers of earlier nights are not known again, nor found by "
+                "`purge --caller NUMBER`. Restore it from a backup and run again with --force.",
+                path,
+            )
+        return load_or_make_salt(path)
 
     def _answer(
         self, todo: Todo, ensemble: Ensemble, ensemble_dir: Path, now: datetime, started: float
@@ -203,6 +222,12 @@ class _Night:
                 waiting = []
                 committed_at = time.monotonic()
         self._commit(waiting)
+        if self.counts.n_left and not watch.requested():
+            raise EngineError(
+                f"Of {self.counts.n_new} recordings {self.counts.n_left} came back neither analysed nor "
+                "quarantined: a fault of callanalytics. What is committed is kept; run again, which takes up "
+                "the rest and publishes, and report this."
+            )
 
     def _outcomes(
         self, recordings: list[FoundRecording], ensemble_dir: Path, watch: StopWatch
@@ -278,6 +303,7 @@ class _Night:
 
     def _finish(self, exit_code: int, now: datetime) -> None:
         self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
+        keep_nearest(self.store, self.window)
         # What is to be published anew need not be read before.
         whole = self.store.unpublished or mend_published(self.workspace)
         if self.held:

@@ -9,12 +9,14 @@ rule no longer fires) is kept in `refused` with the reason.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import secrets
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,6 +92,53 @@ def waiting_reviews(workspace: Workspace) -> list[Review]:
     return found
 
 
+def take_back(workspace: Workspace, *, call_id: str = "", reviewer: str | None = None) -> list[Review]:
+    """Remove what was given last and waits still: one review, or the whole of an import.
+
+    Args:
+        call_id: only of a review of this call as a whole; an import is then left.
+        reviewer: only what this person gave, None for what was given without a name.
+
+    Returns:
+        The reviews that are gone; none where no such review waits.
+    """
+    for path in reversed(waiting(workspace)):
+        with _held(path) as is_there:
+            if not is_there:
+                continue
+            try:
+                reviews = read_reviews(path)
+            except UsageError:  # no reviews: the next run says so
+                continue
+            if any(review.reviewer != reviewer for review in reviews):
+                continue
+            whole = len(reviews) == 1 and reviews[0].rule is None and reviews[0].segment is None
+            if call_id and not (whole and reviews[0].call_id == call_id):
+                continue
+            path.unlink(missing_ok=True)
+            return reviews
+    return []
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Keep others from taking a file in, or back, meanwhile; whether it is there still.
+
+    Where the file system has no locks, a review that is taken back in the moment of a run's end may stay.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield os.fstat(descriptor).st_nlink > 0
+    finally:
+        os.close(descriptor)
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.json"), *folder.glob("*.jsonl")])
 
@@ -146,7 +195,10 @@ def take_in(store: Store, workspace: Workspace) -> TakenIn:
     n_taken, refused = 0, list[str]()
     for path in waiting(workspace):
         try:
-            n_fit, reasons = _take_in_file(store, path)
+            with _held(path) as is_there:
+                if not is_there and not os.path.lexists(path):  # its reviewer took it back
+                    continue
+                n_fit, reasons = _take_in_file(store, path)
         except (OSError, StoreError) as problem:
             _log.error("%s: cannot be taken in and stays in the queue (%s)", path, problem)
             continue

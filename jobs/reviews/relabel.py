@@ -15,7 +15,7 @@ from callanalytics.store import Correction, Store, open_locked
 from callanalytics.store.reader import read_analysis, read_call
 from callanalytics.store.voice_profiles import forget_voice_of_call
 from callanalytics.workspace import Workspace
-from jobs.publishing import kept_clips, show
+from jobs.publishing import kept_clips, remove_contrast, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ def relabel(settings: Settings, workspace: Workspace, call_id: str, *, by: str |
             store.write([swapped], _run_of(store, call))
             store.correct(Correction(call_id, swap_roles=not undo, corrected_by=by))
             forget_voice_of_call(store, call_id)  # it was learned from the other side
+        remove_contrast(workspace, call_id)  # of the other side too
         return Relabelled(swapped, show(store, settings, now=datetime.now(UTC)))
 
 

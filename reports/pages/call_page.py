@@ -27,6 +27,7 @@ from reports.parts.call_parts import (
 from reports.parts.coverage import ABSTAIN_TEXT
 from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
 from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_text, with_unit
+from reports.parts.quotes import Transcript, transcript
 from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
 from reports.timeline import ROLE_NAMES, step_area
@@ -118,6 +119,7 @@ class CallPage:
     pictures: tuple[Picture, ...]
     rules: Table
     rules_text: str
+    words: Transcript | None
 
 
 def read_call_pages(
@@ -170,6 +172,7 @@ def _page(
         pictures=read_pictures(source, call),
         rules=_rules(source, call),
         rules_text=_rules_text(source, call),
+        words=transcript(call),
     )
 
 

@@ -24,6 +24,7 @@ from reports.formatting import (
 from reports.palette import badge
 from reports.parts.flags import FRUSTRATION_MEASURES, rules_on, stored_text
 from reports.parts.measure_names import with_unit
+from reports.parts.quotes import quote
 from reports.report_source import Row, Source
 from reports.translation import _, marked
 from reports.views import CallSummary, Fact, Moment, Reason, ReviewCommand
@@ -235,6 +236,7 @@ def _moments(source: Source, call: CallData, met: Sequence[Row], root: str, most
                 badge=badge(segment["emotion"] if segment else None),
                 agreement=_agreement(call, segment),
                 agreed="/".join(map(str, _votes(call, segment))),
+                quote="" if "“" in evidence["words"] else quote(call, start_s, evidence["end_s"]),
             )
         )
     return tuple(moments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callanalytics.config import RuleSettings
+from callanalytics.config import PHRASE, RuleSettings
 from reports.formatting import from_to, length, number, percent, plain, signed
 from reports.translation import _, marked
 
@@ -52,6 +52,7 @@ _NAMES = {
     "n_long_silences": marked("silences over 3 s"),
     "loudness_rise_db": marked("rise in loudness"),
     "pitch_rise_st": marked("rise in pitch"),
+    PHRASE: marked("times that it is said"),
 }
 _PERIODS = {
     "call": marked("the whole call"),
@@ -97,7 +98,10 @@ def measure_name(name: str) -> str:
 
 def rule_text(rule: RuleSettings) -> str:
     """What a rule asks, for example "caller: frustration at its peak at least 50%, in the whole call"."""
-    condition = _("{measure} at least {value}, in {part}").format(
+    text = _("{measure} at least {value}, in {part}")
+    if rule.negate:
+        text = _("{measure} under {value}, in {part}")
+    condition = text.format(
         measure=measure_name(rule.measure),
         value=with_unit(rule.measure, rule.at_least),
         part=_(_PERIODS[rule.window]),

@@ -31,6 +31,14 @@
     player.pause();
     show(button, "▶");
     for (const head of headsOf(document)) head.hidden = true;
+    markSpoken(-1);
+  }
+
+  // The line of the transcript that is heard.
+  function markSpoken(at) {
+    for (const line of document.querySelectorAll(".spoken li")) {
+      line.classList.toggle("now", Number(line.dataset.start) <= at && at < Number(line.dataset.end));
+    }
   }
 
   function draw() {
@@ -38,7 +46,9 @@
     const scope = scopeOf(button);
     const body = scope.querySelector(".strip-body");
     if (!body) return;
-    const share = Math.min(1, (Number(button.dataset.start) + player.currentTime) / Number(body.dataset.duration));
+    const at = Number(button.dataset.start) + player.currentTime;
+    const share = Math.min(1, at / Number(body.dataset.duration));
+    markSpoken(at);
     for (const head of headsOf(scope)) {
       head.hidden = false;
       head.style.left = `${100 * share}%`;

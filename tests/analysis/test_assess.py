@@ -186,7 +186,7 @@ def test_a_voice_that_settings_keep_from_the_ensemble_is_not_assessed() -> None:
     assert "loudness_rise_db" not in names(found, Role.UNKNOWN)
 
 
-# What the ensemble is shown
+# What the ensemble is shown ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

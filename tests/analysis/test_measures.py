@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,6 +80,83 @@ def test_silence_overtalk_and_talk_time() -> None:
     assert found["silence_s", None, "call"] == pytest.approx(1 + 4 + 5)
     assert found["longest_silence_s", None, "call"] == pytest.approx(5)
     assert found["n_long_silences", None, "call"] == 2
+
+
+def test_every_measure_of_a_conversation_has_its_value_side_and_period() -> None:
+    """A call of 40 s, so that a quarter is 10 s.
+
+    The agent interrupts at 10 s, the border of two quarters, for 0.8 s and at 33 s for 2 s; the caller never.
+    All that the call says is here, and nothing else.
+    """
+    talk = (("c", 4, 10.8), ("a", 10, 15), ("c", 30, 35), ("a", 33, 38))
+    found = measured(40.0, spoken(*talk))
+    agent = {"q1": 0, "q2": 5, "q3": 0, "q4": 5, "first_half": 5, "second_half": 5, "call": 10}
+    caller = {"q1": 6, "q2": 0.8, "q3": 0, "q4": 5, "first_half": 6.8, "second_half": 5, "call": 11.8}
+    lasts_s = {"call": 40, "first_half": 20, "second_half": 20}
+    expected: dict[tuple[str, Role | None, str], float] = {
+        ("silence_s", None, "call"): 4 + 15 + 2,
+        ("silence_share", None, "call"): 21 / 40,
+        ("longest_silence_s", None, "call"): 15,
+        ("n_long_silences", None, "call"): 2,
+        ("overtalk_s", None, "call"): 2.8,
+        ("overtalk_share", None, "call"): 2.8 / 40,
+        ("interruptions_s", Role.AGENT, "call"): 2.8,
+        ("interruptions_s", Role.CALLER, "call"): 0,
+    }
+    for role, seconds in ((Role.AGENT, agent), (Role.CALLER, caller)):
+        expected["n_turns", role, "call"] = 2
+        for period, talk_s in seconds.items():
+            expected["talk_s", role, period] = talk_s
+            expected["talk_share", role, period] = talk_s / lasts_s.get(period, 10)
+            expected["interruptions", role, period] = 0
+    counts = {"q2": 1, "q4": 1, "first_half": 1, "second_half": 1, "call": 2}
+    expected |= {("interruptions", Role.AGENT, period): n for period, n in counts.items()}
+    assert found == pytest.approx(expected)
+
+
+def test_a_silence_is_long_beyond_three_seconds_and_none_is_no_silence() -> None:
+    found = measured(20.0, spoken(("c", 0, 5), ("a", 8, 12), ("c", 15.5, 20)))
+    assert found["silence_s", None, "call"] == pytest.approx(6.5)
+    assert found["n_long_silences", None, "call"] == 1
+    found = measured(10.0, spoken(("c", 0, 5), ("a", 5, 12)))
+    assert found["silence_s", None, "call"] == found["longest_silence_s", None, "call"] == 0
+
+
+def test_a_side_that_says_nothing_has_no_share_and_does_not_hide_the_other() -> None:
+    found = measured(10.0, spoken(("a", 1, 5)))
+    assert found["overtalk_s", None, "call"] == 0
+    assert found["talk_s", Role.CALLER, "call"] == found["n_turns", Role.CALLER, "call"] == 0
+    assert found["n_turns", Role.AGENT, "call"] == 1
+    nothing = measured(0.0, spoken())
+    assert nothing["silence_share", None, "call"] is None
+    assert nothing["overtalk_share", None, "call"] is None
+
+
+def test_a_voice_of_unknown_role_has_talk_and_no_interruptions() -> None:
+    unknown = replace(spoken(("a", 0, 4), ("c", 3, 9)), roles={"a": Role.UNKNOWN, "c": Role.CALLER})
+    found = measured(10.0, unknown)
+    assert found["talk_s", Role.UNKNOWN, "call"] == pytest.approx(4)
+    assert found["talk_s", Role.CALLER, "call"] == pytest.approx(6)
+    assert not [key for key in found if key[0] in {"interruptions", "interruptions_s", "overtalk_s"}]
+
+
+def test_of_short_speech_there_are_emotions_too() -> None:
+    found = measured(8.0, spoken(("c", 0, 0.5)), [("c", 0.0, 0.5, "anger")])
+    assert found["labelled_s", Role.CALLER, "call"] == pytest.approx(0.5)
+    assert found["anger_share", Role.CALLER, "q1"] == pytest.approx(1)
+    assert ("labelled_s", Role.CALLER, "q2") not in found, "nobody speaks there"
+
+
+@pytest.mark.parametrize(("voice", "role"), [(None, Role.CALLER), ("v", Role.UNKNOWN)])
+def test_the_measures_of_a_curve_are_those_of_its_voice(voice: str | None, role: Role) -> None:
+    """One segment in the last quarter: the others have none, and that ends nothing."""
+    one = np.array([0.5], dtype=np.float32)
+    curve = Curve(np.array([90], dtype=np.float32), one, 0.5, one, one, voice=voice)
+    found = frustration_measures(100.0, curve)
+    assert {m.role for m in found} == {role}
+    assert {m.period for m in found} == {"call", "q4", "second_half"}
+    names = {"frustration", "frustration_peak", "loudness_rise_db", "pitch_rise_st"}
+    assert {m.name for m in found} == {*names, "frustration_peak_s"}
 
 
 def test_a_payment_pause_and_hold_music_are_no_silence() -> None:

@@ -14,6 +14,7 @@ import soundfile as sf
 import soxr
 from app_calls import RATE_HZ, FloatArray, voice, wav
 from app_server import Served, serving
+from app_visit import FLAGS, Visit, violations
 from chromium import find_chromium
 
 from callanalytics.store import Review, open_work
@@ -22,13 +23,7 @@ from jobs.reviews.queue import waiting_reviews
 
 pytestmark = pytest.mark.browser
 ANSWER_LIMIT_S = 15.0  # what a busy machine may take; the figure of an idle one is in benchmarks/RESULTS.md
-PATIENCE_MS = 40_000
-AUDIO_FLAGS = (
-    "--no-sandbox",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-)
+AUDIO_FLAGS = (*FLAGS, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 @pytest.fixture(scope="module")
@@ -65,66 +60,6 @@ def browser(served: Served) -> Iterator[Any]:
         started = running.chromium.launch(executable_path=find_chromium(), args=flags)
         yield started
         started.close()
-
-
-class Visit:
-    """A visitor, with everything the page complained about or asked for."""
-
-    def __init__(self, browser: Any, served: Served, path: str = "/", **how: Any) -> None:
-        how = {"viewport": {"width": 1280, "height": 1000}, "permissions": ["microphone"], **how}
-        self.served = served
-        self.context = browser.new_context(**how)
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.page = self.context.new_page()
-        self.problems: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("console", lambda said: said.type == "error" and self.problems.append(said.text))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("websocket", lambda socket: self.requests.append(socket.url))
-        self.page.goto(served.url + path)
-
-    def __enter__(self) -> Visit:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
-
-    def outside(self) -> list[str]:
-        """Requests that did not go to the app itself."""
-        own = (self.served.url, self.served.url.replace("http", "ws"), "data:", f"blob:{self.served.url}")
-        return [url for url in self.requests if not url.startswith(own)]
-
-    def complaints(self) -> list[str]:
-        """Errors, but for Streamlit asking below /calls for what it then finds at the root."""
-        return [words for words in self.problems if "404" not in words]
-
-    def choose(self, label: str, option: str) -> None:
-        """Choose in a list; one that is still sliding into place closes again and is opened once more."""
-        from playwright.sync_api import TimeoutError as TooSlow
-
-        wanted = self.page.get_by_role("option", name=option, exact=True)
-        for _ in range(5):
-            self.page.get_by_role("combobox", name=label, exact=True).click()
-            try:
-                wanted.click(timeout=3000)
-                return
-            except TooSlow:
-                continue
-        raise AssertionError(f"{option} cannot be chosen as {label}")
-
-    def upload(self, name: str, content: bytes) -> None:
-        self.page.get_by_text("Upload a file", exact=True).click()
-        picker = self.page.locator("input[type=file]")
-        picker.wait_for(state="attached")
-        picker.set_input_files({"name": name, "mimeType": "application/octet-stream", "buffer": content})
-
-    def open_call(self) -> str:
-        """Open the first call of the list; returns its id."""
-        self.page.locator("button.open").first.click()
-        self.page.locator(".player").wait_for()
-        self.page.wait_for_url("**/calls?call=*")
-        return str(self.page.url.partition("call=")[2])
 
 
 # Try -------------------------------------------------------------------------------------------------------
@@ -346,43 +281,22 @@ def test_two_ensembles_on_a_call_and_on_clips(browser: Any, served: Served) -> N
 
 # Looks, access, crowd --------------------------------------------------------------------------------------
 
-OURS = ".sheet"
-
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-def test_axe_finds_nothing_in_our_own_markup(browser: Any, served: Served, scheme: str) -> None:
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"
-    )
+def test_axe_finds_nothing(browser: Any, served: Served, scheme: str) -> None:
     found: dict[str, str] = {}
     with Visit(browser, served, color_scheme=scheme) as visit:
         visit.upload("sentence.wav", wav(voice()))
         visit.page.locator("#answer-head").wait_for()
-        found["try"] = _violations(axe, visit.page)
+        found["try"] = violations(visit.page)
     with Visit(browser, served, "/calls", color_scheme=scheme) as visit:
         visit.page.locator("button.open").first.wait_for()
-        found["calls"] = _violations(axe, visit.page)
+        found["calls"] = violations(visit.page)
         visit.open_call()
         visit.page.keyboard.press("ArrowDown")
         visit.page.locator("#facts-head").wait_for()
-        found["call"] = _violations(axe, visit.page)
+        found["call"] = violations(visit.page)
     assert {name: words for name, words in found.items() if words} == {}
-
-
-def _violations(axe: Any, page: Any) -> str:
-    """What axe says about the parts that are ours: everything inside a shadow root of a component."""
-    page.evaluate(
-        """() => { for (const e of document.querySelectorAll("*")) if (e.shadowRoot)
-        for (const d of e.shadowRoot.querySelectorAll("details")) d.open = true }"""
-    )
-    results = axe.Axe().run(page).response["violations"]
-    ours = [
-        f"{rule['id']}: {node['html'][:200]}"
-        for rule in results
-        for node in rule["nodes"]
-        if any(isinstance(target, list) for target in node["target"])  # a path through a shadow root
-    ]
-    return "\n".join(ours)
 
 
 @pytest.mark.parametrize("path", ["/", "/calls", "/compare"])

@@ -252,7 +252,7 @@ def mean_of(prints: FloatArray) -> Whole:
 def steady_rhythm(n: int, overlap_share: float = 0.0) -> Rhythm:
     """A second of speech, half a second of silence, and so on."""
     begin_s = 1.5 * np.arange(n)
-    return Rhythm(begin_s, begin_s + 1, np.zeros(n, np.bool_), overlap_share)
+    return Rhythm(begin_s, begin_s + 1, np.zeros(n, np.int64), overlap_share)
 
 
 @given(st.floats(2, 60), st.floats(2, 60), st.integers(0, 50))
@@ -290,24 +290,23 @@ def test_clusters_find_well_separated_voices(n_speakers: int, seed: int) -> None
     who[: 4 * n_speakers] = np.repeat(np.arange(n_speakers), 4)
     prints = centres[who] + 0.35 * random.standard_normal((len(who), 192))
     prints = (prints / np.linalg.norm(prints, axis=1, keepdims=True)).astype(np.float32)
-    labels, found, _ = cluster_voices(
+    labels = cluster_voices(
         prints, steady_rhythm(len(who)), VoiceSpace.load(), mean_of(prints), CONVERSATION_SHARE
-    )
+    ).labels
     if n_speakers == 1:
-        assert len(found) == 1
+        assert not labels.any()
     else:
         pairs = {(a, b) for a, b in zip(who.tolist(), labels.tolist(), strict=True)}
-        assert len(pairs) == len(set(who.tolist())) == len(found)
+        assert len(pairs) == len(set(who.tolist())) == labels.max() + 1
 
 
 def test_prints_that_are_all_alike_are_one_voice() -> None:
     """Both halves of such a division may be the same half."""
     alike = np.tile(np.eye(1, 192, dtype=np.float32), (20, 1))
-    labels, found, _ = cluster_voices(
+    labels = cluster_voices(
         alike, steady_rhythm(20), VoiceSpace.load(), mean_of(alike), CONVERSATION_SHARE
-    )
+    ).labels
     assert not labels.any()
-    assert len(found) == 1
 
 
 def test_log_mels_match_kaldi_at_16_khz(call) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.config import RecorderSettings, Settings
-from callanalytics.diarize.roles import SURE_OF_THE_AGENT, voice_sides, weigh_roles
+from callanalytics.diarize.roles import SURE_OF_THE_AGENT, possible_callers, voice_sides, weigh_roles
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.records import (
     ChannelLayout,
@@ -154,6 +154,21 @@ def test_three_who_talk_among_each_other_are_two_sides_and_one_unknown() -> None
     talk = [(who, 5.0 * n, 5.0 * n + 4 - ("abc".index(who) / 2)) for n, who in enumerate("abcabcbacbacabc")]
     assert set(voice_sides(turns_of(*talk))) == {"a", "b"}
     assert weigh_roles(turns_of(*talk), by_channel=False).confidence < SURE_OF_THE_AGENT
+
+
+def test_where_a_voice_may_hold_both_people_nobody_is_surely_the_agent_alone() -> None:
+    """One lane of both people was called the agent at 0.96, so that the caller in it was never assessed."""
+    talk = turns_of(*(("ab"[n % 2], 5.0 * n, 5.0 * n + 4 - n % 2) for n in range(12)))
+    sure, doubtful = (weigh_roles(talk, by_channel=False, in_doubt=in_doubt) for in_doubt in (False, True))
+    assert sure.roles == doubtful.roles
+    assert sure.confidence > SURE_OF_THE_AGENT > doubtful.confidence > 0.5
+    spoken = Diarization(tuple(talk), sure.roles, ChannelLayout.MONO, sure.source, sure.confidence)
+    assert possible_callers(spoken) == ()
+    assert possible_callers(replace(spoken, role_confidence=doubtful.confidence)) == ("a",)
+    settled = replace(
+        spoken, role_confidence=1.0, quality=("mixed_voices",)
+    )  # by a person, who heard the roles
+    assert possible_callers(settled) == ("a",)
 
 
 def test_two_voices_on_a_channel_have_the_role_of_the_channel() -> None:

@@ -52,11 +52,12 @@ class Detecting(SpeechModels):
 
     def __init__(self, share: float, above_db: float = -60.0) -> None:
         super().__init__()
-        self.detector = SimpleNamespace(  # the property is cached, so this is what is found
-            probabilities=lambda samples, levels_db: np.where(levels_db > above_db, share, 0).astype(
-                np.float32
-            )
-        )
+
+        def probabilities(samples: FloatArray, levels_db: FloatArray) -> FloatArray:
+            return np.where(levels_db > above_db, share, 0).astype(np.float32)
+
+        # The property is cached, so this is what is found.
+        self.detector = SimpleNamespace(probabilities=probabilities)  # type: ignore[assignment]
 
 
 def test_turns_and_rttm_lie_at_their_times_to_less_than_half_a_frame(rng: np.random.Generator) -> None:
@@ -69,8 +70,8 @@ def test_turns_and_rttm_lie_at_their_times_to_less_than_half_a_frame(rng: np.ran
     assert found.layout is ChannelLayout.STEREO
     for side, turns in TRUTH.items():
         own = [turn for turn in found.turns if turn.channel == side]
-        error_s = np.array([(t.start_s, t.end_s) for t in own]) - (
-            np.array(turns) + np.array([-PAD_S, PAD_S])
+        error_s = np.array([(t.start_s, t.end_s) for t in own]) - np.array(
+            [(a - PAD_S, b + PAD_S) for a, b in turns]
         )
         assert np.abs(error_s).max() <= FRAME_S + 1e-3
         assert abs(error_s.mean()) < 0.3 * FRAME_S, "late or early as a whole"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import tracemalloc
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from callanalytics.ingest.recorders.fields import Found, facts_of
 from callanalytics.ingest.recorders.phone_numbers import hash_number, load_or_make_salt
 from callanalytics.ingest.recorders.profiles import templated
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, TimeSource
+from callanalytics.records.text import hide_numbers
 
 FILE_TIME = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 SALT = b"0123456789abcdef"
@@ -630,6 +632,21 @@ def test_any_name_gives_facts(name: str) -> None:
     found = read(f"/nowhere/{name}.wav")
     assert found.started_at.tzinfo is not None
     assert 0 <= found.recorder_confidence <= 1
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["2025550143", "202-555-0143", "(202) 555.0143", "+1 202 555 0143", "0143", "2025550"]
+        )
+        | st.text(st.sampled_from("0123456789+-. ()_a\u0663"), max_size=6),
+        max_size=8,
+    ).map("".join)
+)
+def test_a_number_is_hidden_wherever_it_is_written(text: str) -> None:
+    number = r"[-.\s()]{0,2}".join("2025550143")
+    written = rf"(?:\+\d{{1,3}}[-.\s()]{{0,2}}|\+?(?<!\d)\d{{0,5}}){number}(?!\d)"
+    assert hide_numbers(text, {"2025550143": "caller~0"}) == re.sub(written, "caller~0", text)
 
 
 scalar = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)

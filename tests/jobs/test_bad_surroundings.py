@@ -178,7 +178,7 @@ def test_the_doctor_looks_at_the_salt(out: Path) -> None:
         ((answer),) = (f for f in done if f["name"] == "salt")
         return f"{answer['ok']} {answer['found']} {answer['fix']}"
 
-    assert found().startswith("True none yet")
+    assert found().startswith(f"False {salt}: gone Restore it")
     salt.write_bytes(b"")
     assert found().startswith(f"False {salt}: empty")
     salt.write_text("ab" * 32)

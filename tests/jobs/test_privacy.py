@@ -187,6 +187,26 @@ def test_a_caller_is_erased_by_number_or_hash(night: tuple[Path, str], tmp_path:
     assert verify_erasures(out / "erasures.jsonl", salt) == (2, None)
 
 
+def test_a_lost_secret_is_told_and_nothing_is_looked_up_with_a_new_one(
+    night: tuple[Path, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = shutil.copytree(night[0], tmp_path / "out")
+    salt, kept = out / ".caller-salt", (out / ".caller-salt").read_bytes()
+    asked = ("purge", "--caller", NUMBERS[1], "--dry-run", "--out", out)
+    for content in (None, b""):
+        salt.unlink(missing_ok=True)
+        if content is not None:
+            salt.write_bytes(content)
+        assert "gone, so that no number can be looked up" in run_command(*asked, expect=1).stderr
+        assert not salt.exists() or not salt.stat().st_size
+    salt.write_bytes(kept)
+    assert "Would remove 1 calls, 1 quarantined" in run_command(*asked).stderr
+    salt.unlink()
+    run_command(*night_args(tmp_path, out, "--dry-run"), expect=None)
+    assert "is gone and is made anew: callers of earlier nights are not known again" in caplog.text
+    assert salt.exists()
+
+
 def test_a_changed_or_missing_line_of_the_log_is_found(tmp_path: Path) -> None:
     log, salt = tmp_path / "erasures.jsonl", b"s" * 32
     for n in range(4):
@@ -199,9 +219,16 @@ def test_a_changed_or_missing_line_of_the_log_is_found(tmp_path: Path) -> None:
         ([lines[0], *lines[2:]], 2),
         ([*lines[:2], lines[1], *lines[2:]], 3),
         ([*lines[:3], "not a line"], 4),
+        ([*lines[:3], lines[3][:20]], 4),
+        ([*lines[:3], '["a", "list"]'], 4),
     ):
         log.write_text("\n".join(changed) + "\n")
         assert verify_erasures(log, salt)[1] == wrong
+        append_erasure(log, salt, datetime(2026, 1, 9, tzinfo=UTC), {"by": "call", "n_calls": 9})
+        assert verify_erasures(log, salt) == (len(changed) + 1, wrong), "noted, and the damage still found"
+    log.write_bytes(b"\xff\xfe torn")
+    append_erasure(log, salt, datetime(2026, 1, 9, tzinfo=UTC), {"by": "call", "n_calls": 9})
+    assert verify_erasures(log, salt) == (2, 1)
 
 
 def test_purged_calls_leave_no_byte(night: tuple[Path, str], tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 def _night(settings: Settings, calls: Path, out: Path, *, force: bool = False) -> RunResult:
     options = RunOptions(since="2d", inputs=(calls,), out=out, workers=1, force=force)
-    return run_night(settings, options)
+    result = run_night(settings, options)
+    # A run ends early, without an error, when somebody ends the tests with a signal.
+    assert result.exit_code == 0, f"exit {result.exit_code}: {result.counts}"
+    return result
 
 
 def rows(out: Path, sql: str) -> list[tuple[Any, ...]]:

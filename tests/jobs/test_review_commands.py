@@ -25,7 +25,7 @@ from callanalytics.store import Review, open_work, publish
 from callanalytics.workspace import Workspace
 from jobs.app.call_views import player_view
 from jobs.app.published import PublishedCalls
-from jobs.reviews.queue import put, read_reviews, take_in, waiting, waiting_reviews
+from jobs.reviews.queue import put, read_reviews, take_back, take_in, waiting, waiting_reviews
 from jobs.reviews.reviews import give, next_calls, read_csv
 
 
@@ -115,6 +115,38 @@ def test_the_command_line_and_the_app_share_one_queue(out: Workspace) -> None:
         "call": "not worth flagging (for the next run)",
     }
     assert not {first.call_id, second.call_id} & {call.call_id for call in next_calls(out, 1000)}
+
+
+def test_the_last_review_of_a_person_is_taken_back(out: Workspace, calls: list[CallAnalysis]) -> None:
+    first, second, third = (call.recording.call_id for call in calls[:3])
+    for call_id, by in ((first, "ana"), (second, "ana"), (third, "ben")):
+        give(out, [Review(call_id, "confirm", reviewer=by)])
+    done = run_command("review", "undo", "--by", "ana", "--out", out.folder)
+    assert second in done.stderr + done.stdout
+    assert {r.call_id for r in waiting_reviews(out)} == {first, third}
+    assert take_back(out, call_id=third, reviewer="ana") == []
+    assert [r.call_id for r in take_back(out, call_id=third, reviewer="ben")] == [third]
+    run_command("review", "undo", "--by", "ana", "--out", out.folder)
+    refused = run_command("review", "undo", "--by", "ana", "--out", out.folder, expect=2)
+    assert "no review of ana waits" in refused.stderr
+    give(out, [Review(first, "confirm", reviewer="ana")])
+    ended_run(out)
+    assert (
+        "overruled by a new one"
+        in run_command("review", "undo", "--by", "ana", "--out", out.folder, expect=2).stderr
+    )
+    assert kept(out) == [(first, "confirm")]
+
+
+def test_an_import_is_taken_back_as_a_whole(
+    out: Workspace, calls: list[CallAnalysis], tmp_path: Path
+) -> None:
+    give(out, [Review(call.recording.call_id, "reject", reviewer="ana") for call in calls[:4]])
+    assert take_back(out, call_id=calls[0].recording.call_id, reviewer="ana") == []
+    assert len(waiting_reviews(out)) == 4
+    done = run_command("review", "undo", "--by", "ana", "--out", out.folder)
+    assert "import of 4 reviews" in done.stderr + done.stdout
+    assert waiting_reviews(out) == []
 
 
 def test_a_segment_that_waits_is_not_asked_about_again(out: Workspace) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,13 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
+from short_calls import short_calls
 from stand_ins import found_recording, prepare
 
-from callanalytics.errors import LockHeld
+from callanalytics.config import Settings
+from callanalytics.errors import EngineError, LockHeld
 from callanalytics.records import Failure, Outcome
 from callanalytics.workspace import file_lock, lock_holder
 from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all
+from jobs.night.result import RunOptions
+from jobs.night.run import run_night
 
 
 @pytest.mark.usefixtures("impatient")
@@ -107,3 +113,34 @@ def test_a_stop_ends_early_and_keeps_what_is_done() -> None:
     ):
         seen.append(outcome)
     assert 3 <= len(seen) < 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_workers_killed_at_random_lose_and_double_nothing(seed: int) -> None:
+    """As when the kernel runs out of memory: any worker, at any time, also one that has nothing to do."""
+    chance, names, seen = random.Random(seed), [f"slowly{i}" for i in range(30)], []
+    todo, n_killed = [found_recording(name) for name in names], 0
+    for outcome in analyze_all(todo, prepare, workers=1 + seed % 3, hung_after_s=60):
+        seen.append(outcome.found.recording.path.name if isinstance(outcome, Failure) else str(outcome))
+        if chance.random() < 0.4:
+            time.sleep(chance.uniform(0, 0.5))
+            for worker in multiprocessing.active_children()[:1]:  # none where the last one was killed before
+                worker.kill()
+                n_killed += 1
+    assert sorted(seen) == sorted(names)
+    assert n_killed
+
+
+def test_a_recording_that_no_engine_answers_for_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of ours loses one; if ever something does, no night ends as if all were done."""
+    folder = short_calls(tmp_path / "in", 2)
+    options = RunOptions(since="2000-01-01", inputs=(folder,), out=tmp_path / "out", workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.night.run.analyze_all", lambda *_, **__: iter(()))
+        with pytest.raises(EngineError, match="Of 2 recordings 2 came back neither"):
+            run_night(Settings(), options)
+    assert not (tmp_path / "out" / "callanalytics.duckdb").exists()
+    assert run_night(Settings(), options).counts.n_done == 2

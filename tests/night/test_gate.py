@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,13 +14,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 import soundfile
+from fixture_calls import ZONE
 
 from callanalytics.config import GateSettings, Settings, settings_from
 from callanalytics.config.window import Window, parse_window
-from callanalytics.store import RunCounts
+from callanalytics.store import RunCounts, open_work
 from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
-from jobs.night.gate import Night, expected, reasons_to_hold, whole_days
+from jobs.night.gate import Night, expected, night_of, reasons_to_hold, whole_days
 from jobs.night.result import RunOptions
 from jobs.night.run import run_night
 
@@ -117,6 +120,76 @@ def test_whole_days_over_the_clock_change(since: str, until: str, n_days: int) -
         datetime.fromisoformat(f"{text}:00").replace(tzinfo=zone).astimezone(UTC) for text in (since, until)
     ]
     assert len(whole_days(Window(*moments), zone)) == n_days
+
+
+@pytest.mark.parametrize(("n_days", "n_whole"), [(0.5, 0), (1, 1), (31, 31), (32, 0)])
+def test_a_window_of_more_than_a_month_is_no_night(n_days: float, n_whole: int) -> None:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    found = whole_days(Window(since, since + timedelta(days=n_days)), ZoneInfo("UTC"))
+    assert found == tuple(date(2026, 1, 1) + timedelta(days=d) for d in range(n_whole))
+
+
+@pytest.mark.parametrize(("usual", "is_held"), [(99, False), (100, True), (101, True)])
+def test_a_night_is_judged_from_the_smallest_number_on(usual: int, is_held: bool) -> None:
+    before = {MONDAY - timedelta(weeks=w): usual for w in range(1, 9)}
+    assert bool(reasons_to_hold(GATE, night(0, before))) is is_held
+
+
+def test_usual_are_the_same_weekdays_of_eight_weeks_and_none_before_the_first() -> None:
+    def usual(weeks: dict[int, int]) -> float | None:
+        return expected(night(7, {MONDAY - timedelta(weeks=w): n for w, n in weeks.items()}), (MONDAY,))
+
+    assert usual({1: 10, 2: 20, 3: 30}) == 20, "three are enough, and the first known week is one"
+    assert usual({1: 10, 2: 20, 3: 90, 4: 90}) == 55
+    assert usual(dict(enumerate([10, 10, 10, 10, 90, 90, 90, 90], start=1))) == 50, "the eighth counts"
+    assert usual({**dict(enumerate([10] * 4 + [90] * 4, start=1)), 9: 10_000}) == 50, "the ninth does not"
+
+
+@pytest.mark.parametrize(("n_failed", "is_held"), [(49, False), (50, False), (51, True)])
+def test_more_than_the_share_that_may_fail_is_needed(n_failed: int, is_held: bool) -> None:
+    counts = RunCounts(n_new=100, n_done=100 - n_failed, n_quarantined=n_failed)
+    assert bool(reasons_to_hold(GATE, night(400, {}, counts))) is is_held
+
+
+@pytest.mark.parametrize(("n_done", "is_held"), [(49, True), (50, False), (51, False)])
+def test_the_share_that_must_be_done_is_enough(n_done: int, is_held: bool) -> None:
+    partial = night(400, counts=RunCounts(n_new=100, n_done=n_done))
+    assert bool(reasons_to_hold(GateSettings(min_done_share=0.5), partial)) is is_held
+
+
+def test_days_that_are_held_back_are_named_from_first_to_last() -> None:
+    days = tuple(MONDAY + timedelta(days=d) for d in range(3))
+    before = {d - timedelta(weeks=w): 300 for d in days for w in range(1, 9)}
+    (reason,) = reasons_to_hold(GATE, Night(RunCounts(), days, before))
+    assert reason.startswith("0 recordings of Monday 2026-03-30 to Wednesday 2026-04-01 where about 900")
+
+
+def test_of_a_night_is_known_what_there_is_by_local_day_and_of_eight_weeks_before(
+    plausible_out: Path, tmp_path: Path
+) -> None:
+    """Recordings in quarantine are counted; one that was analysed later is counted once."""
+    zone = ZoneInfo(ZONE)
+    window = parse_window("2025-03-31", "2025-04-02", zone=zone, now=datetime(2025, 4, 3, tzinfo=UTC))
+    shutil.copytree(plausible_out, tmp_path / "out")
+    with open_work(Workspace(tmp_path / "out")) as store:
+        analysed = store.connection.execute("SELECT recording_id, started_local FROM base.calls").fetchall()
+        failed = store.connection.execute(
+            "SELECT recording_id, started_local FROM base.quarantine"
+        ).fetchall()
+        store.connection.execute(
+            "UPDATE base.quarantine SET recording_id = ? WHERE recording_id = ?",
+            [analysed[0][0], failed[0][0]],
+        )
+        counts = RunCounts(n_new=3)
+        found = night_of(store, window, zone, counts)
+        nothing = night_of(store, Window(window.since, window.since + timedelta(hours=3)), zone, counts)
+    first, last = date(2025, 2, 3), date(2025, 4, 1)
+    days = [started_at.date() for _, started_at in [*analysed, *failed[1:]]]
+    assert (found.counts, found.days) == (counts, (date(2025, 3, 31), last))
+    assert found.per_day == Counter(day for day in days if first <= day <= last)
+    assert len(failed) > 1
+    assert found.per_day.keys() > set(found.days)
+    assert nothing == Night(counts, (), {}), "no whole day lies in it"
 
 
 def call(path: Path, seed: int) -> None:

@@ -38,6 +38,8 @@ SAFE = {
 """All that is printed as it is: template and field."""
 WIDTHS = {"counts[]": 3, "rows[]": 3, "matrices[]": 3, "rows[][][]": 3, "reliability[]": 3}
 """How many values a list has that a template takes apart, where it is not two."""
+VALUES: dict[str, dict[str, Any]] = {"review.html": {"data": {"calls": [HOSTILE], "percents": [HOSTILE] * 2}}}
+"""Views that a template prints as JSON, which only plain values can be."""
 PAGES = sorted((package, path.name) for package, folder in FOLDERS.items() for path in folder.glob("*.html"))
 
 
@@ -56,7 +58,9 @@ class Hostile:
         return self._other(name)
 
     def __getitem__(self, key: Any) -> Any:
-        return str(self)[key] if isinstance(key, slice) else self._other(str(key))
+        if isinstance(key, slice):  # the beginning of a text, or the rest of a list
+            return list(self)[key] if key.stop is None else str(self)[key]
+        return self._other(str(key))
 
     def __call__(self, *given: Any, **named: Any) -> Hostile:
         return self._other(self._name)
@@ -83,9 +87,8 @@ class Hostile:
     def __float__(self) -> float:
         return 0.5
 
-    __radd__ = __pow__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __mod__ = (
-        __neg__
-    ) = __add__
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __add__
+    __truediv__ = __rtruediv__ = __mod__ = __pow__ = __neg__ = __add__
 
     def __lt__(self, other: object) -> bool:
         return self._choose()
@@ -129,7 +132,8 @@ def rendered(package: str, name: str, seed: int) -> str:
     draw = random.Random(seed).random
     choose = (lambda: True) if seed == 0 else (lambda: draw() < 0.5)
     names = asked_for((FOLDERS[package] / name).read_text(encoding="utf-8"))
-    view = {each: Hostile(each, choose) for each in names}
+    view: dict[str, Any] = {each: Hostile(each, choose) for each in names}
+    view |= {each: VALUES[name][each] for each in names & VALUES.get(name, {}).keys()}
     if package == "reports":
         return pages.render(name, **view)
     if package == "jobs.app":

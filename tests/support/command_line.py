@@ -53,8 +53,7 @@ def run_command(*args: object, expect: int | None = 0) -> Done:
     assert expect is None or done.exit_code == expect, f"exit {code}\n{done.stdout}\n{done.stderr[-4000:]}"
     assert "Traceback" not in done.stderr, done.stderr[-4000:]
     if "--json" in args and done.stdout:
-        broken = broken_contracts([str(word) for word in args], done.stdout)
-        assert broken == [], broken
+        assert broken_contracts([str(word) for word in args], done.stdout) == []
     return done
 
 
@@ -74,7 +73,7 @@ def messages(*args: object) -> str:
     return run_command(*args, expect=None).stderr
 
 
-# What `--json` prints
+# What `--json` prints --------------------------------------------------------------------------------
 
 
 @cache
@@ -82,8 +81,8 @@ def json_contracts() -> dict[str, Any]:
     """What every command with `--json` prints, and shapes that several share, whose names begin with `$`.
 
     A shape is one word or several, as in "number|null"; a list of one shape; or an object of shapes, where
-    `?` ends a key that may be missing and `*` stands for any other key. {"|": [...]} is one of several
-    shapes. A command whose output is one object a line has the shape of a line.
+    `?` ends a key that may be missing and `*` stands for any other key. {"|": [...]} is one of several.
+    A command whose output is one object a line has the shape of a line.
     """
     file = Path(__file__).parents[1] / "data" / "json_contracts.json"
     contracts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -207,3 +208,30 @@ def test_a_folder_of_transcripts_that_is_missing_is_refused(tmp_path: Path) -> N
     (tmp_path / "config.toml").write_text('[words]\ntranscripts = ["nowhere"]\n')
     args = night_args(tmp_path / "calls", tmp_path / "out", "--config", tmp_path / "config.toml")
     assert "nowhere: no such folder" in run_command(*args, expect=2).stderr
+
+
+def test_the_page_of_a_call_quotes_and_transcribes(night: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = night
+    ((call_id,),) = rows(out / "callanalytics.duckdb", "SELECT min(call_id) FROM utterances")
+    page = (out / "reports" / "calls" / f"{call_id}.html").read_text(encoding="utf-8")
+    assert '<h2 id="words">What was said</h2>' in page
+    (start_s,) = re.findall(
+        r'data-start="([\d.]+)" data-end="[\d.]+"><span class="at">[^<]*</span> <b>Agent', page
+    )
+    assert float(start_s) > 5
+    assert "numbers are masked" in page
+    assert "from a transcript of Whisper" in page
+    assert "my card is [number]" in page
+
+
+def test_a_page_says_why_a_transcript_was_not_used(night: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = night
+    sql = "SELECT call_id FROM analyses WHERE words_note = 'other_call'"
+    ((call_id,),) = rows(out / "callanalytics.duckdb", sql)
+    page = (out / "reports" / "calls" / f"{call_id}.html").read_text(encoding="utf-8")
+    assert "The transcript is of another call" in page
+    plain = "SELECT call_id FROM analyses WHERE words_note IS NULL AND NOT words_whole"
+    for (other,) in rows(out / "callanalytics.duckdb", plain):
+        assert "What was said" not in (out / "reports" / "calls" / f"{other}.html").read_text(
+            encoding="utf-8"
+        )

@@ -88,3 +88,17 @@ def load_or_make_salt(path: Path) -> bytes:
             "Delete the file to make a new one; repeat callers are then counted anew."
         )
     return salt
+
+
+def salt_of_results(path: Path) -> bytes:
+    """The secret that numbers in the results were hashed with; a new one would find none of them.
+
+    Raises:
+        StoreError: it is gone, or cannot be read.
+    """
+    if not path.exists() or not path.stat().st_size:
+        raise StoreError(
+            f"{path}: gone, so that no number can be looked up in the results. Restore it from a backup, or "
+            "give the caller_hash that the results have."
+        )
+    return load_or_make_salt(path)

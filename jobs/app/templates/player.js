@@ -113,6 +113,9 @@ class Desk {
   }
 
   drawn(at_s) {
+    for (const line of this.sheet.querySelectorAll(".spoken li")) {
+      line.classList.toggle("now", Number(line.dataset.start) <= at_s && at_s < Number(line.dataset.end));
+    }
     this.head.style.left = `${Math.min(100, (100 * at_s) / this.data.duration_s)}%`;
     const slider = this.part(".seek");
     slider.value = at_s;
