@@ -16,7 +16,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 
 $(VENV)/.run-ready: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable ".[app]"
 	touch $@
 
 $(VENV)/.test-ready: $(BIN)/python pyproject.toml
