@@ -163,6 +163,9 @@ class PrivacySettings(Table):
     voice_profiles: bool = False
 
 
+_LOCALES = {"en": "en_GB", "de": "de_DE", "es": "es_ES"}
+
+
 class ReportSettings(Table):
     """`[report]`: how pages look and what they carry."""
 
@@ -170,12 +173,18 @@ class ReportSettings(Table):
     clip_context_s: Annotated[float, Field(ge=0, le=30)] = 2.0
     max_clips_per_call: Annotated[int, Field(ge=0, le=20)] = 3
     max_call_pages: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
-    locale: str = "en_GB"  # how dates and numbers are written; the words stay English
+    language: Literal["en", "de", "es"] = "en"  # of the report
+    locale: str = ""  # how dates and numbers are written; "" goes with the language
+
+    @property
+    def written_locale(self) -> str:
+        """`locale`, or the one that goes with the language."""
+        return self.locale or _LOCALES[self.language]
 
     @field_validator("locale")
     @classmethod
     def _locale_known(cls, locale: str) -> str:
-        if locale != "en_GB":
+        if locale not in ("", "en_GB"):
             from babel import Locale, UnknownLocaleError
 
             try:

@@ -127,9 +127,16 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
     "--out", type=folder_type, default=Path("demo-calls"), show_default=True, help="Folder to fill."
 )
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Day of the calls (default: yesterday).")
+@click.option(
+    "--days-before",
+    type=click.IntRange(0, 2),
+    default=0,
+    show_default=True,
+    help="Also calm calls of so many days before, so that there is something to compare with.",
+)
 @config_option
 @quiet_option
-def demo(out: Path, day: Any, config: Path | None, quiet: bool) -> None:
+def demo(out: Path, day: Any, days_before: int, config: Path | None, quiet: bool) -> None:
     """Make a small demonstration of calls, dated yesterday."""
     from datetime import datetime, timedelta
 
@@ -143,9 +150,11 @@ def demo(out: Path, day: Any, config: Path | None, quiet: bool) -> None:
             out,
             day=chosen,
             zone=zone,
+            n_days_before=days_before,
             on_progress=lambda done, total: on_progress("Making demonstration calls", done, total, ""),
         )
-    say(f"{summary.n_calls} calls of {chosen} in {summary.folder}", quiet=quiet)
+    days = f"{chosen}" if not days_before else f"{chosen - timedelta(days=days_before)} to {chosen}"
+    say(f"{summary.n_calls} calls of {days} in {summary.folder}", quiet=quiet)
     say(
         "Their voices are synthetic (espeak-ng), so the emotions named in them say nothing: look at the "
         "flow, not at the labels.",

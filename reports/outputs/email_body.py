@@ -9,13 +9,15 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.workspace import make_private_dir
-from reports.formatting import count, percent, whole_number
+from reports.formatting import calls_text, counted, percent, whole_number
 from reports.pages.brief import read_summary
+from reports.palette import badge
 from reports.render import frame_for, render, write_page, writing
 from reports.report_source import Row, open_source
+from reports.translation import _, marked
 
 MAX_CALLS = 10
-LIMITS = (
+LIMITS = marked(
     "The models learned from acted speech and assess how somebody speaks, not why: listen before you act. "
     "The numbers are about callers and must not be used to judge people at work."
 )
@@ -51,13 +53,15 @@ def build_email(
     """
     with open_source(database, settings, window, now, clips_dir=None, clips_href="", redact=redact) as source:
         summary = read_summary(source, most_cards=MAX_CALLS)
-        n_more = summary.totals["n_flagged"] - MAX_CALLS
+        n_more = summary.totals["n_flagged"] - len(summary.cards)
         subject = f"{settings.report.title}: {summary.headline}"
         views = {
             "summary": summary,
             "subject": subject,
-            "more": f"{count(n_more, 'more call')} in the report." if n_more > 0 else "",
-            "limits": LIMITS,
+            "more": counted("{n} more call in the report.", "{n} more calls in the report.", n_more)
+            if n_more > 0
+            else "",
+            "limits": _(LIMITS),
             "report": str(report) if report and not redact else "",
             "frame": frame_for(source, "email", summary.headline, single=True),
         }
@@ -102,13 +106,19 @@ def build_paragraph(
         moved = [_moved(row) for row in source.rows(_MOVED)]
         first = source.in_window(_FIRST_TO_HEAR, most=MAX_MOMENTS)
     n_flagged = totals["n_flagged"]
-    headline = f"{count(n_flagged, 'call')} of {whole_number(totals['n'])} flagged"
+    headline = _("{n} of {calls} flagged").format(n=whole_number(n_flagged), calls=calls_text(totals["n"]))
     sentences = [f"{headline}."]
     if totals["n_judged"]:
-        worth = f"{whole_number(totals['n_worth'])} of {whole_number(totals['n_judged'])}"
-        sentences.append(f"Of the flagged calls that people judged, {worth} were worth it.")
+        worth, judged = whole_number(totals["n_worth"]), whole_number(totals["n_judged"])
+        sentences.append(
+            _("Worth it: {worth} of the {judged} flagged calls that people judged.").format(
+                worth=worth, judged=judged
+            )
+        )
     sentences.append(
-        f"Against the week before: {'; '.join(moved)}." if moved else "Nothing moved clearly in a week."
+        _("Against the week before: {changes}.").format(changes="; ".join(moved))
+        if moved
+        else _("Nothing moved clearly in a week.")
     )
     base = pages_url.rstrip("/")
     moments = [
@@ -123,7 +133,7 @@ def build_paragraph(
         "sentences": sentences,
         "moments": moments,
         "link": f"{base}/index.html" if base else "",
-        "limits": LIMITS,
+        "limits": _(LIMITS),
     }
     subject = f"{settings.report.title}: {headline}"
     return EmailBody(subject, render("paragraph.txt", **views), render("paragraph.html", **views))
@@ -131,9 +141,12 @@ def build_paragraph(
 
 def _moved(row: Row) -> str:
     """One clear change of a queue, as half a sentence."""
-    what = "flagged calls" if row["what"] == "flagged" else f"callers' {row['what']}"
-    where = row["queue"] or "calls without a queue"
-    return f"{where}: {what} {percent(row['share_now'])}, was {percent(row['share_before'])}"
+    return _("{where}: {what} {now}, was {before}").format(
+        where=row["queue"] or _("calls without a queue"),
+        what=_("flagged calls") if row["what"] == "flagged" else badge(row["what"]).name,
+        now=percent(row["share_now"]),
+        before=percent(row["share_before"]),
+    )
 
 
 def write_email(body: EmailBody, text_file: Path) -> Path:
