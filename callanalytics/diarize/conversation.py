@@ -47,8 +47,8 @@ _ANOTHER_HEARD, _NO_OTHER_HEARD = float(np.log(0.55 / 0.12)), float(np.log(0.45 
 # weights. The first number is lowered by 0.3 (benchmarks/RESULTS.md).
 _AT_EVEN_ODDS = -1.44
 _WEIGHTS = (0.237, 0.239, 0.736, 0.765)
-# Which of several divisions is the voices': acoustic, gain_per_s, turn_taking, local_speakers. The last two were
-# chosen on built calls of development speakers beside the first two, which are of an earlier fit.
+# Which of several divisions is the voices': acoustic, gain_per_s, turn_taking, local_speakers. The last two
+# were chosen on built calls of development speakers beside the first two, which are of an earlier fit.
 _PREFERENCE = (0.324, 0.191, 0.5, 0.1)
 
 

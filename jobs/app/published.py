@@ -182,7 +182,7 @@ class PublishedCalls:
 
     def require(self, call_id: str) -> None:
         """Raise UsageError unless there is such a call now."""
-        with self._reading() as source:
+        with self.reading() as source:
             _analysis(source, call_id)
 
     def audio(self, call_id: str) -> Audio:

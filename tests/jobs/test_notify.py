@@ -101,9 +101,9 @@ def settings(**notify: Any) -> Settings:
 
 def test_the_paragraph_says_how_many_what_moved_and_where_to_listen(workspace: Workspace) -> None:
     message = brief_message(settings(pages_url="https://calls.example.org/r/"), workspace, WINDOW)
-    assert "4 calls of 6 flagged" in message.title
-    assert re.search(r"4 calls of 6 flagged\.", message.text)
-    assert "were worth it" in message.text
+    assert "4 of 6 calls flagged" in message.title
+    assert re.search(r"4 of 6 calls flagged\.", message.text)
+    assert "Worth it: " in message.text
     assert re.search(r"Against the week before: billing: .* \d+%, was \d+%", message.text)
     assert message.text.count("- Tue ") == 3
     assert "https://calls.example.org/r/index.html" in message.text
@@ -123,7 +123,7 @@ def test_a_mail_has_text_and_html(mailbox: Mailbox, workspace: Workspace) -> Non
     assert tell_of_run(settings(urls_from=("MAIL",)), workspace, WINDOW, held=(), published=True) == []
     (mail,) = mailbox.mails
     parts = {part.get_content_type(): part.get_payload(decode=True) for part in mail.walk()}
-    assert b"calls of 6 flagged" in parts["text/plain"]
+    assert b"4 of 6 calls flagged" in parts["text/plain"]
     assert b"<p>" in parts["text/html"]
     assert mail["To"] == "lead@example.org"
 
@@ -195,10 +195,10 @@ def test_a_run_sends_its_brief_and_a_rerun_sends_none(sink: Sink, tmp_path: Path
         done = run_command(*words, "--workers", 1)
         assert SECRET not in done.stderr
     assert len(sink.posted) == 1
-    assert "of 1 flagged" in sink.posted[0][1]["title"]
+    assert "of 1 call flagged" in sink.posted[0][1]["title"]
     sent = run_command("notify", "--since", "2d", "--out", tmp_path / "out", "--config", config)
     assert (sent.exit_code, len(sink.posted)) == (0, 2)
     printed = run_command("notify", "--print", "--since", "2d", "--out", tmp_path / "out", "--config", config)
-    assert "of 1 flagged" in printed.stdout
+    assert "of 1 call flagged" in printed.stdout
     assert len(sink.posted) == 2
     assert load_config(config).notify.redact
