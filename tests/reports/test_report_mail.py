@@ -23,7 +23,11 @@ from reports.outputs.single_file_report import MAX_BYTES
 from reports.report_source import open_source
 
 PAGES_NAME = (SECRET, "Anna", "/calls/Z", ".mp3", "data:audio", "supervisor")
-SHOWN = {"**/*.html": PAGES_NAME, "single.html": PAGES_NAME, "email.*": (SECRET, "Anna")}
+SHOWN = {
+    "**/*.html": PAGES_NAME,
+    "single.html": (SECRET, "Anna", ".mp3", "data:audio", "supervisor"),
+    "email.*": (SECRET, "Anna"),
+}
 """What each form of the report says of people and files when it is not redacted."""
 
 
