@@ -185,6 +185,10 @@ def generate() -> Any:
         hashes = FOLDER / "hashes.json"
         before = json.loads(hashes.read_text(encoding="utf-8")) if hashes.exists() else {}
         shutil.rmtree(FOLDER / "tests", ignore_errors=True)
+        for path in [each for part in config().source_paths for each in (FOLDER / part).rglob("*.*")]:
+            source = ROOT / str(path.relative_to(FOLDER)).removesuffix(".meta")
+            if path.is_file() and (path.suffix not in {".py", ".meta"} or not source.exists()):
+                path.unlink()  # mutmut renews modules only: this is copied again, or is gone
         os.environ["MUTANT_UNDER_TEST"] = "mutant_generation"
         with contextlib.redirect_stdout(None):
             tool.copy_src_dir()

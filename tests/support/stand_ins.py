@@ -13,7 +13,7 @@ from typing import cast
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.errors import TruncatedAudio
 from callanalytics.records import CallFacts, FoundRecording, Recording, TimeSource
-from jobs.night import memory
+from jobs.night import limits
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -31,8 +31,8 @@ def prepare() -> Callable[[FoundRecording], CallAnalysis]:
 
 def prepare_small() -> Callable[[FoundRecording], CallAnalysis]:
     """The same on a machine of little memory."""
-    memory.LEAST_BYTES = 1 << 28
-    memory.memory_bytes = lambda: 1 << 30
+    limits.LEAST_BYTES = 1 << 28
+    limits.memory_bytes = lambda: 1 << 30
     return _behave
 
 
