@@ -127,13 +127,14 @@ def test_recordings_are_found_by_their_published_names_alone(night: tuple[Path, 
             assert [path.stem.rsplit("_", 1)[1] for path in paths] == ["caller", "agent"]
 
 
-def test_logs_name_recordings_by_id(night: tuple[Path, str]) -> None:
+def test_logs_name_recordings_by_their_published_names(night: tuple[Path, str]) -> None:
     out, said = night
-    ids = {call_id for (call_id,) in rows(out / "callanalytics.duckdb", "SELECT call_id FROM calls")}
-    ids |= {i[:16] for (i,) in rows(out / "callanalytics.duckdb", "SELECT recording_id FROM quarantine")}
+    database = out / "callanalytics.duckdb"
+    names = {Path(path).name for (path,) in rows(database, "SELECT path FROM calls")}
+    names |= {Path(path).name for (path,) in rows(database, "SELECT path FROM quarantine")}
     lines = [line for line in said.splitlines() if line.startswith("Analysing") and ":" in line]
     assert lines
-    assert all(line.split(": ")[1].split()[0] in ids for line in lines)
+    assert all(any(f": {name} " in line for name in names) for line in lines)
 
 
 def test_a_number_is_hidden_in_every_way_it_is_written() -> None:
@@ -159,9 +160,9 @@ def test_a_caller_is_erased_by_number_or_hash(night: tuple[Path, str], tmp_path:
     (theirs,) = rows(database, f"SELECT recording_id FROM calls WHERE caller_hash = '{hashed}'")
     n_before = rows(database, "SELECT count(*) FROM calls")[0][0]
     arguments = ["purge", "--caller", spelling if given == "number" else hashed, "--out", out]
-    assert "Would remove 1 calls, 1 quarantined" in run_command(*arguments, "--dry-run").stderr
+    assert "Would remove 1 call, 1 quarantined" in run_command(*arguments, "--dry-run").stderr
     said = run_command(*arguments).stderr
-    assert "Removed 1 calls, 1 quarantined" in said
+    assert "Removed 1 call, 1 quarantined" in said
     assert "Still lying where they were found: 2. Delete them there" in said
     assert (numbers_in(said), hashed in said) == ([], False)
     assert rows(database, "SELECT count(*) FROM calls") == [(n_before - 1,)]
@@ -200,7 +201,7 @@ def test_a_lost_secret_is_told_and_nothing_is_looked_up_with_a_new_one(
         assert "gone, so that no number can be looked up" in run_command(*asked, expect=1).stderr
         assert not salt.exists() or not salt.stat().st_size
     salt.write_bytes(kept)
-    assert "Would remove 1 calls, 1 quarantined" in run_command(*asked).stderr
+    assert "Would remove 1 call, 1 quarantined" in run_command(*asked).stderr
     salt.unlink()
     run_command(*night_args(tmp_path, out, "--dry-run"), expect=None)
     assert "is gone and is made anew: callers of earlier nights are not known again" in caplog.text
