@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callanalytics.config import PHRASE, RuleSettings
-from reports.formatting import length, number, percent, plain, signed
+from reports.formatting import count, length, number, percent, plain, signed
 
 # Rows of a call page: (measure, role, text).
 MEASURE_ROWS: tuple[tuple[str, str | None, str], ...] = (
@@ -51,7 +51,6 @@ _NAMES = {
     "n_long_silences": "silences over 3 s",
     "loudness_rise_db": "rise in loudness",
     "pitch_rise_st": "rise in pitch",
-    PHRASE: "times that it is said",
 }
 _PERIODS = {
     "call": "the whole call",
@@ -62,6 +61,7 @@ _PERIODS = {
     "first_half": "the first half",
     "second_half": "the second half",
 }
+MAX_PHRASES = 3  # of a rule, where it is described
 _UNIT_ENDS = ("_s", "_share", "_db", "_st")
 
 
@@ -94,6 +94,10 @@ def measure_name(name: str) -> str:
 def rule_text(rule: RuleSettings) -> str:
     """What a rule asks, for example "caller: frustration at its peak at least 50%, in the whole call"."""
     whose = "" if rule.role == "any" else f"{rule.role}: "
-    compared = "under" if rule.negate else "at least"
-    condition = f"{measure_name(rule.measure)} {compared} {with_unit(rule.measure, rule.at_least)}"
+    condition = f"{measure_name(rule.measure)} at least {with_unit(rule.measure, rule.at_least)}"
+    if rule.measure == PHRASE:
+        more = ", …" * (len(rule.phrases) > MAX_PHRASES)
+        said = ", ".join(f"“{phrase}”" for phrase in rule.phrases[:MAX_PHRASES]) + more
+        compared = "said less than" if rule.negate else "said at least"
+        condition = f"{said or rule.pattern} {compared} {count(round(rule.at_least), 'time')}"
     return f"{whose}{condition}, in {_PERIODS[rule.window]}"
