@@ -29,7 +29,7 @@ from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize.rttm import speaker_names
+from callanalytics.diarize.segments import speaker_names
 from callanalytics.records import Diarization, Role
 
 RATE_HZ = 8000

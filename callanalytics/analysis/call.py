@@ -262,6 +262,13 @@ def swap_roles(call: CallAnalysis, settings: Settings) -> CallAnalysis:
     return replace(call, speech=speech, segments=segments, assessment=assessment, clips=(), words=words)
 
 
+def with_words(call: CallAnalysis, words: CallWords, settings: Settings) -> CallAnalysis:
+    """The same call with words that came later, assessed again, without inference and without its clips."""
+    parts = call.speech, call.segments, call.features, call.votes
+    assessment = assess(call.audio.duration_s, *parts, settings, words)
+    return replace(call, assessment=assessment, clips=(), words=words)
+
+
 def call_as_corrected(call: CallAnalysis, corrected: CorrectedTurns | None) -> CallAnalysis:
     """An analysis with its sides as a person corrected them; its votes and measures stay as they were."""
     speech = as_corrected(call.speech, corrected)

@@ -59,6 +59,7 @@ class RunCounts:
     n_given_up: int = 0  # of the skipped: files that failed `max_attempts` times
     n_tried_anew: int = 0  # of the new: files that an earlier recipe gave up
     n_with_words: int = 0  # of the done
+    n_late_words: int = 0  # calls of earlier runs whose transcript came only now
     words_notes: Counter[str] = field(default_factory=Counter)  # why calls have no words, or not all
 
     @property

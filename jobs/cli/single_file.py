@@ -38,7 +38,7 @@ def diarize_file(path: Path, settings: Settings) -> str:
     """Who speaks when, as RTTM text named after the file."""
     from callanalytics.audio import decode_recording
     from callanalytics.diarize import SpeechModels, diarize
-    from callanalytics.diarize.rttm import to_rttm
+    from callanalytics.diarize.segments import to_rttm
 
     facts = found_recording([path], settings).facts
     audio = decode_recording([path], settings.audio)

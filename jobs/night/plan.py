@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +22,10 @@ from callanalytics.ingest.discovery import Discovered, EarlierRun, find_recordin
 from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import FoundRecording
 from callanalytics.store import RunCounts, Store
+from callanalytics.store.reader import known_places, read_analysis
 from callanalytics.store.recordings import done_among, given_up_among, known_files
 from jobs.night.result import RunOptions
+from jobs.publishing import kept_clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,35 +127,49 @@ def with_transcripts(recordings: Sequence[FoundRecording], settings: Settings) -
     """
     if not settings.words.transcripts:
         return list(recordings)
-    folders = settings.transcript_folders
-    for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: no such folder. Correct transcripts in [words] of config.toml.")
-    known = _names(path for folder in folders for path in _files_below(folder))
-    beside: dict[Path, dict[str, list[Path]]] = {}
-
-    def found(recording: FoundRecording) -> tuple[Path, ...]:
-        paths = list[Path]()
-        for name in _names_of(recording):
-            paths += known.get(name, ())
-            for path in recording.recording.paths if BESIDE in settings.words.transcripts else ():
-                if not is_remote(path):
-                    if path.parent not in beside:
-                        beside[path.parent] = _names(_files_in(path.parent))
-                    paths += beside[path.parent].get(name, ())
-        # Files of ours that are recordings, or a sidecar that states facts, are told by their content.
-        return tuple(dict.fromkeys(sorted(paths, key=_rank)))
-
-    return [replace(recording, transcripts=found(recording)) for recording in recordings]
+    transcripts = Transcripts(settings)
+    return [
+        replace(
+            found,
+            transcripts=transcripts.of(
+                found.recording.paths,
+                (found.recording.recording_id, found.recording.call_id, found.facts.external_id),
+            ),
+        )
+        for found in recordings
+    ]
 
 
-def _names_of(found: FoundRecording) -> tuple[str, ...]:
-    recording, facts = found.recording, found.facts
-    stems = [path.stem for path in recording.paths]
-    pair = [stem_of_pair(stem) for stem in stems] if len(stems) > 1 else []
-    names = [path.name for path in recording.paths] + stems + pair
-    names += [recording.recording_id, recording.call_id, *([facts.external_id] if facts.external_id else [])]
-    return tuple(dict.fromkeys(name.lower() for name in names))
+class Transcripts:
+    """The transcripts that lie in the places of the settings, by the names that their recordings have.
+
+    Raises:
+        UsageError: a folder of transcripts does not exist.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._beside: dict[Path, dict[str, list[Path]]] | None = None
+        if BESIDE in settings.words.transcripts:
+            self._beside = {}
+        for folder in settings.transcript_folders:
+            if not folder.is_dir():
+                raise UsageError(f"{folder}: no such folder. Correct transcripts in [words] of config.toml.")
+        self._known = _names(path for folder in settings.transcript_folders for path in _files_below(folder))
+
+    def of(self, paths: Sequence[Path], ids: Sequence[str | None]) -> tuple[Path, ...]:
+        """Those of a recording with these files and ids. Whether one is any, its content tells."""
+        stems = [path.stem for path in paths]
+        pair = [stem_of_pair(stem) for stem in stems] if len(stems) > 1 else []
+        names = [path.name for path in paths] + stems + pair + [name for name in ids if name]
+        found: list[Path] = []
+        for name in dict.fromkeys(name.lower() for name in names):
+            found += self._known.get(name, ())
+            for folder in dict.fromkeys(path.parent for path in paths if not is_remote(path)):
+                if self._beside is not None:
+                    if folder not in self._beside:
+                        self._beside[folder] = _names(_files_in(folder))
+                    found += self._beside[folder].get(name, ())
+        return tuple(dict.fromkeys(sorted(found, key=_rank)))
 
 
 def _names(paths: Iterable[Path]) -> dict[str, list[Path]]:
@@ -193,3 +209,52 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+EARLIEST = datetime(1, 1, 1, tzinfo=UTC)  # a window may begin there
+_WITHOUT_WORDS = """
+SELECT a.analysis_key, a.run_id, a.recording_id, a.call_id, c.external_id
+FROM base.analyses a JOIN base.ensembles e USING (ensemble_id) JOIN base.calls c USING (call_id)
+WHERE e.promoted AND NOT coalesce(a.words_whole, false) AND c.started_at >= ? AND c.started_at < ?
+ORDER BY a.analysis_key
+"""
+
+
+def take_late_transcripts(store: Store, settings: Settings, window: Window) -> int:
+    """Give words to calls that were analysed before their transcript came; returns to how many.
+
+    Looks at the calls of the window and of `lookback_days` before it. They are assessed again with the words,
+    by the rules in force, and nothing is inferred. Clips that a newly flagged call would have are not cut.
+
+    Raises:
+        UsageError: a folder of transcripts does not exist.
+        StoreError: the database refuses.
+    """
+    if not settings.words.transcripts:
+        return 0
+    from callanalytics.analysis.call import with_words
+    from callanalytics.analysis.words.sides import placed_transcript
+
+    since = window.since - min(timedelta(days=settings.discovery.lookback_days), window.since - EARLIEST)
+    rows = store.rows(_WITHOUT_WORDS, [since, window.until])
+    places = known_places(store, [recording_id for _, _, recording_id, *_ in rows])
+    transcripts = Transcripts(settings)
+    n_taken = 0
+    for key, run_id, recording_id, call_id, external_id in rows:
+        paths = list(places.get(recording_id, {}))
+        found = transcripts.of(paths, (recording_id, call_id, external_id))
+        if not found:
+            continue
+        call = read_analysis(store, key)
+        words = placed_transcript(
+            found,
+            call.speech,
+            max_bytes=settings.words.max_transcript_bytes,
+            follow_links=settings.discovery.follow_links,
+            beside={path.parent for path in paths},
+        )
+        if words.utterances or words.note not in (None, call.words.note):
+            kept = with_words(call, words, settings)
+            store.write([replace(kept, clips=kept_clips(store.workspace, kept))], run_id)
+            n_taken += bool(words.utterances)
+    return n_taken

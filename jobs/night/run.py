@@ -34,7 +34,7 @@ from jobs.maintenance.voices import with_profiles
 from jobs.night.gate import night_of, reasons_to_hold
 from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
-from jobs.night.plan import Todo, search, with_transcripts
+from jobs.night.plan import Todo, search, take_late_transcripts, with_transcripts
 from jobs.night.result import FlaggedCall, OnProgress, RunOptions, RunResult, quiet
 from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
@@ -212,6 +212,7 @@ class _Night:
             self.window, ensemble.ensemble_id, __version__, settings={"recipe": RECIPE}
         )
         note_skips(self.store, self.run_id, todo.found.skips)
+        self.counts.n_late_words = take_late_transcripts(self.store, self.settings, self.window)
         self._commit(list(todo.found.failures))
         waiting: list[Outcome] = []
         committed_at = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callanalytics.config import PHRASE, RuleSettings
-from reports.formatting import from_to, length, number, percent, plain, signed
+from reports.formatting import counted, from_to, length, number, percent, plain, signed
 from reports.translation import _, marked
 
 # Rows of a call page: (measure, role, text).
@@ -52,7 +52,6 @@ _NAMES = {
     "n_long_silences": marked("silences over 3 s"),
     "loudness_rise_db": marked("rise in loudness"),
     "pitch_rise_st": marked("rise in pitch"),
-    PHRASE: marked("times that it is said"),
 }
 _PERIODS = {
     "call": marked("the whole call"),
@@ -64,6 +63,7 @@ _PERIODS = {
     "second_half": marked("the second half"),
 }
 SIDES = (marked("caller"), marked("agent"), marked("unknown"))
+MAX_PHRASES = 3  # of a rule, where it is described
 _UNIT_ENDS = ("_s", "_share", "_db", "_st")
 
 
@@ -98,12 +98,34 @@ def measure_name(name: str) -> str:
 
 def rule_text(rule: RuleSettings) -> str:
     """What a rule asks, for example "caller: frustration at its peak at least 50%, in the whole call"."""
-    text = _("{measure} at least {value}, in {part}")
-    if rule.negate:
-        text = _("{measure} under {value}, in {part}")
-    condition = text.format(
-        measure=measure_name(rule.measure),
-        value=with_unit(rule.measure, rule.at_least),
-        part=_(_PERIODS[rule.window]),
-    )
+    part = _(_PERIODS[rule.window])
+    if rule.measure == PHRASE:
+        condition = _phrase_text(rule, part)
+    else:
+        text = _("{measure} at least {value}, in {part}")
+        if rule.negate:
+            text = _("{measure} under {value}, in {part}")
+        value = with_unit(rule.measure, rule.at_least)
+        condition = text.format(measure=measure_name(rule.measure), value=value, part=part)
     return condition if rule.role == "any" else f"{_(rule.role)}: {condition}"
+
+
+def _phrase_text(rule: RuleSettings, part: str) -> str:
+    more = ", …" * (len(rule.phrases) > MAX_PHRASES)
+    quoted = ", ".join(f"“{phrase}”" for phrase in rule.phrases[:MAX_PHRASES]) + more
+    said, n = quoted or str(rule.pattern), round(rule.at_least)
+    if rule.negate:
+        return counted(
+            "{said} said less than {n} time, in {part}",
+            "{said} said less than {n} times, in {part}",
+            n,
+            said=said,
+            part=part,
+        )
+    return counted(
+        "{said} said at least {n} time, in {part}",
+        "{said} said at least {n} times, in {part}",
+        n,
+        said=said,
+        part=part,
+    )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rttm_reader import read_rttm
 
-from callanalytics.diarize.rttm import to_rttm
+from callanalytics.diarize.segments import to_rttm
 from callanalytics.records import ChannelLayout, Diarization, Role, RoleSource, Turn
 
 

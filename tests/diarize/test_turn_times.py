@@ -12,7 +12,7 @@ from telephone import RATE_HZ, FloatArray, music, noisy, tone
 
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.one_channel import embed_speech
-from callanalytics.diarize.rttm import to_rttm
+from callanalytics.diarize.segments import to_rttm
 from callanalytics.diarize.vad import (
     FRAME_S,
     FRAME_SAMPLES,

@@ -235,3 +235,22 @@ def test_a_page_says_why_a_transcript_was_not_used(night: tuple[Path, dict[str, 
         assert "What was said" not in (out / "reports" / "calls" / f"{other}.html").read_text(
             encoding="utf-8"
         )
+
+
+def test_a_transcript_that_comes_late_is_taken_by_the_next_run(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    lines = spoken_call(calls / "call-0.wav", f"C: {CALLER}", f"A: {AGENT}")
+    settle(calls)
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG.replace('"beside", "transcripts"', '"beside"'))
+    out = tmp_path / "out"
+    args = night_args(calls, out, "--config", config, "--workers", 1)
+    callanalytics(*args)
+    assert said(out) == []
+    (calls / "call-0.json").write_text(transcript(lines))
+    assert "1 call of earlier runs" in run_command(*args).stderr + run_command("status", "--out", out).stdout
+    assert [role for _, role, *_ in said(out)] == ["caller", "agent"]
+    assert rows(out / "callanalytics.duckdb", "SELECT flagged FROM call_summary") == [(True,)]
+    assert rows(out / "callanalytics.duckdb", "SELECT count(*) FROM analyses") == [(1,)]
+    assert "earlier runs" not in run_command(*args).stderr
