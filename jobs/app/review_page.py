@@ -15,12 +15,15 @@ from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from callanalytics.analysis.contrast import frustration_rule
+from callanalytics.config import write_threshold
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.store import Review
 from callanalytics.store.review_rows import VERDICTS
 from jobs.app.context import AppContext
 from jobs.app.markup import asset, render
 from jobs.app.playback import CallSounds
+from jobs.models.rejudge import rejudge, render_rejudged
 from jobs.reviews.piles import (
     PERCENTS,
     PILES,
@@ -54,6 +57,7 @@ class ReviewPage:
 
     here: AppContext
     sounds: CallSounds
+    may_write: bool  # config.toml, on request
 
     def routes(self) -> list[BaseRoute]:
         """/review, what its script asks for and sends, and /report with the pages of the folder."""
@@ -196,22 +200,26 @@ class ReviewPage:
     def _apply(self, _request: Request, sent: Any) -> Response:
         from starlette.responses import JSONResponse
 
-        percent = sent.get("percent")
-        if type(percent) is not int or percent not in PERCENTS:
+        percent, rule = sent.get("percent"), frustration_rule(self.here.settings)
+        if type(percent) is not int or percent not in PERCENTS or rule is None:
             raise UsageError("This is no threshold.")
-        with self.here.calls.reading() as source:
-            found = read_thresholds(source, window_of(source, 1), {})
-        if found is None:
-            raise UsageError("config.toml has no rule on frustration_peak any more.")
-        file = self.here.settings.file
-        return JSONResponse(
-            {
-                "file": str(file) if file else "config.toml",
-                "rule": found.rule,
-                "line": f"at_least = {percent / 100:.2f}",
-                "command": self.here.workspace.command("run", "--force"),
-            }
-        )
+        try:
+            text, is_done = self._applied(rule.name, percent / 100), True
+        except (CallAnalyticsError, OSError) as problem:
+            text, is_done = str(problem), False
+        by_hand = {} if is_done else {"rule": rule.name, "line": f"at_least = {percent / 100:g}"}
+        return JSONResponse({"text": text, "command": self.here.workspace.command("rejudge"), **by_hand})
+
+    def _applied(self, rule: str, at_least: float) -> str:
+        """Write the rule, apply it to the calls that are there, and say what came and went."""
+        here = self.here
+        if not self.may_write:
+            raise UsageError("Others reach this app, so it changes no config.toml.")
+        here.settings = write_threshold(here.settings, rule, at_least)
+        try:
+            return render_rejudged(rejudge(here.settings, here.workspace)).splitlines()[0]
+        except CallAnalyticsError as problem:
+            return f"Written. The next run uses it; the calls that are there keep their flags: {problem}"
 
 
 def _answering(answer: Callable[[Request, Any], Response]) -> Any:
