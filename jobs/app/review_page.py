@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.analysis.contrast import frustration_rule
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Scope
 
 DAYS: dict[str, int | None] = {"last": None, "7": 7, "30": 30, "all": 0}
 """What the page offers to review -> days of `piles.window_of`."""
@@ -62,7 +64,6 @@ class ReviewPage:
     def routes(self) -> list[BaseRoute]:
         """/review, what its script asks for and sends, and /report with the pages of the folder."""
         from starlette.routing import Mount, Route
-        from starlette.staticfiles import StaticFiles
 
         asked: dict[str, Callable[[Request, Any], Response]] = {
             "": self._page,
@@ -72,13 +73,13 @@ class ReviewPage:
             "/thresholds": self._thresholds,
             "/style.css": partial(_static, "text/css", _style),
             "/review.js": partial(_static, "text/javascript", partial(asset, "review.js")),
+            "/report-links.js": partial(_static, "text/javascript", partial(asset, "report-links.js")),
         }
         sent = {"/judge": self._judge, "/undo": self._undo, "/session": self._session, "/apply": self._apply}
-        pages = StaticFiles(directory=self.here.workspace.reports, html=True, check_dir=False)
         return [
             *(Route(f"/review{path}", _answering(answer)) for path, answer in asked.items()),
             *(Route(f"/review{path}", _answering(answer), methods=["POST"]) for path, answer in sent.items()),
-            Mount("/report", pages),
+            Mount("/report", _report(self.here.workspace.reports)),
         ]
 
     def _page(self, request: Request, _: Any) -> Response:
@@ -220,6 +221,24 @@ class ReviewPage:
             return render_rejudged(rejudge(here.settings, here.workspace)).splitlines()[0]
         except CallAnalyticsError as problem:
             return f"Written. The next run uses it; the calls that are there keep their flags: {problem}"
+
+
+def _report(folder: Path) -> ASGIApp:
+    """The pages of a folder and what they play, each page with links into the app."""
+    from starlette.responses import HTMLResponse
+    from starlette.staticfiles import StaticFiles
+
+    class Report(StaticFiles):
+        async def get_response(self, path: str, scope: Scope) -> Response:
+            response = await super().get_response(path, scope)
+            file = getattr(response, "path", None)
+            if file is None or Path(file).suffix != ".html":
+                return response
+            page = Path(file).read_text(encoding="utf-8")
+            script = '<script src="/review/report-links.js" defer></script></head>'
+            return HTMLResponse(page.replace("</head>", script, 1), headers={"cache-control": "no-cache"})
+
+    return Report(directory=folder, html=True, check_dir=False)
 
 
 def _answering(answer: Callable[[Request, Any], Response]) -> Any:
