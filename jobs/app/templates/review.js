@@ -322,6 +322,7 @@ class Threshold {
   constructor(queue) {
     this.queue = queue;
     part("rule").ontoggle = () => part("rule").open && queue.sender.after(() => this.load());
+    setTimeout(() => this.load(), 3000); // after the first card, so that it is there when it is opened
     part("threshold").oninput = () => this.tell();
     part("apply").onclick = () => this.apply();
   }
