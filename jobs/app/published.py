@@ -180,6 +180,11 @@ class PublishedCalls:
             rows = source.rows(_SEGMENTS, call_id=call_id)
         return tuple(Segment(**{**row, "role": Role(row["role"])}) for row in rows), layout
 
+    def require(self, call_id: str) -> None:
+        """Raise UsageError unless there is such a call now."""
+        with self.reading() as source:
+            _analysis(source, call_id)
+
     def audio(self, call_id: str) -> Audio:
         """Decode the recording of a call, whatever its files are called.
 

@@ -89,7 +89,7 @@ class ReviewPage:
         chosen = request.query_params.get("days", "last")
         days = DAYS.get(chosen, DAYS["last"])
         waiting = verdicts_of(waiting_reviews(here.workspace))
-        with here.calls.reading() as source, localised(here.settings.report.locale):
+        with here.calls.reading() as source, localised(here.settings.report.written_locale):
             window = window_of(source, days)
             queue, misses = read_queue(source, window, waiting), read_misses(source, waiting)
             span = window_text(window.since, window.until, source.now)
@@ -111,7 +111,7 @@ class ReviewPage:
         from starlette.responses import HTMLResponse
 
         call_id = _id_of(request)
-        with localised(self.here.settings.report.locale):
+        with localised(self.here.settings.report.written_locale):
             call, facts = self.here.calls.card(call_id)
             known = facts["agent_name"] or facts["agent_id"]
             card = render(
@@ -134,7 +134,7 @@ class ReviewPage:
         from starlette.responses import FileResponse
 
         sound, _parts = self.sounds.contrast(_id_of(request))
-        return FileResponse(sound, media_type="audio/mpeg", headers={"cache-control": "private, no-cache"})
+        return FileResponse(sound, media_type="audio/mpeg", headers={"cache-control": "no-store"})
 
     def _parts(self, request: Request, _: Any) -> Response:
         from starlette.responses import JSONResponse, Response
@@ -187,7 +187,7 @@ class ReviewPage:
         if not isinstance(verdicts, dict) or not set(verdicts.values()) <= set(VERDICTS):
             raise UsageError("These are no verdicts.")
         waiting = verdicts_of(waiting_reviews(self.here.workspace))
-        with self.here.calls.reading() as source, localised(self.here.settings.report.locale):
+        with self.here.calls.reading() as source, localised(self.here.settings.report.written_locale):
             session = read_session(source, verdicts, _name_of(sent))
             misses = read_misses(source, waiting).text
         base = str(request.base_url).rstrip("/")

@@ -39,5 +39,5 @@ page = st.navigation(
     ],
     position="top",
 )
-with localised(context().settings.report.locale):
+with localised(context().settings.report.written_locale):
     page.run()
