@@ -23,6 +23,7 @@ from callanalytics.config import (
     Settings,
     load_config,
     settings_from,
+    write_threshold,
 )
 from callanalytics.config.call_settings import TimeSettings
 from callanalytics.errors import ConfigError
@@ -164,3 +165,60 @@ def test_any_document_gives_settings_or_a_config_error(table: dict[str, object])
     table.pop("source", None)
     with suppress(ConfigError):
         assert isinstance(settings_from(table, source="any", folder=Path()), Settings)
+
+
+# A threshold written by the review app --------------------------------------------------------------------
+
+RULES = """\ufeff# our rules
+[[rule]]
+name = "frustrated"   # as the pages call it
+measure = "frustration_peak"
+at_least = 0.38  # from here
+reason = "name = 'louder', at_least = 1"
+
+[[rule]]
+name = 'louder'
+at_least=8
+measure = "loudness_rise_db"
+reason = "louder"
+
+[report]
+title = "x"
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "line", "instead"),
+    [
+        ("frustrated", "at_least = 0.38  # from here", "at_least = 0.45  # from here"),
+        ("louder", "at_least=8", "at_least=0.45"),
+    ],
+)
+def test_a_threshold_is_written_and_nothing_else(tmp_path: Path, rule: str, line: str, instead: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(RULES.replace("\n", "\r\n").encode())
+    file.chmod(0o640)
+    made = write_threshold(load_config(file), rule, 0.45)
+    assert file.read_bytes().decode() == RULES.replace(line, instead, 1).replace("\n", "\r\n")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert {r.name: r.at_least for r in made.rule}[rule] == 0.45
+    assert load_config(file).rule == made.rule
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (RULES, "higher"),
+        ('rule = [{name = "frustrated", measure = "angry_s", at_least = 1.0, reason = "x"}]', "frustrated"),
+        (RULES + RULES[RULES.index("[[rule]]") : RULES.index("[report]")], "frustrated"),
+        ('[report]\ntitle = """\n[[rule]]\nname = "frustrated"\nat_least = 1\n"""', "frustrated"),
+    ],
+)
+def test_a_text_that_is_not_plain_is_left(tmp_path: Path, text: str, rule: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="by hand"):
+        write_threshold(load_config(file), rule, 0.45)
+    assert file.read_text() == text
+    with pytest.raises(ConfigError, match="no config file"):
+        write_threshold(Settings(), rule, 0.45)

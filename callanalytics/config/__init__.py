@@ -28,7 +28,7 @@ from callanalytics.config.job_settings import (
     ReportSettings,
     RetrainSettings,
 )
-from callanalytics.config.settings import Settings, find_config, load_config, settings_from
+from callanalytics.config.settings import Settings, find_config, load_config, settings_from, write_threshold
 
 __all__ = [
     "DEFAULT_RULES",
@@ -54,4 +54,5 @@ __all__ = [
     "find_config",
     "load_config",
     "settings_from",
+    "write_threshold",
 ]

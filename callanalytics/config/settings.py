@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from callanalytics.config.job_settings import (
 )
 from callanalytics.errors import ConfigError
 from callanalytics.records.text import did_you_mean
-from callanalytics.workspace import Workspace
+from callanalytics.workspace import Workspace, write_whole
 
 CONFIG_NAME = "config.toml"
 _ITEM_TABLES: dict[str, type[BaseModel]] = {"recorder": RecorderSettings, "rule": RuleSettings}
@@ -162,6 +163,53 @@ def settings_from(table: dict[str, Any], *, source: str, folder: Path) -> Settin
     except ValidationError as problem:
         lines = [_explain(source, error) for error in problem.errors()]
         raise ConfigError("\n".join(lines)) from None
+
+
+def write_threshold(settings: Settings, rule: str, at_least: float) -> Settings:
+    """Write another threshold of a rule into the config file, with all else of its text as it is.
+
+    Returns:
+        The settings with that threshold.
+
+    Raises:
+        ConfigError: there is no file, it does not name the rule, or its text is not plain enough for a
+            program to change; then nothing is written.
+        OSError: it cannot be written.
+    """
+    file = settings.file
+    if file is None:
+        raise ConfigError(f"there is no config file. Write the rules into {CONFIG_NAME}, this one with them.")
+    text = file.read_bytes().decode("utf-8")
+    lines, place = text.splitlines(keepends=True), _place_of_threshold(text, rule)
+    if place is not None:
+        lines[place] = re.sub(r"=(\s*)[^\s#]+", rf"=\g<1>{at_least:g}", lines[place], count=1)
+    changed = "".join(lines)
+    try:
+        before, after = (tomllib.loads(words.lstrip("\ufeff")) for words in (text, changed))
+        (item,) = (item for item in before.get("rule", ()) if item.get("name") == rule)
+        item["at_least"] = at_least
+    except (tomllib.TOMLDecodeError, ValueError):
+        before, after = {}, {"rule": None}
+    if before != after:
+        raise ConfigError(f"{file}: the rule {rule!r} cannot be changed by a program. Change it by hand.")
+    write_whole(file.resolve(), changed, mode=file.stat().st_mode & 0o777)
+    rules = tuple(r.model_copy(update={"at_least": at_least}) if r.name == rule else r for r in settings.rule)
+    return settings.model_copy(update={"rule": rules})
+
+
+def _place_of_threshold(text: str, rule: str) -> int | None:
+    """Number of the line that says `at_least` in the table of a rule, None where no line does plainly."""
+    name, place = None, None
+    for number, line in enumerate([*text.splitlines(), "["]):
+        if line.lstrip().startswith("["):  # the table before ends here
+            if name == rule and place is not None:
+                return place
+            name, place = None, None
+        elif found := re.match(r"\s*name\s*=\s*([\"'])(.*?)\1", line):
+            name = found[2]
+        elif re.match(r"\s*at_least\s*=", line):
+            place = number
+    return None
 
 
 def _arrays_as_tuples(value: Any) -> Any:

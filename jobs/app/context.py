@@ -19,10 +19,10 @@ from jobs.app.published import PublishedCalls
 IN_USE, AS_SHIPPED = "in use", "shipped"
 
 
-@dataclass(frozen=True)
+@dataclass
 class AppContext:
     """One for the whole server. `ensembles` and `corpora` are the folders named on the command line:
-    a browser chooses among names and never sends a path.
+    a browser chooses among names and never sends a path. The settings change when a threshold is applied.
     """
 
     settings: Settings

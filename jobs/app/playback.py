@@ -96,6 +96,12 @@ class CallSounds:
                     raise UsageError("Nobody speaks in this call, or this machine cannot encode clips.")
                 for path, clip in zip((sound, parts), clips, strict=True):
                     write_whole(path, clip.content)
+                try:
+                    self.calls.require(call_id)  # a purge may have taken it meanwhile
+                except BaseException:
+                    sound.unlink(missing_ok=True)
+                    parts.unlink(missing_ok=True)
+                    raise
         return sound, parts
 
     def route(self) -> Route:

@@ -13,14 +13,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callanalytics.analysis.contrast import frustration_rule
+from callanalytics.config import write_threshold
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.store import Review
 from callanalytics.store.review_rows import VERDICTS
 from jobs.app.context import AppContext
 from jobs.app.markup import asset, render
 from jobs.app.playback import CallSounds
+from jobs.models.rejudge import rejudge, render_rejudged
 from jobs.reviews.piles import (
     PERCENTS,
     PILES,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Scope
 
 DAYS: dict[str, int | None] = {"last": None, "7": 7, "30": 30, "all": 0}
 """What the page offers to review -> days of `piles.window_of`."""
@@ -54,11 +59,11 @@ class ReviewPage:
 
     here: AppContext
     sounds: CallSounds
+    may_write: bool  # config.toml, on request
 
     def routes(self) -> list[BaseRoute]:
         """/review, what its script asks for and sends, and /report with the pages of the folder."""
         from starlette.routing import Mount, Route
-        from starlette.staticfiles import StaticFiles
 
         asked: dict[str, Callable[[Request, Any], Response]] = {
             "": self._page,
@@ -68,13 +73,13 @@ class ReviewPage:
             "/thresholds": self._thresholds,
             "/style.css": partial(_static, "text/css", _style),
             "/review.js": partial(_static, "text/javascript", partial(asset, "review.js")),
+            "/report-links.js": partial(_static, "text/javascript", partial(asset, "report-links.js")),
         }
         sent = {"/judge": self._judge, "/undo": self._undo, "/session": self._session, "/apply": self._apply}
-        pages = StaticFiles(directory=self.here.workspace.reports, html=True, check_dir=False)
         return [
             *(Route(f"/review{path}", _answering(answer)) for path, answer in asked.items()),
             *(Route(f"/review{path}", _answering(answer), methods=["POST"]) for path, answer in sent.items()),
-            Mount("/report", pages),
+            Mount("/report", _report(self.here.workspace.reports)),
         ]
 
     def _page(self, request: Request, _: Any) -> Response:
@@ -84,7 +89,7 @@ class ReviewPage:
         chosen = request.query_params.get("days", "last")
         days = DAYS.get(chosen, DAYS["last"])
         waiting = verdicts_of(waiting_reviews(here.workspace))
-        with here.calls.reading() as source, localised(here.settings.report.locale):
+        with here.calls.reading() as source, localised(here.settings.report.written_locale):
             window = window_of(source, days)
             queue, misses = read_queue(source, window, waiting), read_misses(source, waiting)
             span = window_text(window.since, window.until, source.now)
@@ -106,7 +111,7 @@ class ReviewPage:
         from starlette.responses import HTMLResponse
 
         call_id = _id_of(request)
-        with localised(self.here.settings.report.locale):
+        with localised(self.here.settings.report.written_locale):
             call, facts = self.here.calls.card(call_id)
             known = facts["agent_name"] or facts["agent_id"]
             card = render(
@@ -129,7 +134,7 @@ class ReviewPage:
         from starlette.responses import FileResponse
 
         sound, _parts = self.sounds.contrast(_id_of(request))
-        return FileResponse(sound, media_type="audio/mpeg", headers={"cache-control": "private, no-cache"})
+        return FileResponse(sound, media_type="audio/mpeg", headers={"cache-control": "no-store"})
 
     def _parts(self, request: Request, _: Any) -> Response:
         from starlette.responses import JSONResponse, Response
@@ -182,7 +187,7 @@ class ReviewPage:
         if not isinstance(verdicts, dict) or not set(verdicts.values()) <= set(VERDICTS):
             raise UsageError("These are no verdicts.")
         waiting = verdicts_of(waiting_reviews(self.here.workspace))
-        with self.here.calls.reading() as source, localised(self.here.settings.report.locale):
+        with self.here.calls.reading() as source, localised(self.here.settings.report.written_locale):
             session = read_session(source, verdicts, _name_of(sent))
             misses = read_misses(source, waiting).text
         base = str(request.base_url).rstrip("/")
@@ -196,22 +201,44 @@ class ReviewPage:
     def _apply(self, _request: Request, sent: Any) -> Response:
         from starlette.responses import JSONResponse
 
-        percent = sent.get("percent")
-        if type(percent) is not int or percent not in PERCENTS:
+        percent, rule = sent.get("percent"), frustration_rule(self.here.settings)
+        if type(percent) is not int or percent not in PERCENTS or rule is None:
             raise UsageError("This is no threshold.")
-        with self.here.calls.reading() as source:
-            found = read_thresholds(source, window_of(source, 1), {})
-        if found is None:
-            raise UsageError("config.toml has no rule on frustration_peak any more.")
-        file = self.here.settings.file
-        return JSONResponse(
-            {
-                "file": str(file) if file else "config.toml",
-                "rule": found.rule,
-                "line": f"at_least = {percent / 100:.2f}",
-                "command": self.here.workspace.command("run", "--force"),
-            }
-        )
+        try:
+            text, is_done = self._applied(rule.name, percent / 100), True
+        except (CallAnalyticsError, OSError) as problem:
+            text, is_done = str(problem), False
+        by_hand = {} if is_done else {"rule": rule.name, "line": f"at_least = {percent / 100:g}"}
+        return JSONResponse({"text": text, "command": self.here.workspace.command("rejudge"), **by_hand})
+
+    def _applied(self, rule: str, at_least: float) -> str:
+        """Write the rule, apply it to the calls that are there, and say what came and went."""
+        here = self.here
+        if not self.may_write:
+            raise UsageError("Others reach this app, so it changes no config.toml.")
+        here.settings = write_threshold(here.settings, rule, at_least)
+        try:
+            return render_rejudged(rejudge(here.settings, here.workspace)).splitlines()[0]
+        except CallAnalyticsError as problem:
+            return f"Written. The next run uses it; the calls that are there keep their flags: {problem}"
+
+
+def _report(folder: Path) -> ASGIApp:
+    """The pages of a folder and what they play, each page with links into the app."""
+    from starlette.responses import HTMLResponse
+    from starlette.staticfiles import StaticFiles
+
+    class Report(StaticFiles):
+        async def get_response(self, path: str, scope: Scope) -> Response:
+            response = await super().get_response(path, scope)
+            file = getattr(response, "path", None)
+            if file is None or Path(file).suffix != ".html":
+                return response
+            page = Path(file).read_text(encoding="utf-8")
+            script = '<script src="/review/report-links.js" defer></script></head>'
+            return HTMLResponse(page.replace("</head>", script, 1), headers={"cache-control": "no-cache"})
+
+    return Report(directory=folder, html=True, check_dir=False)
 
 
 def _answering(answer: Callable[[Request, Any], Response]) -> Any:

@@ -128,7 +128,7 @@ def serve(context: AppContext, address: Address, *, open_browser: bool, page: st
             routes=[
                 _whose(workspace),
                 sounds.route(),
-                *ReviewPage(context, sounds).routes(),
+                *ReviewPage(context, sounds, may_write=address.is_private).routes(),
                 *map(_streamlit_page, STREAMLIT_PAGES),
             ],
             middleware=[Middleware(Gate, names=address.names)],

@@ -316,7 +316,7 @@ class Session:
     moments: tuple[MomentToHear, ...]
 
 
-MAX_LINKS = 8
+MAX_LINKS = 5
 _JUDGED = """
 SELECT call_id, flagged, started_local, queue, frustration_score, reasons, day
 FROM call_summary WHERE call_id IN (SELECT unnest($call_ids::VARCHAR[]))

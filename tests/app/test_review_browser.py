@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_calls import RATE_HZ, publish_calls, voice
+from app_calls import RATE_HZ, voice
 from app_server import Served, serving
 from app_visit import FLAGS, Visit, violations
 from chromium import find_chromium
+from command_line import run_command
+from fixture_calls import fill, plausible_calls
 
 from callanalytics.audio.clips import Contrast, contrast_clip
 from callanalytics.config import load_config
@@ -41,14 +42,13 @@ def queue_of(out: Path) -> tuple[QueuedCall, ...]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """54 calls to review, with the contrast clips that a night makes, all but the last one's."""
     out = tmp_path_factory.mktemp("queue") / "out"
-    publish_calls(out, 28)
     with open_work(Workspace(out)) as store:
+        fill(store, plausible_calls(28))
         store.connection.execute("DELETE FROM base.reviews")
         publish(store)
         store.review(Review(queue_of(out)[0].call_id, "confirm", reviewer="ben"))
         publish(store)
     assert sum(call.verdict is None for call in queue_of(out)) == N_CALLS
-    shutil.rmtree(out / "sound")
     spoken = voice(4)
     audio = Audio(spoken[None, : 20 * RATE_HZ], RATE_HZ, RATE_HZ, "pcm_s16le", "wav", 0.0)
     moments = (Evidence(4.0, 8.0, "9 dB louder than when calm"), Evidence(9.0, 12.0, "frustration 61%"))
@@ -60,7 +60,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_whole(folder / clip.name, clip.content)
     page = Workspace(out).call_pages / f"{queue_of(out)[1].call_id}.html"
     make_private_dir(page.parent)
-    write_whole(page, "<!DOCTYPE html><html lang=en><title>a call</title><h1>The page of the call</h1>")
+    head = "<!DOCTYPE html><html lang=en><head><title>a call</title></head>"
+    write_whole(page, f"{head}<p class=crumb>Brief</p><h1>The page of the call</h1>")
+    card = (
+        f'<article class=card><h3><a href="calls/{page.name}">A call</a></h3><p class=origin>x</p></article>'
+    )
+    write_whole(page.parent.parent / "index.html", f"{head}<header><nav></nav></header>{card}")
     return out
 
 
@@ -152,7 +157,7 @@ def test_54_calls_are_judged_by_keys_alone(browser: Any, served: Served) -> None
         assert "What moved: in billing" in words
         assert "judged control" in page.locator("#misses-now").inner_text()
         links = page.locator("#session a").evaluate_all("(all) => all.map((a) => a.href)")
-        assert len(links) == 8
+        assert len(links) == 5
         assert all(link.startswith(served.url) for link in links)
         assert visit.complaints() == []
         assert visit.outside() == []
@@ -354,6 +359,17 @@ def test_the_pages_of_the_folder_are_served_and_nothing_beside_them(browser: Any
         page.get_by_role("link", name="Its page").evaluate("(link) => link.removeAttribute('target')")
         page.get_by_role("link", name="Its page").click()
         page.get_by_text("The page of the call").wait_for()
+        opened = page.url.rpartition("/")[2].removesuffix(".html")
+        for path in (f"calls/{opened}.html", "index.html"):
+            page.goto(f"{served.url}/report/{path}")
+            page.get_by_role("link", name="Play it in the app").click()
+            page.wait_for_url(f"{served.url}/calls?call={opened}")
+        page.goto(f"{served.url}/report/index.html")
+        page.get_by_role("link", name="Review").click()
+        page.locator("#start").wait_for()
+        page.goto((served.out / "reports" / "index.html").as_uri())
+        assert page.get_by_role("link").all_inner_texts() == ["A call"], "a folder's page works alone"
+        assert visit.complaints() == []
     secret = served.out / ".caller-salt"
     assert secret.exists()
     (served.out / "reports" / "link").symlink_to(secret)
@@ -392,3 +408,6 @@ def test_open_finds_the_app_that_runs(served: Served, tmp_path: Path) -> None:
     assert is_served(Address(port=port), Workspace(served.out))
     assert not is_served(Address(port=port), Workspace(tmp_path))
     assert not is_served(Address(port=1), Workspace(served.out))
+    done = run_command("open", "--out", served.out, "--port", port, "--no-browser")
+    assert f"{served.url}/review" in done.stderr
+    assert "no results here" in run_command("open", "--out", tmp_path, expect=2).stderr

@@ -322,6 +322,7 @@ class Threshold {
   constructor(queue) {
     this.queue = queue;
     part("rule").ontoggle = () => part("rule").open && queue.sender.after(() => this.load());
+    setTimeout(() => this.load(), 3000); // after the first card, so that it is there when it is opened
     part("threshold").oninput = () => this.tell();
     part("apply").onclick = () => this.apply();
   }
@@ -351,12 +352,16 @@ class Threshold {
   }
 
   async apply() {
+    part("apply").disabled = true;
+    part("applied").textContent = "Applying it to the calls that are there …";
     const answer = await post("/apply", { percent: Number(part("threshold").value) });
+    part("apply").disabled = false;
     if (!answer.ok) { part("applied").textContent = await answer.text(); return; }
-    const { file, rule, line, command } = await answer.json();
+    const { text, rule, line, command } = await answer.json();
     const shown = (words) => Object.assign(document.createElement("code"), { textContent: words });
-    const told = document.createElement("p");
-    told.append(`In ${file}, write into the rule “${rule}”: `, shown(line), ". Then run: ", shown(command));
+    const told = Object.assign(document.createElement("p"), { textContent: `${text} ` });
+    if (line) told.append(`In the rule “${rule}” of config.toml, write `, shown(line), "; then run ", shown(command));
+    else told.append(Object.assign(document.createElement("a"), { href: location.href, textContent: "Show the queue as it is now" }));
     part("applied").replaceChildren(told);
   }
 }
