@@ -169,7 +169,7 @@ class _First:
 
 def same_places(one: FloatArray, other: FloatArray) -> bool:
     """Whether two lists of places in s are the same but for a common shift and a few of them."""
-    if abs(len(one) - len(other)) > (1 - SAME_SHARE) * max(len(one), len(other)):
+    if min(len(one), len(other)) < SAME_SHARE * max(len(one), len(other)):
         return False
     shift = float(np.median(one[:MIN_PLACES]) - np.median(other[:MIN_PLACES]))
     if abs(shift) > SAME_LENGTH_S:
