@@ -222,7 +222,7 @@ def _words(counts: RunCounts) -> Iterator[str]:
     from callanalytics.analysis.words import NOTE_TEXT
 
     if counts.n_late_words:
-        yield f"Words: {_count(counts.n_late_words, 'call')} of earlier runs, whose transcripts came late."
+        yield f"Words: {counted(counts.n_late_words, 'call')} of earlier runs, whose transcripts came late."
     if counts.n_with_words or counts.words_notes:
         yield f"Words: {counts.n_with_words} of {counted(counts.n_done, 'call')}."
         for note, n in sorted(counts.words_notes.items()):
