@@ -26,6 +26,7 @@ import soundfile as sf
 import soxr
 
 from callanalytics.diarize import SpeechModels, diarize
+from callanalytics.diarize.quality import Quality
 from callanalytics.diarize.roles import LAPSE_OF_TALK, talk_clues, voice_sides, weigh_roles
 from callanalytics.records import Role, Turn
 
@@ -54,6 +55,7 @@ class Heard:
     name: str
     turns: tuple[Turn, ...]
     agent: str | None  # None where fewer than two voices were found
+    in_doubt: bool = False  # a voice may hold much of another's speech
 
     @property
     def by_channel(self) -> bool:
@@ -173,7 +175,8 @@ def hear(call: Built, layout: str, models: SpeechModels) -> Heard:
         return (shared_s(spoken, mine) - shared_s(spoken, theirs)) / max(seconds, 1e-9)
 
     agent = max(found.speakers, key=agency) if len(found.speakers) > 1 else None
-    return Heard(f"{call.name}-{layout}", found.turns, agent)
+    in_doubt = Quality.MIXED_VOICES in found.quality
+    return Heard(f"{call.name}-{layout}", found.turns, agent, in_doubt)
 
 
 def heard_calls(
@@ -184,7 +187,9 @@ def heard_calls(
         kept = cache / f"{call.name}-{layout}.json" if cache else None
         if kept and kept.exists():
             row = json.loads(kept.read_text(encoding="utf-8"))
-            yield Heard(row["name"], tuple(Turn(**turn) for turn in row["turns"]), row["agent"])
+            yield Heard(
+                row["name"], tuple(Turn(**turn) for turn in row["turns"]), row["agent"], row["in_doubt"]
+            )
             continue
         heard = hear(call, layout, models)
         if kept:
@@ -206,7 +211,7 @@ def calibration_error(confidence: FloatArray, right: FloatArray) -> float:
 def report(title: str, calls: Sequence[Heard]) -> None:
     """Roles right of all calls, and of those in which two voices or more were found, and calibration."""
     told = [call for call in calls if call.agent is not None]
-    guesses = [weigh_roles(call.turns, by_channel=call.by_channel) for call in told]
+    guesses = [weigh_roles(call.turns, by_channel=call.by_channel, in_doubt=call.in_doubt) for call in told]
     confidence = np.array([guess.confidence for guess in guesses])
     right = np.array([g.roles[c.agent] is Role.AGENT for g, c in zip(guesses, told, strict=True)], float)
     print(
