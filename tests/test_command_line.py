@@ -88,7 +88,7 @@ def test_init_takes_options_and_shows_what_the_names_say(calls: Path, tmp_path: 
     words = ["init", "--calls", calls, "--results", "there", "--zone", "Europe/Berlin", "--config", config]
     done = run_command(*words)
     assert "call-000.wav" in done.stdout
-    assert "1 recordings" in done.stdout
+    assert "1 recording;" in done.stdout
     assert f"run --config {config}" in done.stderr
     settings = load_config(config)
     assert settings.input_dirs == (calls,)

@@ -15,7 +15,7 @@ from callanalytics.ingest.discovery import find_recordings
 from callanalytics.ingest.recorders.phone_numbers import is_phone
 from callanalytics.ingest.recorders.stamps import UUID
 from callanalytics.records import CallFacts
-from callanalytics.records.text import display_text, optional_text
+from callanalytics.records.text import counted, display_text, optional_text
 
 _SEPARATORS = re.compile(r"([_\-. ~+@()]+)")
 _EPOCH = re.compile(r"1\d{9}")
@@ -122,7 +122,9 @@ def render_checked(rows: Sequence[CheckedFile], most: int | None = None) -> str:
     unmatched = [Path(row.path).stem for row in rows if row.recorder == "none" and not row.skipped]
     n_unmatched = len(unmatched)
     n_files = sum(row.skipped is None for row in rows)
-    lines.append(f"{n_files} recordings; {n_unmatched} whose name nothing matched (dated by the file).")
+    lines.append(
+        f"{counted(n_files, 'recording')}; {n_unmatched} whose name nothing matched (dated by the file)."
+    )
     if suggestion := suggested_recorder(unmatched):
         lines += ["", "For config.toml, if you know what the parts of these names are:", "", suggestion]
     elif n_unmatched:

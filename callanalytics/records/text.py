@@ -85,3 +85,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ " Did you mean ...?" with the known words that are most like a mistyped one; empty when none is."""
     near = get_close_matches(word, list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def counted(n: int, noun: str) -> str:
+    """The number with its noun: "1 call", "2 calls", "12,000 calls"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -9,6 +9,7 @@ import polars as pl
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config.window import Window
+from callanalytics.records.text import counted
 from callanalytics.store.query import Published
 from callanalytics.store.rows import NOTE_RULES, assessment_frames
 from callanalytics.store.writer import Store
@@ -39,7 +40,7 @@ class OtherRules:
     @property
     def text(self) -> str:
         """What a person should know of it; what to do is `callanalytics rejudge`."""
-        calls = "1 call was" if self.n_calls == 1 else f"{self.n_calls:,} calls were"
+        calls = f"{counted(self.n_calls, 'call')} {'was' if self.n_calls == 1 else 'were'}"
         if self.n_unknown == self.n_calls:
             return f"{calls} judged before rules were noted: config.toml may say something else now."
         unknown = f" (of {self.n_unknown:,} they are not known)" if self.n_unknown else ""

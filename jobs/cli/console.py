@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from callanalytics.records.text import display_text
+from callanalytics.records.text import counted, display_text
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -174,10 +174,10 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
         for moment in (result.window.since, result.window.until)
     )
     counts = result.counts
-    lines = [f"Window {since} to {until}: {_count(counts.n_found, 'recording')} found."]
+    lines = [f"Window {since} to {until}: {counted(counts.n_found, 'recording')} found."]
     if result.planned is not None:
         lines.append(
-            f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
+            f"Dry run: {counted(len(result.planned), 'recording')} would be analysed, nothing was written."
         )
         lines += [
             f"  {c.facts.started_at.astimezone(zone):%Y-%m-%d %H:%M}  {c.recording.shown}"
@@ -197,7 +197,7 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
             f"quarantined {counts.n_quarantined}."
         )
     elif counts.n_found:
-        lines.append(f"Nothing new: {_count(n_stand, 'call')} as analysed before{given_up}.")
+        lines.append(f"Nothing new: {counted(n_stand, 'call')} as analysed before{given_up}.")
     lines += _tried_anew("Tried", counts.n_tried_anew)
     lines += _words(counts)
     lines += _passed_over(result, zone)
@@ -214,7 +214,7 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
 
 
 def _tried_anew(verb: str, n: int) -> list[str]:
-    return [f"{verb} once more: {_count(n, 'recording')} that an earlier version gave up."] if n else []
+    return [f"{verb} once more: {counted(n, 'recording')} that an earlier version gave up."] if n else []
 
 
 def _words(counts: RunCounts) -> Iterator[str]:
@@ -222,9 +222,9 @@ def _words(counts: RunCounts) -> Iterator[str]:
     from callanalytics.analysis.words import NOTE_TEXT
 
     if counts.n_with_words or counts.words_notes:
-        yield f"Words: {counts.n_with_words} of {_count(counts.n_done, 'call')}."
+        yield f"Words: {counts.n_with_words} of {counted(counts.n_done, 'call')}."
         for note, n in sorted(counts.words_notes.items()):
-            yield f"  {_count(n, 'call')}: {NOTE_TEXT[note]}"
+            yield f"  {counted(n, 'call')}: {NOTE_TEXT[note]}"
 
 
 def _flagged_calls(result: RunResult) -> Iterator[str]:
@@ -232,7 +232,7 @@ def _flagged_calls(result: RunResult) -> Iterator[str]:
     if not result.flagged:
         return
     n_new = sum(call.is_new for call in result.flagged)
-    yield f"Flagged in this window: {_count(len(result.flagged), 'call')}, {n_new} of this run"
+    yield f"Flagged in this window: {counted(len(result.flagged), 'call')}, {n_new} of this run"
     for call in result.flagged[:MAX_LISTED]:
         why = "; ".join(map(display_text, call.reasons))
         yield f"  {Path(call.path).name}  {call.call_id}  {why}"
@@ -284,7 +284,3 @@ def _more(n: int) -> list[str]:
 def _failure(failure: Failure) -> str:
     recording, facts = failure.found.recording, failure.found.facts
     return f"{recording.shown}: {failure.reason}: {display_text(facts.hide(failure.detail))}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from callanalytics.records.text import counted
 from jobs.cli.console import held_back, progress, say
 from jobs.cli.options import (
     folder_type,
@@ -173,7 +174,7 @@ def list_(as_json: bool, workspace: Workspace) -> None:
         say("No voice profiles.")
     for voice in known:
         print(
-            f"{voice.agent}  (recorder {voice.recorder})  {voice.n_calls} calls, "
+            f"{voice.agent}  (recorder {voice.recorder})  {counted(voice.n_calls, 'call')}, "
             f"newest {voice.newest_at:%Y-%m-%d}, run {voice.newest_run_id}"
         )
 
@@ -194,4 +195,4 @@ def forget(agent: str | None, everybody: bool, as_json: bool, workspace: Workspa
         print(json.dumps({"agent": agent, "n_calls": n_calls}))
         return
     whose = "Every voice profile" if agent is None else f"The voice profile of {agent}"
-    say(f"{whose} is deleted ({n_calls} calls). Turn voice_profiles off to learn no new one.")
+    say(f"{whose} is deleted ({counted(n_calls, 'call')}). Turn voice_profiles off to learn no new one.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from callanalytics.records.text import counted
 from jobs.cli.console import say
 from jobs.cli.options import folder_type, in_workspace, json_option, with_settings
 
@@ -88,7 +89,8 @@ def import_(file: Path, by: str | None, workspace: Workspace) -> None:
 
     reviews = read_csv(file, reviewer=by or os.environ.get("USER"))
     given = give(workspace, reviews)
-    say(f"{len(reviews)} reviews of {len(given.call_ids)} calls. {PUBLISHED}{_known(given.n_known)}")
+    what = f"{counted(len(reviews), 'review')} of {counted(len(given.call_ids), 'call')}"
+    say(f"{what}. {PUBLISHED}{_known(given.n_known)}")
 
 
 @review.command("next")

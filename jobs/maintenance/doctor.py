@@ -17,6 +17,7 @@ from callanalytics.config.call_settings import machine_zone
 from callanalytics.errors import CallAnalyticsError, StoreError, UsageError
 from callanalytics.ingest.object_store import check_remote, is_remote, shown_url
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt, salt_of_results
+from callanalytics.records.text import counted
 from callanalytics.workspace import Workspace
 
 # A night writes about 60 kB a call to the database and its published copy; 2 GB is 30,000 calls.
@@ -215,7 +216,7 @@ def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     except CallAnalyticsError as problem:
         yield False, str(problem), "Run again: publishing writes a fresh copy."
     else:
-        yield True, f"{database}: {n_calls} calls", ""
+        yield True, f"{database}: {counted(n_calls, 'call')}", ""
 
 
 def _erasures(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:

@@ -28,6 +28,7 @@ from callanalytics.ingest.recorders.phone_numbers import (
     salt_of_results,
     significant_digits,
 )
+from callanalytics.records.text import counted
 from callanalytics.store import open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
 from callanalytics.store.remove import Selection, forget_calls, forget_clips, select
@@ -211,12 +212,12 @@ def purge(
 def render_purged(done: Purged) -> str:
     """What went, in a few lines."""
     verb = "Would remove" if done.dry_run else "Removed"
-    what = f"{done.n_clips:,} clips"
+    what = counted(done.n_clips, "clip")
     if not done.audio_only:
-        rows = f"{done.n_calls:,} calls, {done.n_quarantined:,} quarantined recordings"
-        what = f"{rows}, {what}, {done.n_pages:,} pages"
-        what += f", {done.n_reviews:,} reviews not taken in" if done.n_reviews else ""
-        what += f", {done.n_training_clips:,} training clips" if done.n_training_clips else ""
+        rows = f"{counted(done.n_calls, 'call')}, {counted(done.n_quarantined, 'quarantined recording')}"
+        what = f"{rows}, {what}, {counted(done.n_pages, 'page')}"
+        what += f", {counted(done.n_reviews, 'review')} not taken in" if done.n_reviews else ""
+        what += f", {counted(done.n_training_clips, 'training clip')}" if done.n_training_clips else ""
         what += f", {done.n_damaged:,} files of damaged databases" if done.n_damaged else ""
     size = f" {done.n_bytes_freed / 1e6:,.1f} MB freed." if not done.dry_run else ""
     kept = "Original recordings, exports and exported corpora are not touched."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from callanalytics.errors import StoreError
+from callanalytics.records.text import counted
 from callanalytics.store.query import Published, render, run_query
 from callanalytics.store.rule_sets import other_rules
 from callanalytics.store.summary import QUARANTINE_SQL, RUNS_SQL, TOTALS_SQL, read_summary
@@ -99,7 +100,9 @@ def render_status(status: dict[str, Any], zone: tzinfo) -> str:
     lines.append(f"Calls:   {totals['n_calls']} ({totals['hours']:.1f} h), {totals['n_flagged']} flagged")
     for old in status["outdated"]:
         again = workspace.command("run", "--since", old["first_day"])
-        lines.append(f"Analysed by an earlier version: {old['n']} calls. Analyse them again: {again}")
+        lines.append(
+            f"Analysed by an earlier version: {counted(old['n'], 'call')}. Analyse them again: {again}"
+        )
     if other := status["other_rules"]:
         lines.append(f"{other['text']} What would change: {workspace.command('rejudge', '--dry-run')}")
     lines.append("Last runs:")
@@ -107,7 +110,10 @@ def render_status(status: dict[str, Any], zone: tzinfo) -> str:
     lines += _drift_lines(status["drift"], workspace)
     if status["quarantine"]:
         lines.append("Quarantine (newest):")
-        lines += [f"  {q['path']}: {q['reason']} ({q['attempts']} attempts)" for q in status["quarantine"]]
+        lines += [
+            f"  {q['path']}: {q['reason']} ({counted(q['attempts'], 'attempt')})"
+            for q in status["quarantine"]
+        ]
     return "\n".join(lines)
 
 

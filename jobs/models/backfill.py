@@ -16,6 +16,7 @@ from callanalytics.errors import RecordingChanged, UnreadableFile, UsageError
 from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, FoundRecording, Recording
+from callanalytics.records.text import counted
 from callanalytics.store import Store, open_locked
 from callanalytics.store.reader import known_places, read_analysis
 from callanalytics.workspace import Workspace
@@ -279,11 +280,11 @@ def _score(found: FoundRecording, settings: Settings, ensemble: Ensemble) -> Cal
 def render_backfilled(done: Backfilled) -> str:
     """What was scored, and which calls could not be."""
     lines = [
-        f"{done.n_done:,} of {done.n_todo:,} calls scored by ensemble {done.ensemble_id}"
+        f"{done.n_done:,} of {counted(done.n_todo, 'call')} scored by ensemble {done.ensemble_id}"
         f" ({done.n_already:,} were before)."
     ]
     for what, calls in (("recording is gone", done.missing), ("failed", done.failed)):
-        lines += [f"{len(calls):,} calls: {what}"] if calls else []
+        lines += [f"{counted(len(calls), 'call')}: {what}"] if calls else []
         lines += [f"  {call.call_id}  {call.path}  {call.detail}" for call in calls[:20]]
         lines += [f"  and {len(calls) - 20:,} more; all of them with --json"] if len(calls) > 20 else []
     return "\n".join(lines)

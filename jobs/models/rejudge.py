@@ -14,7 +14,7 @@ from callanalytics.config.window import parse_window
 from callanalytics.errors import RecordingError
 from callanalytics.ingest.locate import locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.records.text import display_text
+from callanalytics.records.text import counted, display_text
 from callanalytics.store import Store, open_locked
 from callanalytics.store.reader import known_places, read_analyses
 from callanalytics.store.rule_sets import JudgedAnalysis, judged_otherwise, n_judged, write_assessments
@@ -211,7 +211,7 @@ def render_rejudged(done: Rejudged) -> str:
     """Which flags come and go, and why, as lines for a person."""
     would = "would be " if done.dry_run else ""
     lines = [
-        f"{_calls(done.n_calls)} {would}judged by the rules of config.toml"
+        f"{counted(done.n_calls, 'call')} {would}judged by the rules of config.toml"
         f" ({done.n_already:,} {'is' if done.n_already == 1 else 'are'} already):"
         f" {len(done.came):,} newly flagged, {len(done.went):,} no longer flagged,"
         f" {len(done.reworded):,} with other reasons."
@@ -228,14 +228,11 @@ def render_rejudged(done: Rejudged) -> str:
             lines.append(f"  {call.call_id}  {call.path}  {was}{'; '.join(why) or 'no reason left'}")
         lines += [f"  and {len(calls) - MAX_NAMED:,} more; all with --json"] if len(calls) > MAX_NAMED else []
     if done.n_without_clips:
-        lines.append(f"{_calls(done.n_without_clips)} newly flagged without clips: the recording is gone.")
+        calls_text = counted(done.n_without_clips, "call")
+        lines.append(f"{calls_text} newly flagged without clips: the recording is gone.")
     if done.dry_run:
         lines.append("Nothing was written: leave --dry-run out to apply the rules.")
     return "\n".join(lines)
 
 
 MAX_NAMED = 20
-
-
-def _calls(n: int) -> str:
-    return f"{n:,} call{'' if n == 1 else 's'}"

@@ -274,11 +274,18 @@ def next_calls(workspace: Workspace, count: int = 1) -> list[Worth]:
     ]
 
 
+def _precision_text(width: float) -> str:
+    """What reviews say of the precision of rules, by the width of its 95 % interval, 0..1."""
+    if width >= 1:
+        return "nobody has judged its rules yet"
+    return f"reviews tell how often its rules are right to within {100 * width:.0f} points"
+
+
 def render_worth(call: Worth, workspace: Workspace) -> str:
     """A call to review as lines for a person, with commands to answer that run as printed."""
     why = []
     if call.flagged:
-        why.append(f"flagged: {'; '.join(call.reasons)} (its rules are {call.flag_worth:.0%} unknown)")
+        why.append(f"flagged: {'; '.join(call.reasons)} ({_precision_text(call.flag_worth)})")
     why.append(f"members disagree {call.disagreement:.0%}, unsure {call.unsure:.0%} in the moments below")
     if call.role_worth:
         why.append(f"agent and caller may be exchanged ({call.role_confidence:.0%} sure of them):")

@@ -159,9 +159,9 @@ def test_a_caller_is_erased_by_number_or_hash(night: tuple[Path, str], tmp_path:
     (theirs,) = rows(database, f"SELECT recording_id FROM calls WHERE caller_hash = '{hashed}'")
     n_before = rows(database, "SELECT count(*) FROM calls")[0][0]
     arguments = ["purge", "--caller", spelling if given == "number" else hashed, "--out", out]
-    assert "Would remove 1 calls, 1 quarantined" in run_command(*arguments, "--dry-run").stderr
+    assert "Would remove 1 call, 1 quarantined" in run_command(*arguments, "--dry-run").stderr
     said = run_command(*arguments).stderr
-    assert "Removed 1 calls, 1 quarantined" in said
+    assert "Removed 1 call, 1 quarantined" in said
     assert "Still lying where they were found: 2. Delete them there" in said
     assert (numbers_in(said), hashed in said) == ([], False)
     assert rows(database, "SELECT count(*) FROM calls") == [(n_before - 1,)]
@@ -200,7 +200,7 @@ def test_a_lost_secret_is_told_and_nothing_is_looked_up_with_a_new_one(
         assert "gone, so that no number can be looked up" in run_command(*asked, expect=1).stderr
         assert not salt.exists() or not salt.stat().st_size
     salt.write_bytes(kept)
-    assert "Would remove 1 calls, 1 quarantined" in run_command(*asked).stderr
+    assert "Would remove 1 call, 1 quarantined" in run_command(*asked).stderr
     salt.unlink()
     run_command(*night_args(tmp_path, out, "--dry-run"), expect=None)
     assert "is gone and is made anew: callers of earlier nights are not known again" in caplog.text

@@ -26,7 +26,7 @@ from callanalytics.workspace import Workspace
 from jobs.app.call_views import player_view
 from jobs.app.published import PublishedCalls
 from jobs.reviews.queue import put, read_reviews, take_back, take_in, waiting, waiting_reviews
-from jobs.reviews.reviews import give, next_calls, read_csv
+from jobs.reviews.reviews import give, next_calls, read_csv, render_worth
 
 
 @pytest.fixture(scope="module")
@@ -420,3 +420,12 @@ def test_help_names_what_a_review_of_a_call_can_say() -> None:
     assert [
         o for o in ("--verdict", "--rule", "--segment", "--emotion", "--note", "--by") if o not in text
     ] == []
+
+
+def test_what_is_known_of_the_rules_is_said_in_words(out: Workspace) -> None:
+    flagged = next(call for call in next_calls(out, 50) if call.flagged)
+    unreviewed = render_worth(replace(flagged, flag_worth=1.0), out)
+    assert "nobody has judged its rules yet" in unreviewed
+    known = render_worth(replace(flagged, flag_worth=0.79), out)
+    assert "how often its rules are right to within 79 points" in known
+    assert "unknown" not in known

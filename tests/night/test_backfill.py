@@ -182,7 +182,7 @@ def test_recordings_that_are_gone_or_others_are_named(
     assert [(call.path, call.reason) for call in done.missing] == [(str(calls / "one.wav"), "missing")]
     assert [(call.path, call.reason) for call in done.failed] == [(str(calls / "two.wav"), "changed")]
     text = render_backfilled(done)
-    assert "1 calls: recording is gone" in text
+    assert "1 call: recording is gone" in text
     assert "another recording lies here now" in text
     assert rows(out, "SELECT count(*) FROM quarantine") == [(0,)]
 
