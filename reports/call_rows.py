@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from reports.report_source import Row, Source, without_quotes
 from reports.timeline import ROLE_NAMES
+from reports.translation import _
 
 
 @dataclass(slots=True)
@@ -46,11 +47,11 @@ class CallData:
         """Name of one of several voices of unknown side, by order of appearance; else empty."""
         if segment["role"] != "unknown" or len(self.unknown_voices) == 1:
             return ""
-        return f"Voice {self.unknown_voices.index(segment['speaker']) + 1}"
+        return _("Voice {n}").format(n=self.unknown_voices.index(segment["speaker"]) + 1)
 
     def side_name(self, segment: Row) -> str:
         """What pages call the voice of a segment: Caller, Agent, Unknown, or Voice 1, Voice 2 and so on."""
-        return self.voice_name(segment) or ROLE_NAMES[segment["role"]]
+        return self.voice_name(segment) or _(ROLE_NAMES[segment["role"]])
 
     def may_be_the_caller(self, segment: Row) -> bool:
         """Whether a segment is of the caller or of a voice that may be."""

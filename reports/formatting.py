@@ -1,7 +1,7 @@
 """Numbers and times as a person reads them. Everything returns finished text.
 
-The language is English; how numbers and dates are written follows `[report] locale` by Babel's copy of
-the Unicode CLDR. A page has a hundred thousand numbers, so the signs are looked up once per locale.
+Words follow `[report] language`; how numbers and dates are written follows `[report] locale` by Babel's copy
+of the Unicode CLDR. A page has a hundred thousand numbers, so the signs are looked up once per locale.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
+from reports.translation import ENGLISH, _, in_language, plural
+
 if TYPE_CHECKING:
     from babel import Locale
     from babel.dates import DateTimePattern
@@ -24,11 +26,12 @@ _locale: ContextVar[str] = ContextVar("locale", default=DEFAULT_LOCALE)
 
 
 @contextmanager
-def localised(locale: str) -> Iterator[None]:
-    """Write numbers and dates in this block as `locale` ("de_DE", "en_US") does."""
+def localised(locale: str, language: str = ENGLISH) -> Iterator[None]:
+    """Write numbers and dates in this block as `locale` ("de_DE", "en_US") does, and words in `language`."""
     before = _locale.set(locale)
     try:
-        yield
+        with in_language(language):
+            yield
     finally:
         _locale.reset(before)
 
@@ -113,15 +116,15 @@ def percent(share: float | None) -> str:
     if share is None:
         return MISSING
     if 0 < share < 0.001:
-        return f"under {_percent(0.001, 1)}"
+        return _("under {share}").format(share=_percent(0.001, 1))
     if 0.999 < share < 1:
-        return f"over {_percent(0.999, 1)}"
+        return _("over {share}").format(share=_percent(0.999, 1))
     return _percent(share, 1 if 0 < share < 0.0995 else 0)
 
 
 def score_text(score: float | None) -> str:
     """The score of a call; not known where no voice that may be the caller's was assessed."""
-    return "not known" if score is None else percent(score)
+    return _("not known") if score is None else percent(score)
 
 
 def _percent(share: float, digits: int) -> str:
@@ -131,12 +134,27 @@ def _percent(share: float, digits: int) -> str:
 
 def interval(low: float | None, high: float | None) -> str:
     """The 95% interval of a share."""
-    return MISSING if low is None or high is None else f"{percent(low)} to {percent(high)}"
+    return MISSING if low is None or high is None else from_to(percent(low), percent(high))
+
+
+def from_to(first: str, last: str) -> str:
+    """From one value to another: 3% to 9%, 25 Mar to 31 Mar."""
+    return _("{first} to {last}").format(first=first, last=last)
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
-    """1 call, 3 calls, 1,204 calls."""
+    """1 call, 3 calls, 1,204 calls; English whatever the language."""
     return f"{whole_number(n)} {one if n == 1 else many or one + 's'}"
+
+
+def counted(one: str, many: str, n: int, **values: str) -> str:
+    """`one` or `many`, with `n` written out for its {n}: 1 call, 3 calls, 1,204 calls."""
+    return plural(one, many, n).format(n=whole_number(n), **values)
+
+
+def calls_text(n: int) -> str:
+    """1 call, 1,204 calls."""
+    return counted("{n} call", "{n} calls", n)
 
 
 def whole_number(n: int) -> str:
@@ -163,7 +181,7 @@ def joined(parts: Sequence[str]) -> str:
     """a; a and b; a, b and c."""
     if len(parts) < 2:
         return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return _("{list} and {last}").format(list=", ".join(parts[:-1]), last=parts[-1])
 
 
 def plain(name: str) -> str:
@@ -213,17 +231,17 @@ def window_text(since: datetime, until: datetime, now: datetime) -> str:
     last = until - timedelta(microseconds=1)
     if since.date() == (midnight - timedelta(days=1)).date() and _is_midnight(since):
         if whole_days and until.date() == midnight.date():
-            return "yesterday"
+            return _("yesterday")
         if until >= now - timedelta(minutes=5):
-            return "since yesterday"
+            return _("since yesterday")
     if whole_days and since.date() == last.date():
-        return f"on {day(since)}"
+        return _("on {day}").format(day=day(since))
     if whole_days:
         first = _written(since, "MMMMd") if since.year == last.year else _long_day(since)
-        return f"from {first} to {_long_day(last)}"
+        return _("from {first} to {last}").format(first=first, last=_long_day(last))
     if until >= now - timedelta(minutes=5):
-        return f"since {day(since) if _is_midnight(since) else moment(since)}"
-    return f"from {moment(since)} to {moment(until)}"
+        return _("since {day}").format(day=day(since) if _is_midnight(since) else moment(since))
+    return _("from {first} to {last}").format(first=moment(since), last=moment(until))
 
 
 def _long_day(at: date) -> str:

@@ -9,9 +9,11 @@ far apart they stay for people with protanopia and deuteranopia.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 from ensemble.labels import EMOTIONS
+from reports.translation import _, language, marked
 
 # Letters are fixed, so that a reader of last year's report reads this year's.
 LETTERS = {
@@ -30,16 +32,33 @@ class Badge:
     name: str
 
 
-ABSTAINED = Badge(NO_LABEL, "–", "no label")
-BADGES = {emotion: Badge(emotion, LETTERS[emotion], emotion) for emotion in EMOTIONS}
+ABSTAINED = Badge(NO_LABEL, "–", marked("no label"))
+NAMES = {
+    "anger": marked("anger"),
+    "boredom": marked("boredom"),
+    "calm": marked("calm"),
+    "disgust": marked("disgust"),
+    "fear": marked("fear"),
+    "happy": marked("happy"),
+    "neutral": marked("neutral"),
+    "sad": marked("sad"),
+    "surprise": marked("surprise"),
+}
 
 
 def badge(emotion: str | None) -> Badge:
     """The badge of a stored emotion; NULL is "no label", never an emotion."""
-    return ABSTAINED if emotion is None else BADGES[emotion]
+    return _badge(emotion, language())
+
+
+@cache
+def _badge(emotion: str | None, _language: str) -> Badge:
+    if emotion is None:
+        return replace(ABSTAINED, name=_(ABSTAINED.name))
+    return Badge(emotion, LETTERS[emotion], _(NAMES[emotion]))
 
 
 def legend(emotions: Iterable[str]) -> tuple[Badge, ...]:
     """Badges of the given emotions in their one order, then "no label"."""
     chosen = set(emotions)
-    return (*(BADGES[e] for e in EMOTIONS if e in chosen), ABSTAINED)
+    return (*(badge(e) for e in EMOTIONS if e in chosen), badge(None))

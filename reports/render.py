@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ensemble.labels import SHARED_SIX
 from reports.formatting import moment, window_text
 from reports.palette import Badge, legend
 from reports.report_source import Source
+from reports.translation import _, language
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Frame:
     generated: str
     root: str  # relative way to the folder of index.html: "" or "../"
     legend: tuple[Badge, ...]  # what the promoted ensemble can say
+    language: str
+    words: str  # what the script shows, as JSON
     single: bool  # everything is in one file: there are no other pages to link
     redacted: bool
 
@@ -46,9 +50,24 @@ def frame_for(source: Source, page: str, page_title: str, *, root: str = "", sin
         generated=f"{moment(source.now)} ({source.settings.time.zone_info.key})",
         root=root,
         legend=legend(promoted[0]["labels"] if promoted else SHARED_SIX),
+        language=language(),
+        words=json.dumps(_script_words(), ensure_ascii=False),
         single=single,
         redacted=source.redacted,
     )
+
+
+def _script_words() -> dict[str, str]:
+    """The texts of report.js; values in braces are filled in there."""
+    return {
+        "filter": _("Filter"),
+        "any": _("{column}: any"),
+        "none": _("none"),
+        "shown": _("{shown} of {all} rows"),
+        "more": _("Show more rows"),
+        "copy": _("Copy"),
+        "copied": _("Copied"),
+    }
 
 
 def render(template: str, **views: Any) -> str:
@@ -63,7 +82,7 @@ def asset(name: str) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"),
         autoescape=jinja2.select_autoescape(("html",), default=False),
         undefined=jinja2.StrictUndefined,
@@ -71,6 +90,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["_"] = _
+    return environment
 
 
 def write_page(path: Path, text: str) -> None:

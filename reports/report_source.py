@@ -17,11 +17,16 @@ from callanalytics.errors import ReportError, StoreError, UsageError
 from callanalytics.store.query import Published, Row
 from callanalytics.store.rule_sets import OtherRules, other_rules
 from reports.formatting import localised, weekday
+from reports.translation import _
 
 if TYPE_CHECKING:
     import duckdb
 
 __all__ = ["Period", "Row", "Source", "earlier_periods", "open_source"]
+
+
+# Two years: longer lines of days would be dust.
+MAX_TREND_DAYS = 731
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,25 @@ class Source:
         """`rows` for a query that uses $since and $until."""
         return self.rows(sql, since=self.since, until=self.until, **values)
 
+    def all_days(self) -> tuple[date, date]:
+        """First and last day of the trends: all up to the newest call before the window's end.
+
+        At most `MAX_TREND_DAYS` of them.
+        """
+        (found,) = self.rows(
+            "SELECT min(day) AS first, max(day) AS last FROM call_summary WHERE started_at < $until",
+            until=self.until,
+        )
+        last: date = found["last"] or self.until.date()
+        first: date = found["first"] or last
+        return max(first, last - timedelta(days=MAX_TREND_DAYS - 1)), last
+
     def other_rules(self) -> OtherRules | None:
         """The calls that other rules than those of the settings judged, None where there are none."""
         return other_rules(self.published, self.settings.rule_set.rules_id)
 
     def four_weeks(self) -> tuple[date, date]:
-        """First and last day of the trends: the 28 days up to the newest call before the window's end."""
+        """First and last day of the pages of agents: 28 days up to the newest call of the window."""
         (newest,) = self.rows(
             "SELECT max(day) AS day FROM call_summary WHERE started_at < $until", until=self.until
         )
@@ -79,22 +97,30 @@ def earlier_periods(since: datetime, until: datetime) -> tuple[Period, ...]:
     if since.replace(tzinfo=None) - datetime.min <= whole_days:
         return ()  # the calendar begins too late
     one_day = whole_days <= timedelta(days=1)
-    name = "the day before" if one_day else "the period before"
+    week = timedelta(days=7)
+    name = _("the day before") if one_day else _("the period before")
+    if whole_days == week:
+        name = _("the week before")
     before = Period(since - whole_days, until - whole_days, name)
     if whole_days > timedelta(days=3):
         return (before,)
-    week = timedelta(days=7)
-    name = f"{weekday(since - week)} last week" if one_day else "the same days last week"
+    name = _("the same days last week")
+    if one_day:
+        name = _("{weekday} last week").format(weekday=weekday(since - week))
     return before, Period(since - week, until - week, name)
 
 
-LEFT_OUT = "left out"
 _QUOTE = re.compile("“[^”]*”")
+
+
+def left_out() -> str:
+    """What stands for a name that --redact leaves out."""
+    return _("left out")
 
 
 def without_quotes(text: str) -> str:
     """A reason or a moment without what was said, which stands in quotation marks."""
-    return _QUOTE.sub(f"[{LEFT_OUT}]", text)
+    return _QUOTE.sub(f"[{left_out()}]", text)
 
 
 # What --redact leaves out is hidden from every query: a temporary view stands before the one of its name.
@@ -150,7 +176,8 @@ def open_source(
     """
     zone = settings.time.zone_info
     try:
-        with Published(database) as published, localised(settings.report.locale):
+        written = localised(settings.report.written_locale, settings.report.language)
+        with Published(database) as published, written:
             if redact:
                 _hide_names(published.connection)
             yield Source(

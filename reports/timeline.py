@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.segments import merge_intervals
-from reports.formatting import clock, length, percent
+from reports.formatting import clock, from_to, length, percent
 from reports.palette import Badge, badge
+from reports.translation import _, marked
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +27,12 @@ JOIN_S = 1.0
 LETTER_SHARE = 0.028
 # Silences shorter than this are the pauses of any conversation (the threshold of `n_long_silences`).
 SILENCE_S = 3.0
-ROLE_NAMES = {"caller": "Caller", "agent": "Agent", "unknown": "Unknown"}
+# Labels of lines closer than this share of the curve's height would cover each other.
+LABEL_SHARE = 0.14
+# A label above this height (of 100, downwards) is where the name of the curve would stand.
+TOP_LABEL = 45.0
+SOUND_NAMES = {"music": marked("music"), "tone": marked("tone"), "masked": marked("masked")}
+ROLE_NAMES = {"caller": marked("Caller"), "agent": marked("Agent"), "unknown": marked("Unknown")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """Where a rule on the curve starts: `path` in the 1000 x 100 box, `y` and `x` place its text."""
+    """Where a rule on the curve starts: `path` in the 1000 x 100 box; `y` of 100 is the place of its label.
+
+    `text` is empty where the label would lie on that of another line.
+    """
 
     path: str
-    x: str
     y: str
     text: str
 
@@ -112,6 +120,12 @@ class Timeline:
     curve: Curve
     ticks: tuple[Tick, ...]
     text: str
+    duration_s: str = ""
+
+    @property
+    def name_low(self) -> bool:
+        """Whether the name of the curve stands at its foot, since the label of a rule takes the top."""
+        return any(rule.text and float(rule.y) < TOP_LABEL for rule in self.curve.rules)
 
 
 def place(at_s: float, duration_s: float) -> str:
@@ -130,7 +144,7 @@ def lane(
             runs[-1] = replace(last, end_s=max(last.end_s, span.end_s))
         else:
             runs.append(span)
-    return Lane(voice or ROLE_NAMES[role], role, tuple(_run(run, duration_s) for run in runs))
+    return Lane(voice or _(ROLE_NAMES[role]), role, tuple(_run(run, duration_s) for run in runs))
 
 
 def _run(span: Span, duration_s: float) -> Run:
@@ -142,7 +156,7 @@ def _run(span: Span, duration_s: float) -> Run:
         middle=place((span.start_s + span.end_s) / 2, duration_s),
         badge=shown,
         letter=shown.letter if share >= LETTER_SHARE else "",
-        title=f"{clock(span.start_s)} to {clock(span.end_s)}: {shown.name}",
+        title=f"{from_to(clock(span.start_s), clock(span.end_s))}: {shown.name}",
     )
 
 
@@ -169,11 +183,11 @@ def silences(
 
     turns: (role, start_s, end_s). busy: music, tones and masked stretches.
     """
-    edges = sorted([(start, end) for _, start, end in turns] + list(busy))
+    edges = sorted([(start, end) for who, start, end in turns] + list(busy))
     marks, busy_until = [], 0.0
     for start, end in [*edges, (duration_s, duration_s)]:
         if start - busy_until >= SILENCE_S:
-            marks.append(_mark("silence", busy_until, start, duration_s, "nobody speaks"))
+            marks.append(_mark("silence", busy_until, start, duration_s, _("nobody speaks")))
         busy_until = max(busy_until, end)
     return tuple(marks)
 
@@ -187,14 +201,16 @@ def overtalk(turns: Sequence[tuple[str, float, float]], duration_s: float) -> tu
     while i < len(agent) and j < len(caller):
         begin, finish = max(agent[i][0], caller[j][0]), min(agent[i][1], caller[j][1])
         if finish > begin:
-            marks.append(_mark("overtalk", begin, finish, duration_s, "both speak"))
+            marks.append(_mark("overtalk", begin, finish, duration_s, _("both speak")))
         i, j = (i + 1, j) if agent[i][1] < caller[j][1] else (i, j + 1)
     return tuple(marks)
 
 
 def sound_marks(sounds: Sequence[tuple[str, float, float]], duration_s: float) -> tuple[Mark, ...]:
     """Music, tones and masked stretches. sounds: (kind, start_s, end_s)."""
-    return tuple(_mark(kind, start, end, duration_s, kind) for kind, start, end in sounds)
+    return tuple(
+        _mark(kind, start, end, duration_s, _(SOUND_NAMES.get(kind, kind))) for kind, start, end in sounds
+    )
 
 
 def _mark(kind: str, start_s: float, end_s: float, duration_s: float, what: str) -> Mark:
@@ -202,7 +218,9 @@ def _mark(kind: str, start_s: float, end_s: float, duration_s: float, what: str)
         x=place(start_s, duration_s),
         width=place(end_s - start_s, duration_s),
         kind=kind,
-        title=f"{clock(start_s)}: {what} for {length(end_s - start_s)}",
+        title=_("{at}: {what} for {length}").format(
+            at=clock(start_s), what=what, length=length(end_s - start_s)
+        ),
     )
 
 
@@ -236,7 +254,7 @@ def frustration(
         rules=rules,
         peak_x=place(float(at_s[peak]), duration_s),
         peak_share=f"{1 - float(y[peak]):.4f}",
-        peak_text=f"{percent(float(y[peak]))} at {clock(float(at_s[peak]))}",
+        peak_text=_("{level} at {at}").format(level=percent(float(y[peak])), at=clock(float(at_s[peak]))),
     )
 
 
@@ -249,12 +267,20 @@ WINDOWS = {
 }
 
 
-def rule_line(level: float, window: str, text: str) -> RuleLine:
-    """A threshold 0..1 over the part of the call that its rule looks at."""
-    start, end = WINDOWS[window]
-    y = f"{_down(level):.1f}"
-    path = f"M{start * BOX_WIDTH:g} {y}H{end * BOX_WIDTH:g}"
-    return RuleLine(path, f"{100 * (1 - end):g}%", y, text)
+def rule_lines(rules: Iterable[tuple[float, str, str]]) -> tuple[RuleLine, ...]:
+    """Thresholds over the part of the call that each rule looks at, the lowest first.
+
+    rules: (level 0..1, window, label). A label that would lie on the one before is left out.
+    """
+    lines: list[RuleLine] = []
+    labelled = -1.0
+    for level, window, text in sorted(rules):
+        start, end = WINDOWS[window]
+        path = f"M{start * BOX_WIDTH:g} {_down(level):.1f}H{end * BOX_WIDTH:g}"
+        shown = level - labelled >= LABEL_SHARE
+        labelled = level if shown else labelled
+        lines.append(RuleLine(path, f"{_down(level):.1f}", text if shown else ""))
+    return tuple(lines)
 
 
 def step_area(start_s: FloatArray, end_s: FloatArray, value: FloatArray, duration_s: float) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from reports.formatting import interval, percent, whole_number
 from reports.palette import Badge
 from reports.timeline import Timeline
+from reports.translation import _
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table cell. `sort` is the key to sort by, `number` aligns it right."""
+    """A table cell. `sort` is the key to sort by, `number` aligns it right, `long` lets it fill lines."""
 
     text: str
     sort: str = ""
     number: bool = False
     href: str = ""
     badge: Badge | None = None
+    long: bool = False
 
 
 def numbers(*texts: str) -> tuple[Cell, ...]:
@@ -45,23 +47,30 @@ def sorted_number(text: str, key: object) -> Cell:
     return Cell(text, str(key), number=True)
 
 
-SHARE_COLUMNS = ("Calls", "Share", "95% interval")
+def share_columns() -> tuple[str, str, str]:
+    """The heads over `share_cells`."""
+    return _("Calls"), _("Share"), _("95% interval")
 
 
 def share_cells(n_calls: int, share: float, low: float, high: float) -> tuple[Cell, ...]:
-    """The cells under `SHARE_COLUMNS`. A share 0..1 never stands without its number of calls."""
+    """The cells under `share_columns`. A share 0..1 never stands without its number of calls."""
     return numbers(whole_number(n_calls), percent(share), interval(low, high))
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with a caption. `sortable` lets the page's script put buttons into the header."""
+    """A table with a caption.
+
+    `sortable` lets the page's script put buttons into the header; `choices` are columns by whose values it
+    lets people filter, beside a box for any text.
+    """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     sortable: bool = False
-    empty: str = "Nothing to show."
+    choices: Sequence[int] = ()
+    empty: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,8 @@ class Chart:
     svg: str
     table: Table
     legend: tuple[Badge, ...] = ()
+    over_time: bool = False  # where it does not fit, its newest day is shown first
+    changed: bool = False  # its title tells of a clear change
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +103,12 @@ class Moment:
     x: str  # place along the timeline
     mark: str  # its number on the timeline
     text: str
+    short: str  # the same where there is little room
     clip: str
     clip_start_s: str
     badge: Badge
     agreement: str
+    agreed: str = ""  # the same as 2/3, where there is little room
     embedded: bool = False  # `clip` holds the sound itself
     quote: str = ""  # what is said there, empty when nobody knows
 
@@ -132,6 +145,7 @@ class CallSummary:
     timeline: Timeline
     moments: tuple[Moment, ...]
     reviewed: str  # what a person said already, empty when nobody did
+    verdict: str  # the same without who and when
     review: tuple[ReviewCommand, ...]
 
 

@@ -118,13 +118,41 @@ class ScheduleSettings(Table):
     @field_validator("ping_url", "ping_failed_url")
     @classmethod
     def _only_http(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("https://", "http://")):
-            raise ValueError("give an address that begins with https:// or http://")
-        return url
+        return _http_address(url)
 
     def crons(self) -> dict[str, str]:
         """The cron words of every job that is scheduled."""
         return {name: words for name in JOB_NAMES if (words := getattr(self, name))}
+
+
+NotifyEvent = Literal["brief", "gate", "failed", "missed"]
+
+
+class NotifySettings(Table):
+    """`[notify]`: who is told of the night, and of what. Addresses are secrets, so none stands here."""
+
+    urls_from: tuple[str, ...] = ()  # environment variables that hold Apprise addresses; none = nobody
+    events: tuple[NotifyEvent, ...] = ("brief", "gate", "failed", "missed")
+    redact: bool = True  # without names of people and files, and without what a program said
+    pages_url: str | None = None  # where people open the pages, for links
+
+    @field_validator("urls_from")
+    @classmethod
+    def _only_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+            raise ValueError("give names of environment variables that hold the addresses, not the addresses")
+        return names
+
+    @field_validator("pages_url")
+    @classmethod
+    def _only_http(cls, url: str | None) -> str | None:
+        return _http_address(url)
+
+
+def _http_address(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("https://", "http://")):
+        raise ValueError("give an address that begins with https:// or http://")
+    return url
 
 
 class PrivacySettings(Table):
@@ -135,6 +163,9 @@ class PrivacySettings(Table):
     voice_profiles: bool = False
 
 
+_LOCALES = {"en": "en_GB", "de": "de_DE", "es": "es_ES"}
+
+
 class ReportSettings(Table):
     """`[report]`: how pages look and what they carry."""
 
@@ -142,12 +173,18 @@ class ReportSettings(Table):
     clip_context_s: Annotated[float, Field(ge=0, le=30)] = 2.0
     max_clips_per_call: Annotated[int, Field(ge=0, le=20)] = 3
     max_call_pages: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
-    locale: str = "en_GB"  # how dates and numbers are written; the words stay English
+    language: Literal["en", "de", "es"] = "en"  # of the report
+    locale: str = ""  # how dates and numbers are written; "" goes with the language
+
+    @property
+    def written_locale(self) -> str:
+        """`locale`, or the one that goes with the language."""
+        return self.locale or _LOCALES[self.language]
 
     @field_validator("locale")
     @classmethod
     def _locale_known(cls, locale: str) -> str:
-        if locale != "en_GB":
+        if locale not in ("", "en_GB"):
             from babel import Locale, UnknownLocaleError
 
             try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,9 @@ from callanalytics.records import FloatArray
 
 # Lists the files that the demonstration made, so that no file of anybody else is ever removed.
 MARKER_NAME = ".callanalytics-demo"
+# A day of the history has other callers: their numbers have another area code.
+AREA_CODES = ("202", "203", "212")
+MAX_DAYS_BEFORE = len(AREA_CODES) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,12 @@ class DemoSummary:
 
 
 def build_demo(
-    out: Path, *, day: date, zone: ZoneInfo, on_progress: Callable[[int, int], None] | None = None
+    out: Path,
+    *,
+    day: date,
+    zone: ZoneInfo,
+    n_days_before: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> DemoSummary:
     """Fill `out` with calls of `day` (local times of `zone`). The same day gives the same bytes.
 
@@ -44,6 +52,7 @@ def build_demo(
         out: a folder that is missing, empty, or a former demonstration, which is replaced.
         day: date of the calls.
         zone: of their times.
+        n_days_before: also calm calls of so many days before, at most `MAX_DAYS_BEFORE`, by other callers.
         on_progress: called with calls done and calls in all.
 
     Raises:
@@ -58,7 +67,7 @@ def build_demo(
         # Beside the target, so that the last step is a rename on one file system.
         workshop = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            summary = _fill(workshop / "demo", folder, speech, day, zone, on_progress)
+            summary = _fill(workshop / "demo", folder, speech, _days(day, n_days_before), zone, on_progress)
             if folder.exists():
                 folder.rename(workshop / "former")
             (workshop / "demo").rename(folder)
@@ -76,16 +85,22 @@ def _fill(
     root: Path,
     folder: Path,
     speech: list[list[FloatArray]],
-    day: date,
+    days: Sequence[tuple[date, str]],
     zone: ZoneInfo,
     on_progress: Callable[[int, int], None] | None,
 ) -> DemoSummary:
-    """Write every call below `root`, which becomes `folder`."""
+    """Write every call below `root`, which becomes `folder`. days: date and area code of the callers."""
     root.mkdir()
     n_files = 0
     broken: list[Path] = []
     upset: list[Path] = []
-    for index, (call, spoken) in enumerate(zip(calls(), speech, strict=True)):
+    wanted = [
+        (day, index, replace(call, number=area + call.number[3:]), spoken)
+        for day, area in days
+        for index, (call, spoken) in enumerate(zip(calls(), speech, strict=True))
+        if call.in_history or day == days[0][0]
+    ]
+    for n_done, (day, index, call, spoken) in enumerate(wanted, start=1):
         sides = mix_call(call, spoken, np.random.default_rng([day.toordinal(), index]))
         take = Take(call, index, datetime.combine(day, call.at, tzinfo=zone), sides)
         files = write_take(root, take)
@@ -96,10 +111,15 @@ def _fill(
             # As if the recorder had closed it: nothing looks as if it were still being written.
             os.utime(file, (take.ended_at.timestamp(),) * 2)
         if on_progress:
-            on_progress(index + 1, len(calls()))
+            on_progress(n_done, len(wanted))
     _write_marker(root)
-    n_calls = sum(not call.broken for call in calls())
+    n_calls = sum(not call.broken for _day, _index, call, _spoken in wanted)
     return DemoSummary(folder, n_calls, n_files, tuple(broken), tuple(upset))
+
+
+def _days(day: date, n_before: int) -> list[tuple[date, str]]:
+    """The day and those before it, each with callers of its own."""
+    return [(day - timedelta(days=i), AREA_CODES[i]) for i in range(n_before + 1)]
 
 
 def _write_marker(root: Path) -> None:

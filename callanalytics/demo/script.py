@@ -21,6 +21,7 @@ class Mood(StrEnum):
     CHEERFUL = "+"
     WEARY = "-"
     TENSE = "!"
+    LOUD = "#"
     UPSET = "!!"
 
 
@@ -84,6 +85,7 @@ class Call:
     dialogue: str
     direction: Direction = Direction.INBOUND
     has_sidecar: bool = False
+    in_history: bool = False  # also made for the days before
     broken: bool = False
 
     @property
@@ -97,7 +99,7 @@ class Call:
         return any(isinstance(event, Line) and event.mood is Mood.UPSET for event in self.events)
 
 
-_SPOKEN = re.compile(r"([AC])(\^?)(\+|-|!!|!|): (.+)")
+_SPOKEN = re.compile(r"([AC])(\^?)(\+|-|!!|!|#|): (.+)")
 _INTERLUDE = re.compile(r"\[(ring|music|masked|pause) (\d+)\]")
 
 

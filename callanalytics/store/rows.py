@@ -2,8 +2,7 @@
 
 A column has the name of the field that it comes from, so the records themselves say which columns there are:
 `stored` writes their fields, `restored` reads them. A worker packs its call, the one writer puts the calls of
-a batch together without looking into them: building objects again from what a worker sent was 40 % of the
-writer's work.
+a batch together without looking into them: building objects again was 40 % of the writer's work.
 """
 
 from __future__ import annotations

@@ -292,13 +292,11 @@ class Store:
 
     def correct(self, correction: Correction) -> None:
         """Remember a correction by a person; the newest one about a call counts."""
+        said = (optional_text(correction.corrected_by), optional_text(correction.note))
         with self.transaction("remember the correction"):
             self.connection.execute(
                 "INSERT OR REPLACE INTO base.corrections VALUES (?, ?, ?, ?, now())",
-                [
-                    *(correction.call_id, correction.swap_roles),
-                    *(optional_text(correction.corrected_by), optional_text(correction.note)),
-                ],
+                [correction.call_id, correction.swap_roles, *said],
             )
 
     def corrections(self) -> dict[str, Correction]:

@@ -111,7 +111,7 @@ def _review_desk(here: AppContext, opened: OpenedCall) -> None:
     problem = st.session_state.pop("review problem", "")
     labels = here.calls.labels() or SHARED_SIX
     waiting = [review for review in waiting_reviews(here.workspace) if review.call_id == call_id]
-    with localised(here.settings.report.locale):
+    with localised(here.settings.report.written_locale):
         data = player_view(opened, waiting, labels, acknowledged, problem)
     player(data, key=f"player-{call_id}", on_pressed=partial(_pressed, here, call_id, acknowledged))
 

@@ -13,17 +13,21 @@ from typing import Any
 
 import jinja2
 
+from reports.translation import _
+
 
 @cache
 def environment() -> jinja2.Environment:
     """Templates of the app first, then those of the reports, whose macros they use."""
-    return jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader("jobs.app"), jinja2.PackageLoader("reports")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals["_"] = _
+    return found
 
 
 def render(template: str, **view: Any) -> str:

@@ -20,6 +20,7 @@ from reports.pages.health import read_health
 from reports.pages.trends import read_trends
 from reports.render import asset, frame_for, render, write_page, writing
 from reports.report_source import Source, open_source
+from reports.translation import _
 
 INDEX = "index.html"
 CALLS_DIR = "calls"
@@ -99,9 +100,9 @@ def _write_pages(source: Source, folder: Path) -> None:
         agents.add(agent.file_name)
     for page in read_call_pages(source, list(chosen), pages, frozenset(agents)):
         write(f"{CALLS_DIR}/{page.call.call_id}.html", "call", page.call.when, page=page)
-    write(f"{CALLS_DIR}/{INDEX}", "calls", "All calls", calls=read_call_list(source, pages))
-    write("trends.html", "trends", "Trends", trends=read_trends(source))
-    write("health.html", "health", "Model and data health", health=read_health(source))
+    write(f"{CALLS_DIR}/{INDEX}", "calls", _("All calls"), calls=read_call_list(source, pages))
+    write("trends.html", "trends", _("Trends"), trends=read_trends(source))
+    write("health.html", "health", _("Model and data health"), health=read_health(source))
     brief = read_brief(source, pages)
     write(INDEX, "brief", brief.summary.headline, brief=brief)
     for name in ASSETS:

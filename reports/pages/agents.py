@@ -12,18 +12,26 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.formatting import count, interval, joined, percent, short_day, whole_number
-from reports.parts.call_parts import call_table
+from reports.formatting import (
+    calls_text,
+    counted,
+    from_to,
+    interval,
+    joined,
+    percent,
+    short_day,
+    whole_number,
+)
+from reports.pages.calls_table import call_table
 from reports.parts.charts import Share
-from reports.parts.emotions import NO_QUEUE, share_chart
+from reports.parts.emotions import no_queue, share_chart
 from reports.report_source import Row, Source
+from reports.translation import _
 from reports.views import Cell, Chart, Table, Tile, numbers
 
 # Below this many calls an agent's share is an anecdote and is not shown.
 MIN_AGENT_CALLS = 20
 MAX_FLAGGED = 50
-THESE = "these callers"
-OTHERS = "same queues"
 
 
 _AGENTS = """
@@ -79,6 +87,7 @@ class AgentPage:
     emotions: Chart | None
     weeks: Table
     flagged: Table
+    unlinked: str  # why some of those calls have no link
 
 
 def read_agents(source: Source) -> list[Row]:
@@ -104,22 +113,41 @@ def read_agent_pages(source: Source, pages: frozenset[str]) -> Iterator[AgentPag
         name = agent["agent_name"] or agent["agent_id"]
         yield AgentPage(
             file_name=agent_file(agent["agent_id"]),
-            headline=f"Callers of {name}",
-            text=f"{count(agent['n'], 'call')}, {short_day(first)} to {short_day(last)}, in "
-            f"{joined([queue or NO_QUEUE for queue in agent['queues']])}. Intervals are 95% (Wilson) "
-            "with calls as the sample.",
+            headline=_("Callers of {agent}").format(agent=name),
+            text=_(
+                "{calls}, {days}, in {queues}. Intervals are 95% (Wilson) with calls as the sample."
+            ).format(
+                calls=calls_text(agent["n"]),
+                days=from_to(short_day(first), short_day(last)),
+                queues=joined([queue or no_queue() for queue in agent["queues"]]),
+            ),
             tiles=_tiles(agent),
             emotions=_emotions(agent, spoken),
             weeks=_weeks(weeks.get(agent["agent_id"], [])),
             flagged=call_table(
-                "Flagged calls, the newest first",
-                ("When", "Reasons", "Queue", "Length", "Score"),
+                _("Flagged calls, the newest first"),
+                ("When", "Why", "Queue", "Length", "Score"),
                 flagged.get(agent["agent_id"], []),
                 pages,
                 folder="../calls/",
-                empty="No call of these four weeks was flagged.",
+                empty=_("No call of these four weeks was flagged."),
             ),
+            unlinked=_unlinked(flagged.get(agent["agent_id"], []), pages),
         )
+
+
+def _unlinked(rows: Sequence[Row], pages: frozenset[str]) -> str:
+    """Why calls of the four weeks have no page: the report is about fewer days."""
+    n = sum(row["call_id"] not in pages for row in rows)
+    if not n:
+        return ""
+    return counted(
+        "{n} of them has no link, since it lies outside the days of this report: `callanalytics report "
+        "--since 28d` writes its page, too.",
+        "{n} of them have no link, since they lie outside the days of this report: `callanalytics report "
+        "--since 28d` writes their pages, too.",
+        n,
+    )
 
 
 def _by_agent(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -130,18 +158,26 @@ def _by_agent(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _tiles(agent: Row) -> tuple[Tile, ...]:
-    around = f"95% interval {interval(agent['low_around'], agent['high_around'])}"
     return (
-        Tile("Calls", whole_number(agent["n"]), ("in four weeks",)),
+        Tile(_("Calls"), whole_number(agent["n"]), (_("in four weeks"),)),
         Tile(
-            "Flagged",
+            _("Flagged"),
             whole_number(agent["n_flagged"]),
-            (f"{percent(agent['share'])} of calls, 95% interval {interval(agent['low'], agent['high'])}",),
+            (
+                _("{share} of calls, 95% interval {interval}").format(
+                    share=percent(agent["share"]), interval=interval(agent["low"], agent["high"])
+                ),
+            ),
         ),
         Tile(
-            "Flagged in the same queues",
+            _("Flagged in the same queues"),
             percent(agent["share_around"]),
-            (f"of {count(int(agent['n_around']), 'call')} of all agents, {around}",),
+            (
+                _("of {calls} of all agents, 95% interval {interval}").format(
+                    calls=calls_text(int(agent["n_around"])),
+                    interval=interval(agent["low_around"], agent["high_around"]),
+                ),
+            ),
         ),
     )
 
@@ -152,9 +188,15 @@ def _emotions(agent: Row, spoken: Sequence[Row]) -> Chart | None:
     if not mine:
         return None
     around = [row for row in spoken if row["queue"] in set(agent["queues"])]
-    shares = [*_shares(THESE, mine, agent["n"]), *_shares(OTHERS, around, int(agent["n_around"]))]
+    these, others = _("these callers"), _("same queues")
+    shares = [*_shares(these, mine, agent["n"]), *_shares(others, around, int(agent["n_around"]))]
     return share_chart(
-        "How these callers sounded", "callers", "Callers", shares, (THESE, OTHERS), upright=False
+        _("How these callers sounded"),
+        _("Emotion share by callers"),
+        _("Callers"),
+        shares,
+        (these, others),
+        upright=False,
     )
 
 
@@ -168,20 +210,22 @@ def _shares(group: str, rows: Sequence[Row], n_calls: int) -> list[Share]:
 
 def _weeks(rows: Sequence[Row]) -> Table:
     return Table(
-        "Week by week",
-        ("Days", *FLAGGED_COLUMNS),
+        _("Week by week"),
+        (_("Days"), *flagged_columns()),
         [
-            (Cell(f"{short_day(row['first_day'])} to {short_day(row['last_day'])}"), *flagged_cells(row))
+            (Cell(from_to(short_day(row["first_day"]), short_day(row["last_day"]))), *flagged_cells(row))
             for row in rows
         ],
     )
 
 
-FLAGGED_COLUMNS = ("Calls", "Flagged", "Share", "95% interval")
+def flagged_columns() -> tuple[str, ...]:
+    """The heads over `flagged_cells`."""
+    return _("Calls"), _("Flagged"), _("Share"), _("95% interval")
 
 
 def flagged_cells(row: Row) -> tuple[Cell, ...]:
-    """The cells under `FLAGGED_COLUMNS`."""
+    """The cells under `flagged_columns`."""
     return numbers(
         whole_number(row["n"]),
         whole_number(row["n_flagged"]),

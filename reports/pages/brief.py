@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reports.formatting import (
-    count,
+    calls_text,
+    counted,
+    from_to,
     interval,
     length,
     percent,
@@ -15,9 +17,9 @@ from reports.formatting import (
     whole_number,
     window_text,
 )
-from reports.pages.cards import MAX_CARDS, Card, read_cards, read_more_flagged
+from reports.pages.cards import MAX_CARDS, Card, Ranked, more_flagged, rank_calls, read_cards
 from reports.parts.coverage import labelled_roles, read_coverage
-from reports.parts.emotions import NO_QUEUE, doubts, share_by_hour, share_by_queue, side_of, side_text
+from reports.parts.emotions import doubts, no_queue, share_by_hour, share_by_queue, side_of, side_text
 from reports.parts.ensemble_card import EnsembleFacts, ensemble_facts
 from reports.parts.flags import (
     FRUSTRATION_MEASURES,
@@ -29,6 +31,7 @@ from reports.parts.flags import (
 )
 from reports.parts.measure_names import rule_text
 from reports.report_source import Period, Row, Source, earlier_periods
+from reports.translation import _, plural
 from reports.views import Cell, Chart, Coverage, Fact, Table, Tile, numbers
 
 MAX_FAILED_FILES = 10
@@ -79,6 +82,7 @@ class Summary:
     totals: Row  # of the window, see _TOTALS
     side: str  # whose speech the shares are about: caller or unknown
     headline: str
+    moved: str  # what moved most and where, a sentence; empty where there is nothing to compare with
     lead: tuple[str, ...]
     doubts: tuple[str, ...]  # what speaks against trusting the labels
     calm: bool
@@ -115,55 +119,65 @@ class Brief:
     times_text: str
 
 
-def read_summary(
-    source: Source, pages: frozenset[str] = frozenset(), *, most_cards: int = MAX_CARDS
-) -> Summary:
-    """Headline, tiles, cards and coverage of the window.
+def read_summary(source: Source, *, most_cards: int = MAX_CARDS) -> Summary:
+    """Headline, tiles, cards and coverage of the window, without links to pages of calls.
 
     Args:
-        pages: ids of the calls that have a page to link.
         most_cards: so many flagged calls have a card, the highest ranks first.
     """
-    totals = _totals(source, Period(source.since, source.until, "now"))
+    return _summary(source, frozenset(), most_cards)[0]
+
+
+def _summary(source: Source, pages: frozenset[str], most_cards: int) -> tuple[Summary, Ranked, list[Row]]:
+    totals = _totals(source, Period(source.since, source.until, ""))
     calm = totals["n_flagged"] == 0
-    cards = read_cards(source, pages, calm=calm, most=most_cards)
+    ranked = rank_calls(source, calm=calm, most=most_cards)
+    cards = read_cards(source, ranked, pages, calm=calm)
     coverage = read_coverage(source, most_files=MAX_FAILED_FILES)
     side = side_of(source)
     when = window_text(source.since, source.until, source.now)
-    return Summary(
+    movers = _read_movers(source)
+    nothing = _("No calls were analysed {when}").format(when=when)
+    summary = Summary(
         totals=totals,
         side=side,
-        headline=flag_headline(totals, when) if totals["n"] else f"No calls were analysed {when}",
-        lead=_lead(source, totals, coverage.text),
+        headline=flag_headline(totals, when) if totals["n"] else nothing[:1].upper() + nothing[1:],
+        moved=_moved(source, movers),
+        lead=_lead(source, totals, ranked, coverage.text),
         doubts=doubts(source, side),
         calm=calm,
         tiles=tuple(_tiles(source, totals)),
-        cards_title="The highest scores, to check" if calm and cards else "Flagged calls",
+        cards_title=_("The highest scores, to check") if calm and cards else _("Flagged calls"),
         cards=cards,
         coverage=coverage,
     )
+    return summary, ranked, movers
 
 
 def read_brief(source: Source, pages: frozenset[str]) -> Brief:
     """Assemble the page. `pages` are the ids of the calls that have a page of their own."""
-    summary = read_summary(source, pages)
+    summary, ranked, movers = _summary(source, pages, MAX_CARDS)
     totals, side = summary.totals, summary.side
-    undated = count(totals["n_undated"], "call") if totals["n_undated"] else ""
     emotions_text = side_text(side)
-    times_text = (
-        f"Times are local to the recorder; the window is read in {source.settings.time.zone_info.key}."
+    times_text = _("Times are local to the recorder; the window is read in {zone}.").format(
+        zone=source.settings.time.zone_info.key
     )
-    if undated:
-        emotions_text += f" By hour without the {undated} of which only the file's time is known."
-        times_text += f" {undated} had no time but that of the file, which may differ."
+    if totals["n_undated"]:
+        undated = calls_text(totals["n_undated"])
+        emotions_text += " " + _(
+            "By hour without the {calls} of which only the file's time is known."
+        ).format(calls=undated)
+        times_text += " " + _("{calls} had no time but that of the file, which may differ.").format(
+            calls=undated
+        )
     return Brief(
         summary=summary,
-        cards_text=_cards_text(totals, len(summary.cards)),
-        more_flagged=read_more_flagged(source, pages) if totals["n_flagged"] > MAX_CARDS else None,
+        cards_text=_cards_text(totals, ranked),
+        more_flagged=more_flagged(ranked, pages),
         by_hour=share_by_hour(source, side),
         by_queue=share_by_queue(source, side),
         emotions_text=emotions_text,
-        movers=_movers(source),
+        movers=_movers_table(source, movers),
         ensemble=ensemble_facts(source),
         definition=_definition(source),
         times_text=times_text,
@@ -181,12 +195,28 @@ def _totals(source: Source, period: Period) -> Row:
     return totals
 
 
-def _lead(source: Source, totals: Row, coverage: str) -> tuple[str, ...]:
-    """The sentences under the headline."""
+def _lead(source: Source, totals: Row, ranked: Ranked, coverage: str) -> tuple[str, ...]:
+    """The sentences under the headline, after what moved."""
     compared = (
         _comparison(source, totals, period) for period in earlier_periods(source.since, source.until)[:1]
     )
-    return tuple(text for text in (flag_lead(totals), coverage, *compared) if text)
+    return tuple(text for text in (*compared, flag_lead(totals), *_again(ranked), coverage) if text)
+
+
+def _again(ranked: Ranked) -> Iterator[str]:
+    """Callers that were flagged more than once, and recordings that are nearly the same."""
+    if ranked.n_repeated:
+        yield counted(
+            "{n} caller was flagged more than once.",
+            "{n} callers were flagged more than once.",
+            ranked.n_repeated,
+        )
+    if ranked.n_same:
+        yield counted(
+            "{n} flagged recording is nearly the same as another one.",
+            "{n} flagged recordings are nearly the same as another one.",
+            ranked.n_same,
+        )
 
 
 def _comparison(source: Source, totals: Row, period: Period) -> str:
@@ -196,12 +226,14 @@ def _comparison(source: Source, totals: Row, period: Period) -> str:
         return ""
     change = _change(source, totals, before)
     if change["change_low"] > 0:
-        verdict = "Clearly more than"
+        text = _("Clearly more calls were flagged than {period} ({flagged} of {n}).")
     elif change["change_high"] < 0:
-        verdict = "Clearly less than"
+        text = _("Clearly fewer calls were flagged than {period} ({flagged} of {n}).")
     else:
-        verdict = "No clear change from"
-    return f"{verdict} {period.name} ({whole_number(before['n_flagged'])} of {whole_number(before['n'])})."
+        text = _("The number of flagged calls has not clearly changed since {period} ({flagged} of {n}).")
+    return text.format(
+        period=period.name, flagged=whole_number(before["n_flagged"]), n=whole_number(before["n"])
+    )
 
 
 def _change(source: Source, totals: Row, before: Row) -> Row:
@@ -218,68 +250,116 @@ def _change(source: Source, totals: Row, before: Row) -> Row:
 
 def _tiles(source: Source, totals: Row) -> Iterator[Tile]:
     n, n_flagged, speech_s = totals["n"], totals["n_flagged"], totals["segments_s"]
-    yield Tile("Calls analysed", whole_number(n), (f"{length(totals['audio_s'])} of sound",))
+    sound = _("{length} of sound").format(length=length(totals["audio_s"]))
+    yield Tile(_("Calls analysed"), whole_number(n), (sound,))
     details: tuple[str, ...] = ()
     if n:
         range_ = _change(source, totals, totals)
         details = (
-            f"{percent(n_flagged / n)} of calls, 95% interval {interval(range_['low'], range_['high'])}",
+            _("{share} of calls, 95% interval {interval}").format(
+                share=percent(n_flagged / n), interval=interval(range_["low"], range_["high"])
+            ),
         )
-    yield Tile("Flagged", whole_number(n_flagged), details)
+    yield Tile(_("Flagged"), whole_number(n_flagged), details)
     for period in earlier_periods(source.since, source.until):
         before = _totals(source, period)
         if before["n"]:
-            share = percent(before["n_flagged"] / before["n"])
-            yield Tile(
-                f"Flagged {period.name}",
-                whole_number(before["n_flagged"]),
-                (f"{share} of {count(before['n'], 'call')}",),
+            detail = _("{share} of {calls}").format(
+                share=percent(before["n_flagged"] / before["n"]), calls=calls_text(before["n"])
             )
+            name = _("Flagged {period}").format(period=period.name)
+            yield Tile(name, whole_number(before["n_flagged"]), (detail,))
     if speech_s:
-        share = percent(totals["labelled_s"] / speech_s)
-        yield Tile("Speech with a label", share, (f"of {length(speech_s)} assessed",))
+        assessed = _("of {length} assessed").format(length=length(speech_s))
+        yield Tile(_("Speech with a label"), percent(totals["labelled_s"] / speech_s), (assessed,))
 
 
-def _cards_text(totals: Row, n_cards: int) -> str:
-    if totals["n_flagged"] > n_cards:
-        n_all = whole_number(totals["n_flagged"])
-        return f"The first {n_cards} of {n_all}; the other calls are listed below. {ranking_text(totals)}"
+def _cards_text(totals: Row, ranked: Ranked) -> str:
+    if ranked.rest:
+        text = _("The first {cards} of {all}; the others are in the table below.").format(
+            cards=whole_number(len(ranked.leads)), all=whole_number(totals["n_flagged"])
+        )
+        return f"{text} {ranking_text(totals)}"
     if totals["n_flagged"]:
         return ranking_text(totals)
-    if n_cards:
-        return (
-            "No call reached the rules. These came nearest; listen to one when the day felt different "
-            "from what this page says."
+    if ranked.leads:
+        return _(
+            "No call reached the rules. These came nearest; listen to one when the day felt different from "
+            "what this page says."
         )
-    return "No call in this window was analysed, so there is nothing to rank."
+    return _("No call in this window was analysed, so there is nothing to rank.")
 
 
-def _movers(source: Source) -> Table | None:
-    """Queues whose callers' angry share changed most against the period before."""
-    before = next(iter(earlier_periods(source.since, source.until)), None)
+def _before(source: Source) -> Period | None:
+    return next(iter(earlier_periods(source.since, source.until)), None)
+
+
+def _read_movers(source: Source) -> list[Row]:
+    """Queues by how much their callers' angry share changed against the period before."""
+    before = _before(source)
     if before is None:
-        return None
-    found = source.in_window(_MOVERS, before_since=before.since, before_until=before.until, most=MAX_MOVERS)
-    if not found:
+        return []
+    return source.in_window(_MOVERS, before_since=before.since, before_until=before.until, most=MAX_MOVERS)
+
+
+def _is_clear(row: Row) -> bool:
+    """Whether the 95% interval of a change leaves out zero."""
+    return bool(row["low"] > 0 or row["high"] < 0)
+
+
+def _moved(source: Source, movers: list[Row]) -> str:
+    """The queue that moved most, where that is clear."""
+    before = _before(source)
+    if before is None or not movers:
+        return ""
+    most = next((row for row in movers if _is_clear(row)), None)
+    if most is None:
+        text = _("In no queue did callers sound clearly angrier or calmer than {period}.")
+        return text.format(period=before.name)
+    if most["queue"]:
+        text = _("{queue} moved most: {now} of its callers' speech sounded angry, {before} {period}.")
+    else:
+        text = _(
+            "Calls without a queue moved most: {now} of the callers' speech sounded angry, {before} {period}."
+        )
+    return text.format(
+        queue=most["queue"][:1].upper() + most["queue"][1:],
+        now=percent(most["now"]),
+        before=percent(most["before"]),
+        period=before.name,
+    )
+
+
+def _movers_table(source: Source, movers: list[Row]) -> Table | None:
+    before = _before(source)
+    if before is None or not movers:
         return None
     return Table(
-        f"Angry share of callers' speech by queue, against {before.name}",
-        ("Queue", "Now", "Before", "Change", "95% interval", "Calls now / before"),
-        [(Cell(row["queue"] or NO_QUEUE), *_mover(row)) for row in found],
+        _("Angry share of callers' speech by queue, against {period}").format(period=before.name),
+        (_("Queue"), _("Now"), _("Before"), _("Change"), _("95% interval"), _("Calls now / before")),
+        [(Cell(row["queue"] or no_queue()), *_mover(row)) for row in movers],
     )
 
 
 def _mover(row: Row) -> tuple[Cell, ...]:
     change = row["now"] - row["before"]
-    clear = row["low"] > 0 or row["high"] < 0
-    arrow = ("▲" if change > 0 else "▼") if clear else "≈"
+    arrow = ("▲" if change > 0 else "▼") if _is_clear(row) else "≈"
+    text = _points(100 * change)
     return numbers(
         percent(row["now"]),
         percent(row["before"]),
-        f"{arrow} {signed(100 * change, 0)} points{'' if clear else ', not clear'}",
-        f"{signed(100 * row['low'], 0)} to {signed(100 * row['high'], 0)}",
+        f"{arrow} {text if _is_clear(row) else _('{points}, not clear').format(points=text)}",
+        from_to(signed(100 * row["low"], 0), signed(100 * row["high"], 0)),
         f"{whole_number(row['n_now'])} / {whole_number(row['n_before'])}",
     )
+
+
+def _points(change: float) -> str:
+    """A change in percentage points: +1 point, -3 points, no change."""
+    whole = round(change)
+    if whole == 0:
+        return _("under 1 point")
+    return plural("{change} point", "{change} points", abs(whole)).format(change=signed(whole, 0))
 
 
 def _definition(source: Source) -> Definition:

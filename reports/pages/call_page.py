@@ -12,14 +12,14 @@ from callanalytics.config import RuleSettings
 from callanalytics.diarize.quality import QUALITY_TEXT
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
-from reports.formatting import MISSING, clock, count, length, moment, number, percent, plain, plain_number
+from reports.formatting import MISSING, clock, counted, length, moment, number, percent, plain, plain_number
 from reports.pages.agents import agent_file
+from reports.pages.calls_table import call_table, recording_name
 from reports.palette import Badge, badge
 from reports.parts.call_parts import (
     LAYOUT_TEXT,
     ROLE_SOURCE_TEXT,
     TIME_SOURCE_TEXT,
-    call_table,
     person,
     role_facts,
     summarise_call,
@@ -31,6 +31,7 @@ from reports.parts.quotes import Transcript, transcript
 from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
 from reports.timeline import ROLE_NAMES, step_area
+from reports.translation import _, marked
 from reports.views import CallSummary, Cell, Fact, Table, numbers
 
 # Calls read together: enough to amortise a query, few enough to stay small in memory.
@@ -105,6 +106,7 @@ class CallPage:
     """calls/<call_id>.html"""
 
     call: CallSummary
+    recording: str  # name of the file
     duration_s: str
     probabilities: tuple[Probabilities, ...]
     members: tuple[str, ...]
@@ -157,12 +159,13 @@ def _page(
     members = tuple(dict.fromkeys(vote["member"] for votes in call.votes.values() for vote in votes))
     return CallPage(
         call=summarise_call(source, call, root="../", n_ticks=12),
+        recording=recording_name(facts),
         duration_s=f"{facts['duration_s']:.3f}",
         probabilities=tuple(_probabilities(call)),
         members=members,
         segments=tuple(_segment(call, segment, members) for segment in call.segments),
         facts=tuple(_facts(facts, agents)),
-        quality=tuple(QUALITY_TEXT.get(word, plain(word)) for word in facts["quality"]),
+        quality=tuple(_(QUALITY_TEXT.get(word, plain(word))) for word in facts["quality"]),
         measures=_measures(call, usual),
         quarters=_quarters(call),
         same_caller=_same_caller(call, same, pages),
@@ -179,50 +182,59 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
 
     def known(*keys: str) -> str:
         found = [origin[key] for key in keys if key in origin]
-        return f"from the {plain(found[0])}" if found else ""
+        return _("from the {source}").format(source=_(plain(found[0]))) if found else ""
 
-    yield Fact("Queue", facts["queue"] or MISSING, known("queue"))
+    yield Fact(_("Queue"), facts["queue"] or MISSING, known("queue"))
     page = agent_file(facts["agent_id"]) if facts["agent_id"] else ""
     yield Fact(
-        "Agent",
+        _("Agent"),
         person(facts["agent_name"], facts["agent_id"]),
         known("agent_id", "agent_name"),
         f"../agents/{page}" if page in agents else "",
     )
     yield Fact(
-        "Call time",
+        _("Call time"),
         f"{moment(facts['started_local'])} ({facts['zone']})",
-        TIME_SOURCE_TEXT[facts["started_at_source"]],
+        _(TIME_SOURCE_TEXT[facts["started_at_source"]]),
     )
-    yield Fact("Length", length(facts["duration_s"]), "as decoded")
+    yield Fact(_("Length"), length(facts["duration_s"]), _("as decoded"))
     for name, key in (
-        ("Team", "team"),
-        ("Campaign", "campaign"),
-        ("Outcome", "disposition"),
-        ("Recorder's id", "external_id"),
+        (_("Team"), "team"),
+        (_("Campaign"), "campaign"),
+        (_("Outcome"), "disposition"),
+        (_("Recorder's id"), "external_id"),
     ):
         if facts[key]:
             yield Fact(name, facts[key], known(key))
     if facts["direction"] != "unknown":
-        yield Fact("Direction", facts["direction"], known("direction"))
+        yield Fact(_("Direction"), _(facts["direction"]), known("direction"))
     if facts["answered_s"] is not None:
-        yield Fact("Answered after", length(facts["answered_s"]), known("answered_s"))
+        yield Fact(_("Answered after"), length(facts["answered_s"]), known("answered_s"))
     if facts["hold_s"] is not None:
-        yield Fact("On hold", length(facts["hold_s"]), known("hold_s"))
-    yield Fact("Channels", LAYOUT_TEXT[facts["channel_layout"]], "as measured")
-    sure = "" if facts["role_source"] == "none" else f"{percent(facts['role_confidence'])} sure"
-    yield Fact("Caller and agent", ROLE_SOURCE_TEXT[facts["role_source"]], sure)
+        yield Fact(_("On hold"), length(facts["hold_s"]), known("hold_s"))
+    yield Fact(_("Channels"), _(LAYOUT_TEXT[facts["channel_layout"]]), _("as measured"))
+    sure = "" if facts["role_source"] == "none" else _sure(facts["role_confidence"])
+    yield Fact(_("Caller and agent"), _(ROLE_SOURCE_TEXT[facts["role_source"]]), sure)
     yield from role_facts(facts)
-    yield Fact("Recorder", plain(facts["recorder"]), f"{percent(facts['recorder_confidence'])} sure")
+    yield Fact(_("Recorder"), plain(facts["recorder"]), _sure(facts["recorder_confidence"]))
     rate = f"{plain_number(facts['native_rate_hz'] / 1000)} kHz"
-    yield Fact(
-        "Sound",
-        f"{facts['container']}, {facts['codec']}, {rate}, {count(facts['n_channels'], 'channel')}",
-    )
+    channels = counted("{n} channel", "{n} channels", facts["n_channels"])
+    yield Fact(_("Sound"), f"{facts['container']}, {facts['codec']}, {rate}, {channels}")
     if facts["clipped_share"] >= 0.001:
-        yield Fact("Clipped samples", percent(facts["clipped_share"]), "emotion may be wrong")
+        yield Fact(_("Clipped samples"), percent(facts["clipped_share"]), _("the emotions may be wrong"))
     for path in facts["paths"]:
-        yield Fact("File", path)
+        yield Fact(_("File"), path)
+
+
+def _sure(confidence: float) -> str:
+    return _("{share} sure").format(share=percent(confidence))
+
+
+# Where a fact was read, as the database names it.
+FACT_SOURCES = (
+    *(marked("name"), marked("sidecar"), marked("manifest"), marked("folder"), marked("file time")),
+    *(marked("template"), marked("settings")),
+)
 
 
 def _probabilities(call: CallData) -> Iterator[Probabilities]:
@@ -258,7 +270,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
     votes = {vote["member"]: vote for vote in call.votes.get(segment["segment"], [])}
     winner = segment["emotion"] or segment["top_emotion"]
     reason = segment["abstain_reason"]
-    tie = "tie broken" if segment["tie_broken"] else ""
+    tie = _("tie broken") if segment["tie_broken"] else ""
     n_same = sum(vote["emotion"] == winner for vote in votes.values())
     return SegmentRow(
         anchor=f"s{segment['segment']}",
@@ -268,8 +280,8 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
         role=call.side_name(segment),
         badge=badge(segment["emotion"]),
         confidence=percent(segment["confidence"]) if votes else MISSING,
-        agreement=f"{n_same} of {len(votes)}" if votes else MISSING,
-        note=ABSTAIN_TEXT.get(reason, plain(reason)) if reason else tie,
+        agreement=_("{n_same} of {n}").format(n_same=n_same, n=len(votes)) if votes else MISSING,
+        note=_(ABSTAIN_TEXT.get(reason, plain(reason))) if reason else tie,
         votes=tuple(_vote(votes.get(member), winner) for member in members),
     )
 
@@ -288,17 +300,17 @@ def _rules(source: Source, call: CallData) -> Table:
         value = met.get(rule.name, _measured(call, rule))
         rows.append(
             (
-                Cell("✓ met" if rule.name in met else "not met"),
+                Cell(_("✓ met") if rule.name in met else _("not met")),
                 Cell(rule.name),
                 Cell(rule_text(rule)),
                 *numbers(_with_unit(rule.measure, value), plain_number(rule.weight)),
             )
         )
     return Table(
-        "Rules and what this call measured",
-        ("", "Rule", "Asks for", "Measured there", "Weight"),
+        _("Rules and what was measured in this call"),
+        ("", _("Rule"), _("Condition"), _("This call"), _("Weight")),
         rows,
-        empty="There are no rules in force.",
+        empty=_("There are no rules in force."),
     )
 
 
@@ -325,12 +337,20 @@ def _with_unit(measure: str, value: float | None) -> str:
 def _rules_text(source: Source, call: CallData) -> str:
     weight = plain_number(sum(e["weight"] for e in call.escalations))
     needed = plain_number(source.settings.frustration.flag_weight)
-    return f"The met rules weigh {weight}; a call is flagged from {needed}."
+    if not call.escalations:
+        return _(
+            "This call meets no rule; a call is flagged when the rules it meets add up to {needed}."
+        ).format(needed=needed)
+    return _(
+        "The rules that this call meets add up to a weight of {weight}; a call is flagged from {needed}."
+    ).format(weight=weight, needed=needed)
 
 
 def _measures(call: CallData, usual: Usual) -> Table:
     queue = call.facts["queue"] or ""
-    whose = f"queue {queue}" if queue else "calls without a queue"
+    caption = _("Measures of the whole call, against what is usual for calls without a queue")
+    if queue:
+        caption = _("Measures of the whole call, against what is usual for queue {queue}").format(queue=queue)
     rows = []
     for name, role, title in MEASURE_ROWS:
         value = call.measures.get((name, role, "call"))
@@ -341,10 +361,10 @@ def _measures(call: CallData, usual: Usual) -> Table:
         if norm is not None and norm["n_calls"] >= MIN_USUAL_CALLS:
             middle = with_unit(name, norm["median"])
             typical = range_with_unit(name, norm["tenth"], norm["ninetieth"])
-        rows.append((Cell(title), *numbers(with_unit(name, value), middle, typical)))
+        rows.append((Cell(_(title)), *numbers(with_unit(name, value), middle, typical)))
     return Table(
-        f"Measures of the whole call, against what is usual for {whose}",
-        ("Measure", "This call", "Usual", "8 in 10 calls"),
+        caption,
+        (_("Measure"), _("This call"), _("Usual"), _("8 in 10 calls")),
         rows,
     )
 
@@ -354,11 +374,12 @@ def _quarters(call: CallData) -> Table | None:
     for name, role, title in QUARTER_ROWS:
         values = [call.measures.get((name, role, quarter)) for quarter in ("q1", "q2", "q3", "q4")]
         if any(value is not None for value in values):
-            rows.append((Cell(title), *numbers(*(_with_unit(name, value) for value in values))))
-    return Table("Quarter by quarter", ("", "First", "Second", "Third", "Last"), rows) if rows else None
+            rows.append((Cell(_(title)), *numbers(*(_with_unit(name, value) for value in values))))
+    columns = ("", _("First"), _("Second"), _("Third"), _("Last"))
+    return Table(_("Quarter by quarter"), columns, rows) if rows else None
 
 
 def _same_caller(call: CallData, same: Sequence[Row], pages: frozenset[str]) -> Table | None:
     others = [row for row in same if row["call_id"] != call.call_id][:MAX_SAME_CALLER]
     columns = ("When", "Queue", "Agent", "Length", "Score", "")
-    return call_table("Other calls of this caller", columns, others, pages) if others else None
+    return call_table(_("Other calls of this caller"), columns, others, pages) if others else None

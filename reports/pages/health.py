@@ -12,6 +12,7 @@ from reports.parts.call_parts import LAYOUT_TEXT, ROLE_SOURCE_TEXT, TIME_SOURCE_
 from reports.parts.coverage import read_abstentions, read_coverage, read_skips, why
 from reports.parts.ensemble_card import EnsembleFacts, ensemble_card, ensemble_facts
 from reports.report_source import Row, Source
+from reports.translation import _, marked
 from reports.views import Cell, Coverage, Table, numbers
 
 MAX_FAILED_FILES = 500
@@ -49,7 +50,18 @@ SELECT started_at AT TIME ZONE $zone AS started_local, state, n_found, n_new, n_
     n_quarantined, audio_s, wall_s, times_real_time, version
 FROM run_health ORDER BY run_id DESC LIMIT $most
 """
-_TEXT = {"Call time": TIME_SOURCE_TEXT, "Channels": LAYOUT_TEXT, "Caller and agent": ROLE_SOURCE_TEXT}
+# Kinds of facts as _SOURCES names them.
+_TEXT = {
+    marked("Call time"): TIME_SOURCE_TEXT,
+    marked("Channels"): LAYOUT_TEXT,
+    marked("Caller and agent"): ROLE_SOURCE_TEXT,
+    marked("Recorder"): {},
+}
+# How a run ended, as the view run_health says it.
+STATES = (
+    *(marked("unfinished"), marked("ok"), marked("some files failed"), marked("out of time")),
+    *(marked("not published"), marked("interrupted"), marked("failed")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +112,18 @@ def _rule_reviews(source: Source) -> Table:
         if row["n_confirmed"] + row["n_rejected"] + row["n_unsure"]
     ]
     return Table(
-        "How often people found a rule's calls worth flagging",
-        ("Rule", "Met in calls", "Worth it", "Not worth it", "Unsure", "Share worth it", "95% interval"),
+        _("How often people found a rule's calls worth flagging"),
+        (
+            _("Rule"),
+            _("Met in calls"),
+            _("Worth it"),
+            _("Not worth it"),
+            _("Unsure"),
+            _("Share worth it"),
+            _("95% interval"),
+        ),
         rows,
-        empty="Nobody has reviewed a flagged call yet: every card has the command for it.",
+        empty=_("Nobody has reviewed a flagged call yet: every card has the command for it."),
     )
 
 
@@ -117,29 +137,29 @@ def _members(source: Source) -> Table:
         total = next(iter(votes.values()))
         shares = (votes[member]["share"] if member in votes else None for member in members)
         figures = (whole_number(total["n_segments"]), whole_number(total["n_calls"]), *map(percent, shares))
-        rows.append((Cell(emotion, badge=badge(emotion)), *numbers(*figures)))
+        rows.append((Cell(badge(emotion).name, badge=badge(emotion)), *numbers(*figures)))
     return Table(
-        "How often each model agreed with the vote, by what the vote was",
-        ("Vote", "Segments", "Calls", *members),
+        _("How often each model agreed with the vote, by what the vote was"),
+        (_("Vote"), _("Segments"), _("Calls"), *members),
         rows,
-        empty="No segment of this window has a label.",
+        empty=_("No segment of this window has a label."),
     )
 
 
 def _sources(source: Source) -> Table:
     rows = [
         (
-            Cell(row["kind"]),
-            Cell(_TEXT.get(row["kind"], {}).get(row["value"], plain(row["value"]))),
+            Cell(_(row["kind"])),
+            Cell(_(_TEXT.get(row["kind"], {}).get(row["value"], plain(row["value"])))),
             *numbers(whole_number(row["n"]), percent(row["share"])),
         )
         for row in source.in_window(_SOURCES)
     ]
     return Table(
-        "Where the facts about calls came from",
-        ("Fact", "Source", "Calls", "Share"),
+        _("Where the facts about calls came from"),
+        (_("Fact"), _("Source"), _("Calls"), _("Share")),
         rows,
-        empty="No call of this window was analysed.",
+        empty=_("No call of this window was analysed."),
     )
 
 
@@ -147,25 +167,25 @@ def _quality(source: Source) -> Table:
     """How many calls each word was noted about."""
     rows = [
         (
-            Cell(QUALITY_TEXT.get(row["word"], plain(row["word"]))),
+            Cell(_(QUALITY_TEXT.get(row["word"], plain(row["word"])))),
             Cell(row["word"]),
             *numbers(whole_number(row["n"]), percent(row["share"])),
         )
         for row in source.in_window(_QUALITY)
     ]
     return Table(
-        "What was noted about recordings",
-        ("Note", "Word", "Calls", "Share"),
+        _("What was noted about recordings"),
+        (_("Note"), _("Word"), _("Calls"), _("Share")),
         rows,
-        empty="Nothing was noted about the recordings of this window.",
+        empty=_("Nothing was noted about the recordings of this window."),
     )
 
 
 def _runs(source: Source) -> Table:
     rows = [_run(row) for row in source.rows(_RUNS, most=MAX_RUNS, zone=source.settings.time.zone_info.key)]
-    counts = ("Found", "New", "Done", "Skipped", "Failed")
-    columns = ("Started", "State", *counts, "Sound", "Took", "Speed", "Version")
-    return Table("The newest runs", columns, rows, empty="No run is recorded.")
+    counts = (_("Found"), _("New"), _("Done"), _("Skipped"), _("Failed"))
+    columns = (_("Started"), _("State"), *counts, _("Sound"), _("Took"), _("Speed"), _("Version"))
+    return Table(_("The newest runs"), columns, rows, empty=_("No run is recorded."))
 
 
 def _skipped(source: Source) -> Table:
@@ -184,10 +204,10 @@ def _skipped(source: Source) -> Table:
         for skip in read_skips(source)
     ]
     return Table(
-        "What the newest run saw and passed over",
-        ("Why", "Kind", "Files", "From", "To"),
+        _("What the newest run saw and passed over"),
+        (_("Why"), _("Kind"), _("Files"), _("From"), _("To")),
         rows,
-        empty="The newest run passed over nothing.",
+        empty=_("The newest run passed over nothing."),
     )
 
 
@@ -196,12 +216,12 @@ def _run(row: Row) -> tuple[Cell, ...]:
     speed = row["times_real_time"]
     return (
         Cell(moment(row["started_local"])),
-        Cell(row["state"]),
+        Cell(_(row["state"])),
         *numbers(
             *(MISSING if n is None else whole_number(n) for n in counts),
             length(row["audio_s"]),
             length(row["wall_s"]),
-            f"{number(speed, 0)} × real time" if speed else MISSING,
+            _("{speed} × real time").format(speed=number(speed, 0)) if speed else MISSING,
         ),
         Cell(row["version"]),
     )

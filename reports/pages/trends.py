@@ -1,38 +1,66 @@
-"""Trends (trends.html): the four weeks up to the newest call of the window, with intervals and counts."""
+"""Trends (trends.html): all days up to the newest call of the window, and what has changed in them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from reports.formatting import count, percent, short_day, weekdays, whole_number
-from reports.pages.agents import FLAGGED_COLUMNS, MIN_AGENT_CALLS, agent_file, flagged_cells, read_agents
+from reports.formatting import (
+    calls_text,
+    counted,
+    from_to,
+    percent,
+    short_day,
+    weekday,
+    weekdays,
+    whole_number,
+)
+from reports.pages.agents import MIN_AGENT_CALLS, agent_file, flagged_cells, flagged_columns, read_agents
 from reports.parts import charts
+from reports.parts.changes import (
+    ROLLING_DAYS,
+    Z_CALLS,
+    Z_SPEECH,
+    Change,
+    DayTotals,
+    RollingShare,
+    find_change,
+    rolling,
+    wilson,
+)
 from reports.parts.charts import Point, Square
-from reports.parts.emotions import DATED, NO_QUEUE, share_chart, shares_of
+from reports.parts.emotions import DATED, no_queue, share_chart, shares_of
 from reports.report_source import Row, Source
-from reports.views import SHARE_COLUMNS, Cell, Chart, Table, numbers, share_cells
+from reports.translation import _
+from reports.views import Cell, Chart, Table, numbers, share_cells, share_columns
 
 MAX_PANELS = 9
+# Bars of more days than these would be dust: weeks instead.
+MAX_BAR_DAYS = 31
+# Mean agreement of the last seven days against the days before: a smaller change is steady. Our own choice.
+STEADY_AGREEMENT = 0.05
+# Fewer calls at a weekday and hour are no finding.
+MIN_HOUR_CALLS = 10
 
 _FLAGGED = """
-SELECT day, count(*) AS n, count(*) FILTER (WHERE flagged) / count(*) AS share,
+SELECT day, count(*) AS n, count(*) FILTER (WHERE flagged) AS n_flagged, n_flagged / n AS share,
     wilson_low(share, n) AS low, wilson_high(share, n) AS high
 FROM call_summary WHERE day >= $first AND day <= $last GROUP BY day ORDER BY day
 """
-_BY_DAY = """
-SELECT c.day AS grouped, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seconds,
+_EMOTIONS = """
+SELECT {group} AS grouped, e.emotion::VARCHAR AS emotion, sum(e.seconds) AS seconds,
     list(DISTINCT c.call_id) AS call_ids
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.day >= $first AND c.day <= $last AND e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
-GROUP BY c.day, e.emotion ORDER BY c.day, e.emotion
+GROUP BY ALL ORDER BY ALL
 """
 # Angry (anger or disgust) share of callers' labelled speech in a group of calls.
 _ANGRY = """
 SELECT {group}, count(DISTINCT c.call_id) AS n,
-    coalesce(sum(e.seconds) FILTER (WHERE e.emotion IN ('anger', 'disgust')), 0) / sum(e.seconds) AS share,
+    coalesce(sum(e.seconds) FILTER (WHERE e.emotion IN ('anger', 'disgust')), 0) AS angry_s,
+    sum(e.seconds) AS all_s, angry_s / all_s AS share,
     wilson_low(share, n) AS low, wilson_high(share, n) AS high
 FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
 WHERE c.day >= $first AND c.day <= $last AND e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
@@ -53,10 +81,29 @@ WHERE day >= $first AND day <= $last AND n_usual_calls > 0 GROUP BY day ORDER BY
 class Trends:
     """trends.html"""
 
+    headline: str
     text: str
     charts: tuple[Chart, ...] = ()
     agents: Table | None = None
     agents_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The calendar days of the trends, from the first with calls to the last."""
+
+    first: date
+    last: date
+
+    @property
+    def all(self) -> list[date]:
+        """Every day, also those without calls."""
+        return [self.first + timedelta(days=i) for i in range((self.last - self.first).days + 1)]
+
+    @property
+    def texts(self) -> list[str]:
+        """Every day as the axes name it."""
+        return [short_day(day) for day in self.all]
 
 
 def read_trends(source: Source, *, linked: bool = True) -> Trends:
@@ -65,30 +112,39 @@ def read_trends(source: Source, *, linked: bool = True) -> Trends:
     Args:
         linked: there are pages of agents to link.
     """
-    first, last = source.four_weeks()
+    first, last = source.all_days()
     flagged = source.rows(_FLAGGED, first=first, last=last)
     if len(flagged) < 2:
-        return Trends("There are not two days with calls yet. Trends appear with the second day.")
-    begin, end = flagged[0]["day"], flagged[-1]["day"]
-    days = [begin + timedelta(days=i) for i in range((end - begin).days + 1)]
+        text = _("There are not two days with calls yet. Trends appear with the second day.")
+        return Trends(_("No trend yet"), text)
+    days = Days(flagged[0]["day"], flagged[-1]["day"])
+    queues = _queues_chart(source, days)
     found = (
+        queues,
         _flagged_chart(flagged, days),
         _emotion_chart(source, days),
-        _hours_chart(source, first, last),
-        _queues_chart(source, days),
-        _quality_chart(source, first, last, days),
+        _hours_chart(source, days),
+        _quality_chart(source, days),
     )
+    shown = tuple(chart for chart in found if chart is not None)
+    changed = next((chart.title for chart in shown if chart.changed), "")
     return Trends(
-        text=f"{count(sum(row['n'] for row in flagged), 'call')} on {count(len(flagged), 'day')}, "
-        f"{short_day(begin)} to {short_day(end)}. Intervals are 95% (Wilson) with calls as the sample.",
-        charts=tuple(chart for chart in found if chart is not None),
+        headline=changed or _("Nothing has clearly changed"),
+        text=_("{calls} on {days}, {span}. Intervals are 95% (Wilson) with calls as the sample.").format(
+            calls=calls_text(sum(row["n"] for row in flagged)),
+            days=counted("{n} day", "{n} days", len(flagged)),
+            span=from_to(short_day(days.first), short_day(days.last)),
+        ),
+        charts=shown,
         agents=_agents(source, linked),
-        agents_text=f"By name, never ranked: calls differ by queue and hour, and anger is seldom about "
-        f"the person who answers. Agents with fewer than {MIN_AGENT_CALLS} calls are left out.",
+        agents_text=_(
+            "By name, never ranked: calls differ by queue and hour, and anger is seldom about the person who "
+            "answers. Four weeks; agents with fewer than {n} calls are left out."
+        ).format(n=MIN_AGENT_CALLS),
     )
 
 
-def _ceiling(shares: Sequence[float]) -> float:
+def _ceiling(shares: Iterable[float]) -> float:
     """A round upper end of an axis for shares."""
     most = max(shares, default=0.0)
     return next((c for c in (0.05, 0.1, 0.2, 0.3, 0.5, 0.75) if most <= c), 1.0)
@@ -98,30 +154,82 @@ def _share_cells(row: Row) -> tuple[Cell, ...]:
     return share_cells(row["n"], row["share"], row["low"], row["high"])
 
 
-def _flagged_chart(flagged: Sequence[Row], days: Sequence[date]) -> Chart:
-    points = [Point(short_day(r["day"]), r["share"], r["low"], r["high"], r["n"]) for r in flagged]
-    rows = [(Cell(short_day(row["day"])), *_share_cells(row)) for row in flagged]
-    ceiling = _ceiling([p.high for p in points])
-    return Chart(
-        title="Flagged calls by day",
-        text="Share of calls flagged on each day (dot) with its 95% interval (bar).",
-        svg=charts.points(points, [short_day(d) for d in days], ceiling=ceiling),
-        table=Table("Share of calls flagged", ("Day", *SHARE_COLUMNS), rows),
+def _points(found: Iterable[RollingShare], panel: str = "") -> list[Point]:
+    return [Point(short_day(r.day), r.share, r.low, r.high, r.n_calls, panel) for r in found]
+
+
+def _rolling_text(what: str) -> str:
+    """What a line of rolling means shows."""
+    return _("{what}: the line is the share of the last {n} days, its 95% interval shaded.").format(
+        what=what, n=ROLLING_DAYS
     )
 
 
-def _emotion_chart(source: Source, days: Sequence[date]) -> Chart | None:
-    rows = source.rows(_BY_DAY, first=days[0], last=days[-1])
+def _flagged_chart(flagged: Sequence[Row], days: Days) -> Chart:
+    totals = [DayTotals(r["day"], r["n_flagged"], r["n"], r["n"]) for r in flagged]
+    change = find_change(totals, Z_CALLS)
+    title = _("The share of flagged calls has not clearly changed")
+    if change is not None:
+        text = (
+            _("More calls are flagged since {day}") if change.up else _("Fewer calls are flagged since {day}")
+        )
+        title = text.format(day=short_day(change.day))
+    line = _points(rolling(totals))
+    daily = [Point(short_day(r["day"]), r["share"], r["low"], r["high"], r["n"]) for r in flagged]
+    text = _rolling_text(_("Share of calls flagged"))
+    return Chart(
+        title=title,
+        text=text + " " + _("Dots are single days."),
+        svg=charts.rolling_lines(
+            line,
+            days.texts,
+            ceiling=_ceiling([*(p.share for p in daily), *(p.high for p in line)]),
+            daily=daily,
+        ),
+        table=Table(
+            _("Share of calls flagged"),
+            (_("Day"), *share_columns()),
+            [(Cell(short_day(row["day"])), *_share_cells(row)) for row in flagged],
+        ),
+        over_time=True,
+        changed=change is not None,
+    )
+
+
+def _emotion_chart(source: Source, days: Days) -> Chart | None:
+    by_week = len(days.all) > MAX_BAR_DAYS
+    group = "date_trunc('week', c.day)::DATE" if by_week else "c.day"
+    rows = source.rows(_EMOTIONS.format(group=group), first=days.first, last=days.last)
     if not rows:
         return None
     shares = shares_of({**row, "grouped": short_day(row["grouped"])} for row in rows)
-    groups = [short_day(day) for day in days]
-    return share_chart("How callers sounded by day", "day", "Day", shares, groups, upright=True)
+    monday = days.first - timedelta(days=days.first.weekday())
+    mondays = [monday + timedelta(weeks=i) for i in range((days.last - monday).days // 7 + 1)]
+    groups = [short_day(day) for day in mondays] if by_week else days.texts
+    caption = _("Emotion share by week, named by its Monday") if by_week else _("Emotion share by day")
+    column = _("Week") if by_week else _("Day")
+    by_day = source.rows(_angry("c.day AS day"), first=days.first, last=days.last)
+    change = find_change(_angry_totals(by_day), Z_SPEECH)
+    title = _("How callers sound has not clearly changed")
+    if change is not None:
+        text = _("Callers sound angrier since {day}") if change.up else _("Callers sound calmer since {day}")
+        title = text.format(day=short_day(change.day))
+    return share_chart(
+        title, caption, column, shares, groups, upright=True, over_time=True, changed=change is not None
+    )
 
 
-def _hours_chart(source: Source, first: date, last: date) -> Chart | None:
-    sql = _ANGRY.format(group="c.weekday AS weekday, c.hour AS hour", only=DATED)
-    rows = source.rows(sql, first=first, last=last)
+def _angry(group: str, only: str = "") -> str:
+    return _ANGRY.format(group=group, only=only)
+
+
+def _angry_totals(rows: Iterable[Row]) -> list[DayTotals]:
+    return [DayTotals(row["day"], row["angry_s"], row["all_s"], row["n"]) for row in rows]
+
+
+def _hours_chart(source: Source, days: Days) -> Chart | None:
+    sql = _angry("c.weekday AS weekday, c.hour AS hour", DATED)
+    rows = source.rows(sql, first=days.first, last=days.last)
     if not rows:
         return None
     names = weekdays()
@@ -132,65 +240,95 @@ def _hours_chart(source: Source, first: date, last: date) -> Chart | None:
         for square, row in zip(squares, rows, strict=True)
     ]
     return Chart(
-        title="When callers sound angry",
-        text="Percentage of callers' labelled speech that sounds angry or disgusted, by weekday and "
-        "local hour. Empty fields had no calls with a known time.",
-        svg=charts.heat_map(squares, hours, names, ceiling=_ceiling([s.share for s in squares])),
+        title=_hours_title(rows),
+        text=_(
+            "Percentage of callers' labelled speech that sounds angry or disgusted, by weekday and local "
+            "hour. Empty fields had no calls with a known time."
+        ),
+        svg=charts.heat_map(squares, hours, names, ceiling=_ceiling(s.share for s in squares)),
         table=Table(
-            "Angry share of callers' speech by weekday and hour", ("Weekday", "Hour", *SHARE_COLUMNS), cells
+            _("Angry share of callers' speech by weekday and hour"),
+            (_("Weekday"), _("Hour"), *share_columns()),
+            cells,
         ),
     )
 
 
-def _queues_chart(source: Source, days: Sequence[date]) -> Chart | None:
-    """The newest days against as many days before, per queue on one scale."""
-    half = min(14, len(days) // 2)
-    if half < 2:
-        return None
-    sql = _ANGRY.format(group="coalesce(c.queue, '') AS queue, c.day AS day", only="")
-    found = source.rows(sql, first=days[-2 * half], last=days[-1])
-    n_calls: dict[str, int] = defaultdict(int)
-    for row in found:
-        n_calls[row["queue"]] += row["n"]
-    busiest = sorted(n_calls, key=lambda queue: (-n_calls[queue], queue))[:MAX_PANELS]
-    rows = [row for row in found if row["queue"] in busiest]
-    newest = days[-half:]
-    points = []
-    for row in rows:
-        # Days of the period before lie under the newest ones, so that the two lines can be compared.
-        earlier = row["day"] < newest[0]
-        shown = row["day"] + timedelta(days=half) if earlier else row["day"]
-        panel = row["queue"] or NO_QUEUE
-        points.append(
-            Point(short_day(shown), row["share"], row["low"], row["high"], row["n"], panel, earlier)
-        )
-    if all(p.earlier for p in points):
-        return None
-    cells = [
-        (Cell(row["queue"] or NO_QUEUE), Cell(short_day(row["day"])), *_share_cells(row)) for row in rows
+def _hours_title(rows: Sequence[Row]) -> str:
+    """The weekday and hour that clearly stand out of all calls; the best of many, so at 99.9 %."""
+    usual = sum(row["angry_s"] for row in rows) / sum(row["all_s"] for row in rows)
+    clear = [
+        row
+        for row in rows
+        if row["n"] >= MIN_HOUR_CALLS and wilson(row["share"], row["n"], Z_CALLS)[0] > usual
     ]
-    ceiling = _ceiling([p.share for p in points])
-    return Chart(
-        title="Queue by queue",
-        text=f"Angry share of callers' speech, {short_day(newest[0])} to {short_day(newest[-1])} (solid, its "
-        f"95% interval shaded), and the {count(half, 'day')} before (dashed grey), all on one scale.",
-        svg=charts.small_multiples(points, [short_day(d) for d in newest], ceiling=ceiling),
-        table=Table(
-            "Angry share of callers' speech by queue and day", ("Queue", "Day", *SHARE_COLUMNS), cells
-        ),
+    if not clear:
+        return _("No weekday and hour stands out")
+    most = max(clear, key=lambda row: float(row["share"]))
+    monday = date(2024, 1, 1)
+    return _("Callers sound angriest on {weekday} at {hour}").format(
+        weekday=weekday(monday + timedelta(days=most["weekday"] - 1)), hour=f"{most['hour']:02d}:00"
     )
 
 
-def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]) -> Chart | None:
-    rows = source.rows(_QUALITY, first=first, last=last)
+def _queues_chart(source: Source, days: Days) -> Chart | None:
+    """A panel per queue, all on the same axes."""
+    found = source.rows(
+        _angry("coalesce(c.queue, '') AS queue, c.day AS day"), first=days.first, last=days.last
+    )
+    by_queue: dict[str, list[Row]] = defaultdict(list)
+    for row in found:
+        by_queue[row["queue"]].append(row)
+    if not by_queue:
+        return None
+    busiest = sorted(by_queue, key=lambda queue: (-sum(row["n"] for row in by_queue[queue]), queue))
+    points, cells, changes = [], [], {}
+    for queue in busiest[:MAX_PANELS]:
+        name = queue or no_queue()
+        totals = _angry_totals(by_queue[queue])
+        points += _points(rolling(totals), name)
+        cells += [(Cell(name), Cell(short_day(row["day"])), *_share_cells(row)) for row in by_queue[queue]]
+        if (change := find_change(totals, Z_SPEECH)) is not None:
+            changes[name] = change
+    return Chart(
+        title=_queues_title(changes),
+        text=_rolling_text(_("Angry share of callers' speech by queue, all on one scale")),
+        svg=charts.rolling_lines(points, days.texts, ceiling=_ceiling(p.high for p in points), panels=True),
+        table=Table(
+            _("Angry share of callers' speech by queue and day"),
+            (_("Queue"), _("Day"), *share_columns()),
+            cells,
+        ),
+        changed=bool(changes),
+    )
+
+
+def _queues_title(changes: dict[str, Change]) -> str:
+    """The two queues that changed most, as "Billing is up since 26 Mar"."""
+    most = sorted(changes.items(), key=lambda item: -abs(item[1].now - item[1].before))[:2]
+    texts = [
+        (_("{queue} is up since {day}") if change.up else _("{queue} is down since {day}")).format(
+            queue=name[:1].upper() + name[1:], day=short_day(change.day)
+        )
+        for name, change in most
+    ]
+    return "; ".join(texts) or _("No queue has clearly changed")
+
+
+def _quality_chart(source: Source, days: Days) -> Chart | None:
+    rows = source.rows(_QUALITY, first=days.first, last=days.last)
     if not rows:
         return None
-    drift = source.rows(_DRIFT, first=first, last=last)
+    drift = source.rows(_DRIFT, first=days.first, last=days.last)
     distance = {row["day"]: row["distance"] for row in drift}
-    panels = (("agreement", "Agreement", rows), ("abstained", "Without a label", rows))
+    panels = (
+        ("agreement", _("Agreement"), rows),
+        ("abstained", _("Without a label"), rows),
+        ("distance", _("Label drift"), drift),
+    )
     points = [
         Point(short_day(row["day"]), row[key], 0.0, 0.0, int(row["n"]), panel)
-        for key, panel, found in (*panels, ("distance", "Label drift", drift))
+        for key, panel, found in panels
         for row in found
         if row[key] is not None
     ]
@@ -207,17 +345,38 @@ def _quality_chart(source: Source, first: date, last: date, days: Sequence[date]
         for row in rows
     ]
     return Chart(
-        title="Are the labels steady?",
-        text="Mean agreement of the models, the share of callers' speech left without a label, and label "
-        "drift: the share of labels that would have to change for a day to look like the four weeks before. "
-        "A jump without a reason in the business points to the recordings or the models.",
-        svg=charts.lines(points, [short_day(d) for d in days]),
+        title=_quality_title(rows, days),
+        text=_(
+            "Mean agreement of the models, the share of callers' speech left without a label, and label "
+            "drift: the share of labels that would have to change for a day to look like the four weeks "
+            "before. A jump without a reason in the business points to the recordings or the models."
+        ),
+        svg=charts.lines(points, days.texts),
         table=Table(
-            "Agreement, labels left out and label drift by day",
-            ("Day", "Segments", "Agreement", "Without label", "Distance from the four weeks before"),
+            _("Agreement, labels left out and label drift by day"),
+            (
+                _("Day"),
+                _("Segments"),
+                _("Agreement"),
+                _("Without a label"),
+                _("Distance from the four weeks before"),
+            ),
             cells,
         ),
     )
+
+
+def _quality_title(rows: Sequence[Row], days: Days) -> str:
+    """Whether the models agree as before."""
+    known = [row for row in rows if row["agreement"] is not None]
+    newest = [row for row in known if (days.last - row["day"]).days < ROLLING_DAYS]
+    before = [row for row in known if (days.last - row["day"]).days >= ROLLING_DAYS]
+    if not newest or not before:
+        return _("How steady the labels are")
+    now, then = (sum(row["agreement"] for row in part) / len(part) for part in (newest, before))
+    if abs(now - then) < STEADY_AGREEMENT:
+        return _("The labels are steady")
+    return _("The models agree less than before") if now < then else _("The models agree more than before")
 
 
 def _agents(source: Source, linked: bool) -> Table | None:
@@ -231,5 +390,5 @@ def _agents(source: Source, linked: bool) -> Table | None:
         )
         for row in read_agents(source)
     ]
-    caption = "How often callers were flagged, by the agent who answered, in order of name"
-    return Table(caption, ("Agent", *FLAGGED_COLUMNS), rows) if rows else None
+    caption = _("How often callers were flagged, by the agent who answered, in order of name")
+    return Table(caption, (_("Agent"), *flagged_columns()), rows) if rows else None

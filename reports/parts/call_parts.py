@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from callanalytics.config import ONE_OF_THE_VOICES
 from ensemble.labels import EMOTIONS
 from reports import timeline
 from reports.call_rows import CallData
 from reports.formatting import (
     MISSING,
     clock,
-    count,
+    counted,
     day,
     moment,
     number,
@@ -24,10 +22,12 @@ from reports.formatting import (
     score_text,
 )
 from reports.palette import badge
+from reports.parts.flags import FRUSTRATION_MEASURES, rules_on, stored_text
 from reports.parts.measure_names import with_unit
 from reports.parts.quotes import quote
 from reports.report_source import Row, Source
-from reports.views import CallSummary, Cell, Fact, Moment, Reason, ReviewCommand, Table, sorted_number
+from reports.translation import _, marked
+from reports.views import CallSummary, Fact, Moment, Reason, ReviewCommand
 
 # A call id becomes a file name; the writer makes 16 hex digits, anything else is not trusted as one.
 _SAFE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -36,29 +36,32 @@ _SAFE_CLIP = re.compile(r"[0-9A-Za-z_-]{1,64}\.(mp3|wav)")
 MAX_MOMENTS = 6
 
 LAYOUT_TEXT = {
-    "stereo": "one side per channel",
-    "pair": "one side per file",
-    "fake_stereo": "two equal channels, treated as one",
-    "one_sided": "only one channel holds speech",
-    "mono": "both sides on one channel",
+    "stereo": marked("one side per channel"),
+    "pair": marked("one side per file"),
+    "fake_stereo": marked("two equal channels, treated as one"),
+    "one_sided": marked("only one channel holds speech"),
+    "mono": marked("both sides on one channel"),
 }
 ROLE_SOURCE_TEXT = {
-    "correction": "set by a person",
-    "sidecar": "from the sidecar file",
-    "recorder": "as the recorder lays them out",
-    "name": "from the file name",
-    "voice_profile": "from known agents' voices",
-    "inferred": "inferred from the conversation",
-    "none": "unknown",
+    "correction": marked("set by a person"),
+    "sidecar": marked("from the sidecar file"),
+    "recorder": marked("as the recorder lays them out"),
+    "name": marked("from the file name"),
+    "voice_profile": marked("from known agents' voices"),
+    "inferred": marked("inferred from the conversation"),
+    "none": marked("unknown"),
 }
 TIME_SOURCE_TEXT = {
-    "sidecar": "from the sidecar file",
-    "manifest": "from the manifest or CDR",
-    "name": "from the file name",
-    "file_time": "only the time of the file is known",
+    "sidecar": marked("from the sidecar file"),
+    "manifest": marked("from the manifest or CDR"),
+    "name": marked("from the file name"),
+    "file_time": marked("only the time of the file is known"),
 }
-_VERDICTS = {"confirm": "worth flagging", "reject": "not worth flagging", "unsure": "unsure"}
-_ON_THE_CURVE = {"frustration_peak": "peak from", "frustration": "mean from"}
+VERDICTS = {
+    "confirm": marked("worth flagging"),
+    "reject": marked("not worth flagging"),
+    "unsure": marked("unsure"),
+}
 
 
 def page_name(call_id: str) -> str:
@@ -67,7 +70,13 @@ def page_name(call_id: str) -> str:
 
 
 def summarise_call(
-    source: Source, call: CallData, *, root: str, n_ticks: int, join_s: float = timeline.JOIN_S
+    source: Source,
+    call: CallData,
+    *,
+    root: str,
+    n_ticks: int,
+    join_s: float = timeline.JOIN_S,
+    most_moments: int = MAX_MOMENTS,
 ) -> CallSummary:
     """What a card and a page have in common.
 
@@ -75,23 +84,35 @@ def summarise_call(
         root: the way from the page to the folder of index.html: "" or "../".
         n_ticks: most times under the timeline.
         join_s: neighbouring segments of one emotion that lie closer are one box of the timeline.
+        most_moments: so many moments, those of the first reasons.
     """
+    met = _leading_first(source, call.escalations)
     return CallSummary(
         call_id=call.call_id,
         when=moment(call.facts["started_local"]),
         flagged=call.facts["flagged"],
         score=score_text(call.facts["frustration_score"]),
-        whose="" if call.scored_voice is None else ONE_OF_THE_VOICES,
+        whose="" if call.scored_voice is None else _("one of the voices"),
         peak=_peak(call),
         reasons=tuple(
-            Reason(_sentence(e["reason"]), e["rule"], _measured(source, e)) for e in call.escalations
+            Reason(_sentence(stored_text(e["reason"])), e["rule"], _measured(source, e)) for e in met
         ),
         course=_course(source, call),
         timeline=_timeline(source, call, n_ticks, join_s),
-        moments=_moments(source, call, root),
+        moments=_moments(source, call, met, root, most_moments),
         reviewed=_reviewed(call),
+        verdict=_(VERDICTS[call.reviews[0]["verdict"]]) if call.reviews else "",
         review=_review_commands(source, call),
     )
+
+
+def _leading_first(source: Source, met: Sequence[Row]) -> list[Row]:
+    """The fulfilled rules, first the one that says most of why the call was flagged.
+
+    Rules on frustration come before others, then the heavier ones.
+    """
+    frustrated = rules_on(source.settings, FRUSTRATION_MEASURES)
+    return sorted(met, key=lambda e: (e["rule"] not in frustrated, -e["weight"]))
 
 
 def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> timeline.Timeline:
@@ -120,18 +141,20 @@ def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> ti
         ),
         ticks=timeline.ticks(duration_s, n_ticks),
         text=_timeline_text(call, len(overtalk)),
+        duration_s=f"{duration_s:.3f}",
     )
 
 
 def _timeline_text(call: CallData, n_overtalk: int) -> str:
-    parts = [f"Emotion over {clock(call.facts['duration_s'])} of the call."]
-    for role, who in (("caller", "Caller"), ("agent", "Agent"), ("unknown", "Voices of unknown side")):
+    parts = [_("Emotions over the {length} of the call.").format(length=clock(call.facts["duration_s"]))]
+    sides = (("caller", _("Caller")), ("agent", _("Agent")), ("unknown", _("Voices of unknown side")))
+    for role, who in sides:
         measured = ((call.measures.get((f"{e}_share", role, "call")), e) for e in EMOTIONS)
         shares = sorted(((share, emotion) for share, emotion in measured if share), reverse=True)
         if shares:
-            parts.append(f"{who}: {', '.join(f'{e} {percent(s)}' for s, e in shares)}.")
+            parts.append(f"{who}: {', '.join(f'{badge(e).name} {percent(s)}' for s, e in shares)}.")
     if n_overtalk:
-        parts.append(f"Both speak {count(n_overtalk, 'time')}.")
+        parts.append(counted("Both speak {n} time.", "Both speak {n} times.", n_overtalk))
     return " ".join(parts)
 
 
@@ -145,14 +168,10 @@ def _peak_threshold(source: Source) -> float | None:
 
 def _rule_lines(source: Source) -> tuple[timeline.RuleLine, ...]:
     """Every rule on the caller's frustration, as a line on its curve."""
-    return tuple(
-        timeline.rule_line(
-            rule.at_least,
-            rule.window,
-            f"rule “{rule.name}”: {_ON_THE_CURVE[rule.measure]} {percent(rule.at_least)}",
-        )
+    return timeline.rule_lines(
+        (rule.at_least, rule.window, _("flag {level}").format(level=percent(rule.at_least)))
         for rule in source.settings.rule
-        if rule.role == "caller" and rule.measure in _ON_THE_CURVE and 0 <= rule.at_least <= 1
+        if rule.role == "caller" and rule.measure in FRUSTRATION_MEASURES and 0 <= rule.at_least <= 1
     )
 
 
@@ -162,7 +181,7 @@ def _review_commands(source: Source, call: CallData) -> tuple[ReviewCommand, ...
         return ()
     return tuple(
         ReviewCommand(text, f"callanalytics review {call.call_id} --verdict {verdict}{source.out_option}")
-        for verdict, text in (("confirm", "Worth flagging"), ("reject", "Not worth it"))
+        for verdict, text in (("confirm", _("Worth flagging")), ("reject", _("Not worth it")))
     )
 
 
@@ -170,31 +189,37 @@ def _reviewed(call: CallData) -> str:
     if not call.reviews:
         return ""
     newest = call.reviews[0]
-    who = f" by {newest['reviewer']}" if newest["reviewer"] else ""
-    return f"Reviewed as {_VERDICTS[newest['verdict']]}{who}, {day(newest['reviewed_local'])}"
+    verdict, on = _(VERDICTS[newest["verdict"]]), day(newest["reviewed_local"])
+    if newest["reviewer"]:
+        text = _("Reviewed as {verdict} by {reviewer}, {day}")
+        return text.format(verdict=verdict, reviewer=newest["reviewer"], day=on)
+    return _("Reviewed as {verdict}, {day}").format(verdict=verdict, day=on)
 
 
 def _measured(source: Source, escalation: Row) -> str:
-    """What was measured against what the rule asked for, with units while the rule is still configured."""
+    """What was measured, and from where the rule holds; with units while the rule is still configured."""
     rule = next((r for r in source.settings.rule if r.name == escalation["rule"]), None)
     value, threshold = (
         (with_unit(rule.measure, escalation[key]) if rule else number(escalation[key], 2))
         for key in ("value", "threshold")
     )
-    return f"measured {value}, the rule asks for {threshold}, weight {plain_number(escalation['weight'])}"
+    return _("measured {value}, the rule holds from {threshold}, weight {weight}").format(
+        value=value, threshold=threshold, weight=plain_number(escalation["weight"])
+    )
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
-    """The evidence of all rules in time order, each place once."""
+def _moments(source: Source, call: CallData, met: Sequence[Row], root: str, most: int) -> tuple[Moment, ...]:
+    """The evidence of the first rules in time order, each place once."""
     by_start: dict[float, Row] = {}
-    for escalation in call.escalations:
+    for escalation in met:
         for evidence in escalation["evidence"]:
-            by_start.setdefault(round(evidence["start_s"], 3), evidence)
-    ordered = sorted(by_start.values(), key=lambda m: float(m["start_s"]))[:MAX_MOMENTS]
+            if len(by_start) < most:
+                by_start.setdefault(round(evidence["start_s"], 3), evidence)
+    ordered = sorted(by_start.values(), key=lambda m: float(m["start_s"]))
     moments = []
     for mark, evidence in enumerate(ordered, start=1):
         start_s = evidence["start_s"]
@@ -204,11 +229,13 @@ def _moments(source: Source, call: CallData, root: str) -> tuple[Moment, ...]:
                 at=clock(start_s),
                 x=timeline.place(start_s, call.facts["duration_s"]),
                 mark=str(mark),
-                text=evidence["words"],
+                text=stored_text(evidence["words"]),
+                short=stored_text(evidence["words"].replace(" than when calm", "")),
                 clip=_clip_href(source, call.call_id, evidence["clip"], root),
                 clip_start_s=f"{max(0.0, start_s - source.settings.report.clip_context_s):.3f}",
                 badge=badge(segment["emotion"] if segment else None),
                 agreement=_agreement(call, segment),
+                agreed="/".join(map(str, _votes(call, segment))),
                 quote="" if "“" in evidence["words"] else quote(call, start_s, evidence["end_s"]),
             )
         )
@@ -225,17 +252,32 @@ def _segment_at(segments: Iterable[Row], start_s: float, end_s: float) -> Row | 
     return best
 
 
-def _agreement(call: CallData, segment: Row | None) -> str:
-    """How many members voted alike about a segment: "3 of 3 models agree"."""
+def _votes(call: CallData, segment: Row | None) -> tuple[int, ...]:
+    """How many members voted as the ensemble did about a segment, and of how many; empty where none voted."""
     if segment is None:
-        return ""
+        return ()
     votes = call.votes.get(segment["segment"], [])
     winner = segment["emotion"] or segment["top_emotion"]
     if not votes or winner is None:
+        return ()
+    return sum(vote["emotion"] == winner for vote in votes), len(votes)
+
+
+def _agreement(call: CallData, segment: Row | None) -> str:
+    """How many members voted alike about a segment: "3 of 3 models agree"."""
+    voted = _votes(call, segment)
+    if not voted or segment is None:
         return ""
-    n_same = sum(vote["emotion"] == winner for vote in votes)
-    what = f" on {winner}" if segment["emotion"] is None else ""
-    return f"{n_same} of {count(len(votes), 'model')} agree{what}"
+    n_same, n = voted
+    if segment["emotion"] is None:
+        return counted(
+            "{n_same} of {n} model says {emotion}",
+            "{n_same} of {n} models say {emotion}",
+            n,
+            n_same=str(n_same),
+            emotion=badge(segment["top_emotion"]).name,
+        )
+    return counted("{n_same} of {n} model agrees", "{n_same} of {n} models agree", n, n_same=str(n_same))
 
 
 def _clip_href(source: Source, call_id: str, name: str | None, root: str) -> str:
@@ -252,13 +294,13 @@ def _peak(call: CallData) -> str:
     score = score_text(call.facts["frustration_score"])
     if call.scored_voice is not None:
         named = next(call.side_name(s) for s in call.segments if s["speaker"] == call.scored_voice)
-        return (
-            f"The frustration of {ONE_OF_THE_VOICES} (“{named}” below) peaks at {score}; "
-            "it is not sure whose voice it is."
-        )
+        return _(
+            "The frustration of one of the voices (“{voice}” below) peaks at {score}; it is not sure whose "
+            "voice it is."
+        ).format(voice=named, score=score)
     if call.facts["frustration_score"] is None:
-        return f"The caller's frustration is {score}: no voice that may be the caller's was assessed."
-    return f"The caller's frustration peaks at {score}."
+        return _("The caller's frustration is not known: no voice that may be the caller's was assessed.")
+    return _("The caller's frustration peaks at {score}.").format(score=score)
 
 
 def _course(source: Source, call: CallData) -> str:
@@ -271,17 +313,28 @@ def _course(source: Source, call: CallData) -> str:
     known = [value for value in quarters if value is not None]
     if threshold is None or not known or max(known) < threshold / 2:
         return ""
-    began = _mood(quarters[0], threshold, calm="began calm", upset="was upset from the start")
-    ended = _mood(quarters[-1], threshold, calm="was calm at the end", upset="was upset at the end")
-    text = " and ".join(part for part in (began, ended) if part)
-    who = "The caller" if call.scored_voice is None else "One of the voices"
-    return f"{who} {text}." if text else ""
+    who = _("The caller") if call.scored_voice is None else _("One of the voices")
+    text = _COURSES.get((_mood(quarters[0], threshold), _mood(quarters[-1], threshold)), "")
+    return _(text).format(who=who) if text else ""
 
 
-def _mood(level: float | None, threshold: float, *, calm: str, upset: str) -> str:
+# How a call began and ended -> a sentence.
+_COURSES = {
+    ("calm", "calm"): marked("{who} began calm and was calm at the end."),
+    ("calm", "upset"): marked("{who} began calm and was upset at the end."),
+    ("calm", ""): marked("{who} began calm."),
+    ("upset", "calm"): marked("{who} was upset from the start and calm at the end."),
+    ("upset", "upset"): marked("{who} was upset from the start and at the end."),
+    ("upset", ""): marked("{who} was upset from the start."),
+    ("", "calm"): marked("{who} was calm at the end."),
+    ("", "upset"): marked("{who} was upset at the end."),
+}
+
+
+def _mood(level: float | None, threshold: float) -> str:
     if level is None:
         return ""
-    return calm if level < threshold / 2 else upset if level >= threshold else ""
+    return "calm" if level < threshold / 2 else "upset" if level >= threshold else ""
 
 
 def person(name: str | None, identity: str | None) -> str:
@@ -293,11 +346,14 @@ def person(name: str | None, identity: str | None) -> str:
 
 def voices(facts: Mapping[str, Any]) -> str:
     """How the voices lie in the audio and how sure it is who is who."""
-    layout = LAYOUT_TEXT[facts["channel_layout"]]
+    layout = _(LAYOUT_TEXT[facts["channel_layout"]])
     if facts["role_source"] == "none":
-        return f"{layout}; nobody could tell who is who"
-    sides = ROLE_SOURCE_TEXT[facts["role_source"]]
-    return f"{layout}; sides {sides} ({percent(facts['role_confidence'])} sure)"
+        return _("{layout}; nobody could tell who is who").format(layout=layout)
+    return _("{layout}; who is who: {origin}, {share} sure").format(
+        layout=layout,
+        origin=_(ROLE_SOURCE_TEXT[facts["role_source"]]),
+        share=percent(facts["role_confidence"]),
+    )
 
 
 def role_evidence_text(fact: Mapping[str, Any]) -> str:
@@ -311,57 +367,9 @@ def role_facts(facts: Mapping[str, Any]) -> Iterator[Fact]:
     evidence = sorted(facts["role_evidence"] or (), key=lambda fact: -fact["log_odds"])
     if len(evidence) > 1:
         for fact in evidence:
-            name = "Speaks for these sides" if fact["log_odds"] > 0 else "Speaks against them"
-            yield Fact(name, fact["words"], f"{_alone(fact)} by itself")
+            name = _("Speaks for these sides") if fact["log_odds"] > 0 else _("Speaks against them")
+            yield Fact(name, fact["words"], _("{share} by itself").format(share=_alone(fact)))
 
 
 def _alone(fact: Mapping[str, Any]) -> str:
     return percent(min(1 / (1 + math.exp(-abs(fact["log_odds"]))), 0.99))  # nothing is certain
-
-
-# The columns that tables of calls choose from: rows of call_summary, each with its text.
-_COLUMNS: dict[str, Callable[[Row], Cell]] = {
-    "When": lambda row: Cell(moment(row["started_local"]), row["started_local"].isoformat()),
-    "Score": lambda row: sorted_number(
-        score_text(row["frustration_score"]),
-        "-1" if row["frustration_score"] is None else f"{row['frustration_score']:.6f}",
-    ),
-    "Flag": lambda row: Cell("⚑ flagged" if row["flagged"] else ""),
-    "": lambda row: Cell("flagged" if row["flagged"] else ""),
-    "Reasons": lambda row: Cell("; ".join(row["reasons"])),
-    "Queue": lambda row: Cell(row["queue"] or MISSING),
-    "Agent": lambda row: Cell(person(row["agent_name"], row["agent_id"])),
-    "Direction": lambda row: Cell("" if row["direction"] == "unknown" else row["direction"]),
-    "Length": lambda row: sorted_number(clock(row["duration_s"]), f"{row['duration_s']:.1f}"),
-    "Labelled": lambda row: sorted_number(
-        percent(row["labelled_share"]), f"{row['labelled_share'] or 0:.6f}"
-    ),
-}
-
-
-def call_table(
-    caption: str,
-    columns: Sequence[str],
-    rows: Iterable[Row],
-    pages: frozenset[str],
-    *,
-    folder: str = "",
-    sortable: bool = False,
-    empty: str = "",
-) -> Table:
-    """A row per call, of which the first cell leads to its page.
-
-    Args:
-        columns: names out of `_COLUMNS`, whose fields the rows must have.
-        pages: ids of the calls that have a page to link.
-        folder: the way to the folder of those pages.
-    """
-
-    def cells(row: Row) -> Iterator[Cell]:
-        for place, column in enumerate(columns):
-            cell = _COLUMNS[column](row)
-            linked = place == 0 and row["call_id"] in pages
-            href = f"{folder}{page_name(row['call_id'])}" if linked else ""
-            yield replace(cell, sort=cell.sort if sortable else "", href=href)
-
-    return Table(caption, columns, [tuple(cells(row)) for row in rows], sortable=sortable, empty=empty)

@@ -19,6 +19,8 @@ from reports.parts.drawing import draw
 STACK = ("anger", "disgust", "fear", "sad", "surprise", "boredom", "happy", "calm", "neutral")
 # A bar of fewer calls than this is drawn pale: its share is hardly more than an anecdote.
 FEW_CALLS = 5
+# More bars side by side have no figures at their ends: the figures would collide.
+MAX_COUNTED_BARS = 16
 # Labels longer than this many pixels are cut with an ellipsis; the table has the whole name.
 LABEL_LIMIT_PX = 150
 
@@ -35,7 +37,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A share with its 95% interval at one day, of one panel (a queue) and period."""
+    """A share with its 95% interval at one day, of one panel (a queue)."""
 
     group: str
     share: float
@@ -43,7 +45,6 @@ class Point:
     high: float
     n_calls: int
     panel: str = ""
-    earlier: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) ->
 
     bars_of = [{**asdict(s), "order": STACK.index(s.emotion), "few": s.n_calls < FEW_CALLS} for s in shares]
     counts = {s.group: s.n_calls for s in shares}
-    ends_of = [{"group": group, "label": _short(n), "end": 1.0} for group, n in counts.items()]
+    shown = counts if len(groups) <= MAX_COUNTED_BARS else {}
+    ends_of = [{"group": group, "label": _short(n), "end": 1.0} for group, n in shown.items()]
     names = alt.Axis(
         values=_thinned(groups) if upright else list(groups),
         title=None,
@@ -102,11 +104,11 @@ def stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) ->
     beside = {"dy": -8} if upright else {"dx": 6, "align": "left"}
     numbers = (
         _chart(ends_of)
-        .mark_text(fontSize=11 if len(groups) <= 16 else 9, color="var(--ink-2)", **beside)
+        .mark_text(fontSize=11, color="var(--ink-2)", **beside)
         .encode(**placed(field="end"), text="label:N")
     )
     size = {"width": 450, "height": 190} if upright else {"width": 360, "height": 30 * len(groups)}
-    return _svg((bars + numbers).properties(**size))
+    return _svg((bars + numbers if shown else bars).properties(**size))
 
 
 def _short(n: int) -> str:
@@ -114,32 +116,44 @@ def _short(n: int) -> str:
     return whole_number(n) if n < 1000 else f"{number(n / 1000)}k"
 
 
-def points(found: Sequence[Point], groups: Sequence[str], *, ceiling: float) -> str:
-    """Shares over time with their intervals, one panel."""
-    base = _chart([asdict(p) for p in found]).encode(x=_ordered("group", groups, _dates(groups)))
-    bars = base.mark_rule(color="var(--ink-3)", strokeWidth=2)
-    dots = base.mark_point(filled=True, size=54, color="var(--c-anger)", opacity=1)
-    layers = bars.encode(y=_upwards("low:Q"), y2="high:Q") + dots.encode(y=_upwards("share:Q", ceiling))
-    return _svg(layers.properties(width=450, height=180))
+def rolling_lines(
+    found: Sequence[Point],
+    groups: Sequence[str],
+    *,
+    ceiling: float,
+    daily: Sequence[Point] = (),
+    panels: bool = False,
+) -> str:
+    """Rolling shares as a line with its interval shaded, `daily` ones as dots; all on the same axes.
 
-
-def small_multiples(found: Sequence[Point], groups: Sequence[str], *, ceiling: float) -> str:
-    """One small panel per queue on one scale; the period before as a dashed grey line behind."""
+    Args:
+        panels: a small panel for each `Point.panel`.
+    """
     import altair as alt
 
-    ends = list(dict.fromkeys((groups[0], groups[-1])))
-    dates = alt.Axis(values=ends, labelAngle=0, labelFlush=True, ticks=False)
-    base = _chart([{**asdict(p), "high": min(p.high, ceiling)} for p in found]).encode(
-        x=_ordered("group", groups, dates), y=_upwards("share:Q", ceiling)
+    newest = {p.panel: p.group for p in found}
+    values = [
+        {**asdict(p), "high": min(p.high, ceiling), "of": of, "newest": newest.get(p.panel) == p.group}
+        for of, points in (("week", found), ("day", daily))
+        for p in points
+    ]
+    base = _chart(values).encode(
+        x=_ordered("group", groups, _dates(groups, n_dates=3 if panels else 9)),
+        y=_upwards("share:Q", ceiling),
     )
-    newest, earlier = base.transform_filter("!datum.earlier"), base.transform_filter("datum.earlier")
-    band = newest.mark_area(color="var(--c-anger)", opacity=0.13)
+    week = base.transform_filter("datum.of == 'week'")
+    day = base.transform_filter("datum.of == 'day'")
     panel = (
-        band.encode(y=alt.Y("low:Q", title=None), y2="high:Q")
-        + earlier.mark_line(color="var(--ink-3)", strokeDash=[4, 3], strokeWidth=1.5)
-        + newest.mark_line(**_dotted_line("var(--c-anger)", dot_size=22))
+        week.mark_area(color="var(--accent)", opacity=0.16).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+        + day.mark_point(filled=True, size=24, color="var(--ink-3)", opacity=0.8)
+        + week.mark_line(color="var(--accent)", strokeWidth=2.2)
+        + week.transform_filter("datum.newest").mark_point(
+            filled=True, size=44, color="var(--accent)", opacity=1
+        )
     )
-    return _svg(_panels(panel.properties(width=150, height=84), label_px=185))
+    if panels:
+        return _svg(_panels(panel.properties(width=150, height=84), label_px=185, sort=None))
+    return _svg(panel.properties(width=450, height=180))
 
 
 def heat_map(
@@ -205,7 +219,8 @@ def _dates(groups: Sequence[str], n_dates: int = 9) -> Any:
 def _thinned(groups: Sequence[str], n_dates: int = 9) -> list[str]:
     """The labels that fit side by side under an upright chart: hours stand closer than dates."""
     most = 24 if max(map(len, groups), default=0) <= 2 else n_dates
-    return list(groups)[:: max(1, -(-len(groups) // most))]
+    step = max(1, -(-len(groups) // most))
+    return list(groups)[::-step]
 
 
 def _percent_axis(**more: Any) -> Any:

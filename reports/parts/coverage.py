@@ -11,30 +11,60 @@ from zoneinfo import ZoneInfo
 
 from callanalytics.ingest.kinds import SkipCount
 from callanalytics.records import Role
-from reports.formatting import count, date_text, joined, length, moment, percent, plain, whole_number
-from reports.report_source import LEFT_OUT, Row, Source
+from reports.formatting import (
+    calls_text,
+    counted,
+    date_text,
+    from_to,
+    joined,
+    length,
+    moment,
+    percent,
+    plain,
+    whole_number,
+)
+from reports.report_source import Row, Source, left_out
+from reports.translation import _, marked
 from reports.views import Cell, Coverage, CoveragePart, Fact, Table, sorted_number
 
 # What a person should know and do, by the `reason` of the errors in callanalytics/errors.py.
 _FAILURES = {
-    "unreadable": ("cannot be opened", "check its permissions and the disk"),
-    "not_audio": ("is no audio file", "look what else writes to this folder"),
-    "empty": ("holds no sound", "the recorder stored an empty call"),
-    "truncated": ("is cut short", "copy it again; the recorder may still have been writing"),
-    "invalid_audio": ("holds damaged samples", "record or convert it again"),
-    "too_long": ("is longer or slower to decode than [audio] allows", "raise the limit if it is a real call"),
-    "too_short": ("is too short to be a call", "lower [audio] min_duration_s if such calls are real"),
-    "changed": ("changed between search and analysis", "nothing: the next run finds what lies there now"),
-    "out_of_memory": ("needed more memory than there is", "lower [audio] max_duration_s or add memory"),
-    "worker_died": ("crashed its worker or did not finish", "please report it with the file"),
+    "unreadable": (marked("The file cannot be opened"), marked("check its permissions and the disk")),
+    "not_audio": (marked("The file is no audio file"), marked("look what else writes to this folder")),
+    "empty": (marked("The file holds no sound"), marked("the recorder stored an empty call")),
+    "truncated": (
+        marked("The file is cut short"),
+        marked("copy it again; the recorder may still have been writing"),
+    ),
+    "invalid_audio": (marked("The file holds damaged samples"), marked("record or convert it again")),
+    "too_long": (
+        marked("The file is longer or slower to decode than [audio] allows"),
+        marked("raise the limit if it is a real call"),
+    ),
+    "too_short": (
+        marked("The file is too short to be a call"),
+        marked("lower [audio] min_duration_s if such calls are real"),
+    ),
+    "changed": (
+        marked("The file changed between search and analysis"),
+        marked("nothing: the next run finds what lies there now"),
+    ),
+    "out_of_memory": (
+        marked("The file needed more memory than there is"),
+        marked("lower [audio] max_duration_s or add memory"),
+    ),
+    "worker_died": (
+        marked("The file crashed its worker or did not finish"),
+        marked("please report it with the file"),
+    ),
 }
 ABSTAIN_TEXT = {
-    "too_short": "too short to assess",
-    "not_speech": "not speech",
-    "overtalk": "several voices at once",
-    "role_excluded": "this side is not labelled by setting",
-    "low_confidence": "the models were not sure enough",
-    "low_agreement": "the models disagreed",
+    "too_short": marked("too short to assess"),
+    "not_speech": marked("not speech"),
+    "overtalk": marked("several voices at once"),
+    "role_excluded": marked("this side is not labelled by setting"),
+    "low_confidence": marked("the models were not sure enough"),
+    "low_agreement": marked("the models disagreed"),
 }
 
 _CALLS = """
@@ -71,11 +101,11 @@ def read_coverage(source: Source, *, most_files: int) -> Coverage:
     n_received = calls["n_calls"] + len(failed)
     n_labelled = calls["n_analysed"] - calls["n_silent"] - calls["n_unlabelled"]
     counted = (
-        ("labelled", "✓", "analysed and labelled", n_labelled),
-        ("unlabelled", "–", "analysed, speech but no label", calls["n_unlabelled"]),
-        ("silent", "∅", "analysed, no speech found", calls["n_silent"]),
-        ("waiting", "…", "not yet analysed by this ensemble", calls["n_calls"] - calls["n_analysed"]),
-        ("failed", "✕", "could not be analysed", len(failed)),
+        ("labelled", "✓", _("analysed and labelled"), n_labelled),
+        ("unlabelled", "–", _("analysed, speech but no label"), calls["n_unlabelled"]),
+        ("silent", "∅", _("analysed, no speech found"), calls["n_silent"]),
+        ("waiting", "…", _("not yet analysed by this ensemble"), calls["n_calls"] - calls["n_analysed"]),
+        ("failed", "✕", _("could not be analysed"), len(failed)),
     )
     return Coverage(
         text=_text(calls, len(failed), n_received) if n_received else _nothing(source),
@@ -93,35 +123,50 @@ def _part(kind: str, letter: str, name: str, n: int, n_received: int) -> Coverag
 
 def _text(calls: Row, n_failed: int, n_received: int) -> str:
     whole = not n_failed and calls["n_analysed"] == n_received
-    how_many = "All" if whole else f"{whole_number(calls['n_analysed'])} of"
-    return f"{how_many} {count(n_received, 'recording')} received could be analysed."
+    if whole:
+        return counted(
+            "The one recording received could be analysed.",
+            "All {n} recordings received could be analysed.",
+            n_received,
+        )
+    return counted(
+        "{analysed} of {n} recording received could be analysed.",
+        "{analysed} of {n} recordings received could be analysed.",
+        n_received,
+        analysed=whole_number(calls["n_analysed"]),
+    )
 
 
 def _nothing(source: Source) -> str:
     """What is known where no recording of the window is: files may have come that nobody could take."""
     said = passed_over(read_skips(source), source.settings.time.zone_info)
     over = [text for reason, text in said if reason not in ACCOUNTED_FOR]
-    seen = f" The newest run saw files that it passed over: {'; '.join(over)}." if over else ""
-    return f"No recording of this window is known.{seen}"
+    text = _("No recording of this window is known.")
+    if not over:
+        return text
+    seen = _("The newest run saw files that it passed over: {files}.").format(files="; ".join(over))
+    return f"{text} {seen}"
 
 
 def _facts(calls: Row) -> tuple[Fact, ...]:
     segments_s, labelled_s = calls["segments_s"], calls["labelled_s"]
     abstained = percent((segments_s - labelled_s) / segments_s if segments_s else None)
     undated, sideless, unscored = (
-        count(calls[key], "call") for key in ("n_undated", "n_sideless", "n_unscored")
+        calls_text(calls[key]) for key in ("n_undated", "n_sideless", "n_unscored")
     )
     facts = [
-        Fact("Recorded", length(calls["seen_s"])),
-        Fact("Speech assessed", length(segments_s), "what the ensemble classified"),
-        Fact("Left without a label", abstained, "of that speech: too short, not sure, or disagreement"),
+        Fact(_("Recorded"), length(calls["seen_s"])),
+        Fact(_("Speech assessed"), length(segments_s), _("what the ensemble classified")),
+        Fact(_("Left without a label"), abstained, _("of that speech: too short, not sure, or disagreement")),
     ]
     if calls["n_undated"]:
-        facts.append(Fact("Dated by the file only", undated, "their real time may differ"))
+        facts.append(Fact(_("Dated by the file only"), undated, _("their real time may differ")))
     if calls["n_sideless"]:
-        facts.append(Fact("Sides unknown", sideless, "caller and agent not told apart"))
+        facts.append(Fact(_("Sides unknown"), sideless, _("caller and agent not told apart")))
     if calls["n_unscored"]:
-        facts.append(Fact("Without a score", unscored, "no voice that may be the caller's was assessed"))
+        facts.append(
+            Fact(_("Without a score"), unscored, _("no voice that may be the caller's was assessed"))
+        )
     return tuple(facts)
 
 
@@ -130,16 +175,15 @@ def _reasons_table(failed: Sequence[Row]) -> Table:
     for reason, n in sorted(
         Counter(row["reason"] for row in failed).items(), key=lambda item: (-item[1], item[0])
     ):
-        what, advice = _FAILURES.get(reason, (plain(reason), "see the details of the file"))
-        what = f"The file {what}" if reason in _FAILURES else what
-        rows.append((Cell(what), sorted_number(whole_number(n), n), Cell(advice)))
-    return Table("Why files failed", ("Reason", "Files", "What to do"), rows)
+        what, advice = _FAILURES.get(reason, (plain(reason), marked("see the details of the file")))
+        rows.append((Cell(_(what)), sorted_number(whole_number(n), n), Cell(_(advice))))
+    return Table(_("Why files failed"), (_("Reason"), _("Files"), _("What to do")), rows)
 
 
 def _files_table(failed: Sequence[Row], most: int) -> Table:
     rows = [
         (
-            Cell(row["path"] or LEFT_OUT),
+            Cell(row["path"] or left_out()),
             Cell(plain(row["reason"])),
             Cell(row["detail"]),
             Cell(plain(row["stage"])),
@@ -148,10 +192,14 @@ def _files_table(failed: Sequence[Row], most: int) -> Table:
         )
         for row in failed[:most]
     ]
-    more = f" The first {whole_number(most)} of {whole_number(len(failed))}." if len(failed) > most else ""
+    caption = _("Files that could not be analysed")
+    if len(failed) > most:
+        caption = _("Files that could not be analysed, the first {n} of {all}").format(
+            n=whole_number(most), all=whole_number(len(failed))
+        )
     return Table(
-        f"Files that could not be analysed.{more}",
-        ("File", "Reason", "Details", "Stage", "Attempts", "Call time"),
+        caption,
+        (_("File"), _("Reason"), _("Details"), _("Stage"), _("Attempts"), _("Call time")),
         rows,
         sortable=True,
     )
@@ -163,7 +211,7 @@ def read_abstentions(source: Source) -> Table:
     total_s = sum(row["seconds"] for row in found)
     rows = [
         (
-            Cell(ABSTAIN_TEXT.get(row["abstain_reason"], plain(row["abstain_reason"]))),
+            Cell(_(ABSTAIN_TEXT.get(row["abstain_reason"], plain(row["abstain_reason"])))),
             sorted_number(whole_number(row["n"]), row["n"]),
             sorted_number(length(row["seconds"]), f"{row['seconds']:.1f}"),
             sorted_number(percent(row["seconds"] / total_s), f"{row['seconds'] / total_s:.6f}"),
@@ -171,35 +219,45 @@ def read_abstentions(source: Source) -> Table:
         for row in found
     ]
     return Table(
-        "Why speech was left without a label",
-        ("Reason", "Segments", "Speech", "Share"),
+        _("Why speech was left without a label"),
+        (_("Reason"), _("Segments"), _("Speech"), _("Share")),
         rows,
-        empty="Every segment has a label.",
+        empty=_("Every segment has a label."),
     )
 
 
 def labelled_roles(source: Source) -> str:
     """Whose speech is labelled, by `[emotion] roles`."""
-    names = {Role.AGENT: "agents", Role.CALLER: "callers", Role.UNKNOWN: "voices of unknown side"}
+    names = {
+        Role.AGENT: _("agents"),
+        Role.CALLER: _("callers"),
+        Role.UNKNOWN: _("voices of unknown side"),
+    }
     return joined([names[Role(role)] for role in source.settings.emotion.roles])
 
 
 MAX_KINDS = 6  # named at once
-NO_KIND = "without extension"
+NO_KIND = marked("without extension")
 # Reason -> words for one file and for several.
 _WORDS = {
-    "outside_window": ("lies outside the window", "lie outside the window"),
-    "settling": ("may still be written", "may still be written"),
-    "ignored": ("of a kind that is not searched", "of kinds that are not searched"),
-    "not_included": ("that [discovery] include leaves out",) * 2,
-    "excluded": ("that [discovery] exclude leaves out",) * 2,
-    "duplicate": ("has the content of another file", "have the content of another file"),
-    "pair_part": ("is the other side of a pair", "are the other sides of pairs"),
-    "parallel_copy": ("is a copy of another recording", "are copies of other recordings"),
-    "vanished": ("went while the folder was searched", "went while the folder was searched"),
-    "link": ("link that came in place of a folder", "links that came in place of folders"),
-    "output_folder": ("folder that callanalytics has written", "folders that callanalytics has written"),
-    "manifest_lines_unread": ("unreadable line of a manifest", "unreadable lines of manifests"),
+    "outside_window": (marked("lies outside the window"), marked("lie outside the window")),
+    "settling": (marked("may still be written"), marked("may still be written")),
+    "ignored": (marked("of a kind that is not searched"), marked("of kinds that are not searched")),
+    "not_included": (marked("that [discovery] include leaves out"),) * 2,
+    "excluded": (marked("that [discovery] exclude leaves out"),) * 2,
+    "duplicate": (marked("has the content of another file"), marked("have the content of another file")),
+    "pair_part": (marked("is the other side of a pair"), marked("are the other sides of pairs")),
+    "parallel_copy": (marked("is a copy of another recording"), marked("are copies of other recordings")),
+    "vanished": (marked("went while the folder was searched"), marked("went while the folder was searched")),
+    "link": (marked("link that came in place of a folder"), marked("links that came in place of folders")),
+    "output_folder": (
+        marked("folder that callanalytics has written"),
+        marked("folders that callanalytics has written"),
+    ),
+    "manifest_lines_unread": (
+        marked("unreadable line of a manifest"),
+        marked("unreadable lines of manifests"),
+    ),
 }
 # Reasons whose kinds of file say what to do.
 _BY_KIND = {"ignored", "not_included", "excluded"}
@@ -244,7 +302,7 @@ def passed_over(skips: Sequence[SkipCount], zone: ZoneInfo) -> Iterator[tuple[st
 def why(reason: str, n_files: int = 2) -> str:
     """What a reason says of files."""
     one, several = _WORDS.get(reason, (reason.replace("_", " "),) * 2)
-    return one if n_files == 1 else several
+    return _(one if n_files == 1 else several)
 
 
 def span_of(skips: Sequence[SkipCount]) -> tuple[datetime, datetime] | None:
@@ -256,10 +314,10 @@ def span_of(skips: Sequence[SkipCount]) -> tuple[datetime, datetime] | None:
 
 def _days(first: datetime, last: datetime, zone: ZoneInfo) -> str:
     since, until = (date_text(at.astimezone(zone).date()) for at in (first, last))
-    return since if since == until else f"{since} to {until}"
+    return since if since == until else from_to(since, until)
 
 
 def _kinds(counts: Sequence[SkipCount]) -> str:
-    named = [f"{skip.kind or NO_KIND} {whole_number(skip.n_files)}" for skip in counts[:MAX_KINDS]]
+    named = [f"{skip.kind or _(NO_KIND)} {whole_number(skip.n_files)}" for skip in counts[:MAX_KINDS]]
     n_more = sum(skip.n_files for skip in counts[MAX_KINDS:])
-    return ", ".join([*named, *([f"others {whole_number(n_more)}"] if n_more else [])])
+    return ", ".join([*named, *([_("others {n}").format(n=whole_number(n_more))] if n_more else [])])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from reports.formatting import percent, whole_number
-from reports.palette import BADGES
-from reports.parts.charts import FEW_CALLS, STACK, Share, stacked
+from reports.palette import badge
+from reports.parts.charts import FEW_CALLS, MAX_COUNTED_BARS, STACK, Share, stacked
 from reports.report_source import Row, Source
+from reports.translation import _
 from reports.views import Cell, Chart, Table, numbers
 
-NO_QUEUE = "no queue known"
-OTHER_QUEUES = "other queues"
 MAX_QUEUES = 12
 
 _SIDE = """
@@ -40,6 +39,11 @@ GROUP BY queue ORDER BY count(*) DESC, queue LIMIT $most
 """
 
 
+def no_queue() -> str:
+    """What calls without a queue are listed under."""
+    return _("no queue known")
+
+
 def side_of(source: Source) -> str:
     """Whose speech the charts show: callers, unless no caller could be told from the agent."""
     seconds = {row["role"]: row["seconds"] for row in source.in_window(_SIDE)}
@@ -49,8 +53,8 @@ def side_of(source: Source) -> str:
 def side_text(side: str) -> str:
     """Whose speech the charts show, for people."""
     if side == "caller":
-        return "Share of the callers' labelled speech; speech without a label is left out."
-    return "Callers and agents could not be told apart, so this is the labelled speech of both."
+        return _("Share of the callers' labelled speech; speech without a label is left out.")
+    return _("Callers and agents could not be told apart, so this is the labelled speech of both.")
 
 
 def doubts(source: Source, side: str) -> tuple[str, ...]:
@@ -63,8 +67,10 @@ def doubts(source: Source, side: str) -> tuple[str, ...]:
     if most.emotion in {"neutral", "calm"} or most.share <= DOUBTFUL_SHARE:
         return ()
     return (
-        f"{percent(most.share)} of the labelled speech is labelled {most.emotion}. That is more likely a "
-        "mismatch between the models and these recordings than how people spoke. Compare a few calls by ear.",
+        _(
+            "{share} of the labelled speech is labelled {emotion}. That is more likely a mismatch between "
+            "the models and these recordings than how people spoke. Compare a few calls by ear."
+        ).format(share=percent(most.share), emotion=badge(most.emotion).name),
     )
 
 
@@ -76,7 +82,14 @@ def share_by_hour(source: Source, side: str) -> Chart | None:
     hours = {row["grouped"] for row in found}
     groups = [f"{hour:02d}" for hour in range(min(hours), max(hours) + 1)]
     shares = shares_of({**row, "grouped": f"{row['grouped']:02d}"} for row in found)
-    return share_chart("By hour", "hour of the day (local time)", "Hour", shares, groups, upright=True)
+    return share_chart(
+        _("By hour"),
+        _("Emotion share by hour of the day (local time)"),
+        _("Hour"),
+        shares,
+        groups,
+        upright=True,
+    )
 
 
 def share_by_queue(source: Source, side: str) -> Chart | None:
@@ -85,11 +98,19 @@ def share_by_queue(source: Source, side: str) -> Chart | None:
     if not found:
         return None
     busiest = [row["queue"] for row in source.in_window(_QUEUES, most=MAX_QUEUES)]
-    names = {queue: queue or NO_QUEUE for queue in busiest}
-    shares = shares_of({**row, "grouped": names.get(row["grouped"], OTHER_QUEUES)} for row in found)
+    others = _("other queues")
+    names = {queue: queue or no_queue() for queue in busiest}
+    shares = shares_of({**row, "grouped": names.get(row["grouped"], others)} for row in found)
     present = {share.group for share in shares}
-    groups = [g for g in (*dict.fromkeys(names.values()), OTHER_QUEUES) if g in present]
-    return share_chart("By queue", "queue, the busiest first", "Queue", shares, groups, upright=False)
+    groups = [g for g in (*dict.fromkeys(names.values()), others) if g in present]
+    return share_chart(
+        _("By queue"),
+        _("Emotion share by queue, the busiest first"),
+        _("Queue"),
+        shares,
+        groups,
+        upright=False,
+    )
 
 
 def shares_of(rows: Iterable[Row]) -> list[Share]:
@@ -110,12 +131,20 @@ def shares_of(rows: Iterable[Row]) -> list[Share]:
 
 
 def share_chart(
-    title: str, by: str, column: str, shares: Sequence[Share], groups: Sequence[str], *, upright: bool
+    title: str,
+    by: str,
+    column: str,
+    shares: Sequence[Share],
+    groups: Sequence[str],
+    *,
+    upright: bool,
+    over_time: bool = False,
+    changed: bool = False,
 ) -> Chart:
     """A stacked bar per group with its table.
 
     Args:
-        by: what the groups are, in a sentence.
+        by: what is shown by what, for caption and table.
         column: the head of the groups in the table.
         groups: every group, in order; those without shares stay empty.
         upright: columns from left to right instead of bars from top to bottom.
@@ -134,12 +163,21 @@ def share_chart(
         )
         for group in groups
     ]
-    pale = any(s.n_calls < FEW_CALLS for s in shares)
     return Chart(
         title=title,
-        text=f"Emotion share by {by}. The figure at each bar is its number of calls"
-        + (f"; bars of fewer than {FEW_CALLS} calls are pale." if pale else "."),
+        text=" ".join(_bar_texts(by, shares, groups)),
         svg=stacked(shares, groups, upright=upright),
-        table=Table(f"Emotion share by {by}", (column, "Calls", *emotions), rows),
-        legend=tuple(BADGES[e] for e in emotions),
+        table=Table(by, (column, _("Calls"), *(badge(e).name for e in emotions)), rows),
+        legend=tuple(badge(e) for e in emotions),
+        over_time=over_time,
+        changed=changed,
     )
+
+
+def _bar_texts(by: str, shares: Sequence[Share], groups: Sequence[str]) -> Iterator[str]:
+    """What the bars show, and what their figures and paleness mean."""
+    yield f"{by}."
+    if len(groups) <= MAX_COUNTED_BARS:
+        yield _("The figure at each bar is its number of calls.")
+    if any(s.n_calls < FEW_CALLS for s in shares):
+        yield _("Bars of fewer than {few} calls are pale.").format(few=FEW_CALLS)

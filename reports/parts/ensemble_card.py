@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from reports.formatting import count, day, joined, percent
+from reports.formatting import counted, day, joined, percent
+from reports.palette import badge
 from reports.report_source import Row, Source
+from reports.translation import _
 from reports.views import Cell, Fact, Table
 
 # Deeper parts of a card are for programs; the page shows the leaves above this depth.
@@ -39,14 +41,18 @@ def ensemble_facts(source: Source) -> EnsembleFacts:
     """The promoted ensemble: everything on these pages was labelled by it."""
     row = _promoted(source)
     if row is None:
-        return EnsembleFacts("No ensemble has labelled calls in this database yet.", ())
+        return EnsembleFacts(_("No ensemble has labelled calls in this database yet."), ())
     return EnsembleFacts(
-        text=f"Every label is a majority vote of the {count(len(row['members']), 'model')} of one ensemble.",
+        text=counted(
+            "Every label is the vote of the {n} model of one ensemble.",
+            "Every label is a majority vote of the {n} models of one ensemble.",
+            len(row["members"]),
+        ),
         facts=(
-            Fact("Ensemble", row["ensemble_id"]),
-            Fact("In use since", day(row["in_use_since"])),
-            Fact("Models", joined(row["members"])),
-            Fact("Emotions it knows", joined(row["labels"])),
+            Fact(_("Ensemble"), row["ensemble_id"]),
+            Fact(_("In use since"), day(row["in_use_since"])),
+            Fact(_("Models"), joined(row["members"])),
+            Fact(_("Emotions it knows"), joined([badge(label).name for label in row["labels"]])),
             *claims(json.loads(row["card"])),
         ),
     )
@@ -60,12 +66,17 @@ def claims(card: Any) -> Iterator[Fact]:
     if isinstance(corpora, list) and corpora:
         clips, speakers = card.get("n_training_clips", ""), card.get("n_training_speakers", "")
         known = isinstance(clips, int) and isinstance(speakers, int)
-        note = f"{count(int(clips), 'clip')} of {count(int(speakers), 'speaker')}" if known else ""
-        yield Fact("Trained on", joined([str(corpus) for corpus in corpora]), note)
+        note = ""
+        if known:
+            note = _("{clips} of {speakers}").format(
+                clips=counted("{n} clip", "{n} clips", int(clips)),
+                speakers=counted("{n} speaker", "{n} speakers", int(speakers)),
+            )
+        yield Fact(_("Trained on"), joined([str(corpus) for corpus in corpora]), note)
     scores = card.get("scores")
     headline = scores.get("headline") if isinstance(scores, dict) else None
     if isinstance(headline, dict) and isinstance(headline.get("uar"), float):
-        yield Fact("Mean recall in its test", percent(headline["uar"]), str(headline.get("test", "")))
+        yield Fact(_("Mean recall in its test"), percent(headline["uar"]), str(headline.get("test", "")))
 
 
 def ensemble_card(source: Source) -> Table:
@@ -73,7 +84,9 @@ def ensemble_card(source: Source) -> Table:
     row = _promoted(source)
     found = leaves(json.loads(row["card"]), ()) if row else []
     rows = [(Cell(name), Cell(value)) for name, value in found[:MAX_CARD_ROWS]]
-    return Table("What the ensemble's card says", ("Entry", "Value"), rows, empty="It came without a card.")
+    return Table(
+        _("What the ensemble's card says"), (_("Entry"), _("Value")), rows, empty=_("It came without a card.")
+    )
 
 
 def leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -90,7 +103,7 @@ def leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, str]]:
     ):
         return [(name, ", ".join(map(str, value)))]
     if isinstance(value, dict | list):
-        return [(name, count(len(value), "entry", "entries"))]
+        return [(name, counted("{n} entry", "{n} entries", len(value)))]
     if isinstance(value, float):
         return [(name, f"{value:.4g}")]
     return [(name, "–" if value is None else str(value))]

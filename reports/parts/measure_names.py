@@ -3,65 +3,67 @@
 from __future__ import annotations
 
 from callanalytics.config import PHRASE, RuleSettings
-from reports.formatting import count, length, number, percent, plain, signed
+from reports.formatting import from_to, length, number, percent, plain, signed
+from reports.translation import _, marked
 
 # Rows of a call page: (measure, role, text).
 MEASURE_ROWS: tuple[tuple[str, str | None, str], ...] = (
-    ("frustration_peak", "caller", "Caller's frustration, peak"),
-    ("frustration", "caller", "Caller's frustration, mean"),
-    ("angry_s", "caller", "Caller angry or disgusted"),
-    ("anger_share", "caller", "Caller's speech labelled anger"),
-    ("loudness_rise_db", "caller", "Caller louder than when calm"),
-    ("pitch_rise_st", "caller", "Caller higher than when calm"),
-    ("talk_s", "caller", "Caller talks"),
-    ("talk_s", "agent", "Agent talks"),
-    ("frustration_peak", "unknown", "Frustration of one of the voices, peak"),
-    ("frustration", "unknown", "Frustration of one of the voices, mean"),
-    ("loudness_rise_db", "unknown", "One of the voices louder than when calm"),
-    ("pitch_rise_st", "unknown", "One of the voices higher than when calm"),
-    ("angry_s", "unknown", "Voices of unknown side angry or disgusted"),
-    ("anger_share", "unknown", "Speech of unknown side labelled anger"),
-    ("talk_s", "unknown", "Voices of unknown side talk"),
-    ("silence_s", None, "Nobody talks"),
-    ("longest_silence_s", None, "Longest silence"),
-    ("n_long_silences", None, "Silences over 3 s"),
-    ("overtalk_s", None, "Both talk"),
-    ("interruptions", "caller", "Caller interrupts"),
-    ("interruptions", "agent", "Agent interrupts"),
-    ("masked_s", None, "Masked (payment pause)"),
-    ("music_s", None, "Music"),
-    ("tone_s", None, "Tones"),
+    ("frustration_peak", "caller", marked("Caller's frustration, peak")),
+    ("frustration", "caller", marked("Caller's frustration, mean")),
+    ("angry_s", "caller", marked("Caller angry or disgusted")),
+    ("anger_share", "caller", marked("Caller's speech labelled anger")),
+    ("loudness_rise_db", "caller", marked("Caller louder than when calm")),
+    ("pitch_rise_st", "caller", marked("Caller higher than when calm")),
+    ("talk_s", "caller", marked("Caller talks")),
+    ("talk_s", "agent", marked("Agent talks")),
+    ("frustration_peak", "unknown", marked("Frustration of one of the voices, peak")),
+    ("frustration", "unknown", marked("Frustration of one of the voices, mean")),
+    ("loudness_rise_db", "unknown", marked("One of the voices louder than when calm")),
+    ("pitch_rise_st", "unknown", marked("One of the voices higher than when calm")),
+    ("angry_s", "unknown", marked("Voices of unknown side angry or disgusted")),
+    ("anger_share", "unknown", marked("Speech of unknown side labelled anger")),
+    ("talk_s", "unknown", marked("Voices of unknown side talk")),
+    ("silence_s", None, marked("Nobody talks")),
+    ("longest_silence_s", None, marked("Longest silence")),
+    ("n_long_silences", None, marked("Silences over 3 s")),
+    ("overtalk_s", None, marked("Both talk")),
+    ("interruptions", "caller", marked("Caller interrupts")),
+    ("interruptions", "agent", marked("Agent interrupts")),
+    ("masked_s", None, marked("Masked (payment pause)")),
+    ("music_s", None, marked("Music")),
+    ("tone_s", None, marked("Tones")),
 )
 QUARTER_ROWS = (
-    ("frustration", "caller", "Caller's frustration"),
-    ("anger_share", "caller", "Caller's speech labelled anger"),
-    ("talk_share", "caller", "Caller talks"),
-    ("talk_share", "agent", "Agent talks"),
-    ("interruptions", "agent", "Agent interrupts"),
-    ("interruptions", "caller", "Caller interrupts"),
-    ("frustration", "unknown", "Frustration of one of the voices"),
-    ("anger_share", "unknown", "Speech of unknown side labelled anger"),
-    ("talk_share", "unknown", "Voices of unknown side talk"),
+    ("frustration", "caller", marked("Caller's frustration")),
+    ("anger_share", "caller", marked("Caller's speech labelled anger")),
+    ("talk_share", "caller", marked("Caller talks")),
+    ("talk_share", "agent", marked("Agent talks")),
+    ("interruptions", "agent", marked("Agent interrupts")),
+    ("interruptions", "caller", marked("Caller interrupts")),
+    ("frustration", "unknown", marked("Frustration of one of the voices")),
+    ("anger_share", "unknown", marked("Speech of unknown side labelled anger")),
+    ("talk_share", "unknown", marked("Voices of unknown side talk")),
 )
 _NAMES = {
-    "frustration_peak": "frustration at its peak",
-    "frustration": "mean frustration",
-    "angry_s": "speech labelled anger or disgust",
-    "longest_silence_s": "longest silence",
-    "n_long_silences": "silences over 3 s",
-    "loudness_rise_db": "rise in loudness",
-    "pitch_rise_st": "rise in pitch",
+    "frustration_peak": marked("frustration at its peak"),
+    "frustration": marked("mean frustration"),
+    "angry_s": marked("speech labelled anger or disgust"),
+    "longest_silence_s": marked("longest silence"),
+    "n_long_silences": marked("silences over 3 s"),
+    "loudness_rise_db": marked("rise in loudness"),
+    "pitch_rise_st": marked("rise in pitch"),
+    PHRASE: marked("times that it is said"),
 }
 _PERIODS = {
-    "call": "the whole call",
-    "q1": "the first quarter",
-    "q2": "the second quarter",
-    "q3": "the third quarter",
-    "q4": "the last quarter",
-    "first_half": "the first half",
-    "second_half": "the second half",
+    "call": marked("the whole call"),
+    "q1": marked("the first quarter"),
+    "q2": marked("the second quarter"),
+    "q3": marked("the third quarter"),
+    "q4": marked("the last quarter"),
+    "first_half": marked("the first half"),
+    "second_half": marked("the second half"),
 }
-MAX_PHRASES = 3  # of a rule, where it is described
+SIDES = (marked("caller"), marked("agent"), marked("unknown"))
 _UNIT_ENDS = ("_s", "_share", "_db", "_st")
 
 
@@ -74,7 +76,7 @@ def with_unit(name: str, value: float) -> str:
     if name.endswith("_db"):
         return f"{signed(value)} dB"
     if name.endswith("_st"):
-        return f"{signed(value)} semitones"
+        return _("{change} semitones").format(change=signed(value))
     return number(value, 0)
 
 
@@ -82,22 +84,26 @@ def range_with_unit(name: str, low: float, high: float) -> str:
     """Two values of one measure, the unit said once."""
     first, last = with_unit(name, low), with_unit(name, high)
     same = first.split()[1:] == last.split()[1:] and len(last.split()) == 2
-    return f"{first.split()[0] if same else first} to {last}"
+    return from_to(first.split()[0] if same else first, last)
 
 
 def measure_name(name: str) -> str:
     """A measure for people, without its unit."""
     end = next((end for end in _UNIT_ENDS if name.endswith(end)), "")
-    return _NAMES.get(name, plain(name.removesuffix(end)) + (" share" if end == "_share" else ""))
+    if name in _NAMES:
+        return _(_NAMES[name])
+    text = plain(name.removesuffix(end))
+    return _("{measure} share").format(measure=text) if end == "_share" else text
 
 
 def rule_text(rule: RuleSettings) -> str:
     """What a rule asks, for example "caller: frustration at its peak at least 50%, in the whole call"."""
-    whose = "" if rule.role == "any" else f"{rule.role}: "
-    condition = f"{measure_name(rule.measure)} at least {with_unit(rule.measure, rule.at_least)}"
-    if rule.measure == PHRASE:
-        more = ", …" * (len(rule.phrases) > MAX_PHRASES)
-        said = ", ".join(f"“{phrase}”" for phrase in rule.phrases[:MAX_PHRASES]) + more
-        compared = "said less than" if rule.negate else "said at least"
-        condition = f"{said or rule.pattern} {compared} {count(round(rule.at_least), 'time')}"
-    return f"{whose}{condition}, in {_PERIODS[rule.window]}"
+    text = _("{measure} at least {value}, in {part}")
+    if rule.negate:
+        text = _("{measure} under {value}, in {part}")
+    condition = text.format(
+        measure=measure_name(rule.measure),
+        value=with_unit(rule.measure, rule.at_least),
+        part=_(_PERIODS[rule.window]),
+    )
+    return condition if rule.role == "any" else f"{_(rule.role)}: {condition}"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from callanalytics.analysis.words import HEARD, NOTE_TEXT
 from reports.call_rows import CallData
-from reports.formatting import clock, percent
+from reports.formatting import clock, joined, percent
 from reports.report_source import Row
 from reports.timeline import ROLE_NAMES
+from reports.translation import _, marked
 
 # A quote takes in what begins a little before its moment, and ends after so many words.
 _AROUND_S = 0.5
@@ -17,18 +18,18 @@ MAX_QUOTE_WORDS = 24
 # Words that the source itself is less sure of are marked.
 _UNSURE = 0.5
 _SOURCES = {
-    HEARD: "recognised on this machine",
-    "amazon_transcribe": "from a transcript of Amazon Transcribe",
-    "contact_lens": "from a transcript of Contact Lens",
-    "google": "from a transcript of Google",
-    "azure": "from a transcript of Azure",
-    "deepgram": "from a transcript of Deepgram",
-    "assemblyai": "from a transcript of AssemblyAI",
-    "whisper": "from a transcript of Whisper",
-    "genesys": "from a transcript of Genesys",
-    "webvtt": "from captions (WebVTT)",
-    "srt": "from captions (SubRip)",
-    "text": "from a text with times",
+    HEARD: marked("recognised on this machine"),
+    "amazon_transcribe": marked("from a transcript of Amazon Transcribe"),
+    "contact_lens": marked("from a transcript of Contact Lens"),
+    "google": marked("from a transcript of Google"),
+    "azure": marked("from a transcript of Azure"),
+    "deepgram": marked("from a transcript of Deepgram"),
+    "assemblyai": marked("from a transcript of AssemblyAI"),
+    "whisper": marked("from a transcript of Whisper"),
+    "genesys": marked("from a transcript of Genesys"),
+    "webvtt": marked("from captions (WebVTT)"),
+    "srt": marked("from captions (SubRip)"),
+    "text": marked("from a text with times"),
 }
 
 
@@ -61,9 +62,9 @@ def quote(call: CallData, start_s: float, end_s: float) -> str:
     chosen = callers or said
     if not chosen:
         return ""
-    words = [word for _, found in chosen for word in found]
+    words = [word for _said, found in chosen for word in found]
     text = " ".join(words[:MAX_QUOTE_WORDS]) + " …" * (len(words) > MAX_QUOTE_WORDS)
-    return text if callers else f"{ROLE_NAMES['agent']}: {text}"
+    return text if callers else f"{_(ROLE_NAMES['agent'])}: {text}"
 
 
 def _within(utterance: Row, start_s: float, end_s: float) -> list[str]:
@@ -88,18 +89,19 @@ def _line(utterance: Row) -> SpokenLine:
         start_s=f"{utterance['start_s']:.2f}",
         end_s=f"{utterance['end_s']:.2f}",
         role=utterance["role"],
-        who=ROLE_NAMES[utterance["role"]],
+        who=_(ROLE_NAMES[utterance["role"]]),
         text=utterance["text"],
-        unsure=f"{percent(sure)} sure" if sure is not None and sure < _UNSURE else "",
+        unsure=_("{share} sure").format(share=percent(sure)) if sure is not None and sure < _UNSURE else "",
     )
 
 
 def _about(call: CallData) -> Iterator[str]:
     sources = sorted({utterance["source"] for utterance in call.utterances})
     if sources:
-        yield f"Words {' and '.join(_SOURCES.get(source, source) for source in sources)}; numbers are masked."
-        yield "They may be wrong in places: listen."
+        named = joined([_(_SOURCES.get(source, source)) for source in sources])
+        yield _("Words {sources}; numbers are masked.").format(sources=named)
+        yield _("They may be wrong in places: listen.")
     note = call.words_note
     if note:
-        meaning = NOTE_TEXT.get(note, note)
+        meaning = _(NOTE_TEXT.get(note, note))
         yield f"{meaning[:1].upper()}{meaning[1:]}."

@@ -11,6 +11,7 @@ from reports.call_rows import CallData
 from reports.parts.call_parts import page_name
 from reports.report_source import Source
 from reports.timeline import ROLE_NAMES
+from reports.translation import _
 
 # More columns than any picture has; a longer list is no waveform of ours.
 MAX_COLUMNS = 4000
@@ -36,21 +37,23 @@ def read_pictures(source: Source, call: CallData) -> tuple[Picture, ...]:
     by_channel = sorted({(turn["channel"], turn["role"]) for turn in call.turns})
     found = []
     for channel, group in groupby(by_channel, key=lambda pair: int(pair[0])):
-        roles = [role for _, role in group]
+        roles = [role for _channel, role in group]
         image = f"spectrogram-{channel}.png"
         peaks = _peaks(folder / f"waveform-{channel}.json")
         if peaks and (folder / image).is_file():
-            name = ROLE_NAMES[roles[0]] if len(roles) == 1 else "Both sides"
+            name = _(ROLE_NAMES[roles[0]]) if len(roles) == 1 else _("Both sides")
             found.append((roles, name, peaks, f"../{source.clips_href}/{call.call_id}/{image}"))
-    loudest = max([LEAST_PEAK, *(max(peaks) for _, _, peaks, _ in found)])
+    loudest = max([LEAST_PEAK, *(max(peaks) for *_names, peaks, _image in found)])
     return tuple(
         Picture(
             name=name,
             wave=_wave(peaks, loudest),
             image=image,
-            text=f"Spectrogram, {name.lower()}: notes from 60 Hz at the bottom to 3.8 kHz, dark where loud",
+            text=_("Spectrogram, {side}: notes from 60 Hz at the bottom to 3.8 kHz, dark where loud").format(
+                side=name
+            ),
         )
-        for _, name, peaks, image in sorted(found, key=lambda row: row[0] != ["caller"])
+        for _roles, name, peaks, image in sorted(found, key=lambda row: row[0] != ["caller"])
     )
 
 

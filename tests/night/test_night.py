@@ -25,6 +25,7 @@ from callanalytics.analysis.call import Models, analyze_call
 from callanalytics.audio.clips import CONTRAST_NAMES
 from callanalytics.config import Settings
 from callanalytics.demo import DemoSummary
+from callanalytics.demo.script import calls
 from callanalytics.records import RoleSource, StatedRoles
 from callanalytics.store import Correction, open_work
 from callanalytics.workspace import Workspace
@@ -71,14 +72,17 @@ def test_times_and_agents_come_from_the_names(night: tuple[Path, dict[str, Any]]
 def test_the_upset_callers_are_flagged_and_nobody_else(
     night: tuple[Path, dict[str, Any]], demo: DemoSummary
 ) -> None:
-    """By the rules together: they raise their voices. The score ranks nobody here: synthetic voices carry no
-    emotion that an ensemble could hear."""
+    """As frustrated, and a caller who is loud from the first word on is not: a voice is its own measure."""
     judged = rows(
         night[0] / "callanalytics.duckdb",
-        "SELECT path, flagged FROM call_summary",
+        "SELECT path, flagged, call_id IN (SELECT call_id FROM escalations WHERE rule = 'frustrated')"
+        " FROM call_summary",
     )
     upset = {without_numbers(path.name) for path in demo.upset}
-    assert {without_numbers(Path(path).name) for path, flagged in judged if flagged} == upset
+    assert {without_numbers(Path(path).name) for path, flagged, _ in judged if flagged} == upset
+    assert {without_numbers(Path(path).name) for path, _, frustrated in judged if frustrated} == upset
+    loud = next(number for number, call in enumerate(calls()) if call.slug == "moving-house")
+    assert [flagged for path, flagged, _ in judged if f"GUID_{5500 + loud}_" in path] == [False]
 
 
 def test_running_again_does_nothing_twice(

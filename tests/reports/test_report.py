@@ -32,6 +32,7 @@ from callanalytics.store.rows import pack
 from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
 from reports.outputs.folder import build_reports
+from reports.pages.cards import MAX_CARDS
 
 
 def test_the_headline_counts_what_the_database_counts(site: Site) -> None:
@@ -40,15 +41,19 @@ def test_the_headline_counts_what_the_database_counts(site: Site) -> None:
     n_flagged = site.one(f"SELECT count(*) FROM call_summary {where} AND flagged")
     assert isinstance(n_flagged, int)
     assert n_flagged > 3
-    assert f"{n_flagged} of {n} callers sounded frustrated" in site.text()
-    assert site.text().count('<article class="card"') == n_flagged
+    assert f"In {n_flagged} of {n} calls the caller sounded frustrated" in site.text()
+    n_cards = site.text().count('<article class="card"')
+    assert 3 < n_cards <= MAX_CARDS
+    rest = re.search(r'<div class="rest">.*?</table>', site.text(), re.S)
+    assert rest
+    assert rest[0].count("<tr>") == 1 + n_flagged - n_cards, "its head, and the others"
 
 
 def test_every_flagged_call_says_why_and_when(site: Site) -> None:
     found = re.findall(r'<article class="card".*?</article>', site.text(), re.S)
     assert len(found) > 3
     for card in found:
-        assert re.search(r"<li title=[^>]*>Caller sounds frustrated, \d+% at \d+:\d\d</li>", card)
+        assert re.search(r"<h3[^>]*><a[^>]*>Caller sounds frustrated, \d+% at \d+:\d\d</a></h3>", card)
         assert re.search(r"\d of 3 models agree", card)
         assert 'class="play' in card
 
@@ -113,7 +118,7 @@ def test_a_raised_voice_is_not_called_frustration(tmp_path: Path) -> None:
         flagged_by(one, 0.17, louder=0.5, higher=0.5),
         flagged_by(other, 0.09, louder=0.5, higher=0.5),
     )
-    assert "2 of 6 callers raised their voice yesterday" in text
+    assert "In 2 of 6 calls the caller raised their voice yesterday" in text
     assert "None of them reached the rule for frustration." in text
     assert "Ranked by the weight of the rules they met" in text
     assert "how frustrated the caller sounded" not in text

@@ -106,12 +106,14 @@ def test_a_picture_file_of_others_is_no_picture(site: Site, anew: Site) -> None:
 
 def test_a_call_says_what_its_rules_measured_and_what_people_said(site: Site) -> None:
     text = site.text(kinds(site)["call"])
-    assert "Rules and what this call measured" in text
+    assert "Rules and what was measured in this call" in text
     assert text.count('class="threshold"') == 1
-    assert "rule “frustrated”: peak from 38%" in text
+    assert re.search(r'<b class="rule-name"[^>]*>flag 38%</b>', text), (
+        "in the gutter, where it covers nothing"
+    )
     assert re.search(r"<tr><td><bdi>✓ met</bdi></td>", text), "first, where a phone shows it"
-    assert "The met rules weigh" in text
-    assert ">Measured there</th>" in text
+    assert "The rules that this call meets add up to a weight of" in text
+    assert ">Condition</th>" in text
     assert "Measures of the whole call, against what is usual" in text
     assert re.search(r"Reviewed as (worth flagging|not worth flagging|unsure) by supervisor", text)
 

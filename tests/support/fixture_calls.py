@@ -191,7 +191,8 @@ def _call(
     found = _found(
         f"call-{number:04d}.wav",
         LAST_DAY - timedelta(days=days_ago),
-        9 + of_day,
+        9 + of_day % 14,
+        minute=12 + 7 * (of_day // 14),
         queue=queue,
         agent_id=AGENTS[int(rng.integers(len(AGENTS)))],
         caller="back again" if number % 17 == 0 else f"caller {number}",
@@ -236,6 +237,7 @@ def _found(
     hour: int,
     *,
     queue: str | None,
+    minute: int = 12,
     agent_id: str | None = None,
     caller: str | None = None,
     expected_duration_s: float | None = None,
@@ -244,7 +246,7 @@ def _found(
     identity = hashlib.sha256(f"{name} {day}".encode()).hexdigest()
     folder = Path("/calls") / day.isoformat()
     paths = (folder / f"agent-{name}", folder / f"caller-{name}") if pair else (folder / name,)
-    local = datetime(day.year, day.month, day.day, hour, 12, tzinfo=ZoneInfo(ZONE))
+    local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZoneInfo(ZONE))
     return FoundRecording(
         recording=Recording(identity, paths, 640_044, local.astimezone(UTC) + timedelta(minutes=5)),
         facts=CallFacts(
