@@ -123,6 +123,22 @@ def test_a_session_has_links_that_open(out: Path) -> None:
         assert asks.get(f"/report/calls/{call_id}.html").status_code == 200
 
 
+def test_pages_get_their_links_where_they_are_served_and_only_there(out: Path) -> None:
+    asks, call_id = client(out), flagged(out)[0]
+    script = '<script src="/review/report-links.js" defer></script>'
+    brief = asks.get("/report/").text
+    assert brief.count(script) == 1
+    assert '<article class="card' in brief
+    assert 'class="origin"' in brief
+    assert f'href="calls/{call_id}.html"' in brief
+    call = asks.get(f"/report/calls/{call_id}.html").text
+    assert call.count(script) == 1
+    assert 'class="crumb"' in call
+    assert script not in Workspace(out).report_index.read_text()
+    assert asks.get("/report/style.css").headers["content-type"].startswith("text/css")
+    assert "text/javascript" in asks.get("/review/report-links.js").headers["content-type"]
+
+
 def test_a_verdict_is_kept_and_taken_back(out: Path) -> None:
     asks, call_id = client(out), flagged(out)[0]
     given = {"call_id": call_id, "verdict": "confirm", "reviewer": "Ana", "note": " shouts "}
