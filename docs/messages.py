@@ -35,7 +35,7 @@ def messages() -> Iterator[tuple[str | tuple[str, ...], str]]:
     yield from ((message, file) for file, _line, message, _comments, _context in found)
     yield from ((text, "callanalytics/diarize/quality.py") for text in QUALITY_TEXT.values())
     yield from ((text, "callanalytics/config/call_settings.py") for text in REASONS)
-    yield from ((text, "callanalytics/analysis/words.py") for text in NOTE_TEXT.values())
+    yield from ((text, "callanalytics/analysis/words/__init__.py") for text in NOTE_TEXT.values())
 
 
 def template() -> Catalog:

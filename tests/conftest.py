@@ -36,9 +36,8 @@ LONGEST = (
 # Workers that compile librosa's functions at the same moment leave a mixed cache that kills whoever reads it
 # (numba issue 10128): each keeps its own. Numba reads the variable when imported, so it is set first; the
 # workers inherit that of the process that starts them and set theirs over it.
-os.environ["NUMBA_CACHE_DIR"] = str(
-    Path(__file__).parent / ".numba" / os.environ.get("PYTEST_XDIST_WORKER", "main")
-)
+COMPILED = Path(__file__).parent / ".numba" / os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ["NUMBA_CACHE_DIR"] = str(COMPILED)
 
 MadeOnce = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
 
@@ -87,6 +86,21 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
         return folder, pickle.loads(answer.read_bytes())
 
     return once
+
+
+@pytest.fixture(scope="session")
+def librosa_ready(made_once: MadeOnce) -> None:
+    """The first worker that needs librosa compiles its functions, which takes 16 s; the others copy them."""
+
+    def compile_them(folder: Path) -> None:
+        import librosa
+
+        spectrum = librosa.feature.melspectrogram(y=np.zeros(4096, np.float32), sr=8000, n_fft=512)
+        librosa.feature.mfcc(S=librosa.power_to_db(spectrum), n_mfcc=13)
+        shutil.copytree(COMPILED, folder / "compiled")
+
+    folder, _ = made_once("librosa", compile_them)
+    shutil.copytree(folder / "compiled", COMPILED, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")

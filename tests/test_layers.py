@@ -22,7 +22,19 @@ MOST_ENTRIES = {"jobs": 10, "reports": 14, "ensemble": 14, "callanalytics": 14}
 MOST_FILES, MOST_MODULES, MOST_LINES, MOST_OUTS = 20, 250, 400, 40
 
 HEAVY = {
-    *("altair", "apscheduler", "av", "babel", "duckdb", "fsspec", "jinja2", "librosa", "numba", "numpy"),
+    *(
+        "altair",
+        "apprise",
+        "apscheduler",
+        "av",
+        "babel",
+        "duckdb",
+        "fsspec",
+        "jinja2",
+        "librosa",
+        "numba",
+        "numpy",
+    ),
     *("onnx", "onnxruntime", "pandas", "polars", "pyarrow", "pydantic", "ray", "rich", "safetensors"),
     *("scipy", "sklearn", "soundfile", "streamlit", "torch", "transformers", "vl_convert"),
     *("ctranslate2", "faster_whisper", "tokenizers"),

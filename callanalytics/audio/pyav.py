@@ -195,10 +195,10 @@ def _blocks(
     pieces: list[Any] = []
     n_waiting, form = 0, ""
     for frame in _frames(path, container, audio, decoder, timeline):
-        if frame.sample_rate != rate_hz or len(frame.layout.channels) != n_channels:
+        if frame.sample_rate != rate_hz or frame.layout.nb_channels != n_channels:
             raise InvalidAudio(
                 f"{shown(path)}: changes from {rate_hz} Hz, {n_channels} channel(s) to "
-                f"{frame.sample_rate} Hz, {len(frame.layout.channels)} in the "
+                f"{frame.sample_rate} Hz, {frame.layout.nb_channels} in the "
                 "middle. Two recordings were joined: split them."
             )
         n_silent = timeline.gap_before(frame.pts, frame.samples)

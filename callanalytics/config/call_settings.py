@@ -177,6 +177,9 @@ class FrustrationSettings(Table):
     flag_weight: Annotated[float, Field(gt=0, le=1000)] = 1.0  # weights of fulfilled rules that flag a call
 
 
+BESIDE = "beside"  # of `[words] transcripts`: in the folder of each recording
+
+
 class WordsSettings(Table):
     """`[words]`: where the words of calls come from. Without any of it no call has words."""
 

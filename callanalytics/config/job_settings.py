@@ -118,13 +118,41 @@ class ScheduleSettings(Table):
     @field_validator("ping_url", "ping_failed_url")
     @classmethod
     def _only_http(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("https://", "http://")):
-            raise ValueError("give an address that begins with https:// or http://")
-        return url
+        return _http_address(url)
 
     def crons(self) -> dict[str, str]:
         """The cron words of every job that is scheduled."""
         return {name: words for name in JOB_NAMES if (words := getattr(self, name))}
+
+
+NotifyEvent = Literal["brief", "gate", "failed", "missed"]
+
+
+class NotifySettings(Table):
+    """`[notify]`: who is told of the night, and of what. Addresses are secrets, so none stands here."""
+
+    urls_from: tuple[str, ...] = ()  # environment variables that hold Apprise addresses; none = nobody
+    events: tuple[NotifyEvent, ...] = ("brief", "gate", "failed", "missed")
+    redact: bool = True  # without names of people and files, and without what a program said
+    pages_url: str | None = None  # where people open the pages, for links
+
+    @field_validator("urls_from")
+    @classmethod
+    def _only_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+            raise ValueError("give names of environment variables that hold the addresses, not the addresses")
+        return names
+
+    @field_validator("pages_url")
+    @classmethod
+    def _only_http(cls, url: str | None) -> str | None:
+        return _http_address(url)
+
+
+def _http_address(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("https://", "http://")):
+        raise ValueError("give an address that begins with https:// or http://")
+    return url
 
 
 class PrivacySettings(Table):

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ValidationError
 
 from callanalytics.config.call_settings import (
+    BESIDE,
     DEFAULT_RULES,
     AudioSettings,
     DiscoverySettings,
@@ -29,12 +30,14 @@ from callanalytics.config.call_settings import (
 from callanalytics.config.job_settings import (
     EngineSettings,
     GateSettings,
+    NotifySettings,
     PrivacySettings,
     ReportSettings,
     RetrainSettings,
     ScheduleSettings,
 )
 from callanalytics.errors import ConfigError
+from callanalytics.records.text import did_you_mean
 from callanalytics.workspace import Workspace
 
 CONFIG_NAME = "config.toml"
@@ -61,6 +64,7 @@ class Settings(Table):
     retrain: RetrainSettings = RetrainSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     privacy: PrivacySettings = PrivacySettings()
+    notify: NotifySettings = NotifySettings()
     report: ReportSettings = ReportSettings()
 
     @property
@@ -88,6 +92,11 @@ class Settings(Table):
         """Folder of the model that recognises words; None when none does."""
         return None if self.words.model is None else self.folder / self.words.model
 
+    @property
+    def transcript_folders(self) -> tuple[Path, ...]:
+        """Folders of transcripts, without the ones that recordings lie in."""
+        return tuple(self.folder / name for name in self.words.transcripts if name != BESIDE)
+
     def conversation_share(self, of_recorder: float | None) -> float:
         """Share of mono recordings that hold two voices or more: the recorder's, else that of `[audio]`."""
         return self.audio.conversation_share if of_recorder is None else of_recorder
@@ -110,7 +119,7 @@ def find_config(explicit: Path | None) -> Path | None:
 
 
 def load_config(path: Path | None = None, out: Path | None = None) -> Settings:
-    """Read, check and freeze the settings.
+    """Read, check and freeze the settings. `$CALLANALYTICS_OUT` stands before `[paths] out`.
 
     Without `[time] zone` the zone is the one that the results in `out` (default: `[paths] out`) were made
     with, so that their days stay days, else that of this machine.
@@ -121,6 +130,9 @@ def load_config(path: Path | None = None, out: Path | None = None) -> Settings:
     """
     found = find_config(path)
     settings = Settings(folder=Path.cwd()) if found is None else _read(found)
+    if results := os.environ.get("CALLANALYTICS_OUT"):
+        paths = settings.paths.model_copy(update={"out": str(Path(results).absolute())})
+        settings = settings.model_copy(update={"paths": paths})
     if settings.time.zone is not None:
         return settings
     zone = Workspace(out or settings.out_dir).zone
@@ -166,14 +178,19 @@ def _explain(source: str, error: Any) -> str:
     *tables, key = [str(part) for part in error["loc"]] or ["?"]
     table = f"[{'.'.join(tables)}]" if tables else "top level"
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(sorted(_allowed_keys(error["loc"][:-1])))
-        return f"{source}: {table}: unknown key {key!r} = {error['input']!r}. Known keys: {allowed}."
+        allowed = sorted(_allowed_keys(error["loc"][:-1]))
+        known = f"{did_you_mean(key, allowed)} Known keys: {', '.join(allowed)}."
+        return f"{source}: {table}: unknown key {key!r} = {_shown(error)}.{known}"
     if error["type"] == "missing":
         return f"{source}: {table}: key {key!r} is missing. Add it."
     message = error["msg"].removeprefix("Value error, ")
-    # Of an address to ping, the path is the secret.
-    found = "(not repeated: it may hold a secret)" if "url" in key else repr(error["input"])
-    return f"{source}: {table}: {key} = {found} is not allowed: {message}. Correct the value."
+    return f"{source}: {table}: {key} = {_shown(error)} is not allowed: {message}. Correct the value."
+
+
+def _shown(error: Any) -> str:
+    """The value that is wrong, unless it may be an address, whose path or login is a secret."""
+    may_be_secret = any("url" in str(part) for part in error["loc"])
+    return "(not repeated: it may hold a secret)" if may_be_secret else repr(error["input"])
 
 
 def _allowed_keys(path: tuple[int | str, ...]) -> list[str]:

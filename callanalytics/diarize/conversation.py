@@ -32,21 +32,23 @@ _PAUSES_S = (0.3, 0.6)
 _STAY_AFTER_PAUSE = (0.9, 0.65, 0.5)
 _TURN_PAUSE_S = 0.3
 _TELLING_PAUSES = 25  # more add nothing: else they would outweigh the voices in long calls
-# How much more often than by chance another speaks after a pause: in 115 built calls rightly divided 1.3
-# (median; 0.7 in one of twenty), in 32 of one voice that turns angry 0.5 (benchmarks/RESULTS.md).
 _OVERLAP_FLOOR = 0.01  # many calls have none: that says little
 _OVERLAP_MOST = 0.03  # more says no more: babble behind one voice is heard as overlap, too
+# How much more often than by chance another speaks after a pause: in 115 built calls rightly divided 1.3
+# (median; 0.7 in one of twenty), in 32 of one voice that turns angry 0.5 (benchmarks/RESULTS.md).
 _OTHER_IN_TALK, _OTHER_IN_MOODS = 1.1, 0.4
+# And how often a part of one voice answers another part of it, against the chance that a third party would.
 _ANSWERS_ITSELF = 0.25
 # The segmenter hears another local speaker in 55 % of the changes of voice and in 12 % of the places where a
 # voice goes on (built calls of CREMA-D voices through PCM, GSM and MP3 at 8 kbit/s).
 _ANOTHER_HEARD, _NO_OTHER_HEARD = float(np.log(0.55 / 0.12)), float(np.log(0.45 / 0.88))
-# Logistic regression on built calls of development speakers through all codecs, classes of equal weight:
-# `python benchmarks/voice_count.py CORPORA --cache FOLDER` prints them.
+# Logistic regression on built calls of development speakers, classes of equal weight, of which some are one
+# speaker who talks over himself: otherwise the overlap decides alone. `benchmarks/voice_count.py` prints such
+# weights. The first number is lowered by 0.3 (benchmarks/RESULTS.md).
 _AT_EVEN_ODDS = -1.44
 _WEIGHTS = (0.237, 0.239, 0.736, 0.765)
-# Which of several divisions is the voices': acoustic, gain_per_s, turn_taking, local_speakers. The first two
-# as above, the others chosen on built calls of development speakers (benchmarks/RESULTS.md).
+# Which of several divisions is the voices': acoustic, gain_per_s, turn_taking, local_speakers. The last two
+# were chosen on built calls of development speakers beside the first two, which are of an earlier fit.
 _PREFERENCE = (0.324, 0.191, 0.5, 0.1)
 
 

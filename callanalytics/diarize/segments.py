@@ -22,7 +22,7 @@ def cut_segments(
     """Cut every turn into equal pieces near `target_s`, none longer than `max_s`.
 
     A turn up to `max_s` stays whole; a longer one gives `round(duration / target_s)` pieces, so no
-    short leftover arises. Turns below `min_s` become one segment, on which the ensemble abstains.
+    short leftover arises. The ensemble abstains on segments that are shorter than its card asks for.
     Segments are sorted by start and numbered from 0.
     """
     pieces: list[tuple[Turn, float, float]] = []

@@ -94,10 +94,10 @@ def _role_conflict(facts: CallFacts) -> str | None:
     return display_text("; ".join(said))
 
 
-def render_checked(rows: Sequence[CheckedFile]) -> str:
-    """A line or two per file, and how many names nothing matched."""
+def render_checked(rows: Sequence[CheckedFile], most: int | None = None) -> str:
+    """A line or two per file, of `most` files, and how many names nothing matched."""
     lines = []
-    for row in rows:
+    for row in rows[:most]:
         lines.append(row.path + (f"  +  {Path(row.pair_with).name}" if row.pair_with else ""))
         if row.skipped:
             lines.append(f"    skipped: {row.skipped}")
@@ -117,6 +117,8 @@ def render_checked(rows: Sequence[CheckedFile]) -> str:
         if row.role_conflict:
             lines.append(f"    role conflict, left and right: {row.role_conflict}")
         lines += [f"    note: {note}" for note in row.notes]
+    if most is not None and len(rows) > most:
+        lines.append(f"and {len(rows) - most:,} more files")
     unmatched = [Path(row.path).stem for row in rows if row.recorder == "none" and not row.skipped]
     n_unmatched = len(unmatched)
     n_files = sum(row.skipped is None for row in rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cache
 
 # Control characters, lone surrogates (bytes of a name that are no UTF-8), line separators, empty characters
@@ -78,3 +79,9 @@ def _written_out(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python's file names carry a byte that is no UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean ...?" with the known words that are most like a mistyped one; empty when none is."""
+    near = get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

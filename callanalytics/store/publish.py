@@ -42,7 +42,7 @@ def _publish(store: Store, workspace: Workspace) -> Path:
     target = workspace.database
     with _fresh_copy(store, workspace.publishing, target, private=False) as partial:
         _put_in_place(partial, target)
-        store.workspace.unpublished_mark.unlink(missing_ok=True)
+    _note_published(store.workspace)
     return target
 
 
@@ -63,8 +63,13 @@ def compact(store: Store) -> Path:
         store.close()
         _put_in_place(fresh, store.database)
         _put_in_place(partial, target)
-        workspace.unpublished_mark.unlink(missing_ok=True)
+    _note_published(workspace)
     return target
+
+
+def _note_published(workspace: Workspace) -> None:
+    with suppress(OSError):  # it is published all the same, and with the mark there once more by the next run
+        workspace.unpublished_mark.unlink(missing_ok=True)
 
 
 def compact_unpublished(store: Store) -> None:

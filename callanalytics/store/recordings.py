@@ -13,6 +13,7 @@ import polars as pl
 
 from callanalytics.analysis import RECIPE
 from callanalytics.config.window import Window
+from callanalytics.errors import UnreadableFile
 from callanalytics.ingest.kinds import SkipCount
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall
 from callanalytics.ingest.object_store import is_remote
@@ -70,15 +71,18 @@ def given_up_among(
 ) -> tuple[set[str], set[str]]:
     """Select the recordings that failed so often that they are given up; they stay listed.
 
+    Never those that cannot be read: a folder without permission or a store that does not answer says nothing
+    about a recording, and calls behind it must not be passed over in silence.
+
     Returns:
         Those that today's recipe tried, which are not tried again, and those that only an earlier one did:
         it may have refused what is read today, so they are due once more.
     """
     rows = store.rows(
         "SELECT q.recording_id, coalesce((r.settings->>'recipe')::INTEGER, 0) FROM base.quarantine q"
-        " LEFT JOIN base.runs r USING (run_id) WHERE q.attempts >= ?"
+        " LEFT JOIN base.runs r USING (run_id) WHERE q.attempts >= ? AND q.reason != ?"
         " AND q.recording_id IN (SELECT unnest(?::VARCHAR[]))",
-        [max_attempts, list(recording_ids)],
+        [max_attempts, UnreadableFile.reason, list(recording_ids)],
     )
     given_up = {recording_id for recording_id, recipe in rows if recipe >= RECIPE}
     return given_up, {recording_id for recording_id, _ in rows} - given_up

@@ -2,8 +2,7 @@
 
 A column has the name of the field that it comes from, so the records themselves say which columns there are:
 `stored` writes their fields, `restored` reads them. A worker packs its call, the one writer puts the calls of
-a batch together without looking into them: building objects again from what a worker sent was 40 % of the
-writer's work.
+a batch together without looking into them: building objects again was 40 % of the writer's work.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ _TYPE_OF_COLUMNS: dict[Any, str] = {
     pl.Float64: "duration_s expected_duration_s answered_s hold_s frustration_peak_s start_s end_s value"
     " weight threshold segments_s labelled_s role_confidence recorder_confidence clipped_share"
     " frustration_score neutral_share confidence",
-    pl.Int64: "utterance turn recipe channel position n_segments n_labelled n_bytes native_rate_hz"
-    " n_channels",
+    pl.Int64: "utterance turn recipe channel position n_segments n_labelled n_bytes n_channels"
+    " native_rate_hz",
     pl.Boolean: "flagged words_whole",
     pl.List(pl.Struct(_EVIDENCE)): "evidence",
     pl.List(pl.Struct(_ROLE_EVIDENCE)): "role_evidence",
@@ -178,9 +177,7 @@ def frames_of(a: CallAnalysis) -> Frames:
             for number, turn in enumerate(a.speech.turns)
         ],
         "sounds": [stored(sound) for sound in a.speech.sounds],
-        "utterances": [
-            {"utterance": number, **stored(said)} for number, said in enumerate(a.words.utterances)
-        ],
+        "utterances": [{"utterance": n, **stored(said)} for n, said in enumerate(a.words.utterances)],
         "escalations": _escalations(a),
     }
     return {

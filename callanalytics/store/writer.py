@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from callanalytics.config.window import Window
     from callanalytics.records import CallRows, Failure
 
-# Everything that hangs on an analysis and is replaced with it.
-DERIVED = (
-    *("turns", "sounds", "segments", "predictions", "call_measures", "escalations"),
-    *("call_emotions", "member_tallies", "call_levels", "utterances", "analyses"),
-)
+# Everything that hangs on an analysis and is replaced with it; the first as the workers send it.
+_SENT = ("turns", "sounds", "segments", "predictions", "call_measures", "escalations", "utterances")
+DERIVED = (*_SENT, "call_emotions", "member_tallies", "call_levels", "analyses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +218,7 @@ class Store:
         )
         if "rule_sets" in tables:
             run(NOTE_RULES)
-        for table in (
-            *("turns", "sounds", "call_measures", "escalations", "segments", "predictions"),
-            "utterances",
-        ):
+        for table in _SENT:
             if table in tables:
                 run(f"INSERT INTO base.{table} BY NAME FROM batch_{table}")
         if "segments" in tables:
@@ -296,13 +291,11 @@ class Store:
 
     def correct(self, correction: Correction) -> None:
         """Remember a correction by a person; the newest one about a call counts."""
+        said = (optional_text(correction.corrected_by), optional_text(correction.note))
         with self.transaction("remember the correction"):
             self.connection.execute(
                 "INSERT OR REPLACE INTO base.corrections VALUES (?, ?, ?, ?, now())",
-                [
-                    *(correction.call_id, correction.swap_roles),
-                    *(optional_text(correction.corrected_by), optional_text(correction.note)),
-                ],
+                [correction.call_id, correction.swap_roles, *said],
             )
 
     def corrections(self) -> dict[str, Correction]:

@@ -55,11 +55,11 @@ class Registry:
             ModelIncompatible: when they cannot be read.
         """
         path = self.root / "history.json"
-        if not path.is_file():
-            return ()
         try:
             return tuple(Promotion(**row) for row in json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError, TypeError) as error:  # never taken for none: another would be in use
             raise ModelIncompatible(
                 f"{path}: expected a list of promotions, found something else ({error}); restore it, or "
                 "remove it: then the shipped ensemble is in use and those kept can be promoted again"

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 class CallSounds:
     """Encoded calls in a private folder that is deleted when the server ends; the oldest make room.
 
-    A purge empties it: then a call is made again, if it is still there.
+    A purge empties it: then a call is made again, if it is still there. No browser keeps a copy.
     """
 
     calls: PublishedCalls
@@ -68,6 +68,11 @@ class CallSounds:
             content, ending = clip_bytes(*whole, clip_format="wav"), "wav"
         made = self.folder / f"{len(self._making):06d}-{call_id}.{ending}"
         write_whole(made, content)
+        try:
+            self.calls.require(call_id)  # a purge that emptied the folder before may have taken it meanwhile
+        except BaseException:
+            made.unlink(missing_ok=True)
+            raise
         return made
 
     def contrast(self, call_id: str) -> tuple[Path, Path]:
@@ -110,4 +115,4 @@ class CallSounds:
         except CallAnalyticsError as problem:
             return PlainTextResponse(str(problem), status_code=410)
         kind = "audio/mpeg" if path.suffix == ".mp3" else "audio/wav"
-        return FileResponse(path, media_type=kind, headers={"cache-control": "private, max-age=3600"})
+        return FileResponse(path, media_type=kind, headers={"cache-control": "no-store"})

@@ -169,10 +169,9 @@ class PublishedCalls:
         with self.reading() as source:
             _analysis(source, call_id)
             call = read_call(Store(source.published.connection, self.workspace), call_id)
-        what = (call.audio.duration_s, call.speech, call.segments, call.features, call.votes, self.settings)
-        return contrast_clip(
-            self.audio(call_id), contrast_of(call.segments, assess(*what), call.audio.duration_s)
-        )
+        duration_s, known = call.audio.duration_s, (call.speech, call.segments, call.features, call.votes)
+        found = assess(duration_s, *known, self.settings, call.words)
+        return contrast_clip(self.audio(call_id), contrast_of(call.segments, found, duration_s))
 
     def segments(self, call_id: str) -> tuple[tuple[Segment, ...], ChannelLayout]:
         """Return the stored segments of a call and how its voices lie."""
@@ -180,6 +179,11 @@ class PublishedCalls:
             layout = ChannelLayout(_analysis(source, call_id)["layout"])
             rows = source.rows(_SEGMENTS, call_id=call_id)
         return tuple(Segment(**{**row, "role": Role(row["role"])}) for row in rows), layout
+
+    def require(self, call_id: str) -> None:
+        """Raise UsageError unless there is such a call now."""
+        with self.reading() as source:
+            _analysis(source, call_id)
 
     def audio(self, call_id: str) -> Audio:
         """Decode the recording of a call, whatever its files are called.

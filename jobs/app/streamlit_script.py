@@ -22,7 +22,14 @@ def review() -> None:
 
 
 st.set_page_config(page_title="callanalytics", page_icon=ICON, layout="wide")
-st.html("<style>.stMainBlockContainer { padding-top: 4.5rem; max-width: 1240px; margin: 0 auto; }</style>")
+# Streamlit's own greys, and white on the light blue of its dark theme, are too faint to read for some.
+STYLE = """<style>
+.stMainBlockContainer { padding-top: 4.5rem; max-width: 1240px; margin: 0 auto; }
+[data-testid=stCaptionContainer], [data-testid=stCaptionContainer] p, blockquote, blockquote p {
+  color: inherit !important; opacity: 1 !important; }
+@media (prefers-color-scheme: dark) { [data-testid=stBaseButton-primary] p { color: #15171b; } }
+</style>"""
+st.html(STYLE)
 page = st.navigation(
     [
         st.Page(review, title="Review", icon=":material/playlist_play:", url_path="review"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from callanalytics.records.text import display_text
 from callanalytics.workspace import Workspace
@@ -134,16 +135,43 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: st
     console.print(table)
 
 
+_COLOURS = {"bad": "31;1", "warning": "33", "good": "32", "strong": "1"}
+# How a line is shown that begins or ends with this.
+_LINES = {"NOT ": "bad", "The rules have changed": "warning", "Drift of": "warning", "Flagged": "strong"}
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """Text in a colour (bad, warning, good, strong) where a terminal shows it and nobody objects.
+
+    Objections: $NO_COLOR (https://no-color.org) and TERM=dumb.
+    """
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def in_colour(text: str, stream: TextIO) -> str:
+    """Lines for a person, with those in colour that want attention."""
+    lines = []
+    for line in text.split("\n"):
+        colour = next((c for start, c in _LINES.items() if line.startswith(start)), None)
+        if line.endswith("FLAGGED"):
+            colour = "bad"
+        lines.append(paint(line, colour, stream) if colour else line)
+    return "\n".join(lines)
+
+
 def say(text: str, *, quiet: bool = False) -> None:
     """A line for a person, on stderr, so that stdout stays clean for machines."""
     if not quiet:
-        print(text, file=sys.stderr)
+        print(in_colour(text, sys.stderr), file=sys.stderr)
 
 
 def closing_words(result: RunResult, zone: ZoneInfo) -> str:
-    """What a run did, as an operator wants to read it at 3 a.m.; days are those of `zone`."""
+    """What a run did, as an operator wants to read it at 3 a.m.; days and times are those of `zone`."""
     since, until = (
-        moment.strftime("%Y-%m-%d %H:%M %Z") for moment in (result.window.since, result.window.until)
+        moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+        for moment in (result.window.since, result.window.until)
     )
     counts = result.counts
     lines = [f"Window {since} to {until}: {_count(counts.n_found, 'recording')} found."]
@@ -152,7 +180,8 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
             f"Dry run: {_count(len(result.planned), 'recording')} would be analysed, nothing was written."
         )
         lines += [
-            f"  {c.facts.started_at:%Y-%m-%d %H:%M}  {c.recording.shown}" for c in result.planned[:MAX_LISTED]
+            f"  {c.facts.started_at.astimezone(zone):%Y-%m-%d %H:%M}  {c.recording.shown}"
+            for c in result.planned[:MAX_LISTED]
         ]
         lines += [*_more(len(result.planned)), *_tried_anew("To try", counts.n_tried_anew)]
         return "\n".join([*lines, *_passed_over(result, zone)])
@@ -160,14 +189,19 @@ def closing_words(result: RunResult, zone: ZoneInfo) -> str:
         f" ({counts.audio_s / result.wall_s:.0f} times real time)" if result.wall_s and counts.audio_s else ""
     )
     given_up = f", {counts.n_given_up} given up (see quarantine)" if counts.n_given_up else ""
-    lines.append(
-        f"Analysed {counts.n_done} ({counts.audio_s / 60:.1f} min of sound) in {result.wall_s:.1f} s{speed}; "
-        f"already done {counts.n_skipped - counts.n_given_up}{given_up}; flagged {counts.n_flagged}; "
-        f"quarantined {counts.n_quarantined}."
-    )
+    n_stand = counts.n_skipped - counts.n_given_up
+    if counts.n_new:
+        lines.append(
+            f"Analysed {counts.n_done} ({counts.audio_s / 60:.1f} min of sound) in {result.wall_s:.1f} s"
+            f"{speed}; already done {n_stand}{given_up}; flagged {counts.n_flagged}; "
+            f"quarantined {counts.n_quarantined}."
+        )
+    elif counts.n_found:
+        lines.append(f"Nothing new: {_count(n_stand, 'call')} as analysed before{given_up}.")
     lines += _tried_anew("Tried", counts.n_tried_anew)
     lines += _words(counts)
     lines += _passed_over(result, zone)
+    lines += _flagged_calls(result)
     lines += [f"  quarantined: {_failure(f)}" for f in result.failures[:MAX_LISTED]] + _more(
         len(result.failures)
     )
@@ -193,10 +227,24 @@ def _words(counts: RunCounts) -> Iterator[str]:
             yield f"  {_count(n, 'call')}: {NOTE_TEXT[note]}"
 
 
+def _flagged_calls(result: RunResult) -> Iterator[str]:
+    """The calls to hear, also of a run that found them flagged before."""
+    if not result.flagged:
+        return
+    n_new = sum(call.is_new for call in result.flagged)
+    yield f"Flagged in this window: {_count(len(result.flagged), 'call')}, {n_new} of this run"
+    for call in result.flagged[:MAX_LISTED]:
+        why = "; ".join(map(display_text, call.reasons))
+        yield f"  {Path(call.path).name}  {call.call_id}  {why}"
+    yield from _more(len(result.flagged))
+
+
 def _passed_over(result: RunResult, zone: ZoneInfo) -> Iterator[str]:
     """What the search saw and left, and, where it found nothing at all, the way on."""
     from reports.parts.coverage import passed_over
 
+    if not result.counts.n_found and not result.skips:
+        yield "Nothing that could be a recording was seen there: check --input and [paths] inputs."
     for number, (reason, text) in enumerate(passed_over(result.skips, zone)):
         if number == 0:
             yield "Passed over:"

@@ -19,43 +19,58 @@ import click
 
 from callanalytics import __version__
 from callanalytics.errors import CallAnalyticsError, UsageError
-from callanalytics.records.text import display_text, without_secrets
+from callanalytics.records.text import did_you_mean, display_text, without_secrets
+from jobs.cli.console import paint
 
 MODEL_EXIT_CODE = 6
 
-COMMANDS = {
-    "run": "night_commands",
-    "demo": "night_commands",
-    "ingest": "night_commands",
-    "schedule": "schedule_commands",
-    "relabel": "night_commands",
-    "review": "review_commands",
-    "labels": "review_commands",
-    "voices": "maintenance_commands",
-    "rejudge": "maintenance_commands",
-    "status": "result_commands",
-    "report": "result_commands",
-    "purge": "maintenance_commands",
-    "export": "maintenance_commands",
-    "backfill": "maintenance_commands",
-    "query": "result_commands",
-    "search": "result_commands",
-    "schema": "result_commands",
-    "doctor": "result_commands",
-    "analyze": "single_file_commands",
-    "classify": "single_file_commands",
-    "diarize": "single_file_commands",
-    "open": "app_commands",
-    "app": "app_commands",
-    "train": "training_commands",
-    "retrain": "retrain_commands",
-    "evaluate": "training_commands",
-    "crossval": "training_commands",
-    "ensemble": "ensemble_commands",
-    "bench": "bench_commands",
-    "explore": "bench_commands",
+GROUPS = {
+    "Night": {
+        "init": "night_commands",
+        "run": "night_commands",
+        "schedule": "schedule_commands",
+        "notify": "schedule_commands",
+        "ingest": "night_commands",
+        "demo": "night_commands",
+    },
+    "Look": {
+        "status": "result_commands",
+        "report": "result_commands",
+        "query": "result_commands",
+        "schema": "result_commands",
+        "search": "result_commands",
+        "analyze": "single_file_commands",
+        "classify": "single_file_commands",
+        "diarize": "single_file_commands",
+        "export": "maintenance_commands",
+    },
+    "Review": {
+        "open": "app_commands",
+        "app": "app_commands",
+        "review": "review_commands",
+        "relabel": "night_commands",
+        "rejudge": "maintenance_commands",
+        "labels": "review_commands",
+    },
+    "Models": {
+        "ensemble": "ensemble_commands",
+        "backfill": "maintenance_commands",
+        "retrain": "retrain_commands",
+        "train": "training_commands",
+        "evaluate": "training_commands",
+        "crossval": "training_commands",
+        "bench": "bench_commands",
+        "explore": "bench_commands",
+    },
+    "Maintain": {
+        "doctor": "result_commands",
+        "purge": "maintenance_commands",
+        "voices": "maintenance_commands",
+    },
 }
-"""Which module of :mod:`jobs.cli` has each command, in the order of ``--help``."""
+"""Which module of :mod:`jobs.cli` has each command, by group and in the order of ``--help``."""
+
+COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 
 class Commands(click.Group):
@@ -70,6 +85,14 @@ class Commands(click.Group):
         module = import_module(f"jobs.cli.{COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
+        width = formatter.width - 6 - max(map(len, COMMANDS))
+        for group, names in GROUPS.items():
+            commands = ((name, self.get_command(ctx, name)) for name in names)
+            rows = [(name, command.get_short_help_str(width)) for name, command in commands if command]
+            with formatter.section(group):
+                formatter.write_dl(rows)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -101,8 +124,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as problem:
-        problem.show()
-        sys.exit(problem.exit_code)
+        _end(_explained(problem), problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _end_interrupted()
     except BrokenPipeError:
@@ -154,8 +176,19 @@ def _end_interrupted() -> NoReturn:
     _end("interrupted; committed work is kept", 128 + (_signals[0] if _signals else signal.SIGINT))
 
 
+def _explained(problem: click.ClickException) -> str:
+    """What click found wrong, what was probably meant, and where to read more."""
+    text = problem.format_message()
+    if not isinstance(problem, click.UsageError) or problem.ctx is None:
+        return text
+    command = problem.ctx.command
+    if isinstance(command, click.Group) and "'" in text and text.startswith("No such command"):
+        text += did_you_mean(text.split("'")[1], command.list_commands(problem.ctx))
+    return f"{text}\nHelp: {problem.ctx.command_path} --help"
+
+
 def _end(message: str, code: int) -> NoReturn:
     # Names and addresses in it are of others.
     shown = "\n".join(map(display_text, without_secrets(message).split("\n")))
-    print(f"callanalytics: {shown}", file=sys.stderr)
+    print(f"{paint('callanalytics:', 'bad', sys.stderr)} {shown}", file=sys.stderr)
     sys.exit(code)

@@ -1,9 +1,10 @@
-"""The night and what prepares it: run, demo, ingest check, relabel."""
+"""The night and what prepares it: init, run, demo, ingest check, relabel."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,55 @@ from jobs.cli.options import (
 if TYPE_CHECKING:
     from callanalytics.config import Settings
     from callanalytics.workspace import Workspace
+
+
+MOST_CHECKED = 20
+"""Files that `init` shows; `ingest check` shows all."""
+
+
+@click.command()
+@click.option("--calls", multiple=True, help="Folder or URL of recordings; may be repeated.")
+@click.option("--results", "--out", "out", help="Folder of the results (default: callanalytics-out).")
+@click.option("--zone", help="Time zone of the recordings, as Europe/Berlin (default: this machine's).")
+@click.option(
+    "--config", type=folder_type, default=Path("config.toml"), show_default=True, help="File to write."
+)
+@click.option("--force", is_flag=True, help="Replace the file when it is there.")
+def init(calls: tuple[str, ...], out: str | None, zone: str | None, config: Path, force: bool) -> None:
+    """Write config.toml: three questions, or these options. Then show what the names of the files say."""
+    import tomllib
+
+    from callanalytics.config import settings_from
+    from callanalytics.config.call_settings import machine_zone
+    from callanalytics.errors import UsageError
+    from callanalytics.ingest.check import check_paths, render_checked
+    from callanalytics.workspace import write_whole
+
+    if config.exists() and not force:
+        raise UsageError(f"{config}: is there already. Edit it, or give --force to replace it.")
+    calls = calls or (click.prompt("Folder (or URL) of the recordings", err=True),)
+    out = out or click.prompt("Folder for the results", default="callanalytics-out", err=True)
+    zone = zone or click.prompt("Time zone of the recordings", default=machine_zone(), err=True)
+    inputs = [place if "://" in place else str(Path(place).expanduser().absolute()) for place in calls]
+    for place in inputs:
+        if "://" not in place and not Path(place).exists():
+            raise UsageError(f"{place}: no such folder. Give --calls a folder that is there.")
+    lines = (
+        "# Settings of callanalytics; every key: docs/reference/configuration.md",
+        "[paths]",
+        f"inputs = [{', '.join(json.dumps(place, ensure_ascii=False) for place in inputs)}]",
+        f"out = {json.dumps(out, ensure_ascii=False)}",
+        "",
+        "[time]",
+        f"zone = {json.dumps(zone, ensure_ascii=False)}",
+    )
+    text = "\n".join(lines) + "\n"
+    settings = settings_from(tomllib.loads(text), source=str(config), folder=config.absolute().parent)
+    write_whole(config.absolute(), text)
+    say(f"Written: {config}")
+    print(render_checked(check_paths(settings.input_dirs, settings), MOST_CHECKED))
+    given = "" if config == Path("config.toml") else f" --config {shlex.quote(str(config))}"
+    say(f"Next: callanalytics run{given}")
 
 
 @click.command()
@@ -60,6 +110,15 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
         print(json.dumps(result.to_json()))
     else:
         say(closing_words(result, settings.time.zone_info), quiet=quiet)
+    if result.planned is None:
+        from callanalytics.workspace import Workspace
+        from jobs.night.run import SIGNAL_CODES
+        from jobs.scheduler.notify import tell_of_run
+
+        workspace = Workspace(Path(result.database).parent)
+        shown = result.counts.n_done > 0 and result.exit_code < SIGNAL_CODES
+        for problem in tell_of_run(settings, workspace, result.window, held=result.held, published=shown):
+            say(problem)
     sys.exit(result.exit_code)
 
 

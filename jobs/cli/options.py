@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 folder_type = click.Path(path_type=Path)
 config_option = click.option("--config", type=folder_type, help="Settings file (default: ./config.toml).")
-out_option = click.option("--out", type=folder_type, help="Folder of the results (default: [paths] out).")
+_RESULTS = "Folder of the results (default: $CALLANALYTICS_OUT, else [paths] out)."
+out_option = click.option("--out", type=folder_type, help=_RESULTS)
+# Where a command reads what is there, "out" says the wrong thing: the first name is the one to show.
+results_option = click.option("--results", "--out", "out", type=folder_type, help=_RESULTS)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object for machines.")
 quiet_option = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 
@@ -38,7 +41,7 @@ device_option = click.option(
 
 
 def in_workspace(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --out and --config; the command gets the `workspace`. Settings are read only to find it."""
+    """Add --results and --config; the command gets the `workspace`. Settings are read only to find it."""
 
     @functools.wraps(command)
     def called(*args: Any, out: Path | None, config: Path | None, **options: Any) -> Any:
@@ -47,11 +50,11 @@ def in_workspace(command: Callable[..., Any]) -> Callable[..., Any]:
 
         return command(*args, workspace=Workspace(out or load_config(config).out_dir), **options)
 
-    return out_option(config_option(called))
+    return results_option(config_option(called))
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --out and --config; the command gets the `settings` and the `workspace`."""
+    """Add --results and --config; the command gets the `settings` and the `workspace`."""
 
     @functools.wraps(command)
     def called(*args: Any, out: Path | None, config: Path | None, **options: Any) -> Any:
@@ -61,7 +64,7 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         settings = load_config(config, out)
         return command(*args, settings=settings, workspace=Workspace(out or settings.out_dir), **options)
 
-    return out_option(config_option(called))
+    return results_option(config_option(called))
 
 
 def named_or_in_use(name: str | None, settings: Settings, workspace: Workspace) -> Path:

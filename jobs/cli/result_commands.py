@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from jobs.cli.console import say
+from jobs.cli.console import in_colour, say
 from jobs.cli.options import in_workspace, json_option, with_settings
 
 if TYPE_CHECKING:
@@ -18,19 +18,31 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("sql")
+@click.argument("sql", required=False)
+@click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the statement from a file.")
 @click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table")
 @click.option("--max-rows", type=click.IntRange(1, 2**62), help="Stop after this many rows.")
 @click.option(
     "--safe-csv", is_flag=True, help="For spreadsheets: an apostrophe before text that looks like a formula."
 )
 @in_workspace
-def query(sql: str, style: str, max_rows: int | None, safe_csv: bool, workspace: Workspace) -> None:
-    """Ask the published database in SQL."""
+def query(
+    sql: str | None,
+    file: TextIO | None,
+    style: str,
+    max_rows: int | None,
+    safe_csv: bool,
+    workspace: Workspace,
+) -> None:
+    """Ask the published database in SQL; "-" reads the statement from standard input."""
     from callanalytics.store.query import render, run_query
 
     if safe_csv and style != "csv":
         raise click.UsageError("--safe-csv goes with --format csv.")
+    if (sql is None) is (file is None):
+        raise click.UsageError('Give one statement: as SQL, with --file, or "-" for standard input.')
+    sql = file.read() if file else sys.stdin.read() if sql == "-" else sql
+    assert sql is not None  # noqa: S101 - one of the two is given
     frame = run_query(workspace.database, sql, max_rows=max_rows)
     print(render(frame, style, formulas=not safe_csv), end="")
 
@@ -84,13 +96,19 @@ def search(
 
 
 @click.command()
+@click.argument("names", metavar="[TABLE]...", nargs=-1)
 @json_option
 @in_workspace
-def schema(as_json: bool, workspace: Workspace) -> None:
-    """Print the tables, views and columns of the published database with their comments."""
+def schema(names: tuple[str, ...], as_json: bool, workspace: Workspace) -> None:
+    """Print the tables, views and columns of the published database, or some of them, with their comments."""
+    from callanalytics.records.text import did_you_mean
     from callanalytics.store.query import describe_schema, render_schema
 
     tables = describe_schema(workspace.database)
+    known = [table["name"] for table in tables]
+    for name in set(names) - set(known):
+        raise click.UsageError(f"No table or view {name!r}.{did_you_mean(name, known)}")
+    tables = [table for table in tables if table["name"] in names or not names]
     print(json.dumps(tables, indent=2) if as_json else render_schema(tables))
 
 
@@ -102,7 +120,10 @@ def status(as_json: bool, settings: Settings, workspace: Workspace) -> None:
     from jobs.maintenance.status import read_status, render_status
 
     found = read_status(workspace, settings.rule_set.rules_id)
-    print(json.dumps(found) if as_json else render_status(found, settings.time.zone_info))
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print(in_colour(render_status(found, settings.time.zone_info), sys.stdout))
 
 
 @click.command()

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.options import config_option, out_option
+from jobs.cli.options import config_option, out_option, with_settings
 
 if TYPE_CHECKING:
     from callanalytics.config import Settings
+    from callanalytics.workspace import Workspace
 
 
 @click.command()
@@ -105,3 +106,30 @@ def _print_coming(settings: Settings, n_times: int, day: datetime | None, as_jso
             raise click.UsageError(
                 f"{job} does not come {n_times} times from there: the calendar has the years 1 to 9999."
             ) from None
+
+
+@click.command()
+@click.option("--since", help="Start of the window (default: yesterday).")
+@click.option("--until", help="End of the window, exclusive (default: now, of yesterday its end).")
+@click.option("--print", "only_print", is_flag=True, help="Print the paragraph and send nothing.")
+@with_settings
+def notify(
+    since: str | None, until: str | None, only_print: bool, settings: Settings, workspace: Workspace
+) -> None:
+    """Send the paragraph about a window to everybody of [notify]; after a night it is sent by itself."""
+    from callanalytics.config.window import parse_window
+    from callanalytics.errors import ConfigError
+    from jobs.cli.console import say
+    from jobs.scheduler.notify import brief_message, send
+
+    window = parse_window(since, until, zone=settings.time.zone_info, now=datetime.now(UTC))
+    message = brief_message(settings, workspace, window)
+    if only_print:
+        print(f"{message.title}\n\n{message.text}", end="")
+        return
+    if not settings.notify.urls_from:
+        raise ConfigError(f"{settings.source}: [notify] urls_from names nobody. Add a variable, or --print.")
+    problems = send(settings.notify.urls_from, message)
+    for problem in problems:
+        say(problem)
+    sys.exit(1 if problems else 0)

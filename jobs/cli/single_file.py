@@ -133,7 +133,7 @@ def _known(share: np.float32) -> float | None:
 
 
 def render_call(call: CallAnalysis) -> str:
-    """One analysed call as a page of text, in the words of the report."""
+    """One analysed call as a page of text, in the words of the report; the verdict is the last line."""
     from reports.formatting import score_text
     from reports.parts.call_parts import TIME_SOURCE_TEXT, voices
     from reports.parts.coverage import ABSTAIN_TEXT
@@ -152,9 +152,6 @@ def render_call(call: CallAnalysis) -> str:
         f"{audio.codec} {audio.native_rate_hz} Hz, {told}",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
         f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {display_text(call.facts.recorder)}",
-        f"Frustration {score_text(assessment.curve.score)}{whose}"
-        + ("  FLAGGED" if assessment.flagged else ""),
-        *(f"  - {display_text(e.reason)}" for e in assessment.escalations),
         *_dispute(spoken),
         "",
     ]
@@ -167,7 +164,12 @@ def render_call(call: CallAnalysis) -> str:
             else f"({ABSTAIN_TEXT.get(reason or '', 'no label')})"
         )
         lines.append(f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {said}")
-    return "\n".join([*lines, "", *_measures(call)])
+    verdict = [
+        *(f"  - {display_text(e.reason)}" for e in assessment.escalations),
+        f"Frustration {score_text(assessment.curve.score)}{whose}"
+        + ("  FLAGGED" if assessment.flagged else ", not flagged"),
+    ]
+    return "\n".join([*lines, "", *_measures(call), "", *verdict])
 
 
 def _dispute(spoken: Diarization) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli.console import in_colour
 from jobs.cli.options import config_option, folder_type, json_option
 
 
@@ -21,7 +22,10 @@ def analyze(file: tuple[Path, ...], config: Path | None, as_json: bool) -> None:
     from jobs.cli.single_file import analyze_file, call_as_dict, render_call
 
     analysis = analyze_file(file, load_config(config))
-    print(json.dumps(call_as_dict(analysis)) if as_json else render_call(analysis))
+    if as_json:
+        print(json.dumps(call_as_dict(analysis)))
+    else:
+        print(in_colour(render_call(analysis), sys.stdout))
 
 
 @click.command()

@@ -148,6 +148,24 @@ def _ensemble(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
         yield True, f"{ensemble.ensemble_id}: {members}; {len(ensemble.labels)} emotions", ""
 
 
+def _words(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
+    """The model of words and the folders of transcripts, where settings name any."""
+    if settings.words_model is not None:
+        from callanalytics.analysis.words.recogniser import load_model
+        from ensemble.model_errors import ModelError
+
+        try:
+            load_model(settings.words_model)
+        except (ModelError, UsageError) as problem:
+            yield False, str(problem), "Correct model in [words] of config.toml."
+        else:
+            yield True, f"a model recognises {settings.words.what} ({settings.words_model})", ""
+    for folder in settings.transcript_folders:
+        there = folder.is_dir()
+        fix = "" if there else "Correct transcripts in [words] of config.toml."
+        yield there, f"transcripts in {folder}" if there else f"no such folder: {folder}", fix
+
+
 def _disk(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     existing = next(p for p in (workspace.folder, *workspace.folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
@@ -253,6 +271,7 @@ _CHECKS: dict[str, Callable[[Settings, Workspace], Iterator[_Answer]]] = {
     "voice models": _voice_models,
     "device": _device,
     "ensemble": _ensemble,
+    "words": _words,
     "disk": _disk,
     "zone": _zone,
     "salt": _salt,

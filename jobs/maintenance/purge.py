@@ -199,6 +199,7 @@ def purge(
             compact(store)
         else:
             publish(store)
+        _remove_played(workspace)  # until the rows were gone, the app played what it was asked for
         _note(settings, workspace, found, now)
     if not stays:  # the pages may name calls that are gone
         report.write_again(shown, now=now)
@@ -273,7 +274,12 @@ def _passing(workspace: Workspace, names: Collection[bytes], before: datetime | 
     logs = [path for path in (*workspace.logs.glob("*"), workspace.damaged_state) if path.exists()]
     until_s = before.timestamp() if before else 0.0
     old = [log for log in logs if log.stat().st_mtime < until_s or _names_any(log, names)]
-    return [*old, *(path for path in workspace.playing.rglob("*") if path.is_file())]
+    return [*old, *_played(workspace)]
+
+
+def _played(workspace: Workspace) -> list[Path]:
+    """The sound of calls that the app plays."""
+    return [path for path in workspace.playing.rglob("*") if path.is_file()]
 
 
 def _names_any(file: Path, names: Collection[bytes]) -> bool:
@@ -290,6 +296,12 @@ def _forms(workspace: Workspace) -> list[Path]:
     """Other forms of the report, which are made again on request."""
     roots = (workspace.folder, workspace.reports)
     return [form for root in roots for name in _FORMS for form in root.glob(name)]
+
+
+def _remove_played(workspace: Workspace) -> None:
+    with _removing():
+        for sound in _played(workspace):
+            sound.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def _run_line(row: dict[str, Any], running: str | None, zone: tzinfo) -> str:
     if row["exit_code"] is not None:
         return (
             f"{start}exit {row['exit_code']}  found {row['n_found']}, done {row['n_done']}, "
-            f"skipped {row['n_skipped']}, quarantined {row['n_quarantined']}"
+            f"done before {row['n_skipped']}, quarantined {row['n_quarantined']}"
         )
     # A run starts after it took the lock: one that began earlier was killed, and another job is at work.
     lock_taken = re.search(r"started (\S+)$", running or "")

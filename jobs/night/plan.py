@@ -14,6 +14,7 @@ from pathlib import Path
 
 from callanalytics.analysis.words import TRANSCRIPT_SUFFIXES
 from callanalytics.config import Settings
+from callanalytics.config.call_settings import BESIDE
 from callanalytics.config.window import Window
 from callanalytics.errors import UsageError
 from callanalytics.ingest.completeness import stem_of_pair
@@ -111,7 +112,6 @@ def _todo(
 _MORE_OF_A_NAME = re.compile(
     r"[._-](?:transcript(?:ion)?|analysis|words|captions|subtitles|whisperx?|diari[sz]ed)(?:[._-].*)?$"
 )
-_BESIDE = "beside"
 
 
 def with_transcripts(recordings: Sequence[FoundRecording], settings: Settings) -> list[FoundRecording]:
@@ -125,7 +125,7 @@ def with_transcripts(recordings: Sequence[FoundRecording], settings: Settings) -
     """
     if not settings.words.transcripts:
         return list(recordings)
-    folders = [settings.folder / name for name in settings.words.transcripts if name != _BESIDE]
+    folders = settings.transcript_folders
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder. Correct transcripts in [words] of config.toml.")
@@ -136,7 +136,7 @@ def with_transcripts(recordings: Sequence[FoundRecording], settings: Settings) -
         paths = list[Path]()
         for name in _names_of(recording):
             paths += known.get(name, ())
-            for path in recording.recording.paths if _BESIDE in settings.words.transcripts else ():
+            for path in recording.recording.paths if BESIDE in settings.words.transcripts else ():
                 if not is_remote(path):
                     if path.parent not in beside:
                         beside[path.parent] = _names(_files_in(path.parent))

@@ -40,6 +40,16 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class FlaggedCall:
+    """A flagged call in the window of a run, by the name of its file for people."""
+
+    call_id: str
+    path: str
+    reasons: tuple[str, ...]
+    is_new: bool  # this run analysed it
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What a run did. The counts and the fields up to `report` are the object that `run --json` prints."""
 
@@ -54,6 +64,7 @@ class RunResult:
     skips: tuple[SkipCount, ...]  # files passed over
     again: tuple[str, ...]  # the words of this run, without its window
     report_stays: bool  # nothing is in the window, so that the pages show what they showed before
+    flagged: tuple[FlaggedCall, ...]  # in the window, the most frustrated first, whenever they were analysed
     held: tuple[str, ...]  # why the gate held the results back; empty when they were published
 
     def to_json(self) -> dict[str, object]:

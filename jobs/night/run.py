@@ -35,7 +35,7 @@ from jobs.night.gate import night_of, reasons_to_hold
 from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search, with_transcripts
-from jobs.night.result import OnProgress, RunOptions, RunResult, quiet
+from jobs.night.result import FlaggedCall, OnProgress, RunOptions, RunResult, quiet
 from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
@@ -49,6 +49,12 @@ _log = logging.getLogger(__name__)
 EMPTY_CODE = 4
 HELD_CODE = 8
 SIGNAL_CODES = 128  # exit codes above it
+
+
+_FLAGGED = """
+SELECT call_id, path, reasons, run_id FROM call_summary
+WHERE flagged AND started_at >= ? AND started_at < ? ORDER BY frustration_score DESC NULLS LAST, call_id
+"""
 
 
 def run_night(
@@ -334,6 +340,11 @@ class _Night:
             publish(self.store)
             remove_clips(self.workspace, self.replaced)
 
+    def _flagged(self) -> Iterator[FlaggedCall]:
+        since = min(self.earliest, self.window.since)
+        for call_id, path, reasons, run_id in self.store.rows(_FLAGGED, [since, self.window.until]):
+            yield FlaggedCall(call_id, path, tuple(reasons), run_id == self.run_id)
+
     def _result(self, todo: Todo, exit_code: int, started: float) -> RunResult:
         return RunResult(
             counts=replace(self.counts, audio_s=round(self.counts.audio_s, 3)),
@@ -347,6 +358,7 @@ class _Night:
             skips=todo.found.skips,
             again=_words(self.settings, self.options),
             report_stays=self.report_stays,
+            flagged=() if self.options.dry_run else tuple(self._flagged()),
             held=self.held,
         )
 
@@ -380,8 +392,8 @@ def _fresh(workspace: Workspace) -> Path:
 
 
 def _describe(outcome: Outcome) -> str:
-    """A few words for the progress line; recordings are named by id, not by their file."""
+    """A few words for the progress line, with the file's name for people."""
     if isinstance(outcome, Failure):
-        return f"{outcome.found.recording.call_id} quarantined: {outcome.reason}"
+        return f"{Path(outcome.found.recording.shown).name} quarantined: {outcome.reason}"
     mark = "flagged" if outcome.flagged else f"{outcome.n_segments} segments"
-    return f"{outcome.recording.call_id} {mark}"
+    return f"{Path(outcome.recording.shown).name} {mark}"

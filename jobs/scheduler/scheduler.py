@@ -29,6 +29,7 @@ from callanalytics.config import Settings
 from callanalytics.config.cron import parse_cron
 from jobs.scheduler.command_lines import JobCommands
 from jobs.scheduler.monitoring import ping, show_time, write_textfile
+from jobs.scheduler.notify import tell_of_job
 from jobs.scheduler.state import JobEnd, JobRecord, Outcome, SchedulerState
 
 log = logging.getLogger("callanalytics.schedule")
@@ -310,4 +311,9 @@ class Scheduler:
         url = urls.get(end.state) if end.job == "run" else None
         if url and (problem := ping(url, plan.ping_timeout_s)):
             log.error(problem)
+        if end.job != "run" or end.exit_code != HELD_CODE:  # a run tells of the gate by itself
+            for problem in tell_of_job(
+                self.settings, self.commands.workspace, end.job, end.state, end.reason
+            ):
+                log.error(problem)
         self.write_metrics()

@@ -9,10 +9,11 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.workspace import make_private_dir
-from reports.formatting import counted
+from reports.formatting import calls_text, counted, percent, whole_number
 from reports.pages.brief import read_summary
+from reports.palette import badge
 from reports.render import frame_for, render, write_page, writing
-from reports.report_source import open_source
+from reports.report_source import Row, open_source
 from reports.translation import _, marked
 
 MAX_CALLS = 10
@@ -65,6 +66,87 @@ def build_email(
             "frame": frame_for(source, "email", summary.headline, single=True),
         }
         return EmailBody(subject, render("email.txt", **views), render("email.html", **views))
+
+
+_IN_WINDOW = """
+SELECT count(*) AS n, count(*) FILTER (flagged) AS n_flagged,
+    count(*) FILTER (flagged AND verdict != 'unsure') AS n_judged,
+    count(*) FILTER (flagged AND verdict = 'confirm') AS n_worth
+FROM call_facts JOIN (SELECT call_id, started_at FROM call_summary) USING (call_id)
+WHERE started_at >= $since AND started_at < $until
+"""
+_FIRST_TO_HEAR = """
+SELECT f.call_id, f.started_local, coalesce(f.queue, '') AS queue, f.path, f.reasons[1] AS reason
+FROM call_facts f JOIN call_summary c USING (call_id)
+WHERE f.flagged AND c.started_at >= $since AND c.started_at < $until
+ORDER BY f.frustration_score DESC NULLS LAST, f.call_id LIMIT $most
+"""
+_MOVED = """
+SELECT coalesce(queue, '') AS queue, what, share_now, share_before FROM movers
+WHERE clear ORDER BY abs(change) DESC, queue, what LIMIT 2
+"""
+MAX_MOMENTS = 3
+
+
+def build_paragraph(
+    database: Path, *, settings: Settings, window: Window, now: datetime, pages_url: str, redact: bool
+) -> EmailBody:
+    """The paragraph to forward: how many were flagged and worth it, what moved, what to hear first, links.
+
+    Args:
+        database: the published file, read only.
+        pages_url: where people open the report's folder; empty for no links.
+        redact: without what names people or files.
+
+    Raises:
+        ReportError: the database cannot be read.
+    """
+    with open_source(database, settings, window, now, clips_dir=None, clips_href="", redact=redact) as source:
+        (totals,) = source.in_window(_IN_WINDOW)
+        moved = [_moved(row) for row in source.rows(_MOVED)]
+        first = source.in_window(_FIRST_TO_HEAR, most=MAX_MOMENTS)
+    n_flagged = totals["n_flagged"]
+    headline = _("{n} of {calls} flagged").format(n=whole_number(n_flagged), calls=calls_text(totals["n"]))
+    sentences = [f"{headline}."]
+    if totals["n_judged"]:
+        worth, judged = whole_number(totals["n_worth"]), whole_number(totals["n_judged"])
+        sentences.append(
+            _("Worth it: {worth} of the {judged} flagged calls that people judged.").format(
+                worth=worth, judged=judged
+            )
+        )
+    sentences.append(
+        _("Against the week before: {changes}.").format(changes="; ".join(moved))
+        if moved
+        else _("Nothing moved clearly in a week.")
+    )
+    base = pages_url.rstrip("/")
+    moments = [
+        {
+            "when": f"{row['started_local']:%a %H:%M}",
+            "about": ", ".join(filter(None, (Path(row["path"]).name, row["queue"], row["reason"]))),
+            "link": f"{base}/calls/{row['call_id']}.html" if base else "",
+        }
+        for row in first
+    ]
+    views = {
+        "sentences": sentences,
+        "moments": moments,
+        "link": f"{base}/index.html" if base else "",
+        "limits": _(LIMITS),
+    }
+    subject = f"{settings.report.title}: {headline}"
+    return EmailBody(subject, render("paragraph.txt", **views), render("paragraph.html", **views))
+
+
+def _moved(row: Row) -> str:
+    """One clear change of a queue, as half a sentence."""
+    return _("{where}: {what} {now}, was {before}").format(
+        where=row["queue"] or _("calls without a queue"),
+        what=_("flagged calls") if row["what"] == "flagged" else badge(row["what"]).name,
+        now=percent(row["share_now"]),
+        before=percent(row["share_before"]),
+    )
 
 
 def write_email(body: EmailBody, text_file: Path) -> Path:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from callanalytics.analysis.assess import CallAssessment, assess, vote_segments
-from callanalytics.config import EmotionSettings, RuleSettings, SegmentSettings, Settings
+from callanalytics.audio.noise_reduction import denoise
+from callanalytics.config import (
+    AudioSettings,
+    EmotionSettings,
+    FrustrationSettings,
+    RuleSettings,
+    SegmentSettings,
+    Settings,
+)
 from callanalytics.diarize.roles import SURE_OF_THE_AGENT
 from callanalytics.records import (
     Audio,
@@ -33,10 +43,12 @@ def assessed(
     confidence: float = 1.0,
     settings: Settings | None = None,
     abstained: dict[str, str] | None = None,
+    disgusted: bool = False,
 ) -> CallAssessment:
     """A call of segments of 4 s, one after another, of (speaker, mood).
 
-    Angry ones are 12 dB louder, 6 semitones higher and taken for anger. `abstained`: speaker -> reason.
+    Angry ones are 12 dB louder, 6 semitones higher and taken for anger, or disgust. `abstained`: speaker ->
+    reason.
     """
     speakers = [who for who, _ in said]
     angry = np.array([mood == ANGRY for _, mood in said])
@@ -52,7 +64,7 @@ def assessed(
         role_source=RoleSource.INFERRED if Role.CALLER in roles.values() else RoleSource.NONE,
         role_confidence=confidence,
     )
-    neutral, anger = SHARED_SIX.index("neutral"), SHARED_SIX.index("anger")
+    neutral, anger = (SHARED_SIX.index(name) for name in ("neutral", "disgust" if disgusted else "anger"))
     mean = np.full((len(said), len(SHARED_SIX)), 0.02, dtype=np.float32)
     mean[np.arange(len(said)), np.where(angry, anger, neutral)] = 0.9
     reasons = tuple((abstained or {}).get(who) for who in speakers)
@@ -241,6 +253,92 @@ def test_overtalk_is_no_voice_where_both_are_on_one_channel(
         assert votes.abstain_reason == (expected, expected)
         assert (votes.emotion(0) is None) == (expected is not None)
         assert votes.top_index.min() >= 0, "the opinion is kept"
+
+
+class Listening:
+    """The shipped ensemble, and what it was asked to vote on."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble, self.waveforms, self.options = ensemble, [], {}
+
+    def vote(self, waveforms: list[np.ndarray], speakers: list[str], **options: object) -> Votes:
+        self.waveforms, self.options = waveforms, options
+        return self.ensemble.vote(waveforms, speakers, **options)
+
+
+def test_a_role_that_is_left_out_is_never_shown_to_the_ensemble(sound: Audio, shipped: Ensemble) -> None:
+    """EU AI Act, Art. 5(1)(f): not even where nothing of its answer would be kept."""
+    shown = Listening(shipped)
+    settings = Settings(emotion=EmotionSettings(roles=("caller",)))
+    vote_segments(sound, pieces("a", "c", "a", a=Role.AGENT), ChannelLayout.STEREO, settings, shown)
+    assert [len(wave) for wave in shown.waveforms] == [0, 3 * 8000, 0]
+
+
+def test_the_ensemble_is_asked_as_the_settings_say(sound: Audio, shipped: Ensemble) -> None:
+    for abstain, neutral_share in ((True, 0.8), (False, 0.5)):
+        shown = Listening(shipped)
+        emotion = EmotionSettings(abstain=abstain, neutral_share=neutral_share)
+        settings = Settings(emotion=emotion)
+        votes = vote_segments(sound, pieces("c", "c"), ChannelLayout.STEREO, settings, shown)
+        assert shown.options == {"abstain": abstain, "neutral_share": neutral_share}
+        told = shipped.vote(shown.waveforms, ["c", "c"], abstain=abstain, neutral_share=neutral_share)
+        np.testing.assert_array_equal(votes.agreement, told.agreement)
+        np.testing.assert_array_equal(votes.confidence, told.confidence)
+
+
+def test_with_denoise_the_ensemble_gets_less_noise(sound: Audio, shipped: Ensemble) -> None:
+    shown, plain = Listening(shipped), Listening(shipped)
+    noisy = replace(
+        sound,
+        samples=sound.samples
+        + np.float32(0.01) * np.random.default_rng(1).standard_normal(sound.samples.shape).astype(np.float32),
+    )
+    for ensemble, on in ((shown, True), (plain, False)):
+        settings = Settings(audio=AudioSettings(denoise=on))
+        vote_segments(noisy, pieces("a", "c", a=Role.AGENT), ChannelLayout.STEREO, settings, ensemble)
+    expected = denoise(noisy.samples, 8000)
+    np.testing.assert_array_equal(shown.waveforms[1], expected[1, 4 * 8000 : 7 * 8000])
+    np.testing.assert_array_equal(plain.waveforms[1], noisy.samples[1, 4 * 8000 : 7 * 8000])
+
+
+def test_disgust_is_evidence_too_and_what_was_not_classified_is_none() -> None:
+    """Half of it, by the settings; and a segment on which the ensemble could say nothing is calm."""
+
+    def scored(**weights: float) -> float:
+        settings = Settings(frustration=FrustrationSettings(**weights))
+        score = assessed({"c": Role.CALLER}, said, settings=settings, disgusted=True).curve.score
+        assert score is not None
+        return score
+
+    said = turns_angry("c")
+    assert scored(disgust_weight=0.0) < 0.1 < scored(disgust_weight=0.5) < scored(disgust_weight=1.0)
+    silent = assessed({"c": Role.CALLER, "v": Role.AGENT}, said, abstained={"c": "not_speech"})
+    assert silent.curve.score is None
+    assert silent.curve.level.max() == 0
+
+
+def test_a_rule_about_the_agent_is_not_asked_of_a_voice_taken_for_the_caller() -> None:
+    rule = RuleSettings(name="busy", measure="talk_s", role="agent", at_least=1.0, reason="talks")
+    found = assessed(
+        {"v": Role.UNKNOWN, "w": Role.UNKNOWN},
+        turns_angry("v"),
+        confidence=0.0,
+        settings=Settings(rule=(rule,)),
+    )
+    assert found.escalations == ()
+
+
+def test_a_rule_is_shown_at_the_most_frustrated_voice_that_fulfils_it() -> None:
+    """Both fulfil it; the moments are those of the one that has the score."""
+    rule = RuleSettings(name="angry", measure="angry_s", at_least=4.0, reason="angry")
+    said = [("v", CALM)] * 9 + [("v", ANGRY)] + [("w", CALM)] * 6 + [("w", ANGRY)] * 6
+    found = assessed(
+        {"v": Role.UNKNOWN, "w": Role.UNKNOWN}, said, confidence=0.0, settings=Settings(rule=(rule,))
+    )
+    assert found.curve.voice == "w"
+    (escalation,) = found.escalations
+    assert escalation.value == 6 * SEGMENT_S
+    assert all(evidence.start_s >= 16 * (SEGMENT_S + 1) for evidence in escalation.evidence)
 
 
 def test_of_a_role_that_is_left_out_there_is_no_opinion(sound: Audio, shipped: Ensemble) -> None:

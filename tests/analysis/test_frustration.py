@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callanalytics.analysis.frustration import Curve, frustration_curve
+from callanalytics.analysis.frustration import Curve, evidence_probabilities, frustration_curve
 from callanalytics.config import FrustrationSettings
 
 SETTINGS = FrustrationSettings()
@@ -86,3 +86,80 @@ def test_the_score_is_bounded_and_blind_to_the_line_level(
     found = curve(anger, loudness)
     assert 0 <= found.score <= 1
     assert curve(anger, loudness + gain_db).score == pytest.approx(found.score, abs=1e-3)
+
+
+def level_of(
+    rows: list[tuple[float, float, float, float]], settings: FrustrationSettings, usual: float
+) -> list[float]:
+    """The level after each segment, by the definition: (seconds, evidence, dB and semitones above calm).
+
+    In steps of 0.05 s: the mean over the last `smoothing_s` of speech, and before the first of it calm.
+    """
+    step_s, spoken = 0.05, []
+    levels = []
+    for seconds, evidence, louder_db, higher_st in rows:
+        arousal = 1 / (1 + np.exp(-4 * (louder_db / 8 + higher_st / 6 - 1)))
+        above = min(max((evidence - usual) / (1 - usual), 0), 1)
+        spoken += [float(np.sqrt(above * arousal))] * round(seconds / step_s)
+        wanted = round(settings.smoothing_s / step_s)
+        levels.append(sum(spoken[-wanted:]) / wanted)
+    return levels
+
+
+@pytest.mark.parametrize("disgust_weight", [0.5, 0.0])
+def test_the_curve_is_what_its_definition_says(disgust_weight: float) -> None:
+    """Five calm segments of 3 s are the reference of 15 s; what follows is angrier, louder or higher."""
+    settings = FrustrationSettings(disgust_weight=disgust_weight)
+    seconds = np.array([3, 3, 3, 3, 3, 2, 4, 1, 3, 3, 3], np.float32)
+    start_s = np.cumsum(np.concatenate([[0.5], seconds[:-1] + 1])).astype(np.float32)
+    anger = np.array([0.1] * 5 + [0.5, 0.9, 0.95, 0.2, 0.12, 0.6], np.float32)
+    disgust = np.array([0.02] * 5 + [0.1, 0.06, 0.3, 0.4, 0.06, 0.06], np.float32)
+    loudness_db = np.array([-30, -29, -30, -31, -30, -24, -20, -22, -28, -27, -26], np.float32)
+    pitch_hz = np.array([100, 100, np.nan, 100, 0.0, 120, 150, 110, 140, np.nan, 130], np.float32)
+    found = frustration_curve(start_s, start_s + seconds, anger, disgust, loudness_db, pitch_hz, settings)
+    louder = loudness_db + 30
+    higher = 12 * np.log2(np.array([1, 1, np.nan, 1, np.nan, 1.2, 1.5, 1.1, 1.4, np.nan, 1.3]))
+    np.testing.assert_allclose(found.at_s, start_s + seconds / 2)
+    np.testing.assert_allclose(found.loudness_rise_db, louder, atol=1e-5)
+    np.testing.assert_allclose(found.pitch_rise_st, higher, atol=1e-5)
+    evidence = anger + disgust_weight * disgust
+    rows = [*zip(seconds, np.minimum(evidence, 1), louder, np.nan_to_num(higher), strict=True)]
+    expected = level_of(rows, settings, usual=0.1 + disgust_weight * 0.02)
+    np.testing.assert_allclose(found.level, expected, atol=2e-3)
+    assert found.score == pytest.approx(max(expected), abs=2e-3)
+    assert found.peak_s == found.at_s[int(np.argmax(expected))]
+    assert found.voice is None
+
+
+def test_half_of_the_speech_is_the_reference_where_there_is_little() -> None:
+    """Of two segments of 3 s the calmer one, and never what is wrong by one sign only."""
+    found = curve(np.array([0.1, 0.9]), np.array([-30.0, -20.0]))
+    np.testing.assert_allclose(found.loudness_rise_db, [0, 10])
+    one_sign = curve(np.array([0.1, 0.9]), np.array([-28.0, -29.0]), np.array([100.0, 200.0]))
+    np.testing.assert_allclose(one_sign.loudness_rise_db, [0, -1], err_msg="two of three signs say so")
+    alone = curve(np.array([0.7]), np.array([-20.0]))
+    assert alone.score == 0, "a single segment is its own reference"
+    assert alone.loudness_rise_db.tolist() == [0]
+
+
+def test_without_any_pitch_loudness_decides_alone() -> None:
+    unvoiced = curve(second_half(0.05, 0.8), second_half(-26, -18), np.full(N, np.nan))
+    flat = curve(second_half(0.05, 0.8), second_half(-26, -18))
+    assert np.isnan(unvoiced.pitch_rise_st).all()
+    np.testing.assert_allclose(unvoiced.level, flat.level, atol=1e-6)
+
+
+def test_evidence_takes_the_weight_of_neutral_speech_out_again_and_is_softened() -> None:
+    labels = ("anger", "neutral", "sad")
+    before = np.array([[0.2, 0.5, 0.3], [0.9, 0.05, 0.05]])
+    weighed = before * [0.1, 0.8, 0.1]
+    weighed /= weighed.sum(axis=1, keepdims=True)
+    softened = before ** (1 / 1.5)
+    softened /= softened.sum(axis=1, keepdims=True)
+    found = evidence_probabilities(weighed.astype(np.float32), labels, 0.8)
+    np.testing.assert_allclose(found, softened, atol=1e-6)
+    certain = np.array([[1.0, 0.0, 0.0]], np.float32)
+    assert np.isfinite(evidence_probabilities(certain, labels, 0.8)).all()
+    without = np.array([[0.7, 0.3]], np.float32)
+    assert evidence_probabilities(without, ("anger", "sad"), 0.8) is without
+    assert len(evidence_probabilities(np.zeros((0, 3), np.float32), labels, 0.8)) == 0

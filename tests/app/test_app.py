@@ -19,6 +19,7 @@ from fixture_calls import LAST_DAY, QUEUES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callanalytics.audio.clips import clip_bytes
 from callanalytics.config import AudioSettings, Settings
 from callanalytics.diarize.vad import VoiceDetector
 from callanalytics.errors import (
@@ -31,8 +32,9 @@ from callanalytics.errors import (
     UnreadableFile,
     UsageError,
 )
-from callanalytics.store import Review, open_work
-from callanalytics.workspace import Workspace
+from callanalytics.store import Review, Store, open_work, publish
+from callanalytics.store.remove import Selection
+from callanalytics.workspace import Workspace, make_private_dir
 from ensemble.corpora import Clip, Corpus
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.model_errors import CorpusError
@@ -53,6 +55,7 @@ from jobs.app.playback import CallSounds
 from jobs.app.published import SORTS, PublishedCalls, Wanted
 from jobs.app.serve import Address, Gate, streamlit_config
 from jobs.app.utterance import NoSpeech, Utterance, classify, keep_utterance, only_member, safe_name
+from jobs.maintenance.purge import purge
 
 
 @pytest.fixture(scope="module")
@@ -374,6 +377,35 @@ def test_a_call_is_encoded_once(calls: PublishedCalls, sounds: CallSounds) -> No
     written_ns = first.stat().st_mtime_ns
     assert sounds.file(call_id) == first
     assert first.stat().st_mtime_ns == written_ns
+
+
+def test_a_call_that_is_purged_while_its_sound_is_made_leaves_none(
+    site: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(shutil.copytree(site.folder, tmp_path / "out"))
+    calls = PublishedCalls(Settings(), workspace)
+    first, second = (row["call_id"] for row in calls.find(SHORTEST).rows[:2])
+    make_private_dir(workspace.playing)
+    sounds = CallSounds(calls, workspace.playing)
+
+    def purge_then_encode(*args: Any, **more: Any) -> bytes:
+        purge(Settings(), workspace, Selection("call", first))
+        return clip_bytes(*args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.app.playback.clip_bytes", purge_then_encode)
+        with pytest.raises(UsageError, match="no such call"):
+            sounds.file(first)
+    assert list(workspace.playing.iterdir()) == []
+
+    def play_then_publish(store: Store) -> Path:
+        assert sounds.file(second).exists()
+        return publish(store)
+
+    monkeypatch.setattr("jobs.maintenance.purge.publish", play_then_publish)
+    monkeypatch.setattr("jobs.maintenance.purge.compact", play_then_publish)
+    purge(Settings(), workspace, Selection("call", second))
+    assert list(workspace.playing.iterdir()) == []
 
 
 def test_the_oldest_sound_makes_room(

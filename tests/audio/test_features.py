@@ -17,6 +17,7 @@ from callanalytics.features.spectrum import FILTER_BANKS
 from callanalytics.records import Features, Role, Segment
 
 librosa = pytest.importorskip("librosa")
+pytestmark = pytest.mark.usefixtures("librosa_ready")
 RATE_HZ = 8000
 
 

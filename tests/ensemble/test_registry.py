@@ -105,6 +105,19 @@ def test_a_torn_history_is_named(registry, torn):
         registry.current()
 
 
+def test_a_history_that_cannot_be_read_is_not_taken_for_an_empty_one(registry):
+    """The shipped ensemble would be in use instead of the promoted one, without a word."""
+    (registry.root / "history.json").mkdir(parents=True)
+    with pytest.raises(ModelIncompatible, match="restore it"):
+        registry.current()
+    (registry.root / "history.json").rmdir()
+    (registry.root / "history.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelIncompatible, match="restore it"):
+        registry.current()
+    (registry.root / "history.json").unlink()
+    assert registry.current() == SHIPPED
+
+
 def test_one_that_was_arriving_when_it_was_killed_is_not_kept(registry, tmp_path):
     good = add(registry, tmp_path, "a", 1.1, 0.70)
     shutil.copytree(registry.root / good, registry.root / f".arriving-{good}")

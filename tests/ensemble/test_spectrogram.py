@@ -27,6 +27,7 @@ def voice(rng, seconds=2.0, pitch_hz=140.0):
     return wave.astype(np.float32)
 
 
+@pytest.mark.usefixtures("librosa_ready")
 def test_the_mel_matrix_is_librosas():
     librosa = pytest.importorskip("librosa")
     theirs = librosa.filters.mel(sr=8000, n_fft=512, n_mels=64, fmin=60, fmax=3800)
@@ -34,6 +35,7 @@ def test_the_mel_matrix_is_librosas():
     assert (mel_matrix(FRONT).sum(axis=0) > 0).all()
 
 
+@pytest.mark.usefixtures("librosa_ready")
 def test_log_mel_is_librosas(rng):
     librosa = pytest.importorskip("librosa")
     wave = voice(rng)

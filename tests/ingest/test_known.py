@@ -192,6 +192,8 @@ def test_what_was_given_up_counts_as_found_and_skipped(store: Store, folder: Pat
     assert first.counts == RunCounts(n_found=2, n_new=2)
     store.register_ensemble(ENSEMBLE_ID, {}, LABELS, MEMBERS)
     store.quarantine(first.found.failures, begin(store))
+    assert found().counts == RunCounts(n_found=2, n_new=2), "what cannot be read is never given up"
+    store.connection.execute("UPDATE base.quarantine SET reason = 'truncated'")
     put(folder / "another.wav", "another")
     again = found()
     assert again.counts == RunCounts(n_found=3, n_new=1, n_skipped=1, n_given_up=1)

@@ -53,7 +53,7 @@ def test_a_run_at_work_and_one_that_was_killed_are_told_apart(out: Path) -> None
         at_work, killed, finished = last_runs(out)
     assert at_work.endswith("  at work")
     assert killed.endswith("  killed (no end noted)")
-    assert finished.endswith("  exit 3  found 98, done 96, skipped 0, quarantined 2")
+    assert finished.endswith("  exit 3  found 98, done 96, done before 0, quarantined 2")
     assert last_runs(out)[0].endswith("  killed (no end noted)"), "nobody holds the lock any more"
     assert [run["exit_code"] for run in read_status(Workspace(out))["runs"]] == [None, None, 3]
     for line, began in ((at_work, now), (killed, now - timedelta(hours=1))):

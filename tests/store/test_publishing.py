@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -266,6 +267,28 @@ def test_after_the_printed_advice_a_night_goes_on_from_the_published_file(
     assert run_night(Settings(), options).exit_code == 0
     with duckdb.connect(out / "callanalytics.duckdb", read_only=True) as reader:
         assert reader.execute("SELECT count(*) FROM base.analyses").fetchone() == (1,)
+
+
+def test_a_mark_that_cannot_be_removed_does_not_deny_what_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that fails after the rename: to say that nothing was published would be untrue."""
+    workspace = Workspace(tmp_path)
+    unlink = Path.unlink
+
+    def failing(path: Path, *, missing_ok: bool = False) -> None:
+        if path == workspace.unpublished_mark:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    with open_work(workspace) as store:
+        store.note_unpublished("test")
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", failing)
+            assert publish(store).exists()
+        assert store.unpublished, "the next run publishes once more"
+        publish(store)
+        assert not store.unpublished
 
 
 def test_without_a_published_file_the_next_run_begins_anew(tmp_path: Path) -> None:
