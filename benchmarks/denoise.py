@@ -18,7 +18,7 @@ import numpy as np
 
 from callanalytics.audio.noise_reduction import denoise
 from ensemble.corpora import CREMA_D_VALIDATION, Clip, decode_clip, read_corpus
-from ensemble.evaluation.metrics import Prepared, member_probabilities
+from ensemble.evaluation import Prepared, member_probabilities
 from ensemble.evaluation.paired import paired_difference
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.spectrogram import extract

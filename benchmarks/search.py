@@ -17,7 +17,7 @@ from pathlib import Path
 
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.config.window import Window
-from callanalytics.ingest.discovery import Discovered, find_recordings
+from callanalytics.ingest import Discovered, find_recordings
 from callanalytics.ingest.listing import FileKey, KnownFile, SettledCall, nothing_known
 from callanalytics.ingest.recorders.facts import FactReader
 

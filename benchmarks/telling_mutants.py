@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     Mutant(
         "tones do not keep frames from being speech",
-        "callanalytics/diarize/pipeline.py",
+        "callanalytics/diarize/__init__.py",
         "np.where(blocked, 0, probability)",
         "probability",
         ("tests/diarize/test_turn_times.py::test_tones_and_music_are_no_turns_whatever_the_detector_says",),
@@ -106,7 +106,7 @@ MUTANTS = (
     ),
     Mutant(
         "a file that waited in the last run is lost",
-        "callanalytics/ingest/discovery.py",
+        "callanalytics/ingest/__init__.py",
         "settled_at = listed.arrived_at + timedelta(seconds=settings.settle_s)",
         "settled_at = listed.arrived_at",
         ("tests/ingest/test_settling.py::test_a_file_that_waited_in_the_last_run_is_taken_by_the_next",),

@@ -23,7 +23,7 @@ from callanalytics.analysis.call import CallAnalysis, Models, analyze_call
 from callanalytics.analysis.words import Word
 from callanalytics.analysis.words.masking import MASK, mask_numbers
 from callanalytics.config import DEFAULT_RULES, Settings, WordsSettings
-from callanalytics.ingest.discovery import recording_from_files
+from callanalytics.ingest import recording_from_files
 
 FLAGGED_SHARE = 0.05
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip
-from ensemble.evaluation.metrics import SPEAKER_STATISTICS, interval_by_speaker, measures
+from ensemble.evaluation import SPEAKER_STATISTICS, interval_by_speaker, measures
 from ensemble.evaluation.model_card import Row, Table, interval, percent
 from ensemble.inference.card import read_card, trained_on
 from ensemble.inference.device import prepare_device

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.corpora import Clip, Corpus, clips_hash, keep_emotions, split_by_speaker
-from ensemble.evaluation.metrics import CONDITIONS, evaluate, refuse_names
+from ensemble.evaluation import CONDITIONS, evaluate, refuse_names
 from ensemble.evaluation.model_card import write_card_pages
 from ensemble.inference.card import files_of, fingerprint, read_card, refuse_known, trained_on
 from ensemble.inference.ensemble import load_ensemble

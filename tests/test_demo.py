@@ -18,9 +18,8 @@ import soundfile
 from command_line import run_command
 from night_calls import DAY, ZONE
 
-from callanalytics.demo import DemoSummary, build_demo
+from callanalytics.demo import MARKER_NAME, DemoSummary, build_demo
 from callanalytics.demo import synthetic_voices as demo_voices
-from callanalytics.demo.build import MARKER_NAME
 from callanalytics.demo.mix import AGENT, CALLER, mix_call
 from callanalytics.demo.script import Between, Call, Interlude, Line, Mood, calls
 from callanalytics.demo.synthetic_voices import SAMPLE_RATE_HZ, FloatArray, speak_calls

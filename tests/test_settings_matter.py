@@ -23,7 +23,7 @@ from callanalytics.audio.source import tolerance_s
 from callanalytics.config import AudioSettings, DiscoverySettings, SegmentSettings, Settings, settings_from
 from callanalytics.diarize.segments import cut_segments
 from callanalytics.errors import TooShort
-from callanalytics.ingest.discovery import find_recordings, recording_from_files
+from callanalytics.ingest import find_recordings, recording_from_files
 from callanalytics.records import Role, Turn
 from callanalytics.store import RunCounts
 from jobs.night.gate import Night, reasons_to_hold

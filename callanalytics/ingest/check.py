@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from callanalytics.config import Settings
-from callanalytics.ingest.discovery import find_recordings
+from callanalytics.ingest import find_recordings
 from callanalytics.ingest.recorders.phone_numbers import is_phone
 from callanalytics.ingest.recorders.stamps import UUID
 from callanalytics.records import CallFacts

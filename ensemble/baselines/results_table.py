@@ -11,7 +11,7 @@ import numpy as np
 from ensemble.baselines.bench import Protocol, uses_wav2vec
 from ensemble.baselines.systems import Figure, System
 from ensemble.baselines.wav2vec import STAND_IN
-from ensemble.evaluation.metrics import interval_by_speaker, measures
+from ensemble.evaluation import interval_by_speaker, measures
 from ensemble.evaluation.model_card import interval, percent, render_template
 
 RANDOM_WARNING = (

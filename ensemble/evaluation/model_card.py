@@ -1,7 +1,7 @@
 """The model card: what an ensemble is, how well it does, and where it should not be trusted.
 
 One self-contained HTML page (no script, no request to anywhere) and one Markdown text, both from
-``card.json`` and the result of :func:`ensemble.evaluation.metrics.evaluate`. Every figure comes from there.
+``card.json`` and the result of :func:`ensemble.evaluation.evaluate`. Every figure comes from there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble.evaluation.metrics import NOT_CORPORA
+from ensemble.evaluation import NOT_CORPORA
 
 Row = Sequence[str]
 Table = tuple[Row, list[Row]]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, usable_clips
-from ensemble.evaluation.metrics import (
+from ensemble.evaluation import (
     FEWEST_SPEAKERS,
     member_probabilities,
     prepare_clips,

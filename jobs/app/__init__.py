@@ -2,7 +2,7 @@
 
 It needs the extra `app`.
 
-    serve -> Streamlit -> streamlit_script -> try_page, calls_page, compare_page
+    serve -> Streamlit -> streamlit_script -> streamlit_pages
           -> review_page: the queue, plain HTML
           -> playback: the calls' sound over HTTP
 

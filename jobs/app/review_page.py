@@ -25,6 +25,7 @@ from jobs.app.context import AppContext
 from jobs.app.markup import asset, render
 from jobs.app.playback import CallSounds
 from jobs.models.rejudge import rejudge, render_rejudged
+from jobs.reviews import give
 from jobs.reviews.piles import (
     PERCENTS,
     PILES,
@@ -36,7 +37,6 @@ from jobs.reviews.piles import (
     window_of,
 )
 from jobs.reviews.queue import take_back, waiting_reviews
-from jobs.reviews.reviews import give
 from reports.formatting import length, localised, window_text
 from reports.parts.call_parts import page_name, person
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from jobs.app.calls_page import show as calls
-from jobs.app.compare_page import show as compare
 from jobs.app.context import context
-from jobs.app.try_page import show as try_out
+from jobs.app.streamlit_pages import calls, compare, try_out
 from reports.formatting import localised
 
 # An icon of our own: Streamlit fetches the pictures of emoji and Material symbols from the internet.

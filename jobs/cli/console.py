@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from callanalytics.records import Failure
     from callanalytics.store import RunCounts
-    from jobs.night.result import RunResult
+    from jobs.night import RunResult
 
 # A log gets a line this often, and at the end of every stage.
 LOG_EVERY_S = 10.0

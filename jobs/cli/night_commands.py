@@ -100,7 +100,7 @@ def init(calls: tuple[str, ...], out: str | None, zone: str | None, config: Path
 def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Analyse the recordings of a window: the nightly job."""
     from callanalytics.config import load_config
-    from jobs.night.result import RunOptions
+    from jobs.night import RunOptions
     from jobs.night.run import run_night
 
     settings = load_config(config, options["out"])

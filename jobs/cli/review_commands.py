@@ -64,7 +64,7 @@ def call(
 ) -> None:
     """Review one call, one of its rules, or one of its segments."""
     from callanalytics.store import Review
-    from jobs.reviews.reviews import give
+    from jobs.reviews import give
 
     answer = Review(
         call,
@@ -85,7 +85,7 @@ def call(
 @in_workspace
 def import_(file: Path, by: str | None, workspace: Workspace) -> None:
     """Reviews of a CSV: call_id, verdict; optional rule, segment, emotion, reviewer, note. All or none."""
-    from jobs.reviews.reviews import give, read_csv
+    from jobs.reviews import give, read_csv
 
     reviews = read_csv(file, reviewer=by or os.environ.get("USER"))
     given = give(workspace, reviews)
@@ -99,7 +99,7 @@ def import_(file: Path, by: str | None, workspace: Workspace) -> None:
 @in_workspace
 def next_(count: int, as_json: bool, workspace: Workspace) -> None:
     """The call a review would teach most of: flagged by little known rules, unsure, or disputed."""
-    from jobs.reviews.reviews import next_calls, render_worth
+    from jobs.reviews import next_calls, render_worth
 
     found = next_calls(workspace, count)
     if as_json:

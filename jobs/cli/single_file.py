@@ -21,7 +21,7 @@ from jobs.active_ensemble import in_use
 
 def found_recording(paths: Sequence[Path], settings: Settings) -> FoundRecording:
     """One recording with the facts its name and sidecar give; no window, no database."""
-    from callanalytics.ingest.discovery import recording_from_files
+    from callanalytics.ingest import recording_from_files
 
     return recording_from_files(tuple(paths), settings, now=datetime.now(UTC), salt=secrets.token_bytes(32))
 

@@ -176,7 +176,7 @@ def evaluate(
 ) -> None:
     """Measure an ensemble on labelled corpora: every channel condition side by side, intervals by speaker."""
     from ensemble.corpora import keep_emotions
-    from ensemble.evaluation.metrics import evaluate as measure
+    from ensemble.evaluation import evaluate as measure
     from ensemble.evaluation.model_card import member_table, score_table, write_card_pages
     from ensemble.inference.ensemble import load_ensemble
 

@@ -102,7 +102,7 @@ def named_corpora(
     Paths are relative to ``base``; ``columns`` are a manifest's own names for its columns.
     """
     from ensemble.corpora import LOADERS, read_corpora, without_copies
-    from ensemble.evaluation.metrics import refuse_names
+    from ensemble.evaluation import refuse_names
 
     read: list[Corpus] = []
     for text in named:

@@ -23,9 +23,9 @@ from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, named
+from jobs.night import OnProgress
 from jobs.night.limits import StopWatch
 from jobs.night.local_engine import Analyze, analyze_all, n_workers
-from jobs.night.result import OnProgress
 from jobs.publishing import show, write_clips
 from jobs.reviews.relabel import with_corrections
 
@@ -261,7 +261,7 @@ def _prepare(settings: Settings, folder: Path) -> Analyze:
 def _score(found: FoundRecording, settings: Settings, ensemble: Ensemble) -> CallRows:
     """In a worker: check that the recording is what it was, then vote and assess."""
     from callanalytics.analysis.call import call_as_corrected, vote_again
-    from callanalytics.ingest.discovery import recording_id_at
+    from callanalytics.ingest import recording_id_at
     from callanalytics.store.rows import pack
 
     assert isinstance(found, _AnalysedRecording)  # noqa: S101 - only such are sent

@@ -52,7 +52,7 @@ def ordinary_talk(
         return ()
     require_consent(consent)
     from callanalytics.diarize import SpeechModels
-    from callanalytics.ingest.discovery import find_recordings
+    from callanalytics.ingest import find_recordings
 
     make_private_dir(workspace.folder)
     salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)

@@ -19,8 +19,8 @@ from callanalytics.store import Store, open_locked
 from callanalytics.store.reader import known_places, read_analyses
 from callanalytics.store.rule_sets import JudgedAnalysis, judged_otherwise, n_judged, write_assessments
 from callanalytics.workspace import Workspace
+from jobs.night import OnProgress, quiet
 from jobs.night.limits import StopWatch
-from jobs.night.result import OnProgress, quiet
 from jobs.publishing import kept_clips, show, write_clips
 
 CHUNK_CALLS = 256  # read, judged and committed at a time

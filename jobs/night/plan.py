@@ -17,14 +17,14 @@ from callanalytics.config import Settings
 from callanalytics.config.call_settings import BESIDE
 from callanalytics.config.window import Window
 from callanalytics.errors import UsageError
+from callanalytics.ingest import Discovered, EarlierRun, find_recordings
 from callanalytics.ingest.completeness import stem_of_pair
-from callanalytics.ingest.discovery import Discovered, EarlierRun, find_recordings
 from callanalytics.ingest.object_store import is_remote
 from callanalytics.records import FoundRecording
 from callanalytics.store import RunCounts, Store
 from callanalytics.store.reader import known_places, read_analysis
 from callanalytics.store.recordings import done_among, given_up_among, known_files
-from jobs.night.result import RunOptions
+from jobs.night import RunOptions
 from jobs.publishing import kept_clips
 
 

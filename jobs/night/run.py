@@ -31,11 +31,11 @@ from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use
 from jobs.maintenance.voices import with_profiles
+from jobs.night import FlaggedCall, OnProgress, RunOptions, RunResult, quiet
 from jobs.night.gate import night_of, reasons_to_hold
 from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all, load_packed, n_workers
 from jobs.night.plan import Todo, search, take_late_transcripts, with_transcripts
-from jobs.night.result import FlaggedCall, OnProgress, RunOptions, RunResult, quiet
 from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections

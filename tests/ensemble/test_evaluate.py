@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 
 from ensemble.corpora import read_corpus
-from ensemble.evaluation.metrics import (
+from ensemble.evaluation import (
     areas,
     evaluate,
     interval_by_speaker,

@@ -15,7 +15,7 @@ from tiny_corpus import write_tiny_corpus
 
 from ensemble.corpora import read_corpus, usable_clips_cached
 from ensemble.crossval import crossval
-from ensemble.evaluation.metrics import evaluate
+from ensemble.evaluation import evaluate
 from ensemble.inference.card import known_speakers
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.inference.spectrogram import FrontEnd

@@ -13,13 +13,13 @@ import pytest
 from callanalytics.config import DiscoverySettings, RecorderSettings, Settings, load_config
 from callanalytics.config.window import Window
 from callanalytics.errors import TooLong, UnreadableFile, UsageError
-from callanalytics.ingest.check import check_paths, render_checked
-from callanalytics.ingest.discovery import (
+from callanalytics.ingest import (
     Discovered,
     EarlierRun,
     find_recordings,
     recording_from_files,
 )
+from callanalytics.ingest.check import check_paths, render_checked
 from callanalytics.ingest.listing import FileKey, KnownFile, file_time
 from callanalytics.records import Role, RoleSource
 

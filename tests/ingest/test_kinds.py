@@ -14,7 +14,7 @@ from formats import by_ffmpeg, by_soundfile, two_tones
 
 from callanalytics.audio import decode_recording
 from callanalytics.config import DiscoverySettings, Settings, settings_from
-from callanalytics.ingest.discovery import Discovered, find_recordings
+from callanalytics.ingest import Discovered, find_recordings
 from callanalytics.ingest.kinds import holds_sound
 from callanalytics.records import Role
 

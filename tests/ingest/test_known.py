@@ -14,18 +14,18 @@ import pytest
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 from stores import begin
 
+import callanalytics.ingest as discovery
 from callanalytics.config import EngineSettings, Settings
 from callanalytics.config.window import Window
-from callanalytics.ingest import discovery
-from callanalytics.ingest.discovery import Discovered, find_recordings
+from callanalytics.ingest import Discovered, find_recordings
 from callanalytics.ingest.listing import FileKey, KnownFile
 from callanalytics.records import FoundRecording
 from callanalytics.store import RunCounts, Store, open_work
 from callanalytics.store.recordings import known_files, remember_files
 from callanalytics.workspace import Workspace
+from jobs.night import RunOptions
 from jobs.night.plan import Todo
 from jobs.night.plan import search as search_todo
-from jobs.night.result import RunOptions
 
 NOW = datetime.now(UTC)
 OLD = NOW - timedelta(hours=2)

@@ -13,7 +13,7 @@ import pytest
 
 from callanalytics.config import Settings, settings_from
 from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
-from callanalytics.ingest.discovery import find_recordings, recording_id_at
+from callanalytics.ingest import find_recordings, recording_id_at
 from callanalytics.ingest.object_store import fetched, is_remote, list_remote, look_up, path_of, url_of
 from callanalytics.records import Role
 from callanalytics.workspace import Workspace

@@ -15,8 +15,7 @@ from formats import by_ffmpeg, by_soundfile, two_tones
 
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.config.window import Window
-from callanalytics.ingest import completeness
-from callanalytics.ingest.discovery import Discovered, EarlierRun, find_recordings
+from callanalytics.ingest import Discovered, EarlierRun, completeness, find_recordings
 
 RATE_HZ = 8_000
 _shorter = count()

@@ -15,10 +15,10 @@ from callanalytics.audio import decode_recording
 from callanalytics.config import AudioSettings, DiscoverySettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import RecordingChanged, UnreadableFile
-from callanalytics.ingest.discovery import Discovered, find_recordings
+from callanalytics.ingest import Discovered, find_recordings
 from callanalytics.ingest.listing import FileKey, KnownFile, nothing_known
 from callanalytics.records import FoundRecording
-from jobs.night.result import RunOptions
+from jobs.night import RunOptions
 from jobs.night.run import run_night
 
 NOW = datetime.now(UTC)

@@ -21,7 +21,7 @@ from callanalytics.store import open_work, publish
 from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
 from jobs.models.rejudge import rejudge
-from jobs.night.result import RunOptions
+from jobs.night import RunOptions
 from jobs.night.run import run_night
 from reports.report_source import open_source
 

@@ -18,7 +18,7 @@ from callanalytics.store.reader import read_analysis
 from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import SHIPPED
 from jobs.models.backfill import backfill
-from jobs.night.result import RunOptions, RunResult
+from jobs.night import RunOptions, RunResult
 from jobs.night.run import run_night
 from jobs.reviews.relabel import relabel
 

@@ -25,8 +25,8 @@ from callanalytics.store import Review, open_work, publish
 from callanalytics.workspace import Workspace
 from jobs.app.call_views import player_view
 from jobs.app.published import PublishedCalls
+from jobs.reviews import give, next_calls, read_csv, render_worth
 from jobs.reviews.queue import put, read_reviews, take_back, take_in, waiting, waiting_reviews
-from jobs.reviews.reviews import give, next_calls, read_csv, render_worth
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ensemble.inference.ensemble import SHIPPED
 from ensemble.model_errors import ModelMissing
 from jobs.models.backfill import backfill, render_backfilled
 from jobs.models.compare import compare_ensembles
-from jobs.night.result import RunOptions, RunResult
+from jobs.night import RunOptions, RunResult
 from jobs.night.run import run_night
 
 NOW = datetime.now(UTC)

@@ -16,8 +16,8 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.store import RunCounts, open_work
 from callanalytics.workspace import Workspace
+from jobs.night import RunOptions
 from jobs.night.plan import search
-from jobs.night.result import RunOptions
 
 # Berlin: 2025-03-30 has 23 hours (02:00 becomes 03:00), 2025-10-26 has 25 (03:00 becomes 02:00).
 SPRING = ("20250329-233000", "20250330-003000", "20250330-015959", "20250330-023000", "20250330-235900")

@@ -19,9 +19,9 @@ from callanalytics.config import Settings
 from callanalytics.errors import EngineError, LockHeld
 from callanalytics.records import Failure, Outcome
 from callanalytics.workspace import file_lock, lock_holder
+from jobs.night import RunOptions
 from jobs.night.limits import StopWatch
 from jobs.night.local_engine import analyze_all
-from jobs.night.result import RunOptions
 from jobs.night.run import run_night
 
 

@@ -21,8 +21,8 @@ from callanalytics.config.window import Window, parse_window
 from callanalytics.store import RunCounts, open_work
 from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
+from jobs.night import RunOptions
 from jobs.night.gate import Night, expected, night_of, reasons_to_hold, whole_days
-from jobs.night.result import RunOptions
 from jobs.night.run import run_night
 
 MONDAY = date(2026, 3, 30)

@@ -28,7 +28,7 @@ from callanalytics.store.query import run_query
 from callanalytics.store.recordings import done_among
 from callanalytics.workspace import DATABASE_NAME, Workspace
 from jobs.maintenance.doctor import examine
-from jobs.night.result import RunOptions
+from jobs.night import RunOptions
 from jobs.night.run import run_night
 
 

@@ -22,7 +22,7 @@ from callanalytics.store.parquet import export
 from callanalytics.store.publish import mend_published
 from callanalytics.store.query import run_query
 from callanalytics.workspace import Workspace
-from jobs.night.result import RunOptions
+from jobs.night import RunOptions
 from jobs.night.run import run_night
 
 N_NIGHTS = 3

@@ -47,7 +47,7 @@ class Slow:
 
 class Hook:
     def find_spec(self, name, path, target=None):
-        if name != "callanalytics.audio.decode":
+        if name != "callanalytics.audio":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

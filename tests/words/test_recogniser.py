@@ -15,7 +15,7 @@ from spoken_calls import spoken_call
 from callanalytics.analysis.call import CallAnalysis, Models, analyze_call
 from callanalytics.analysis.words.recogniser import repeats
 from callanalytics.config import RuleSettings, Settings, WordsSettings
-from callanalytics.ingest.discovery import recording_from_files
+from callanalytics.ingest import recording_from_files
 from callanalytics.records import Role
 
 LINES = (
