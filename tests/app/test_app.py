@@ -472,7 +472,7 @@ def page(site: Workspace) -> Any:
     set_context(AppContext(Settings(), site))
 
     def open_page(name: str, **query: str) -> Any:
-        code = f"from jobs.app.{name}_page import show\nshow()"
+        code = f"from jobs.app.streamlit_pages import {name}\n{name}()"
         opened = testing.AppTest.from_string(code, default_timeout=60)
         opened.query_params.update(query)
         return opened.run()

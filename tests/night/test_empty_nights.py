@@ -33,14 +33,12 @@ def printed(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if line]
 
 
-def test_an_empty_folder_is_said_to_be_one_and_the_window_is_told_in_the_zone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_folder_is_said_to_be_one_and_the_window_is_told_in_the_zone(tmp_path: Path) -> None:
     (tmp_path / "calls").mkdir()
-    monkeypatch.setenv("TZ", "America/New_York")
+    (tmp_path / "config.toml").write_text('[time]\nzone = "America/New_York"\n')
     said = messages(
         "run", "--input", tmp_path / "calls", "--out", tmp_path / "out", "--workers", 1,
-        "--since", "2025-03-27", "--until", "2025-03-28",
+        "--since", "2025-03-27", "--until", "2025-03-28", "--config", tmp_path / "config.toml",
     )  # fmt: skip
     assert "Window 2025-03-27 00:00 EDT to 2025-03-28 00:00 EDT: 0 recordings found." in said
     assert "Nothing that could be a recording was seen there" in said

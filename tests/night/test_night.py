@@ -98,7 +98,7 @@ def test_running_again_does_nothing_twice(
     settled = run_json(*WINDOW, "--input", demo.folder, "--out", out)
     assert settled["n_quarantined"] == 0, "a file that failed max_attempts times is left alone"
     said = messages("run", *WINDOW, "--input", demo.folder, "--out", out)
-    assert f"already done {first['n_done']}, 1 given up (see quarantine);" in said
+    assert f"Nothing new: {first['n_done']} calls as analysed before, 1 given up (see quarantine)." in said
     assert "earlier version gave up" not in said
     with open_work(Workspace(out)) as store:
         store.connection.execute("UPDATE base.runs SET settings = '{\"recipe\": 1}'")
@@ -107,7 +107,7 @@ def test_running_again_does_nothing_twice(
     said = messages("run", *WINDOW, "--input", demo.folder, "--out", out)
     assert "Tried once more: 1 recording that an earlier version gave up." in said
     assert "quarantined 1." in said
-    assert "1 given up (see quarantine);" in messages("run", *WINDOW, "--input", demo.folder, "--out", out)
+    assert "1 given up (see quarantine)." in messages("run", *WINDOW, "--input", demo.folder, "--out", out)
 
 
 def test_another_window_gets_its_own_report_even_when_nothing_is_new(

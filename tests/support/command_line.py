@@ -53,7 +53,8 @@ def run_command(*args: object, expect: int | None = 0) -> Done:
     assert expect is None or done.exit_code == expect, f"exit {code}\n{done.stdout}\n{done.stderr[-4000:]}"
     assert "Traceback" not in done.stderr, done.stderr[-4000:]
     if "--json" in args and done.stdout:
-        assert broken_contracts([str(word) for word in args], done.stdout) == []
+        broken = broken_contracts([str(word) for word in args], done.stdout)
+        assert broken == [], broken
     return done
 
 
