@@ -63,7 +63,10 @@ FROM segments WHERE call_id = $call_id ORDER BY segment
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to list. `text` is looked for in call id, path, queue and agent; dates are local days."""
+    """What to list. `text` is looked for in call id, path, queue, agent and in what is said.
+
+    Dates are local days.
+    """
 
     text: str = ""
     queues: tuple[str, ...] = ()
@@ -211,13 +214,23 @@ def _analysis(source: Source, call_id: str) -> Row:
     return rows[0]
 
 
+# What is known of a call, or whole words that are said in it, one after the other.
+_TEXT = """(
+    contains(lower(concat_ws(' ', call_id, path, queue, agent_id, agent_name, external_id)), $text)
+    OR call_id IN (
+        SELECT u.call_id FROM utterances u WHERE len(search_terms($text)) > 0 AND contains(
+            ' ' || array_to_string(search_terms(u.text), ' ') || ' ',
+            ' ' || array_to_string(search_terms($text), ' ') || ' '
+        )
+    )
+)"""
+
+
 def _conditions(wanted: Wanted) -> tuple[str, dict[str, Any]]:
     """The WHERE clause and its values; nothing of a person's typing gets into the text."""
     parts, values = ["true"], dict[str, Any]()
     if wanted.text.strip():
-        parts.append(
-            "contains(lower(concat_ws(' ', call_id, path, queue, agent_id, agent_name, external_id)), $text)"
-        )
+        parts.append(_TEXT)
         values["text"] = wanted.text.strip().lower()
     if wanted.queues:
         parts.append("coalesce(queue, '') IN (SELECT unnest($queues))")

@@ -184,7 +184,7 @@ class ReviewPage:
         from starlette.responses import JSONResponse
 
         verdicts = sent.get("verdicts")
-        if not isinstance(verdicts, dict) or not set(verdicts.values()) <= set(VERDICTS):
+        if not isinstance(verdicts, dict) or any(each not in VERDICTS for each in verdicts.values()):
             raise UsageError("These are no verdicts.")
         waiting = verdicts_of(waiting_reviews(self.here.workspace))
         with self.here.calls.reading() as source, localised(self.here.settings.report.written_locale):

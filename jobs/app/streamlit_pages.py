@@ -78,7 +78,7 @@ def _list(here: AppContext) -> None:
 def _filters(here: AppContext) -> Wanted:
     queues, first, last = here.calls.queues_and_days()
     text, days, chosen = st.columns([3, 2, 3])
-    searched = text.text_input("Search", placeholder="call id, file, queue or agent", key="text")
+    searched = text.text_input("Search", placeholder="call id, file, queue, agent or words", key="text")
     span = days.date_input("Days", value=[], min_value=first, max_value=last, key="days")
     picked = chosen.multiselect(
         "Queues", queues, format_func=lambda queue: queue or "no queue", placeholder="all", key="queues"
@@ -302,7 +302,7 @@ def compare() -> None:
 
 
 def _compared_call(here: AppContext, names: tuple[str, str], first: Ensemble, second: Ensemble) -> None:
-    text = st.text_input("Search calls", placeholder="call id, file, queue or agent")
+    text = st.text_input("Search calls", placeholder="call id, file, queue, agent or words")
     listed = here.calls.find(Wanted(text=text, sort="when"))
     if not listed.rows:
         st.info("No such call.")

@@ -233,6 +233,21 @@ def test_filters_leave_what_was_asked(calls: PublishedCalls) -> None:
     assert found(Wanted(text="%' OR 1=1 --")) == set()
 
 
+def test_calls_are_found_by_what_is_said_in_them(site: Workspace, tmp_path: Path) -> None:
+    said = Workspace(tmp_path / "out")
+    shutil.copytree(site.folder, said.folder)
+    with open_work(said) as store:
+        ((key, call_id),) = store.rows("SELECT analysis_key, call_id FROM analyses LIMIT 1")
+        store.connection.execute(
+            "INSERT INTO base.utterances VALUES (?, 0, NULL, 'caller', 0, 2, ?, NULL, 'text', [], [])",
+            [key, "I want your Supervisor, now"],
+        )
+        publish(store)
+    calls = PublishedCalls(Settings(), said)
+    for text, found in (("supervisor now", [call_id]), ("your", [call_id]), ("super", []), ("?!", [])):
+        assert [row["call_id"] for row in calls.find(Wanted(text=text)).rows] == found, text
+
+
 @pytest.mark.parametrize("sort", list(SORTS))
 def test_sorting_both_ways(calls: PublishedCalls, sort: str) -> None:
     columns = {

@@ -123,6 +123,12 @@ def test_a_session_has_links_that_open(out: Path) -> None:
         assert asks.get(f"/report/calls/{call_id}.html").status_code == 200
 
 
+@pytest.mark.parametrize("verdicts", [["confirm"], {"0" * 16: ["confirm"]}, {"0" * 16: "maybe"}, None])
+def test_a_session_of_anything_else_is_refused(out: Path, verdicts: object) -> None:
+    refused = client(out).post("/review/session", json={"verdicts": verdicts, "reviewer": "Ana"})
+    assert (refused.status_code, refused.text) == (400, "These are no verdicts.")
+
+
 def test_pages_get_their_links_where_they_are_served_and_only_there(out: Path) -> None:
     asks, call_id = client(out), flagged(out)[0]
     script = '<script src="/review/report-links.js" defer></script>'
