@@ -17,7 +17,9 @@ from callanalytics.analysis.contrast import CONTROL_EVERY, N_NEAR, NEAR_SHARE, f
 from callanalytics.config.window import Window
 from callanalytics.store import Review
 from jobs.publishing import NEWEST_RUN
+from reports.call_rows import CallData, load_calls
 from reports.formatting import count, date_text, moment, percent
+from reports.parts.quotes import said_at_first
 from reports.report_source import Row, Source
 
 Pile = Literal["sure", "disputed", "control"]
@@ -318,7 +320,7 @@ class Session:
 
 MAX_LINKS = 5
 _JUDGED = """
-SELECT call_id, flagged, started_local, queue, frustration_score, reasons, day
+SELECT analysis_key, call_id, flagged, started_local, queue, frustration_score, reasons, day
 FROM call_summary WHERE call_id IN (SELECT unnest($call_ids::VARCHAR[]))
 ORDER BY frustration_score DESC NULLS LAST, call_id
 """
@@ -352,8 +354,9 @@ def read_session(source: Source, verdicts: Mapping[str, str], reviewer: str) -> 
     sentences += [_moved(row) for row in source.rows(_MOVED)] or [
         "No queue has moved clearly against the week before."
     ]
-    to_hear = [row for row in rows if verdicts[row["call_id"]] == "confirm"]
-    return Session(tuple(sentences), tuple(_to_hear(row) for row in to_hear[:MAX_LINKS]))
+    to_hear = [row for row in rows if verdicts[row["call_id"]] == "confirm"][:MAX_LINKS]
+    calls = load_calls(source, [row["analysis_key"] for row in to_hear])
+    return Session(tuple(sentences), tuple(_to_hear(row, calls[row["analysis_key"]]) for row in to_hear))
 
 
 def _worth(verdicts: Sequence[str]) -> str:
@@ -375,9 +378,9 @@ def _moved(row: Row) -> str:
     return f"What moved: in {queue} {now} {_MOVED_WORDS[row['what']]}, {before} the week before."
 
 
-def _to_hear(row: Row) -> MomentToHear:
+def _to_hear(row: Row, call: CallData) -> MomentToHear:
     where = (
         f"{moment(row['started_local'])}, {row['queue']}" if row["queue"] else moment(row["started_local"])
     )
     reason = row["reasons"][0] if row["reasons"] else "not flagged"
-    return MomentToHear(row["call_id"], f"{where}: {reason}")
+    return MomentToHear(row["call_id"], f"{where}: {reason}{said_at_first(call)}")

@@ -9,9 +9,11 @@ from pathlib import Path
 from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.workspace import make_private_dir
+from reports.call_rows import load_calls
 from reports.formatting import calls_text, counted, percent, whole_number
 from reports.pages.brief import read_summary
 from reports.palette import badge
+from reports.parts.quotes import said_at_first
 from reports.render import frame_for, render, write_page, writing
 from reports.report_source import Row, open_source
 from reports.translation import _, marked
@@ -76,7 +78,8 @@ FROM call_facts JOIN (SELECT call_id, started_at FROM call_summary) USING (call_
 WHERE started_at >= $since AND started_at < $until
 """
 _FIRST_TO_HEAR = """
-SELECT f.call_id, f.started_local, coalesce(f.queue, '') AS queue, f.path, f.reasons[1] AS reason
+SELECT c.analysis_key, f.call_id, f.started_local, coalesce(f.queue, '') AS queue, f.path,
+    f.reasons[1] AS reason
 FROM call_facts f JOIN call_summary c USING (call_id)
 WHERE f.flagged AND c.started_at >= $since AND c.started_at < $until
 ORDER BY f.frustration_score DESC NULLS LAST, f.call_id LIMIT $most
@@ -105,6 +108,7 @@ def build_paragraph(
         (totals,) = source.in_window(_IN_WINDOW)
         moved = [_moved(row) for row in source.rows(_MOVED)]
         first = source.in_window(_FIRST_TO_HEAR, most=MAX_MOMENTS)
+        calls = load_calls(source, [row["analysis_key"] for row in first])
     n_flagged = totals["n_flagged"]
     headline = _("{n} of {calls} flagged").format(n=whole_number(n_flagged), calls=calls_text(totals["n"]))
     sentences = [f"{headline}."]
@@ -124,7 +128,8 @@ def build_paragraph(
     moments = [
         {
             "when": f"{row['started_local']:%a %H:%M}",
-            "about": ", ".join(filter(None, (Path(row["path"]).name, row["queue"], row["reason"]))),
+            "about": ", ".join(filter(None, (Path(row["path"]).name, row["queue"], row["reason"])))
+            + said_at_first(calls[row["analysis_key"]]),
             "link": f"{base}/calls/{row['call_id']}.html" if base else "",
         }
         for row in first

@@ -67,6 +67,20 @@ def quote(call: CallData, start_s: float, end_s: float) -> str:
     return text if callers else f"{_(ROLE_NAMES['agent'])}: {text}"
 
 
+def said_at_first(call: CallData) -> str:
+    """The words of the first moment that has any, in quotation marks behind a space; else empty.
+
+    Empty also where the reason of the call quotes its words already.
+    """
+    for escalation in call.escalations:
+        if "“" in escalation["reason"]:
+            return ""
+        for moment in escalation["evidence"]:
+            if words := quote(call, moment["start_s"], moment["end_s"]):
+                return f" “{words}”"
+    return ""
+
+
 def _within(utterance: Row, start_s: float, end_s: float) -> list[str]:
     """The words of an utterance that begin in a moment; all of one without such times that overlaps it."""
     words: list[str] = utterance["text"].split(" ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from fixture_calls import RULES, ZONE, assessed, fill, plausible_calls, with_sid
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.contrast import N_NEAR, is_control
 from callanalytics.analysis.escalation import escalations, is_flagged
+from callanalytics.analysis.words import CallWords, Utterance
 from callanalytics.config import Settings, TimeSettings
+from callanalytics.config.job_settings import NotifySettings
+from callanalytics.config.window import Window
 from callanalytics.records import Escalation, Evidence, Role
 from callanalytics.store import Review, open_work, publish
 from callanalytics.workspace import Workspace
@@ -28,6 +32,7 @@ from jobs.reviews.piles import (
     verdicts_of,
     window_of,
 )
+from jobs.scheduler.notify import brief_message
 from reports.report_source import Source
 
 SETTINGS = Settings(time=TimeSettings(zone=ZONE), rule=RULES)
@@ -230,3 +235,26 @@ def test_a_session_is_one_paragraph(source: Source, calls: list[CallAnalysis]) -
     assert {m.call_id for m in found.moments} == {*flagged[:2], control}
     assert read_session(source, {}, "Ana").sentences == ("Ana judged no call.",)
     assert read_session(source, {"0" * 16: "confirm"}, "Ana").sentences == ("Ana judged no call.",)
+
+
+def speaking(calls: list[CallAnalysis], text: str) -> list[CallAnalysis]:
+    """The calls, where the flagged ones say this in their first moment, and nothing else is known of them."""
+
+    def words(call: CallAnalysis) -> CallWords:
+        at = call.assessment.escalations[0].evidence[0]
+        return CallWords((Utterance(None, Role.CALLER, at.start_s, at.end_s, text, "text"),))
+
+    return [replace(call, words=words(call)) if call.assessment.flagged else call for call in calls]
+
+
+def test_what_is_forwarded_quotes_the_words_of_a_moment(calls: list[CallAnalysis], tmp_path: Path) -> None:
+    flagged = [c.recording.call_id for c in calls if c.assessment.flagged][:2]
+    made = published(tmp_path / "out", speaking(calls, "this is the third time"))
+    with AppContext(SETTINGS, made).calls.reading() as source:
+        found = read_session(source, dict.fromkeys(flagged, "confirm"), "Ana")
+    assert [moment.text.count("“this is the third time”") for moment in found.moments] == [1, 1]
+    days = Window(datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+    for redact in (False, True):
+        settings = SETTINGS.model_copy(update={"notify": NotifySettings(redact=redact)})
+        message = brief_message(settings, made, days)
+        assert ("third time" in message.text, "third time" in message.html) == (not redact, not redact)
