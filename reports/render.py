@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,10 @@ from reports.formatting import moment, window_text
 from reports.palette import Badge, legend
 from reports.report_source import Source
 from reports.translation import _, language
+
+# Beside this file, and not by the name of the package: who works in a folder that holds a folder "reports",
+# such as that of the results, may get that one for it (as of editable installations).
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,13 @@ def render(template: str, **views: Any) -> str:
 
 def asset(name: str) -> str:
     """The text of a file beside the templates: style.css, report.js."""
-    return (resources.files("reports") / "templates" / name).read_text(encoding="utf-8")
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(("html",), default=False),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
+import reports.render
 from reports.translation import _
+
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 @cache
 def environment() -> jinja2.Environment:
     """Templates of the app first, then those of the reports, whose macros they use."""
     found = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("jobs.app"), jinja2.PackageLoader("reports")]),
+        loader=jinja2.FileSystemLoader([TEMPLATES, reports.render.TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -38,13 +41,12 @@ def render(template: str, **view: Any) -> str:
 @cache
 def style() -> str:
     """The reports' style, with its variables on the host of the shadow root, and the app's additions."""
-    of_reports = (resources.files("reports") / "templates" / "style.css").read_text(encoding="utf-8")
-    return of_reports.replace(":root", ":host") + asset("app.css")
+    return reports.render.asset("style.css").replace(":root", ":host") + asset("app.css")
 
 
 def asset(name: str) -> str:
     """A script or style of the app."""
-    return (resources.files("jobs.app") / "templates" / name).read_text(encoding="utf-8")
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 @cache

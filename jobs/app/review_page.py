@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ from jobs.reviews.piles import (
 from jobs.reviews.queue import take_back, waiting_reviews
 from reports.formatting import length, localised, window_text
 from reports.parts.call_parts import page_name, person
+from reports.render import asset as report_asset
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -296,8 +296,7 @@ def _name_of(sent: dict[str, Any]) -> str:
 
 
 def _style() -> str:
-    of_reports = (resources.files("reports") / "templates" / "style.css").read_text(encoding="utf-8")
-    return of_reports + asset("review.css")
+    return report_asset("style.css") + asset("review.css")
 
 
 def _static(media_type: str, content: Callable[[], str], _request: Request, _: Any) -> Response:
