@@ -211,7 +211,8 @@ def _rises(curve: Curve, index: int) -> list[str]:
     if np.isfinite(curve.loudness_rise_db[index]) and curve.loudness_rise_db[index] >= 1:
         rises.append(f"{curve.loudness_rise_db[index]:.0f} dB louder than when calm")
     if np.isfinite(curve.pitch_rise_st[index]) and curve.pitch_rise_st[index] >= 1:
-        rises.append(f"{curve.pitch_rise_st[index]:.0f} semitones higher")
+        rise = f"{curve.pitch_rise_st[index]:.0f}"
+        rises.append(f"{rise} semitone{'' if rise == '1' else 's'} higher")
     return rises
 
 

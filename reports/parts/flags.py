@@ -119,6 +119,7 @@ EVIDENCE = (
     marked("frustration {level}"),
     marked("{rise} dB louder than when calm"),
     marked("{rise} dB louder"),
+    marked("{rise} semitone higher"),
     marked("{rise} semitones higher"),
     marked("voice raised"),
     marked("nobody speaks"),

@@ -100,7 +100,7 @@ def test_the_three_highest_moments_above_zero_are_told_in_order_of_time() -> Non
     [
         (0.9, 0.9, "frustration 50%"),
         (1.0, 0.9, "frustration 50%, 1 dB louder than when calm"),
-        (0.9, 1.0, "frustration 50%, 1 semitones higher"),
+        (0.9, 1.0, "frustration 50%, 1 semitone higher"),
         (6.4, 3.4, "frustration 50%, 6 dB louder than when calm, 3 semitones higher"),
         (float("nan"), float("nan"), "frustration 50%"),
     ],
