@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ SCORES = ("n", "WA", "UAR", "95 %", "macro-F1", "ECE", "if perfect", "named", "r
 
 def render_template(package: str, name: str, **values: object) -> str:
     """Fill a Jinja template of ``package``; values are escaped in HTML, and each must be given."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+    # Not by the name of the package: a folder of that name in the working folder may be taken for it.
+    templates = Path(str(import_module(package).__file__)).with_name("templates")
     environment = Environment(
-        loader=PackageLoader(package),
+        loader=FileSystemLoader(templates),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
