@@ -267,7 +267,7 @@ WHOLE = ("--no-heads", "--epochs", "2", "--members", "cnn", "--labels", "anger,s
         (HEADS, KillAt("os.rename", "arriving"), "Trained before"),
         (HEADS, KillAt("os.rename", "history.jsonl"), "Finishes the retraining"),
         (WHOLE, KillAt("os.rename", "state.safetensors", 2), "interrupted"),
-        (WHOLE, KillAt("open", "card.json"), "interrupted"),
+        (WHOLE, KillAt("open", r"retrain-.*/ensemble/card\.json"), "interrupted"),
         (WHOLE, KillAt("os.rename", "decision.json"), "Trained before"),
     ],
     ids=str,
