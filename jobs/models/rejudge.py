@@ -114,7 +114,7 @@ def rejudge(
                 n_seen += len(chunk)
                 on_progress("judge", n_seen, len(todo), "")
             exit_code = watch.exit_code(len(todo) - n_seen) or 0
-        published = False
+        published = not dry_run  # what is there is shown, where nothing has changed
         if not dry_run and (n_seen or store.unpublished):
             on_progress("publish", 0, 0, "")
             published = show(store, settings, now=now)
@@ -129,7 +129,7 @@ def rejudge(
         reworded=tuple(work.reworded),
         n_without_clips=work.n_without_clips,
         dry_run=dry_run,
-        published=published or (not dry_run and not todo),
+        published=published,
         exit_code=exit_code,
         wall_s=round(time.monotonic() - started, 3),
     )

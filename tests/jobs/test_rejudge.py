@@ -111,6 +111,14 @@ def test_rejudging_equals_a_forced_run(out: Path, calls: Path, tmp_path: Path, c
     assert done.published
 
 
+def test_what_a_gate_holds_back_is_not_called_published(out: Path) -> None:
+    workspace = Workspace(out)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    workspace.hold(1, at, at, ("60% of the recordings failed",))
+    assert not rejudge(TALK, workspace).published
+    assert not rejudge(TALK, workspace).published, "also where nothing is left to judge"
+
+
 def test_flags_come_and_go_and_reasons_are_named(out: Path) -> None:
     came = rejudge(TALK, Workspace(out))
     assert len(came.came) == N_CALLS

@@ -76,7 +76,7 @@ class Visit:
 def violations(page: Any) -> str:
     """What axe says about a page, everything folded opened, one line a node.
 
-    Streamlit gives the field for files two roles at once, which is not ours to mend: that is left out.
+    Streamlit gives the field for files two roles at once, which is not ours to change: that is left out.
     """
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"
