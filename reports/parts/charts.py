@@ -213,7 +213,13 @@ def _upwards(field: str, ceiling: float | None = None) -> Any:
 def _dates(groups: Sequence[str], n_dates: int = 9) -> Any:
     import altair as alt
 
-    return alt.Axis(labelAngle=0, values=_thinned(groups, n_dates), ticks=False)
+    return alt.Axis(
+        labelAngle=0,
+        values=_thinned(groups, n_dates),
+        ticks=False,
+        labelOverlap="parity",
+        labelSeparation=4,
+    )
 
 
 def _thinned(groups: Sequence[str], n_dates: int = 9) -> list[str]:
