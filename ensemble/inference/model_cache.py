@@ -87,9 +87,14 @@ def onnx_file(network: ConvertedNetwork) -> Path:
     """
     path = network.onnx_path
     if not path.is_file():
-        _log.warning("Preparing a voice model, once per user (a few seconds) ...")
+        _tell()
         network.convert()
     return path
+
+
+@cache
+def _tell() -> None:
+    _log.warning("Preparing the voice models, once per user (a few seconds) ...")
 
 
 def prepare_cache(networks: Sequence[ConvertedNetwork], on_start: Callable[[], object]) -> None:
