@@ -52,6 +52,12 @@ Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
 
+VOICE_LIMIT = (
+    f"{VOICE_MEMBER} rests on a network of others, trained to tell speakers apart. Which recordings it heard is "
+    "not published in full: voices of a test may be among them."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class HeadSettings:
     """How centred heads are trained; stored in the card."""
@@ -110,6 +116,7 @@ def add_voice_member(
         }
     )
     card["rule"] = "weighted"
+    card["limits"] = [*(line for line in card.get("limits", []) if line != VOICE_LIMIT), VOICE_LIMIT]
     card["ensemble_id"] = fingerprint(card)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
