@@ -53,7 +53,7 @@ Int = NDArray[np.int64]
 
 
 VOICE_LIMIT = (
-    f"{VOICE_MEMBER} rests on a network of others, trained to tell speakers apart. Which recordings it heard is "
+    f"{VOICE_MEMBER} rests on a network of others, trained to tell speakers apart. Its recordings are "
     "not published in full: voices of a test may be among them."
 )
 
