@@ -334,8 +334,9 @@ def test_log_mels_match_kaldi_at_16_khz(call) -> None:
 def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
     import torch
 
-    from callanalytics.diarize import campplus, pyannet
+    from callanalytics.diarize import pyannet
     from ensemble.inference.model_cache import package_file
+    from ensemble.members import campplus
 
     mix = call.mean(axis=0)
     mels = kaldi_log_mels(mix)
