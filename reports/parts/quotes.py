@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from callanalytics.analysis.words import HEARD, NOTE_TEXT
@@ -92,7 +92,7 @@ def _within(utterance: Row, start_s: float, end_s: float) -> list[str]:
 
 def transcript(call: CallData) -> Transcript | None:
     """The transcript of a call; None where there is nothing to say about it."""
-    text = " ".join(_about(call))
+    text = words_text({utterance["source"] for utterance in call.utterances}, call.words_note)
     return Transcript(tuple(map(_line, call.utterances)), text) if text else None
 
 
@@ -109,13 +109,16 @@ def _line(utterance: Row) -> SpokenLine:
     )
 
 
-def _about(call: CallData) -> Iterator[str]:
-    sources = sorted({utterance["source"] for utterance in call.utterances})
+def words_text(sources: Collection[str], note: str | None) -> str:
+    """Where the words of a call come from and what is missing; empty where there is nothing to say."""
+    return " ".join(_about(sources, note))
+
+
+def _about(sources: Collection[str], note: str | None) -> Iterator[str]:
     if sources:
-        named = joined([_(_SOURCES.get(source, source)) for source in sources])
+        named = joined([_(_SOURCES.get(source, source)) for source in sorted(sources)])
         yield _("Words {sources}; numbers are masked.").format(sources=named)
         yield _("They may be wrong in places: listen.")
-    note = call.words_note
     if note:
         meaning = _(NOTE_TEXT.get(note, note))
         yield f"{meaning[:1].upper()}{meaning[1:]}."

@@ -180,6 +180,26 @@ def test_no_word_of_a_purged_call_is_left(night: tuple[Path, dict[str, Any]], tm
     assert left == []
 
 
+def test_analysing_one_file_takes_the_transcript_beside_it(
+    night: tuple[Path, dict[str, Any]],
+) -> None:
+    calls = night[0].parent / "calls"
+    config = calls.parent / "config.toml"
+    found = json.loads(callanalytics("analyze", calls / "call-0.wav", "--config", config, "--json"))
+    assert [(u["role"], u["source"]) for u in found["utterances"]] == [
+        ("caller", "whisper"),
+        ("agent", "whisper"),
+    ]
+    assert found["flagged"]
+    config_without = calls.parent / "plain.toml"
+    config_without.write_text(CONFIG.replace('["beside", "transcripts"]', "[]"))
+    shown = callanalytics("analyze", calls / "call-0.wav", "--config", config_without)
+    assert re.search(r"caller +I want to speak to your supervisor, my card is \[number\]\n", shown)
+    assert "Words from a transcript of Whisper" in shown
+    silent = json.loads(callanalytics("analyze", calls / "call-5.wav", "--config", config, "--json"))
+    assert (silent["utterances"], silent["words_note"]) == ([], None)
+
+
 def test_relabelling_moves_the_words(night: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out = shutil.copytree(night[0], tmp_path / "out")
     ((call_id,),) = rows(out / "callanalytics.duckdb", "SELECT min(call_id) FROM utterances")
@@ -192,7 +212,10 @@ def test_relabelling_moves_the_words(night: tuple[Path, dict[str, Any]], tmp_pat
     ) == [("no_greeting",)]
 
 
-def test_without_words_nothing_of_them_is_read_or_imported(tmp_path: Path) -> None:
+def test_without_words_nothing_of_them_is_read_or_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # the worker tells what it imports
     calls = tmp_path / "calls"
     calls.mkdir()
     said = spoken_call(calls / "call-0.wav", f"C: {CALLER}")
@@ -200,6 +223,11 @@ def test_without_words_nothing_of_them_is_read_or_imported(tmp_path: Path) -> No
     settle(calls)
     result = night_json(*night_args(calls, tmp_path / "out", "--workers", 1, "--json"))
     assert (result["n_done"], result["n_with_words"], result["words_notes"]) == (1, 0, {})
+    imported = {line.rpartition("|")[2].strip() for line in capfd.readouterr().err.splitlines()}
+    assert "callanalytics.analysis.call" in imported
+    assert not [
+        name for name in imported if re.match(r"faster_whisper|ctranslate2|tokenizers|.*\.words\.", name)
+    ]
 
 
 def test_a_folder_of_transcripts_that_is_missing_is_refused(tmp_path: Path) -> None:
