@@ -16,7 +16,7 @@ from spoken_calls import Spoken, spoken_call
 
 from callanalytics.records import Role
 
-CALLER = "I want to speak to your supervisor, my card is 4111 1111 1111 1111"
+CALLER = "This is outrageous, I want to speak to your supervisor, my card is 4111 1111 1111 1111"
 AGENT = "I am sorry, one moment please"
 CONFIG = """
 [time]
@@ -43,6 +43,11 @@ negate = true
 at_least = 1
 weight = 0.1
 reason = "agent does not greet"
+[[rule]]
+name = "frustrated"
+measure = "frustration_peak"
+at_least = 0.9
+reason = "caller sounds frustrated"
 """
 
 
@@ -101,7 +106,7 @@ def said(out: Path) -> list[tuple[Any, ...]]:
 def test_transcripts_are_found_by_name_placed_and_masked(night: tuple[Path, dict[str, Any]]) -> None:
     out, result = night
     found = [(Path(path).name, *more) for path, *more in said(out)]
-    masked = "I want to speak to your supervisor, my card is [number]"
+    masked = "This is outrageous, I want to speak to your supervisor, my card is [number]"
     expected = [("caller", masked, "whisper"), ("agent", AGENT, "whisper")]
     assert found == [(f"call-{n}.wav", *row) for n in (0, 3) for row in expected]
     assert result["n_with_words"] == 2
@@ -194,7 +199,9 @@ def test_analysing_one_file_takes_the_transcript_beside_it(
     config_without = calls.parent / "plain.toml"
     config_without.write_text(CONFIG.replace('["beside", "transcripts"]', "[]"))
     shown = callanalytics("analyze", calls / "call-0.wav", "--config", config_without)
-    assert re.search(r"caller +I want to speak to your supervisor, my card is \[number\]\n", shown)
+    assert re.search(
+        r"caller +This is outrageous, I want to speak to your supervisor, my card is \[number\]\n", shown
+    )
     assert "Words from a transcript of Whisper" in shown
     silent = json.loads(callanalytics("analyze", calls / "call-5.wav", "--config", config, "--json"))
     assert (silent["utterances"], silent["words_note"]) == ([], None)
@@ -251,6 +258,9 @@ def test_the_page_of_a_call_quotes_and_transcribes(night: tuple[Path, dict[str, 
     assert "numbers are masked" in page
     assert "from a transcript of Whisper" in page
     assert "my card is [number]" in page
+    assert re.search(
+        r"disagree at 0:01: “This is outrageous, I want to speak …”, and the voice is calm", page
+    )
 
 
 def test_a_page_says_why_a_transcript_was_not_used(night: tuple[Path, dict[str, Any]]) -> None:
