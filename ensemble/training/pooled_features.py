@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ensemble.corpora import Clip, decode_clip, usable_clips_cached
 from ensemble.corpora.clip import content_key
-from ensemble.inference.device import CPU, read_head, voice_body
-from ensemble.inference.ensemble import VOICE_BATCH, Ensemble, in_batches
-from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, weights_sha256
+from ensemble.inference.device import read_head, voice_body
+from ensemble.inference.ensemble import BATCH, Ensemble, in_batches
+from ensemble.inference.model_cache import EMOTION_LAYERS
 from ensemble.inference.spectrogram import KALDI_RATE_HZ, Spectra, voice_norm, voice_spectra
 from ensemble.inference.vote import softmax
 from ensemble.training.examples import Examples
@@ -33,7 +33,7 @@ VIEWS = ("telephone", "clean")
 """Views in which the clips of a speaker share a channel, so that they say something of each other."""
 Head = tuple[Float, Float]
 NO_VOICE = voice_spectra(())
-VOICE_FORMAT, VOICE_WIDTH, VOICE_HOP_S = 1, 1024, 0.01
+VOICE_WIDTH, VOICE_HOP_S = 1024, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +105,17 @@ def voice_head(folder: Path, ensemble: Ensemble) -> Head | None:
 def voice_features(clips: Sequence[Clip], name: str, cache: Path, say: Callable[[str], None]) -> Float:
     """What the voice network pools (n, 1024) of all clips in a view; kept in ``cache``."""
     settings = _settings_of(name)
-    body_sha256 = weights_sha256(CAMPPLUS_WEIGHTS)
-    depends_on = json.dumps([content_key(clips), settings.key(), body_sha256, VOICE_FORMAT], sort_keys=True)
+    graph = EMOTION_LAYERS.onnx_path.name  # with the hash of weights and definition
+    depends_on = json.dumps([content_key(clips), settings.key(), graph], sort_keys=True)
     path = cache / f"voice-{name}-{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
         say(f"Extracting features of {len(clips)} clips by the voice network ({name}) ...")
         waves = [decode_clip(clip, KALDI_RATE_HZ) for clip in clips]
         changed = list(augmented(clips, waves, settings, KALDI_RATE_HZ, frozenset()))
-        body, nothing = voice_body(1, CPU), np.zeros((0, 0), dtype=np.float32)
+        body, nothing = voice_body(1), np.zeros((0, 0), dtype=np.float32)
         member = {0: lambda mel, mask: (nothing, body(mel, mask))}
         found = np.zeros((len(clips), VOICE_WIDTH), dtype=np.float32)
-        for rows, share, _, _, pooled in in_batches(voice_spectra(changed), member, VOICE_BATCH, VOICE_HOP_S):
+        for rows, share, _, _, pooled in in_batches(voice_spectra(changed), member, BATCH, VOICE_HOP_S):
             np.add.at(found, rows, pooled * share)
         unfinished = path.with_suffix(".part.npy")
         np.save(unfinished, found.astype(np.float16))
