@@ -29,7 +29,7 @@ from callanalytics.records import Audio, Segment
 from ensemble.inference.card import read_card
 from ensemble.inference.ensemble import SHIPPED
 from ensemble.inference.spectrogram import FrontEnd, extract
-from ensemble.members import make_member
+from ensemble.members import MEMBERS, make_member
 
 # A peer is timed on at most this much speech, since some take minutes for a minute.
 MAX_SEGMENTS = 40
@@ -73,7 +73,7 @@ def egemaps(calls: list[Call]) -> float:
 
 
 def librosa_and_torch(sounds: list[FloatArray]) -> float:
-    """A plain loop: librosa's descriptors (yin, never pyin), then the members in eager torch."""
+    """A plain loop: librosa's descriptors (yin, never pyin), then the members trained here in eager torch."""
     import librosa
     import torch
 
@@ -84,6 +84,7 @@ def librosa_and_torch(sounds: list[FloatArray]) -> float:
     members = [
         make_member(entry["architecture"], front.n_mels, len(card["labels"])).eval()
         for entry in card["members"]
+        if entry["architecture"] in MEMBERS
     ]
 
     def one(sound: FloatArray) -> None:

@@ -123,7 +123,7 @@ def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(shipped
     assert len(result["clean"]["unusable"]) == 1
     row = result["telephone"]["clip"]
     assert row["n"] == 12
-    assert set(row["members"]) == {"cnn", "crnn", "vit", "crnn-2", "cnn-2"}
+    assert set(row["members"]) == {"cnn", "crnn", "vit", "crnn-2", "campplus"}
     assert 0 <= row["ece"] <= 1
     assert row["coverage"][0][0] == 1.0
     assert set(row["per_sex_wa"]) == {"male", "female"}

@@ -83,9 +83,10 @@ def test_a_shared_speaker_matters_and_known_statistics_do_the_same(shipped, clip
     np.testing.assert_allclose(one, by_bands.vote(clips, ["x"] * len(clips)).probabilities[:, 2], atol=1e-4)
 
 
-def at_temperature(votes, temperature):
+def at_temperature(votes, temperature, weights):
     """The mean of the members, calibrated: softmax of its logarithm by a temperature, (n, k)."""
-    mean = np.log(np.maximum(votes.probabilities.mean(axis=0, dtype=np.float64), 1e-9)) / temperature
+    mean = np.average(votes.probabilities, axis=0, weights=weights)
+    mean = np.log(np.maximum(mean, 1e-9)) / temperature
     return np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True)
 
 
@@ -94,12 +95,12 @@ def test_the_vote_is_calibrated_by_the_temperatures_of_the_card(shipped, clips):
     alone, known = shipped.card["temperature"], shipped.card["heads"]["temperature"]
     assert abs(alone - 1) > 0.03 < abs(known - 1)
     votes = shipped.vote(clips, abstain=False)
-    np.testing.assert_allclose(votes.mean_probabilities, at_temperature(votes, alone), atol=1e-5)
+    np.testing.assert_allclose(votes.mean_probabilities, at_temperature(votes, alone, shipped.weights), atol=1e-5)
     together = shipped.vote(clips, ["x"] * len(clips), abstain=False)
-    np.testing.assert_allclose(together.mean_probabilities, at_temperature(together, known), atol=1e-5)
+    np.testing.assert_allclose(together.mean_probabilities, at_temperature(together, known, shipped.weights), atol=1e-5)
     halved = replace(shipped, temperature=alone / 2)
     np.testing.assert_allclose(
-        halved.vote(clips).mean_probabilities, at_temperature(votes, alone / 2), atol=1e-5
+        halved.vote(clips).mean_probabilities, at_temperature(votes, alone / 2, shipped.weights), atol=1e-5
     )
 
 
@@ -274,10 +275,10 @@ TOLD = {
 def of_two(tmp_path_factory):
     """A folder with two members, whose weights count, and a function that loads it with another card."""
     folder = tmp_path_factory.mktemp("two")
-    for name in ("cnn.onnx", "cnn-2.onnx", "heads.safetensors"):
+    for name in ("crnn.onnx", "crnn-2.onnx", "heads.safetensors"):
         shutil.copy(SHIPPED / name, folder)
     card = json.loads((SHIPPED / "card.json").read_text())
-    card |= {"rule": "weighted", "members": [m for m in card["members"] if m["architecture"] == "cnn"]}
+    card |= {"rule": "weighted", "members": [m for m in card["members"] if m["architecture"] == "crnn"]}
 
     def load(part=None, key=None, value=None):
         changed = json.loads(json.dumps(card))
