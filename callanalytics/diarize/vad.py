@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.model_cache import package_file
 from callanalytics.errors import CallAnalyticsError
 from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.device import open_session
+from ensemble.inference.model_cache import package_file
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -76,7 +76,7 @@ class VoiceDetector:
 
     @classmethod
     def load(cls, n_threads: int = 1) -> VoiceDetector:
-        """Load the model from the installed wheel. Raises CallAnalyticsError when it is not there."""
+        """Load the model from the installed wheel. Raises ModelMissing when it is not there."""
         path = package_file("silero_vad", "data/silero_vad.onnx")
         return cls(open_session(_many_frames(path), n_threads))
 
