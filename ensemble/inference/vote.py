@@ -2,7 +2,7 @@
 
 Majority vote with the design's tie rule: of the labels with the most votes the
 one with the highest mean probability wins. Soft voting (mean probability) and
-weighted voting (members count by weight) are options.
+weighted voting (members count by weight, in ballots and mean) are options.
 
 Centred heads: what members pool of a segment, minus the voice's own calm speech.
 
@@ -127,13 +127,16 @@ def expect(
     return shares
 
 
-def calibrate_mean(probabilities: Float, temperature: Temperature) -> Float:
+def calibrate_mean(
+    probabilities: Float, temperature: Temperature, weights: NDArray[np.floating] | None = None
+) -> Float:
     """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
 
-    The temperature is fitted after averaging, because averaging itself softens
-    (Rahaman and Thiery 2021).
+    Members count by ``weights`` (m,); None: alike. The temperature is fitted after averaging, because
+    averaging itself softens (Rahaman and Thiery 2021).
     """
-    mean = np.log(np.maximum(probabilities.mean(axis=0, dtype=np.float64), 1e-9))
+    mean = np.average(probabilities.astype(np.float64), axis=0, weights=weights)
+    mean = np.log(np.maximum(mean, 1e-9))
     return softmax(mean / np.asarray(temperature)[..., None])
 
 
@@ -192,7 +195,7 @@ def vote(
     ``thresholds`` None never abstains, unless ``withheld`` gives a reason (``too_short``, ``not_speech``)
     for a segment. ``neutral_share``: see :func:`expect`; None takes the probabilities as they are.
     """
-    mean = calibrate_mean(probabilities, temperature)
+    mean = calibrate_mean(probabilities, temperature, weights if rule == "weighted" else None)
     if neutral_share is not None:
         mean = expect(mean, labels, neutral_share)
         probabilities = expect(probabilities, labels, neutral_share, temperature)

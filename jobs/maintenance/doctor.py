@@ -143,7 +143,8 @@ def _ensemble(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     try:
         ensemble = load_ensemble(in_use(settings, workspace))
     except EnsembleError as problem:
-        yield False, str(problem), "Remove [emotion] ensemble to use the shipped weights."
+        named = settings.emotion.ensemble  # else the message itself says what to do
+        yield False, str(problem), "Remove [emotion] ensemble to use the shipped weights." if named else ""
     else:
         members = ", ".join(ensemble.member_names)
         yield True, f"{ensemble.ensemble_id}: {members}; {len(ensemble.labels)} emotions", ""

@@ -16,7 +16,6 @@ from callanalytics import __version__
 from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
-from callanalytics.diarize.model_cache import prepare_cache
 from callanalytics.errors import EngineError, StoreError, UsageError
 from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
@@ -256,7 +255,9 @@ class _Night:
                 stop_requested=watch.requested,
             )
         if recordings:
-            prepare_cache(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
+            from callanalytics.diarize.models import prepare_models
+
+            prepare_models(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
         return analyze_all(
             recordings,
             partial(load_packed, self.settings, ensemble_dir),

