@@ -120,8 +120,8 @@ def voice_features(clips: Sequence[Clip], name: str, cache: Path, say: Callable[
         unfinished = path.with_suffix(".part.npy")
         np.save(unfinished, found.astype(np.float16))
         unfinished.replace(path)  # a kill at any moment leaves no half of it
-    pooled: Float = np.load(path).astype(np.float32)
-    return pooled
+    kept: Float = np.load(path).astype(np.float32)
+    return kept
 
 
 def pooled_features(
