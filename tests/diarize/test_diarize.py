@@ -17,8 +17,8 @@ from rttm_reader import read_rttm
 from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize, non_speech
-from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
-from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm
+from callanalytics.diarize.clustering import VoiceSpace, cluster_voices
+from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm, Whole
 from callanalytics.diarize.embedding import Pieces, VoicePrinter, piece_sums
 from callanalytics.diarize.vad import FRAME_S, runs, stretches
 from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, StatedRoles
