@@ -172,6 +172,18 @@ def test_the_calm_reference_is_what_its_definition_says_wherever_it_lies(rng: np
         assert values.dtype == np.float32
 
 
+def test_the_usual_level_is_that_of_the_seconds_and_not_of_the_segments() -> None:
+    """A long segment says more about what is usual than a short one."""
+    seconds, anger = np.array([1, 9, 5, 5], np.float32), np.array([0.0, 0.4, 1.0, 1.0], np.float32)
+    start_s = np.array([0, 2, 12, 18], np.float32)
+    loudness_db, pitch_hz = np.array([-30, -30, -20, -20], np.float32), np.full(4, 120, np.float32)
+    columns = (start_s, start_s + seconds, anger, 0 * anger, loudness_db, pitch_hz)
+    found = frustration_curve(*columns, SETTINGS)
+    assert found.calm == (0, 1)
+    rows = [*zip(seconds, anger, loudness_db + 30, 0 * anger, strict=True)]
+    np.testing.assert_allclose(found.level, level_of(rows, SETTINGS, usual=0.36), atol=2e-3)
+
+
 def test_of_segments_that_are_all_alike_the_first_are_the_reference() -> None:
     found = curve(np.full(N, 0.3), np.full(N, -20.0))
     assert found.calm == (0, 1, 2, 3, 4), "15 s in segments of 3 s"
