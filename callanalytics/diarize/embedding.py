@@ -93,7 +93,7 @@ class VoicePrinter:
         """Run the frame layers over chosen mel frames, joined as if nothing lay between.
 
         Args:
-            mels: (n_frames, 80) from `log_mels`.
+            mels: (n_frames, 80) from `kaldi_log_mels`.
             chosen: (n,) increasing frame numbers, n >= 1: the speech.
         """
         n_chunks = -(-len(chosen) // _CHUNK_FRAMES)

