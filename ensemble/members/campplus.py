@@ -206,7 +206,9 @@ class _FrontEnd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.relu(self.bn1(self.conv1(x.unsqueeze(1))))
-        x = functional.relu(self.bn2(self.conv2(self.layer2(self.layer1(x)))))
+        for layer in (*self.layer1, *self.layer2):
+            x = layer(x)
+        x = functional.relu(self.bn2(self.conv2(x)))
         return x.flatten(1, 2)
 
 
