@@ -188,7 +188,7 @@ def rehash(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     for entry in card["members"]:
-        for kind in ("onnx", "safetensors"):
+        for kind in {"onnx", "safetensors"} & set(entry):
             entry[f"{kind}_sha256"] = hashlib.sha256((folder / entry[kind]).read_bytes()).hexdigest()
     change(card)
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
