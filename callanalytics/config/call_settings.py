@@ -289,7 +289,7 @@ DEFAULT_RULES: tuple[RuleSettings, ...] = (
     RuleSettings(
         name="frustrated",
         measure="frustration_peak",
-        at_least=0.38,
+        at_least=0.42,
         min_evidence_s=6.0,
         reason="caller sounds frustrated, {value:.0%} at {at}",
     ),

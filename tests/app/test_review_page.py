@@ -98,7 +98,7 @@ def test_applying_a_threshold_flags_what_the_slider_said(out: Path) -> None:
     after = (out.parent / "config.toml").read_text()
     changed = [(a, b) for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b]
     line = "at_least = {}                 # threshold"
-    assert changed == [(line.format(0.38), line.format(f"{percent / 100:g}"))]
+    assert changed == [(line.format(0.42), line.format(f"{percent / 100:g}"))]
     assert asks.get("/review/thresholds?days=all").json()["now_percent"] == pytest.approx(percent)
     assert len(queue_in(asks.get("/review?days=all").text)) >= len(flagged(out))
 

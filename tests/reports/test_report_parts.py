@@ -134,7 +134,7 @@ def test_a_window_as_long_as_the_calendar_is_compared_with_nothing() -> None:
 
 
 def test_rules_are_read_with_units() -> None:
-    assert rule_text(DEFAULT_RULES[0]) == "caller: frustration at its peak at least 38%, in the whole call"
+    assert rule_text(DEFAULT_RULES[0]) == "caller: frustration at its peak at least 42%, in the whole call"
     assert rule_text(DEFAULT_RULES[5]) == "longest silence at least 45 s, in the whole call"
     assert with_unit("pitch_rise_st", 1.94) == "+1.9 semitones"
     assert range_with_unit("pitch_rise_st", -0.2, 1.94) == "-0.2 to +1.9 semitones"
