@@ -173,6 +173,8 @@ def _ensemble_exit_code(problem: Exception) -> int | None:
 
 
 def _end_interrupted() -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # all is closed: who asks again need not wait for the rest
     _end("interrupted; committed work is kept", 128 + (_signals[0] if _signals else signal.SIGINT))
 
 
