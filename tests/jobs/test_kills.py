@@ -188,7 +188,6 @@ MORE_POINTS: list[tuple[Words, KillAt]] = [
     (judged_again, KillAt("os.chmod", "publishing.duckdb")),
     (judged_again, KillAt("os.rename", "callanalytics.duckdb")),
     (judged_again, KillAt("os.rename", "calls/[0-9a-f]*.html")),
-    (lambda place: place.options("search", "walrus"), KillAt("open", "zoneinfo|callanalytics.duckdb|tzdata")),
     (lambda place: ("export", place.out / "export", "--out", place.out), KillAt("os.rename", "export")),
 ]
 
