@@ -24,7 +24,11 @@ _language: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 @contextmanager
 def in_language(language: str) -> Iterator[None]:
-    """Write the texts of this block in `language`: "en", "de" or "es". Raises ReportError, see `_catalogue`."""
+    """Write the texts of this block in `language`: "en", "de" or "es".
+
+    Raises:
+        ReportError: its catalogue is missing or damaged.
+    """
     _catalogue(language)
     before = _language.set(language)
     try:
@@ -66,6 +70,6 @@ def _catalogue(language: str) -> gettext.NullTranslations:
         return gettext.translation(DOMAIN, LOCALE_DIR, [language])
     except (OSError, ValueError, struct.error, IndexError) as problem:
         raise ReportError(
-            f"{LOCALE_DIR / language}: the catalogue of [report] language = {language!r} is missing or damaged "
-            f"({type(problem).__name__}). Reinstall callanalytics, or leave the key out for English."
+            f"{LOCALE_DIR / language}: the catalogue of [report] language = {language!r} is missing or "
+            f"damaged ({type(problem).__name__}). Reinstall callanalytics, or leave the key out for English."
         ) from problem

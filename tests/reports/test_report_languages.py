@@ -66,7 +66,7 @@ def test_a_catalogue_that_is_missing_or_damaged_is_named(
     folder.mkdir(parents=True)
     if content is not None:
         (folder / "reports.mo").write_bytes(content)
-    with pytest.raises(ReportError, match="missing or damaged.*Reinstall"), in_language("fr"):
+    with pytest.raises(ReportError, match=r"missing or damaged.*Reinstall"), in_language("fr"):
         pass
 
 
