@@ -54,7 +54,7 @@ def diarize(
 
     Raises:
         ValueError: another rate, or not one or two channels.
-        CallAnalyticsError: a model file is missing.
+        ModelMissing: a model file is missing.
     """
     if sample_rate_hz != SAMPLE_RATE_HZ or samples.ndim != 2 or samples.shape[0] not in (1, 2):
         raise ValueError(
