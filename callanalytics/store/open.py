@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callanalytics.errors import StoreError
+from callanalytics.errors import StoreError, remedy
 from callanalytics.store.integrity import held_elsewhere
 from callanalytics.store.schema import Descriptors, Migration, is_outdated, shipped_migrations, upgrade
 from callanalytics.store.writer import Store
@@ -46,7 +46,7 @@ def open_work(
     except OSError as problem:
         raise StoreError(
             f"{problem.filename or database}: cannot be made ({problem.strerror}). "
-            "Check the permissions and free space of the output folder."
+            f"{remedy(problem)} and do the same again."
         ) from problem
     connection = _connect(workspace)
     store = Store(connection, workspace)

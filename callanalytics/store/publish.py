@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callanalytics.errors import StoreError
+from callanalytics.errors import StoreError, remedy
 from callanalytics.store.integrity import held_elsewhere, is_damage, log_of, read_whole
 from callanalytics.store.open import open_work, unusable
 from callanalytics.store.query import open_published
@@ -146,7 +146,7 @@ def change_published(workspace: Workspace, change: Callable[[Store], None]) -> N
     except OSError as problem:
         raise StoreError(
             f"{published}: cannot be changed ({problem.strerror}), it is as it was. "
-            "Free disk space or correct permissions and try again."
+            f"{remedy(problem)} and try again."
         ) from problem
     finally:
         shutil.rmtree(aside.folder, ignore_errors=True)
@@ -175,10 +175,9 @@ def _fresh_copy(store: Store, partial: Path, target: Path, *, private: bool) -> 
             raise unusable(store.workspace, problem) from problem
         raise StoreError(
             f"{target}: could not be published, the last published copy is unchanged. {problem} "
-            "Free disk space or correct permissions and run again: committed work is kept."
+            f"{remedy(problem)} and run again: committed work is kept."
             if not private
-            else f"{target}: could not be written anew. {problem} "
-            "Free disk space or correct permissions and do the same again."
+            else f"{target}: could not be written anew. {problem} {remedy(problem)} and do the same again."
         ) from problem
     finally:
         with suppress(OSError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from callanalytics.errors import StoreError
+from callanalytics.errors import StoreError, remedy
 from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
@@ -362,7 +362,7 @@ class Store:
         except OSError as problem:
             raise StoreError(
                 f"{mark}: could not be made, to {purpose} ({problem.strerror}). "
-                "Check free disk space and permissions and run again: committed work is kept."
+                f"{remedy(problem)} and run again: committed work is kept."
             ) from problem
 
     def _roll_back(self) -> None:

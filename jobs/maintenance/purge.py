@@ -20,7 +20,7 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
-from callanalytics.errors import LockHeld, StoreError, UsageError
+from callanalytics.errors import LockHeld, StoreError, UsageError, remedy
 from callanalytics.ingest.recorders.phone_numbers import (
     HASH_BYTES,
     hash_number,
@@ -313,7 +313,7 @@ def _removing() -> Iterator[None]:
     except OSError as problem:
         raise StoreError(
             f"{problem.filename}: cannot be removed ({problem.strerror}). "
-            "Correct its permissions and purge again: what is gone stays gone."
+            f"{remedy(problem)} and purge again: what is gone stays gone."
         ) from problem
 
 

@@ -108,7 +108,7 @@ def test_a_lost_working_database_goes_on_from_the_published_copy(
         assert count(store, "call_summary") == len(calls)
 
 
-OLDEST_CLIENT = "1.2.2"
+OLDEST_CLIENT = "1.2.0"
 OLD_CLIENT = """
 import duckdb, json, sys
 with duckdb.connect(sys.argv[1], read_only=True) as client:
