@@ -142,6 +142,7 @@ class CallSummary:
     peak: str  # whose frustration peaks where, in a sentence
     reasons: tuple[Reason, ...]
     course: str  # how the frustration went, in a sentence; may be empty
+    disagreements: tuple[str, ...]  # where words and voice disagree, in sentences
     timeline: Timeline
     moments: tuple[Moment, ...]
     reviewed: str  # what a person said already, empty when nobody did

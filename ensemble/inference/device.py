@@ -53,8 +53,8 @@ def prepare_device(device: str) -> None:
     torch.backends.cudnn.fp32_precision = "ieee"
 
 
-def open_session(path: Path, n_threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU that uses ``n_threads`` and leaves the other cores alone.
+def open_session(model: Path | bytes, n_threads: int) -> onnxruntime.InferenceSession:
+    """A session of a file or a graph, on the CPU, that uses ``n_threads`` and leaves the other cores alone.
 
     Raises:
         Exception: one of ONNX Runtime's own, which it does not export.
@@ -68,7 +68,8 @@ def open_session(path: Path, n_threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # a plan per input shape is kept for ever: 100 MB on mono calls
     options.add_session_config_entry("session.use_env_allocators", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
 @cache

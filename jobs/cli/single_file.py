@@ -27,11 +27,26 @@ def found_recording(paths: Sequence[Path], settings: Settings) -> FoundRecording
 
 
 def analyze_file(paths: Sequence[Path], settings: Settings) -> CallAnalysis:
-    """Everything known about one call. Raises RecordingError or ensemble.model_errors.ModelError."""
-    from callanalytics.analysis.call import Models, analyze_call
+    """Everything known about one call, with its words where somebody wrote them down or a model is named.
 
-    models = Models.load(in_use(settings, Workspace(settings.out_dir)), device=settings.engine.device)
-    return analyze_call(found_recording(paths, settings), settings, models)
+    A transcript is taken that lies beside the recording, or where `[words]` says.
+
+    Raises RecordingError, UsageError or ensemble.model_errors.ModelError.
+    """
+    from callanalytics.analysis.call import Models, analyze_call
+    from callanalytics.config.call_settings import BESIDE
+    from jobs.night.plan import with_transcripts
+
+    places = tuple(dict.fromkeys((BESIDE, *settings.words.transcripts)))
+    words = settings.words.model_copy(update={"transcripts": places})
+    settings = settings.model_copy(update={"words": words})
+    models = Models.load(
+        in_use(settings, Workspace(settings.out_dir)), device=settings.engine.device, settings=settings
+    )
+    if models.recogniser is not None:
+        models.recogniser.load()
+    (found,) = with_transcripts([found_recording(paths, settings)], settings)
+    return analyze_call(found, settings, models)
 
 
 def diarize_file(path: Path, settings: Settings) -> str:
@@ -120,6 +135,18 @@ def call_as_dict(call: CallAnalysis) -> dict[str, object]:
             }
             for i, s in enumerate(call.segments)
         ],
+        "utterances": [
+            {
+                "role": u.role.value,
+                "start_s": round(u.start_s, 3),
+                "end_s": round(u.end_s, 3),
+                "text": u.text,
+                "confidence": None if u.confidence is None else round(u.confidence, 4),
+                "source": u.source,
+            }
+            for u in call.words.utterances
+        ],
+        "words_note": call.words.note,
         "measures": [
             {"name": m.name, "role": m.role.value if m.role else None, "period": m.period, "value": m.value}
             for m in assessment.measures
@@ -164,12 +191,24 @@ def render_call(call: CallAnalysis) -> str:
             else f"({ABSTAIN_TEXT.get(reason or '', 'no label')})"
         )
         lines.append(f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {said}")
+    lines += _words(call)
     verdict = [
         *(f"  - {display_text(e.reason)}" for e in assessment.escalations),
         f"Frustration {score_text(assessment.curve.score)}{whose}"
         + ("  FLAGGED" if assessment.flagged else ", not flagged"),
     ]
     return "\n".join([*lines, "", *_measures(call), "", *verdict])
+
+
+def _words(call: CallAnalysis) -> Iterator[str]:
+    """What is said, as far as it is known, and why it is not."""
+    from reports.parts.quotes import words_text
+
+    about = words_text({u.source for u in call.words.utterances}, call.words.note)
+    yield from ("", about) if about else ()
+    for u in call.words.utterances:
+        who = u.role.value if u.role is not Role.UNKNOWN else (u.speaker or "unknown")
+        yield f"{_clock(u.start_s)}-{_clock(u.end_s)}  {who:<9} {display_text(u.text)}"
 
 
 def _dispute(spoken: Diarization) -> Iterator[str]:

@@ -167,6 +167,18 @@ def _words(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
         yield there, f"transcripts in {folder}" if there else f"no such folder: {folder}", fix
 
 
+def _notify(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
+    """The environment variables with addresses, where settings name any; nothing is sent."""
+    from jobs.scheduler.notify import unusable_addresses
+
+    names = settings.notify.urls_from
+    problems = unusable_addresses(names)
+    for problem in problems:
+        yield False, problem, "Set it where the schedule is started, too, or correct urls_from in [notify]."
+    if names and not problems:
+        yield True, f"{', '.join(names)}: addresses that Apprise knows", ""
+
+
 def _disk(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     existing = next(p for p in (workspace.folder, *workspace.folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
@@ -272,6 +284,7 @@ _CHECKS: dict[str, Callable[[Settings, Workspace], Iterator[_Answer]]] = {
     "device": _device,
     "ensemble": _ensemble,
     "words": _words,
+    "notify": _notify,
     "disk": _disk,
     "zone": _zone,
     "salt": _salt,

@@ -78,7 +78,7 @@ def run_night(
     inputs = options.inputs or settings.input_dirs
     if not inputs:
         raise UsageError("No folder to search: give --input FOLDER, or set inputs in [paths] of config.toml.")
-    if settings.words_model is not None and settings.engine.kind == "local":
+    if settings.words_model is not None:
         from callanalytics.analysis.words.recogniser import load_model
 
         load_model(settings.words_model)  # in a worker it would look like one that cannot start

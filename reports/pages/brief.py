@@ -77,7 +77,7 @@ ORDER BY abs(now - before) DESC, n.queue LIMIT $most
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the brief and the mail have in common. No chart: drawing one takes a second."""
+    """What the brief and the mail have in common. No chart: a mail shows none."""
 
     totals: Row  # of the window, see _TOTALS
     side: str  # whose speech the shares are about: caller or unknown

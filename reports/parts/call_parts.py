@@ -24,7 +24,7 @@ from reports.formatting import (
 from reports.palette import badge
 from reports.parts.flags import FRUSTRATION_MEASURES, rules_on, stored_text
 from reports.parts.measure_names import with_unit
-from reports.parts.quotes import quote
+from reports.parts.quotes import disagreements, quote
 from reports.report_source import Row, Source
 from reports.translation import _, marked
 from reports.views import CallSummary, Fact, Moment, Reason, ReviewCommand
@@ -98,6 +98,7 @@ def summarise_call(
             Reason(_sentence(stored_text(e["reason"])), e["rule"], _measured(source, e)) for e in met
         ),
         course=_course(source, call),
+        disagreements=disagreements(call, _peak_threshold(source)),
         timeline=_timeline(source, call, n_ticks, join_s),
         moments=_moments(source, call, met, root, most_moments),
         reviewed=_reviewed(call),

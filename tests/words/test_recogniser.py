@@ -177,8 +177,14 @@ def test_a_model_that_cannot_be_used_ends_the_run_before_it_begins(
         (copy / "model.bin").write_bytes(whole.replace(b"WhisperSpec", b"TransfoSpec", 1))
     elif harm == "no json":
         (copy / "tokenizer.json").write_text("{")
+    if harm == "other kind":  # on a cluster, too: the driver looks before anybody works
+        config = folder / "config.toml"
+        config.write_text(config.read_text() + '[engine]\nkind = "ray"\n')
     assert says in run_command(*args, expect=6).stderr
     assert not (folder / "out").exists()
+    if harm == "missing":
+        call = folder / "calls" / "call-1.wav"
+        assert says in run_command("analyze", call, "--config", folder / "config.toml", expect=6).stderr
 
 
 def test_a_night_recognises_words_in_its_workers(model: Path, night: tuple[Path, tuple[object, ...]]) -> None:

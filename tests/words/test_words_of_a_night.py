@@ -16,7 +16,7 @@ from spoken_calls import Spoken, spoken_call
 
 from callanalytics.records import Role
 
-CALLER = "I want to speak to your supervisor, my card is 4111 1111 1111 1111"
+CALLER = "This is outrageous, I want to speak to your supervisor, my card is 4111 1111 1111 1111"
 AGENT = "I am sorry, one moment please"
 CONFIG = """
 [time]
@@ -43,6 +43,11 @@ negate = true
 at_least = 1
 weight = 0.1
 reason = "agent does not greet"
+[[rule]]
+name = "frustrated"
+measure = "frustration_peak"
+at_least = 0.9
+reason = "caller sounds frustrated"
 """
 
 
@@ -101,7 +106,7 @@ def said(out: Path) -> list[tuple[Any, ...]]:
 def test_transcripts_are_found_by_name_placed_and_masked(night: tuple[Path, dict[str, Any]]) -> None:
     out, result = night
     found = [(Path(path).name, *more) for path, *more in said(out)]
-    masked = "I want to speak to your supervisor, my card is [number]"
+    masked = "This is outrageous, I want to speak to your supervisor, my card is [number]"
     expected = [("caller", masked, "whisper"), ("agent", AGENT, "whisper")]
     assert found == [(f"call-{n}.wav", *row) for n in (0, 3) for row in expected]
     assert result["n_with_words"] == 2
@@ -180,6 +185,28 @@ def test_no_word_of_a_purged_call_is_left(night: tuple[Path, dict[str, Any]], tm
     assert left == []
 
 
+def test_analysing_one_file_takes_the_transcript_beside_it(
+    night: tuple[Path, dict[str, Any]],
+) -> None:
+    calls = night[0].parent / "calls"
+    config = calls.parent / "config.toml"
+    found = json.loads(callanalytics("analyze", calls / "call-0.wav", "--config", config, "--json"))
+    assert [(u["role"], u["source"]) for u in found["utterances"]] == [
+        ("caller", "whisper"),
+        ("agent", "whisper"),
+    ]
+    assert found["flagged"]
+    config_without = calls.parent / "plain.toml"
+    config_without.write_text(CONFIG.replace('["beside", "transcripts"]', "[]"))
+    shown = callanalytics("analyze", calls / "call-0.wav", "--config", config_without)
+    assert re.search(
+        r"caller +This is outrageous, I want to speak to your supervisor, my card is \[number\]\n", shown
+    )
+    assert "Words from a transcript of Whisper" in shown
+    silent = json.loads(callanalytics("analyze", calls / "call-5.wav", "--config", config, "--json"))
+    assert (silent["utterances"], silent["words_note"]) == ([], None)
+
+
 def test_relabelling_moves_the_words(night: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out = shutil.copytree(night[0], tmp_path / "out")
     ((call_id,),) = rows(out / "callanalytics.duckdb", "SELECT min(call_id) FROM utterances")
@@ -192,7 +219,10 @@ def test_relabelling_moves_the_words(night: tuple[Path, dict[str, Any]], tmp_pat
     ) == [("no_greeting",)]
 
 
-def test_without_words_nothing_of_them_is_read_or_imported(tmp_path: Path) -> None:
+def test_without_words_nothing_of_them_is_read_or_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # the worker tells what it imports
     calls = tmp_path / "calls"
     calls.mkdir()
     said = spoken_call(calls / "call-0.wav", f"C: {CALLER}")
@@ -200,6 +230,11 @@ def test_without_words_nothing_of_them_is_read_or_imported(tmp_path: Path) -> No
     settle(calls)
     result = night_json(*night_args(calls, tmp_path / "out", "--workers", 1, "--json"))
     assert (result["n_done"], result["n_with_words"], result["words_notes"]) == (1, 0, {})
+    imported = {line.rpartition("|")[2].strip() for line in capfd.readouterr().err.splitlines()}
+    assert "callanalytics.analysis.call" in imported
+    assert not [
+        name for name in imported if re.match(r"faster_whisper|ctranslate2|tokenizers|.*\.words\.", name)
+    ]
 
 
 def test_a_folder_of_transcripts_that_is_missing_is_refused(tmp_path: Path) -> None:
@@ -223,6 +258,9 @@ def test_the_page_of_a_call_quotes_and_transcribes(night: tuple[Path, dict[str, 
     assert "numbers are masked" in page
     assert "from a transcript of Whisper" in page
     assert "my card is [number]" in page
+    assert re.search(
+        r"disagree at 0:01: “This is outrageous, I want to speak …”, and the voice is calm", page
+    )
 
 
 def test_a_page_says_why_a_transcript_was_not_used(night: tuple[Path, dict[str, Any]]) -> None:

@@ -129,6 +129,10 @@ class Recogniser:
     def _model(self) -> Any:
         return load_model(self._folder)
 
+    def load(self) -> None:
+        """Load the model now. Raises what `load_model` raises."""
+        _ = self._model
+
     def words_of(
         self, audio: Audio, spoken: Diarization, assessment: CallAssessment, settings: Settings
     ) -> CallWords:
