@@ -15,6 +15,7 @@ import time
 import weakref
 
 import numpy as np
+import numpy.typing as npt
 
 from callanalytics.records import FloatArray
 
@@ -23,6 +24,7 @@ _LONG_BYTES = 64 << 20
 _GIVEN_BACK_EVERY_S = 0.01
 _MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
 _GROWTH = 1.5
+_FRAMES_AT_ONCE = 256
 
 
 def _room(n: int) -> FloatArray:
@@ -40,27 +42,41 @@ def _in_file(n: int) -> FloatArray:
     with tempfile.TemporaryFile() as file:
         os.posix_fallocate(file.fileno(), 0, n * 4)  # else a full disk would end the process at a write
         mapped = mmap.mmap(file.fileno(), n * 4)
+    mapped.madvise(mmap.MADV_RANDOM)  # written in small pages: of huge ones, each frame read would bring 2 MB
     threading.Thread(target=_keep_giving_back, args=(weakref.ref(mapped),), daemon=True).start()
     return np.ndarray(n, np.float32, mapped)
 
 
-def give_back(samples: FloatArray) -> None:
-    """Take samples that lie in a file out of this process's memory; what is touched again comes back.
+def frames_at(samples: FloatArray, starts: npt.NDArray[np.intp], length: int) -> FloatArray:
+    """Frames (n_starts, length) of (n,) samples, which must hold them whole.
 
-    To be called after reading here and there: each frame that is read maps 64 KB around it (Linux,
-    fault-around), and the thread that does it by the clock may come too late.
+    A frame that is read brings 64 KB and more around it into memory, so some are read at a time.
     """
+    frames = np.empty((len(starts), length), np.float32)
+    for first in range(0, len(starts), _FRAMES_AT_ONCE):
+        part = slice(first, first + _FRAMES_AT_ONCE)
+        frames[part] = samples[starts[part, None] + np.arange(length)]
+        give_back(samples)
+    return frames
+
+
+def give_back(samples: FloatArray) -> None:
+    """Take samples that lie in a file out of this process's memory; what is touched again comes back."""
+    if (mapped := _file_of(samples)) is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)  # of a shared mapping nothing is lost by it
+
+
+def _file_of(samples: FloatArray) -> mmap.mmap | None:
     place: object = samples
     while isinstance(place, np.ndarray):
         place = place.base
-    if isinstance(place, mmap.mmap):
-        place.madvise(mmap.MADV_DONTNEED)
+    return place if isinstance(place, mmap.mmap) else None
 
 
 def _keep_giving_back(mapping: weakref.ref[mmap.mmap]) -> None:
     """The same again and again while the array lives."""
     while (mapped := mapping()) is not None:
-        mapped.madvise(mmap.MADV_DONTNEED)  # of a shared mapping nothing is lost by it
+        mapped.madvise(mmap.MADV_DONTNEED)
         del mapped
         time.sleep(_GIVEN_BACK_EVERY_S)
 
@@ -115,7 +131,8 @@ class SampleBuffer:
                 size = min(_MOVE_SAMPLES, n - at)
                 self._flat[target + at : target + at + size] = self._flat[source + at : source + at + size]
                 give_back(self._flat)
-        if self._flat.base is not None:  # in a file, whose pages beyond are not in memory
+        if (mapped := _file_of(self._flat)) is not None:
+            mapped.madvise(mmap.MADV_NORMAL)  # what the system put out of its cache is read ahead
             return self._flat[: self.n_rows * n].reshape(self.n_rows, n)
         self._flat.resize(self.n_rows * n, refcheck=False)  # gives the tail back to the system
         return self._flat.reshape(self.n_rows, n)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from callanalytics.audio.samples import give_back
+from callanalytics.audio.samples import frames_at, give_back
 from callanalytics.records import Audio, Clip, FloatArray
 from ensemble.inference.spectrogram import FrontEnd, mel_matrix
 
@@ -26,7 +26,6 @@ FRAMES_PER_COLUMN = 8
 RANGE_DB = 55.0  # what is quieter than the loudest spot by more is white
 N_GREYS = 16  # 4 bits a pixel
 LEVELS = 255  # of the waveform
-_FRAMES_AT_ONCE = 512
 
 
 def call_pictures(audio: Audio, channels: Sequence[int]) -> tuple[Clip, ...]:
@@ -68,11 +67,7 @@ def spectrogram(samples: FloatArray, sample_rate_hz: int) -> NDArray[np.uint8]:
     first = np.clip(centre - front.window / 2, 0, max(0, len(samples) - front.window)).astype(np.intp)
     short = max(0, front.window - len(samples))
     padded = np.pad(samples, (0, short)) if short else samples
-    frames = np.empty((first.size, front.window), np.float32)
-    for begin in range(0, first.size, _FRAMES_AT_ONCE):
-        at = first.reshape(-1, 1)[begin : begin + _FRAMES_AT_ONCE] + np.arange(front.window)
-        frames[begin : begin + _FRAMES_AT_ONCE] = padded[at]
-        give_back(samples)
+    frames = frames_at(padded, first.reshape(-1), front.window)
     spectrum = rfft(frames * np.hanning(front.window).astype(np.float32), front.n_fft)
     power = spectrum.real**2 + spectrum.imag**2
     mel = (power @ mel_matrix(front)).reshape(len(edges) - 1, FRAMES_PER_COLUMN, N_BANDS).mean(axis=1)

@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 
-from callanalytics.audio.samples import give_back
 from callanalytics.diarize.conversation import CONVERSATION_SHARE
 from callanalytics.diarize.handovers import with_handover
 from callanalytics.diarize.models import SpeechModels
@@ -95,7 +94,6 @@ def diarize(
             quality.add(Quality.MIXED_VOICES)
     for spoken, channel in zip(active, layout.channels, strict=True):
         quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
-        give_back(samples)
     if not turns:
         quality.add(Quality.NO_SPEECH)
     if layout.activity is not None and (agent_voice is not None or (learn_voices and stated_roles)):
