@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from callanalytics.diarize.model_cache import package_file
-from callanalytics.errors import CallAnalyticsError
 from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.device import open_session
+from ensemble.inference.model_cache import package_file
+from ensemble.model_errors import ModelIncompatible
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -76,7 +76,7 @@ class VoiceDetector:
 
     @classmethod
     def load(cls, n_threads: int = 1) -> VoiceDetector:
-        """Load the model from the installed wheel. Raises CallAnalyticsError when it is not there."""
+        """Load the model from the installed wheel. Raises ModelMissing when it is not there."""
         path = package_file("silero_vad", "data/silero_vad.onnx")
         return cls(open_session(_many_frames(path), n_threads))
 
@@ -129,7 +129,7 @@ def _many_frames(path: Path) -> bytes:
     a frame become matrix products over all frames, with the taps that meet padding left out.
 
     Raises:
-        CallAnalyticsError: the file holds another network than that of version 6.2.
+        ModelIncompatible: the file holds another network than that of version 6.2.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -157,7 +157,7 @@ def _many_frames(path: Path) -> bytes:
             "last_bias": weights["decoder.decoder.2.bias"],
         }
     except (KeyError, ValueError) as error:
-        raise CallAnalyticsError(
+        raise ModelIncompatible(
             f"{path}: expected the network of silero-vad 6.2, found another one ({error}): calls cannot be "
             'diarized. Install it: pip install "silero-vad>=6.2,<6.3".'
         ) from error

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telephone import RATE_HZ, music, noisy, silence, tone
 
-from callanalytics.diarize.model_cache import package_file
 from callanalytics.diarize.vad import (
     FRAME_SAMPLES,
     VoiceDetector,
@@ -21,6 +20,7 @@ from callanalytics.diarize.vad import (
     widen,
 )
 from ensemble.inference.device import open_session
+from ensemble.inference.model_cache import package_file
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_batch_mates_do_not_matter(shipped, clips):
 
 def test_spectrograms_that_are_not_held_are_made_again_and_the_same(shipped, clips, monkeypatch):
     at_once = shipped.vote(clips, ["one"] * len(clips))
-    monkeypatch.setattr("ensemble.inference.ensemble.HELD_FRAMES", 0)
+    monkeypatch.setattr("ensemble.inference.spectrogram.HELD_FRAMES", 0)
     again = shipped.vote(clips, ["one"] * len(clips))
     np.testing.assert_array_equal(again.probabilities, at_once.probabilities)
 
