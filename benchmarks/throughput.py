@@ -235,8 +235,11 @@ def one_long_call(arguments: Arguments) -> None:
     (folder / "calls").mkdir(parents=True)
     seconds = long_call(folder / "calls" / "20260301-090000_1.wav", 3.0, source_calls(arguments.data))
     ran = night_run(Night(folder / "calls", 1, seconds), folder / "out", workers=1)
+    samples_mb = seconds * 8_000 * 2 * 4 / 1e6
+    print(f"\nlong: a stereo call of 3 h, {samples_mb:.0f} MB of samples:")
+    print(f"  {ran.worker_mb:8.0f} MB worker, {ran.worker_mb / samples_mb:.2f} of its samples")
     print(
-        f"\nlong: a stereo call of 3 h: worker {ran.worker_mb:.0f} MB, {seconds / ran.wall_s:.0f} x real time"
+        f"  {seconds / ran.wall_s:8.0f} x real time by the clock, {seconds / ran.thread_s:.0f} x of threads"
     )
 
 
