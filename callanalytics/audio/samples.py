@@ -20,7 +20,7 @@ import numpy.typing as npt
 from callanalytics.records import FloatArray
 
 # As much as 17 minutes in two channels: no call of minutes is slower for it.
-_LONG_BYTES = 64 << 20
+LONG_BYTES = 64 << 20
 _GIVEN_BACK_EVERY_S = 0.01
 _MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
 _GROWTH = 1.5
@@ -29,7 +29,7 @@ _FRAMES_AT_ONCE = 256
 
 def _room(n: int) -> FloatArray:
     """Room for n samples that are not set."""
-    if n * 4 >= _LONG_BYTES:
+    if n * 4 >= LONG_BYTES:
         try:
             return _in_file(n)
         except OSError:  # no temporary folder, or no room in it: memory it is

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callanalytics.audio import CANONICAL_RATE_HZ, decode_recording
-from callanalytics.audio.samples import give_back
+from callanalytics.audio.samples import SampleBuffer, frames_at, give_back
 from callanalytics.config import AudioSettings
 from callanalytics.errors import (
     EmptyAudio,
@@ -479,20 +479,25 @@ def test_any_bytes_give_sound_or_a_typed_error(content: bytes, head: bytes, tmp_
 def test_samples_are_the_same_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
-    """Also where the buffer has to grow, the rows to be moved together, and an offset to be removed."""
-    offset = two_tones(14.0, 16_000, 2) / 2 + np.float32(0.1)
-    by_ffmpeg(tmp_path / "a.aac", offset, 16_000, "adts", "aac")
-    expected = decode(tmp_path / "a.aac")
-    monkeypatch.setattr("callanalytics.audio._capacity", lambda source, settings: 100_000)
-    monkeypatch.setattr("callanalytics.audio.samples._LONG_BYTES", 1 << 40 if room == "memory" else 1)
+    """Also where the buffer has to grow and its rows, of unequal lengths, to be moved together."""
+    monkeypatch.setattr("callanalytics.audio.samples.LONG_BYTES", 1 << 40 if room == "memory" else 1)
     if room == "no temporary folder":
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    found = decode(tmp_path / "a.aac")
-    assert np.array_equal(found.samples, expected.samples)
-    assert found.notes == expected.notes == ("dc_offset",)
-    assert found.samples.flags.c_contiguous
-    give_back(found.samples)
-    assert np.array_equal(found.samples, expected.samples)
+    sound = np.random.default_rng(3).uniform(-1.2, 1.2, (2, 30_000)).astype(np.float32)
+    buffer = SampleBuffer(2, 10_000)
+    n_clipped = 0
+    for row, n in ((0, 30_000), (1, 25_000)):
+        for at in range(0, n, 5_000):
+            n_clipped += buffer.write(slice(row, row + 1), sound[row, at : at + 5_000, None], 1.0)
+    found = buffer.finished()
+    expected = np.clip(sound, -1, 1)
+    expected[1, 25_000:] = 0
+    assert np.array_equal(found, expected)
+    assert n_clipped == np.count_nonzero(np.abs(expected) == 1)
+    assert found.flags.c_contiguous
+    give_back(found)
+    frames = frames_at(found[1], np.array([7, 24_990]), 20)
+    assert np.array_equal(frames, [expected[1, 7:27], expected[1, 24_990:25_010]])
 
 
 def resident_kb() -> int:
