@@ -38,6 +38,9 @@ run: $(VENV)/.run-ready
 	@echo "Report: $(CURDIR)/night-out/reports/index.html"
 	@echo "Hear and judge the calls: $(BIN)/callanalytics open --out night-out"
 
+# What the tests import is compiled once, and not by each of the processes that they start.
+test: export PYTHONDONTWRITEBYTECODE =
+
 # A worker that is killed ends the run with what it did: pytest-xdist would wait for its files for ever.
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 $(COVERAGE)
