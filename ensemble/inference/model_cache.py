@@ -6,8 +6,7 @@ later processes read the files from the cache folder.
 
 On a processor that multiplies bytes (`device.multiplies_bytes`) most convolutions of CAM++ are done in 8
 bits, which takes half the time: weights by output channel, what flows between them in ranges that
-`benchmarks/int8_ranges.py` has measured on speech. LSTM layers are done in 8 bits too, which takes a third
-less for the segmenter; their ranges are found as they go. Jacob et al., "Quantization and Training of Neural
+`benchmarks/int8_ranges.py` has measured on speech. Jacob et al., "Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
 """
 
@@ -64,8 +63,8 @@ class ConvertedNetwork:
         key = hashlib.sha256(weights_sha256(self.weights).encode() + self._source.read_bytes())
         if self.is_int8:
             key.update(b"speech-like 1")
-        elif multiplies_bytes():
-            key.update(b"int8" + json.dumps(self.ranges).encode())
+        elif multiplies_bytes() and (ranges := self.ranges):
+            key.update(json.dumps(ranges).encode())
         return _cache_folder() / f"{self._source.stem}-{self.part}-{key.hexdigest()[:20]}.onnx"
 
     @property
@@ -104,8 +103,8 @@ class ConvertedNetwork:
                 self.export(built)
                 if self.is_int8:
                     built = quantised(built)
-                elif multiplies_bytes():
-                    built.write_bytes(in_bytes(built, self.ranges))
+                elif multiplies_bytes() and (ranges := self.ranges):
+                    built.write_bytes(in_bytes(built, ranges))
                 built.replace(target)
         finally:
             torch.set_num_threads(n_threads)
@@ -204,30 +203,17 @@ def _tell() -> None:
 
 
 def in_bytes(graph: Path, ranges: Ranges) -> bytes:
-    """The ONNX graph with LSTM layers in 8 bits, and operations of which each input and output has a range.
+    """The ONNX graph with those operations in 8 bits of which each input and output has a range.
 
     Raises:
         ModelIncompatible: when a range is of no tensor of the graph: they belong to another export.
     """
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    loaded = onnx.load(graph)
-    if any(node.op_type == "LSTM" for node in loaded.graph.node):
-        with tempfile.TemporaryDirectory() as folder:
-            found = Path(folder, graph.name)
-            logging.disable(logging.WARNING)  # its advice on preparing the graph
-            try:
-                quantize_dynamic(loaded, found, op_types_to_quantize=["LSTM"], per_channel=True)
-            finally:
-                logging.disable(logging.NOTSET)
-            loaded = onnx.load(found)
-    if not ranges:
-        unchanged: bytes = loaded.SerializeToString()
-        return unchanged
-    model = onnx.shape_inference.infer_shapes(loaded)
+    model = onnx.shape_inference.infer_shapes(onnx.load(graph))
     weights = {tensor.name for tensor in model.graph.initializer}
     chosen = [
         node

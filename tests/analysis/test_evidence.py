@@ -254,19 +254,20 @@ def found_in(
     measures = [Measure("labelled_s", role, "call", 5.0) for role in (Role.AGENT, Role.CALLER)]
     measures += [Measure("labelled_s", role, "second_half", 2.0) for role in (Role.AGENT, Role.CALLER)]
     words = CallWords(utterances, whole=whole)
-    rules = [phrase(name="never", phrases=("nobody says this",)), rule]
+    others = phrase(name="never", phrases=("nobody says this",)), phrase(name="short of", min_evidence_s=9)
+    rules = [*others, rule]
     found = escalations(rules, measures, spoken(), [], curve, LENGTH_S, words)
     assert len(found) <= 1
     return found[0] if found else None
 
 
-ASKED = said(Role.CALLER, 70, "could I please talk to a supervisor about this bill now")
+ASKED = said(Role.CALLER, 70, "could I please talk to a supervisor about this bill right now")
 
 
 def test_a_phrase_is_quoted_where_its_words_are() -> None:
-    found = found_in(phrase(), said(Role.CALLER, 10, "hello there"), ASKED)
+    found = found_in(phrase(), said(Role.AGENT, 9, "hello"), said(Role.CALLER, 10, "hello there"), ASKED)
     assert found is not None
-    quote = "… please talk to a supervisor about this bill now"
+    quote = "… please talk to a supervisor about this bill right …"
     assert found.evidence == (Evidence(76.0, 77.0, f"caller says “{quote}”"),)
     assert (found.value, found.threshold) == (1.0, 1.0)
     assert found.reason == f"asks at 1:16: “{quote}”"
