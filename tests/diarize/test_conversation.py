@@ -154,25 +154,32 @@ def test_a_voice_that_may_hold_both_people_is_noted() -> None:
     assert uneven.in_doubt
 
 
-def test_first_words_that_sound_like_neither_voice_may_be_the_other_ones() -> None:
-    """Up to the first pause; they count for no voice themselves, or they would be near their own."""
-    at = np.array([0, 0, 0, 0, 1, 1, 0, 0, 1, 1])
-    prints = np.zeros((10, 192), np.float32)
-    prints[np.arange(10), at] = 1
-    begin_s = np.arange(10) + 0.5 * np.repeat(np.arange(5), 2)
-    talk = Rhythm(begin_s, begin_s + 1, np.zeros(10, np.int64), overlap_share=0.0)
+@pytest.mark.parametrize(
+    ("unclear", "turns", "least", "most"),
+    [
+        (False, "0010101", 0.0, 0.1),
+        (True, "0010101", 0.5, 0.9),  # goes on after the first pause, and after no other
+        (True, "0101010", 0.0, 0.3),
+        (True, "0010011", 0.3, 0.6),  # goes on as often as not
+    ],
+)
+def test_whose_the_first_words_are_is_told_by_their_print_and_by_the_turns(
+    unclear: bool, turns: str, least: float, most: float
+) -> None:
+    """The first words count for no voice themselves, or they would be near their own."""
+    labels = np.repeat([int(voice) for voice in turns], 2)
+    prints = np.eye(192, dtype=np.float32)[labels]
+    if unclear:
+        prints[:2, :2] = 0.5**0.5
+    begin_s = np.arange(14) + 0.5 * np.repeat(np.arange(7), 2)
 
     def whole(groups: BoolArray) -> FloatArray:
         means = groups.astype(np.float32) @ prints
         return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
 
-    clear = find_opening(at, talk, whole)
-    assert (clear.end_s, clear.other) == (2.0, 1)
-    assert clear.doubt < 0.02
-    prints[:2] = 0.5**0.5 * (prints[2] + prints[4])
-    assert 0.2 < find_opening(at, talk, whole).doubt < 0.5
-    prints[:2] = prints[4]
-    assert 0.2 < find_opening(at, talk, whole).doubt < 0.5, "who is nearest is not sure of the division"
+    opening = find_opening(labels, Rhythm(begin_s, begin_s + 1, np.zeros(14, np.int64), 0.0), whole)
+    assert (opening.end_s, opening.other) == (2.0, 1)
+    assert least < opening.doubt < most
 
 
 def through_gsm(samples: np.ndarray, folder: Path) -> np.ndarray:
