@@ -214,7 +214,8 @@ class Store:
         )
         run(
             "INSERT INTO base.analyses BY NAME SELECT * EXCLUDE stage_wall_s, ? AS run_id,"
-            " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s FROM batch_analyses",
+            " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s, uuid() AS revision"
+            " FROM batch_analyses",
             [run_id],
         )
         if "rule_sets" in tables:

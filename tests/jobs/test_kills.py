@@ -163,6 +163,7 @@ MORE_POINTS: list[tuple[Words, KillAt]] = [
     (Place.night, KillAt("os.rename", "/clips/", 2)),  # one clip of the new call is written
     (Place.night, KillAt("open", "summary.json")),
     (Place.night, KillAt("os.chmod", "publishing.duckdb")),
+    (Place.night, KillAt("os.link", "previous.duckdb")),
     (Place.night, KillAt("os.rename", "callanalytics.duckdb")),
     (Place.night, KillAt("os.rename", "calls/[0-9a-f]*.html", 2)),
     (Place.night, KillAt("os.rename", "/index.html", 3)),

@@ -29,7 +29,7 @@ from forked_jobs import Forge, Job, still_running
 from short_calls import rows, settle, short_call
 from tiny_corpus import write_tiny_manifest
 
-from callanalytics.store.integrity import read_whole
+from callanalytics.store.open import read_whole
 from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import SHIPPED
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from callanalytics.analysis.words import Piece, Word
 from callanalytics.analysis.words.captions import read_captions
-from callanalytics.audio.proven import open_without_links
+from callanalytics.audio.source import open_without_links
 from callanalytics.errors import TranscriptError
 
 MAX_WORDS = 200_000  # four hours hold about 40,000
