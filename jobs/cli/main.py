@@ -158,6 +158,8 @@ def main() -> NoReturn:
             "Run again with CALLANALYTICS_DEBUG=1 to see where, and report it.",
             1,
         )
+    finally:
+        _let_signals_end()
 
 
 def _ensemble_exit_code(problem: Exception) -> int | None:
@@ -172,9 +174,14 @@ def _ensemble_exit_code(problem: Exception) -> int | None:
     return 1 if isinstance(problem, EnsembleError) else None
 
 
-def _end_interrupted() -> NoReturn:
+def _let_signals_end() -> None:
+    """All is closed: who asks again need not wait for the rest, and nothing is to be told."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # all is closed: who asks again need not wait for the rest
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _end_interrupted() -> NoReturn:
+    _let_signals_end()
     _end("interrupted; committed work is kept", 128 + (_signals[0] if _signals else signal.SIGINT))
 
 
