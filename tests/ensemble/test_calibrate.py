@@ -14,6 +14,7 @@ from ensemble.training.calibration import (
     fit_temperature,
     perfect_calibration_error,
     reliability,
+    unweighted_recall,
 )
 
 
@@ -115,3 +116,106 @@ def test_few_clips_look_badly_calibrated_even_when_they_are_not(rng):
     assert few > 0.03 > many
     right = rng.random(4000) < confidence
     assert expected_calibration_error(confidence, right) == pytest.approx(many, abs=0.01)
+
+
+def test_the_bins_of_reliability_hold_their_lower_border_and_not_their_upper():
+    confidence = np.array([0.0, 0.0625, 0.125, 0.5, 0.56, 0.9, 1.0], dtype=np.float32)
+    right = np.array([False, True, True, False, True, True, True])
+    found = reliability(confidence, right, n_bins=8)
+    expected = [(0.03125, 0.5, 2 / 7), (0.125, 1.0, 1 / 7), (0.53, 0.5, 2 / 7), (0.95, 1.0, 2 / 7)]
+    assert found == [pytest.approx(row, abs=1e-6) for row in expected]
+    by_hand = (2 * abs(0.03125 - 0.5) + abs(0.125 - 1) + 2 * abs(0.53 - 0.5) + 2 * abs(0.95 - 1)) / 7
+    assert expected_calibration_error(confidence, right, n_bins=8) == pytest.approx(by_hand, abs=1e-6)
+    thirds = np.array([0.01, 0.06, 0.07], dtype=np.float32)  # on either side of 1/15
+    assert len(reliability(thirds, np.ones(3, bool))) == 2
+
+
+def test_accuracy_of_the_most_confident_by_hand():
+    """Ten clips, two of them equally sure: the earlier one is named first."""
+    confidence = np.array([0.1, 0.9, 0.8, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.7], dtype=np.float32)
+    right = np.array([0, 1, 1, 0, 1, 0, 0, 1, 0, 1], dtype=bool)
+    assert coverage_curve(confidence, right) == [
+        *((1.0, 0.5), (0.9, pytest.approx(5 / 9)), (0.8, 0.625)),
+        *((0.7, pytest.approx(4 / 7)), (0.5, 0.8), (0.3, pytest.approx(2 / 3))),
+    ]
+    assert coverage_curve(confidence, right, (0.2, 0.04)) == [(0.2, 1.0), (0.04, 1.0)]
+    alike = coverage_curve(np.full(100, 0.5, np.float32), np.arange(100) < 50, (0.5,))
+    assert alike == [(0.5, 1.0)]
+
+
+def test_chance_alone_is_measured_the_same_each_time(rng):
+    confidence = rng.uniform(0.3, 0.95, 200).astype(np.float32)
+    drawn = np.random.default_rng(7).random((40, 200)) < confidence
+    by_hand = np.mean([expected_calibration_error(confidence, right) for right in drawn])
+    assert perfect_calibration_error(confidence, 40, 7) == pytest.approx(by_hand)
+    plain = perfect_calibration_error(confidence)
+    assert plain == perfect_calibration_error(confidence, 100, 0)
+    assert plain != perfect_calibration_error(confidence, 99, 0)
+
+
+@pytest.mark.parametrize(("sharpness", "temperature"), [(0.01, 0.2), (60.0, 5.0)])
+def test_a_temperature_stays_within_a_fifth_and_five(rng, sharpness, temperature):
+    assert fit_temperature(*opinions(rng, 800, sharpness=sharpness)) == pytest.approx(temperature, rel=0.011)
+
+
+def different(rng, n=1500):
+    """Three members who err on their own, and the truth."""
+    _, truth = opinions(rng, n)
+    logits = rng.standard_normal((3, n, 6)) + 1.2 * np.eye(6)[truth]
+    return softmax(logits), truth
+
+
+@pytest.mark.parametrize("least_covered", [0.3, 0.6])
+@pytest.mark.parametrize(("precision", "is_reached"), [(0.6, True), (0.8, True), (0.999, False)])
+def test_no_other_pair_of_thresholds_is_better(rng, precision, is_reached, least_covered):
+    """Of those that name enough with the precision the one that names most, else the most precise."""
+    probabilities, truth = different(rng)
+    limits = choose_thresholds(probabilities, truth, 1.0, precision, least_covered=least_covered)
+    mean = calibrate_mean(probabilities, 1.0)
+    top, agreement, _ = count_votes(probabilities, mean)
+    confidence, right = mean[np.arange(len(top)), top], top == truth
+
+    def scored(least_confidence, least_agreement):
+        named = (confidence >= least_confidence) & (agreement >= least_agreement - 1e-6)
+        return float(named.mean()), float(right[named].mean()) if named.any() else 0.0
+
+    pairs = [scored(c, a) for c in np.arange(0.20, 0.90, 0.01) for a in (1 / 3, 2 / 3, 1.0)]
+    enough = [(share, reached) for share, reached in pairs if share >= least_covered]
+    good = [(share, reached) for share, reached in enough if reached >= precision]
+    assert bool(good) is is_reached
+    share, reached = scored(limits.confidence, limits.agreement)
+    assert limits.precision == pytest.approx(reached, abs=1e-4)
+    if good:
+        assert share == max(share for share, _ in good)
+        at = choose_thresholds(probabilities, truth, 1.0, reached, least_covered=least_covered)
+        above = choose_thresholds(probabilities, truth, 1.0, reached + 1e-9, least_covered=least_covered)
+        assert scored(at.confidence, at.agreement) == (share, reached)
+        assert scored(above.confidence, above.agreement)[0] < share
+    else:
+        assert reached == max(reached for _, reached in enough)
+
+
+def test_thresholds_are_those_of_the_rule_and_its_weights(rng):
+    """A member that only guesses, and has no weight, spoils nothing."""
+    probabilities, truth = different(rng)
+    probabilities[2] = softmax(4 * rng.standard_normal((len(truth), 6)))
+    weights = np.array([1.0, 1.0, 1e-6])
+    chosen = {"rule": "weighted", "weights": weights}
+    limits = choose_thresholds(probabilities, truth, 0.7, precision=0.7, **chosen)
+    said = vote(probabilities, tuple("abcdef"), tuple("123"), temperature=0.7, thresholds=limits, **chosen)
+    named = said.emotion_index >= 0
+    assert (said.emotion_index == truth)[named].mean() == pytest.approx(limits.precision, abs=1e-4)
+    assert limits.precision >= 0.7
+    assert named.mean() > choose_share(probabilities, truth, 0.7)
+
+
+def choose_share(probabilities, truth, precision):
+    """The share that is named where every member has one vote."""
+    limits = choose_thresholds(probabilities, truth, 0.7, precision=precision)
+    said = vote(probabilities, tuple("abcdef"), tuple("123"), temperature=0.7, thresholds=limits)
+    return (said.emotion_index >= 0).mean()
+
+
+def test_recall_is_that_of_the_labels_that_occur():
+    truth, guess = np.array([0, 0, 0, 2, 2]), np.array([0, 0, 1, 2, 1])
+    assert unweighted_recall(truth, guess) == pytest.approx((2 / 3 + 1 / 2) / 2)
