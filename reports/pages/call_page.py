@@ -8,11 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from callanalytics.config import RuleSettings
+from callanalytics.config import RuleSettings, Settings
 from callanalytics.diarize.quality import QUALITY_TEXT
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
-from reports.formatting import MISSING, clock, counted, length, moment, number, percent, plain, plain_number
+from reports.formatting import (
+    MISSING,
+    clock,
+    counted,
+    length,
+    moment,
+    number,
+    percent,
+    plain,
+    plain_number,
+    score_text,
+)
 from reports.pages.agents import agent_file
 from reports.pages.calls_table import call_table, recording_name
 from reports.palette import Badge, badge
@@ -20,6 +31,7 @@ from reports.parts.call_parts import (
     LAYOUT_TEXT,
     ROLE_SOURCE_TEXT,
     TIME_SOURCE_TEXT,
+    peak_threshold,
     person,
     role_facts,
     summarise_call,
@@ -168,7 +180,7 @@ def _page(
         quality=tuple(_(QUALITY_TEXT.get(word, plain(word))) for word in facts["quality"]),
         measures=_measures(call, usual),
         quarters=_quarters(call),
-        same_caller=_same_caller(call, same, pages),
+        same_caller=_same_caller(source.settings, call, same, pages),
         pictures=read_pictures(source, call),
         rules=_rules(source, call),
         rules_text=_rules_text(source, call),
@@ -303,7 +315,7 @@ def _rules(source: Source, call: CallData) -> Table:
                 Cell(_("✓ met") if rule.name in met else _("not met")),
                 Cell(rule.name),
                 Cell(rule_text(rule)),
-                *numbers(_with_unit(rule.measure, value), plain_number(rule.weight)),
+                *numbers(_beside(rule, value), plain_number(rule.weight)),
             )
         )
     return Table(
@@ -328,6 +340,16 @@ def _measured(call: CallData, rule: RuleSettings) -> float | None:
             if list(roles.values()).count(role) > 1:
                 return None
     return call.measures.get((rule.measure, role, rule.window))
+
+
+def _beside(rule: RuleSettings, value: float | None) -> str:
+    """What was measured; what is under the threshold never reads like it."""
+    text = _with_unit(rule.measure, value)
+    if value is None or value >= rule.at_least or text != with_unit(rule.measure, rule.at_least):
+        return text
+    if rule.measure in FRUSTRATION_MEASURES:
+        return score_text(value, rule.at_least)
+    return _("under {share}").format(share=text)
 
 
 def _with_unit(measure: str, value: float | None) -> str:
@@ -379,7 +401,11 @@ def _quarters(call: CallData) -> Table | None:
     return Table(_("Quarter by quarter"), columns, rows) if rows else None
 
 
-def _same_caller(call: CallData, same: Sequence[Row], pages: frozenset[str]) -> Table | None:
+def _same_caller(
+    settings: Settings, call: CallData, same: Sequence[Row], pages: frozenset[str]
+) -> Table | None:
     others = [row for row in same if row["call_id"] != call.call_id][:MAX_SAME_CALLER]
     columns = ("When", "Queue", "Agent", "Length", "Score", "")
-    return call_table(_("Other calls of this caller"), columns, others, pages) if others else None
+    rule_at = peak_threshold(settings)
+    caption = _("Other calls of this caller")
+    return call_table(caption, columns, others, pages, rule_at=rule_at) if others else None
