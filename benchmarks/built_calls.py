@@ -149,8 +149,16 @@ def build_call(
     plan: Plan, speakers: Sequence[Speaker], rng: np.random.Generator
 ) -> tuple[FloatArray, list[tuple[float, float, str]]]:
     """Samples (n,) of a mono call, and who speaks when: (start_s, end_s, name) by start."""
+    sides, spoken = build_sides(plan, speakers, rng)
+    return with_line_noise(sides.sum(axis=0), rng), spoken
+
+
+def build_sides(
+    plan: Plan, speakers: Sequence[Speaker], rng: np.random.Generator
+) -> tuple[FloatArray, list[tuple[float, float, str]]]:
+    """The same before it is mixed and without noise: (2, n), the first speaker on a side of its own."""
     n = round(rng.uniform(plan.shortest_s, plan.longest_s) * RATE_HZ)
-    samples = np.zeros(n, np.float32)
+    sides = np.zeros((2, n), np.float32)
     spoken: list[tuple[float, float, str]] = []
     level = {s.name: 10 ** (rng.uniform(-28, -20) / 20) for s in speakers}
     handset = {s.name: _handset(rng) if rng.random() < 0.5 else None for s in speakers}
@@ -171,15 +179,27 @@ def build_call(
             clip = clip * 10 ** (rng.uniform(-2, 2) / 20)
             if (response := handset[speaker.name]) is not None:
                 clip = np.convolve(clip, response, "same")
-            samples[at : at + len(clip)] += clip.astype(np.float32)
+            sides[min(who, 1), at : at + len(clip)] += clip.astype(np.float32)
             spoken.append((at / RATE_HZ, (at + len(clip)) / RATE_HZ, speaker.name))
             at += len(clip) + round(rng.uniform(0.1, 0.5) * RATE_HZ)
         at = max(0, at + round(_gap_s(plan, rng) * RATE_HZ))
         who = _next_speaker(plan, who, at / n, len(speakers), rng)
     if rng.random() < 0.5:
-        samples = _telephone_band(samples)
-    samples = samples + rng.normal(0, 10 ** (rng.uniform(-65, -52) / 20), n)
-    return np.clip(samples, -1, 1).astype(np.float32), bridged(spoken)
+        sides = _telephone_band(sides)
+    return sides, bridged(spoken)
+
+
+def with_line_noise(samples: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Samples (..., n) with the noise of a quiet line."""
+    noise = rng.normal(0, 10 ** (rng.uniform(-65, -52) / 20), samples.shape)
+    return np.clip(samples + noise, -1, 1).astype(np.float32)
+
+
+def late(samples: FloatArray, delay_ms: float) -> FloatArray:
+    """The same sound (..., n), later."""
+    n = round(delay_ms * RATE_HZ / 1000)
+    begin = np.zeros((*samples.shape[:-1], n), np.float32)
+    return np.concatenate([begin, samples], axis=-1)[..., : samples.shape[-1]]
 
 
 def _clip(

@@ -51,15 +51,16 @@ def prepared(
     ensemble: Ensemble, by_speaker: dict[str, list[Clip]], snr_db: float | None, slope: float, clean: bool
 ) -> Prepared:
     """What the ensemble hears of every clip, from lines that are denoised or not."""
-    kept, heard = [], []
+    kept, sent, heard = [], [], []
     for seed, (_, clips) in enumerate(sorted(by_speaker.items())):
         line, places = noisy_line(clips, ensemble.sample_rate_hz, snr_db, slope, seed)
         if clean:
             line = denoise(line[None], ensemble.sample_rate_hz)[0]
         kept += clips
+        sent += [line[place] for place in places]
         heard += [extract(line[place], ensemble.front) for place in places]
     mels, known = zip(*heard, strict=True)
-    return Prepared(tuple(kept), mels, known, ())
+    return Prepared(tuple(kept), tuple(sent), mels, known, ())
 
 
 def main() -> None:

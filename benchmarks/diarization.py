@@ -1,7 +1,7 @@
 """How right is who spoke when, and who is the agent? Figures: benchmarks/RESULTS.md.
 
     python benchmarks/diarization.py DATA [--calls 12] [--speed-minutes 10]
-    python benchmarks/diarization.py DATA --matrix FOLDER [--quick] [--calls 12]
+    python benchmarks/diarization.py DATA --matrix FOLDER [--quick] [--calls 12] [--planted 30]
 
 DATA holds `calls/`, `diarization/` and `corpora/`. Error
 rates are those of pyannote.metrics with overlap scored; its `collar` is a total width, so "0.25" below, a
@@ -242,15 +242,22 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--calls", type=int, default=12, help="built calls of each kind")
+    parser.add_argument("--planted", type=int, default=30, help="with --matrix: calls to be flagged or not")
     parser.add_argument("--speed-minutes", type=float, default=10.0)
     parser.add_argument("--details", action="store_true", help="a line for every recording")
     parser.add_argument(
-        "--matrix", type=Path, help="only built calls through all codings; kept in this folder"
+        "--matrix", type=Path, help="only built calls through all codings and layouts; kept in this folder"
     )
     parser.add_argument("--quick", action="store_true", help="five of the nine codings")
     arguments = parser.parse_args()
     if arguments.matrix:
-        voice_matrix.run(arguments.data, arguments.matrix, n_calls=arguments.calls, quick=arguments.quick)
+        voice_matrix.run(
+            arguments.data,
+            arguments.matrix,
+            n_calls=arguments.calls,
+            n_planted=arguments.planted,
+            quick=arguments.quick,
+        )
         return
     data, models = arguments.data, SpeechModels.load(n_threads=1)
     stereo, mono = real_calls(data, "stereo"), real_calls(data, "mono")

@@ -100,16 +100,21 @@ def telephone(rng: np.random.Generator, sound: np.ndarray) -> np.ndarray:
     return np.clip(noisy, -1, 1).astype(np.float32)
 
 
+def planted_call(rng: np.random.Generator, corpus: Path, number: int) -> tuple[np.ndarray, bool, bool]:
+    """(2, n) of a call between two actors of RAVDESS, whether the caller turns angry, and is loud."""
+    actors = sorted(corpus.glob("Actor_*"))
+    caller, agent = rng.choice(len(actors), 2, replace=False)
+    angry, loud = number % 3 == 0, number % 3 == 1
+    gain_db = LOUD_DB if loud else float(rng.uniform(-4, 4))
+    sides = conversation(rng, actors[caller], actors[agent], angry=angry, gain_db=gain_db)
+    return telephone(rng, sides), angry, loud
+
+
 def build(corpus: Path, folder: Path, n_calls: int, seed: int) -> list[Built]:
     rng = np.random.default_rng(seed)
-    actors = sorted(corpus.glob("Actor_*"))
     built = []
     for i in range(n_calls):
-        caller, agent = rng.choice(len(actors), 2, replace=False)
-        angry = i % 3 == 0
-        loud = i % 3 == 1
-        gain_db = LOUD_DB if loud else float(rng.uniform(-4, 4))
-        sound = telephone(rng, conversation(rng, actors[caller], actors[agent], angry=angry, gain_db=gain_db))
+        sound, angry, loud = planted_call(rng, corpus, i)
         for layout in ("stereo", "mono"):
             path = folder / f"call{i:03d}-{layout}.wav"
             written = sound.T if layout == "stereo" else np.clip(sound.sum(axis=0), -1, 1)
@@ -120,10 +125,11 @@ def build(corpus: Path, folder: Path, n_calls: int, seed: int) -> list[Built]:
 
 def score(built: list[Built]) -> list[CallAnalysis]:
     analyze = load_analysis(Settings(), None)
-    return [analyze(_found(b)) for b in built]
+    return [analyze(recording_of(b)) for b in built]
 
 
-def _found(built: Built) -> FoundRecording:
+def recording_of(built: Built) -> FoundRecording:
+    """As the search would find it; the sides of a stereo call are stated."""
     now = datetime.now(UTC)
     stated = StatedRoles(RoleSource.RECORDER, (Role.AGENT, Role.CALLER), 0.999, "the benchmark")
     facts = CallFacts(

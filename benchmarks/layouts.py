@@ -22,6 +22,7 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np
 import soundfile as sf
+from built_calls import late
 
 from callanalytics.analysis.call import CallAnalysis, load_analysis
 from callanalytics.config import Settings
@@ -30,12 +31,6 @@ from jobs.cli.single_file import found_recording
 
 RATE_HZ = 8000
 SAME_TALK = 0.15
-
-
-def late(sound: np.ndarray, delay_ms: float) -> np.ndarray:
-    """The same sound (..., n), later."""
-    n = round(delay_ms * RATE_HZ / 1000)
-    return np.concatenate([np.zeros((*sound.shape[:-1], n)), sound], axis=-1)[..., : sound.shape[-1]]
 
 
 def through_gsm(sound: np.ndarray) -> np.ndarray:

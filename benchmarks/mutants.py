@@ -1,6 +1,6 @@
 """Small changes of the pure modules, and which of them the tests notice: `make mutants`.
 
-    python benchmarks/mutants.py [--module PART] [--survivors] [--table]
+    python benchmarks/mutants.py [--module PART] [--tests FILE...] [--survivors] [--table]
 
 mutmut makes the changes ([tool.mutmut] in pyproject.toml names modules and tests) and numbers them; all
 of a module are in one file, so that a process can go from one to the next. mutmut itself starts pytest anew
@@ -210,13 +210,14 @@ def generate() -> Any:
         return config()
 
 
-def work(module: str) -> int:
+def work(module: str, tests: list[str]) -> int:
     """Run pytest with this file as its plugin, anew when it was spoilt."""
     chosen = generate()
     search = os.pathsep.join([str(FOLDER), str(Path(__file__).parent)])
     environment = {**os.environ, "PYTHONPATH": search, "MUTANT_UNDER_TEST": "", ASKED: module}
     options = ["-q", "-p", "mutants", "-p", "no:xdist", *chosen.pytest_add_cli_args]
-    command = [sys.executable, "-m", "pytest", *options, *chosen.pytest_add_cli_args_test_selection]
+    command = [sys.executable, "-m", "pytest", *options]
+    command += tests or chosen.pytest_add_cli_args_test_selection
     while True:
         code = subprocess.run(command, cwd=FOLDER, env=environment, check=False).returncode
         if code != SPOILT:
@@ -251,10 +252,11 @@ def main() -> int:
     """Work, and print the table."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--module", default="", metavar="PART", help="only modules with this in their path")
+    parser.add_argument("--tests", nargs="+", default=[], metavar="FILE", help="instead of those configured")
     parser.add_argument("--survivors", action="store_true", help="also print what was not noticed")
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args()
-    code = 0 if given.table else work(given.module)
+    code = 0 if given.table else work(given.module, given.tests)
     print("\n".join(table(given.module)))
     if given.survivors:
         with inside(ROOT):

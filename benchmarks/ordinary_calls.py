@@ -20,22 +20,22 @@ import numpy as np
 
 from callanalytics.analysis.call import CallAnalysis, load_analysis
 from callanalytics.config import Settings
-from callanalytics.records import CallFacts, FoundRecording, Recording, Role, RoleSource, TimeSource
+from callanalytics.records import (
+    CallFacts,
+    FoundRecording,
+    Recording,
+    Role,
+    RoleSource,
+    StatedRoles,
+    TimeSource,
+)
 
 
 def found(path: Path) -> FoundRecording:
     """A recording whose sides are known."""
     now = datetime.now(UTC)
-    roles = (Role.CALLER, Role.AGENT)
-    facts = CallFacts(
-        "none",
-        0.0,
-        now,
-        TimeSource.FILE_TIME,
-        "UTC",
-        channel_roles=roles,
-        channel_roles_source=RoleSource.RECORDER,
-    )
+    stated = StatedRoles(RoleSource.RECORDER, (Role.CALLER, Role.AGENT), 0.999, "the benchmark")
+    facts = CallFacts("none", 0.0, now, TimeSource.FILE_TIME, "UTC", stated_roles=(stated,))
     return FoundRecording(Recording(hashlib.sha256(path.read_bytes()).hexdigest(), (path,), 0, now), facts)
 
 

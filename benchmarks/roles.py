@@ -6,7 +6,7 @@ DATA holds `calls/` and `corpora/`. Service calls are built of acted clips, in s
 and analysed without any hint: the agent greets in one to three sentences, or after a short "hello?" of the
 other side, and both take turns, a fifth of them beginning before the other has finished. CREMA-D and EMO-DB
 voices choose the weights of the talk in `callanalytics/diarize/roles.py` (`--fit` prints them); RAVDESS and
-nEMO voices only report. What was diarized is kept in --cache: a run goes on where it was stopped.
+nEMO voices only report. What was found is kept in --cache: a run of the same code goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ import soundfile as sf
 import soxr
 
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize.quality import Quality
-from callanalytics.diarize.roles import LAPSE_OF_TALK, talk_clues, voice_sides, weigh_roles
+from callanalytics.diarize.roles import LAPSE_OF_TALK, talk_clues, voice_sides
 from callanalytics.records import Role, Turn
 
 RATE_HZ = 8000
@@ -55,11 +54,8 @@ class Heard:
     name: str
     turns: tuple[Turn, ...]
     agent: str | None  # None where fewer than two voices were found
-    in_doubt: bool = False  # a voice may hold much of another's speech
-
-    @property
-    def by_channel(self) -> bool:
-        return self.name.endswith("stereo")
+    right: bool  # it is called so
+    confidence: float
 
 
 def clips_by_speaker(data: Path, corpus: str) -> dict[str, list[Path]]:
@@ -175,8 +171,8 @@ def hear(call: Built, layout: str, models: SpeechModels) -> Heard:
         return (shared_s(spoken, mine) - shared_s(spoken, theirs)) / max(seconds, 1e-9)
 
     agent = max(found.speakers, key=agency) if len(found.speakers) > 1 else None
-    in_doubt = Quality.MIXED_VOICES in found.quality
-    return Heard(f"{call.name}-{layout}", found.turns, agent, in_doubt)
+    right = found.roles.get(agent) is Role.AGENT
+    return Heard(f"{call.name}-{layout}", found.turns, agent, right, found.role_confidence)
 
 
 def heard_calls(
@@ -187,9 +183,7 @@ def heard_calls(
         kept = cache / f"{call.name}-{layout}.json" if cache else None
         if kept and kept.exists():
             row = json.loads(kept.read_text(encoding="utf-8"))
-            yield Heard(
-                row["name"], tuple(Turn(**turn) for turn in row["turns"]), row["agent"], row["in_doubt"]
-            )
+            yield Heard(**row | {"turns": tuple(Turn(**turn) for turn in row["turns"])})
             continue
         heard = hear(call, layout, models)
         if kept:
@@ -211,9 +205,8 @@ def calibration_error(confidence: FloatArray, right: FloatArray) -> float:
 def report(title: str, calls: Sequence[Heard]) -> None:
     """Roles right of all calls, and of those in which two voices or more were found, and calibration."""
     told = [call for call in calls if call.agent is not None]
-    guesses = [weigh_roles(call.turns, by_channel=call.by_channel, in_doubt=call.in_doubt) for call in told]
-    confidence = np.array([guess.confidence for guess in guesses])
-    right = np.array([g.roles[c.agent] is Role.AGENT for g, c in zip(guesses, told, strict=True)], float)
+    confidence = np.array([call.confidence for call in told])
+    right = np.array([call.right for call in told], float)
     print(
         f"{title:28s} roles right {int(right.sum())}/{len(calls)}   of those with two voices "
         f"{100 * right.mean():5.1f} %   confidence {confidence.mean():.3f}   "
@@ -226,7 +219,7 @@ def fit(calls: Sequence[Heard]) -> FloatArray:
     """Weights of the clues of the talk, by logistic regression with lapses and a little shrinkage."""
     from scipy.optimize import minimize
 
-    clues, lapses = [], []
+    clues = []
     for call in calls:
         sides = voice_sides(call.turns)
         if call.agent not in sides:
@@ -234,11 +227,10 @@ def fit(calls: Sequence[Heard]) -> FloatArray:
         spoken = [replace(t, speaker=str(sides[t.speaker])) for t in call.turns if t.speaker in sides]
         way = 1 if str(sides[call.agent]) == spoken[0].speaker else -1
         clues.append(way * np.array(talk_clues(spoken)))
-        lapses.append(LAPSE_OF_TALK[call.by_channel])
-    rows, lapse = np.array(clues), np.array(lapses)
+    rows = np.array(clues)
 
     def loss(weights: FloatArray) -> float:
-        right = lapse / 2 + (1 - lapse) / (1 + np.exp(-(rows @ weights)))
+        right = LAPSE_OF_TALK / 2 + (1 - LAPSE_OF_TALK) / (1 + np.exp(-(rows @ weights)))
         return float(-np.log(right).sum() + SHRINKAGE * (weights**2).sum() / 2)
 
     return np.asarray(minimize(loss, np.zeros(rows.shape[1]), method="BFGS").x)

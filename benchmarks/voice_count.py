@@ -19,7 +19,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from built_calls import DEVELOPMENT, Plan, Speaker, build_call, choose_speakers, corpus_speakers, through
+from built_calls import (
+    CODINGS,
+    DEVELOPMENT,
+    Plan,
+    Speaker,
+    build_call,
+    choose_speakers,
+    corpus_speakers,
+    through,
+)
 from sklearn.linear_model import LogisticRegression
 from voice_space import CODINGS as SPACE_CODINGS
 from voice_space import fit, mood_prints
@@ -31,7 +40,6 @@ from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
 from callanalytics.diarize.one_channel import SpeechPieces, embed_speech
 from callanalytics.diarize.vad import FRAME_S, frame_levels_db
 
-CODINGS = ("pcm", "gsm", "amr-5.9", "mp3-8", "opus-8", "amr-12.2", "mp3-16")
 EMODB_SHARE = 0.15
 SHARES = (0.5, 0.8, 0.9, 0.95)
 
@@ -150,7 +158,7 @@ def main() -> None:
     )
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--cycles", type=int, default=2, help="of 36 calls through each of seven codings")
+    parser.add_argument("--cycles", type=int, default=2, help="of 38 calls through each of nine codings")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     prepare(arguments.corpora, arguments.cache, arguments.cycles)

@@ -18,7 +18,8 @@ from built_calls import RATE_HZ, through, voiced
 
 from callanalytics.diarize import SpeechModels, clustering
 from callanalytics.diarize.clustering import VoiceSpace
-from callanalytics.diarize.embedding import log_mels, piece_sums
+from callanalytics.diarize.embedding import piece_sums
+from ensemble.inference.spectrogram import kaldi_log_mels
 
 CODINGS = ("pcm", "gsm", "amr-5.9", "mp3-8", "opus-8")
 N_CLIPS = 5  # per speaker, mood and coding, about 10 s
@@ -58,7 +59,7 @@ def mood_prints(corpora: Path, coding: str, cache: Path) -> tuple[np.ndarray, np
         printer = SpeechModels().printer
         found, speakers = [], []
         for (speaker, _), paths in clips_by_mood(corpora).items():
-            mels = log_mels(telephone_speech(paths, coding, rng))
+            mels = kaldi_log_mels(telephone_speech(paths, coding, rng))
             hidden = printer.extract(mels, np.arange(len(mels)))
             everything = piece_sums(hidden, np.array([0]), np.array([len(mels)]))
             found.append(printer.whole(everything, np.ones((1, 1), np.bool_))[0])

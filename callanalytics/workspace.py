@@ -170,7 +170,7 @@ class Workspace:
             folder = Path(name)
             for entry in (begun := [entry for entry in (*inner, *files) if _UNFINISHED.fullmatch(entry)]):
                 remove_if_left(folder / entry)
-            known = (self.ensembles, self.training.run, self.training.cache)  # of trainings, which are many
+            known = (self.training.run, self.training.cache)  # of trainings, which are many
             inner[:] = [entry for entry in inner if entry not in begun and folder / entry not in known]
 
     # What the gate holds back --------------------------------------------------------------------------
@@ -264,8 +264,8 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
 
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# Names of what is in the making; all but the first are of earlier versions.
-_UNFINISHED = re.compile(r"\..*\.part|\.building-.*|\.export-.*|\.report.*\.tmp", re.DOTALL)
+# Names of what is in the making: any, an ensemble, and those of earlier versions.
+_UNFINISHED = re.compile(r"\..*\.part|\.arriving-.*|\.building-.*|\.export-.*|\.report.*\.tmp", re.DOTALL)
 _LEFT_AFTER_S = 3600.0
 
 

@@ -21,8 +21,8 @@ from ensemble.evaluation.model_card import Row, Table, interval, percent
 from ensemble.inference.card import read_card, trained_on
 from ensemble.inference.device import prepare_device
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax
-from ensemble.members import load_member
-from ensemble.model_errors import CorpusError, LeakError
+from ensemble.members import VOICE_MEMBER, load_member
+from ensemble.model_errors import CorpusError, LeakError, TrainingError
 from ensemble.training import Examples, News, TrainSettings, prepare, train_member
 from ensemble.training.calibration import normalised, predict_logits, unweighted_recall
 from ensemble.training.checkpoint import start_of
@@ -68,6 +68,8 @@ def crossval(
         DeviceMissing: when torch does not see the device.
     """
     prepare_device(settings.device)
+    if settings.trained != settings.members:
+        raise TrainingError(f"{VOICE_MEMBER} has no body to train in folds: leave it out of --members")
     everyone = frozenset(clip.speaker for clip in clips)
     named = [s for fold in folds for s in fold]
     if not named or len(named) != len(set(named)) or not set(named) <= everyone:

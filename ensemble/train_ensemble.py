@@ -16,9 +16,10 @@ from typing import Any
 from ensemble.corpora import Clip, Corpus, clips_hash, keep_emotions, split_by_speaker
 from ensemble.evaluation import CONDITIONS, evaluate, refuse_names
 from ensemble.evaluation.model_card import write_card_pages
-from ensemble.inference.card import files_of, fingerprint, read_card, refuse_known, trained_on
+from ensemble.inference.card import fingerprint, read_card, refuse_known, trained_on
 from ensemble.inference.ensemble import load_ensemble
-from ensemble.inference.spectrogram import FrontEnd
+from ensemble.inference.spectrogram import KALDI_RATE_HZ, FrontEnd
+from ensemble.members import VOICE_MEMBER
 from ensemble.model_errors import TrainingError
 from ensemble.training import Examples, News, TrainSettings, prepare, train_ensemble
 from ensemble.training.assemble import (
@@ -31,7 +32,7 @@ from ensemble.training.assemble import (
     name_of_test,
 )
 from ensemble.training.calibration import normalised
-from ensemble.training.fit_heads import HeadSettings, fit_heads
+from ensemble.training.fit_heads import HeadSettings, add_voice_member, fit_heads
 
 LIMITS = (
     "Trained on acted speech: real calls carry weaker and mixed emotions; acted anger is mostly loud.",
@@ -102,6 +103,8 @@ def train_from_corpora(
             "ordinary talk teaches centred heads what neutral is, and there are none without that label or "
             "with every clip normalised alone; leave --ordinary away"
         )
+    if VOICE_MEMBER in settings.members:
+        _refuse_voice_member(settings)
     if start is not None:
         refuse_known(read_card(start), validation_speakers)
     known = [keep_emotions(corpus, settings.labels) for corpus in corpora]
@@ -112,13 +115,15 @@ def train_from_corpora(
         clips, validation_speakers, settings, folder=folder / "members", cache=cache, start=start, say=say
     )
     training, validation = examples.of(everybody - validation_speakers), examples.of(validation_speakers)
-    weights = {name: folder / "members" / name / "best.safetensors" for name in settings.members}
+    weights = {name: folder / "members" / name / "best.safetensors" for name in settings.trained}
     biases = fit_biases(weights, examples, validation, settings)
     balanced = add_biases(weights, biases, folder / "balanced")
     fit = fit_on_validation(balanced, examples, validation, settings, precision)
     out = folder / "ensemble"
     about: dict[str, object] = {"licence": licence, "note": note, "limits": list(LIMITS)}
     assemble(balanced, examples, training, settings, fit, out, about, start=start)
+    if VOICE_MEMBER in settings.members:
+        add_voice_member(out, examples, training, cache=cache, say=say)
     more: dict[str, Any] = {"cache": cache, "ordinary": ordinary, "precision": precision, "say": say}
     fit_heads(out, examples, training, validation, **more)
     tested = _tested(known, validation_speakers, examples)
@@ -134,15 +139,32 @@ def train_from_corpora(
             babble_speakers=everybody - validation_speakers,  # those of the views that are cached
             say=say,
         )
-        weights = {name: folder / "final" / name / "best.safetensors" for name in settings.members}
+        weights = {name: folder / "final" / name / "best.safetensors" for name in settings.trained}
         about["note"] = " ".join((note, EVERYONE)).strip()
         balanced = add_biases(weights, biases, folder / "final-balanced")
         chosen = read_card(out)
         shutil.rmtree(out)
         assemble(balanced, final, final.of(everybody), settings, fit, out, about, start=start)
+        if VOICE_MEMBER in settings.members:
+            add_voice_member(out, final, final.of(everybody), cache=cache, say=say)
         fit_heads(out, final, final.of(everybody), final.of(frozenset()), chosen=chosen, **more)
     write_card_pages(out, read_card(out), results)
     return out
+
+
+def _refuse_voice_member(settings: TrainSettings) -> None:
+    """Check before hours of training that the voice network's member can join the others."""
+    if (
+        settings.front.sample_rate_hz != KALDI_RATE_HZ
+        or not settings.speaker_norm
+        or "neutral" not in settings.labels
+        or not settings.trained
+    ):
+        raise TrainingError(
+            f"{VOICE_MEMBER} joins others at {KALDI_RATE_HZ} Hz and is compared with the neutral speech "
+            "of each voice: leave it out of --members; or name others beside it, have neutral among the "
+            "labels, and leave --no-speaker-norm and --sample-rate away"
+        )
 
 
 def train_heads(
@@ -158,12 +180,14 @@ def train_heads(
     note: str = "",
     ordinary: Sequence[Clip] = (),
     heads: HeadSettings | None = None,
+    members: Sequence[str] | None = None,
     say: Callable[[News], None] = lambda _: None,
 ) -> Path:
     """Learn only the centred heads, on the bodies of the ensemble in ``start``: minutes instead of hours.
 
     Features are cached, so that an interrupted training goes on with what is there. Arguments and results are
-    those of :func:`train_from_corpora`; of ``settings`` the labels must be those of ``start``.
+    those of :func:`train_from_corpora`; of ``settings`` the labels must be those of ``start``. ``members``
+    are those to keep of ``start``, and the voice network's if it is to be added; None: those of ``start``.
 
     Raises:
         TrainingError: for other labels, or an ensemble that normalises every clip alone.
@@ -190,18 +214,19 @@ def train_heads(
     out = folder / "ensemble"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    for name, _ in files_of(begun):
-        shutil.copyfile(start / name, out / name)
+    wanted = [m["name"] for m in begun["members"]] if members is None else members
+    trained = [m for m in begun["members"] if "body_sha256" not in m and m["name"] in wanted]
     some = normalised(examples, "telephone", training[:: max(1, len(training) // 8)][:8], "clip", settings)
-    members = [
+    exported = [
         export_member(start / m["safetensors"], m["name"], len(settings.labels), settings.front, out, some)
-        for m in begun["members"]
+        for m in trained
     ]
     heard = begun.get("heard_speakers")
     chosen = [examples.clips[i] for i in training]
     card = {
-        **begun,
-        "members": members,
+        **{key: value for key, value in begun.items() if key != "heads"},
+        "members": exported,
+        "rule": "majority",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
         "begun_from": begun["ensemble_id"],
@@ -218,6 +243,8 @@ def train_heads(
     }
     card["ensemble_id"] = fingerprint(card)
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    if VOICE_MEMBER in wanted:
+        add_voice_member(out, examples, training, cache=cache, settings=heads, say=say)
     fit_heads(
         out,
         examples,

@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from callanalytics.analysis.call import CallAnalysis
@@ -122,6 +124,20 @@ def kept_clips(workspace: Workspace, call: CallAnalysis) -> tuple[Clip, ...]:
         for name, moment in moments.items()
         if (folder / name).is_file()
     )
+
+
+def load_ahead() -> None:
+    """Load what writes pages in a thread: while the workers analyse, this process waits.
+
+    What fails there fails again, with its message, when pages are written.
+    """
+
+    def load() -> None:
+        with suppress(Exception):
+            import_module("reports.outputs.folder")
+            import_module("reports.render").load_templates()
+
+    Thread(target=load, daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)

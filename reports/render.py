@@ -78,6 +78,13 @@ def render(template: str, **views: Any) -> str:
     return _environment().get_template(template).render(**views)
 
 
+def load_templates() -> None:
+    """Compile the templates of pages: it takes as long as to fill in dozens."""
+    environment = _environment()
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
+
+
 def asset(name: str) -> str:
     """The text of a file beside the templates: style.css, report.js."""
     return (TEMPLATES / name).read_text(encoding="utf-8")

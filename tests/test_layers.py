@@ -23,7 +23,6 @@ MOST_FILES, MOST_MODULES, MOST_LINES, MOST_OUTS = 20, 250, 400, 40
 
 HEAVY = {
     *(
-        "altair",
         "apprise",
         "apscheduler",
         "av",
@@ -36,7 +35,7 @@ HEAVY = {
         "numpy",
     ),
     *("onnx", "onnxruntime", "pandas", "polars", "pyarrow", "pydantic", "ray", "rich", "safetensors"),
-    *("scipy", "sklearn", "soundfile", "streamlit", "torch", "transformers", "vl_convert"),
+    *("scipy", "sklearn", "soundfile", "streamlit", "torch", "transformers"),
     *("ctranslate2", "faster_whisper", "tokenizers"),
 }
 """What takes long to import. No command loads any of it before it has something to do."""

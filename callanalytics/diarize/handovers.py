@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from callanalytics.diarize.clustering import VoiceSpace, Whole
-from callanalytics.diarize.conversation import DoubleArray
+from callanalytics.diarize.clustering import VoiceSpace
+from callanalytics.diarize.conversation import DoubleArray, Whole
 from callanalytics.diarize.vad import FRAME_S, IntArray
 from callanalytics.records import BoolArray, FloatArray, Turn
 

@@ -10,20 +10,14 @@ import numpy as np
 
 from callanalytics.diarize import segmentation
 from callanalytics.diarize.clustering import cluster_voices, mean_prints
-from callanalytics.diarize.conversation import Rhythm
-from callanalytics.diarize.embedding import (
-    HOP_SAMPLES,
-    MEL_CENTRE_S,
-    PRINT_SIZE,
-    Pieces,
-    log_mels,
-    piece_sums,
-)
+from callanalytics.diarize.conversation import Opening, Rhythm, find_opening
+from callanalytics.diarize.embedding import PRINT_SIZE, Pieces, piece_sums
 from callanalytics.diarize.handovers import passed_on
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.two_channels import OFF, ON
 from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, IntArray, above, runs, widen
 from callanalytics.records import BoolArray, FloatArray
+from ensemble.inference.spectrogram import KALDI_CENTRE_S, KALDI_HOP, kaldi_log_mels
 
 _WINDOW_STEP_S = 10.0
 # Pieces of about 1 s, each embedded from the 1.5 s around its middle.
@@ -36,7 +30,7 @@ _SILERO_WEIGHT = 0.5
 # Speech on one channel stays within this many dB below its loud frames, whoever speaks.
 _SPEECH_RANGE_DB = 40.0
 _MAYBE_SPEECH = 0.1  # below this everywhere the channel is not worth a second opinion
-_MELS_PER_S = SAMPLE_RATE_HZ / HOP_SAMPLES
+_MELS_PER_S = SAMPLE_RATE_HZ / KALDI_HOP
 _PIECES_AT_ONCE = 240  # about 4 minutes of speech
 _PROFILE_S = 60.0  # of speech tell a voice as well as an hour does
 _MARGIN_FRAMES = 3  # around speech, so that its edges count too
@@ -47,13 +41,15 @@ class Voices:
     """Which frames hold which voice.
 
     active: (n_speakers, n_frames) bool; prints: (n_speakers, 192) float32 unit vectors; may_be_more: whether
-    one of them may be two; in_doubt: whether one of them may hold much of another's speech.
+    one of them may be two; in_doubt: whether one of them may hold much of another's speech; opening: how sure
+    it is who speaks first, where there are two or more.
     """
 
     active: BoolArray
     prints: FloatArray
     may_be_more: bool = False
     in_doubt: bool = False
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,8 @@ def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_sha
     if len(active) > 1:
         _mark_overlap(active, pieces.overlap)
     centres = mean_prints(pieces.prints, seconds, labels)
-    return Voices(active, centres, found.may_be_more, found.in_doubt)
+    opening = find_opening(labels, pieces.rhythm, whole) if len(active) > 1 else None
+    return Voices(active, centres, found.may_be_more, found.in_doubt, opening)
 
 
 def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:
@@ -245,8 +242,8 @@ def _embed_block(
     """The same of neighbouring pieces in one pass: bounds the memory of hour-long calls."""
     margin = round(_CONTEXT_S / FRAME_S)
     begin, end = max(0, pieces[0, 0] - margin), min(len(speech), pieces[-1, 1] + margin)
-    mels = log_mels(samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES])
-    middle_of_mel_s = np.arange(len(mels)) / _MELS_PER_S + MEL_CENTRE_S
+    mels = kaldi_log_mels(samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES])
+    middle_of_mel_s = np.arange(len(mels)) / _MELS_PER_S + KALDI_CENTRE_S
     frame = np.minimum((middle_of_mel_s / FRAME_S).astype(np.int64), end - begin - 1)
     chosen = np.flatnonzero(widen(speech[begin:end], _MARGIN_FRAMES)[frame])
     if len(chosen) == 0:  # shorter than one analysis window

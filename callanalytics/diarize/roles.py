@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
+from callanalytics.diarize.conversation import Opening
 from callanalytics.diarize.quality import Quality
 from callanalytics.records import (
     Diarization,
@@ -37,8 +38,9 @@ _MOST_LOG_RATIO = 1.5
 # Pieces of one greeting are split by pauses up to this long while nobody else talks.
 _BREATH_S = 2.0
 # Share of calls in which a clue says nothing, whatever it looks like: the recording begins late, somebody
-# else is recorded, and on one channel the voices may be badly divided. No clue is surer than this leaves.
-LAPSE_OF_TALK = {True: 0.02, False: 0.08}  # with a channel for each side; by voice alone
+# else is recorded. No clue is surer than this leaves. This one and the two below were fitted on 224 built
+# mono calls of development speakers, half of them coded (benchmarks/RESULTS.md).
+LAPSE_OF_TALK = 0.02
 _LAPSE_OF_VOICE = 0.02
 # Voice profiles: what a cosine between prints says (chosen on the sets of benchmarks/RESULTS.md marked so).
 _SAME_VOICE_COSINE = 0.35  # nearer than this, or the agent is somebody whose profile this is not
@@ -55,11 +57,11 @@ SURE_OF_THE_AGENT = 0.8
 _OUT_OF_ORDER_SHARE = 0.3
 _SHORTEST_PART_S = 4.0
 # A third voice that says so much and belongs to no side may be the agent or the caller as well as the others:
-# then it is not sure who is the agent (`SURE_OF_THE_AGENT`).
+# then it is not sure who is the agent (`SURE_OF_THE_AGENT`): in 2 of 5 calls the one taken for the agent was.
 _UNPLACED_SHARE = 0.1
-_LAPSE_OF_UNPLACED = 0.45
-# The same where the voices may be badly divided, so that whoever is taken for the agent may be both.
-_LAPSE_IN_DOUBT = 0.45
+_LAPSE_OF_UNPLACED = 0.7
+# Where the voices may be badly divided (42 of 50 roles right), whoever is taken for the agent may be both.
+_LAPSE_IN_DOUBT = 0.2
 
 _OF_CHANNELS = ("on the left channel", "on the right channel")
 _OF_VOICES = ("the voice that speaks first", "the voice that speaks second")
@@ -89,6 +91,7 @@ def weigh_roles(
     prints: Mapping[str, FloatArray] | None = None,
     profile: VoiceProfile | None = None,
     in_doubt: bool = False,
+    opening: Opening | None = None,
 ) -> RoleGuess:
     """Agent and caller by everything that is known; voices that belong to no side are unknown.
 
@@ -101,20 +104,22 @@ def weigh_roles(
         stated: roles by channel as sources state them.
         prints: unit-length voice print (192,) by speaker, where there is one.
         profile: how the agent sounds.
-        in_doubt: whether a voice may hold much of another's speech; then nobody is surely the agent alone.
+        in_doubt: whether a voice may hold much of another's speech; then the roles are less sure.
+        opening: how sure it is who speaks first; the talk is weighed both ways.
     """
     near = {s: float(voice @ profile.voice) for s, voice in (prints or {}).items()} if profile else {}
     sides = _channel_sides(turns) if by_channel else _with_known_voice(voice_sides(turns), turns, near)
     roles = dict.fromkeys((turn.speaker for turn in turns), Role.UNKNOWN)
-    spoken = [replace(turn, speaker=str(sides[turn.speaker])) for turn in turns if turn.speaker in sides]
-    both = len({turn.speaker for turn in spoken}) == 2
+    both = len(set(sides.values())) == 2
     evidence = _stated_evidence(stated) if by_channel else []
     if both:
         evidence += _voice_evidence(turns, sides, near)
-        opener = 1 if spoken[0].speaker == "0" else -1
-        log_odds = sum(w * clue for w, clue in zip(_WEIGHTS, talk_clues(spoken), strict=True))
-        lapse = _LAPSE_OF_UNPLACED if _somebody_is_unplaced(turns, sides) else LAPSE_OF_TALK[by_channel]
-        by_talk = _lapsed(opener * log_odds, lapse)
+        log_odds = _by_talk(turns, sides)
+        if opening is not None:
+            opened_by_other = _by_talk(_reopened(turns, opening), sides)
+            log_odds = _mixed(log_odds, opened_by_other, opening.doubt)
+        lapse = _LAPSE_OF_UNPLACED if _somebody_is_unplaced(turns, sides) else LAPSE_OF_TALK
+        by_talk = _lapsed(log_odds, lapse)
         evidence.append(RoleEvidence(RoleSource.INFERRED, by_talk, "the way the talk runs"))
     evidence = [fact for fact in evidence if fact.log_odds]
     if not evidence:
@@ -136,6 +141,26 @@ def weigh_roles(
     best = max(evidence, key=lambda fact: fact.log_odds)
     sure = _lapsed(abs(total), _LAPSE_IN_DOUBT) if in_doubt else abs(total)
     return RoleGuess(roles, best.source, min(_probability(sure), _MOST_CERTAIN), tuple(evidence))
+
+
+def _by_talk(turns: Sequence[Turn], sides: Mapping[str, int]) -> float:
+    """Log-odds by the clues of the talk that side 0 is the agent; 0 where only one side talks."""
+    spoken = [replace(turn, speaker=str(sides[turn.speaker])) for turn in turns if turn.speaker in sides]
+    if len({turn.speaker for turn in spoken}) < 2:
+        return 0.0
+    opener_is_agent = sum(w * clue for w, clue in zip(_WEIGHTS, talk_clues(spoken), strict=True))
+    return opener_is_agent if spoken[0].speaker == "0" else -opener_is_agent
+
+
+def _reopened(turns: Sequence[Turn], opening: Opening) -> list[Turn]:
+    """The same talk if the first stretch of speech is another voice's."""
+    other, end_s = f"speaker_{opening.other}", opening.end_s
+    spoken = [
+        replace(turns[0], speaker=other, end_s=min(turns[0].end_s, end_s)),
+        *([replace(turns[0], start_s=end_s)] if turns[0].end_s > end_s else []),
+        *turns[1:],
+    ]
+    return sorted(spoken, key=lambda turn: turn.start_s)
 
 
 def _channel_sides(turns: Sequence[Turn]) -> dict[str, int]:
@@ -266,7 +291,12 @@ def talk_clues(turns: Sequence[Turn]) -> tuple[float, float, float, float]:
 
 def _lapsed(log_odds: float, lapse: float) -> float:
     """The same evidence when with the probability `lapse` it says nothing."""
-    probability = lapse / 2 + (1 - lapse) * _probability(log_odds)
+    return _mixed(log_odds, 0.0, lapse)
+
+
+def _mixed(log_odds: float, other: float, share: float) -> float:
+    """What is known when with the probability `share` it is the other evidence that holds."""
+    probability = (1 - share) * _probability(log_odds) + share * _probability(other)
     return math.log(probability / (1 - probability))
 
 

@@ -132,7 +132,9 @@ def unpack(keyed: Mapping[int, CallRows]) -> dict[str, pa.Table]:
         table = pa.concat_tables(parts)
         if name not in ("recordings", "calls", "rule_sets"):
             keys = np.repeat(np.fromiter(sent, dtype=np.int32), [part.num_rows for part in parts])
-            table = table.add_column(0, "analysis_key", pa.array(keys))
+            # pa.array() of numpy's array would import pandas where it is installed.
+            column = pa.Array.from_buffers(pa.int32(), len(keys), [None, pa.py_buffer(keys)])
+            table = table.add_column(0, "analysis_key", column)
         # In one piece: DuckDB appends many small ones half as fast.
         tables[name] = table.combine_chunks()
     return tables

@@ -219,12 +219,17 @@ def _comment(
 ) -> None:
     """Write the meaning of every table, view and column into the database."""
     statements: list[str] = []
+    found = connection.execute(  # of all at once: one question each would take six times as long
+        "SELECT schema_name, table_name, list(column_name ORDER BY column_index) FROM duckdb_columns()"
+        " WHERE NOT internal AND database_name = current_database() GROUP BY ALL"
+    ).fetchall()
+    columns_of = {(schema, name): names for schema, name, names in found}
     for schema, name, kind in relations(connection):
         plain = name if schema == "main" else f"{schema}.{name}"
         target = f"{quoted(schema)}.{quoted(name)}"
         statements.append(f"COMMENT ON {kind} {target} IS {_literal(relation_comment(plain))}")
         known = {**columns, **descriptors.comments} if plain == "segment_features" else columns
-        for column in connection.sql(f"FROM {target}").columns:
+        for column in columns_of[schema, name]:
             meaning = _literal(column_comment(plain, column, known))
             statements.append(f"COMMENT ON COLUMN {target}.{quoted(column)} IS {meaning}")
     connection.execute(";\n".join(statements))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ensemble.corpora import Clip, Corpus, Unusable, usable_clips
 from ensemble.inference.card import trained_on
 from ensemble.inference.ensemble import Ensemble
-from ensemble.inference.spectrogram import Statistics, extract, voice_norm
+from ensemble.inference.spectrogram import Spectra, Statistics, extract, voice_norm, voice_spectra
 from ensemble.model_errors import CorpusError
 from ensemble.training.augmentation import channel_level, telephone
 from ensemble.training.calibration import (
@@ -143,6 +143,8 @@ class Prepared:
     """Clips in one channel condition: spectrograms (n_frames, n_mels) in dB, statistics of each clip."""
 
     clips: tuple[Clip, ...]
+    waves: tuple[Float, ...]
+    """What the voice network's spectrograms are made of."""
     mels: tuple[Float, ...]
     known: tuple[Statistics, ...]
     unusable: tuple[Unusable, ...]
@@ -164,12 +166,13 @@ def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], condition: str) -> 
     for clip, wave in zip(kept, waves, strict=True):
         said.setdefault(clip.speaker, []).append(wave)
     level = {speaker: channel_level(own) for speaker, own in said.items()}
-    extracted = [
-        extract(through_channel(condition, wave, rate_hz, level[clip.speaker]), ensemble.front)
-        for clip, wave in zip(kept, waves, strict=True)
-    ]
+    sent, extracted = [], []
+    for clip, wave in zip(kept, waves, strict=True):
+        through = through_channel(condition, wave, rate_hz, level[clip.speaker])
+        sent.append(through)
+        extracted.append(extract(through, ensemble.front))
     mels, known = zip(*extracted, strict=True)
-    return Prepared(kept, mels, known, bad)
+    return Prepared(kept, tuple(sent), mels, known, bad)
 
 
 def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> tuple[Float, Bool]:
@@ -191,11 +194,14 @@ def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> 
     for clip, mel, own in zip(prepared.clips, prepared.mels, prepared.known, strict=True):
         mean, deviation = voice_norm(gathered.get(clip.speaker, own), ensemble.reference, ensemble.front)
         mels.append(((mel - mean) / deviation).astype(np.float32))
+    spectra = Spectra([len(mel) for mel in mels], lambda i: mels[i])
+    voice = voice_spectra(prepared.waves)
     if not (together and ensemble.speaker_norm):
-        return ensemble.probabilities(mels)
+        return ensemble.probabilities(spectra, voice)
     neutral = np.array([clip.emotion == "neutral" for clip in prepared.clips])
     return ensemble.probabilities(
-        mels,
+        spectra,
+        voice,
         [clip.speaker for clip in prepared.clips],
         ensemble.seconds(prepared.known),
         neutral if known == "calm" else None,

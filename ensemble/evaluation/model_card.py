@@ -31,6 +31,10 @@ FACTS = (
     "made_at",
     "code_version",
 )
+VOICE_NETWORK = (
+    "campplus is a head on CAM++ (3D-Speaker, Apache-2.0, 6.85 million parameters, frozen), trained by its "
+    "authors to tell speakers apart in Chinese and English; the other members are trained from scratch"
+)
 SCORES = ("n", "WA", "UAR", "95 %", "macro-F1", "ECE", "if perfect", "named", "right then")
 
 
@@ -89,7 +93,7 @@ def member_table(results: Mapping[str, Any]) -> Table:
         )
         for *key, r in found
     ]
-    return ("corpus", "condition", "speaker known by", *members, "soft", "majority vote"), rows
+    return ("corpus", "condition", "speaker known by", *members, "soft", "vote"), rows
 
 
 def ordinary_table(results: Mapping[str, Any]) -> Table:
@@ -156,6 +160,7 @@ def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("ensemble", str(card["ensemble_id"])),
         ("members", members),
+        *(("voice network", VOICE_NETWORK) for m in card["members"] if "body_sha256" in m),
         ("labels", ", ".join(card["labels"])),
         ("rule", f"{card['rule']}, temperature {card['temperature']:.3f}"),
         *(

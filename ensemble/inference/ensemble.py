@@ -7,7 +7,7 @@ the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.inference.card import checked_file, fingerprint, read_card
-from ensemble.inference.device import CPU, onnx_member, prepare_device, torch_member
+from ensemble.inference.device import CPU, onnx_member, prepare_device, torch_member, voice_member
 from ensemble.inference.spectrogram import (
+    KALDI_RATE_HZ,
     FrontEnd,
     Reference,
+    Spectra,
+    Spectrograms,
     Statistics,
     check_waveform,
     extract,
     voice_norm,
+    voice_spectra,
 )
 from ensemble.inference.vote import (
     NOT_SPEECH,
@@ -46,11 +50,9 @@ Float = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
-BATCH, GPU_BATCH = 16, 64
-"""Pieces in a batch. More gain nothing on a processor. On a GPU several workers share the
-memory: 64 pieces of 4 s are some 200 MB a layer."""
-HELD_FRAMES = 60_000
-"""10 minutes of speech, 15 MB."""
+BATCH, VOICE_BATCH, GPU_BATCH = 16, 4, 64
+"""Pieces in a batch, of the voice network fewer: its layers are larger. More gain nothing on a processor. On
+a GPU several workers share the memory: 64 pieces of 4 s are some 200 MB a layer."""
 LONGEST_PIECE_S = 4.0
 """Longer waveforms are classified in equal pieces of at most this and the logits averaged."""
 
@@ -74,6 +76,8 @@ class Ensemble:
     rule: Rule
     weights: NDArray[np.float64]
     members: tuple[Member, ...]
+    on_voice: tuple[bool, ...]
+    """Which members are heads on the voice network: they see :func:`voice_spectra`."""
     heads: CentredHeads | None = None
     """None: an ensemble whose members know a voice by its band statistics only."""
     speaker_norm: bool = True
@@ -125,13 +129,14 @@ class Ensemble:
         else:
             known = {}
         waveforms = [check_waveform(w) for w in waveforms]
-        extracted = _Spectrograms(waveforms, self.front)
+        extracted = Spectrograms(waveforms, self.front)
         quiet = [self._is_quiet(w) for w in waveforms]
         norms = self._norms(keys, extracted.statistics, quiet, known)
         withheld = tuple(map(self._withheld, waveforms, extracted.statistics, quiet)) if abstain else None
-        logits, offsets = self._answers(
+        mels = Spectra(
             extracted.n_frames, lambda i: (extracted.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
         )
+        logits, offsets = self._answers(mels, voice_spectra(waveforms))
         seconds = self.seconds(extracted.statistics) * ~np.array(quiet, dtype=bool)
         probabilities, centred = self._by_voice(
             logits, offsets, keys if speakers is not None and self.speaker_norm else None, seconds
@@ -174,18 +179,20 @@ class Ensemble:
 
     def probabilities(
         self,
-        mels: Sequence[Float],
+        mels: Spectra,
+        voice: Spectra,
         speakers: Sequence[Hashable] | None = None,
         seconds: NDArray[np.float64] | None = None,
         calm: Bool | None = None,
     ) -> tuple[Float, Bool]:
         """Each member's softmax (m, n, k) for normalised spectrograms (time, n_mels), and ``centred`` (n,).
 
-        With ``speakers`` and the ``seconds`` of speech of each, by the centred heads, where there are some;
+        ``voice`` is of :func:`voice_spectra`. With ``speakers`` and the ``seconds`` of speech of each, by the
+        centred heads, where there are some;
         ``calm`` as in :meth:`CentredHeads.centre`.
         """
-        logits, offsets = self._answers([len(mel) for mel in mels], lambda i: mels[i])
-        seconds = np.ones(len(mels)) if seconds is None else seconds
+        logits, offsets = self._answers(mels, voice)
+        seconds = np.ones(len(mels.n_frames)) if seconds is None else seconds
         return self._by_voice(logits, offsets, speakers, seconds, calm)
 
     def _by_voice(
@@ -204,61 +211,41 @@ class Ensemble:
         known, centred = self.heads.centre(offsets, seconds, neutral, voices, calm)
         return np.where(centred[None, :, None], softmax(known), alone), centred
 
-    def _answers(
-        self, n_frames: Sequence[int], mel: Callable[[int], Float]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _answers(self, mels: Spectra, voice: Spectra) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Logits of each member and offsets of its centred head, both (m, n, k), as of :meth:`_forward`."""
-        logits = np.zeros((len(self.members), len(n_frames), len(self.labels)), dtype=np.float64)
+        logits = np.zeros((len(self.members), len(mels.n_frames), len(self.labels)), dtype=np.float64)
         offsets = np.zeros_like(logits)
-        for rows, share, m, answers, pooled in self._forward(n_frames, mel):
+        for rows, share, m, answers, pooled in self._forward(mels, voice):
             np.add.at(logits[m], rows, answers * share)
             if self.heads is not None:
                 np.add.at(offsets[m], rows, self.heads.offsets(m, pooled) * share)
         return logits, offsets
 
-    def pooled(
-        self, n_frames: Sequence[int], mel: Callable[[int], Float]
-    ) -> tuple[NDArray[np.float64], tuple[Float, ...]]:
+    def pooled(self, mels: Spectra, voice: Spectra) -> tuple[NDArray[np.float64], tuple[Float, ...]]:
         """Logits (m, n, k) and each member's pooled features (n, width), of all pieces in the mean.
 
-        ``mel(i)`` gives the normalised spectrogram (``n_frames[i]``, n_mels) when its turn comes.
+        ``mels`` are normalised; ``voice`` is of :func:`voice_spectra`.
         """
-        logits = np.zeros((len(self.members), len(n_frames), len(self.labels)), dtype=np.float64)
+        n = len(mels.n_frames)
+        logits = np.zeros((len(self.members), n, len(self.labels)), dtype=np.float64)
         found: dict[int, Float] = {}
-        for rows, share, m, answers, pooled in self._forward(n_frames, mel):
+        for rows, share, m, answers, pooled in self._forward(mels, voice):
             np.add.at(logits[m], rows, answers * share)
-            whole = found.setdefault(m, np.zeros((len(n_frames), pooled.shape[1]), dtype=np.float32))
+            whole = found.setdefault(m, np.zeros((n, pooled.shape[1]), dtype=np.float32))
             np.add.at(whole, rows, pooled * share)
         return logits, tuple(found[m] for m in range(len(self.members)))
 
-    def _forward(
-        self, n_frames: Sequence[int], mel: Callable[[int], Float]
-    ) -> Iterator[tuple[list[int], Float, int, Float, Float]]:
-        """Run the members over spectrograms that are made when their turn comes, in batches of like length.
+    def _forward(self, mels: Spectra, voice: Spectra) -> Iterator[tuple[list[int], Float, int, Float, Float]]:
+        """Run the members over the spectrograms that each sees, in batches of like length.
 
         Yields:
             Waveforms of a batch, the share (n, 1) that each piece is of its waveform, the member, its logits
             (n, k) and its pooled features (n, width).
         """
-        longest = round(LONGEST_PIECE_S / self.front.hop_s)
-        pieces = [
-            (i, int(piece[0]) if len(piece) else 0, len(piece))
-            for i, n in enumerate(n_frames)
-            for piece in np.array_split(np.arange(n), max(1, -(-n // longest)))
-        ]
-        n_pieces = np.bincount([i for i, _, _ in pieces], minlength=len(n_frames))
-        pieces.sort(key=lambda item: item[2])
-        for start in range(0, len(pieces), self.batch):
-            part = pieces[start : start + self.batch]
-            rows = [i for i, _, _ in part]
-            batch = np.zeros((len(part), part[-1][2], self.front.n_mels), dtype=np.float32)
-            mask = np.zeros(batch.shape[:2], dtype=np.float32)
-            for row, (i, first, length) in enumerate(part):
-                batch[row, :length] = mel(i)[first : first + length]
-                mask[row, :length] = 1
-            share = (1 / n_pieces[rows])[:, None].astype(np.float32)
-            for m, member in enumerate(self.members):
-                yield rows, share, m, *member(batch, mask)
+        voice_batch = self.batch if self.batch > BATCH else VOICE_BATCH
+        for seen, on_voice, batch in ((mels, False, self.batch), (voice, True, voice_batch)):
+            if chosen := {m: self.members[m] for m, is_so in enumerate(self.on_voice) if is_so == on_voice}:
+                yield from in_batches(seen, chosen, batch, self.front.hop_s)
 
     def _norms(
         self,
@@ -291,30 +278,33 @@ class Ensemble:
         return TOO_SHORT if statistics.n_frames * self.front.hop_s < self.thresholds.shortest_s / 2 else None
 
 
-class _Spectrograms:
-    """Spectrograms (n_frames, n_mels) of waveforms, and the statistics of each.
+def in_batches(
+    seen: Spectra, members: Mapping[int, Member], n_at_once: int, hop_s: float
+) -> Iterator[tuple[list[int], Float, int, Float, Float]]:
+    """Run members, by their number, over spectrograms in batches of like length; yields as ``_forward``.
 
-    Those beyond the first ``HELD_FRAMES`` are made again when asked for, which costs a call of hours a few
-    per cent of the time and saves hundreds of megabytes.
+    Spectrograms longer than ``LONGEST_PIECE_S`` are run in pieces of frames ``hop_s`` apart.
     """
-
-    def __init__(self, waveforms: Sequence[Float], front: FrontEnd) -> None:
-        self._waveforms, self._front = waveforms, front
-        self._held: list[Float | None] = []
-        self.statistics: list[Statistics] = []
-        self.n_frames: list[int] = []
-        n_held = 0
-        for waveform in waveforms:
-            mel, statistics = extract(waveform, front)
-            n_held += len(mel)
-            self._held.append(mel if n_held <= HELD_FRAMES else None)
-            self.n_frames.append(len(mel))
-            self.statistics.append(statistics)
-
-    def mel(self, i: int) -> Float:
-        """Spectrogram of waveform ``i``."""
-        held = self._held[i]
-        return extract(self._waveforms[i], self._front)[0] if held is None else held
+    n_frames, longest = seen.n_frames, round(LONGEST_PIECE_S / hop_s)
+    pieces = [
+        (i, int(piece[0]) if len(piece) else 0, len(piece))
+        for i, n in enumerate(n_frames)
+        for piece in np.array_split(np.arange(n), max(1, -(-n // longest)))
+    ]
+    n_pieces = np.bincount([i for i, _, _ in pieces], minlength=len(n_frames))
+    pieces.sort(key=lambda item: item[2])
+    for start in range(0, len(pieces), n_at_once):
+        part = pieces[start : start + n_at_once]
+        rows = [i for i, _, _ in part]
+        found = [seen.of(i)[first : first + length] for i, first, length in part]
+        batch = np.zeros((len(part), part[-1][2], found[0].shape[1]), dtype=np.float32)
+        mask = np.zeros(batch.shape[:2], dtype=np.float32)
+        for row, piece in enumerate(found):
+            batch[row, : len(piece)] = piece
+            mask[row, : len(piece)] = 1
+        share = (1 / n_pieces[rows])[:, None].astype(np.float32)
+        for m, member in members.items():
+            yield rows, share, m, *member(batch, mask)
 
 
 def load_ensemble(path: Path | None = None, *, n_threads: int = 1, device: str = CPU) -> Ensemble:
@@ -348,15 +338,22 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         raise ModelIncompatible(
             f"{folder}: labels {sorted(set(labels) - set(EMOTIONS))} are not known emotions"
         )
-    kind = "onnx" if device == CPU else "safetensors"
-    files = {entry["name"]: checked_file(folder, entry[kind], entry[f"{kind}_sha256"]) for entry in entries}
-    if device == CPU:
-        members = tuple(onnx_member(file, n_threads) for file in files.values())
-    else:
-        members = tuple(
-            torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
-            for file, entry in zip(files.values(), entries, strict=True)
+    on_voice = tuple("body_sha256" in entry for entry in entries)
+    if any(on_voice) and front.sample_rate_hz != KALDI_RATE_HZ:
+        raise ModelIncompatible(
+            f"{folder}: a member on the voice network needs {KALDI_RATE_HZ} Hz, not {front.sample_rate_hz}"
         )
+
+    def load(entry: dict[str, Any], is_head: bool) -> Member:
+        kind = "onnx" if device == CPU and not is_head else "safetensors"
+        file = checked_file(folder, entry[kind], entry[f"{kind}_sha256"])
+        if is_head:
+            return voice_member(file, entry["body_sha256"], n_threads, device)
+        if device == CPU:
+            return onnx_member(file, n_threads)
+        return torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
+
+    members = tuple(load(entry, is_head) for entry, is_head in zip(entries, on_voice, strict=True))
     reference = Reference(
         np.array(card["reference"]["shape_db"], dtype=np.float32),
         np.array(card["reference"]["deviation_db"], dtype=np.float32),
@@ -364,7 +361,7 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
     return Ensemble(
         fingerprint(card),
         labels,
-        tuple(files),
+        tuple(entry["name"] for entry in entries),
         card,
         front,
         reference,
@@ -373,6 +370,7 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         card["rule"],
         np.array([entry["weight"] for entry in entries], dtype=np.float64),
         members,
+        on_voice,
         load_heads(folder, card),
         card.get("speaker_norm", True),
         BATCH if device == CPU else GPU_BATCH,

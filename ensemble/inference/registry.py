@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,17 +101,35 @@ class Registry:
         with self._alone():
             if target.exists():
                 return ensemble_id
-            arriving = self.root / f".arriving-{ensemble_id}"
-            shutil.rmtree(arriving, ignore_errors=True)
-            arriving.mkdir(parents=True)
-            shutil.copyfile(folder / "card.json", arriving / "card.json")
-            for source in sources:
-                shutil.copyfile(source, arriving / source.name)
-            for name in ("results.json", "model-card.md", "model-card.html"):
-                if (folder / name).is_file():
-                    shutil.copyfile(folder / name, arriving / name)
-            arriving.rename(target)
+            with self._arriving(ensemble_id) as arriving:
+                shutil.copyfile(folder / "card.json", arriving / "card.json")
+                for source in sources:
+                    shutil.copyfile(source, arriving / source.name)
+                for name in ("results.json", "model-card.md", "model-card.html"):
+                    if (folder / name).is_file():
+                        shutil.copyfile(folder / name, arriving / name)
+                arriving.rename(target)
         return ensemble_id
+
+    @contextmanager
+    def _arriving(self, ensemble_id: str) -> Iterator[Path]:
+        """An empty folder to be filled and renamed, locked while its maker lives: else it was left by a kill
+        and whoever tidies the folder of results removes it."""
+        folder = self.root / f".arriving-{ensemble_id}"
+        shutil.rmtree(folder, ignore_errors=True)
+        while True:
+            folder.mkdir(parents=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(OSError):  # a share may lock no folders: there the age tells
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:  # else it was taken for left in the moment before the lock
+                break
+            os.close(descriptor)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
 
     def promote(self, ensemble_id: str, *, force: bool = False, note: str = "") -> Promotion:
         """Put an ensemble to use.

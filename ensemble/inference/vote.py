@@ -2,7 +2,7 @@
 
 Majority vote with the design's tie rule: of the labels with the most votes the
 one with the highest mean probability wins. Soft voting (mean probability) and
-weighted voting (members count by weight) are options.
+weighted voting (members count by weight, in ballots and mean) are options.
 
 Centred heads: what members pool of a segment, minus the voice's own calm speech.
 
@@ -127,14 +127,25 @@ def expect(
     return shares
 
 
-def calibrate_mean(probabilities: Float, temperature: Temperature) -> Float:
+def calibrate_mean(
+    probabilities: Float, temperature: Temperature, weights: NDArray[np.floating] | None = None
+) -> Float:
     """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
 
-    The temperature is fitted after averaging, because averaging itself softens
-    (Rahaman and Thiery 2021).
+    Members count by ``weights`` (m,); None: alike. The temperature is fitted after averaging, because
+    averaging itself softens (Rahaman and Thiery 2021).
     """
-    mean = np.log(np.maximum(probabilities.mean(axis=0, dtype=np.float64), 1e-9))
+    each = _each(weights, len(probabilities))
+    mean = np.tensordot(each / each.sum(), probabilities.astype(np.float64), axes=1)
+    mean = np.log(np.maximum(mean, 1e-9))
     return softmax(mean / np.asarray(temperature)[..., None])
+
+
+def _each(weights: NDArray[np.floating] | None, n_members: int) -> NDArray[np.float64]:
+    """What each member counts, (m,); 1 without weights."""
+    if weights is not None and len(weights) != n_members:
+        raise ValueError(f"weighted voting needs {n_members} weights, one a member")
+    return np.ones(n_members) if weights is None else np.asarray(weights, dtype=np.float64)
 
 
 def count_votes(
@@ -156,12 +167,9 @@ def count_votes(
     ballots = np.zeros((n, k))
     if rule not in RULES:
         raise ValueError(f"vote rule {rule!r} is not one of {', '.join(RULES)}")
-    if rule == "weighted":
-        if weights is None or len(weights) != n_members:
-            raise ValueError(f"weighted voting needs {n_members} weights, one a member")
-        each = np.asarray(weights, dtype=np.float64)
-    else:
-        each = np.ones(n_members)
+    if rule == "weighted" and weights is None:
+        raise ValueError(f"weighted voting needs {n_members} weights, one a member")
+    each = _each(weights if rule == "weighted" else None, n_members)
     for member in range(n_members):
         ballots[np.arange(n), choice[member]] += each[member]
     if rule == "soft":
@@ -192,7 +200,7 @@ def vote(
     ``thresholds`` None never abstains, unless ``withheld`` gives a reason (``too_short``, ``not_speech``)
     for a segment. ``neutral_share``: see :func:`expect`; None takes the probabilities as they are.
     """
-    mean = calibrate_mean(probabilities, temperature)
+    mean = calibrate_mean(probabilities, temperature, weights if rule == "weighted" else None)
     if neutral_share is not None:
         mean = expect(mean, labels, neutral_share)
         probabilities = expect(probabilities, labels, neutral_share, temperature)

@@ -1,5 +1,8 @@
 """The members, by name: adding one is one module and one entry here.
 
+Two kinds. Those of ``MEMBERS`` are trained here, whole. ``VOICE_MEMBER`` is a head on the frozen voice
+network that diarization uses (:mod:`ensemble.members.campplus`); it sees another spectrogram, Kaldi's.
+
 Every member is a ``torch.nn.Module``, ``Cnn(n_mels, n_classes)`` in the module ``cnn``, whose
 ``forward(mel, mask)`` takes a normalised log-mel (n, time, n_mels) float32 and a mask (n, time) of 1 for
 frames that exist and 0 for padding, and returns logits (n, n_classes) float32. Padding changes no result.
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
 
 MEMBERS: tuple[str, ...] = ("cnn", "crnn", "vit")
 """Module names below this package, in the order members vote and are stored."""
+VOICE_MEMBER = "campplus"
+VOICE_WEIGHT = 2.0
+"""Votes of the voice network's member against 1 of each other (chosen on CREMA-D's validation speakers)."""
 
 
 def is_member(name: str) -> bool:
     """Whether ``name`` is an architecture, or one with the number of its seed (``cnn-2``)."""
-    return re.fullmatch(rf"({'|'.join(MEMBERS)})(-[1-9]\d{{0,2}})?", name) is not None
+    return name == VOICE_MEMBER or re.fullmatch(rf"({'|'.join(MEMBERS)})(-[1-9]\d{{0,2}})?", name) is not None
 
 
 def architecture_of(name: str) -> str:

@@ -28,7 +28,6 @@ from ensemble.inference.spectrogram import FrontEnd, Reference
 from ensemble.inference.vote import Rule, Thresholds, calibrate_mean, count_votes, softmax
 from ensemble.members import architecture_of, load_member
 from ensemble.model_errors import ModelIncompatible
-from ensemble.training.batches import pad
 from ensemble.training.calibration import (
     choose_thresholds,
     expected_calibration_error,
@@ -38,7 +37,7 @@ from ensemble.training.calibration import (
     predict_logits,
     unweighted_recall,
 )
-from ensemble.training.examples import Examples
+from ensemble.training.examples import Examples, pad
 from ensemble.training.training_settings import TrainSettings
 
 Float = NDArray[np.float32]

@@ -2,7 +2,7 @@
 
 Speed, pitch, stretch, reverberation, noise, babble and the telephone chain, each with its own
 probability and all drawn from a seed. The training cache holds :func:`augment` for a list of seeds and
-nothing else. What changes spectrograms at every step is in :mod:`ensemble.training.batches`.
+nothing else. What changes spectrograms at every step is in :mod:`ensemble.training.examples`.
 
 Sources: speed change (Ko et al. 2015); telephone chain (ITU-T G.712, G.711, GSM 06.10; level by P.56 in
 the simple form of the active part's RMS).

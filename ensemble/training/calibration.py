@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from ensemble.inference.spectrogram import voice_norm
 from ensemble.inference.vote import Rule, Thresholds, calibrate_mean, count_votes, softmax
 from ensemble.members import make_member
-from ensemble.training.batches import pad
-from ensemble.training.examples import Examples
+from ensemble.training.examples import Examples, pad
 from ensemble.training.training_settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -26,15 +25,19 @@ Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
 
-def fit_temperature(probabilities: Float, truth: Int) -> float:
+def fit_temperature(probabilities: Float, truth: Int, weights: NDArray[np.floating] | None = None) -> float:
     """Temperature of the members' mean (m, n, k) with the least negative log-likelihood of ``truth`` (n,).
+
+    ``weights`` as in :func:`ensemble.inference.vote.calibrate_mean`.
 
     Temperature scaling (Guo et al. 2017), after averaging; a bounded scan, so
     it cannot diverge: 0.2 to 5 in steps of 1 %.
     """
     grid = np.exp(np.arange(np.log(0.2), np.log(5.0), 0.01))
     rows = np.arange(len(truth))
-    losses = [-np.log(np.maximum(calibrate_mean(probabilities, t)[rows, truth], 1e-9)).mean() for t in grid]
+    losses = [
+        -np.log(np.maximum(calibrate_mean(probabilities, t, weights)[rows, truth], 1e-9)).mean() for t in grid
+    ]
     return float(grid[int(np.argmin(losses))])
 
 
@@ -99,6 +102,7 @@ def choose_thresholds(
     precision: float,
     *,
     rule: Rule = "majority",
+    weights: NDArray[np.floating] | None = None,
     least_covered: float = 0.3,
 ) -> Thresholds:
     """Thresholds of confidence and agreement naming the most clips with ``precision`` of them right.
@@ -107,8 +111,8 @@ def choose_thresholds(
     clips, the most precise pair that still names that many is taken, and the
     card's ``precision`` says what it reached.
     """
-    mean = calibrate_mean(probabilities, temperature)
-    top, agreement, _ = count_votes(probabilities, mean, rule)
+    mean = calibrate_mean(probabilities, temperature, weights)
+    top, agreement, _ = count_votes(probabilities, mean, rule, weights)
     confidence = mean[np.arange(len(top)), top]
     right = top == truth
     best: tuple[bool, float, float, float, float] | None = None

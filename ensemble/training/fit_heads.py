@@ -1,4 +1,7 @@
-"""Training of centred heads: logistic regression on what frozen members pool, minus a drawn baseline.
+"""Training of heads on frozen bodies: logistic regression on what they pool.
+
+The centred heads of all members see it minus a drawn baseline; the own head of the voice network's member
+sees it as it is.
 
 The bodies stay as they are, so that this takes minutes: features of every view are extracted once and kept in
 the cache, and an interrupted training goes on with those that are there. Baselines are drawn as calls give
@@ -20,12 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, usable_clips_cached
-from ensemble.corpora.clip import content_key
+from ensemble.corpora import Clip
 from ensemble.inference.card import fingerprint, read_card
 from ensemble.inference.ensemble import Ensemble, load_ensemble
-from ensemble.inference.spectrogram import voice_norm
-from ensemble.inference.vote import SHRINK_S, CentredHeads, count_votes, save_heads, softmax
+from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, weights_sha256
+from ensemble.inference.vote import SHRINK_S, CentredHeads, calibrate_mean, count_votes, save_heads, softmax
+from ensemble.members import VOICE_MEMBER, VOICE_WEIGHT
 from ensemble.training.calibration import (
     choose_thresholds,
     expected_calibration_error,
@@ -33,13 +36,25 @@ from ensemble.training.calibration import (
     unweighted_recall,
 )
 from ensemble.training.examples import Examples
-from ensemble.training.spectrogram_cache import View, ViewCache, ViewSettings, standard_views
+from ensemble.training.pooled_features import (
+    VIEWS,
+    Features,
+    clip_alone,
+    ordinary_features,
+    pooled_features,
+    rows_by_voice,
+    voice_features,
+    voice_head,
+)
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
-VIEWS = ("telephone", "clean")
-"""Views in which the clips of a speaker share a channel, so that they say something of each other."""
+
+VOICE_LIMIT = (
+    f"{VOICE_MEMBER} rests on a network of others, trained to tell speakers apart. Its recordings are "
+    "not published in full: voices of a test may be among them."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,8 @@ class HeadSettings:
 
     decay: float = 0.02
     """L2 penalty of the regression, on features of deviation 1."""
+    voice_decay: float = 0.04
+    """The same for the voice network's member (chosen on training speakers, in five folds)."""
     ordinary_share: float = 0.1
     """Weight of all ordinary talk together, against 1 of the labelled clips."""
     spoilt: float = 0.25
@@ -55,15 +72,59 @@ class HeadSettings:
     seed: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """Pooled features (n, width) of each member in one view, seconds of speech (n,) and voices (n,)."""
+def add_voice_member(
+    folder: Path,
+    examples: Examples,
+    training: Int,
+    *,
+    cache: Path,
+    settings: HeadSettings | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Give the ensemble in ``folder`` the member on the voice network, with a new own head.
 
-    pooled: tuple[Float, ...]
-    alone: Float
-    """Members' own softmax, (m, n, k)."""
-    seconds: NDArray[np.float64]
-    voices: tuple[str, ...]
+    Temperature and thresholds are left to :func:`fit_heads`. Arguments are as there.
+
+    Raises:
+        ModelMissing: when the voice network is not on this machine.
+    """
+    from safetensors.numpy import save_file
+    from sklearn.linear_model import LogisticRegression
+
+    settings, card = settings or HeadSettings(), read_card(folder)
+    views = [voice_features(examples.clips, v, cache, say)[training] for v in VIEWS]
+    x, target = np.concatenate(views), np.tile(examples.truth[training], len(views))
+    mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-2
+    model = LogisticRegression(C=1 / settings.voice_decay, max_iter=300, tol=1e-4)
+    model.fit((x - mean) / deviation, target, sample_weight=np.full(len(x), 1 / len(x)))
+    weight, bias = _of_labels(model, len(card["labels"]))
+    weight = weight / deviation
+    path = folder / f"{VOICE_MEMBER}.safetensors"
+    tensors = {"weight": weight, "bias": bias - weight @ mean}
+    save_file({name: np.ascontiguousarray(v, dtype=np.float32) for name, v in tensors.items()}, path)
+    card["members"].append(
+        {
+            "name": VOICE_MEMBER,
+            "architecture": VOICE_MEMBER,
+            "n_parameters": weight.size + bias.size,
+            "safetensors": path.name,
+            "safetensors_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "body_sha256": weights_sha256(CAMPPLUS_WEIGHTS),
+            "weight": VOICE_WEIGHT,
+        }
+    )
+    card["rule"] = "weighted"
+    card["limits"] = [*(line for line in card.get("limits", []) if line != VOICE_LIMIT), VOICE_LIMIT]
+    card["ensemble_id"] = fingerprint(card)
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _of_labels(model: Any, n_labels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights (k, width) and biases (k,) of a logistic regression."""
+    matrix, bias = model.coef_, model.intercept_
+    if len(matrix) < n_labels:  # two labels are one row for the second of them
+        matrix, bias = np.concatenate([-matrix, matrix]) / 2, np.concatenate([-bias, bias]) / 2
+    return matrix, bias
 
 
 def fit_heads(
@@ -103,21 +164,24 @@ def fit_heads(
         return None
     neutral = ensemble.labels.index("neutral")
     views = [name for name in VIEWS if name in examples.names]
+    of_voice = voice_head(folder, ensemble)
     known = [
-        _features(ensemble, examples.clips, examples.view(v), v, examples.voices, cache, say) for v in views
+        pooled_features(ensemble, of_voice, examples.clips, examples.view(v), v, examples.voices, cache, say)
+        for v in views
     ]
-    talk = _of_ordinary(ensemble, ordinary, views, cache, say) if len(ordinary) else []
-    rows = _rows_by_voice(known[0].voices, training)
+    talk = ordinary_features(ensemble, of_voice, ordinary, views, cache, say) if len(ordinary) else []
+    rows = rows_by_voice(known[0].voices, training)
     calm = {voice: _calm_of(i, examples.truth, known[0], neutral) for voice, i in rows.items()}
     heads = _fit(ensemble, known, talk, examples.truth, rows, calm, settings)
     card = read_card(folder)
     if len(validation):
-        heads, about = _calibrated(heads, ensemble, known[0], examples.truth, validation, precision)
+        alone = clip_alone(ensemble, examples, known[0], validation)
+        heads, about = _calibrated(heads, ensemble, known[0], alone, examples.truth, validation, precision)
         card |= about
         card["scores"]["headline"]["uar"] = about["centred"]["uar_speaker"]
     elif chosen is not None:
         heads = replace(heads, temperature=chosen["heads"]["temperature"])
-        card |= {key: chosen[key] for key in ("thresholds", "centred", "scores")}
+        card |= {key: chosen[key] for key in ("temperature", "thresholds", "centred", "scores")}
     path = save_heads(heads, ensemble.member_names, folder)
     card["heads"] = {
         "safetensors": path.name,
@@ -160,20 +224,19 @@ def _fit(
             weights.append(np.full(len(i), 1 / (len(own) * len(known))))
     n_talk = sum(len(view.seconds) for view in talk)
     for view in talk:
-        for i in _rows_by_voice(view.voices, np.arange(len(view.seconds))).values():
+        for i in rows_by_voice(view.voices, np.arange(len(view.seconds))).values():
             _append(parts, view, i, rng.permutation(i)[: int(rng.integers(2, 13))], origins)
             labels.append(np.full(len(i), neutral, dtype=np.int64))
             weights.append(np.full(len(i), settings.ordinary_share / n_talk))
     target, weight = np.concatenate(labels), np.concatenate(weights)
     found, biases = [], []
-    for each in parts:
+    for each, is_voice in zip(parts, ensemble.on_voice, strict=True):
         x = np.concatenate(each)
         deviation = x.std(axis=0) + 1e-2
-        model = LogisticRegression(C=1 / settings.decay, max_iter=300, tol=1e-4)
+        decay = settings.voice_decay if is_voice else settings.decay
+        model = LogisticRegression(C=1 / decay, max_iter=300, tol=1e-4)
         model.fit(x / deviation, target, sample_weight=weight)
-        matrix, bias = model.coef_, model.intercept_
-        if len(matrix) < len(ensemble.labels):  # two labels are one row for the second of them
-            matrix, bias = np.concatenate([-matrix, matrix]) / 2, np.concatenate([-bias, bias]) / 2
+        matrix, bias = _of_labels(model, len(ensemble.labels))
         found.append((matrix / deviation).astype(np.float32))
         biases.append(bias.astype(np.float32))
     return CentredHeads(tuple(found), tuple(origins), np.stack(biases), 1.0)
@@ -208,9 +271,18 @@ def _append(
 
 
 def _calibrated(
-    heads: CentredHeads, ensemble: Ensemble, view: Features, truth: Int, validation: Int, precision: float
+    heads: CentredHeads,
+    ensemble: Ensemble,
+    view: Features,
+    alone: Float,
+    truth: Int,
+    validation: Int,
+    precision: float,
 ) -> tuple[CentredHeads, dict[str, Any]]:
-    """Heads with their temperature; for the card the thresholds and the scores on validation, telephone."""
+    """Heads with their temperature; for the card the other temperature, the thresholds, and the scores.
+
+    All on validation, telephone; ``alone`` are the members' own answers there, of each clip alone.
+    """
     neutral = ensemble.labels.index("neutral")
     offsets = np.stack([heads.offsets(m, pooled[validation]) for m, pooled in enumerate(view.pooled)])
     seconds, voices = view.seconds[validation], [view.voices[i] for i in validation]
@@ -222,82 +294,18 @@ def _calibrated(
     }
     both = np.concatenate(list(pooled.values()), axis=1)
     twice = np.tile(truth[validation], 2)
-    temperature = fit_temperature(both, twice)
-    thresholds = choose_thresholds(both, twice, temperature, precision)
+    rule, votes = ensemble.rule, ensemble.weights if ensemble.rule == "weighted" else None
+    temperature = fit_temperature(both, twice, votes)
+    of_clip = fit_temperature(alone, truth[validation], votes)
+    thresholds = choose_thresholds(both, twice, temperature, precision, rule=rule, weights=votes)
     scores: dict[str, Any] = {"n_clips": len(validation)}
-    for how, rows in pooled.items():
-        mean = softmax(np.log(np.maximum(rows.mean(axis=0, dtype=np.float64), 1e-9)) / temperature)
-        top, _, _ = count_votes(rows, mean)
+    for how, rows in (("clip", alone), *pooled.items()):
+        mean = calibrate_mean(rows, of_clip if how == "clip" else temperature, votes)
+        top, _, _ = count_votes(rows, mean, rule, votes)
         confidence = mean[np.arange(len(top)), top]
         scores[f"uar_{how}"] = unweighted_recall(truth[validation], top)
         scores[f"ece_{how}"] = expected_calibration_error(confidence, top == truth[validation])
     kept = {key: getattr(thresholds, key) for key in ("confidence", "agreement", "precision")}
     limits = {"shortest_s": ensemble.thresholds.shortest_s, "quietest_db": ensemble.thresholds.quietest_db}
-    return replace(heads, temperature=temperature), {"thresholds": {**kept, **limits}, "centred": scores}
-
-
-def _rows_by_voice(voices: Sequence[str], rows: Int) -> dict[str, Int]:
-    found: dict[str, list[int]] = {}
-    for i in rows.tolist():
-        found.setdefault(voices[i], []).append(i)
-    return {voice: np.array(own, dtype=np.int64) for voice, own in sorted(found.items())}
-
-
-def _of_ordinary(
-    ensemble: Ensemble, clips: Sequence[Clip], names: Sequence[str], cache: Path, say: Callable[[str], None]
-) -> list[Features]:
-    """Features of ordinary talk in the same views: nothing but how people speak parts it from the corpora."""
-    kept, waves, _ = usable_clips_cached(clips, ensemble.sample_rate_hz, cache)
-    everybody = frozenset(clip.speaker for clip in kept)
-    views = ViewCache(kept, ensemble.front, cache, everybody)
-    wanted: dict[str, ViewSettings] = {view.name: view for view in standard_views(0, 0)}
-    rows = _rows_by_voice([clip.speaker for clip in kept], np.arange(len(kept)))
-    return [
-        _features(ensemble, kept, views.read_or_extract(wanted[name], waves), name, rows, cache, say)
-        for name in names
-    ]
-
-
-def _features(
-    ensemble: Ensemble,
-    clips: Sequence[Clip],
-    view: View,
-    name: str,
-    voices: dict[str, Int],
-    cache: Path,
-    say: Callable[[str], None],
-) -> Features:
-    """Pooled features of all clips in a view, normalised by all the speaker's clips; kept in ``cache``."""
-    bodies = [member["onnx_sha256"] for member in ensemble.card["members"]]  # type: ignore[attr-defined]
-    mark = hashlib.sha256(view.n_active.tobytes() + view.total.tobytes()).hexdigest()
-    depends_on = [
-        content_key(clips),
-        name,
-        mark,
-        bodies,
-        ensemble.card["reference"],
-        ensemble.front.to_card(),
-    ]
-    key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache / f"pooled-{name}-{key}.npz"
-    seconds = view.n_active * ensemble.front.hop_s
-    by_clip = tuple(clip.speaker for clip in clips)
-    if path.is_file():
-        say(f"Features of {len(clips)} clips ({name}) are there from before.")
-    else:
-        say(f"Extracting features of {len(clips)} clips ({name}) ...")
-        norms = {
-            voice: voice_norm(view.statistics(i), ensemble.reference, ensemble.front)
-            for voice, i in voices.items()
-        }
-        lengths = np.diff(view.starts).tolist()
-        logits, pooled = ensemble.pooled(
-            lengths, lambda i: (view.clip(i) - norms[by_clip[i]][0]) / norms[by_clip[i]][1]
-        )
-        unfinished = path.with_suffix(".part.npz")
-        arrays = {f"pooled-{m}": rows.astype(np.float16) for m, rows in enumerate(pooled)}
-        np.savez(unfinished, alone=softmax(logits), **arrays)  # type: ignore[arg-type]
-        unfinished.replace(path)  # a kill at any moment leaves no half of it
-    with np.load(path) as held:
-        pooled = tuple(held[f"pooled-{m}"].astype(np.float32) for m in range(len(ensemble.members)))
-        return Features(pooled, held["alone"], seconds, by_clip)
+    about = {"temperature": of_clip, "thresholds": {**kept, **limits}, "centred": scores}
+    return replace(heads, temperature=temperature), about

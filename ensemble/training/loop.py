@@ -17,10 +17,9 @@ from ensemble.corpora.speakers import refuse_leak
 from ensemble.inference.device import prepare_device
 from ensemble.members import make_member
 from ensemble.model_errors import TrainingError
-from ensemble.training.batches import BatchAugment, Batches
 from ensemble.training.calibration import validate
 from ensemble.training.checkpoint import Start, begin_from, resume, save_state, settings_hash, start_of
-from ensemble.training.examples import Examples, prepare
+from ensemble.training.examples import BatchAugment, Batches, Examples, prepare
 from ensemble.training.spectrogram_cache import Extracted
 from ensemble.training.training_settings import TrainSettings
 
@@ -58,7 +57,7 @@ def train_ensemble(
     babble_speakers: frozenset[str] | None = None,
     say: Callable[[News], None] = lambda _: None,
 ) -> Examples:
-    """Train every member of ``settings.members`` into ``folder/<member>``; after a kill, go on where it was.
+    """Train every member of ``settings.trained`` into ``folder/<member>``; after a kill, go on where it was.
 
     Args:
         clips: All clips, with labels of the settings.
@@ -87,7 +86,7 @@ def train_ensemble(
             f"none of the clips of {', '.join(sorted(validation_speakers))} can be used, so that nobody "
             f"validates; the first: {examples.unusable[0].path}: {examples.unusable[0].reason}"
         )
-    for name in settings.members:
+    for name in settings.trained:
         begin = start_of(start, name) if start else None
         train_member(name, examples, training, validation, settings, folder / name, say, start=begin)
     return examples

@@ -224,23 +224,8 @@ def extract_view(
     babble_speakers: frozenset[str],
 ) -> View:
     """Augment and extract every clip; nothing is read or written."""
-    babble = [wave for clip, wave in zip(clips, waves, strict=True) if clip.speaker in babble_speakers]
-    speakers = {name: i for i, name in enumerate(sorted({clip.speaker for clip in clips}))}
-    of: dict[str, list[NDArray[np.float32]]] = {}
-    for clip, wave in zip(clips, waves, strict=True):
-        of.setdefault(clip.speaker, []).append(wave)
-    level = {name: channel_level(own) if view.by_speaker else None for name, own in of.items()}
     frames, starts, statistics = [], [0], []
-    for index, (clip, wave) in enumerate(zip(clips, waves, strict=True)):
-        changed = augment(
-            wave,
-            view.augmentation,
-            channel_seed=view.seed + (speakers[clip.speaker] if view.by_speaker else 10_000 + index),
-            clip_seed=view.seed + 50_000 + index,
-            babble=babble,
-            sample_rate_hz=front.sample_rate_hz,
-            channel_rms=level[clip.speaker],
-        )
+    for changed in augmented(clips, waves, view, front.sample_rate_hz, babble_speakers):
         mel, known = extract(changed, front)
         frames.append(mel.astype(np.float16))
         starts.append(starts[-1] + len(mel))
@@ -252,3 +237,29 @@ def extract_view(
         np.stack([s.total for s in statistics]),
         np.stack([s.squares for s in statistics]),
     )
+
+
+def augmented(
+    clips: Sequence[Clip],
+    waves: Sequence[NDArray[np.float32]],
+    view: ViewSettings,
+    sample_rate_hz: int,
+    babble_speakers: frozenset[str],
+) -> Iterator[NDArray[np.float32]]:
+    """The sound of every clip in a view, in order."""
+    babble = [wave for clip, wave in zip(clips, waves, strict=True) if clip.speaker in babble_speakers]
+    speakers = {name: i for i, name in enumerate(sorted({clip.speaker for clip in clips}))}
+    of: dict[str, list[NDArray[np.float32]]] = {}
+    for clip, wave in zip(clips, waves, strict=True):
+        of.setdefault(clip.speaker, []).append(wave)
+    level = {name: channel_level(own) if view.by_speaker else None for name, own in of.items()}
+    for index, (clip, wave) in enumerate(zip(clips, waves, strict=True)):
+        yield augment(
+            wave,
+            view.augmentation,
+            channel_seed=view.seed + (speakers[clip.speaker] if view.by_speaker else 10_000 + index),
+            clip_seed=view.seed + 50_000 + index,
+            babble=babble,
+            sample_rate_hz=sample_rate_hz,
+            channel_rms=level[clip.speaker],
+        )

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ensemble.inference.spectrogram import FrontEnd
 from ensemble.labels import SHARED_SIX
-from ensemble.members import MEMBERS
+from ensemble.members import MEMBERS, VOICE_MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,11 @@ class TrainSettings:
     device: str = "cpu"
     half: bool = True
     """bfloat16 autocast in the convolutions and linear layers (2x on CPUs with AVX-512 BF16)."""
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The members whose bodies are trained: all but the voice network's."""
+        return tuple(name for name in self.members if name != VOICE_MEMBER)
 
 
 PRESETS = {"quick": replace(TrainSettings(), n_epochs=6, n_augmented=2), "night": TrainSettings()}

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from jobs.cli.options import (
 if TYPE_CHECKING:
     from callanalytics.config import Settings
     from callanalytics.workspace import Workspace
+    from jobs.night import RunOptions
+    from jobs.night.local_engine import FirstWorker
 
 
 MOST_CHECKED = 20
@@ -101,11 +104,12 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
     """Analyse the recordings of a window: the nightly job."""
     from callanalytics.config import load_config
     from jobs.night import RunOptions
-    from jobs.night.run import run_night
 
-    settings = load_config(config, options["out"])
-    with progress(quiet or as_json) as on_progress:
-        result = run_night(settings, RunOptions(**options), on_progress=on_progress)
+    settings, asked = load_config(config, options["out"]), RunOptions(**options)
+    with progress(quiet or as_json) as on_progress, _first_worker(settings, asked) as first:
+        from jobs.night.run import run_night  # half a second, in which the worker starts
+
+        result = run_night(settings, asked, on_progress=on_progress, first=first)
     if as_json:
         print(json.dumps(result.to_json()))
     else:
@@ -120,6 +124,28 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
         for problem in tell_of_run(settings, workspace, result.window, held=result.held, published=shown):
             say(problem)
     sys.exit(result.exit_code)
+
+
+def _first_worker(settings: Settings, options: RunOptions) -> AbstractContextManager[FirstWorker | None]:
+    """A worker that loads the models while the run looks for recordings; it costs nothing but its start."""
+    from callanalytics.workspace import Workspace
+    from ensemble.model_errors import ModelError
+    from jobs.active_ensemble import in_use
+    from jobs.night import as_asked
+    from jobs.night.local_engine import LoadPacked, first_worker, n_workers
+
+    settings = as_asked(settings, options)
+    if settings.engine.kind != "local" or options.dry_run:
+        return nullcontext()
+    try:
+        ensemble_dir = in_use(settings, Workspace(options.out or settings.out_dir))
+    except ModelError:  # the run itself says so
+        return nullcontext()
+    return first_worker(
+        LoadPacked(settings, ensemble_dir),
+        options.workers or n_workers(settings),
+        memory_limited=not settings.engine.device.startswith("cuda"),
+    )
 
 
 @click.command()

@@ -127,20 +127,21 @@ def _training(
     options: dict[str, Any], plan: RetrainSettings, settings: Settings, workspace: Workspace
 ) -> TrainSettings:
     from ensemble.inference.card import read_card
+    from ensemble.members import VOICE_MEMBER
     from ensemble.training import PRESETS
     from jobs.active_ensemble import in_use
 
-    labels = (
-        options["labels"].split(",")
-        if options["labels"]
-        else read_card(in_use(settings, workspace))["labels"]
-    )
+    card = read_card(in_use(settings, workspace))
+    labels = options["labels"].split(",") if options["labels"] else card["labels"]
     chosen: dict[str, Any] = {"labels": tuple(labels), "n_threads": options["threads"]}
     if options["epochs"]:
         chosen["n_epochs"] = options["epochs"]
+    preset = PRESETS[options["preset"] or plan.preset]
     if options["members"]:
         chosen["members"] = members_of(options["members"])
-    return replace(PRESETS[options["preset"] or plan.preset], **chosen)
+    elif VOICE_MEMBER in {member["name"] for member in card["members"]} and "neutral" in labels:
+        chosen["members"] = (*preset.members, VOICE_MEMBER)
+    return replace(preset, **chosen)
 
 
 def _show(history: list[dict[str, Any]], as_json: bool) -> None:

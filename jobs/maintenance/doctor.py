@@ -112,11 +112,13 @@ def _clips(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
 
 def _voice_models(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     from callanalytics.diarize import SpeechModels
+    from ensemble.inference.device import multiplies_bytes
 
     models = SpeechModels.load()
     # The first use of these two converts their weights, which takes seconds: better now than at night.
     ready = models.segmenter is not None and models.printer is not None
-    yield ready, "voice activity, segmentation and voice prints load", ""
+    digits = "in 8 bits" if multiplies_bytes() else "in float, as this processor has no VNNI: twice the time"
+    yield ready, f"voice activity, segmentation and voice prints ({digits}) load", ""
 
 
 def _device(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -143,7 +145,8 @@ def _ensemble(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     try:
         ensemble = load_ensemble(in_use(settings, workspace))
     except EnsembleError as problem:
-        yield False, str(problem), "Remove [emotion] ensemble to use the shipped weights."
+        named = settings.emotion.ensemble  # else the message itself says what to do
+        yield False, str(problem), "Remove [emotion] ensemble to use the shipped weights." if named else ""
     else:
         members = ", ".join(ensemble.member_names)
         yield True, f"{ensemble.ensemble_id}: {members}; {len(ensemble.labels)} emotions", ""
@@ -165,6 +168,18 @@ def _words(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
         there = folder.is_dir()
         fix = "" if there else "Correct transcripts in [words] of config.toml."
         yield there, f"transcripts in {folder}" if there else f"no such folder: {folder}", fix
+
+
+def _notify(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
+    """The environment variables with addresses, where settings name any; nothing is sent."""
+    from jobs.scheduler.notify import unusable_addresses
+
+    names = settings.notify.urls_from
+    problems = unusable_addresses(names)
+    for problem in problems:
+        yield False, problem, "Set it where the schedule is started, too, or correct urls_from in [notify]."
+    if names and not problems:
+        yield True, f"{', '.join(names)}: addresses that Apprise knows", ""
 
 
 def _disk(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -273,6 +288,7 @@ _CHECKS: dict[str, Callable[[Settings, Workspace], Iterator[_Answer]]] = {
     "device": _device,
     "ensemble": _ensemble,
     "words": _words,
+    "notify": _notify,
     "disk": _disk,
     "zone": _zone,
     "salt": _salt,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from callanalytics.config.window import Window
-from callanalytics.ingest.kinds import SkipCount
-from callanalytics.records import Failure, FoundRecording
-from callanalytics.store import RunCounts
+if TYPE_CHECKING:  # the workers come through here, and their start is waited for
+    from callanalytics.config import Settings
+    from callanalytics.config.window import Window
+    from callanalytics.ingest.kinds import SkipCount
+    from callanalytics.records import Failure, FoundRecording
+    from callanalytics.store import RunCounts
 
 JSON_COUNTS = ("n_found", "n_new", "n_done", "n_skipped", "n_quarantined", "audio_s")
 
@@ -37,6 +40,17 @@ class RunOptions:
     settle_s: float | None = None  # None: the settings'
     fail_on_empty: bool = False
     no_gate: bool = False
+
+
+def as_asked(settings: Settings, options: RunOptions) -> Settings:
+    """The settings with what the options say in their place."""
+    if options.settle_s is not None:
+        discovery = settings.discovery.model_copy(update={"settle_s": options.settle_s})
+        settings = settings.model_copy(update={"discovery": discovery})
+    if options.device is not None:
+        engine = settings.engine.model_copy(update={"device": options.device})
+        settings = settings.model_copy(update={"engine": engine})
+    return settings
 
 
 @dataclass(frozen=True, slots=True)

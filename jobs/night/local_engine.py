@@ -7,6 +7,7 @@ own; one that kills its process again is the culprit and becomes a Failure.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -40,13 +43,66 @@ Prepare = Callable[[], Analyze]
 StopRequested = Callable[[], bool]
 
 
-def load_packed(settings: Settings, ensemble_dir: Path) -> Analyze:
-    """Load the night's analysis in a worker; imported there, so that the driver stays light."""
-    from callanalytics.analysis.call import load_analysis
-    from callanalytics.store.rows import pack
+@dataclass(frozen=True)
+class LoadPacked:
+    """Loads the night's analysis in a worker; imported there, so that the driver stays light."""
 
-    analyze = load_analysis(settings, ensemble_dir)
-    return lambda found: pack(analyze(found))
+    settings: Settings
+    ensemble_dir: Path
+
+    def __call__(self) -> Analyze:
+        """The analysis of one recording, as rows."""
+        from callanalytics.analysis.call import load_analysis
+        from callanalytics.store.rows import pack
+
+        analyze = load_analysis(self.settings, self.ensemble_dir)
+        return lambda found: pack(analyze(found))
+
+
+@dataclass
+class FirstWorker:
+    """A pool of which the first worker loads the models while its caller looks for recordings."""
+
+    prepare: Prepare
+    pool: ProcessPoolExecutor | None
+    ready: Future[None]
+
+    def take(self, prepare: Prepare, stop_requested: StopRequested) -> ProcessPoolExecutor | None:
+        """The pool, once its worker has loaded just that; None when it did not, and when it was taken."""
+        while prepare == self.prepare and not (self.ready.done() or stop_requested()):
+            wait([self.ready], timeout=POLL_S)
+        if prepare != self.prepare or (self.ready.done() and self.ready.exception() is not None):
+            return None
+        pool, self.pool = self.pool, None
+        return pool
+
+
+@contextmanager
+def first_worker(prepare: Prepare, n_processes: int, *, memory_limited: bool = True) -> Iterator[FirstWorker]:
+    """Start a worker ahead of :func:`analyze_all`, which may take it; ended with the block where it was not.
+
+    What fails in it is not told: the one that is started in its place will tell.
+    """
+    pool = _new_pool(prepare, n_processes, limited=memory_limited, says_why=False)
+    started = FirstWorker(prepare, pool, pool.submit(_say_ready))
+    try:
+        yield started
+    finally:
+        if started.pool is not None:
+            _kill(started.pool)
+            started.pool.shutdown(wait=False)
+
+
+def _new_pool(
+    prepare: Prepare, n_processes: int, *, limited: bool, says_why: bool = True
+) -> ProcessPoolExecutor:
+    for name in _ONE_THREAD:  # read by libraries when a worker loads them, before `_start` is called
+        os.environ.setdefault(name, "1")
+    n_sharing = n_processes if limited else 0
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        n_processes, context, initializer=_start, initargs=(prepare, n_sharing, says_why)
+    )
 
 
 def n_workers(settings: Settings) -> int:
@@ -62,11 +118,13 @@ def analyze_all(
     hung_after_s: float,
     stop_requested: StopRequested = lambda: False,
     memory_limited: bool = True,
+    first: FirstWorker | None = None,
 ) -> Iterator[Outcome]:
     """Outcomes in the order they are ready. Stops early, without loss, when asked to.
 
     A worker that works on one recording for `hung_after_s` is taken for hung and killed. `memory_limited`:
-    none may take more than its share of the memory; a GPU's driver reserves more than that.
+    none may take more than its share of the memory; a GPU's driver reserves more than that. `first`: a worker
+    started ahead, of use where it was told to load the same.
 
     Raises:
         EngineError: no worker could start, so that nothing can be said about any recording.
@@ -76,7 +134,9 @@ def analyze_all(
     while (pending or suspects) and not stop_requested():
         alone = bool(suspects)
         batch, n_processes = (suspects, 1) if alone else (pending, workers)
-        drain = _Drain(batch, prepare, n_processes, hung_after_s, stop_requested, memory_limited)
+        pool = first.take(prepare, stop_requested) if first else None
+        pool = pool or _new_pool(prepare, n_processes, limited=memory_limited)
+        drain = _Drain(batch, pool, n_processes, hung_after_s, stop_requested)
         for outcome in drain.outcomes():
             if isinstance(outcome, Failure) and outcome.reason == OutOfMemory.reason and not alone:
                 drain.crashed.append(outcome.found)  # without the others beside it, it may fit
@@ -97,11 +157,10 @@ class _Drain:
     def __init__(
         self,
         todo: list[FoundRecording],
-        prepare: Prepare,
+        pool: ProcessPoolExecutor,
         n_processes: int,
         hung_after_s: float,
         stop_requested: StopRequested,
-        limited: bool,
     ) -> None:
         self.crashed: list[FoundRecording] = []
         self.cause = "died"
@@ -110,12 +169,9 @@ class _Drain:
         self._depth = n_processes * QUEUED_PER_WORKER if n_processes > 1 else 1
         # A recording may wait for the ones before it on the same worker.
         self._hung_after_s = hung_after_s * (self._depth // n_processes)
-        for name in _ONE_THREAD:  # read by libraries when a worker loads them, before `_start` is called
-            os.environ.setdefault(name, "1")
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(
-            n_processes, context, initializer=_start, initargs=(prepare, n_processes if limited else 0)
-        )
+        # One that was started ahead did not know for how many recordings.
+        pool._max_workers = n_processes  # type: ignore[attr-defined]
+        self._pool = pool
         self._flying: dict[Future[Outcome], tuple[FoundRecording, float]] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -194,8 +250,9 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 _analyze: Analyze | None = None  # set once per worker process
 
 
-def _start(prepare: Prepare, n_sharing: int) -> None:
+def _start(prepare: Prepare, n_sharing: int, says_why: bool) -> None:
     """Start a worker: load the models once, then limit its memory, which `n_sharing` share (0: no limit)."""
+    logging.getLogger("concurrent.futures").disabled = not says_why
     global _analyze  # noqa: PLW0603 - a worker process has one job for its whole life
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -29,9 +29,9 @@ from jobs.night.local_engine import (
     POLL_S,
     QUEUED_PER_WORKER,
     Analyze,
+    LoadPacked,
     Prepare,
     StopRequested,
-    load_packed,
     outcome_of,
 )
 
@@ -73,7 +73,7 @@ def _load_carried(settings: Settings, files: dict[str, bytes]) -> Analyze:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
-        return load_packed(settings, Path(folder))
+        return LoadPacked(settings, Path(folder))()
 
 
 def analyze_on_ray(

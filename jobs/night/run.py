@@ -9,14 +9,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from callanalytics import __version__
 from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
-from callanalytics.diarize.model_cache import prepare_cache
+from callanalytics.diarize.models import prepare_models
 from callanalytics.errors import EngineError, StoreError, UsageError
 from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
@@ -31,12 +30,20 @@ from ensemble.inference.device import prepare_device
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from jobs.active_ensemble import in_use
 from jobs.maintenance.voices import with_profiles
-from jobs.night import FlaggedCall, OnProgress, RunOptions, RunResult, quiet
+from jobs.night import FlaggedCall, OnProgress, RunOptions, RunResult, as_asked, quiet
 from jobs.night.gate import night_of, reasons_to_hold
 from jobs.night.limits import StopWatch
-from jobs.night.local_engine import analyze_all, load_packed, n_workers
+from jobs.night.local_engine import FirstWorker, LoadPacked, analyze_all, n_workers
 from jobs.night.plan import Todo, search, take_late_transcripts, with_transcripts
-from jobs.publishing import Pages, ReportWindow, keep_nearest, remove_clips, unnamed_clips, write_clips
+from jobs.publishing import (
+    Pages,
+    ReportWindow,
+    keep_nearest,
+    load_ahead,
+    remove_clips,
+    unnamed_clips,
+    write_clips,
+)
 from jobs.reviews.queue import take_in
 from jobs.reviews.relabel import with_corrections
 
@@ -58,9 +65,14 @@ WHERE flagged AND started_at >= ? AND started_at < ? ORDER BY frustration_score 
 
 
 def run_night(
-    settings: Settings, options: RunOptions, *, now: datetime | None = None, on_progress: OnProgress = quiet
+    settings: Settings,
+    options: RunOptions,
+    *,
+    now: datetime | None = None,
+    on_progress: OnProgress = quiet,
+    first: FirstWorker | None = None,
 ) -> RunResult:
-    """Run one window from files to the published database and the report.
+    """Run one window from files to the published database and the report. `first`: a worker started ahead.
 
     Safe to repeat: what is done is skipped, what failed is tried again up to `max_attempts`.
 
@@ -72,7 +84,9 @@ def run_night(
         ensemble.model_errors.DeviceMissing: a GPU was asked for that this machine has not.
     """
     started = time.monotonic()
-    settings = _on_device(_settled_after(settings, options.settle_s), options.device)
+    settings = as_asked(settings, options)
+    if settings.engine.kind == "local":
+        prepare_device(settings.engine.device)
     now = now or datetime.now(UTC)
     window = parse_window(options.since, options.until, zone=settings.time.zone_info, now=now)
     inputs = options.inputs or settings.input_dirs
@@ -96,7 +110,7 @@ def run_night(
         workspace.make()
         with workspace.lock(), _tidied(workspace) as store:
             workspace.note_zone(settings.time.zone_info)
-            night = _Night(settings, options, window, workspace, store, on_progress)
+            night = _Night(settings, options, window, workspace, store, on_progress, first)
             return night.run(inputs, now, started)
     except OSError as problem:
         raise StoreError(
@@ -104,24 +118,6 @@ def run_night(
             "Check free disk space and permissions and run again: what is committed is kept, "
             "what people see is unchanged."
         ) from problem
-
-
-def _settled_after(settings: Settings, settle_s: float | None) -> Settings:
-    """The settings with the waiting time of the options."""
-    if settle_s is None:
-        return settings
-    discovery = settings.discovery.model_copy(update={"settle_s": settle_s})
-    return settings.model_copy(update={"discovery": discovery})
-
-
-def _on_device(settings: Settings, device: str | None) -> Settings:
-    """The settings with the device of the options, which is known to be there when this machine computes."""
-    if device is not None:
-        engine = settings.engine.model_copy(update={"device": device})
-        settings = settings.model_copy(update={"engine": engine})
-    if settings.engine.kind == "local":
-        prepare_device(settings.engine.device)
-    return settings
 
 
 class _Night:
@@ -135,6 +131,7 @@ class _Night:
         workspace: Workspace,
         store: Store,
         on_progress: OnProgress,
+        first: FirstWorker | None,
     ) -> None:
         self.settings = settings
         self.options = options
@@ -142,6 +139,7 @@ class _Night:
         self.workspace = workspace
         self.store = store
         self.on_progress = on_progress
+        self.first = first
         self.failures: list[Failure] = []
         self.replaced: tuple[str, ...] = ()  # calls of which a newer version was analysed
         self.earliest = window.since
@@ -256,14 +254,16 @@ class _Night:
                 stop_requested=watch.requested,
             )
         if recordings:
-            prepare_cache(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
+            prepare_models(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
+            load_ahead()
         return analyze_all(
             recordings,
-            partial(load_packed, self.settings, ensemble_dir),
+            LoadPacked(self.settings, ensemble_dir),
             workers=min(self.options.workers or n_workers(self.settings), max(len(recordings), 1)),
             hung_after_s=hung_after_s,
             stop_requested=watch.requested,
             memory_limited=not engine.device.startswith("cuda"),
+            first=self.first,
         )
 
     def _commit(self, outcomes: list[Outcome]) -> None:

@@ -95,22 +95,36 @@ def tell(settings: Settings, event: NotifyEvent, message: Message) -> list[str]:
 
 def send(variables: Sequence[str], message: Message) -> list[str]:
     """Send to the addresses in some environment variables. What could not be sent, without a secret."""
-    try:
-        import apprise
-    except ImportError:
-        return ["[notify] needs the extra \"notify\": pip install 'callanalytics[notify]'. Nobody was told."]
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its lines may repeat an address
     problems = []
     for name in variables:
-        address = os.environ.get(name, "").strip()
-        services = apprise.Apprise()
-        if not address:
-            problems.append(f"[notify] {name}: the environment has no such variable, or it is empty.")
-        elif not services.add(address):
-            problems.append(f"[notify] {name}: holds no address that Apprise knows.")
+        services = _services(name)
+        if isinstance(services, str):
+            problems.append(services)
         elif not _sent(services, message):
             problems.append(f"[notify] {name}: could not be sent. Check address, login and network.")
     return problems
+
+
+def unusable_addresses(variables: Sequence[str]) -> list[str]:
+    """Why nothing can be sent to the addresses in some environment variables; nothing is sent."""
+    return [problem for name in variables if isinstance(problem := _services(name), str)]
+
+
+def _services(variable: str) -> object:
+    """What Apprise makes of the address in an environment variable; text that says why it makes nothing."""
+    try:
+        import apprise
+    except ImportError:
+        return (
+            f"[notify] {variable}: needs the extra \"notify\" (pip install 'callanalytics[notify]'). "
+            "Nobody is told."
+        )
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its lines may repeat an address
+    address = os.environ.get(variable, "").strip()
+    if not address:
+        return f"[notify] {variable}: the environment has no such variable, or it is empty."
+    services = apprise.Apprise()
+    return services if services.add(address) else f"[notify] {variable}: holds no address that Apprise knows."
 
 
 def _shows_html(formats: object) -> bool:
@@ -125,7 +139,7 @@ def _sent(services: object, message: Message) -> bool:
     """Whether every service took the message; HTML for those that show it."""
     import apprise
 
-    assert isinstance(services, apprise.Apprise)  # noqa: S101 - as `send` makes it
+    assert isinstance(services, apprise.Apprise)  # noqa: S101 - as `_services` makes it
     html = any(_shows_html(service.notify_format) for service in services)
     try:
         return bool(

@@ -62,7 +62,7 @@ SELECT wilson_low($now, $n_now) AS low, wilson_high($now, $n_now) AS high,
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the brief and the mail have in common. No chart: drawing one takes a second."""
+    """What the brief and the mail have in common. No chart: a mail shows none."""
 
     totals: Row  # of the window, see _TOTALS
     side: str  # whose speech the shares are about: caller or unknown

@@ -1,19 +1,20 @@
-"""Statistical charts as inline SVG, made at build time by Altair and vl-convert. No network, no script.
+"""Statistical charts as inline SVG, written here: no library, no network, no script.
 
 Fills are the page's own patterns and colours (`url(#fill-anger)`, `var(--ink-2)`), so that one drawing
-serves the light and the dark theme and print. Every chart's numbers also stand in a table (views.Chart).
-Importing Altair takes 0.3 s and the first drawing 0.5 s, so it happens only when there is something to draw.
+serves the light and the dark theme and print. Every chart's numbers also stand in a table (views.Chart);
+screen readers skip the drawing and get its caption and table instead.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
 
-from reports.formatting import number, signs, whole_number
-from reports.parts.drawing import draw
+from reports.formatting import number, plain_number, signs, whole_number
 
 # From the baseline upwards: what needs attention first, what recedes last.
 STACK = ("anger", "disgust", "fear", "sad", "surprise", "boredom", "happy", "calm", "neutral")
@@ -23,6 +24,17 @@ FEW_CALLS = 5
 MAX_COUNTED_BARS = 16
 # Labels longer than this many pixels are cut with an ellipsis; the table has the whole name.
 LABEL_LIMIT_PX = 150
+
+_FONT_PX, _PANEL_FONT_PX, _FIELD_FONT_PX = 11, 12, 10
+_GAP_PX = 6  # between an axis and its labels
+_APART_PX = 4  # between labels side by side
+_EDGE_PX = 4  # around a drawing
+_BELOW_PX = 20  # the labels under an axis
+_HALF_DATE_PX = 16  # by which the last one may stand out
+_BAR_OF_STEP = 0.78
+_PANELS_ABREAST = 3
+_BETWEEN_PANELS_PX = 24
+_OVER_PANEL_PX = 22  # its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,53 +74,38 @@ def stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) ->
 
     upright: columns from left to right instead of bars from top to bottom.
     """
-    import altair as alt
-
-    bars_of = [{**asdict(s), "order": STACK.index(s.emotion), "few": s.n_calls < FEW_CALLS} for s in shares]
+    width, height = (450, 190) if upright else (360, 30 * len(groups))
+    step = (width if upright else height) / max(len(groups), 1)
+    thick = _BAR_OF_STEP * step
+    middle = _middles(groups, step * len(groups))
     counts = {s.group: s.n_calls for s in shares}
-    shown = counts if len(groups) <= MAX_COUNTED_BARS else {}
-    ends_of = [{"group": group, "label": _short(n), "end": 1.0} for group, n in shown.items()]
-    names = alt.Axis(
-        values=_thinned(groups) if upright else list(groups),
-        title=None,
-        labelAngle=0,
-        labelLimit=LABEL_LIMIT_PX,
-        ticks=False,
-        domain=False,
-    )
-    scale = alt.Scale(domain=list(groups), paddingInner=0.22)
-    group: dict[str, Any] = {
-        "field": "group",
-        "type": "ordinal",
-        "sort": list(groups),
-        "scale": scale,
-        "axis": names,
-    }
-    length: dict[str, Any] = {"type": "quantitative", "axis": _percent_axis(title=None)}
-
-    def placed(**across: Any) -> dict[str, Any]:
-        if upright:
-            return {"x": alt.X(**group), "y": alt.Y(**length, **across)}
-        return {"y": alt.Y(**group), "x": alt.X(**length, **across)}
-
-    bars = (
-        _chart(bars_of)
-        .mark_bar(stroke="var(--paper)", strokeWidth=1)
-        .encode(
-            **placed(field="share", stack="zero", scale=alt.Scale(domain=[0, 1])),
-            color=_emotion_fills([s.emotion for s in shares]),
-            order=alt.Order("order:Q"),
-            opacity=alt.condition("datum.few", alt.value(0.5), alt.value(1)),
+    drawn = _grid(1.0, width, height) if upright else _grid_across(width, height)
+    reached = dict.fromkeys(groups, 0.0)
+    for share in sorted(shares, key=lambda s: STACK.index(s.emotion)):
+        if share.group not in middle:
+            continue
+        start, end = reached[share.group], reached[share.group] + share.share
+        reached[share.group] = end
+        across = middle[share.group] - thick / 2
+        box = (
+            (across, height * (1 - end), thick, height * (end - start))
+            if upright
+            else (width * start, across, width * (end - start), thick)
         )
-    )
-    beside = {"dy": -8} if upright else {"dx": 6, "align": "left"}
-    numbers = (
-        _chart(ends_of)
-        .mark_text(fontSize=11, color="var(--ink-2)", **beside)
-        .encode(**placed(field="end"), text="label:N")
-    )
-    size = {"width": 450, "height": 190} if upright else {"width": 360, "height": 30 * len(groups)}
-    return _svg((bars + numbers if shown else bars).properties(**size))
+        pale = ' opacity="0.5"' if share.n_calls < FEW_CALLS else ""
+        drawn += _box(*box, f'fill="url(#fill-{share.emotion})" stroke="var(--paper)"{pale}')
+    for group, n in counts.items() if len(groups) <= MAX_COUNTED_BARS else ():
+        if group in middle:
+            at = (middle[group], -5.0) if upright else (width + _GAP_PX, middle[group] + 4)
+            drawn += _text(_short(n), *at, anchor="middle" if upright else "start")
+    if upright:
+        drawn += _names_below(groups, _thinned(groups), width, height)
+        return _svg(drawn, left=_widest(_percents(1.0)), top=_FONT_PX + 5, right=width, bottom=height)
+    names = {group: _cut(group, LABEL_LIMIT_PX, _FONT_PX) for group in groups}
+    for group, name in names.items():
+        drawn += _text(name, -_GAP_PX, middle[group] + 4, anchor="end")
+    ends = _widest(map(_short, counts.values()))
+    return _svg(drawn, left=_widest(names.values()), top=0, right=width + ends, bottom=height)
 
 
 def _short(n: int) -> str:
@@ -129,171 +126,213 @@ def rolling_lines(
     Args:
         panels: a small panel for each `Point.panel`.
     """
-    import altair as alt
+    width, height = (150, 84) if panels else (450, 180)
+    middle = _middles(groups, width)
 
-    newest = {p.panel: p.group for p in found}
-    values = [
-        {**asdict(p), "high": min(p.high, ceiling), "of": of, "newest": newest.get(p.panel) == p.group}
-        for of, points in (("week", found), ("day", daily))
-        for p in points
-    ]
-    base = _chart(values).encode(
-        x=_ordered("group", groups, _dates(groups, n_dates=3 if panels else 9)),
-        y=_upwards("share:Q", ceiling),
-    )
-    week = base.transform_filter("datum.of == 'week'")
-    day = base.transform_filter("datum.of == 'day'")
-    panel = (
-        week.mark_area(color="var(--accent)", opacity=0.16).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
-        + day.mark_point(filled=True, size=24, color="var(--ink-3)", opacity=0.8)
-        + week.mark_line(color="var(--accent)", strokeWidth=2.2)
-        + week.transform_filter("datum.newest").mark_point(
-            filled=True, size=44, color="var(--accent)", opacity=1
+    def up(share: float) -> float:
+        return height * (1 - min(share, ceiling) / ceiling)
+
+    def panel(points: Sequence[Point]) -> str:
+        line = [(middle[p.group], up(p.share)) for p in points]
+        upper = [(middle[p.group], up(p.high)) for p in points]
+        lower = [(middle[p.group], up(p.low)) for p in points]
+        area = f'<path d="{_path([*upper, *reversed(lower)])}Z" fill="var(--accent)" opacity="0.16"/>'
+        dots = _dots(
+            [(middle[p.group], up(p.share)) for p in daily], 2.4, 'fill="var(--ink-3)" opacity="0.8"'
         )
-    )
+        newest = _dots(line[-1:], 3.3, 'fill="var(--accent)"')
+        return area + dots + _line(line, 2.2) + newest
+
     if panels:
-        return _svg(_panels(panel.properties(width=150, height=84), label_px=185, sort=None))
-    return _svg(panel.properties(width=450, height=180))
+        return _panels(found, panel, groups, ceiling=ceiling, width=width, height=height)
+    drawn = _grid(ceiling, width, height) + panel(found)
+    drawn += _names_below(groups, _thinned(groups), width, height)
+    return _svg(drawn, left=_widest(_percents(ceiling)), top=_GAP_PX, right=width, bottom=height)
 
 
 def heat_map(
     squares: Sequence[Square], columns: Sequence[str], rows: Sequence[str], *, ceiling: float
 ) -> str:
     """A field per column and row: darker is more, the percentage stands in it, empty fields stay empty."""
-    import altair as alt
-
-    bare = alt.Axis(labelAngle=0, ticks=False, domain=False, labelLimit=LABEL_LIMIT_PX)
-    values = [
-        {**asdict(s), "label": f"{100 * s.share:.0f}", "dark": s.share > 0.55 * ceiling} for s in squares
-    ]
-    base = _chart(values).encode(
-        x=_ordered("column", columns, bare), y=_ordered("row", rows, bare, channel=alt.Y)
-    )
-    fields = base.mark_rect(color="var(--c-anger)", cornerRadius=2).encode(
-        opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, ceiling], range=[0.06, 1]), legend=None)
-    )
-    text = base.mark_text(fontSize=10).encode(
-        text="label:N",
-        color=alt.condition("datum.dark", alt.value("var(--c-anger-ink)"), alt.value("var(--ink)")),
-    )
-    return _svg((fields + text).properties(width=27 * len(columns), height=25 * len(rows)))
+    wide, high = 27, 25
+    width, height = wide * len(columns), high * len(rows)
+    across, down = _middles(columns, width), _middles(rows, height)
+    drawn = ""
+    for square in squares:
+        x, y = across[square.column], down[square.row]
+        shade = 0.06 + 0.94 * min(square.share / ceiling, 1.0)
+        field = f'rx="2" fill="var(--c-anger)" opacity="{shade:.3f}"'
+        drawn += _box(x - wide / 2, y - high / 2, wide, high, field)
+        ink = "var(--c-anger-ink)" if square.share > 0.55 * ceiling else "var(--ink)"
+        label = f"{100 * square.share:.0f}"
+        drawn += _text(label, x, y + 3.5, more=f' font-size="{_FIELD_FONT_PX}" fill="{ink}"')
+    names = {row: _cut(row, LABEL_LIMIT_PX, _FONT_PX) for row in rows}
+    for row, name in names.items():
+        drawn += _text(name, -_GAP_PX, down[row] + 4, anchor="end")
+    drawn += _names_below(columns, columns, width, height)
+    return _svg(drawn, left=_widest(names.values()), top=0, right=width, bottom=height)
 
 
 def lines(found: Sequence[Point], groups: Sequence[str]) -> str:
     """Shares over time as one line per panel, all on the scale 0..1."""
-    panel = (
-        _chart([asdict(p) for p in found])
-        .mark_line(**_dotted_line("var(--accent)", dot_size=26))
-        .encode(x=_ordered("group", groups, _dates(groups, n_dates=3)), y=_upwards("share:Q", 1))
-    )
-    return _svg(_panels(panel.properties(width=150, height=100), label_px=165, sort=None))
+    width, height = 150, 100
+    middle = _middles(groups, width)
+
+    def panel(points: Sequence[Point]) -> str:
+        line = [(middle[p.group], height * (1 - p.share)) for p in points]
+        return _line(line, 2) + _dots(line, 2.5, 'fill="var(--accent)"')
+
+    return _panels(found, panel, groups, ceiling=1.0, width=width, height=height)
 
 
-def _chart(values: list[dict[str, Any]]) -> Any:
-    import altair as alt
+def _panels(
+    found: Sequence[Point],
+    panel: Callable[[Sequence[Point]], str],
+    groups: Sequence[str],
+    *,
+    ceiling: float,
+    width: int,
+    height: int,
+) -> str:
+    """One panel for each value of `Point.panel`, in order of appearance, three side by side."""
+    names = list(dict.fromkeys(p.panel for p in found))
+    step_x = width + _BETWEEN_PANELS_PX
+    step_y = height + _BELOW_PX + _OVER_PANEL_PX
+    drawn = ""
+    for place, name in enumerate(names):
+        row, column = divmod(place, _PANELS_ABREAST)
+        inner = _grid(ceiling, width, height, labelled=column == 0)
+        inner += panel([p for p in found if p.panel == name])
+        title = _cut(name, step_x - _GAP_PX, _PANEL_FONT_PX)
+        inner += _text(title, 0, -10, anchor="start", more=f' font-size="{_PANEL_FONT_PX}" fill="var(--ink)"')
+        if place + _PANELS_ABREAST >= len(names):  # nothing below it
+            inner += _names_below(groups, _thinned(groups, 3), width, height)
+        drawn += f'<g transform="translate({column * step_x},{row * step_y})">{inner}</g>'
+    n_rows = -(-len(names) // _PANELS_ABREAST)
+    right = min(len(names), _PANELS_ABREAST) * step_x - _BETWEEN_PANELS_PX
+    bottom = (n_rows - 1) * step_y + height
+    return _svg(drawn, left=_widest(_percents(ceiling)), top=_OVER_PANEL_PX, right=right, bottom=bottom)
 
-    return alt.Chart(alt.InlineData(values=values))
 
-
-def _ordered(field: str, values: Sequence[str], axis: Any, *, channel: Any = None) -> Any:
-    """A place for each value, in the given order and also where there is nothing to show."""
-    import altair as alt
-
-    scale = alt.Scale(domain=list(values))
-    return (channel or alt.X)(f"{field}:O", title=None, sort=list(values), scale=scale, axis=axis)
-
-
-def _upwards(field: str, ceiling: float | None = None) -> Any:
-    import altair as alt
-
-    scale = alt.Undefined if ceiling is None else alt.Scale(domain=[0, ceiling])
-    return alt.Y(field, title=None, axis=_percent_axis(), scale=scale)
-
-
-def _dates(groups: Sequence[str], n_dates: int = 9) -> Any:
-    import altair as alt
-
-    return alt.Axis(
-        labelAngle=0,
-        values=_thinned(groups, n_dates),
-        ticks=False,
-        labelOverlap="parity",
-        labelSeparation=4,
-    )
+def _middles(groups: Sequence[str], length: float) -> dict[str, float]:
+    """The middle of each group's equal part of an axis."""
+    return {group: length * (place + 0.5) / len(groups) for place, group in enumerate(groups)}
 
 
 def _thinned(groups: Sequence[str], n_dates: int = 9) -> list[str]:
     """The labels that fit side by side under an upright chart: hours stand closer than dates."""
     most = 24 if max(map(len, groups), default=0) <= 2 else n_dates
     step = max(1, -(-len(groups) // most))
-    return list(groups)[::-step]
+    return list(groups)[::-step][::-1]
 
 
-def _percent_axis(**more: Any) -> Any:
-    import altair as alt
-
-    return alt.Axis(format=".0%", tickCount=4, domain=False, ticks=False, **more)
-
-
-def _dotted_line(color: str, *, dot_size: int) -> dict[str, Any]:
-    dot = {"filled": True, "color": color, "size": dot_size, "opacity": 1}
-    return {"color": color, "strokeWidth": 2, "point": dot}
+def _steps(ceiling: float) -> list[float]:
+    """Round shares from 0 to at most `ceiling`, at most six."""
+    step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2) if ceiling / s < 5.5)
+    return [step * n for n in range(int(ceiling / step + 1e-9) + 1)]
 
 
-def _panels(panel: Any, *, label_px: int, **facet: Any) -> Any:
-    """The panel once for each value of `panel`, three side by side."""
-    import altair as alt
-
-    header = alt.Header(
-        title=None, labelLimit=label_px, labelColor="var(--ink)", labelFontSize=12, labelAnchor="start"
-    )
-    return panel.facet(facet=alt.Facet("panel:N", header=header, **facet), columns=3, spacing=24)
-
-
-def _emotion_fills(emotions: Sequence[str]) -> Any:
-    import altair as alt
-
-    present = [e for e in STACK if e in set(emotions)]
-    scale = alt.Scale(domain=present, range=[f"url(#fill-{e})" for e in present])
-    return alt.Color("emotion:N", scale=scale, legend=None)
-
-
-def _svg(chart: Any) -> str:
-    """Draw a chart. The renderer escapes the text of the data.
-
-    Screen readers skip the drawing and get its caption and table instead.
-    """
-    spec = (
-        chart.properties(background="transparent", padding=4)
-        .configure(aria=False, font="var(--sans)")
-        .configure_axis(
-            aria=False,
-            labelColor="var(--ink-2)",
-            labelFontSize=11,
-            gridColor="var(--line)",
-            domainColor="var(--line)",
-            tickColor="var(--line)",
-            labelPadding=6,
-        )
-        .configure_view(stroke=None)
-        .to_dict()
-    )
+def _percents(ceiling: float) -> list[str]:
     here = signs()
-    markup = draw(
-        spec,
-        {
-            "decimal": here.decimal,
-            "thousands": here.thousands,
-            "grouping": [3],
-            "currency": ["", ""],
-            "percent": here.after_percent or here.before_percent,
-        },
+    return [
+        f"{here.before_percent}{plain_number(round(100 * share))}{here.after_percent}"
+        for share in _steps(ceiling)
+    ]
+
+
+def _grid(ceiling: float, width: float, height: float, *, labelled: bool = True) -> str:
+    """Horizontal lines at round shares, with their percentages at the left."""
+    drawn = ""
+    for share, label in zip(_steps(ceiling), _percents(ceiling), strict=True):
+        y = height * (1 - share / ceiling)
+        drawn += f'<path d="M0,{_px(y)}h{_px(width)}" stroke="var(--line)"/>'
+        drawn += _text(label, -_GAP_PX, y + 3.5, anchor="end") if labelled else ""
+    return drawn
+
+
+def _grid_across(width: float, height: float) -> str:
+    """Vertical lines at round shares, with their percentages below."""
+    drawn = ""
+    for share, label in zip(_steps(1.0), _percents(1.0), strict=True):
+        anchor = {0.0: "start", 1.0: "end"}.get(share, "middle")
+        drawn += f'<path d="M{_px(width * share)},0v{_px(height)}" stroke="var(--line)"/>'
+        drawn += _text(label, width * share, height + 15, anchor=anchor)
+    return drawn
+
+
+def _names_below(groups: Sequence[str], chosen: Sequence[str], width: float, height: float) -> str:
+    """The chosen labels under an axis; every second before the last is left out until none meets another."""
+    middle = _middles(groups, width)
+    while any(
+        middle[b] - middle[a] < (_text_px(a, _FONT_PX) + _text_px(b, _FONT_PX)) / 2 + _APART_PX
+        for a, b in pairwise(chosen)
+    ):
+        chosen = chosen[::-2][::-1]
+    return "".join(_text(name, middle[name], height + 15) for name in chosen)
+
+
+def _line(at: Sequence[tuple[float, float]], stroke_px: float) -> str:
+    look = f'fill="none" stroke="var(--accent)" stroke-width="{stroke_px}" stroke-linejoin="round"'
+    return f'<path d="{_path(at)}" {look}/>'
+
+
+def _path(at: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{_px(x)},{_px(y)}" for x, y in at) if at else ""
+
+
+def _dots(at: Sequence[tuple[float, float]], radius_px: float, look: str) -> str:
+    return "".join(f'<circle cx="{_px(x)}" cy="{_px(y)}" r="{radius_px}" {look}/>' for x, y in at)
+
+
+def _box(x: float, y: float, width: float, height: float, look: str) -> str:
+    return f'<rect x="{_px(x)}" y="{_px(y)}" width="{_px(width)}" height="{_px(height)}" {look}/>'
+
+
+def _text(text: str, x: float, y: float, *, anchor: str = "middle", more: str = "") -> str:
+    return f'<text x="{_px(x)}" y="{_px(y)}" text-anchor="{anchor}"{more}>{escape(text)}</text>'
+
+
+def _px(value: float) -> str:
+    """A length as short as two digits after the point allow."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _cut(text: str, limit_px: float, font_px: float) -> str:
+    """The text, or its beginning with an ellipsis."""
+    if _text_px(text, font_px) <= limit_px:
+        return text
+    while text and _text_px(text + "…", font_px) > limit_px:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def _widest(texts: Iterable[str]) -> float:
+    """Pixels that the widest text beside an axis takes, with the gap."""
+    return max((_text_px(text, _FONT_PX) for text in texts), default=0.0) + _GAP_PX
+
+
+def _text_px(text: str, font_px: float) -> float:
+    """About how wide a text is: advances of a common sans-serif, rather too wide than too narrow."""
+    return font_px * sum(map(_advance, text))
+
+
+def _advance(sign: str) -> float:
+    if sign in " .,:;'!|ijl()[]/-":
+        return 0.34
+    if unicodedata.combining(sign):
+        return 0.0
+    if unicodedata.east_asian_width(sign) in {"W", "F"}:
+        return 1.0
+    return 0.78 if sign.isupper() or sign in "mw%@…" else 0.58
+
+
+def _svg(drawn: str, *, left: float, top: float, right: float, bottom: float) -> str:
+    """A drawing whose axes meet at (0, `bottom`), with room for the labels at the left, below and above."""
+    shift_x, shift_y = math.ceil(left) + _EDGE_PX, math.ceil(top) + _EDGE_PX
+    width = shift_x + math.ceil(right) + _HALF_DATE_PX
+    height = shift_y + math.ceil(bottom) + _BELOW_PX + _EDGE_PX
+    return (
+        f'<svg viewBox="0 0 {width} {height}" style="width:{width}px" aria-hidden="true" focusable="false">'
+        f'<g transform="translate({shift_x},{shift_y})" font-family="var(--sans)" font-size="{_FONT_PX}"'
+        f' fill="var(--ink-2)">{drawn}</g></svg>'
     )
-    head, _, body = markup.partition(">")
-    width, box = (re.search(rf'\b{name}="([-\d. ]+)"', head) for name in ("width", "viewBox"))
-    if width is None or box is None:
-        raise ValueError(f"the drawing has no size: {head}")
-    # Ids of the renderer (clip paths) would repeat from chart to chart; nothing here needs clipping.
-    body = re.sub(r' clip-path="url\(#clip\d+\)"', "", body)
-    body = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", body)
-    return f'<svg viewBox="{box[1]}" style="width:{width[1]}px" aria-hidden="true" focusable="false">{body}'

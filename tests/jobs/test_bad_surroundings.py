@@ -217,8 +217,8 @@ def test_formulas_are_made_harmless_on_request(out: Path) -> None:
     run_command("query", "SELECT 1", "--safe-csv", "--out", out, expect=2)
 
 
-def test_short_memory_is_said_in_our_words(out: Path) -> None:
-    """Under `ulimit -v` the engine that draws the charts ends its process; that is a child of ours."""
+def test_a_report_fits_into_short_memory(out: Path) -> None:
+    """Under `ulimit -v`, which ended the browser engine that once drew the charts."""
     if resource.getrlimit(resource.RLIMIT_AS)[1] != resource.RLIM_INFINITY:
         pytest.skip("the address space is limited already")
     since = ("--since", "2025-01-01", "--until", "2025-05-01")
@@ -230,11 +230,8 @@ def test_short_memory_is_said_in_our_words(out: Path) -> None:
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000,) * 2),
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("callanalytics: ")
-    assert "The charts cannot be drawn" in done.stderr
-    assert "ulimit -v" in done.stderr
-    assert not (out / "reports" / "index.html").exists()
+    assert done.returncode == 0, done.stderr
+    assert '<rect x="' in (out / "reports" / "index.html").read_text(encoding="utf-8"), "bars are drawn"
 
 
 def test_a_pipe_in_the_review_queue_is_not_waited_for(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from callanalytics.config.job_settings import NotifySettings
 from callanalytics.config.window import Window
 from callanalytics.errors import ConfigError
 from callanalytics.workspace import Workspace
+from jobs.maintenance.doctor import examine
 from jobs.scheduler.notify import brief_message, plain_message, send, tell_of_job, tell_of_run
 
 SECRET = "s3cr3t-t0ken"
@@ -165,7 +166,7 @@ def test_nobody_is_told_by_default_or_of_what_is_not_wanted(sink: Sink, workspac
 
 
 def test_problems_name_the_variable_and_never_its_content(
-    sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BROKEN", sink.address(f"broken-{SECRET}"))
     monkeypatch.setenv("ODD", f"nosuch://{SECRET}")
@@ -177,6 +178,14 @@ def test_problems_name_the_variable_and_never_its_content(
     ]
     assert SECRET not in "".join(problems) + caplog.text
     assert sink.posted[-1][1]["message"] == "x", "one that fails keeps nobody else from hearing it"
+    n_posted = len(sink.posted)
+    looked_at = settings(urls_from=("ODD", "UNSET", "SINK"))
+    found = [finding for finding in examine(looked_at, Workspace(tmp_path)) if finding.name == "notify"]
+    assert [finding.ok for finding in found] == [False, False]
+    assert "[notify] ODD: holds no address" in found[0].found
+    assert SECRET not in str(found)
+    (well,) = (f for f in examine(settings(), Workspace(tmp_path)) if f.name == "notify")
+    assert (well.ok, len(sink.posted)) == (True, n_posted)
 
 
 def test_an_address_in_the_settings_is_refused_and_not_repeated(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from short_calls import short_calls
-from stand_ins import found_recording, prepare
+from stand_ins import cannot_load, found_recording, prepare
 
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, LockHeld
@@ -21,7 +21,7 @@ from callanalytics.records import Failure, Outcome
 from callanalytics.workspace import file_lock, lock_holder
 from jobs.night import RunOptions
 from jobs.night.limits import StopWatch
-from jobs.night.local_engine import analyze_all
+from jobs.night.local_engine import analyze_all, first_worker
 from jobs.night.run import run_night
 
 
@@ -91,6 +91,20 @@ def test_a_crash_costs_only_the_file_that_crashes() -> None:
 def test_a_worker_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     assert set(outcomes(["threads"])) == {"threads 1"}
+
+
+def test_a_worker_started_ahead_is_taken_where_it_loaded_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    for ahead, is_taken in ((prepare, True), (cannot_load, False)):
+        with first_worker(ahead, 2) as first:
+            (started,) = multiprocessing.active_children()
+            found = analyze_all([found_recording("good")], prepare, workers=1, hung_after_s=60, first=first)
+            assert str(next(found)) == "good"
+            at_work = {child.pid for child in multiprocessing.active_children()}
+            assert (started.pid in at_work and len(at_work) == 1) == is_taken
+            assert list(found) == []
+        started.join(10)
+        assert not multiprocessing.active_children()
+    assert capfd.readouterr().err == "", "what fails in it is told by the one in its place"
 
 
 def test_a_hung_file_is_ended_and_named() -> None:

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,23 +123,6 @@ def test_names_in_a_mail_are_text_and_not_endless(anew: Site) -> None:
     assert RIGHT_TO_LEFT in body.html
     assert LONG not in body.html
     assert LONG[:40] in body.html
-
-
-def test_a_mail_draws_nothing(site: Site) -> None:
-    """In a process of its own, where no other test has loaded the chart library."""
-    code = (
-        "import sys; from pathlib import Path; from jobs.cli.main import main;"
-        "sys.argv = ['callanalytics', *sys.argv[1:]]\n"
-        "try: main()\n"
-        "finally: print(*sys.modules, file=sys.stderr)"
-    )
-    window = ("--since", "2025-03-26", "--until", "2025-04-02", "--out", str(site.database.parent))
-    command = [sys.executable, "-c", code, "report", *window, "--email-body", "text"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert re.match(r"In \d+ of \d+ calls the caller sounded frustrated", done.stdout)
-    loaded = set(done.stderr.split())
-    assert "reports.outputs.email_body" in loaded
-    assert not loaded & {"altair", "vl_convert"}
 
 
 def test_an_empty_night_as_mail_and_file(anew: Site) -> None:

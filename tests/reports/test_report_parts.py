@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta
 from itertools import combinations, pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,7 +20,7 @@ from ensemble.labels import EMOTIONS, SHARED_SIX
 from reports import formatting, timeline
 from reports.palette import LETTERS, legend
 from reports.parts import charts
-from reports.parts.charts import Share
+from reports.parts.charts import Point, Share, Square
 from reports.parts.ensemble_card import claims, leaves
 from reports.parts.measure_names import range_with_unit, rule_text, with_unit
 from reports.report_source import earlier_periods
@@ -246,6 +247,33 @@ def test_chart_labels_are_text() -> None:
     assert "<script" not in svg
     assert "url(#fill-anger)" in svg
     assert not re.search(r"https?://(?!www\.w3\.org)", svg)
+
+
+def test_bars_are_as_long_as_their_shares() -> None:
+    shares = [Share("09", "sad", 0.25, 4), Share("09", "anger", 0.75, 4), Share("11", "calm", 1.0, 1200)]
+    svg = ElementTree.fromstring(charts.stacked(shares, ["09", "10", "11"], upright=True))
+    bars = [(r.get("fill"), float(r.get("y", "")), float(r.get("height", ""))) for r in svg.iter("rect")]
+    # From the baseline upwards, whatever the order they come in; nothing where there were no calls.
+    assert bars == [
+        ("url(#fill-anger)", 47.5, 142.5),
+        ("url(#fill-sad)", 0.0, 47.5),
+        ("url(#fill-calm)", 0.0, 190.0),
+    ]
+    assert [r.get("opacity") for r in svg.iter("rect")] == ["0.5", "0.5", None], "few calls are pale"
+    texts = [t.text for t in svg.iter("text")]
+    assert texts == ["0%", "20%", "40%", "60%", "80%", "100%", "4", "1.2k", "09", "10", "11"]
+    with formatting.localised("de_DE", "de"):
+        assert ">20\xa0%<" in charts.stacked(shares, ["09"], upright=True)
+
+
+def test_panels_keep_their_order_and_dates_do_not_meet() -> None:
+    days = [f"{day} March" for day in range(1, 31)]
+    points = [Point(day, 0.1, 0.05, 0.2, 9, panel) for panel in ("sales", "billing") for day in days]
+    svg = ElementTree.fromstring(charts.rolling_lines(points, days, ceiling=0.2, panels=True))
+    texts = [t.text for t in svg.iter("text") if "%" not in str(t.text)]
+    assert texts == ["sales", "10 March", "30 March", "billing", "10 March", "30 March"]
+    long = "a queue of a very long name that nobody reads"
+    assert "…</text>" in charts.heat_map([Square("09", long, 0.1, 3)], ["09"], [long], ceiling=0.2)
 
 
 def test_every_emotion_has_its_letter_pattern_and_colours() -> None:

@@ -36,6 +36,11 @@ def prepare_small() -> Callable[[FoundRecording], CallAnalysis]:
     return _behave
 
 
+def cannot_load() -> Callable[[FoundRecording], CallAnalysis]:
+    """Models that are not there."""
+    raise FileNotFoundError("no models")
+
+
 def _behave(found: FoundRecording) -> CallAnalysis:
     name = found.recording.path.name
     if name == "crash":

@@ -1,9 +1,15 @@
 """CAM++ as a torch network: exported to ONNX for processors, run as it is on a GPU.
 
+It tells voices apart (``callanalytics/diarize/embedding.py``), and its middle layers know how somebody
+speaks: the member ``campplus`` of an ensemble is a linear head on the mean and the deviation over time of
+what comes out of the second transition layer. The published weights stay as they are; only the head is
+trained here.
+
 Wang, Zheng, Chen, Cheng, Chen: "CAM++: A Fast and Efficient Network for Speaker Verification Using
 Context-Aware Masking", Interspeech 2023. Residual 2-d front end, densely connected TDNN blocks whose
 outputs are masked by context (mean over the utterance and over segments of 100 frames), statistics
-pooling. Module names follow the published state dict (3D-Speaker, Apache-2.0).
+pooling. Module names follow the published state dict (3D-Speaker, Apache-2.0). That speaker embeddings carry
+emotion: Pappagari et al., "x-vectors meet emotions", ICASSP 2020.
 """
 
 from __future__ import annotations
@@ -50,6 +56,13 @@ def export_voice(weights: Path, target: Path) -> None:
     _export(layer, (torch.randn(2, 1024),), target, {"pooled": {0: "batch"}, "voice": {0: "batch"}})
 
 
+def export_emotion(weights: Path, target: Path) -> None:
+    """Write the layers that the member uses: "mel" (n, time, 80), "mask" (n, time) -> "pooled" (n, 1024)."""
+    axes = {"mel": {0: "n", 1: "time"}, "mask": {0: "n", 1: "time"}, "pooled": {0: "n"}}
+    example = (torch.zeros(2, 2 * CHUNK_FRAMES // 3, N_MELS), torch.ones(2, 2 * CHUNK_FRAMES // 3))
+    _export(load_emotion(weights), example, target, axes)
+
+
 def networks(weights: Path, device: str) -> tuple[_OnArrays, _OnArrays]:
     """The same two parts in torch on `device`: of numpy arrays, and as the exports answer."""
     network = load(weights).to(device)
@@ -79,21 +92,58 @@ def load(weights: Path) -> CamPlusPlus:
     return network.eval()
 
 
+def load_emotion(weights: Path) -> Campplus:
+    """The layers that the member uses, with their published weights."""
+    body = Campplus()
+    body.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True), strict=False)
+    return body.eval()
+
+
 def _export(
-    network: nn.Module, example: tuple[Tensor], target: Path, axes: dict[str, dict[int, str]]
+    network: nn.Module, example: tuple[Tensor, ...], target: Path, axes: dict[str, dict[int, str]]
 ) -> None:
-    given, produced = axes
+    *given, produced = axes
     # The TorchScript exporter: the dynamo one differed from torch by a cosine of 0.9990.
     torch.onnx.export(
         network.eval(),
         example,
         str(target),
-        input_names=[given],
+        input_names=given,
         output_names=[produced],
         dynamic_axes=axes,
         opset_version=17,
         dynamo=False,
     )
+
+
+class Campplus(nn.Module):
+    """The layers up to the second transition: (n, time, 80) of any length -> (n, 1024)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = CamPlusPlus()
+        self.head = whole.head
+        children = OrderedDict(whole.xvector.named_children())
+        kept = ("tdnn", "block1", "transit1", "block2", "transit2")
+        self.xvector = nn.Sequential(OrderedDict((name, children[name]) for name in kept))
+
+    def forward(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """Mean and deviation over the frames that exist.
+
+        ``mel`` is a log-mel minus its mean over time, ``mask`` (n, time) is 1 for frames that exist and 0 for
+        padding, which changes nothing.
+        """
+        mask = mask.to(mel.dtype)
+        x = self.head((mel * mask[:, :, None]).transpose(1, 2), mask)
+        tdnn, block1, transit1, block2, transit2 = self.xvector
+        x = tdnn(x)
+        mask = mask[:, ::2]
+        known = _context_of(mask)
+        x = transit2(block2(transit1(block1(x, known)), known))
+        n = mask.sum(1, keepdim=True).clamp(min=1)
+        mean = (x * mask[:, None, :]).sum(2) / n
+        variance = ((x - mean[:, :, None]) ** 2 * mask[:, None, :]).sum(2) / n
+        return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)
 
 
 class _TimeLast(nn.Module):
@@ -145,9 +195,9 @@ class _Residual(nn.Module):
                 nn.Conv2d(width, width, 1, stride=(stride, 1), bias=False), nn.BatchNorm2d(width)
             )
 
-    def forward(self, x: Tensor) -> Tensor:
-        inner = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        return functional.relu(inner + self.shortcut(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        inner = _kept(functional.relu(self.bn1(self.conv1(x))), mask)
+        return _kept(functional.relu(self.bn2(self.conv2(inner)) + self.shortcut(x)), mask)
 
 
 class _FrontEnd(nn.Module):
@@ -163,10 +213,12 @@ class _FrontEnd(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, stride=(2, 1), padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x.unsqueeze(1))))
-        x = functional.relu(self.bn2(self.conv2(self.layer2(self.layer1(x)))))
-        return x.flatten(1, 2)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = _kept(functional.relu(self.bn1(self.conv1(x.unsqueeze(1)))), mask)
+        for layer in (*self.layer1, *self.layer2):
+            x = layer(x, mask)
+        x = functional.relu(self.bn2(self.conv2(x)))
+        return _kept(x, mask).flatten(1, 2)
 
 
 class _Tdnn(nn.Module):
@@ -190,19 +242,45 @@ class _ContextMask(nn.Module):
         self.linear1 = nn.Conv1d(_BOTTLENECK, _BOTTLENECK // 2, 1)
         self.linear2 = nn.Conv1d(_BOTTLENECK // 2, _GROWTH, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, known: _Context | None = None) -> Tensor:
         # Each segment has one mask: it is worked out once, not once per frame (equal, and a fifth faster).
-        member = _segment_of(int(x.shape[-1])).to(x.device)
-        context = x.mean(-1, keepdim=True) + x @ (member / member.sum(0))
+        if known is None:
+            member = _segment_of(int(x.shape[-1])).to(x.device)
+            context = x.mean(-1, keepdim=True) + x @ (member / member.sum(0))
+        else:
+            exists, member, means = known
+            x = _kept(x, exists)
+            context = x @ means
         mask = torch.sigmoid(self.linear2(functional.relu(self.linear1(context))))
         return cast(Tensor, self.linear_local(x) * (mask @ member.T))
 
 
+_Context = tuple[Tensor, Tensor, Tensor]
+"""Of padded clips: which frames exist (n, time); ``_segment_of`` (time, segments); and what makes means over
+the clip plus means over each segment of frames that exist (n, time, segments)."""
+
+
+def _context_of(exists: Tensor) -> _Context:
+    member = _segment_of(exists.shape[1]).to(exists)
+    whole = exists.sum(1, keepdim=True).clamp(min=1)[:, :, None]
+    return exists, member, 1 / whole + member / (exists @ member).clamp(min=1)[:, None, :]
+
+
 def _segment_of(n_frames: int) -> Tensor:
-    """(n_frames, n_segments): 1 where the frame lies in the segment of 100; the last may be shorter."""
-    n_segments = -(-n_frames // _SEGMENT_FRAMES)
+    """(n_frames, n_segments): 1 where the frame lies in the segment of 100; the last may be shorter.
+
+    In a trace the number is a tensor, so that the graph takes any length.
+    """
+    n_segments = (n_frames + _SEGMENT_FRAMES - 1) // _SEGMENT_FRAMES
     segment = torch.arange(n_frames)[:, None] // _SEGMENT_FRAMES
-    return (segment == torch.arange(n_segments)).to(torch.float32)
+    return (segment == torch.arange(n_segments)[None, :]).to(torch.float32)
+
+
+def _kept(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(n, ..., time) with zeros where ``mask`` (n, time) is zero; without a mask as it is."""
+    if mask is None:
+        return x
+    return x * mask.reshape(mask.shape[0], *[1] * (x.dim() - 2), mask.shape[1]).to(x.dtype)
 
 
 class _DenseLayer(nn.Module):
@@ -213,8 +291,8 @@ class _DenseLayer(nn.Module):
         self.nonlinear2 = _normalised(_BOTTLENECK)
         self.cam_layer = _ContextMask(dilation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x)))))
+    def forward(self, x: Tensor, known: _Context | None = None) -> Tensor:
+        return cast(Tensor, self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x))), known))
 
 
 class _DenseBlock(nn.Module):
@@ -223,9 +301,9 @@ class _DenseBlock(nn.Module):
         for number in range(n_layers):
             self.add_module(f"tdnnd{number + 1}", _DenseLayer(n_in + number * _GROWTH, dilation))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, known: _Context | None = None) -> Tensor:
         for layer in self.children():
-            x = torch.cat([x, layer(x)], dim=1)
+            x = torch.cat([x, layer(x, known)], dim=1)
         return x
 
 
