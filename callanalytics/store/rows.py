@@ -1,8 +1,7 @@
 """An analysed call and the rows it is stored as: one polars frame per table, sent as Arrow.
 
 A column has the name of the field that it comes from, so the records themselves say which columns there are:
-`stored` writes their fields, `restored` reads them. A worker packs its call, the one writer puts the calls of
-a batch together without looking into them: building objects again was 40 % of the writer's work.
+`stored` writes their fields, `restored` reads them. A worker packs its call; the writer joins packed calls.
 """
 
 from __future__ import annotations

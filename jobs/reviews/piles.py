@@ -353,12 +353,10 @@ def read_session(source: Source, verdicts: Mapping[str, str], reviewer: str) -> 
         )
     ]
     if flagged:
+        worth = _worth(flagged)
         sentences.append(
             counted(
-                "Of {n} flagged call {worth}.",
-                "Of {n} flagged calls {worth}.",
-                len(flagged),
-                worth=_worth(flagged),
+                "Of {n} flagged call {worth}.", "Of {n} flagged calls {worth}.", len(flagged), worth=worth
             )
         )
     if others:

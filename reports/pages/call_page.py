@@ -12,18 +12,7 @@ from callanalytics.config import RuleSettings, Settings
 from callanalytics.diarize.quality import QUALITY_TEXT
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
-from reports.formatting import (
-    MISSING,
-    clock,
-    counted,
-    length,
-    moment,
-    number,
-    percent,
-    plain,
-    plain_number,
-    score_text,
-)
+from reports.formatting import MISSING, clock, counted, length, moment, number, percent, plain, plain_number
 from reports.pages.agents import agent_file
 from reports.pages.calls_table import call_table, recording_name
 from reports.palette import Badge, badge
@@ -38,7 +27,14 @@ from reports.parts.call_parts import (
 )
 from reports.parts.coverage import ABSTAIN_TEXT
 from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
-from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_text, with_unit
+from reports.parts.measure_names import (
+    MEASURE_ROWS,
+    QUARTER_ROWS,
+    beside_rule,
+    range_with_unit,
+    rule_text,
+    with_unit,
+)
 from reports.parts.quotes import Transcript, transcript
 from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
@@ -315,7 +311,7 @@ def _rules(source: Source, call: CallData) -> Table:
                 Cell(_("✓ met") if rule.name in met else _("not met")),
                 Cell(rule.name),
                 Cell(rule_text(rule)),
-                *numbers(_beside(rule, value), plain_number(rule.weight)),
+                *numbers(MISSING if value is None else beside_rule(rule, value), plain_number(rule.weight)),
             )
         )
     return Table(
@@ -340,16 +336,6 @@ def _measured(call: CallData, rule: RuleSettings) -> float | None:
             if list(roles.values()).count(role) > 1:
                 return None
     return call.measures.get((rule.measure, role, rule.window))
-
-
-def _beside(rule: RuleSettings, value: float | None) -> str:
-    """What was measured; what is under the threshold never reads like it."""
-    text = _with_unit(rule.measure, value)
-    if value is None or value >= rule.at_least or text != with_unit(rule.measure, rule.at_least):
-        return text
-    if rule.measure in FRUSTRATION_MEASURES:
-        return score_text(value, rule.at_least)
-    return _("under {share}").format(share=text)
 
 
 def _with_unit(measure: str, value: float | None) -> str:
