@@ -368,7 +368,8 @@ def read_session(source: Source, verdicts: Mapping[str, str], reviewer: str) -> 
             )
         )
     zone = source.now.tzinfo
-    since, until = (datetime.combine(day, time.min, zone) for day in (days[0], days[-1] + timedelta(days=1)))
+    first = max(days[0], days[-1] - timedelta(days=6))  # a week at most, so that there are days before
+    since, until = (datetime.combine(day, time.min, zone) for day in (first, days[-1] + timedelta(days=1)))
     judged = replace(source, since=since, until=until)
     moved = moved_text(judged, read_movers(judged))
     to_hear = [row for row in rows if verdicts[row["call_id"]] == "confirm"][:MAX_LINKS]
