@@ -38,6 +38,11 @@ run: $(VENV)/.run-ready
 	@echo "Report: $(CURDIR)/night-out/reports/index.html"
 	@echo "Hear and judge the calls: $(BIN)/callanalytics open --out night-out"
 
+# What the tests import is compiled once, and not by each of the processes that they start. A worker has one
+# thread: those of three workers on two cores would wait for each other and halve the speed of what is linear algebra.
+test: export PYTHONDONTWRITEBYTECODE =
+test: export OMP_NUM_THREADS = 1
+
 # A worker that is killed ends the run with what it did: pytest-xdist would wait for its files for ever.
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0 $(COVERAGE)

@@ -1,7 +1,7 @@
 """How right is who spoke when, and who is the agent? Figures: benchmarks/RESULTS.md.
 
     python benchmarks/diarization.py DATA [--calls 12] [--speed-minutes 10]
-    python benchmarks/diarization.py DATA --matrix FOLDER [--quick] [--calls 12] [--planted 30]
+    python benchmarks/diarization.py DATA --matrix FOLDER [--calls 12] [--planted 30] [--sounds pcm gsm ...]
 
 DATA holds `calls/`, `diarization/` and `corpora/`. Error
 rates are those of pyannote.metrics with overlap scored; its `collar` is a total width, so "0.25" below, a
@@ -248,7 +248,10 @@ def main() -> None:
     parser.add_argument(
         "--matrix", type=Path, help="only built calls through all codings and layouts; kept in this folder"
     )
-    parser.add_argument("--quick", action="store_true", help="five of the nine codings")
+    parser.add_argument(
+        "--sounds", nargs="+", choices=voice_matrix.SOUNDS, default=voice_matrix.SOUNDS, help="with --matrix"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="with --matrix: processes")
     arguments = parser.parse_args()
     if arguments.matrix:
         voice_matrix.run(
@@ -256,7 +259,8 @@ def main() -> None:
             arguments.matrix,
             n_calls=arguments.calls,
             n_planted=arguments.planted,
-            quick=arguments.quick,
+            sounds=arguments.sounds,
+            n_workers=arguments.workers,
         )
         return
     data, models = arguments.data, SpeechModels.load(n_threads=1)

@@ -1,6 +1,6 @@
 """Small changes of the pure modules, and which of them the tests notice: `make mutants`.
 
-    python benchmarks/mutants.py [--module PART] [--tests FILE...] [--survivors] [--table]
+    python benchmarks/mutants.py [--module PART] [--tests FILE...] [--sample N] [--survivors] [--table]
 
 mutmut makes the changes ([tool.mutmut] in pyproject.toml names modules and tests) and numbers them; all
 of a module are in one file, so that a process can go from one to the next. mutmut itself starts pytest anew
@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,8 @@ RESULTS = FOLDER / "noticed.json"
 SPOILT = 75  # exit code: go on in a new process
 LONGEST_CPU_S = 20.0
 ASKED = "MUTANTS_OF"  # environment: a part of the names of the modules to work on
+SAMPLE = "MUTANTS_SAMPLE"  # environment: of each module so many changes, drawn with SEED; 0 for all
+SEED = 1
 
 
 def kept() -> dict[str, str]:
@@ -51,6 +54,20 @@ def known() -> dict[str, str]:
         about = json.loads(meta.read_text(encoding="utf-8"))
         names |= dict.fromkeys(about["exit_code_by_key"], str(meta.relative_to(FOLDER)).removesuffix(".meta"))
     return names
+
+
+def drawn(part: str, n: int) -> list[str]:
+    """`n` changes of each module with `part` in its path, drawn at random; 0 for all."""
+    per_module: dict[str, list[str]] = defaultdict(list)
+    for name, file in known().items():
+        if part in file:
+            per_module[file].append(name)
+    chosen = {
+        name
+        for names in per_module.values()
+        for name in random.Random(SEED).sample(names, min(n or len(names), len(names)))
+    }
+    return [name for names in per_module.values() for name in names if name in chosen]
 
 
 def function_of(name: str) -> str:
@@ -146,7 +163,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     runner, done = Runner(session), kept()
     runner.learn()
     spoiling = os.environ.get("MUTANTS_SPOILING", "")
-    todo = [name for name, file in known().items() if os.environ[ASKED] in file and name not in done]
+    chosen = drawn(os.environ[ASKED], int(os.environ[SAMPLE]))
+    todo = [name for name in chosen if name not in done]
     for number, name in enumerate(todo, start=1):
         verdict = runner.verdict(name)
         if verdict == "spoilt" and name == spoiling:
@@ -210,11 +228,12 @@ def generate() -> Any:
         return config()
 
 
-def work(module: str, tests: list[str]) -> int:
+def work(module: str, tests: list[str], sample: int) -> int:
     """Run pytest with this file as its plugin, anew when it was spoilt."""
     chosen = generate()
     search = os.pathsep.join([str(FOLDER), str(Path(__file__).parent)])
-    environment = {**os.environ, "PYTHONPATH": search, "MUTANT_UNDER_TEST": "", ASKED: module}
+    environment = {**os.environ, "PYTHONPATH": search, "MUTANT_UNDER_TEST": ""}
+    environment |= {ASKED: module, SAMPLE: str(sample)}
     options = ["-q", "-p", "mutants", "-p", "no:xdist", *chosen.pytest_add_cli_args]
     command = [sys.executable, "-m", "pytest", *options]
     command += tests or chosen.pytest_add_cli_args_test_selection
@@ -253,10 +272,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--module", default="", metavar="PART", help="only modules with this in their path")
     parser.add_argument("--tests", nargs="+", default=[], metavar="FILE", help="instead of those configured")
+    parser.add_argument(
+        "--sample", type=int, default=0, metavar="N", help="of each module N changes at random"
+    )
     parser.add_argument("--survivors", action="store_true", help="also print what was not noticed")
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args()
-    code = 0 if given.table else work(given.module, given.tests)
+    code = 0 if given.table else work(given.module, given.tests, given.sample)
     print("\n".join(table(given.module)))
     if given.survivors:
         with inside(ROOT):

@@ -4,8 +4,9 @@
 
 Parts: `stereo` and `mono` (audio hours per hour, share of each stage, memory), `workers` (1 against 2),
 `ray` (the local pool against Ray), `device` (ONNX on the processor against torch on --device), `long` (one
-call of 3 h), `first` (one call from start to report), `known` (nothing new over --known files), `peers`
-(openSMILE eGeMAPS, librosa with eager torch, wav2vec2-base, against one worker of ours).
+call of 3 h), `first` (one call from start to report), `known` (nothing new over --known files), `publish` (a
+night of 10,000 segments where --kept are kept, against copying all), `peers` (openSMILE eGeMAPS, librosa with
+eager torch, wav2vec2-base, against one worker of ours). `record.py` puts a table into RESULTS.md.
 
 Thread time is what the processes really used, so it is steadier than the clock on a machine that does other
 work too; ratios within one run are what counts. The load at the start and the end is printed.
@@ -54,6 +55,7 @@ class Arguments:
     data: Path | None
     hours: float
     known: int
+    kept: int
     workers: int
     device: str
     scratch: Path
@@ -233,8 +235,11 @@ def one_long_call(arguments: Arguments) -> None:
     (folder / "calls").mkdir(parents=True)
     seconds = long_call(folder / "calls" / "20260301-090000_1.wav", 3.0, source_calls(arguments.data))
     ran = night_run(Night(folder / "calls", 1, seconds), folder / "out", workers=1)
+    samples_mb = seconds * 8_000 * 2 * 4 / 1e6
+    print(f"\nlong: a stereo call of 3 h, {samples_mb:.0f} MB of samples:")
+    print(f"  {ran.worker_mb:8.0f} MB worker, {ran.worker_mb / samples_mb:.2f} of its samples")
     print(
-        f"\nlong: a stereo call of 3 h: worker {ran.worker_mb:.0f} MB, {seconds / ran.wall_s:.0f} x real time"
+        f"  {seconds / ran.wall_s:8.0f} x real time by the clock, {seconds / ran.thread_s:.0f} x of threads"
     )
 
 
@@ -291,6 +296,47 @@ def _settle(folder: Path) -> None:
         )
 
 
+N_PUBLISHED = 3
+NIGHT_SEGMENTS = 10_000
+
+
+def publishing(arguments: Arguments) -> None:
+    """Publishing what a night changed, and copying everything that is kept, as the first publishing does."""
+    from store import calls, load, multiply, templates
+
+    from callanalytics.config import Settings
+    from callanalytics.store import open_work, publish
+    from callanalytics.store.rows import pack
+    from callanalytics.workspace import Workspace
+
+    models = templates(Settings())
+    with open_work(Workspace(arguments.scratch / "publish")) as store:
+        load(store, arguments.kept // 10)
+        multiply(store, 10)
+        ((n_kept, n_calls),) = store.rows(
+            "SELECT (SELECT count(*) FROM base.segments), (SELECT count(*) FROM base.calls)"
+        )
+        whole = _spent(lambda: publish(store))
+        nights = []
+        for number in range(N_PUBLISHED):
+            night = calls(models, NIGHT_SEGMENTS, first=n_calls * (number + 1))
+            store.append([pack(call) for call in night], run_id=1)
+            nights.append(_spent(lambda: publish(store)))
+        size_gb = store.workspace.database.stat().st_size / 1e9
+    wall_s, cpu_s = (sorted(column)[N_PUBLISHED // 2] for column in zip(*nights, strict=True))
+    print(f"\npublish: {n_kept:,} segments of {n_calls:,} calls kept, {size_gb:.2f} GB published")
+    print(f"  {whole[0]:8.1f} s by the clock, {whole[1]:.1f} s of threads: all, and a second file of it")
+    print(f"  {wall_s:8.1f} s by the clock, {cpu_s:.1f} s of threads: a night of {NIGHT_SEGMENTS:,}")
+    print(f"  {whole[0] / wall_s:8.1f} x as fast by the clock, {whole[1] / cpu_s:.1f} x by threads")
+
+
+def _spent(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds by the clock and of this process's threads."""
+    wall_s, thread_s = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall_s, time.process_time() - thread_s
+
+
 def against_peers(arguments: Arguments) -> None:
     folder = arguments.scratch / "peers"
     night = build_night(folder / "calls", 0.15, source_calls(arguments.data), stereo=True, seed=3)
@@ -323,6 +369,7 @@ PARTS: dict[str, Callable[[Arguments], None]] = {
     "long": one_long_call,
     "first": first_result,
     "known": nothing_new,
+    "publish": publishing,
     "peers": against_peers,
 }
 
@@ -334,6 +381,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("CALLANALYTICS_DATA"))
     parser.add_argument("--hours", type=float, default=1.0, help="audio of each night")
     parser.add_argument("--known", type=int, default=100_000)
+    parser.add_argument("--kept", type=int, default=1_000_000, help="segments of the part `publish`")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="cuda", help="of the part `device`")
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -345,7 +393,7 @@ def main() -> None:
     print("" if given.data else "; synthetic calls, give --data for real ones")
     with tempfile.TemporaryDirectory() as scratch:
         arguments = Arguments(
-            given.data, given.hours, given.known, given.workers, given.device, Path(scratch)
+            *(given.data, given.hours, given.known, given.kept, given.workers, given.device, Path(scratch))
         )
         for part in chosen:
             PARTS[part](arguments)

@@ -1,10 +1,10 @@
 """Built calls through every coding, in noise and with spoilt channels: voices, their division, and flags.
 
-    python benchmarks/diarization.py DATA --matrix FOLDER [--quick] [--calls 12] [--planted 30]
+    python benchmarks/diarization.py DATA --matrix FOLDER [--calls 12] [--planted 30] [--sounds pcm gsm ...]
 
 The calls are of RAVDESS and nEMO speakers, on whom nothing is fitted; those with a caller who turns angry
-are of `benchmarks/escalation.py`. Two processes work; what is done is kept in FOLDER, a line a call, so that
-a second run goes on.
+are of `benchmarks/escalation.py`. What is done is kept in FOLDER, a line a call, so that a second run goes
+on, also with more calls or other sounds.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.quality import Quality
 
 NAMES = "matrix.jsonl"
-QUICK_CODINGS = ("pcm", "gsm", "amr-5.9", "mp3-8", "opus-8")
-NOISES_DB = (20, 10, 5)
+NOISES = ("20 dB", "10 dB", "5 dB")
 # With a channel for each side; the others are made of the mono call.
 OF_SIDES = ("stereo", "echo 250 ms")
-LAYOUTS = (*OF_SIDES, "noise side", "doubled 100 ms")
+SOUNDS = (*CODINGS, *NOISES, *OF_SIDES, "noise side", "doubled 100 ms")
 KINDS = {
     "two, same sex, any mood": Plan("conversation", "any", 2, "same"),
     "two, same sex, one angry late": Plan("conversation", "turning", 2, "same"),
@@ -102,13 +101,14 @@ class Planted:
     n_found: int
 
 
-def run(data: Path, folder: Path, *, n_calls: int, n_planted: int, quick: bool) -> None:
+def run(
+    data: Path, folder: Path, *, sounds: Sequence[str], n_calls: int, n_planted: int, n_workers: int
+) -> None:
     """Do what is not in the folder yet, all kinds of the first call first, and print the table."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAMES
     rows = [_row(json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
     done = {Task(row.kind, row.sound, row.number) for row in rows}
-    sounds = [*(QUICK_CODINGS if quick else CODINGS), *(f"{snr} dB" for snr in NOISES_DB), *LAYOUTS]
     tasks = [
         task
         for number in range(max(n_calls, n_planted))
@@ -117,7 +117,7 @@ def run(data: Path, folder: Path, *, n_calls: int, n_planted: int, quick: bool) 
         if number < (n_planted if kind == PLANTED else n_calls)
         and (task := Task(kind, sound, number)) not in done
     ]
-    with ProcessPoolExecutor(2) as pool, path.open("a") as stream:
+    with ProcessPoolExecutor(n_workers) as pool, path.open("a") as stream:
         for row in pool.map(partial(_heard, data / "corpora"), tasks):
             rows.append(row)
             stream.write(json.dumps(asdict(row)) + "\n")
@@ -160,10 +160,8 @@ def as_recorded(sides: np.ndarray, sound: str, rng: np.random.Generator) -> np.n
 def _measured(corpora: Path, task: Task) -> Row:
     plan = KINDS[task.kind]
     speakers = _speakers(corpora, TEST[task.number % len(TEST)])
-    at = [*CODINGS, *NOISES_DB, *LAYOUTS].index(
-        int(task.sound.removesuffix(" dB")) if task.sound.endswith(" dB") else task.sound
-    )
-    rng = np.random.default_rng([task.number, at, list(KINDS).index(task.kind), 9])
+    # The same call for every sound, so that columns can be compared.
+    rng = np.random.default_rng([task.number, list(KINDS).index(task.kind), 9])
     sides, spoken = build_sides(plan, choose_speakers(speakers, plan, rng), rng)
     heard = as_recorded(with_line_noise(sides, rng), task.sound, rng)
     found = diarize(heard, RATE_HZ, models=_models())
@@ -202,9 +200,10 @@ def _planted(corpora: Path, task: Task) -> Planted:
     )
 
 
-def _print(rows: Sequence[Row | Planted], sounds: list[str]) -> None:
+def _print(rows: Sequence[Row | Planted], sounds: Sequence[str]) -> None:
     """One table: a column a sound. Voices counted right by kind, then errors, then planted calls."""
     columns = ["all", *sounds]
+    rows = [row for row in rows if row.sound in sounds]
     print(f"| what, in % | {' | '.join(columns)} | n |")
     print("|---|" + "---|" * (len(columns) + 1))
 

@@ -5,6 +5,8 @@ Each message says what failed, what was found against what was expected, and wha
 
 from __future__ import annotations
 
+import errno
+
 
 class CallAnalyticsError(Exception):
     """Anything callanalytics raises on purpose; `exit_code` is what the command line ends with."""
@@ -118,3 +120,33 @@ class TranscriptError(CallAnalyticsError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+_REMEDIES = {
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "Free disk space",
+    (errno.EACCES,): "Correct permissions",
+    (errno.EROFS,): "Mount it for writing",
+    (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS): (
+        "This disk or share may keep no permissions, which would open the results to others (or the file is "
+        "immutable). Mount it for its owner only (umask=077; CIFS: file_mode=0600,dir_mode=0700) or give "
+        "--out a folder on another,"
+    ),
+    (errno.EBUSY, errno.ETXTBSY): "Close it where it is open: this share replaces no open files. Do so",
+    (
+        errno.EIO,
+        errno.EINVAL,
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.EHOSTDOWN,
+        errno.ETIMEDOUT,
+    ): "Check the disk or share",
+}
+
+
+def remedy(problem: BaseException) -> str:
+    """What to do where something cannot be written, as words that "and run again" can follow."""
+    number = problem.errno if isinstance(problem, OSError) else None
+    return next((text for numbers, text in _REMEDIES.items() if number in numbers), _ANY_REMEDY)
+
+
+_ANY_REMEDY = "Free disk space or correct permissions"

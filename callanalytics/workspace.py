@@ -8,8 +8,7 @@
       training/                  what retraining cut, extracted and learned
       .work/                     for the jobs alone: the working database, locks, notes, reviews that wait
 
-Nothing else joins a name to the output folder: whoever needs a path below it asks a `Workspace`.
-"""
+Nothing else joins a name to the output folder: who needs a path below it asks a `Workspace`."""
 
 from __future__ import annotations
 
@@ -80,6 +79,8 @@ class Workspace:
         self.summary = self.work_dir / "summary.json"
         self.unpublished_mark = self.work_dir / "unpublished"
         self.publishing = self.work_dir / "publishing.duckdb"
+        self.previous = self.work_dir / "previous.duckdb"  # published before the last one
+        self.generations = self.work_dir / "generations.json"
         self.compacting = self.work_dir / "callanalytics-work.compacting"
         self.changing = self.work_dir / "changing"
         self.damaged = self.work_dir / "damaged"  # where a person moved databases that cannot be read

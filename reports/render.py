@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from callanalytics.errors import ReportError
+from callanalytics.errors import ReportError, remedy
 from callanalytics.workspace import write_whole
 from ensemble.labels import SHARED_SIX
 from reports.formatting import moment, window_text
@@ -120,5 +120,5 @@ def writing(target: Path) -> Iterator[None]:
     except OSError as problem:
         raise ReportError(
             f"{target}: the report could not be written ({problem.strerror or problem}). "
-            "Check free space and permissions and run `callanalytics report` again."
+            f"{remedy(problem)} and run `callanalytics report` again."
         ) from problem

@@ -7,11 +7,14 @@ translation may order them as it likes. A text without a translation stays Engli
 from __future__ import annotations
 
 import gettext
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+
+from callanalytics.errors import ReportError
 
 LOCALE_DIR = Path(__file__).parent / "locale"
 DOMAIN = "reports"
@@ -21,7 +24,12 @@ _language: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 @contextmanager
 def in_language(language: str) -> Iterator[None]:
-    """Write the texts of this block in `language`: "en", "de" or "es"."""
+    """Write the texts of this block in `language`: "en", "de" or "es".
+
+    Raises:
+        ReportError: its catalogue is missing or damaged.
+    """
+    _catalogue(language)
     before = _language.set(language)
     try:
         yield
@@ -51,5 +59,17 @@ def marked(text: str) -> str:
 
 @cache
 def _catalogue(language: str) -> gettext.NullTranslations:
-    """The compiled catalogue; none for English."""
-    return gettext.translation(DOMAIN, LOCALE_DIR, [language], fallback=True)
+    """The compiled catalogue; none for English.
+
+    Raises:
+        ReportError: there is none, or it is damaged: pages that say to be in a language would not be.
+    """
+    if language == ENGLISH:
+        return gettext.NullTranslations()
+    try:
+        return gettext.translation(DOMAIN, LOCALE_DIR, [language])
+    except (OSError, ValueError, struct.error, IndexError) as problem:
+        raise ReportError(
+            f"{LOCALE_DIR / language}: the catalogue of [report] language = {language!r} is missing or "
+            f"damaged ({type(problem).__name__}). Reinstall callanalytics, or leave the key out for English."
+        ) from problem

@@ -38,6 +38,7 @@ LONGEST = (
 # workers inherit that of the process that starts them and set theirs over it.
 COMPILED = Path(__file__).parent / ".numba" / os.environ.get("PYTEST_XDIST_WORKER", "main")
 os.environ["NUMBA_CACHE_DIR"] = str(COMPILED)
+os.environ["NUMBA_OPT"] = "0"  # what is compiled runs for less time than it would take to make it faster
 
 MadeOnce = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
 
@@ -90,7 +91,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 
 @pytest.fixture(scope="session")
 def librosa_ready(made_once: MadeOnce) -> None:
-    """The first worker that needs librosa compiles its functions, which takes 16 s; the others copy them."""
+    """The first worker that needs librosa compiles its functions, which takes 11 s; the others copy them."""
 
     def compile_them(folder: Path) -> None:
         import librosa

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -202,3 +203,22 @@ def test_shells_complete_commands() -> None:
         check=False,
     )
     assert "rejudge" in done.stdout, done
+
+
+TWICE = """
+import atexit, os, signal
+from jobs.cli import main
+atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
+main.cli.main = lambda **_: os.kill(os.getpid(), signal.{name})
+main.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_who_interrupts_twice_reads_one_message(name: str) -> None:
+    """The second signal came while the interpreter was ending, and printed a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE.format(name=name)], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "callanalytics: interrupted; committed work is kept\n"
+    assert done.returncode == -getattr(signal, name)

@@ -20,12 +20,15 @@ import numpy as np
 
 from callanalytics.audio.headerless import headerless_source, hint_of
 from callanalytics.audio.joined import recordings_in
-from callanalytics.audio.proven import Overdue, hash_of, joined
 from callanalytics.audio.pyav import ffmpeg_source
+from callanalytics.audio.samples import SampleBuffer
 from callanalytics.audio.source import (
+    Overdue,
     Source,
     Stretch,
     clock,
+    hash_of,
+    joined,
     opened,
     shown,
     tolerance_s,
@@ -44,73 +47,12 @@ CANONICAL_RATE_HZ = 8_000  # calls are telephone speech: wide-band input is brou
 _ABSURD_AMPLITUDE = 8.0
 # Sidecars and CDRs count ringing, rounding and parking differently, so they are believed less.
 _EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE = 5.0, 0.10
-_MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
-_GROWTH = 1.5
+_BLOCK_SAMPLES = 1 << 20  # looked at once
 # An offset of a hundredth of full scale (-40 dB) is as loud as quiet speech; converters have a tenth of that.
 _NOTED_OFFSET = 0.01
 # Samples at full scale: a peak that just touches it is one in ten thousand or less.
 _NOTED_CLIPPING = 0.0005
 _NOTED_LOSS_S = 0.5  # encoders state up to so much padding as sound
-
-
-class SampleBuffer:
-    """Rows of float32 samples that grow block by block, each at its own pace, and end as one array.
-
-    Memory that was allocated but never written is never touched, so a generous capacity is free.
-    """
-
-    def __init__(self, n_rows: int, capacity: int) -> None:
-        self._flat = np.empty(n_rows * capacity, dtype=np.float32)
-        self.n_rows, self._capacity = n_rows, capacity
-        self._length: list[int] = [0] * n_rows
-
-    def write(self, rows: slice, block: FloatArray, full_scale: float) -> int:
-        """Append float32 (n, n_rows_written) to `rows`, limited to -1..1; count samples at `full_scale`."""
-        n = len(block)
-        start = self._length[rows.start]
-        if start + n > self._capacity:
-            self._grow(start + n)
-        target = self._flat.reshape(self.n_rows, self._capacity)[rows, start : start + n]
-        target[...] = block.T
-        for row in range(rows.start, rows.stop):
-            self._length[row] = start + n
-        if n == 0 or (target.max() < full_scale and target.min() > -full_scale):
-            return 0
-        np.clip(target, -1.0, 1.0, out=target)
-        return int(np.count_nonzero(np.abs(target) >= np.float32(full_scale)))
-
-    def length(self, rows: slice) -> int:
-        """Samples that `rows`, all written together, hold so far."""
-        return int(self._length[rows.start])
-
-    def level(self) -> None:
-        """Pad shorter rows with zeros, so that what follows begins in all rows at the same time."""
-        n = max(self._length)
-        rows = self._flat.reshape(self.n_rows, self._capacity)
-        for row, length in enumerate(self._length):
-            rows[row, length:n] = 0.0
-            self._length[row] = n
-
-    def finished(self) -> FloatArray:
-        """The rows as one C-contiguous (n_rows, n) array, shorter rows padded with zeros."""
-        self.level()
-        n = self._length[0]
-        for row in range(1, self.n_rows):
-            source, target = row * self._capacity, row * n
-            for at in range(0, n if source != target else 0, _MOVE_SAMPLES):
-                size = min(_MOVE_SAMPLES, n - at)
-                self._flat[target + at : target + at + size] = self._flat[source + at : source + at + size]
-        self._flat.resize(self.n_rows * n, refcheck=False)  # gives the tail back to the system
-        return self._flat.reshape(self.n_rows, n)
-
-    def _grow(self, needed: int) -> None:
-        capacity = max(needed, int(self._capacity * _GROWTH))
-        wider = np.empty(self.n_rows * capacity, dtype=np.float32)
-        old = self._flat.reshape(self.n_rows, self._capacity)
-        new = wider.reshape(self.n_rows, capacity)
-        for row, length in enumerate(self._length):
-            new[row, :length] = old[row, :length]
-        self._flat, self._capacity = wider, capacity
 
 
 def decode_recording(
@@ -277,7 +219,7 @@ def centre(samples: FloatArray) -> bool:
     """
     is_moved = False
     for row in samples:
-        blocks = [row[at : at + _MOVE_SAMPLES] for at in range(0, len(row), _MOVE_SAMPLES)]
+        blocks = [row[at : at + _BLOCK_SAMPLES] for at in range(0, len(row), _BLOCK_SAMPLES)]
         # A look in single precision, with a margin: where more sound than this is, the offset is quiet.
         most_sound = (abs(sum(float(block.sum()) for block in blocks)) + 1e-4 * len(row)) / _NOTED_OFFSET
         if any(n > most_sound for n in accumulate(int(np.count_nonzero(block)) for block in blocks)):

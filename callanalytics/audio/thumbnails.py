@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from callanalytics.audio.samples import frames_at, give_back
 from callanalytics.records import Audio, Clip, FloatArray
 from ensemble.inference.spectrogram import FrontEnd, mel_matrix
 
@@ -37,6 +38,7 @@ def call_pictures(audio: Audio, channels: Sequence[int]) -> tuple[Clip, ...]:
     for channel in channels:
         samples = audio.samples[channel]
         peaks = json.dumps({"peaks": waveform(samples).tolist()}, separators=(",", ":")).encode()
+        give_back(samples)
         image = png(spectrogram(samples, audio.sample_rate_hz))
         found += [
             Clip(f"waveform-{channel}.json", 0.0, audio.duration_s, peaks),
@@ -65,8 +67,8 @@ def spectrogram(samples: FloatArray, sample_rate_hz: int) -> NDArray[np.uint8]:
     first = np.clip(centre - front.window / 2, 0, max(0, len(samples) - front.window)).astype(np.intp)
     short = max(0, front.window - len(samples))
     padded = np.pad(samples, (0, short)) if short else samples
-    window = np.hanning(front.window).astype(np.float32)
-    spectrum = rfft(padded[first.reshape(-1, 1) + np.arange(front.window)] * window, front.n_fft)
+    frames = frames_at(padded, first.reshape(-1), front.window)
+    spectrum = rfft(frames * np.hanning(front.window).astype(np.float32), front.n_fft)
     power = spectrum.real**2 + spectrum.imag**2
     mel = (power @ mel_matrix(front)).reshape(len(edges) - 1, FRAMES_PER_COLUMN, N_BANDS).mean(axis=1)
     db = 10 * np.log10(mel + 1e-12)

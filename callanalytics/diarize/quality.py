@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from callanalytics.audio.samples import frames_at
 from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, widen
 from callanalytics.records import BoolArray, FloatArray
 
@@ -101,7 +102,7 @@ def sound_quality(
     if _signal_to_noise_db(levels_db, probability, active) < _NOISY_DB:
         found.add(Quality.NOISY)
     frames = frames[np.linspace(0, len(frames) - 1, min(len(frames), _MOST_FRAMES)).astype(np.int64)]
-    speech = samples[frames[:, None] * FRAME_SAMPLES + np.arange(FRAME_SAMPLES)]
+    speech = frames_at(samples, frames * FRAME_SAMPLES, FRAME_SAMPLES)
     power = (np.abs(np.fft.rfft(speech * np.hanning(FRAME_SAMPLES).astype(np.float32))) ** 2).mean(axis=0)
     hz = np.fft.rfftfreq(FRAME_SAMPLES, 1 / SAMPLE_RATE_HZ)
     high, middle = (power[(hz >= low) & (hz < top)].mean() for low, top in (_HIGH_HZ, _MIDDLE_HZ))

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from callanalytics.audio.proven import joined
+from callanalytics.audio.source import joined
 from callanalytics.config import DiscoverySettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import RecordingError, UnreadableFile, UsageError

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
-from callanalytics.audio.proven import hash_of, joined
+from callanalytics.audio.source import hash_of, joined
 from callanalytics.config import AudioSettings
 from callanalytics.errors import EmptyAudio, RecordingChanged, RecordingError, UnreadableFile
 from callanalytics.ingest.listing import FileKey, KnownFile, Listed, SettledCall, file_time

@@ -27,6 +27,9 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
 _WEB = ("http://", "https://")
 _TRIES = 3
 _WAIT_S = 1.0  # doubled with every try
+# A store that is silent holds each try for minutes, before it is given up by the library; it is not tried
+# again then, or the worker would count as hung and the recording as one that kills its worker.
+_PATIENCE_S = 120.0
 _CHUNK_BYTES = 1 << 20
 # What stores say about the content of an object: S3, Google, Azure.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
@@ -182,6 +185,7 @@ def fetched(
 
 def _fetch(path: Path, target: Path, content_id: str | None, max_bytes: int) -> Path:
     target.parent.mkdir()
+    begun = time.monotonic()
     for attempt in range(1, _TRIES + 1):
         try:
             _copy(path, target, max_bytes)
@@ -189,7 +193,8 @@ def _fetch(path: Path, target: Path, content_id: str | None, max_bytes: int) -> 
         except (TooLong, RecordingChanged):
             raise
         except Exception as problem:  # every store has errors of its own
-            if attempt == _TRIES or isinstance(problem, (FileNotFoundError, PermissionError, ImportError)):
+            is_final = isinstance(problem, (FileNotFoundError, PermissionError, ImportError))
+            if is_final or attempt == _TRIES or time.monotonic() - begun > _PATIENCE_S:
                 raise UnreadableFile(
                     f"{path.name}: cannot be fetched ({_short(problem)}). Check that it still exists and "
                     "that the machine that analyses it may read it."

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.store.integrity import check_no_log
+from callanalytics.store.open import check_no_log
 from callanalytics.workspace import folder_in_the_making, make_private_dir
 
 if TYPE_CHECKING:

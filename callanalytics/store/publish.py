@@ -1,4 +1,4 @@
-"""Publish the results: a compact copy beside the working database, put in place by one rename.
+"""Publish the results: a file beside the working database, put in place by one rename.
 
 Who has the old copy open keeps reading the old one; who opens it next reads the new one. Nobody ever
 sees half a file, and nobody who holds it open, even for writing, can delay a run.
@@ -6,16 +6,25 @@ sees half a file, and nobody who holds it open, even for writing, can delay a ru
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callanalytics.errors import StoreError
-from callanalytics.store.integrity import held_elsewhere, is_damage, log_of, read_whole
-from callanalytics.store.open import open_work, unusable
+from callanalytics.errors import StoreError, remedy
+from callanalytics.store.generations import (
+    all_threads,
+    attached,
+    flush,
+    forget_previous,
+    keep_second,
+    publish_changes,
+    put_in_place,
+    remove_database,
+    shown_tables,
+)
+from callanalytics.store.open import held_elsewhere, is_damage, log_of, open_work, read_whole, unusable
 from callanalytics.store.query import open_published
 from callanalytics.store.schema import first_value, quoted
 from callanalytics.store.writer import Store
@@ -30,24 +39,29 @@ STORAGE_VERSION = "v1.2.0"
 
 
 def publish(store: Store) -> Path:
-    """Copy the working database to where people open it; returns that path.
+    """Bring what people open up to the working database; returns that path.
+
+    What changed is written, or everything where that cannot be told (see `generations`).
 
     Raises:
         StoreError: it could not be written (disk full, permissions); the last copy is untouched.
     """
-    return _publish(store, store.workspace)
+    if not publish_changes(store):
+        _publish_whole(store, store.workspace)
+    _note_published(store.workspace)
+    return store.workspace.database
 
 
-def _publish(store: Store, workspace: Workspace) -> Path:
+def _publish_whole(store: Store, workspace: Workspace) -> None:
+    forget_previous(workspace)  # its room may be needed
     target = workspace.database
     with _fresh_copy(store, workspace.publishing, target, private=False) as partial:
-        _put_in_place(partial, target)
-    _note_published(store.workspace)
-    return target
+        put_in_place(partial, target)
+    keep_second(workspace)
 
 
 def compact(store: Store) -> Path:
-    """Publish, and write the working database anew too: bytes of deleted rows are in neither file then.
+    """Publish a whole copy, and write the working database anew too: no file keeps bytes of deleted rows.
 
     The store is closed.
 
@@ -56,14 +70,16 @@ def compact(store: Store) -> Path:
     """
     workspace = store.workspace
     target = workspace.database
+    forget_previous(workspace)
     with (
         _fresh_copy(store, workspace.compacting, store.database, private=True) as fresh,
         _fresh_copy(store, workspace.publishing, target, private=False) as partial,
     ):
         store.close()
-        _put_in_place(fresh, store.database)
-        _put_in_place(partial, target)
+        put_in_place(fresh, store.database)
+        put_in_place(partial, target)
     _note_published(workspace)
+    keep_second(workspace)
     return target
 
 
@@ -80,7 +96,7 @@ def compact_unpublished(store: Store) -> None:
     """
     with _fresh_copy(store, store.workspace.compacting, store.database, private=True) as fresh:
         store.close()
-        _put_in_place(fresh, store.database)
+        put_in_place(fresh, store.database)
 
 
 def mend_published(workspace: Workspace) -> bool:
@@ -89,7 +105,13 @@ def mend_published(workspace: Workspace) -> bool:
     Who still has an older copy open for writing leaves a log under the name that the new copy has now, and
     DuckDB would apply it to the new one. A log beside a file that nobody holds is removed.
     """
-    database = workspace.database
+    whole = _is_mended(workspace.database)
+    if not whole:
+        forget_previous(workspace)  # the damaged file would become the previous one
+    return whole
+
+
+def _is_mended(database: Path) -> bool:
     try:
         return _is_whole(database)
     except StoreError as problem:
@@ -142,11 +164,11 @@ def change_published(workspace: Workspace, change: Callable[[Store], None]) -> N
         shutil.copyfile(published, aside.database)
         with open_work(aside) as copy:
             change(copy)
-            _publish(copy, workspace)
+            _publish_whole(copy, workspace)
     except OSError as problem:
         raise StoreError(
             f"{published}: cannot be changed ({problem.strerror}), it is as it was. "
-            "Free disk space or correct permissions and try again."
+            f"{remedy(problem)} and try again."
         ) from problem
     finally:
         shutil.rmtree(aside.folder, ignore_errors=True)
@@ -161,12 +183,12 @@ def _fresh_copy(store: Store, partial: Path, target: Path, *, private: bool) -> 
     import duckdb
 
     try:
-        _remove(partial)
+        remove_database(partial)
         _copy(store.connection, partial, private=private)
         # Read-only for people: who opens it for writing would leave a log beside it, which a version before
         # 1.4 (its format does not name the file of a log) applies to the copy that takes its place.
         partial.chmod(0o600 if private else 0o400)
-        _flush(partial)
+        flush(partial)
         with duckdb.connect(partial, read_only=True) as written:
             read_whole(written)
         yield partial
@@ -175,63 +197,21 @@ def _fresh_copy(store: Store, partial: Path, target: Path, *, private: bool) -> 
             raise unusable(store.workspace, problem) from problem
         raise StoreError(
             f"{target}: could not be published, the last published copy is unchanged. {problem} "
-            "Free disk space or correct permissions and run again: committed work is kept."
+            f"{remedy(problem)} and run again: committed work is kept."
             if not private
-            else f"{target}: could not be written anew. {problem} "
-            "Free disk space or correct permissions and do the same again."
+            else f"{target}: could not be written anew. {problem} {remedy(problem)} and do the same again."
         ) from problem
     finally:
         with suppress(OSError):
-            _remove(partial)
-
-
-def _put_in_place(fresh: Path, target: Path) -> None:
-    fresh.replace(target)
-    # The log of somebody's writing to the old file does not fit the new one and would stop readers.
-    log_of(target).unlink(missing_ok=True)
-    _flush(target.parent)
+            remove_database(partial)
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, partial: Path, *, private: bool) -> None:
     source = quoted(first_value(connection, "SELECT current_database()"))
-    # ATTACH takes no parameter for the file; a quote in the folder's name is doubled.
-    literal = "'" + str(partial).replace("'", "''") + "'"
-    connection.execute("DETACH DATABASE IF EXISTS published")  # left by a disk that was full
-    version = "" if private else f" (STORAGE_VERSION '{STORAGE_VERSION}')"
-    connection.execute(f"ATTACH {literal} AS published{version}")
-    try:
-        connection.execute("RESET threads")
+    version = None if private else STORAGE_VERSION
+    with all_threads(connection), attached(connection, partial, version):
         connection.execute(f"COPY FROM DATABASE {source} TO published" + ("" if private else " (SCHEMA)"))
-        for schema, table in () if private else _shown_tables(connection):
+        for schema, table in () if private else shown_tables(connection):
             name = f"{quoted(schema)}.{quoted(table)}"
             connection.execute(f"INSERT INTO published.{name} FROM {source}.{name}")
         connection.execute("CHECKPOINT published")
-    finally:
-        connection.execute("SET threads = 1")
-        connection.execute("DETACH published")
-
-
-def _shown_tables(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """All tables but the voices of agents, and names as the file system has them: callers' numbers."""
-    return connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND NOT internal AND NOT temporary"
-        " AND (schema_name, table_name) NOT IN (('base', 'files'), ('base', 'agent_voices'))"
-    ).fetchall()
-
-
-def _remove(partial: Path) -> None:
-    partial.unlink(missing_ok=True)
-    log_of(partial).unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # some shares flush no folders
-            raise
-    finally:
-        os.close(descriptor)

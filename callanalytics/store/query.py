@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError, UsageError
-from callanalytics.store.integrity import check_no_log, held_elsewhere, is_damage
+from callanalytics.store.open import check_no_log, held_elsewhere, is_damage
 from callanalytics.store.text_tables import render, render_schema
 
 if TYPE_CHECKING:

@@ -150,13 +150,17 @@ def forget_calls(store: Store, selection: Selection) -> None:
 
 def forget_clips(store: Store, selection: Selection) -> None:
     """Note of every call of a selection that no clip of it is left."""
+    changed = (
+        "WHERE analysis_key IN (SELECT analysis_key FROM base.escalations JOIN base.analyses"  # noqa: S608
+        f" USING (analysis_key) JOIN base.calls USING (call_id) WHERE {selection.calls}"
+        " AND len(list_filter(evidence, lambda moment: moment.clip IS NOT NULL)) > 0)"
+    )
     with store.transaction("forget clips"):
-        store.connection.execute(
+        run = store.connection.execute
+        run(f"UPDATE base.analyses SET revision = uuid() {changed}", [selection.value])  # noqa: S608
+        run(
             "UPDATE base.escalations SET evidence = list_transform(evidence,"  # noqa: S608
-            " lambda moment: struct_update(moment, clip := NULL::VARCHAR))"
-            " WHERE len(list_filter(evidence, lambda moment: moment.clip IS NOT NULL)) > 0"
-            " AND analysis_key IN (SELECT analysis_key FROM base.analyses JOIN base.calls USING (call_id)"
-            f" WHERE {selection.calls})",
+            f" lambda moment: struct_update(moment, clip := NULL::VARCHAR)) {changed}",
             [selection.value],
         )
 

@@ -207,7 +207,7 @@ def write_assessments(store: Store, calls: Mapping[int, CallAnalysis]) -> None:
         run = store.connection.execute
         run(NOTE_RULES)
         run(
-            f"UPDATE base.analyses a SET {', '.join(f'{name} = b.{name}' for name in columns)}"  # noqa: S608
+            f"UPDATE base.analyses a SET revision = uuid(), {', '.join(f'{c} = b.{c}' for c in columns)}"  # noqa: S608
             " FROM batch_analyses b WHERE a.analysis_key = b.analysis_key"
         )
         for table in ("escalations", "call_measures"):

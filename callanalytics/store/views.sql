@@ -40,7 +40,7 @@ SELECT *, started_local::DATE AS day, hour(started_local)::UTINYINT AS hour,
 FROM base.calls;
 
 CREATE VIEW analyses AS
-SELECT a.* FROM base.analyses a JOIN base.ensembles e USING (ensemble_id) WHERE e.promoted;
+SELECT a.* EXCLUDE (revision) FROM base.analyses a JOIN base.ensembles e USING (ensemble_id) WHERE e.promoted;
 
 CREATE VIEW call_summary AS
 SELECT

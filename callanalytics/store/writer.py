@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from callanalytics.errors import StoreError
+from callanalytics.errors import StoreError, remedy
 from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.review_rows import Review, insert_review
 from callanalytics.store.schema import first_value
@@ -214,7 +214,8 @@ class Store:
         )
         run(
             "INSERT INTO base.analyses BY NAME SELECT * EXCLUDE stage_wall_s, ? AS run_id,"
-            " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s FROM batch_analyses",
+            " now() AS analysed_at, map_from_entries(stage_wall_s) AS stage_wall_s, uuid() AS revision"
+            " FROM batch_analyses",
             [run_id],
         )
         if "rule_sets" in tables:
@@ -362,7 +363,7 @@ class Store:
         except OSError as problem:
             raise StoreError(
                 f"{mark}: could not be made, to {purpose} ({problem.strerror}). "
-                "Check free disk space and permissions and run again: committed work is kept."
+                f"{remedy(problem)} and run again: committed work is kept."
             ) from problem
 
     def _roll_back(self) -> None:

@@ -57,11 +57,10 @@ class ConvertedNetwork:
         The name holds a hash of the weights and of the defining source, so a new version of either is
         converted anew.
         """
-        ranges = self.ranges if multiplies_bytes() else None
         key = hashlib.sha256(weights_sha256(self.weights).encode() + self._source.read_bytes())
-        key.update(json.dumps(ranges).encode() if ranges else b"")
-        kind = "-int8" if ranges else ""
-        return _cache_folder() / f"{self._source.stem}-{self.part}{kind}-{key.hexdigest()[:20]}.onnx"
+        if multiplies_bytes() and (ranges := self.ranges):
+            key.update(json.dumps(ranges).encode())
+        return _cache_folder() / f"{self._source.stem}-{self.part}-{key.hexdigest()[:20]}.onnx"
 
     @property
     def _source(self) -> Path:
@@ -70,12 +69,11 @@ class ConvertedNetwork:
         return Path(str(found.origin if found else None))
 
     @property
-    def ranges(self) -> Ranges | None:
-        """For its tensors; None where all of it stays in float."""
+    def ranges(self) -> Ranges:
+        """Of its tensors; none where all of its convolutions stay in float."""
         path = self._source.with_name(f"{self._source.stem}-int8.json")
-        if not path.is_file():
-            return None
-        found: Ranges | None = json.loads(path.read_text(encoding="utf-8")).get(self.part)
+        by_part = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found: Ranges = by_part.get(self.part, {})
         return found
 
     def export(self, target: Path) -> None:

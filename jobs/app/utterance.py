@@ -127,7 +127,7 @@ def only_member(ensemble: Ensemble, member: str) -> Ensemble:
         ensemble,
         member_names=(member,),
         members=(ensemble.members[i],),
-        on_voice=ensemble.on_voice[i : i + 1],
+        on_voice=(ensemble.on_voice[i],),
         heads=None if ensemble.heads is None else ensemble.heads.only(i),
         weights=ensemble.weights[i : i + 1],
     )

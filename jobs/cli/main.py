@@ -18,7 +18,7 @@ from typing import NoReturn
 import click
 
 from callanalytics import __version__
-from callanalytics.errors import CallAnalyticsError, UsageError
+from callanalytics.errors import CallAnalyticsError, UsageError, remedy
 from callanalytics.records.text import did_you_mean, display_text, without_secrets
 from jobs.cli.console import paint
 
@@ -139,7 +139,7 @@ def main() -> NoReturn:
             raise
         where = f"{problem.filename}: " if problem.filename else ""
         why = problem.strerror or type(problem).__name__
-        _end(f"{where}{why}. Check free disk space and permissions and run again: committed work is kept.", 1)
+        _end(f"{where}{why}. {remedy(problem)} and run again: committed work is kept.", 1)
     except MemoryError:
         _end(
             "memory ran out. Give the process more (ulimit -v, the limit of its container), or use fewer "
@@ -173,6 +173,8 @@ def _ensemble_exit_code(problem: Exception) -> int | None:
 
 
 def _end_interrupted() -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # all is closed: who asks again need not wait for the rest
     _end("interrupted; committed work is kept", 128 + (_signals[0] if _signals else signal.SIGINT))
 
 

@@ -123,7 +123,7 @@ def backfill(
 
 @click.command()
 @click.option("--since", help="First call: 7d, a date or a time (default: all).")
-@click.option("--until", help="Last call, exclusive (default: now).")
+@click.option("--until", help="Last call, exclusive (default: none).")
 @click.option("--dry-run", is_flag=True, help="Say which flags would come and go and write nothing.")
 @with_settings
 @json_option

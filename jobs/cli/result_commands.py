@@ -151,7 +151,11 @@ def doctor(deep: bool, as_json: bool, settings: Settings, workspace: Workspace) 
     metavar="[FILE]",
     help="One HTML file for mail, sounds inside, instead of the folder (default: OUT/report.html).",
 )
-@click.option("--redact", is_flag=True, help="Leave out sound, and names of people, files and numbers.")
+@click.option(
+    "--redact",
+    is_flag=True,
+    help="Leave out sound, words, and names of agents, teams, callers, reviewers and files.",
+)
 @click.option(
     "--email-body",
     type=click.Choice(["files", "text", "html"]),

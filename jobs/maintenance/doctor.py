@@ -20,7 +20,7 @@ from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt, salt
 from callanalytics.records.text import counted
 from callanalytics.workspace import Workspace
 
-# A night writes about 60 kB a call to the database and its published copy; 2 GB is 30,000 calls.
+# A night writes about 90 kB a call to the database and two published files; 2 GB is 22,000 calls.
 LOW_DISK_BYTES = 2_000_000_000
 CODECS = frozenset({"mp3", "aac", "opus", "amrnb", "wmav2", "gsm", "pcm_mulaw", "adpcm_ima_wav"})
 
@@ -253,8 +253,7 @@ def _erasures(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
 def _blocks(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     import duckdb
 
-    from callanalytics.store.integrity import held_elsewhere, log_of, read_whole
-    from callanalytics.store.open import unusable
+    from callanalytics.store.open import held_elsewhere, log_of, read_whole, unusable
 
     published, work = workspace.database, workspace.work_database
     for database in (published, work):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.window import parse_age
-from callanalytics.errors import LockHeld, StoreError, UsageError
+from callanalytics.errors import LockHeld, StoreError, UsageError, remedy
 from callanalytics.ingest.recorders.phone_numbers import (
     HASH_BYTES,
     hash_number,
@@ -268,14 +268,15 @@ def _training(workspace: Workspace) -> list[Path]:
 
 
 def _passing(workspace: Workspace, names: Collection[bytes], before: datetime | None) -> list[Path]:
-    """The sound of calls that the app plays, and logs that are old or name a call that is to go.
+    """The sound of calls that the app plays, logs that are old or name a call that is to go, and the file
+    that was published before the last: killed before the end, the next publishing writes a whole copy.
 
     Who has such a file open keeps it until they close it.
     """
     logs = [path for path in (*workspace.logs.glob("*"), workspace.damaged_state) if path.exists()]
     until_s = before.timestamp() if before else 0.0
     old = [log for log in logs if log.stat().st_mtime < until_s or _names_any(log, names)]
-    return [*old, *_played(workspace)]
+    return [*old, *_played(workspace), workspace.previous]
 
 
 def _played(workspace: Workspace) -> list[Path]:
@@ -313,7 +314,7 @@ def _removing() -> Iterator[None]:
     except OSError as problem:
         raise StoreError(
             f"{problem.filename}: cannot be removed ({problem.strerror}). "
-            "Correct its permissions and purge again: what is gone stays gone."
+            f"{remedy(problem)} and purge again: what is gone stays gone."
         ) from problem
 
 

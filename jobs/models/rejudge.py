@@ -30,6 +30,7 @@ from jobs.night import OnProgress, quiet
 from jobs.night.limits import StopWatch
 from jobs.publishing import kept_clips, show, write_clips
 
+LAST_DAY = "9999-12-30"
 CHUNK_CALLS = 256  # read, judged and committed at a time
 
 
@@ -95,7 +96,7 @@ def rejudge(
 
     Args:
         since: Start of the window of calls, as in `run --since`; None for all.
-        until: Its end, exclusive; None for now.
+        until: Its end, exclusive; None for none: a clock that was set back leaves no call out.
         dry_run: Say what would change and write nothing.
 
     Raises:
@@ -105,7 +106,7 @@ def rejudge(
     """
     started = time.monotonic()
     now = now or datetime.now(UTC)
-    window = parse_window(since or "1970-01-01", until, zone=settings.time.zone_info, now=now)
+    window = parse_window(since or "1970-01-01", until or LAST_DAY, zone=settings.time.zone_info, now=now)
     workspace.require_results("judge again")
     rule_set = settings.rule_set
     with open_locked(workspace) as store:

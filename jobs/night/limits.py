@@ -63,8 +63,9 @@ class StopWatch:
 
 # Of all memory that there is, for all workers together; the rest is for the writer and the system.
 SHARE = 0.9
-# Beyond the loaded models, however many workers share a small machine: a call of four hours in two channels
-# takes 1 GB. Too little for two such calls at once, it is still enough for one alone, which is tried then.
+# Beyond the loaded models, however many workers share a small machine: where there is no temporary folder for
+# its samples, a call of four hours in two channels takes 1 GB. Too little for two such calls at once, it is
+# still enough for one alone, which is tried then.
 LEAST_BYTES = 2 << 30
 # Limits of containers: cgroup v2 (memory.max) and v1.
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

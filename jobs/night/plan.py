@@ -154,10 +154,13 @@ class Transcripts:
         for folder in settings.transcript_folders:
             if not folder.is_dir():
                 raise UsageError(f"{folder}: no such folder. Correct transcripts in [words] of config.toml.")
-        self._known = _names(path for folder in settings.transcript_folders for path in _files_below(folder))
+        self._known = _names(
+            path for folder in settings.transcript_folders for path in _files_below(folder.resolve())
+        )
 
     def of(self, paths: Sequence[Path], ids: Sequence[str | None]) -> tuple[Path, ...]:
-        """Those of a recording with these files and ids. Whether one is any, its content tells."""
+        """Those of a recording with these files and ids, by their real folder: a link that comes later in the
+        place of one is not followed. Whether one is a transcript, its content tells."""
         stems = [path.stem for path in paths]
         pair = [stem_of_pair(stem) for stem in stems] if len(stems) > 1 else []
         names = [path.name for path in paths] + stems + pair + [name for name in ids if name]
@@ -167,7 +170,7 @@ class Transcripts:
             for folder in dict.fromkeys(path.parent for path in paths if not is_remote(path)):
                 if self._beside is not None:
                     if folder not in self._beside:
-                        self._beside[folder] = _names(_files_in(folder))
+                        self._beside[folder] = _names(_files_in(folder.resolve()))
                     found += self._beside[folder].get(name, ())
         return tuple(dict.fromkeys(sorted(found, key=_rank)))
 

@@ -16,7 +16,7 @@ from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
 from callanalytics.diarize.models import prepare_models
-from callanalytics.errors import EngineError, StoreError, UsageError
+from callanalytics.errors import EngineError, StoreError, UsageError, remedy
 from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
@@ -115,7 +115,7 @@ def run_night(
     except OSError as problem:
         raise StoreError(
             f"{problem.filename or workspace}: cannot be written ({problem.strerror or problem}). "
-            "Check free disk space and permissions and run again: what is committed is kept, "
+            f"{remedy(problem)} and run again: what is committed is kept, "
             "what people see is unchanged."
         ) from problem
 

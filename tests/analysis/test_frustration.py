@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from callanalytics.analysis.frustration import Curve, evidence_probabilities, frustration_curve
 from callanalytics.config import FrustrationSettings
@@ -63,6 +66,9 @@ def test_a_voice_without_speech_has_no_score() -> None:
     found = curve(np.zeros(0), np.zeros(0))
     assert found.score is None
     assert found.peak_s is None
+    assert found.calm == ()
+    for values in (found.at_s, found.level, found.loudness_rise_db, found.pitch_rise_st):
+        assert (values.shape, values.dtype) == ((0,), np.float32)
 
 
 def test_unvoiced_segments_leave_pitch_unknown() -> None:
@@ -131,6 +137,77 @@ def test_the_curve_is_what_its_definition_says(disgust_weight: float) -> None:
     assert found.voice is None
 
 
+def test_the_calm_reference_is_what_its_definition_says_wherever_it_lies(rng: np.random.Generator) -> None:
+    """By the mean rank over three signs with many ties, of segments long and short, some of them unknown."""
+    n, settings = 60, FrustrationSettings()
+    seconds = rng.integers(4, 60, n) * 0.05  # in the steps of `level_of`
+    seconds[:2] = 3.0
+    start_s = np.cumsum(np.concatenate([[0.5], seconds[:-1] + 1]))
+    anger, disgust = rng.integers(0, 5, n) / 4, rng.integers(0, 4, n) / 4
+    anger[:2] = 1.0  # the first to speak is the angriest
+    loudness_db = rng.integers(-40, -20, n).astype(float)
+    pitch_hz = rng.integers(10, 30, n) * 10.0
+    loudness_db[:2], pitch_hz[:2] = -10, 400
+    loudness_db[5:9], pitch_hz[20:35], pitch_hz[40:43] = np.nan, np.nan, 0.0
+    columns = (start_s, start_s + seconds, anger, disgust, loudness_db, pitch_hz)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = frustration_curve(*(column.astype(np.float32) for column in columns), settings)
+    evidence = np.minimum(anger + 0.5 * disgust, 1)
+    known = [np.where(np.isnan(sign), np.nanmedian(sign), sign) for sign in (evidence, loudness_db, pitch_hz)]
+    order = np.argsort(sum(rankdata(sign) for sign in known), kind="stable")
+    calm = order[: int((np.cumsum(seconds[order]) < 15).sum()) + 1]
+    assert found.calm == tuple(calm)
+    assert 4 < len(calm) < n / 2
+    assert len({*np.round(evidence[calm], 3)}) > 1 < len({*np.round(seconds[calm], 2)})
+    louder = loudness_db - np.nanmedian(loudness_db[calm])
+    voiced = np.where(pitch_hz > 0, pitch_hz, np.nan)
+    higher = 12 * np.log2(voiced / np.nanmedian(voiced[calm]))
+    np.testing.assert_allclose(found.loudness_rise_db, louder, atol=1e-5)
+    np.testing.assert_allclose(found.pitch_rise_st, higher, atol=1e-4)
+    rows = [*zip(seconds, evidence, np.nan_to_num(louder), np.nan_to_num(higher), strict=True)]
+    usual = float(np.average(evidence[calm], weights=seconds[calm]))
+    np.testing.assert_allclose(found.level, level_of(rows, settings, usual), atol=1e-3)
+    for values in (found.at_s, found.level, found.loudness_rise_db, found.pitch_rise_st):
+        assert values.dtype == np.float32
+
+
+def test_the_usual_level_is_that_of_the_seconds_and_not_of_the_segments() -> None:
+    """A long segment says more about what is usual than a short one."""
+    seconds, anger = np.array([1, 9, 5, 5], np.float32), np.array([0.0, 0.4, 1.0, 1.0], np.float32)
+    start_s = np.array([0, 2, 12, 18], np.float32)
+    loudness_db, pitch_hz = np.array([-30, -30, -20, -20], np.float32), np.full(4, 120, np.float32)
+    columns = (start_s, start_s + seconds, anger, 0 * anger, loudness_db, pitch_hz)
+    found = frustration_curve(*columns, SETTINGS)
+    assert found.calm == (0, 1)
+    rows = [*zip(seconds, anger, loudness_db + 30, 0 * anger, strict=True)]
+    np.testing.assert_allclose(found.level, level_of(rows, SETTINGS, usual=0.36), atol=2e-3)
+
+
+def test_of_segments_that_are_all_alike_the_first_are_the_reference() -> None:
+    found = curve(np.full(N, 0.3), np.full(N, -20.0))
+    assert found.calm == (0, 1, 2, 3, 4), "15 s in segments of 3 s"
+    assert curve(np.full(3, 0.3), np.full(3, -20.0)).calm == (0, 1), "half of 9 s is in two of them"
+
+
+def test_without_a_heard_pitch_in_the_reference_no_pitch_is_compared() -> None:
+    """Nor with zeros, which are no pitch."""
+    pitch = second_half(0.0, 150.0)
+    anger, loudness_db = second_half(0.1, 0.8), second_half(-26, -18)
+    anger[0], loudness_db[0], pitch[0] = 0.05, -27, 100.0
+    found = curve(anger, loudness_db, pitch)
+    assert found.calm[0] == 0
+    assert found.pitch_rise_st[-1] == pytest.approx(12 * np.log2(1.5), abs=1e-4)
+    pitch[0] = 0.0
+    assert np.isnan(curve(anger, loudness_db, pitch).pitch_rise_st).all()
+
+
+def test_evidence_beyond_certainty_is_certainty() -> None:
+    """A caller who is surely angry from the first word on does not become angrier."""
+    found = curve(second_half(0.9, 1.0), second_half(-26, -18), second_half(120, 170), disgust=0.4)
+    assert found.level.max() == 0
+
+
 def test_half_of_the_speech_is_the_reference_where_there_is_little() -> None:
     """Of two segments of 3 s the calmer one, and never what is wrong by one sign only."""
     found = curve(np.array([0.1, 0.9]), np.array([-30.0, -20.0]))
@@ -143,7 +220,9 @@ def test_half_of_the_speech_is_the_reference_where_there_is_little() -> None:
 
 
 def test_without_any_pitch_loudness_decides_alone() -> None:
-    unvoiced = curve(second_half(0.05, 0.8), second_half(-26, -18), np.full(N, np.nan))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unvoiced = curve(second_half(0.05, 0.8), second_half(-26, -18), np.full(N, np.nan))
     flat = curve(second_half(0.05, 0.8), second_half(-26, -18))
     assert np.isnan(unvoiced.pitch_rise_st).all()
     np.testing.assert_allclose(unvoiced.level, flat.level, atol=1e-6)
@@ -158,6 +237,7 @@ def test_evidence_takes_the_weight_of_neutral_speech_out_again_and_is_softened()
     softened /= softened.sum(axis=1, keepdims=True)
     found = evidence_probabilities(weighed.astype(np.float32), labels, 0.8)
     np.testing.assert_allclose(found, softened, atol=1e-6)
+    assert found.dtype == np.float32
     certain = np.array([[1.0, 0.0, 0.0]], np.float32)
     assert np.isfinite(evidence_probabilities(certain, labels, 0.8)).all()
     without = np.array([[0.7, 0.3]], np.float32)

@@ -36,6 +36,17 @@ def test_a_tone_lasts_a_quarter_of_a_second(seconds: float, is_tone: bool, rng: 
         assert (start_s, end_s) == (pytest.approx(1, abs=0.1), pytest.approx(1 + seconds, abs=0.1))
 
 
+def test_a_tone_lies_at_its_times_to_a_frame(rng: np.random.Generator) -> None:
+    """Wherever in a frame it begins; on average less than half a frame late or early."""
+    errors_s = []
+    for lead_s in 1 + 0.011 * np.arange(6):
+        sound = noisy(np.concatenate([silence(lead_s), tone((440, 480), 2.0), silence(1)]), rng)
+        ((_, start_s, end_s),) = found(sound)
+        errors_s.append((start_s - lead_s, end_s - lead_s - 2))
+    assert np.abs(errors_s).max() <= FRAME_S
+    assert abs(np.mean(errors_s)) < FRAME_S / 2
+
+
 @pytest.mark.parametrize(
     ("frequencies_hz", "is_tone"),
     [

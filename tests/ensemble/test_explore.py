@@ -58,6 +58,7 @@ def test_a_file_is_shown_with_every_augmentation(tmp_path: Path) -> None:
     assert heading == "a.wav"
 
 
+@pytest.mark.usefixtures("librosa_ready")
 def test_a_corpus_shows_each_emotion_by_one_speaker_who_has_them_all(tmp_path: Path) -> None:
     clips = tuple(
         Clip(tone(tmp_path / f"{speaker}-{emotion}.wav"), "made", emotion, f"made/{speaker}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -157,6 +158,27 @@ def test_a_store_that_stumbles_is_asked_again(store: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with fetched([path_of("memory://calls/a.wav")], max_bytes=100) as (local,):
         assert local.read_bytes() == b"sound"
+
+
+def test_a_silent_store_is_unreadable_before_its_worker_counts_as_hung(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its recordings would be given up as ones that kill their workers."""
+    store.pipe({"/calls/a.wav": b"sound a"})
+    now_s = 0.0
+
+    def silent(*_: Any, **__: Any) -> Any:
+        nonlocal now_s
+        now_s += 330.0  # five times a minute and the pauses between them, as s3fs waits
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(type(store), "open", silent)
+    clock = SimpleNamespace(monotonic=lambda: now_s, sleep=lambda _seconds: None)
+    monkeypatch.setattr("callanalytics.ingest.object_store.time", clock)
+    given_up = pytest.raises(UnreadableFile, match="no answer")
+    with given_up, fetched([path_of("memory://calls/a.wav")], max_bytes=100):
+        pass
+    assert now_s < Settings().engine.recording_timeout_s / 2  # of a pair, each half may be silent
 
 
 def test_an_unknown_place_is_an_error_of_use() -> None:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import socket
@@ -260,3 +261,43 @@ def test_an_output_folder_whose_name_is_no_text_is_refused_before_the_search(tmp
     with pytest.raises(UsageError, match=r"out\\xe9: the name is no UTF-8"):
         Workspace(tmp_path / os.fsdecode(b"out\xe9")).make()
     assert list(tmp_path.iterdir()) == []
+
+
+# What a share refuses, where, and the words of the advice.
+REFUSED = (
+    ("chmod", errno.EPERM, "run", "keep no permissions.*umask=077.*give --out a folder on another"),
+    ("chmod", errno.EPERM, "purge", "keep no permissions.*umask=077"),
+    ("fchmod", errno.EOPNOTSUPP, "report", "keep no permissions"),
+    ("fsync", errno.EIO, "purge", "Check the disk or share and do the same again"),
+    ("replace", errno.EBUSY, "purge", "Close it where it is open"),
+    ("replace", errno.ENOSPC, "report", "Free disk space and run"),
+    ("replace", errno.EROFS, "purge", "Mount it for writing"),
+)
+
+
+@pytest.mark.parametrize(("refused", "number", "job", "advice"), REFUSED)
+def test_what_a_share_refuses_is_answered_with_the_right_advice(
+    out: Path, monkeypatch: pytest.MonkeyPatch, refused: str, number: int, job: str, advice: str
+) -> None:
+    """Of a share that keeps no permissions, people were told to free disk space."""
+    before, new = (out / "callanalytics.duckdb").read_bytes(), out.parent / "new"
+    (empty := out.parent / "calls").mkdir()
+    really = getattr(os, refused)
+
+    def refusing(what: int | str | Path, *more: object, **by_name: object) -> None:
+        path = f"/proc/self/fd/{what}" if isinstance(what, int) else what
+        if Path(path).resolve().is_relative_to(out.parent):
+            raise OSError(number, os.strerror(number), str(what))
+        really(what, *more, **by_name)
+
+    monkeypatch.setattr(os, refused, refusing)
+    words = {
+        "run": ("run", "--since", "2d", "--input", empty, "--out", new),
+        "purge": ("purge", "--older-than", "2025-04-01", "--out", out),
+        "report": ("report", "--since", "2025-01-01", "--out", out),
+    }[job]
+    said = run_command(*words, expect=1).stderr
+    assert re.search(advice, said), said
+    assert "disk space" not in said or number == errno.ENOSPC, said
+    assert (out / "callanalytics.duckdb").read_bytes() == before
+    assert not (new / "callanalytics.duckdb").exists()

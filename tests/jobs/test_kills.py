@@ -30,8 +30,18 @@ measure = "silence_share"
 role = "any"
 at_least = 0.0
 reason = "every call"
+[words]
+transcripts = ["beside"]
+[[rule]]
+name = "animal"
+measure = "phrase"
+role = "any"
+phrases = ["my animal is"]
+at_least = 1
+reason = "names an animal"
 """
 NAMES = ("20250327-092517-Anna-Old.wav", "20250327-101112-Ben-Old.wav")
+WORDS = ("walrus", "badger")  # what is said in them
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,27 @@ def place_in(folder: Path) -> Place:
 def first_night(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """One call, flagged, with clips, published; a second one has come since."""
     place = place_in(tmp_path_factory.mktemp("killed"))
-    short_call(place.calls / NAMES[0], 1)
+    spoken(place, 0, seed=4)
     settle(place.calls)
     run_command(*place.night())
     assert rows(place.out / "callanalytics.duckdb", "SELECT flagged FROM call_summary") == [(True,)]
-    short_call(place.calls / NAMES[1], 2)
+    spoken(place, 1, seed=5)
     settle(place.calls)
+    database = place.out / "callanalytics.duckdb"
+    assert rows(database, "SELECT count(*) FROM utterances WHERE text LIKE '%walrus%'") == [(1,)]
+    assert b"walrus" in database.read_bytes(), "words can be found in the bytes of a database"
     return place
+
+
+def spoken(place: Place, number: int, seed: int) -> None:
+    """A recording and its transcript."""
+    short_call(place.calls / NAMES[number], seed, 4.0)
+    said = [
+        {"start": 0.2, "end": 1.8, "text": f"my animal is a {WORDS[number]}", "speaker": "one"},
+        {"start": 2.2, "end": 3.8, "text": "one moment please", "speaker": "two"},
+    ]
+    transcript = (place.calls / NAMES[number]).with_suffix(".json")
+    transcript.write_text(json.dumps({"segments": said}))
 
 
 @pytest.fixture
@@ -92,10 +116,10 @@ def killed(place: Place, kill: KillAt, *words: object) -> None:
 
 
 def traces(place: Place, ids: list[str], clips: list[bytes]) -> set[str]:
-    """Files of the output folder that hold or bear an id, a name or a clip of a call."""
+    """Files of the output folder that hold or bear an id, a name, a clip or a word of a call."""
     words = [word.encode() for each in ids for word in (each, each[:16])]
     words += [name.removesuffix(".wav").encode() for name in NAMES]
-    words += [clip[:200] for clip in clips]
+    words += [clip[:200] for clip in clips] + [word.encode() for word in WORDS]
     found = set()
     for path in place.out.rglob("*"):
         name = str(path.relative_to(place.out))
@@ -123,6 +147,13 @@ def purged(place: Place) -> tuple[object, ...]:
     return place.options("purge", "--older-than", "2026-01-01")
 
 
+def judged_again(place: Place) -> tuple[object, ...]:
+    """By other rules, so that flags, reasons and moments of the call are written again."""
+    other = place.folder / "other.toml"
+    other.write_text(CONFIG.replace("every call", "any call").replace("names an animal", "an animal"))
+    return ("rejudge", "--config", other, "--out", place.out)
+
+
 Words = Callable[[Place], tuple[object, ...]]
 POINTS: list[tuple[Words, KillAt]] = [
     (refused, KillAt("os.rename", "refused/.*txt")),
@@ -132,6 +163,7 @@ MORE_POINTS: list[tuple[Words, KillAt]] = [
     (Place.night, KillAt("os.rename", "/clips/", 2)),  # one clip of the new call is written
     (Place.night, KillAt("open", "summary.json")),
     (Place.night, KillAt("os.chmod", "publishing.duckdb")),
+    (Place.night, KillAt("os.link", "previous.duckdb")),
     (Place.night, KillAt("os.rename", "callanalytics.duckdb")),
     (Place.night, KillAt("os.rename", "calls/[0-9a-f]*.html", 2)),
     (Place.night, KillAt("os.rename", "/index.html", 3)),
@@ -153,6 +185,11 @@ MORE_POINTS: list[tuple[Words, KillAt]] = [
     ),
     (lambda place: ("export", place.out / "export", "--out", place.out), KillAt("open", "export.json")),
     (review, KillAt("os.rename", "reviews/")),
+    (judged_again, KillAt("open", "unpublished")),
+    (judged_again, KillAt("os.chmod", "publishing.duckdb")),
+    (judged_again, KillAt("os.rename", "callanalytics.duckdb")),
+    (judged_again, KillAt("os.rename", "calls/[0-9a-f]*.html")),
+    (lambda place: ("export", place.out / "export", "--out", place.out), KillAt("os.rename", "export")),
 ]
 
 

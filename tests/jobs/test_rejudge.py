@@ -102,7 +102,7 @@ def clips(out: Path) -> dict[str, bytes]:
 def test_rejudging_equals_a_forced_run(out: Path, calls: Path, tmp_path: Path, changed: Settings) -> None:
     forced = shutil.copytree(out, tmp_path / "forced")
     before = judged(out)
-    done = rejudge(changed, Workspace(out))
+    done = rejudge(changed, Workspace(out), now=datetime(2020, 1, 1, tzinfo=UTC))  # a clock that was set back
     night(changed, calls, forced, force=True)
     assert judged(out) == judged(forced) != before
     assert clips(out) == clips(forced)

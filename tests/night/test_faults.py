@@ -154,8 +154,8 @@ def test_a_run_of_40_calls_killed_at_50_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_of_40_calls_interrupted_at_20_moments(tmp_path: Path) -> None:
-    check_moments(build_nights(tmp_path, 40), tmp_path, [signal.SIGTERM, signal.SIGINT], 20, seed=4)
+def test_a_run_interrupted_at_20_moments(nights: Nights, tmp_path: Path) -> None:
+    check_moments(nights, tmp_path, [signal.SIGTERM, signal.SIGINT], 20, seed=4)
 
 
 # Two at once ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import find_chromium
+from chromium import SharedPage, find_chromium
 from fixture_calls import LAST_DAY, assessed, plausible_calls
 from report_sites import Site, days, publish_site, silence
 
@@ -50,21 +50,21 @@ class Visit:
     def __init__(
         self, browser: Any, site: Site, name: str, *, width: int = 1280, scheme: str = "light"
     ) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.page = self.context.new_page()
+        self._shared = SharedPage(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page = self._shared.page
         self.problems: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda message: self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
-        self.page.on("request", lambda request: self.requests.append(request.url))
+        self._shared.listen("console", lambda message: self.problems.append(message.text))
+        self._shared.listen("pageerror", lambda error: self.problems.append(str(error)))
+        self._shared.listen("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
+        self._shared.listen("request", lambda request: self.requests.append(request.url))
         self.page.goto((site.folder / name).as_uri())
 
     def __enter__(self) -> Visit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.context.close()
+        self._shared.leave()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -12,6 +12,7 @@ import pytest
 from babel.messages.catalog import Message
 from report_sites import Site, days
 
+from callanalytics.errors import ReportError
 from reports.formatting import localised
 from reports.parts.flags import stored_text
 from reports.translation import _, in_language, plural
@@ -53,6 +54,20 @@ def test_translations_have_the_values_of_their_message(language: str) -> None:
             assert wanted - placeholders(form) <= {"n"}, message.id
             checked += 1
     assert checked > 500
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xde\x12\x04\x95\0\0", b"no catalogue"])
+def test_a_catalogue_that_is_missing_or_damaged_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    """English pages said that they are in German, or the night ended with an unexpected error."""
+    monkeypatch.setattr("reports.translation.LOCALE_DIR", tmp_path)
+    folder = tmp_path / "fr" / "LC_MESSAGES"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "reports.mo").write_bytes(content)
+    with pytest.raises(ReportError, match=r"missing or damaged.*Reinstall"), in_language("fr"):
+        pass
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -16,16 +18,18 @@ import pytest
 from fixture_calls import (
     ENSEMBLE_ID,
     plausible_calls,
+    plausible_failures,
 )
-from stores import begin, count
+from stores import begin, count, one
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
 from callanalytics.errors import StoreError
-from callanalytics.store import Review, Store, open_work, publish
-from callanalytics.store.publish import change_published, compact
+from callanalytics.store import Correction, Review, Store, open_work, publish
+from callanalytics.store.publish import change_published, compact, mend_published
 from callanalytics.store.query import run_query
 from callanalytics.store.recordings import done_among
+from callanalytics.store.remove import Selection, forget_calls, forget_clips
 from callanalytics.workspace import DATABASE_NAME, Workspace
 from jobs.maintenance.doctor import examine
 from jobs.night import RunOptions
@@ -55,6 +59,119 @@ def test_publishing_replaces_the_copy_while_an_analyst_writes_to_it(
         assert sorted(file.name for file in out.iterdir()) == [".work", "callanalytics.duckdb"]
 
 
+def published_rows(database: Path) -> dict[str, str]:
+    """All rows of all tables but those that are never published, as text: NaN is no NaN."""
+    with duckdb.connect(database, read_only=True) as reader:
+        tables = reader.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
+        shown = sorted(name for (name,) in tables if name not in ("files", "agent_voices"))
+        return {name: str(reader.execute(f"FROM base.{name} ORDER BY ALL").fetchall()) for name in shown}
+
+
+def working_rows(store: Store, scratch: Path) -> dict[str, str]:
+    """The same of the working database, as it is."""
+    store.connection.execute("CHECKPOINT")
+    return published_rows(Path(shutil.copyfile(store.database, scratch / "working-copy.duckdb")))
+
+
+@pytest.fixture
+def published_twice(tmp_path: Path, calls: list[CallAnalysis]):
+    """Ten calls are published, an eleventh too since; its file before the last lies ready."""
+    with open_work(Workspace(tmp_path / "out")) as store:
+        store.write(calls[:10], begin(store))
+        publish(store)
+        store.write(calls[10:11], begin(store))
+        publish(store)
+        yield store
+
+
+def test_only_what_changed_is_written(
+    published_twice: Store, calls: list[CallAnalysis], tmp_path: Path
+) -> None:
+    store, workspace = published_twice, published_twice.workspace
+    flagged = next(call.recording.call_id for call in calls if call.clips)
+    newest = calls[11].recording.call_id
+    keys = []
+    changes: dict[str, Callable[[], object]] = {
+        "rows of few": lambda: (
+            store.quarantine(plausible_failures(), begin(store)),
+            store.review(Review(flagged, "confirm")),
+            store.correct(Correction(flagged, swap_roles=True)),
+        ),
+        "one of these, no clips, a new call": lambda: (
+            store.correct(Correction(flagged, swap_roles=False)),
+            forget_clips(store, Selection("call", flagged)),
+            store.write(calls[11:12], begin(store)),
+        ),
+        "another call under its key": lambda: (
+            keys.append(one(store, "SELECT max(analysis_key) FROM base.analyses")),
+            forget_calls(store, Selection("call", newest)),
+            store.write(calls[:1], begin(store)),
+            keys.append(one(store, "SELECT max(analysis_key) FROM base.analyses")),
+        ),
+    }
+    for number, (name, change) in enumerate(changes.items(), start=2):
+        change()
+        before = workspace.database.read_bytes()
+        with workspace.database.open("rb") as reader:
+            publish(store)
+            assert json.loads(workspace.generations.read_text())["n_since_whole"] == number, name
+            assert published_rows(workspace.database) == working_rows(store, tmp_path), name
+            assert reader.read() == before, f"{name}: a reader keeps what was open"
+    assert keys[0] == keys[1]
+
+
+def touched(workspace: Workspace) -> None:
+    workspace.previous.chmod(0o600)
+    with duckdb.connect(workspace.previous) as somebody:
+        somebody.execute("DELETE FROM base.calls")
+
+
+def linked(workspace: Workspace) -> None:
+    """As by a backup, or by a publishing that was killed between the link and the rename."""
+    workspace.previous.unlink()
+    os.link(workspace.database, workspace.previous)
+
+
+def rotten(workspace: Workspace) -> None:
+    times = workspace.previous.stat()
+    damage_a_row(workspace.previous, "base.segments")
+    os.utime(workspace.previous, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def rotten_published(workspace: Workspace) -> None:
+    """It would be the previous one after the next publishing."""
+    times = workspace.database.stat()
+    damage_a_row(workspace.database, "base.segments")
+    os.utime(workspace.database, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not mend_published(workspace)
+
+
+@pytest.mark.parametrize("doubt", [touched, linked, rotten, rotten_published])
+def test_where_anything_is_in_doubt_all_is_copied(
+    published_twice: Store, tmp_path: Path, doubt: Callable[[Workspace], None]
+) -> None:
+    store, workspace = published_twice, published_twice.workspace
+    doubt(workspace)
+    before = workspace.database.read_bytes()
+    with workspace.database.open("rb") as reader:
+        publish(store)
+        assert json.loads(workspace.generations.read_text())["n_since_whole"] == 0
+        assert reader.read() == before
+    for database in (workspace.database, workspace.previous):
+        assert published_rows(database) == working_rows(store, tmp_path)
+
+
+def test_a_file_that_somebody_still_reads_is_not_changed(published_twice: Store, tmp_path: Path) -> None:
+    """Also one that takes no lock, such as a copy for a backup: it began to read two publishings ago."""
+    store, workspace = published_twice, published_twice.workspace
+    with workspace.database.open("rb") as backup:
+        before = workspace.database.read_bytes()
+        publish(store)
+        publish(store)
+        assert backup.read() == before
+    assert published_rows(workspace.database) == working_rows(store, tmp_path)
+
+
 def test_files_and_folders_are_for_their_owner_only(tmp_path: Path, calls: list[CallAnalysis]) -> None:
     out = tmp_path / "out"
     umask = os.umask(0o000)
@@ -64,7 +181,7 @@ def test_files_and_folders_are_for_their_owner_only(tmp_path: Path, calls: list[
             publish(store)
             for path in (out, *out.rglob("*")):
                 mode = stat.S_IMODE(path.stat().st_mode)
-                file_mode = 0o400 if path == out / DATABASE_NAME else 0o600
+                file_mode = 0o400 if path.name in (DATABASE_NAME, "previous.duckdb") else 0o600
                 assert mode == (0o700 if path.is_dir() else file_mode), f"{path} {mode:o}"
     finally:
         os.umask(umask)
@@ -108,7 +225,7 @@ def test_a_lost_working_database_goes_on_from_the_published_copy(
         assert count(store, "call_summary") == len(calls)
 
 
-OLDEST_CLIENT = "1.2.2"
+OLDEST_CLIENT = "1.2.0"
 OLD_CLIENT = """
 import duckdb, json, sys
 with duckdb.connect(sys.argv[1], read_only=True) as client:

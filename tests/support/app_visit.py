@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from app_server import Served
+from chromium import SharedPage
 
 PATIENCE_MS = 40_000
 FLAGS = ("--no-sandbox", "--autoplay-policy=no-user-gesture-required")
@@ -15,26 +16,26 @@ class Visit:
     """A visitor, with everything the page complained about or asked for."""
 
     def __init__(self, browser: Any, served: Served, path: str = "/", **how: Any) -> None:
-        how = {"viewport": {"width": 1280, "height": 1000}, "permissions": ["microphone"], **how}
+        how = {"viewport": {"width": 1280, "height": 1000}, "permissions": ("microphone",), **how}
         self.served = served
-        self.context = browser.new_context(**how)
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.page = self.context.new_page()
+        self._shared = SharedPage(browser, **how)
+        self.page = self._shared.page
+        self.page.set_default_timeout(PATIENCE_MS)
         self.problems: list[str] = []
         self.requests: list[str] = []
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on(
+        self._shared.listen("pageerror", lambda error: self.problems.append(str(error)))
+        self._shared.listen(
             "console", lambda said: said.type in {"error", "warning"} and self.problems.append(said.text)
         )
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("websocket", lambda socket: self.requests.append(socket.url))
+        self._shared.listen("request", lambda request: self.requests.append(request.url))
+        self._shared.listen("websocket", lambda socket: self.requests.append(socket.url))
         self.page.goto(served.url + path)
 
     def __enter__(self) -> Visit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.context.close()
+        self._shared.leave(self.served.url)
 
     def outside(self) -> list[str]:
         """Requests that did not go to the app itself."""

@@ -105,8 +105,16 @@ def rows(database: Path, sql: str) -> list[tuple[Any, ...]]:
 
 
 # Columns that say when and in which run something was done, and how fast: not what was found.
-_PASSING = {"run_id", "analysed_at", "first_seen_at", "last_seen_at", "registered_at", "promoted_at"}
-_PASSING |= {"stage_wall_s", "analysis_key"}
+_PASSING = {
+    "run_id",
+    "analysed_at",
+    "revision",
+    "first_seen_at",
+    "last_seen_at",
+    "registered_at",
+    "promoted_at",
+}
+_PASSING |= {"stage_wall_s", "analysis_key", "first_used_at"}
 # Of each run and file system, not of the calls.
 _NOT_RESULTS = {"runs", "skipped_files", "definitions", "schema_version", "files"}
 

@@ -11,10 +11,12 @@ import pytest
 from transcript_formats import FORMATS, SPOKEN, TALK, content_of
 
 from callanalytics.analysis.words import Utterance
-from callanalytics.analysis.words.sides import placed
+from callanalytics.analysis.words.sides import placed, placed_transcript
 from callanalytics.analysis.words.transcripts import read_transcript
+from callanalytics.config import settings_from
 from callanalytics.errors import TranscriptError
 from callanalytics.records import Role, Turn
+from jobs.night.plan import Transcripts
 
 LIMIT = 1_000_000
 
@@ -133,6 +135,25 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
             read_transcript(tmp_path / name, max_bytes=LIMIT)
         assert problem.value.reason == "unreadable"
     assert read_transcript(tmp_path / "link.json", max_bytes=LIMIT, follow_links=True)[0] == "deepgram"
+
+
+@pytest.mark.parametrize("place", ["folder", "beside"])
+def test_a_link_that_came_in_place_of_a_folder_is_not_followed(tmp_path: Path, place: str) -> None:
+    """Between search and reading; through a link that was there before, a folder is found as it is named."""
+    real, secret = tmp_path / "real", tmp_path / "secret"
+    for folder in (real / "november", secret / "november"):
+        folder.mkdir(parents=True)
+        write(folder, "call-1.json", content_of("deepgram")[1])
+    (tmp_path / "calls").symlink_to(real)
+    recording = tmp_path / "calls" / "november" / "call-1.wav"
+    words = {"transcripts": [str(tmp_path / "calls") if place == "folder" else "beside"]}
+    settings = settings_from({"words": words}, source="test", folder=tmp_path)
+    found = Transcripts(settings).of([recording], ())
+    assert placed_transcript(found, SPOKEN, max_bytes=LIMIT, follow_links=False).whole
+    (real / "november").rename(tmp_path / "former")
+    (real / "november").symlink_to(secret / "november")
+    swapped = placed_transcript(found, SPOKEN, max_bytes=LIMIT, follow_links=False)
+    assert (swapped.utterances, swapped.note) == ((), "unreadable")
 
 
 def test_hidden_characters_are_written_out(tmp_path: Path) -> None:

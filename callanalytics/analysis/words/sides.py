@@ -56,13 +56,13 @@ def placed_transcript(
 
     What is no transcript at all and lies in a folder of `beside` is a file of another kind.
     """
-    note = None
+    note, real_folders = None, {folder.resolve() for folder in beside}
     for path in paths:
         try:
             source, pieces = read_transcript(path, max_bytes=max_bytes, follow_links=follow_links)
             return CallWords(placed(pieces, spoken, source), whole=True)
         except TranscriptError as problem:
-            if problem.reason != "no_transcript" or path.parent not in beside:
+            if problem.reason != "no_transcript" or path.parent not in real_folders:
                 note = note or problem.reason
     return CallWords(note=note)
 

@@ -30,6 +30,7 @@ from typing import Any
 
 from callanalytics.analysis.words import Piece, Word
 from callanalytics.analysis.words.captions import read_captions
+from callanalytics.audio.source import open_without_links
 from callanalytics.errors import TranscriptError
 
 MAX_WORDS = 200_000  # four hours hold about 40,000
@@ -41,6 +42,8 @@ Node = dict[str, Any]
 
 def read_transcript(path: Path, *, max_bytes: int, follow_links: bool = False) -> tuple[str, list[Piece]]:
     """Read a transcript: the name of its format, and its pieces in order of time.
+
+    Without `follow_links` the path is absolute, and nothing on it may be a link.
 
     Raises:
         TranscriptError: it cannot be read, is too large, is of no known format or holds no words with times.
@@ -59,8 +62,10 @@ def read_transcript(path: Path, *, max_bytes: int, follow_links: bool = False) -
 
 def _content(path: Path, max_bytes: int, follow_links: bool) -> bytes:
     try:
-        # Without O_NONBLOCK a named pipe would keep the open itself waiting.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow_links else os.O_NOFOLLOW))
+        if follow_links:  # without O_NONBLOCK a named pipe would keep the open itself waiting
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        else:
+            descriptor = open_without_links(str(path.parent), path.name)
         with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
