@@ -1,4 +1,4 @@
-"""Bring the catalogues of the report up to date: read the messages from the code, then compile.
+"""Bring the catalogues of report and app up to date: read the messages from the code, then compile.
 
     python docs/messages.py
 
@@ -24,15 +24,19 @@ from reports.parts.flags import REASONS
 from reports.translation import DOMAIN, LOCALE_DIR
 
 REPORTS = LOCALE_DIR.parent
+ROOT = REPORTS.parent
 LANGUAGES = ("de", "es")
+TRANSLATED = ("reports", "jobs/app", "jobs/reviews")
 METHODS = [("**.py", "python"), ("templates/*.html", "jinja2"), ("templates/*.txt", "jinja2")]
 KEYWORDS = {"_": None, "marked": None, "plural": (1, 2), "counted": (1, 2)}
 
 
 def messages() -> Iterator[tuple[str | tuple[str, ...], str]]:
-    """Every message of the report, with the file it is from."""
-    found = extract_from_dir(REPORTS, METHODS, keywords=KEYWORDS)
-    yield from ((message, file) for file, _line, message, _comments, _context in found)
+    """Every message of report and app, with the file it is from."""
+    for folder in TRANSLATED:
+        found = extract_from_dir(ROOT / folder, METHODS, keywords=KEYWORDS)
+        prefix = "" if folder == "reports" else f"{folder}/"
+        yield from ((message, prefix + file) for file, _line, message, _comments, _context in found)
     yield from ((text, "callanalytics/diarize/quality.py") for text in QUALITY_TEXT.values())
     yield from ((text, "callanalytics/config/call_settings.py") for text in REASONS)
     yield from ((text, "callanalytics/analysis/words/__init__.py") for text in NOTE_TEXT.values())

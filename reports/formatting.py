@@ -122,9 +122,18 @@ def percent(share: float | None) -> str:
     return _percent(share, 1 if 0 < share < 0.0995 else 0)
 
 
-def score_text(score: float | None) -> str:
-    """The score of a call; not known where no voice that may be the caller's was assessed."""
-    return _("not known") if score is None else percent(score)
+def score_text(score: float | None, threshold: float | None = None) -> str:
+    """The score of a call; not known where no voice that may be the caller's was assessed.
+
+    One under the `threshold` of its rule is never written as the same percentage: 37.7% beside 38%.
+    """
+    if score is None:
+        return _("not known")
+    if threshold is None or score >= threshold or percent(score) != percent(threshold):
+        return percent(score)
+    closer = _percent(score, 1)
+    same = closer == _percent(threshold, 1)
+    return _("under {share}").format(share=percent(threshold)) if same else closer
 
 
 def _percent(share: float, digits: int) -> str:
@@ -140,11 +149,6 @@ def interval(low: float | None, high: float | None) -> str:
 def from_to(first: str, last: str) -> str:
     """From one value to another: 3% to 9%, 25 Mar to 31 Mar."""
     return _("{first} to {last}").format(first=first, last=last)
-
-
-def count(n: int, one: str, many: str | None = None) -> str:
-    """1 call, 3 calls, 1,204 calls; English whatever the language."""
-    return f"{whole_number(n)} {one if n == 1 else many or one + 's'}"
 
 
 def counted(one: str, many: str, n: int, **values: str) -> str:

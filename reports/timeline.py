@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from callanalytics.diarize.segments import merge_intervals
-from reports.formatting import clock, from_to, length, percent
+from reports.formatting import clock, from_to, length, score_text
 from reports.palette import Badge, badge
 from reports.translation import _, marked
 
@@ -254,7 +254,9 @@ def frustration(
         rules=rules,
         peak_x=place(float(at_s[peak]), duration_s),
         peak_share=f"{1 - float(y[peak]):.4f}",
-        peak_text=_("{level} at {at}").format(level=percent(float(y[peak])), at=clock(float(at_s[peak]))),
+        peak_text=_("{level} at {at}").format(
+            level=score_text(float(y[peak]), threshold), at=clock(float(at_s[peak]))
+        ),
     )
 
 

@@ -238,7 +238,8 @@ def test_a_former_demonstration_is_replaced_by_one_of_another_day_the_same_day_b
     other_day = {digest for name, digest in digests(out).items() if not name.endswith(".json")}
     told: list[tuple[int, int]] = []
     build_demo(out, day=DAY, zone=ZONE, on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(n, len(calls())) for n in range(1, len(calls()) + 1)]
+    n_calls = sum(call.is_made(0, 0) for call in calls())
+    assert told == [(n, n_calls) for n in range(1, n_calls + 1)]
     assert digests(out) == digests(demo.folder), "nothing of the other day is left either"
     assert len(other_day) >= demo.n_files
     assert not other_day & set(digests(out).values()), "another day is other recordings"
@@ -252,11 +253,13 @@ def test_a_former_demonstration_is_replaced_by_one_of_another_day_the_same_day_b
 
 def test_days_before_have_calm_calls_of_other_callers(tmp_path: Path, demo: DemoSummary) -> None:
     summary = build_demo(tmp_path / "calls", day=DAY, zone=ZONE, n_days_before=1)
-    history = [call for call in calls() if call.in_history]
+    history = [call for call in calls() if call.is_made(1, 1)]
+    story = [call for call in calls() if call.is_made(0, 1) and not call.is_made(0, 0)]
     assert len(history) > 5
     assert not [call for call in history if call.upset or call.broken]
-    assert summary.n_calls == demo.n_calls + len(history)
-    assert len(summary.upset) == len(demo.upset)
+    assert [call.upset for call in story] == [True, True]
+    assert summary.n_calls == demo.n_calls + len(history) + len(story)
+    assert len(summary.upset) == len(demo.upset) + len(story)
     names = [file.name for file in (tmp_path / "calls").rglob("*-20260316-*.wav")]
     assert names
     assert {re.findall("-(203|202|212)555", name)[0] for name in names} == {"203"}

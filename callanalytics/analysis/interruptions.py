@@ -41,15 +41,12 @@ def interruptions(diarization: Diarization, by: Role) -> list[tuple[float, float
     mine, theirs = (_talk(diarization, role) for role in (by, by.other))
     if not len(mine) or not len(theirs):
         return []
-    found = []
-    for (was_mine, _), (is_mine, alone_from_s) in pairwise(_floors(mine, theirs)):
-        if was_mine or not is_mine:
-            continue
-        start_s = mine[np.searchsorted(mine[:, 0], alone_from_s, side="right") - 1, 0]
-        over_s = covered_s(theirs, np.array([start_s]), np.array([alone_from_s]))[0]
-        if over_s >= OVERLAP_S:
-            found.append((float(start_s), float(over_s)))
-    return found
+    taken = [at_s for (was, _), (now, at_s) in pairwise(_floors(mine, theirs)) if now and not was]
+    alone_from_s = np.array(taken, dtype=np.float64)
+    start_s = mine[np.searchsorted(mine[:, 0], alone_from_s, side="right") - 1, 0]
+    over_s = covered_s(theirs, start_s, alone_from_s)
+    pairs = zip(start_s.tolist(), over_s.tolist(), strict=True)
+    return [(start, over) for start, over in pairs if over >= OVERLAP_S]
 
 
 def _talk(diarization: Diarization, role: Role) -> Intervals:

@@ -15,7 +15,7 @@ import numpy as np
 
 from callanalytics.demo.mix import mix_call
 from callanalytics.demo.recorder_files import Take, write_take
-from callanalytics.demo.script import calls
+from callanalytics.demo.script import Call, calls
 from callanalytics.demo.synthetic_voices import speak_calls
 from callanalytics.errors import UsageError
 from callanalytics.records import FloatArray
@@ -24,7 +24,6 @@ __all__ = ["DemoSummary", "build_demo"]
 
 # Lists the files that the demonstration made, so that no file of anybody else is ever removed.
 MARKER_NAME = ".callanalytics-demo"
-# A day of the history has other callers: their numbers have another area code.
 AREA_CODES = ("202", "203", "212")
 MAX_DAYS_BEFORE = len(AREA_CODES) - 1
 
@@ -54,7 +53,8 @@ def build_demo(
         out: a folder that is missing, empty, or a former demonstration, which is replaced.
         day: date of the calls.
         zone: of their times.
-        n_days_before: also calm calls of so many days before, at most `MAX_DAYS_BEFORE`, by other callers.
+        n_days_before: also calm calls of so many days before, at most `MAX_DAYS_BEFORE`, by other callers;
+            then parcels are late on the last day, so that something has changed.
         on_progress: called with calls done and calls in all.
 
     Raises:
@@ -63,13 +63,15 @@ def build_demo(
     """
     folder = out.resolve()
     _refuse_foreign(folder)
-    speech = speak_calls(calls())
+    wanted = _wanted(day, n_days_before)
+    texts = {index: call for _day, index, call in wanted}
+    speech = dict(zip(texts, speak_calls(tuple(texts.values())), strict=True))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the last step is a rename on one file system.
         workshop = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            summary = _fill(workshop / "demo", folder, speech, _days(day, n_days_before), zone, on_progress)
+            summary = _fill(workshop / "demo", folder, speech, wanted, zone, on_progress)
             if folder.exists():
                 folder.rename(workshop / "former")
             (workshop / "demo").rename(folder)
@@ -83,27 +85,34 @@ def build_demo(
     return summary
 
 
+def _wanted(day: date, n_days_before: int) -> list[tuple[date, int, Call]]:
+    """The calls to make, each with its day and its place in the script, the last day first.
+
+    Every day has callers of its own: their numbers have another area code.
+    """
+    return [
+        (day - timedelta(days=days_ago), index, replace(call, number=AREA_CODES[days_ago] + call.number[3:]))
+        for days_ago in range(n_days_before + 1)
+        for index, call in enumerate(calls())
+        if call.is_made(days_ago, n_days_before)
+    ]
+
+
 def _fill(
     root: Path,
     folder: Path,
-    speech: list[list[FloatArray]],
-    days: Sequence[tuple[date, str]],
+    speech: dict[int, list[FloatArray]],
+    wanted: Sequence[tuple[date, int, Call]],
     zone: ZoneInfo,
     on_progress: Callable[[int, int], None] | None,
 ) -> DemoSummary:
-    """Write every call below `root`, which becomes `folder`. days: date and area code of the callers."""
+    """Write every call below `root`, which becomes `folder`. speech: of each place in the script."""
     root.mkdir()
     n_files = 0
     broken: list[Path] = []
     upset: list[Path] = []
-    wanted = [
-        (day, index, replace(call, number=area + call.number[3:]), spoken)
-        for day, area in days
-        for index, (call, spoken) in enumerate(zip(calls(), speech, strict=True))
-        if call.in_history or day == days[0][0]
-    ]
-    for n_done, (day, index, call, spoken) in enumerate(wanted, start=1):
-        sides = mix_call(call, spoken, np.random.default_rng([day.toordinal(), index]))
+    for n_done, (day, index, call) in enumerate(wanted, start=1):
+        sides = mix_call(call, speech[index], np.random.default_rng([day.toordinal(), index]))
         take = Take(call, index, datetime.combine(day, call.at, tzinfo=zone), sides)
         files = write_take(root, take)
         n_files += len(files)
@@ -115,13 +124,8 @@ def _fill(
         if on_progress:
             on_progress(n_done, len(wanted))
     _write_marker(root)
-    n_calls = sum(not call.broken for _day, _index, call, _spoken in wanted)
+    n_calls = sum(not call.broken for _day, _index, call in wanted)
     return DemoSummary(folder, n_calls, n_files, tuple(broken), tuple(upset))
-
-
-def _days(day: date, n_before: int) -> list[tuple[date, str]]:
-    """The day and those before it, each with callers of its own."""
-    return [(day - timedelta(days=i), AREA_CODES[i]) for i in range(n_before + 1)]
 
 
 def _write_marker(root: Path) -> None:

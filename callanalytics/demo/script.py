@@ -34,6 +34,15 @@ class Between(StrEnum):
     PAUSE = "pause"
 
 
+class Days(StrEnum):
+    """When a call is made; see the top of calls.toml."""
+
+    LAST = "last"
+    ALL = "all"
+    BEFORE = "before"
+    STORY = "story"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One utterance. `overlaps`: it starts before the previous one has ended."""
@@ -85,13 +94,19 @@ class Call:
     dialogue: str
     direction: Direction = Direction.INBOUND
     has_sidecar: bool = False
-    in_history: bool = False  # also made for the days before
+    days: Days = Days.LAST
     broken: bool = False
 
     @property
     def events(self) -> tuple[Line | Interlude, ...]:
         """The dialogue, line by line."""
         return tuple(_event(line) for line in self.dialogue.strip().splitlines())
+
+    def is_made(self, days_ago: int, n_days_before: int) -> bool:
+        """Whether it is made on a day of a demonstration that has so many days before the last one."""
+        if days_ago:
+            return self.days in {Days.ALL, Days.BEFORE}
+        return self.days in {Days.LAST, Days.ALL} or (self.days is Days.STORY and n_days_before > 0)
 
     @property
     def upset(self) -> bool:
@@ -114,7 +129,7 @@ def _event(line: str) -> Line | Interlude:
 
 @cache
 def calls() -> tuple[Call, ...]:
-    """The calls, by the clock."""
+    """All calls, in the order of the script."""
     table = tomllib.loads(files(__package__).joinpath("calls.toml").read_text(encoding="utf-8"))
     agents = {
         key: Agent(agent["agent_id"], agent["name"], Voice(**agent["voice"]))
@@ -131,5 +146,6 @@ def _call(table: dict[str, Any], agents: dict[str, Agent], queues: dict[str, str
             "agent": agents[table["agent"]],
             "caller": Voice(**table["caller"]),
             "direction": Direction(table.get("direction", Direction.INBOUND)),
+            "days": Days(table.get("days", Days.LAST)),
         }
     )

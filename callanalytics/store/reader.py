@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.call import CallAnalysis
@@ -21,6 +22,7 @@ from callanalytics.records import (
     ChannelLayout,
     Diarization,
     Features,
+    FloatArray,
     Recording,
     Role,
     RoleEvidence,
@@ -29,7 +31,7 @@ from callanalytics.records import (
     SoundSpan,
     Turn,
 )
-from callanalytics.store.rows import Row, restored
+from callanalytics.store.rows import Record, Row, enum_of_field, restored
 from callanalytics.store.writer import Store
 from ensemble.inference.vote import Votes
 from ensemble.labels import EMOTIONS
@@ -51,10 +53,15 @@ def read_analysis(store: Store, analysis_key: int) -> CallAnalysis:
     return call
 
 
-def read_analyses(store: Store, analysis_keys: Sequence[int]) -> dict[int, CallAnalysis]:
-    """Stored analyses of any ensemble by their keys, as `read_analysis`; some hundred at a time are fast."""
-    found = _of_keys(store, "analyses", analysis_keys)
-    calls = _read(store, [row for rows in found.values() for row in rows])
+def read_analyses(
+    store: Store, analysis_keys: Sequence[int], *, opinions: bool = True
+) -> dict[int, CallAnalysis]:
+    """Stored analyses of any ensemble by their keys, as `read_analysis`; some hundred at a time are fast.
+
+    Without `opinions` the votes hold no member: rules do not look at what each of them thought.
+    """
+    found = _by(store, "analyses", "analysis_key", analysis_keys)
+    calls = _read(store, [row for rows in found.values() for row in rows], opinions=opinions)
     return dict(zip(found, calls, strict=True))
 
 
@@ -74,7 +81,7 @@ def known_places(store: Store, recording_ids: Collection[str]) -> dict[str, dict
     return places
 
 
-def _read(store: Store, analyses: Sequence[Row]) -> list[CallAnalysis]:
+def _read(store: Store, analyses: Sequence[Row], *, opinions: bool = True) -> list[CallAnalysis]:
     keys = [analysis["analysis_key"] for analysis in analyses]
     recorded = [analysis["recording_id"] for analysis in analyses]
     calls = _by(store, "calls", "recording_id", recorded)
@@ -82,32 +89,32 @@ def _read(store: Store, analyses: Sequence[Row]) -> list[CallAnalysis]:
     ensembles = _by(store, "ensembles", "ensemble_id", [analysis["ensemble_id"] for analysis in analyses])
     rule_sets = _by(store, "rule_sets", "rules_id", [analysis["rules_id"] for analysis in analyses])
     of_keys = {
-        table: _of_keys(store, table, keys, order)
+        table: _parts(store, table, keys, order)
         for table, order in (
             ("turns", "turn"),
             ("sounds", "start_s"),
             ("segments", "segment"),
-            ("predictions", "segment"),
             ("utterances", "utterance"),
         )
     }
+    predictions = _parts(store, "predictions", keys, "segment") if opinions else None
     names = tuple(name for (name,) in store.rows("SELECT name FROM base.feature_names ORDER BY position"))
     found = []
     for analysis in analyses:
-        turns, sounds, segments, predictions, utterances = (
-            table.get(analysis["analysis_key"], []) for table in of_keys.values()
-        )
+        key = analysis["analysis_key"]
+        turns, sounds, segments, utterances = (parts(key) for parts in of_keys.values())
         (call,), (file,) = calls[analysis["recording_id"]], files[analysis["recording_id"]]
         (ensemble,) = ensembles[analysis["ensemble_id"]]
+        said = predictions(key) if predictions else None
         found.append(
             CallAnalysis(
                 recording=restored(Recording, file, paths=tuple(map(Path, file["paths"]))),
                 facts=restored(CallFacts, call, sources=dict(call["fact_sources"])),
                 audio=restored(AudioFacts, file),
                 speech=_diarization(analysis, turns, sounds, segments),
-                segments=tuple(restored(Segment, row, index=row["segment"]) for row in segments),
-                features=_features(names, segments),
-                votes=_votes(ensemble, analysis["neutral_share"], segments, predictions),
+                segments=_restored_all(Segment, segments.rename({"segment": "index"})),
+                features=Features(names, _matrix(segments["descriptors"], len(names))),
+                votes=_votes(ensemble, analysis["neutral_share"], segments, said),
                 ensemble_id=analysis["ensemble_id"],
                 assessment=_assessment(analysis, rule_sets.get(analysis["rules_id"])),
                 clips=(),
@@ -119,19 +126,27 @@ def _read(store: Store, analyses: Sequence[Row]) -> list[CallAnalysis]:
     return found
 
 
-def _by(store: Store, table: str, key: str, values: Collection[Any], order: str = "") -> dict[Any, list[Row]]:
+def _by(store: Store, table: str, key: str, values: Collection[Any]) -> dict[Any, list[Row]]:
     """Rows of a table in `base` by the values of a key column."""
-    wanted = list({value for value in values if value is not None})
-    kind = "INTEGER" if key == "analysis_key" else "VARCHAR"
-    sql = f"SELECT * FROM base.{table} WHERE {key} IN (SELECT unnest(?::{kind}[]))"  # noqa: S608
     rows: dict[Any, list[Row]] = {}
-    for row in _rows(store, f"{sql} ORDER BY {key}{order}", wanted):
+    for row in _chosen(store, table, key, values).to_dicts():
         rows.setdefault(row[key], []).append(row)
     return rows
 
 
-def _of_keys(store: Store, table: str, keys: Collection[int], order: str = "") -> dict[int, list[Row]]:
-    return _by(store, table, "analysis_key", keys, f", {order}" if order else "")
+def _parts(store: Store, table: str, keys: Collection[int], order: str) -> Callable[[int], pl.DataFrame]:
+    """The rows of an analysis in a table, in order; as columns, since there may be many."""
+    frame = _chosen(store, table, "analysis_key", keys, f", {order}")
+    parts = frame.partition_by("analysis_key", as_dict=True)
+    none = frame.clear()
+    return lambda key: parts.get((key,), none)
+
+
+def _chosen(store: Store, table: str, key: str, values: Collection[Any], order: str = "") -> pl.DataFrame:
+    wanted = list({value for value in values if value is not None})
+    kind = "INTEGER" if key == "analysis_key" else "VARCHAR"
+    sql = f"SELECT * FROM base.{table} WHERE {key} IN (SELECT unnest(?::{kind}[]))"  # noqa: S608
+    return _frame(store, f"{sql} ORDER BY {key}{order}", wanted)
 
 
 def _assessment(analysis: Row, rule_sets: list[Row] | None) -> CallAssessment:
@@ -143,16 +158,15 @@ def _assessment(analysis: Row, rule_sets: list[Row] | None) -> CallAssessment:
     return CallAssessment(curve, (), (), analysis["flagged"], rule_set)
 
 
-def _rows(store: Store, sql: str, *parameters: object) -> list[Row]:
+def _frame(store: Store, sql: str, *parameters: object) -> pl.DataFrame:
     # By way of Arrow: DuckDB's own fetchall would need pytz for times with a zone.
-    rows: list[Row] = store.connection.sql(sql, params=list(parameters)).pl().to_dicts()
-    return rows
+    found: pl.DataFrame = store.connection.sql(sql, params=list(parameters)).pl()
+    return found
 
 
 def _one(store: Store, call_id: str) -> Row:
-    found = _rows(
-        store, "SELECT * FROM analyses WHERE starts_with(call_id, ?) ORDER BY call_id LIMIT 3", call_id
-    )
+    sql = "SELECT * FROM analyses WHERE starts_with(call_id, ?) ORDER BY call_id LIMIT 3"
+    found: list[Row] = _frame(store, sql, call_id).to_dicts()
     if not found:
         listing = store.workspace.command("query", "FROM call_summary")
         raise UsageError(f"no call {call_id!r}. List them with: {listing}")
@@ -162,21 +176,35 @@ def _one(store: Store, call_id: str) -> Row:
     return found[0]
 
 
-def _diarization(analysis: Row, turns: list[Row], sounds: list[Row], segments: list[Row]) -> Diarization:
-    roles = {row["speaker"]: Role(row["role"]) for row in (*segments, *turns)}
+def _diarization(
+    analysis: Row, turns: pl.DataFrame, sounds: pl.DataFrame, segments: pl.DataFrame
+) -> Diarization:
+    said = ((part["speaker"].to_list(), part["role"].to_list()) for part in (segments, turns))
+    roles = {speaker: Role(role) for columns in said for speaker, role in zip(*columns, strict=True)}
     return Diarization(
-        turns=tuple(restored(Turn, turn) for turn in turns),
+        turns=_restored_all(Turn, turns),
         roles=roles,
         layout=ChannelLayout(analysis["channel_layout"]),
         role_source=RoleSource(analysis["role_source"]),
         role_confidence=analysis["role_confidence"],
         role_evidence=tuple(restored(RoleEvidence, fact) for fact in analysis["role_evidence"]),
-        sounds=tuple(restored(SoundSpan, sound) for sound in sounds),
+        sounds=_restored_all(SoundSpan, sounds),
         quality=tuple(analysis["quality"]),
     )
 
 
-def _words(analysis: Row, rows: list[Row]) -> CallWords:
+def _restored_all(kind: type[Record], rows: pl.DataFrame) -> tuple[Record, ...]:
+    """The records of many rows, as `restored` makes one; column by column takes a tenth of the time."""
+    columns = {}
+    for name, enum in enum_of_field(kind).items():  # type: ignore[arg-type] # a type is hashable
+        if name in rows.columns:
+            values = rows[name].to_list()
+            known = {value: enum(value) for value in set(values)} if enum else {}
+            columns[name] = [known[value] for value in values] if enum else values
+    return tuple(kind(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+
+
+def _words(analysis: Row, rows: pl.DataFrame) -> CallWords:
     utterances = (
         restored(
             Utterance,
@@ -184,32 +212,39 @@ def _words(analysis: Row, rows: list[Row]) -> CallWords:
             word_start_s=tuple(row["word_start_s"]),
             word_confidence=tuple(row["word_confidence"]),
         )
-        for row in rows
+        for row in rows.to_dicts()
     )
     return CallWords(tuple(utterances), whole=analysis["words_whole"] or False, note=analysis["words_note"])
 
 
-def _features(names: tuple[str, ...], segments: list[Row]) -> Features:
-    values = np.array([row["descriptors"] for row in segments], dtype=np.float32)
-    return Features(names, values.reshape(len(segments), len(names)))
+def _matrix(rows: pl.Series, width: int) -> FloatArray:
+    """Rows of `width` numbers as (n, width) float32."""
+    if not len(rows):
+        return np.zeros((0, width), dtype=np.float32)
+    return rows.explode().to_numpy().astype(np.float32).reshape(len(rows), width)
 
 
-def _votes(ensemble: Row, neutral_share: float | None, segments: list[Row], predictions: list[Row]) -> Votes:
+def _votes(
+    ensemble: Row, neutral_share: float | None, segments: pl.DataFrame, predictions: pl.DataFrame | None
+) -> Votes:
     labels, members = tuple(ensemble["labels"]), tuple(ensemble["members"])
-    opinion = {(row["member"], row["segment"]): row for row in predictions}
     columns = [EMOTIONS.index(label) for label in labels]
-    n = len(segments)
-    by_member = np.array(
-        [[opinion[member, s["segment"]]["probabilities"] for s in segments] for member in members],
-        dtype=np.float32,
-    ).reshape(len(members), n, len(EMOTIONS))
-    mean = np.array([s["probabilities"] for s in segments], dtype=np.float32).reshape(n, len(EMOTIONS))
+    if predictions is None:
+        members = ()
+    by_member = np.zeros((len(members), len(segments), len(EMOTIONS)), dtype=np.float32)
+    if predictions is not None and len(predictions):
+        place = {number: i for i, number in enumerate(segments["segment"].to_list())}
+        of_segment = [place[number] for number in predictions["segment"].to_list()]
+        of_member = [members.index(name) for name in predictions["member"].to_list()]
+        by_member[of_member, of_segment] = _matrix(predictions["probabilities"], len(EMOTIONS))
+    mean = _matrix(segments["probabilities"], len(EMOTIONS))
 
     def index(name: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array([-1 if s[name] is None else labels.index(s[name]) for s in segments], dtype=np.int64)
+        named = segments[name].to_list()
+        return np.array([-1 if label is None else labels.index(label) for label in named], dtype=np.int64)
 
     def number(name: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        return np.array([np.nan if s[name] is None else s[name] for s in segments], dtype=np.float32)
+        return segments[name].to_numpy().astype(np.float32)  # NaN for NULL
 
     return Votes(
         labels=labels,
@@ -220,7 +255,7 @@ def _votes(ensemble: Row, neutral_share: float | None, segments: list[Row], pred
         top_index=index("top_emotion"),
         confidence=number("confidence"),
         agreement=number("agreement"),
-        tie_broken=np.array([s["tie_broken"] for s in segments], dtype=bool),
-        abstain_reason=tuple(s["abstain_reason"] for s in segments),
+        tie_broken=segments["tie_broken"].to_numpy().astype(bool),
+        abstain_reason=tuple(segments["abstain_reason"].to_list()),
         neutral_share=neutral_share,
     )

@@ -1,8 +1,7 @@
 """An analysed call and the rows it is stored as: one polars frame per table, sent as Arrow.
 
 A column has the name of the field that it comes from, so the records themselves say which columns there are:
-`stored` writes their fields, `restored` reads them. A worker packs its call, the one writer puts the calls of
-a batch together without looking into them: building objects again was 40 % of the writer's work.
+`stored` writes their fields, `restored` reads them. A worker packs its call; the writer joins packed calls.
 """
 
 from __future__ import annotations
@@ -84,14 +83,15 @@ def known_number(value: float | None) -> float | None:
 
 def restored(kind: type[Record], row: Row, **given: Any) -> Record:
     """The record whose fields are the columns of a row, but for those that are given."""
-    for name, enum in _enum_of_field(kind).items():  # type: ignore[arg-type] # a type is hashable
+    for name, enum in enum_of_field(kind).items():  # type: ignore[arg-type] # a type is hashable
         if name in row and name not in given:
             given[name] = enum(row[name]) if enum else row[name]
     return kind(**given)
 
 
 @cache  # reading the hints takes ten times as long as making the record
-def _enum_of_field(kind: type[Any]) -> dict[str, type[StrEnum] | None]:
+def enum_of_field(kind: type[Any]) -> dict[str, type[StrEnum] | None]:
+    """The fields of a record, each with its enumeration where it is one."""
     hints = get_type_hints(kind).items()
     return {n: h if isinstance(h, type) and issubclass(h, StrEnum) else None for n, h in hints}
 

@@ -1,7 +1,8 @@
 """Take the pictures of README.md from the report of the demonstration. Needs playwright and a Chromium.
 
     mkdir /srv/calls && cd /srv/calls
-    callanalytics demo && callanalytics run --input demo-calls
+    callanalytics demo --days-before 2 && callanalytics run --since 4d --input demo-calls
+    callanalytics report --since yesterday
     python docs/images/shoot.py /srv/calls/callanalytics-out/reports
 
 Never point it at real calls: the pictures are published.

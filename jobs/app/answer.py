@@ -14,9 +14,10 @@ from ensemble.inference.ensemble import Ensemble
 from ensemble.inference.spectrogram import FrontEnd, log_mel
 from ensemble.inference.vote import LOW_AGREEMENT, LOW_CONFIDENCE, NOT_SPEECH, TOO_SHORT
 from jobs.app.utterance import Utterance
-from reports.formatting import percent
+from reports.formatting import number, percent, plain_number, whole_number
 from reports.palette import Badge, badge
 from reports.timeline import Tick, place
+from reports.translation import _, plural
 
 if TYPE_CHECKING:
     from callanalytics.records import FloatArray
@@ -76,12 +77,15 @@ def answer(utterance: Utterance, ensemble: Ensemble, *, target: str | None = Non
     n_agree = round(float(votes.agreement[0]) * n_members)
     mean = {label: float(p) for label, p in zip(votes.labels, votes.mean_probabilities[0], strict=True)}
     opinions = tuple(_opinion(utterance, ensemble, m, top) for m in range(n_members))
-    agreed = f"{n_agree} of {n_members} models agree" if n_members > 1 else "one model alone"
-    tie = " A tie was broken by the mean probability." if votes.tie_broken[0] else ""
+    agreed = _("{n} of {all} models agree").format(n=n_agree, all=n_members)
+    agreed = agreed if n_members > 1 else _("one model alone")
+    sure = _("{share} confident, {agreed}.").format(share=percent(confidence), agreed=agreed)
+    tie = " " + _("A tie was broken by the mean probability.") if votes.tie_broken[0] else ""
+    loudest = _("loudest part {level} dB below full scale").format(level=_db(utterance.loudest_db))
     return Answer(
         badge=badge(named),
-        headline=named.capitalize() if named else "No label",
-        why=f"{percent(confidence)} confident, {agreed}.{tie}"
+        headline=capitalised(badge(named).name),
+        why=sure + tie
         if named
         else why_abstained(votes.abstain_reason[0], ensemble, top, confidence, n_agree),
         aim=_aim(target, named, top, mean),
@@ -90,15 +94,29 @@ def answer(utterance: Utterance, ensemble: Ensemble, *, target: str | None = Non
         waveform=waveform_path(utterance.samples),
         spectrogram=spectrogram_png(utterance.samples, ensemble.front),
         ticks=second_ticks(utterance.duration_s),
-        caption=f"Waveform and spectrogram of {utterance.duration_s:.1f} s of sound.",
+        caption=_("Waveform and spectrogram of {seconds} s of sound.").format(
+            seconds=number(utterance.duration_s)
+        ),
         facts=(
-            f"{utterance.duration_s:.1f} s of sound, {utterance.speech_s:.1f} s speech",
-            f"loudest part {utterance.loudest_db:.0f} dB below full scale".replace("-", ""),
+            _("{seconds} s of sound, {speech} s speech").format(
+                seconds=number(utterance.duration_s), speech=number(utterance.speech_s)
+            ),
+            loudest,
             utterance.origin,
-            f"answered in {utterance.wall_s * 1000:.0f} ms",
-            f"ensemble {ensemble.ensemble_id}",
+            _("answered in {ms} ms").format(ms=whole_number(round(utterance.wall_s * 1000))),
+            _("ensemble {id}").format(id=ensemble.ensemble_id),
         ),
     )
+
+
+def _db(level_db: float) -> str:
+    """A level without its sign."""
+    return whole_number(round(abs(level_db)))
+
+
+def capitalised(text: str) -> str:
+    """The text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def second_ticks(duration_s: float) -> tuple[Tick, ...]:
@@ -106,39 +124,48 @@ def second_ticks(duration_s: float) -> tuple[Tick, ...]:
     step_s = next(step for step in (1, 2, 5, 10, 20) if duration_s / step <= 8 or step == 20)
     inner = [at for at in range(0, int(duration_s) + 1, step_s) if duration_s - at > 0.5 * step_s]
     ticks = [Tick(place(at, duration_s), str(at), "middle" if at else "start") for at in inner]
-    return (*ticks, Tick("100%", f"{duration_s:.1f} s", "end"))
+    return (*ticks, Tick("100%", f"{number(duration_s)} s", "end"))
 
 
 def why_abstained(reason: str | None, ensemble: Ensemble, top: str, confidence: float, n_agree: int) -> str:
     """Why no emotion is named, in a sentence with the numbers that decided it."""
     thresholds, n_members = ensemble.thresholds, len(ensemble.member_names)
-    leaning = f"It leaned towards {top}"
+    leaning = _("It leaned towards {emotion}").format(emotion=badge(top).name)
     if reason == LOW_CONFIDENCE:
-        return (
-            f"{leaning}, but only {percent(confidence)} confident; a label needs "
-            f"{percent(thresholds.confidence)}. Below that it would be wrong too often."
-        )
+        return _(
+            "{leaning}, but only {share} confident; a label needs {least}. Below that it would be wrong too "
+            "often."
+        ).format(leaning=leaning, share=percent(confidence), least=percent(thresholds.confidence))
     if reason == LOW_AGREEMENT:
         needed = int(np.ceil(thresholds.agreement * n_members - 1e-6))
-        return f"{leaning}, but only {n_agree} of {n_members} models agree; a label needs {needed}."
+        return plural(
+            "{leaning}, but only {n} of {all} models agrees; a label needs {least}.",
+            "{leaning}, but only {n} of {all} models agree; a label needs {least}.",
+            n_agree,
+        ).format(leaning=leaning, n=n_agree, all=n_members, least=needed)
     if reason == TOO_SHORT:
-        return f"Too little speech: at least {thresholds.shortest_s:g} s are needed. Speak a whole sentence."
+        text = _("Too little speech: at least {seconds} s are needed. Speak a whole sentence.")
+        return text.format(seconds=plain_number(thresholds.shortest_s))
     if reason == NOT_SPEECH:
-        return f"Nothing is louder than {thresholds.quietest_db:g} dB below full scale.".replace("-", "")
-    return "The ensemble names no emotion here."
+        text = _("Nothing is louder than {level} dB below full scale.")
+        return text.format(level=_db(thresholds.quietest_db))
+    return _("The ensemble names no emotion here.")
 
 
 def _aim(target: str | None, named: str | None, top: str, mean: Mapping[str, float]) -> str:
     if target is None:
         return ""
+    aimed, heard = badge(target).name, badge(named).name
     if target not in mean:
-        return f"You aimed for {target}, which this ensemble cannot name."
-    given = f"{target} was given {percent(mean[target])}"
+        return _("You aimed for {emotion}, which this ensemble cannot name.").format(emotion=aimed)
+    share = percent(mean[target])
     if named == target:
-        return f"You aimed for {target}: recognised."
+        return _("You aimed for {emotion}: recognised.").format(emotion=aimed)
     if named is None:
-        return f"You aimed for {target}: {given}, and no label was named."
-    return f"You aimed for {target}, but it was classified as {named}; {given}."
+        text = _("You aimed for {emotion}: it was given {share}, and no label was named.")
+        return text.format(emotion=aimed, share=share)
+    text = _("You aimed for {emotion}, but it was classified as {other}; {emotion} was given {share}.")
+    return text.format(emotion=aimed, other=heard, share=share)
 
 
 def _bars(shares: Mapping[str, float], chosen: str) -> tuple[Bar, ...]:

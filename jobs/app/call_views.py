@@ -11,19 +11,22 @@ from callanalytics.store import Review
 from ensemble.labels import EMOTIONS
 from jobs.app.markup import render
 from jobs.app.published import PAGE_ROWS, Listed, OpenedCall, Wanted
-from reports.formatting import MISSING, clock, count, moment, score_text
+from reports.formatting import MISSING, calls_text, clock, from_to, moment, score_text, whole_number
 from reports.palette import LETTERS, Badge, badge, legend
 from reports.parts.call_parts import person
+from reports.parts.flags import stored_text
 from reports.report_source import Row
+from reports.timeline import ROLE_NAMES
+from reports.translation import _, marked
 
 
-def list_view(listed: Listed, wanted: Wanted) -> dict[str, Any]:
-    """What list.html prints."""
+def list_view(listed: Listed, wanted: Wanted, rule_at: float | None) -> dict[str, Any]:
+    """What list.html prints; `rule_at` is where the rule on the caller's peak frustration starts."""
     order = "descending" if wanted.descending else "ascending"
 
     columns = (
-        *(("When", "when"), ("Frustration", "score"), ("Length", "length"), ("Queue", "queue")),
-        *(("Agent", "agent"), ("Reasons", ""), ("Reviewed", "")),
+        *((_("When"), "when"), (_("Frustration"), "score"), (_("Length"), "length"), (_("Queue"), "queue")),
+        *((_("Agent"), "agent"), (_("Reasons"), ""), (_("Reviewed"), "")),
     )
     return {
         "found": _found(listed),
@@ -34,7 +37,7 @@ def list_view(listed: Listed, wanted: Wanted) -> dict[str, Any]:
             }
             for title, sort in columns
         ],
-        "rows": [_row(row) for row in listed.rows],
+        "rows": [_row(row, rule_at) for row in listed.rows],
         "page": wanted.page,
         "n_pages": -(-listed.n_found // PAGE_ROWS),
     }
@@ -42,30 +45,39 @@ def list_view(listed: Listed, wanted: Wanted) -> dict[str, Any]:
 
 def _found(listed: Listed) -> str:
     if listed.n_all == 0:
-        return "No call has been analysed yet."
+        return _("No call has been analysed yet.")
     if listed.n_found == 0:
-        return f"None of {count(listed.n_all, 'call')} is like that. Loosen the filters."
+        text = _("None of {calls} is like that. Loosen the filters.")
+        return text.format(calls=calls_text(listed.n_all))
     if listed.n_found == listed.n_all:
-        return count(listed.n_all, "call")
-    return f"{listed.n_found:,} of {count(listed.n_all, 'call')}"
+        return calls_text(listed.n_all)
+    return _("{n} of {all}").format(n=whole_number(listed.n_found), all=calls_text(listed.n_all))
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, rule_at: float | None) -> dict[str, Any]:
     return {
         **{"call_id": row["call_id"], "flagged": row["flagged"], "queue": row["queue"] or MISSING},
         "when": moment(row["started_local"]),
         "agent": person(row["agent_name"], row["agent_id"]),
         "length": clock(row["duration_s"]),
-        "score": score_text(row["frustration_score"]),
-        "reasons": "; ".join(row["reasons"]),
-        "reviewed": "yes" if row["reviewed"] else "",
+        "score": score_text(row["frustration_score"], rule_at),
+        "reasons": "; ".join(map(stored_text, row["reasons"])),
+        "reviewed": _("yes") if row["reviewed"] else "",
     }
 
 
 # The player --------------------------------------------------------------------------------
 
-SEGMENT_VERDICTS = {"confirm": "agreed", "reject": "corrected", "unsure": "cannot tell"}
-CALL_VERDICTS = {"confirm": "worth flagging", "reject": "not worth flagging", "unsure": "cannot tell"}
+SEGMENT_VERDICTS = {
+    "confirm": marked("agreed"),
+    "reject": marked("corrected"),
+    "unsure": marked("cannot tell"),
+}
+CALL_VERDICTS = {
+    "confirm": marked("worth flagging"),
+    "reject": marked("not worth flagging"),
+    "unsure": marked("cannot tell"),
+}
 
 
 def read_press(sent: object, call_id: str, reviewer: str | None) -> tuple[str, Review] | None:
@@ -124,13 +136,35 @@ def player_view(
         "reviewed": {("call" if key is None else str(key)): text for key, text in reviewed.items()},
         "acknowledged": sorted(acknowledged),
         "problem": problem,
+        "texts": _player_texts(choices),
+    }
+
+
+def _player_texts(choices: Iterable[Badge]) -> dict[str, Any]:
+    """What player.js says."""
+    return {
+        "play": _("Play"),
+        "pause": _("Pause"),
+        "not_reviewed": _("not reviewed"),
+        "cannot_play": _("The sound cannot be played. {reason}"),
+        "browser": _("This browser cannot play the sound."),
+        "choose": _("Choose a segment first: press ↓ or play."),
+        "unnamed": _(
+            "The ensemble named no emotion here. Say which one you hear, or X when you cannot tell."
+        ),
+        "noted": _("{where}: {what}. Noted for the next run."),
+        "whole": _("The whole call"),
+        "you_hear": {choice.key: _("you hear {emotion}").format(emotion=choice.name) for choice in choices},
+        "segment": {"confirm": _("you agree"), "unsure": _("you cannot tell")},
+        "call": {verdict: _(text) for verdict, text in CALL_VERDICTS.items()},
     }
 
 
 def _segment_text(segment: dict[str, Any], label: Badge, confidence: str, agreement: str, note: str) -> str:
-    who = {"caller": "Caller", "agent": "Agent"}.get(segment["role"], "Unknown")
-    sure = f"{confidence}, {agreement} agree" if segment["emotion"] else note
-    return f"{clock(segment['start_s'])} to {clock(segment['end_s'])}, {who}: {label.name} ({sure})"
+    when = from_to(clock(segment["start_s"]), clock(segment["end_s"]))
+    agree = _("{confidence}, {agreement} agree").format(confidence=confidence, agreement=agreement)
+    sure = agree if segment["emotion"] else note
+    return f"{when}, {_(ROLE_NAMES[segment['role']])}: {label.name} ({sure})"
 
 
 def _newest(reviews: Iterable[Mapping[str, Any]], *, waits: bool) -> dict[int | None, str]:
@@ -141,8 +175,9 @@ def _newest(reviews: Iterable[Mapping[str, Any]], *, waits: bool) -> dict[int | 
         if review.get("rule") is not None:
             continue
         verdicts = CALL_VERDICTS if segment is None else SEGMENT_VERDICTS
-        text = verdicts.get(review["verdict"], review["verdict"])
+        text = _(verdicts[review["verdict"]])
         if segment is not None and review["verdict"] == "reject" and review.get("emotion"):
-            text = f"you hear {review['emotion']}" if waits else f"a person heard {review['emotion']}"
-        found[segment] = f"{text} (for the next run)" if waits else text
+            text = _("you hear {emotion}") if waits else _("a person heard {emotion}")
+            text = text.format(emotion=badge(review["emotion"]).name)
+        found[segment] = _("{verdict} (for the next run)").format(verdict=text) if waits else text
     return found

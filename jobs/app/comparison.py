@@ -17,9 +17,10 @@ from ensemble.inference.ensemble import Ensemble
 from ensemble.inference.vote import Votes
 from ensemble.model_errors import CorpusError
 from reports import timeline
-from reports.formatting import MISSING, clock, count, joined, percent
+from reports.formatting import MISSING, clock, counted, joined, number, percent, whole_number
 from reports.palette import Badge, badge, legend
 from reports.timeline import Span, Timeline
+from reports.translation import _, plural
 from reports.views import Cell, Table
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def call_view(
     """What compare.html prints about a call; `sound` is its address, for playing the differences."""
     differences = [
         {
-            "where": f"{clock(s.start_s)} {timeline.ROLE_NAMES[s.role.value]}",
+            "where": f"{clock(s.start_s)} {_(timeline.ROLE_NAMES[s.role.value])}",
             "truth": None,
             "start_s": f"{s.start_s:.3f}",
             "end_s": f"{s.end_s:.3f}",
@@ -182,7 +183,9 @@ def call_view(
         if not compared.same()[i]
     ]
     return {
-        "headline": f"They say the same about {percent(compared.same_share())} of the speech",
+        "headline": _("They say the same about {share} of the speech").format(
+            share=percent(compared.same_share())
+        ),
         "names": names,
         "timelines": [_timeline(votes, segments, duration_s) for votes in (compared.first, compared.second)],
         "legend": legend({*compared.first.labels, *compared.second.labels}),
@@ -190,7 +193,12 @@ def call_view(
         "recall": None,
         "sound": sound,
         "cautions": (),
-        **_limited(differences, "segment"),
+        **_limited(
+            differences,
+            plural(
+                "{n} segment classified differently", "{n} segments classified differently", len(differences)
+            ),
+        ),
     }
 
 
@@ -206,7 +214,7 @@ def clips_view(
     ]
     ahead = compared.second.uar - compared.first.uar
     return {
-        "headline": f"{_ahead(ahead, names)} in unweighted recall, on {count(len(compared.clips), 'clip')}",
+        "headline": _ahead(ahead, names, len(compared.clips)),
         "names": names,
         "timelines": [],
         "legend": (),
@@ -214,15 +222,21 @@ def clips_view(
         "recall": _recall(compared, names),
         "sound": "",
         "cautions": _cautions(compared, names, trained_on),
-        **_limited(differences, "clip"),
+        **_limited(
+            differences,
+            plural("{n} clip classified differently", "{n} clips classified differently", len(differences)),
+        ),
     }
 
 
-def _ahead(points: float, names: tuple[str, str]) -> str:
+def _ahead(points: float, names: tuple[str, str], n_clips: int) -> str:
+    clips = counted("{n} clip", "{n} clips", n_clips)
     if abs(points) < 0.0005:
-        return "Both are level"
-    side = "above" if points > 0 else "below"
-    return f"“{names[1]}” is {abs(points) * 100:.1f} points {side} “{names[0]}”"
+        return _("Both are level in unweighted recall, on {clips}").format(clips=clips)
+    text = _("“{second}” is {points} points below “{first}” in unweighted recall, on {clips}")
+    if points > 0:
+        text = _("“{second}” is {points} points above “{first}” in unweighted recall, on {clips}")
+    return text.format(first=names[0], second=names[1], points=number(abs(points) * 100), clips=clips)
 
 
 def _cautions(
@@ -230,21 +244,25 @@ def _cautions(
 ) -> tuple[str, ...]:
     corpora = {clip.corpus for clip in compared.clips}
     found = [
-        f"“{name}” learned from {joined(sorted(corpora & set(known)))}: its score here is about voices it "
-        "knows, and says little about strangers."
+        _(
+            "“{name}” learned from {corpora}: its score here is about voices it knows, and says little about "
+            "strangers."
+        ).format(name=name, corpora=joined(sorted(corpora & set(known))))
         for name, known in zip(names, trained_on, strict=True)
         if corpora & set(known)
     ]
     if compared.unreadable:
-        found.append(f"{count(len(compared.unreadable), 'clip')} could not be read.")
+        found.append(
+            counted("{n} clip could not be read.", "{n} clips could not be read.", len(compared.unreadable))
+        )
     return tuple(found)
 
 
-def _limited(differences: Sequence[dict[str, Any]], what: str) -> dict[str, Any]:
+def _limited(differences: Sequence[dict[str, Any]], title: str) -> dict[str, Any]:
     shown = differences[:MOST_DIFFERENCES]
-    title = f"{count(len(differences), what)} classified differently"
+    title = title.format(n=whole_number(len(differences)))
     if len(shown) < len(differences):
-        title += f", the first {len(shown)} here"
+        title = _("{what}, the first {n} here").format(what=title, n=whole_number(len(shown)))
     return {"differences": shown, "differences_title": title}
 
 
@@ -261,7 +279,8 @@ def _leaning(votes: Votes, i: int) -> str:
     if top < 0:
         return MISSING
     share = percent(float(votes.confidence[i]))
-    return share if votes.emotion(i) else f"leans to {votes.labels[top]}, {share}"
+    leans = _("leans to {emotion}, {share}").format(emotion=badge(votes.labels[top]).name, share=share)
+    return share if votes.emotion(i) else leans
 
 
 def _timeline(votes: Votes, segments: Sequence[Segment], duration_s: float) -> Timeline:
@@ -272,7 +291,9 @@ def _timeline(votes: Votes, segments: Sequence[Segment], duration_s: float) -> T
         marks=(),
         curve=timeline.frustration([], [], duration_s, None),
         ticks=timeline.ticks(duration_s, 12),
-        text=f"Emotion over {clock(duration_s)} of the call; {named_s:.0f} s have a label.",
+        text=_("Emotion over {length} of the call; {seconds} s have a label.").format(
+            length=clock(duration_s), seconds=whole_number(round(named_s))
+        ),
     )
 
 
@@ -298,24 +319,24 @@ def _seconds(compared: SpeechCompared, names: tuple[str, str]) -> Table:
     first, second = compared.first, compared.second
     labels = [*dict.fromkeys((*first.labels, *second.labels)), None]
     rows = ((badge(label), total(first, label), total(second, label)) for label in labels)
-    return _table("Seconds of speech by label", ("Label", *names), rows)
+    return _table(_("Seconds of speech by label"), (_("Label"), *names), rows)
 
 
 def _scores(compared: ClipsCompared, names: tuple[str, str]) -> Table:
     one, other = compared.first, compared.second
     same = compared.speech.same_share()
     rows = (
-        ("Unweighted recall (UAR), when it must answer", one.uar, other.uar),
-        ("Accuracy, when it must answer", one.accuracy, other.accuracy),
-        ("Clips it names an emotion for", one.named_share, other.named_share),
-        ("Right among those it names", one.named_right, other.named_right),
-        ("Both say the same", same, same),
+        (_("Unweighted recall (UAR), when it must answer"), one.uar, other.uar),
+        (_("Accuracy, when it must answer"), one.accuracy, other.accuracy),
+        (_("Clips it names an emotion for"), one.named_share, other.named_share),
+        (_("Right among those it names"), one.named_right, other.named_right),
+        (_("Both say the same"), same, same),
     )
     shares = ((title, percent(first), percent(second)) for title, first, second in rows)
-    return _table("Scores on these clips", ("", *names), shares)
+    return _table(_("Scores on these clips"), ("", *names), shares)
 
 
 def _recall(compared: ClipsCompared, names: tuple[str, str]) -> Table:
     one, other = compared.first.recall, compared.second.recall
     rows = ((badge(label), percent(one[label]), percent(other[label])) for label in one)
-    return _table("Found of each emotion (recall)", ("Emotion", *names), rows)
+    return _table(_("Found of each emotion (recall)"), (_("Emotion"), *names), rows)

@@ -15,8 +15,9 @@ from ensemble.corpora import Corpus, read_corpus
 from ensemble.inference.ensemble import SHIPPED, Ensemble, load_ensemble
 from jobs.active_ensemble import in_use, registry
 from jobs.app.published import PublishedCalls
+from reports.translation import marked
 
-IN_USE, AS_SHIPPED = "in use", "shipped"
+IN_USE, AS_SHIPPED = marked("in use"), marked("shipped")
 
 
 @dataclass

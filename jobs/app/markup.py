@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 import reports.render
-from reports.translation import _
+from reports.translation import _, language, plural
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -29,7 +29,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals["_"] = _
+    found.globals.update({"_": _, "plural": plural, "language": language})
     return found
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callanalytics.analysis.contrast import frustration_rule
-from callanalytics.config import write_threshold
+from callanalytics.config import Settings, write_threshold
 from callanalytics.errors import CallAnalyticsError, UsageError
 from callanalytics.store import Review
 from callanalytics.store.review_rows import VERDICTS
@@ -38,7 +39,9 @@ from jobs.reviews.piles import (
 from jobs.reviews.queue import take_back, waiting_reviews
 from reports.formatting import length, localised, window_text
 from reports.parts.call_parts import page_name, person
+from reports.parts.flags import stored_text
 from reports.render import asset as report_asset
+from reports.translation import _, plural
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -73,7 +76,7 @@ class ReviewPage:
             "/thresholds": self._thresholds,
             "/style.css": partial(_static, "text/css", _style),
             "/review.js": partial(_static, "text/javascript", partial(asset, "review.js")),
-            "/report-links.js": partial(_static, "text/javascript", partial(asset, "report-links.js")),
+            "/report-links.js": partial(_static, "text/javascript", self._report_links),
         }
         sent = {"/judge": self._judge, "/undo": self._undo, "/session": self._session, "/apply": self._apply}
         return [
@@ -82,36 +85,41 @@ class ReviewPage:
             Mount("/report", _report(self.here.workspace.reports)),
         ]
 
-    def _page(self, request: Request, _: Any) -> Response:
+    def _page(self, request: Request, _sent: Any) -> Response:
         from starlette.responses import HTMLResponse
 
         here = self.here
         chosen = request.query_params.get("days", "last")
         days = DAYS.get(chosen, DAYS["last"])
         waiting = verdicts_of(waiting_reviews(here.workspace))
-        with here.calls.reading() as source, localised(here.settings.report.written_locale):
+        with here.calls.reading() as source, in_settings(here.settings):
             window = window_of(source, days)
             queue, misses = read_queue(source, window, waiting), read_misses(source, waiting)
             span = window_text(window.since, window.until, source.now)
-        counts = {pile: [call.pile for call in queue].count(pile) for pile in PILES}
-        page = render(
-            "review.html",
-            title=here.settings.report.title,
-            span=span,
-            days=chosen if chosen in DAYS else "last",
-            counts=counts,
-            n_left=sum(call.verdict is None for call in queue),
-            misses=misses.text,
-            has_pages=here.workspace.report_index.is_file(),
-            data={"calls": [call.to_json() for call in queue], "days": chosen, "percents": PERCENTS},
-        )
+            counts = {pile: [call.pile for call in queue].count(pile) for pile in PILES}
+            page = render(
+                "review.html",
+                title=here.settings.report.title,
+                span=span,
+                days=chosen if chosen in DAYS else "last",
+                counts=counts,
+                n_left=sum(call.verdict is None for call in queue),
+                misses=misses.text,
+                has_pages=here.workspace.report_index.is_file(),
+                data={
+                    "calls": [call.to_json() for call in queue],
+                    "days": chosen,
+                    "percents": PERCENTS,
+                    "texts": _texts(),
+                },
+            )
         return HTMLResponse(page, headers={"cache-control": "no-store"})
 
-    def _card(self, request: Request, _: Any) -> Response:
+    def _card(self, request: Request, _sent: Any) -> Response:
         from starlette.responses import HTMLResponse
 
         call_id = _id_of(request)
-        with localised(self.here.settings.report.written_locale):
+        with in_settings(self.here.settings):
             call, facts = self.here.calls.card(call_id)
             known = facts["agent_name"] or facts["agent_id"]
             card = render(
@@ -124,28 +132,38 @@ class ReviewPage:
             )
         return HTMLResponse(card, headers={"cache-control": "no-store"})
 
+    def _report_links(self) -> str:
+        """The script with its two words in front."""
+        with in_settings(self.here.settings):
+            words = {"play": _("Play it in the app"), "review": _("Review")}
+        return f"const words = {json.dumps(words)};\n{asset('report-links.js')}"
+
     def _page_of(self, call_id: str) -> str:
         """Address of the page of a call, empty where it has none."""
         name = page_name(call_id)
         there = bool(name) and (self.here.workspace.call_pages / name).is_file()
         return f"/report/calls/{name}" if there else ""
 
-    def _clip(self, request: Request, _: Any) -> Response:
+    def _clip(self, request: Request, _sent: Any) -> Response:
         from starlette.responses import FileResponse
 
         sound, _parts = self.sounds.contrast(_id_of(request))
         return FileResponse(sound, media_type="audio/mpeg", headers={"cache-control": "no-store"})
 
-    def _parts(self, request: Request, _: Any) -> Response:
-        from starlette.responses import JSONResponse, Response
+    def _parts(self, request: Request, _sent: Any) -> Response:
+        from starlette.responses import JSONResponse
 
         try:
             _sound, parts = self.sounds.contrast(_id_of(request))
         except CallAnalyticsError as problem:  # expected: recordings are deleted, and some hold no speech
             return JSONResponse({"problem": str(problem)})
-        return Response(parts.read_bytes(), media_type="application/json")
+        found = json.loads(parts.read_bytes())
+        with in_settings(self.here.settings):
+            for moment in found["moments"]:
+                moment["text"] = stored_text(moment["text"])
+        return JSONResponse(found)
 
-    def _thresholds(self, request: Request, _: Any) -> Response:
+    def _thresholds(self, request: Request, _sent: Any) -> Response:
         from starlette.responses import JSONResponse
 
         here = self.here
@@ -187,15 +205,16 @@ class ReviewPage:
         if not isinstance(verdicts, dict) or any(each not in VERDICTS for each in verdicts.values()):
             raise UsageError("These are no verdicts.")
         waiting = verdicts_of(waiting_reviews(self.here.workspace))
-        with self.here.calls.reading() as source, localised(self.here.settings.report.written_locale):
+        base = str(request.base_url).rstrip("/")
+        with self.here.calls.reading() as source, in_settings(self.here.settings):
             session = read_session(source, verdicts, _name_of(sent))
             misses = read_misses(source, waiting).text
-        base = str(request.base_url).rstrip("/")
-        links = [
-            (m.text, base + (self._page_of(m.call_id) or f"/calls?call={m.call_id}")) for m in session.moments
-        ]
+            links = [
+                (m.text, base + (self._page_of(m.call_id) or f"/calls?call={m.call_id}"))
+                for m in session.moments
+            ]
+            html = render("review-session.html", sentences=session.sentences, links=links)
         text = " ".join(session.sentences) + "".join(f"\n{words}\n  {link}" for words, link in links)
-        html = render("review-session.html", sentences=session.sentences, links=links)
         return JSONResponse({"text": text, "html": html, "misses": misses})
 
     def _apply(self, _request: Request, sent: Any) -> Response:
@@ -221,6 +240,53 @@ class ReviewPage:
             return render_rejudged(rejudge(here.settings, here.workspace)).splitlines()[0]
         except CallAnalyticsError as problem:
             return f"Written. The next run uses it; the calls that are there keep their flags: {problem}"
+
+
+def in_settings(settings: Settings) -> AbstractContextManager[None]:
+    """Texts, numbers and dates in this block as the settings of the report have them."""
+    return localised(settings.report.written_locale, settings.report.language)
+
+
+def _texts() -> dict[str, Any]:
+    """What review.js says. Those with two forms are for one and for more."""
+    return {
+        "piles": {"sure": _("Sure"), "disputed": _("Disputed"), "control": _("Control")},
+        "play": _("Play"),
+        "pause": _("Pause"),
+        "calm": _("Calm, {at}"),
+        "calm_words": _("how the caller usually speaks"),
+        "cannot_play": _("The clip cannot be played. {reason}"),
+        "browser": _("This browser cannot play it."),
+        "progress": [
+            plural(
+                "{pile}: {n} of {all}, about {minutes} minute left",
+                "{pile}: {n} of {all}, about {minutes} minutes left",
+                n,
+            )
+            for n in (1, 2)
+        ],
+        "unsaved": [
+            plural(
+                "{n} verdict not saved yet: {problem} Trying again.",
+                "{n} verdicts not saved yet: {problem} Trying again.",
+                n,
+            )
+            for n in (1, 2)
+        ],
+        "refused": _("A verdict was not taken: {reason}"),
+        "skipped": [plural("{n} call skipped.", "{n} calls skipped.", n) for n in (1, 2)],
+        "moment": _("One moment."),
+        "copied": _("Copied."),
+        "selected": _("Selected: copy it with Ctrl+C."),
+        "no_rule": _("The settings have no rule on the frustration of callers."),
+        "would": _("At {percent}%: {n} flagged; {worth}."),
+        "worth": _("of those judged, {share}% worth it ({n} of {all})"),
+        "none_judged": _("none of them judged yet"),
+        "now": _("This is the rule now."),
+        "applying": _("Applying it to the calls that are there …"),
+        "by_hand": _("In the rule “{rule}” of config.toml, write {line}; then run {command}"),
+        "show_queue": _("Show the queue as it is now"),
+    }
 
 
 def _report(folder: Path) -> ASGIApp:
@@ -299,7 +365,7 @@ def _style() -> str:
     return report_asset("style.css") + asset("review.css")
 
 
-def _static(media_type: str, content: Callable[[], str], _request: Request, _: Any) -> Response:
+def _static(media_type: str, content: Callable[[], str], _request: Request, _sent: Any) -> Response:
     from starlette.responses import Response
 
     return Response(content(), media_type=media_type, headers={"cache-control": "no-cache"})

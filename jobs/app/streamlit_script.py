@@ -9,6 +9,7 @@ import streamlit as st
 from jobs.app.context import context
 from jobs.app.streamlit_pages import calls, compare, try_out
 from reports.formatting import localised
+from reports.translation import _
 
 # An icon of our own: Streamlit fetches the pictures of emoji and Material symbols from the internet.
 ICON = Path(__file__).parent / "templates" / "icon.svg"
@@ -28,14 +29,15 @@ STYLE = """<style>
 @media (prefers-color-scheme: dark) { [data-testid=stBaseButton-primary] p { color: #15171b; } }
 </style>"""
 st.html(STYLE)
-page = st.navigation(
-    [
-        st.Page(review, title="Review", icon=":material/playlist_play:", url_path="review"),
-        st.Page(try_out, title="Try", icon=":material/mic:", url_path="try", default=True),
-        st.Page(calls, title="Calls", icon=":material/call:", url_path="calls"),
-        st.Page(compare, title="Compare", icon=":material/compare_arrows:", url_path="compare"),
-    ],
-    position="top",
-)
-with localised(context().settings.report.written_locale):
+written = context().settings.report
+with localised(written.written_locale, written.language):
+    page = st.navigation(
+        [
+            st.Page(review, title=_("Review"), icon=":material/playlist_play:", url_path="review"),
+            st.Page(try_out, title=_("Try"), icon=":material/mic:", url_path="try", default=True),
+            st.Page(calls, title=_("Calls"), icon=":material/call:", url_path="calls"),
+            st.Page(compare, title=_("Compare"), icon=":material/compare_arrows:", url_path="compare"),
+        ],
+        position="top",
+    )
     page.run()

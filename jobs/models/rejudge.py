@@ -17,7 +17,14 @@ from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records.text import counted, display_text
 from callanalytics.store import Store, open_locked
 from callanalytics.store.reader import known_places, read_analyses
-from callanalytics.store.rule_sets import JudgedAnalysis, judged_otherwise, n_judged, write_assessments
+from callanalytics.store.rule_sets import (
+    JudgedAnalysis,
+    judged_otherwise,
+    judged_the_same,
+    n_judged,
+    note_rules,
+    write_assessments,
+)
 from callanalytics.workspace import Workspace
 from jobs.night import OnProgress, quiet
 from jobs.night.limits import StopWatch
@@ -103,11 +110,18 @@ def rejudge(
     workspace.require_results("judge again")
     rule_set = settings.rule_set
     with open_locked(workspace) as store:
-        todo = judged_otherwise(store, window, rule_set.rules_id)
         n_already = n_judged(store, window, rule_set.rules_id)
-        work = _Rejudging(settings, store, dry_run)
+        same = judged_the_same(store, window, settings)
+        todo = [
+            before
+            for before in judged_otherwise(store, window, rule_set.rules_id)
+            if before.analysis_key not in same
+        ]
+        work = _Rejudging(settings, store, dry_run, n_calls=sum(same.values()))
         on_progress("judge", 0, len(todo), "")
         with StopWatch() as watch:
+            if same and not dry_run:
+                note_rules(store, list(same), rule_set)
             n_seen = 0
             while n_seen < len(todo) and not watch.requested():
                 chunk = todo[n_seen : n_seen + CHUNK_CALLS]
@@ -116,7 +130,7 @@ def rejudge(
                 on_progress("judge", n_seen, len(todo), "")
             exit_code = watch.exit_code(len(todo) - n_seen) or 0
         published = not dry_run  # what is there is shown, where nothing has changed
-        if not dry_run and (n_seen or store.unpublished):
+        if not dry_run and (same or n_seen or store.unpublished):
             on_progress("publish", 0, 0, "")
             published = show(store, settings, now=now)
     return Rejudged(
@@ -151,7 +165,7 @@ class _Rejudging:
 
     def judge(self, chunk: Sequence[JudgedAnalysis]) -> None:
         """Assess some analyses, note what changes and commit them in one transaction."""
-        calls = read_analyses(self.store, [before.analysis_key for before in chunk])
+        calls = read_analyses(self.store, [before.analysis_key for before in chunk], opinions=False)
         judged = {}
         for before in chunk:
             call = calls[before.analysis_key]

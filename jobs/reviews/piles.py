@@ -9,8 +9,8 @@ much the rules miss.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
 from typing import Any, Literal
 
 from callanalytics.analysis.contrast import CONTROL_EVERY, N_NEAR, NEAR_SHARE, frustration_rule
@@ -18,9 +18,12 @@ from callanalytics.config.window import Window
 from callanalytics.store import Review
 from jobs.publishing import NEWEST_RUN
 from reports.call_rows import CallData, load_calls
-from reports.formatting import count, date_text, moment, percent
+from reports.formatting import counted, date_text, from_to, moment, percent, score_text
+from reports.parts.changes import moved_text, read_movers
+from reports.parts.flags import stored_text
 from reports.parts.quotes import said_at_first
 from reports.report_source import Row, Source
+from reports.translation import _
 
 Pile = Literal["sure", "disputed", "control"]
 PILES: tuple[Pile, ...] = ("sure", "disputed", "control")
@@ -59,17 +62,22 @@ class Misses:
     def text(self) -> str:
         """One sentence."""
         if not self.n_judged:
-            return "No control has been judged yet, so nobody knows how much the rules miss."
-        share = percent(self.n_worth / self.n_judged)
-        span = f"{percent(self.low or 0.0)} to {percent(self.high or 0.0)}"
-        return (
-            f"Of {count(self.n_judged, 'judged control')} {self.n_worth} {_was(self.n_worth)} worth "
-            f"flagging: {share} of the unflagged calls are missed ({span} with 95% confidence)."
+            return _("No control has been judged yet, so nobody knows how much the rules miss.")
+        return counted(
+            "Of {n} judged control {worth}: {share} of the unflagged calls are missed ({low} to {high} with "
+            "95% confidence).",
+            "Of {n} judged controls {worth}: {share} of the unflagged calls are missed ({low} to {high} with "
+            "95% confidence).",
+            self.n_judged,
+            worth=_worth_flagging(self.n_worth),
+            share=percent(self.n_worth / self.n_judged),
+            low=percent(self.low or 0.0),
+            high=percent(self.high or 0.0),
         )
 
 
-def _was(n: int) -> str:
-    return "was" if n == 1 else "were"
+def _worth_flagging(n: int) -> str:
+    return counted("{n} was worth flagging", "{n} were worth flagging", n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +197,8 @@ def _waiting(waiting: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _queued(row: Row, threshold: float | None) -> QueuedCall:
     if not row["flagged"] and not row["near"]:
-        chance = (
-            f"Not flagged. One such call in {CONTROL_EVERY} is chosen by chance, so that misses are counted."
-        )
+        chance = _("Not flagged. One such call in {n} is chosen by chance, so that misses are counted.")
+        chance = chance.format(n=CONTROL_EVERY)
         return QueuedCall(row["call_id"], "control", (chance,), row["verdict"])
     why = tuple(_disputes(row, threshold))
     return QueuedCall(row["call_id"], "disputed" if why else "sure", why, row["verdict"])
@@ -201,17 +208,18 @@ def _disputes(row: Row, threshold: float | None) -> list[str]:
     """What speaks against a call lying where it lies, in sentences."""
     found = []
     if row["near"] and threshold is not None:
-        at, rule = percent(row["frustration_score"]), percent(threshold)
-        found.append(f"Not flagged: its frustration of {at} is among the highest below the rule, {rule}.")
+        near = _("Not flagged: its frustration of {score} is among the highest below the rule, {rule}.")
+        at = score_text(row["frustration_score"], threshold)
+        found.append(near.format(score=at, rule=percent(threshold)))
     elif row["only_just"] and row["just_met"]:
-        found.append(f"Only just flagged: {'; '.join(row['just_met'])}.")
+        reasons = "; ".join(map(stored_text, row["just_met"]))
+        found.append(_("Only just flagged: {reasons}.").format(reasons=reasons))
     if row["agreement"] is not None and row["agreement"] < AGREED_SHARE:
-        found.append(
-            f"The models disagree: {percent(row['agreement'])} of them share the vote in its moments."
-        )
+        text = _("The models disagree: {share} of them share the vote in its moments.")
+        found.append(text.format(share=percent(row["agreement"])))
     if row["roles_conflict"]:
-        sure = percent(row["role_confidence"])
-        found.append(f"Agent and caller may be exchanged: {sure} sure who is who.")
+        text = _("Agent and caller may be exchanged: {share} sure who is who.")
+        found.append(text.format(share=percent(row["role_confidence"])))
     return found
 
 
@@ -324,63 +332,69 @@ SELECT analysis_key, call_id, flagged, started_local, queue, frustration_score, 
 FROM call_summary WHERE call_id IN (SELECT unnest($call_ids::VARCHAR[]))
 ORDER BY frustration_score DESC NULLS LAST, call_id
 """
-_MOVED = """
-SELECT queue, what::VARCHAR AS what, share_now, share_before FROM movers
-WHERE clear AND what IN ('flagged', 'anger', 'disgust') ORDER BY abs(change) DESC, queue, what LIMIT 1
-"""
-_MOVED_WORDS = {
-    "flagged": "of the calls are flagged",
-    "anger": "of callers' speech sounds angry",
-    "disgust": "of callers' speech sounds disgusted",
-}
 
 
 def read_session(source: Source, verdicts: Mapping[str, str], reviewer: str) -> Session:
-    """What a person's verdicts of one sitting came to, with what moved against the week before."""
+    """What a person's verdicts of one sitting came to, and what moved in the days of the calls."""
     rows = source.rows(_JUDGED, call_ids=list(verdicts))
     if not rows:
-        return Session((f"{reviewer} judged no call.",), ())
+        return Session((_("{who} judged no call.").format(who=reviewer),), ())
     flagged = [verdicts[row["call_id"]] for row in rows if row["flagged"]]
     others = [verdicts[row["call_id"]] for row in rows if not row["flagged"]]
     days = sorted({row["day"] for row in rows})
-    span = date_text(days[0]) if len(days) == 1 else f"{date_text(days[0])} to {date_text(days[-1])}"
-    sentences = [f"{reviewer} judged {count(len(rows), 'call')} of {span}."]
+    span = date_text(days[0]) if len(days) == 1 else from_to(date_text(days[0]), date_text(days[-1]))
+    sentences = [
+        counted(
+            "{who} judged {n} call of {days}.",
+            "{who} judged {n} calls of {days}.",
+            len(rows),
+            who=reviewer,
+            days=span,
+        )
+    ]
     if flagged:
-        sentences.append(f"Of {count(len(flagged), 'flagged call')} {_worth(flagged)}.")
+        worth = _worth(flagged)
+        sentences.append(
+            counted(
+                "Of {n} flagged call {worth}.", "Of {n} flagged calls {worth}.", len(flagged), worth=worth
+            )
+        )
     if others:
         n_worth = others.count("confirm")
-        worth = f"{n_worth or 'none'} {_was(n_worth or 2)} worth flagging"
-        sentences.append(f"Of {count(len(others), 'unflagged call')} {worth}.")
-    sentences += [_moved(row) for row in source.rows(_MOVED)] or [
-        "No queue has moved clearly against the week before."
-    ]
+        worth = _worth_flagging(n_worth) if n_worth else _("none were worth flagging")
+        sentences.append(
+            counted(
+                "Of {n} unflagged call {worth}.", "Of {n} unflagged calls {worth}.", len(others), worth=worth
+            )
+        )
+    zone = source.now.tzinfo
+    first = max(days[0], days[-1] - timedelta(days=6))  # a week at most, so that there are days before
+    since, until = (datetime.combine(day, time.min, zone) for day in (first, days[-1] + timedelta(days=1)))
+    judged = replace(source, since=since, until=until)
+    moved = moved_text(judged, read_movers(judged))
     to_hear = [row for row in rows if verdicts[row["call_id"]] == "confirm"][:MAX_LINKS]
     calls = load_calls(source, [row["analysis_key"] for row in to_hear])
-    return Session(tuple(sentences), tuple(_to_hear(row, calls[row["analysis_key"]]) for row in to_hear))
+    moments = tuple(_to_hear(row, calls[row["analysis_key"]]) for row in to_hear)
+    return Session((*sentences, moved) if moved else tuple(sentences), moments)
 
 
 def _worth(verdicts: Sequence[str]) -> str:
     """How many of the flagged calls were worth it, not, and could not be told."""
     n_worth, n_not = verdicts.count("confirm"), verdicts.count("reject")
     unsure = len(verdicts) - n_worth - n_not
-    parts = [f"{n_worth or 'none'} {_was(n_worth or 2)} worth it"]
+    worth = _("none were worth it")
+    if n_worth:
+        worth = counted("{n} was worth it", "{n} were worth it", n_worth)
+        worth += f" ({percent(n_worth / (n_worth + n_not))})" if n_not else ""
+    parts = [worth]
     if n_not:
-        parts[0] += f" ({percent(n_worth / (n_worth + n_not))})" if n_worth else ""
-        parts.append(f"{n_not} {_was(n_not)} not")
+        parts.append(counted("{n} was not", "{n} were not", n_not))
     if unsure:
-        parts.append(f"{unsure} could not be told")
+        parts.append(counted("{n} could not be told", "{n} could not be told", unsure))
     return ", ".join(parts)
 
 
-def _moved(row: Row) -> str:
-    now, before = percent(row["share_now"]), percent(row["share_before"])
-    queue = row["queue"] or "calls without a queue"
-    return f"What moved: in {queue} {now} {_MOVED_WORDS[row['what']]}, {before} the week before."
-
-
 def _to_hear(row: Row, call: CallData) -> MomentToHear:
-    where = (
-        f"{moment(row['started_local'])}, {row['queue']}" if row["queue"] else moment(row["started_local"])
-    )
-    reason = row["reasons"][0] if row["reasons"] else "not flagged"
+    where = ", ".join(filter(None, (moment(row["started_local"]), row["queue"])))
+    reason = stored_text(row["reasons"][0]) if row["reasons"] else _("not flagged")
     return MomentToHear(row["call_id"], f"{where}: {reason}{said_at_first(call)}")

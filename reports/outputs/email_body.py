@@ -10,12 +10,13 @@ from callanalytics.config import Settings
 from callanalytics.config.window import Window
 from callanalytics.workspace import make_private_dir
 from reports.call_rows import load_calls
-from reports.formatting import calls_text, counted, percent, whole_number
+from reports.formatting import calls_text, counted, moment, whole_number
 from reports.pages.brief import read_summary
-from reports.palette import badge
+from reports.parts.changes import moved_text, read_movers
+from reports.parts.flags import stored_text
 from reports.parts.quotes import said_at_first
 from reports.render import frame_for, render, write_page, writing
-from reports.report_source import Row, open_source
+from reports.report_source import open_source
 from reports.translation import _, marked
 
 MAX_CALLS = 10
@@ -84,10 +85,6 @@ FROM call_facts f JOIN call_summary c USING (call_id)
 WHERE f.flagged AND c.started_at >= $since AND c.started_at < $until
 ORDER BY f.frustration_score DESC NULLS LAST, f.call_id LIMIT $most
 """
-_MOVED = """
-SELECT coalesce(queue, '') AS queue, what, share_now, share_before FROM movers
-WHERE clear ORDER BY abs(change) DESC, queue, what LIMIT 2
-"""
 MAX_MOMENTS = 3
 
 
@@ -106,52 +103,42 @@ def build_paragraph(
     """
     with open_source(database, settings, window, now, clips_dir=None, clips_href="", redact=redact) as source:
         (totals,) = source.in_window(_IN_WINDOW)
-        moved = [_moved(row) for row in source.rows(_MOVED)]
+        moved = moved_text(source, read_movers(source))
         first = source.in_window(_FIRST_TO_HEAR, most=MAX_MOMENTS)
         calls = load_calls(source, [row["analysis_key"] for row in first])
-    n_flagged = totals["n_flagged"]
-    headline = _("{n} of {calls} flagged").format(n=whole_number(n_flagged), calls=calls_text(totals["n"]))
-    sentences = [f"{headline}."]
-    if totals["n_judged"]:
-        worth, judged = whole_number(totals["n_worth"]), whole_number(totals["n_judged"])
-        sentences.append(
-            _("Worth it: {worth} of the {judged} flagged calls that people judged.").format(
-                worth=worth, judged=judged
-            )
+        n_flagged = totals["n_flagged"]
+        headline = _("{n} of {calls} flagged").format(
+            n=whole_number(n_flagged), calls=calls_text(totals["n"])
         )
-    sentences.append(
-        _("Against the week before: {changes}.").format(changes="; ".join(moved))
-        if moved
-        else _("Nothing moved clearly in a week.")
-    )
-    base = pages_url.rstrip("/")
-    moments = [
-        {
-            "when": f"{row['started_local']:%a %H:%M}",
-            "about": ", ".join(filter(None, (Path(row["path"]).name, row["queue"], row["reason"])))
-            + said_at_first(calls[row["analysis_key"]]),
-            "link": f"{base}/calls/{row['call_id']}.html" if base else "",
+        sentences = [f"{headline}."]
+        if totals["n_judged"]:
+            worth, judged = whole_number(totals["n_worth"]), whole_number(totals["n_judged"])
+            sentences.append(
+                _("Worth it: {worth} of the {judged} flagged calls that people judged.").format(
+                    worth=worth, judged=judged
+                )
+            )
+        sentences += [moved] if moved else []
+        base = pages_url.rstrip("/")
+        moments = [
+            {
+                "when": moment(row["started_local"]),
+                "about": ", ".join(
+                    filter(None, (Path(row["path"]).name, row["queue"], stored_text(row["reason"] or "")))
+                )
+                + said_at_first(calls[row["analysis_key"]]),
+                "link": f"{base}/calls/{row['call_id']}.html" if base else "",
+            }
+            for row in first
+        ]
+        views = {
+            "sentences": sentences,
+            "moments": moments,
+            "link": f"{base}/index.html" if base else "",
+            "limits": _(LIMITS),
         }
-        for row in first
-    ]
-    views = {
-        "sentences": sentences,
-        "moments": moments,
-        "link": f"{base}/index.html" if base else "",
-        "limits": _(LIMITS),
-    }
-    subject = f"{settings.report.title}: {headline}"
-    return EmailBody(subject, render("paragraph.txt", **views), render("paragraph.html", **views))
-
-
-def _moved(row: Row) -> str:
-    """One clear change of a queue, as half a sentence."""
-    return _("{where}: {what} {now}, was {before}").format(
-        where=row["queue"] or _("calls without a queue"),
-        what=_("flagged calls") if row["what"] == "flagged" else badge(row["what"]).name,
-        now=percent(row["share_now"]),
-        before=percent(row["share_before"]),
-    )
+        subject = f"{settings.report.title}: {headline}"
+        return EmailBody(subject, render("paragraph.txt", **views), render("paragraph.html", **views))
 
 
 def write_email(body: EmailBody, text_file: Path) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.formatting import (
+    MISSING,
     calls_text,
     counted,
     from_to,
@@ -18,6 +19,7 @@ from reports.formatting import (
     window_text,
 )
 from reports.pages.cards import MAX_CARDS, Card, Ranked, more_flagged, rank_calls, read_cards
+from reports.parts.changes import Mover, moved_text, period_before, read_movers
 from reports.parts.coverage import labelled_roles, read_coverage
 from reports.parts.emotions import doubts, no_queue, share_by_hour, share_by_queue, side_of, side_text
 from reports.parts.ensemble_card import EnsembleFacts, ensemble_facts
@@ -55,23 +57,6 @@ _CHANGE = """
 SELECT wilson_low($now, $n_now) AS low, wilson_high($now, $n_now) AS high,
     change_low($now, $n_now, $before, $n_before) AS change_low,
     change_high($now, $n_now, $before, $n_before) AS change_high
-"""
-_MOVERS = """
-WITH shares AS (
-    SELECT coalesce(c.queue, '') AS queue, c.started_at >= $since AND c.started_at < $until AS is_now,
-        sum(e.seconds) FILTER (WHERE e.emotion IN ('anger', 'disgust')) / sum(e.seconds) AS share,
-        count(DISTINCT c.call_id) AS n
-    FROM base.call_emotions e JOIN call_summary c USING (analysis_key)
-    WHERE e.role = 'caller' AND e.emotion IS NOT NULL AND e.seconds > 0
-        AND (c.started_at >= $since AND c.started_at < $until
-            OR c.started_at >= $before_since AND c.started_at < $before_until)
-    GROUP BY ALL
-)
-SELECT n.queue, coalesce(n.share, 0) AS now, coalesce(b.share, 0) AS before, n.n AS n_now, b.n AS n_before,
-    change_low(coalesce(n.share, 0), n.n, coalesce(b.share, 0), b.n) AS low,
-    change_high(coalesce(n.share, 0), n.n, coalesce(b.share, 0), b.n) AS high
-FROM shares n JOIN shares b ON b.queue = n.queue AND n.is_now AND NOT b.is_now
-ORDER BY abs(now - before) DESC, n.queue LIMIT $most
 """
 
 
@@ -128,7 +113,7 @@ def read_summary(source: Source, *, most_cards: int = MAX_CARDS) -> Summary:
     return _summary(source, frozenset(), most_cards)[0]
 
 
-def _summary(source: Source, pages: frozenset[str], most_cards: int) -> tuple[Summary, Ranked, list[Row]]:
+def _summary(source: Source, pages: frozenset[str], most_cards: int) -> tuple[Summary, Ranked, list[Mover]]:
     totals = _totals(source, Period(source.since, source.until, ""))
     calm = totals["n_flagged"] == 0
     ranked = rank_calls(source, calm=calm, most=most_cards)
@@ -136,13 +121,13 @@ def _summary(source: Source, pages: frozenset[str], most_cards: int) -> tuple[Su
     coverage = read_coverage(source, most_files=MAX_FAILED_FILES)
     side = side_of(source)
     when = window_text(source.since, source.until, source.now)
-    movers = _read_movers(source)
+    movers = read_movers(source)
     nothing = _("No calls were analysed {when}").format(when=when)
     summary = Summary(
         totals=totals,
         side=side,
         headline=flag_headline(totals, when) if totals["n"] else nothing[:1].upper() + nothing[1:],
-        moved=_moved(source, movers),
+        moved=moved_text(source, movers),
         lead=_lead(source, totals, ranked, coverage.text),
         doubts=doubts(source, side),
         calm=calm,
@@ -290,67 +275,43 @@ def _cards_text(totals: Row, ranked: Ranked) -> str:
     return _("No call in this window was analysed, so there is nothing to rank.")
 
 
-def _before(source: Source) -> Period | None:
-    return next(iter(earlier_periods(source.since, source.until)), None)
-
-
-def _read_movers(source: Source) -> list[Row]:
-    """Queues by how much their callers' angry share changed against the period before."""
-    before = _before(source)
-    if before is None:
-        return []
-    return source.in_window(_MOVERS, before_since=before.since, before_until=before.until, most=MAX_MOVERS)
-
-
-def _is_clear(row: Row) -> bool:
-    """Whether the 95% interval of a change leaves out zero."""
-    return bool(row["low"] > 0 or row["high"] < 0)
-
-
-def _moved(source: Source, movers: list[Row]) -> str:
-    """The queue that moved most, where that is clear."""
-    before = _before(source)
-    if before is None or not movers:
-        return ""
-    most = next((row for row in movers if _is_clear(row)), None)
-    if most is None:
-        text = _("In no queue did callers sound clearly angrier or calmer than {period}.")
-        return text.format(period=before.name)
-    if most["queue"]:
-        text = _("{queue} moved most: {now} of its callers' speech sounded angry, {before} {period}.")
-    else:
-        text = _(
-            "Calls without a queue moved most: {now} of the callers' speech sounded angry, {before} {period}."
-        )
-    return text.format(
-        queue=most["queue"][:1].upper() + most["queue"][1:],
-        now=percent(most["now"]),
-        before=percent(most["before"]),
-        period=before.name,
-    )
-
-
-def _movers_table(source: Source, movers: list[Row]) -> Table | None:
-    before = _before(source)
+def _movers_table(source: Source, movers: Sequence[Mover]) -> Table | None:
+    before = period_before(source)
     if before is None or not movers:
         return None
     return Table(
-        _("Angry share of callers' speech by queue, against {period}").format(period=before.name),
-        (_("Queue"), _("Now"), _("Before"), _("Change"), _("95% interval"), _("Calls now / before")),
-        [(Cell(row["queue"] or no_queue()), *_mover(row)) for row in movers],
+        _("Queues against {period}").format(period=before.name),
+        (
+            *(
+                _("Queue"),
+                _("Flagged"),
+                _("Flagged before"),
+                _("Angry share of callers' speech"),
+                _("Before"),
+            ),
+            *(_("Change"), _("95% interval")),
+        ),
+        [(Cell(mover.queue or no_queue()), *_mover(mover)) for mover in movers[:MAX_MOVERS]],
     )
 
 
-def _mover(row: Row) -> tuple[Cell, ...]:
-    change = row["now"] - row["before"]
-    arrow = ("▲" if change > 0 else "▼") if _is_clear(row) else "≈"
+def _mover(mover: Mover) -> tuple[Cell, ...]:
+    flagged = (
+        _("{n} of {all}").format(n=whole_number(n_flagged), all=whole_number(n))
+        for n_flagged, n in ((mover.flagged_now, mover.n_now), (mover.flagged_before, mover.n_before))
+    )
+    if mover.angry is None:
+        return numbers(*flagged, *[MISSING] * 4)
+    change = mover.angry_now - mover.angry_before
+    arrow = ("▲" if change > 0 else "▼") if mover.speech_moved else "≈"
     text = _points(100 * change)
+    low, high = mover.angry
     return numbers(
-        percent(row["now"]),
-        percent(row["before"]),
-        f"{arrow} {text if _is_clear(row) else _('{points}, not clear').format(points=text)}",
-        from_to(signed(100 * row["low"], 0), signed(100 * row["high"], 0)),
-        f"{whole_number(row['n_now'])} / {whole_number(row['n_before'])}",
+        *flagged,
+        percent(mover.angry_now),
+        percent(mover.angry_before),
+        f"{arrow} {text if mover.speech_moved else _('{points}, not clear').format(points=text)}",
+        from_to(signed(100 * low, 0), signed(100 * high, 0)),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from callanalytics.config import RuleSettings
+from callanalytics.config import RuleSettings, Settings
 from callanalytics.diarize.quality import QUALITY_TEXT
 from ensemble.labels import EMOTIONS
 from reports.call_rows import CallData, load_calls
@@ -20,13 +20,21 @@ from reports.parts.call_parts import (
     LAYOUT_TEXT,
     ROLE_SOURCE_TEXT,
     TIME_SOURCE_TEXT,
+    peak_threshold,
     person,
     role_facts,
     summarise_call,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
 from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
-from reports.parts.measure_names import MEASURE_ROWS, QUARTER_ROWS, range_with_unit, rule_text, with_unit
+from reports.parts.measure_names import (
+    MEASURE_ROWS,
+    QUARTER_ROWS,
+    beside_rule,
+    range_with_unit,
+    rule_text,
+    with_unit,
+)
 from reports.parts.quotes import Transcript, transcript
 from reports.parts.sound_images import Picture, read_pictures
 from reports.report_source import Row, Source
@@ -168,7 +176,7 @@ def _page(
         quality=tuple(_(QUALITY_TEXT.get(word, plain(word))) for word in facts["quality"]),
         measures=_measures(call, usual),
         quarters=_quarters(call),
-        same_caller=_same_caller(call, same, pages),
+        same_caller=_same_caller(source.settings, call, same, pages),
         pictures=read_pictures(source, call),
         rules=_rules(source, call),
         rules_text=_rules_text(source, call),
@@ -303,7 +311,7 @@ def _rules(source: Source, call: CallData) -> Table:
                 Cell(_("✓ met") if rule.name in met else _("not met")),
                 Cell(rule.name),
                 Cell(rule_text(rule)),
-                *numbers(_with_unit(rule.measure, value), plain_number(rule.weight)),
+                *numbers(MISSING if value is None else beside_rule(rule, value), plain_number(rule.weight)),
             )
         )
     return Table(
@@ -379,7 +387,11 @@ def _quarters(call: CallData) -> Table | None:
     return Table(_("Quarter by quarter"), columns, rows) if rows else None
 
 
-def _same_caller(call: CallData, same: Sequence[Row], pages: frozenset[str]) -> Table | None:
+def _same_caller(
+    settings: Settings, call: CallData, same: Sequence[Row], pages: frozenset[str]
+) -> Table | None:
     others = [row for row in same if row["call_id"] != call.call_id][:MAX_SAME_CALLER]
     columns = ("When", "Queue", "Agent", "Length", "Score", "")
-    return call_table(_("Other calls of this caller"), columns, others, pages) if others else None
+    rule_at = peak_threshold(settings)
+    caption = _("Other calls of this caller")
+    return call_table(caption, columns, others, pages, rule_at=rule_at) if others else None

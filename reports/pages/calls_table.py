@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from reports.formatting import MISSING, calls_text, clock, counted, moment, percent, score_text, whole_number
-from reports.parts.call_parts import VERDICTS, page_name, person
+from reports.parts.call_parts import VERDICTS, page_name, peak_threshold, person
 from reports.parts.flags import FRUSTRATION_MEASURES, RANKING, rules_on, stored_text
 from reports.report_source import Row, Source
 from reports.translation import _, marked
@@ -79,6 +79,7 @@ def read_call_list(source: Source, pages: frozenset[str]) -> CallList:
         columns,
         rows,
         pages,
+        rule_at=peak_threshold(source.settings),
         sortable=True,
         choices=("Flag", "Queue", "Why", "Reviewed"),
         empty=_("No call of this window was analysed."),
@@ -90,7 +91,7 @@ def read_call_list(source: Source, pages: frozenset[str]) -> CallList:
 _COLUMNS: dict[str, Callable[[Row], Cell]] = {
     marked("When"): lambda row: Cell(moment(row["started_local"]), row["started_local"].isoformat()),
     marked("Score"): lambda row: sorted_number(
-        score_text(row["frustration_score"]),
+        score_text(row["frustration_score"], row["rule_at"]),
         "-1" if row["frustration_score"] is None else f"{row['frustration_score']:.6f}",
     ),
     marked("Flag"): lambda row: Cell("⚑" if row["flagged"] else ""),
@@ -120,6 +121,7 @@ def call_table(
     rows: Iterable[Row],
     pages: frozenset[str],
     *,
+    rule_at: float | None = None,
     folder: str = "",
     sortable: bool = False,
     choices: Sequence[str] = (),
@@ -130,11 +132,13 @@ def call_table(
     Args:
         columns: names out of `_COLUMNS`, whose fields the rows must have.
         pages: ids of the calls that have a page to link.
+        rule_at: where the rule on the caller's peak frustration starts, where rows may have scores below it.
         folder: the way to the folder of those pages.
         choices: columns by whose values the page's script lets people filter.
     """
 
     def cells(row: Row) -> Iterator[Cell]:
+        row = {**row, "rule_at": rule_at}
         for place, column in enumerate(columns):
             cell = _COLUMNS[column](row)
             linked = place == 0 and row["call_id"] in pages

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from callanalytics.config import Settings
 from ensemble.labels import EMOTIONS
 from reports import timeline
 from reports.call_rows import CallData
@@ -91,14 +92,14 @@ def summarise_call(
         call_id=call.call_id,
         when=moment(call.facts["started_local"]),
         flagged=call.facts["flagged"],
-        score=score_text(call.facts["frustration_score"]),
+        score=score_text(call.facts["frustration_score"], peak_threshold(source.settings)),
         whose="" if call.scored_voice is None else _("one of the voices"),
-        peak=_peak(call),
+        peak=_peak(source, call),
         reasons=tuple(
             Reason(_sentence(stored_text(e["reason"])), e["rule"], _measured(source, e)) for e in met
         ),
         course=_course(source, call),
-        disagreements=disagreements(call, _peak_threshold(source)),
+        disagreements=disagreements(call, peak_threshold(source.settings)),
         timeline=_timeline(source, call, n_ticks, join_s),
         moments=_moments(source, call, met, root, most_moments),
         reviewed=_reviewed(call),
@@ -137,7 +138,7 @@ def _timeline(source: Source, call: CallData, n_ticks: int, join_s: float) -> ti
             call.facts["frustration_at_s"],
             call.facts["frustration"],
             duration_s,
-            _peak_threshold(source),
+            peak_threshold(source.settings),
             _rule_lines(source),
         ),
         ticks=timeline.ticks(duration_s, n_ticks),
@@ -159,11 +160,9 @@ def _timeline_text(call: CallData, n_overtalk: int) -> str:
     return " ".join(parts)
 
 
-def _peak_threshold(source: Source) -> float | None:
+def peak_threshold(settings: Settings) -> float | None:
     """Where the rule on the caller's peak frustration starts, None when there is no such rule."""
-    levels = (
-        r.at_least for r in source.settings.rule if (r.measure, r.role) == ("frustration_peak", "caller")
-    )
+    levels = (r.at_least for r in settings.rule if (r.measure, r.role) == ("frustration_peak", "caller"))
     return min(levels, default=None)
 
 
@@ -291,8 +290,8 @@ def _clip_href(source: Source, call_id: str, name: str | None, root: str) -> str
     return f"{root}{source.clips_href}/{call_id}/{name}" if there else ""
 
 
-def _peak(call: CallData) -> str:
-    score = score_text(call.facts["frustration_score"])
+def _peak(source: Source, call: CallData) -> str:
+    score = score_text(call.facts["frustration_score"], peak_threshold(source.settings))
     if call.scored_voice is not None:
         named = next(call.side_name(s) for s in call.segments if s["speaker"] == call.scored_voice)
         return _(
@@ -309,7 +308,7 @@ def _course(source: Source, call: CallData) -> str:
 
     A quarter is calm when its mean is under half of the rule's threshold, upset when it reaches it.
     """
-    threshold = _peak_threshold(source)
+    threshold = peak_threshold(source.settings)
     quarters = [call.measures.get(("frustration", call.scored_role, q)) for q in ("q1", "q2", "q3", "q4")]
     known = [value for value in quarters if value is not None]
     if threshold is None or not known or max(known) < threshold / 2:

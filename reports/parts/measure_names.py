@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callanalytics.config import PHRASE, RuleSettings
-from reports.formatting import counted, from_to, length, number, percent, plain, signed
+from reports.formatting import counted, from_to, length, number, percent, plain, score_text, signed
 from reports.translation import _, marked
 
 # Rows of a call page: (measure, role, text).
@@ -78,6 +78,15 @@ def with_unit(name: str, value: float) -> str:
     if name.endswith("_st"):
         return _("{change} semitones").format(change=signed(value))
     return number(value, 0)
+
+
+def beside_rule(rule: RuleSettings, value: float) -> str:
+    """What was measured for a rule; what is under its threshold never reads like it."""
+    text, asked = with_unit(rule.measure, value), with_unit(rule.measure, rule.at_least)
+    if value >= rule.at_least or text != asked:
+        return text
+    closer = score_text(value, rule.at_least) if rule.measure.startswith("frustration") else ""
+    return closer or _("under {share}").format(share=text)
 
 
 def range_with_unit(name: str, low: float, high: float) -> str:

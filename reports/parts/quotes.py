@@ -119,10 +119,10 @@ def said_at_first(call: CallData) -> str:
 def disagreements(call: CallData, threshold: float | None) -> tuple[str, ...]:
     """Where the caller complains in words and not by voice, or thanks in words and is upset by voice.
 
-    That is no judgement of what is meant: a few words with one meaning are held against the frustration
-    curve, calm being under half of the `threshold` of the rule on its peak and upset from the threshold on.
-    Nothing is said where nobody knows whose voice it is, where the source is not sure of the words, and where
-    no rule says what upset is.
+    It does not tell what is meant: a few words with one meaning are held against the frustration curve. Calm
+    is under half of the `threshold` of the rule on its peak, upset from the threshold on. Nothing is said
+    where nobody knows whose voice it is, where the source is not sure of the words, and where no rule says
+    what upset is.
     """
     if threshold is None or call.scored_voice is not None:
         return ()

@@ -298,7 +298,7 @@ def test_unknown_calls_are_refused(calls: PublishedCalls, call_id: str) -> None:
 def test_the_list_prints_names_as_text(calls: PublishedCalls) -> None:
     listed = calls.find(Wanted())
     row = {**listed.rows[0], "queue": "<script>alert(1)</script>", "agent_name": "<b>"}
-    text = render("list.html", **list_view(replace(listed, rows=(row,)), Wanted(sort="queue")))
+    text = render("list.html", **list_view(replace(listed, rows=(row,)), Wanted(sort="queue"), None))
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     assert 'aria-sort="descending"' in text
@@ -307,7 +307,7 @@ def test_the_list_prints_names_as_text(calls: PublishedCalls) -> None:
 def test_a_flag_stands_before_everything_else_of_its_row(calls: PublishedCalls) -> None:
     """A phone shows the left end of the table only."""
     listed = calls.find(Wanted())
-    text = render("list.html", **list_view(listed, Wanted()))
+    text = render("list.html", **list_view(listed, Wanted(), None))
     _, *table_rows = re.findall(r"<tr><td class=\"mark\">(.*?)</td>", text)
     assert [("⚑" in first) for first in table_rows] == [row["flagged"] for row in listed.rows]
     assert any(row["flagged"] for row in listed.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,23 @@ def test_a_verdict_is_kept_and_taken_back(out: Path) -> None:
     again = asks.post("/review/undo", json=given)
     assert again.status_code == 400
     assert "published" in again.text
+
+
+@pytest.mark.parametrize(("language", "words"), [("de", "Sicher"), ("es", "Seguras")])
+def test_the_queue_speaks_the_language_of_the_report(out: Path, language: str, words: str) -> None:
+    config = out.parent / "config.toml"
+    config.write_text(config.read_text().replace('\nlanguage = "en"', f'\nlanguage = "{language}"'))
+    asks = client(out)
+    page = asks.get("/review?days=all").text
+    assert f'<html lang="{language}">' in page
+    assert words in page
+    call_id = flagged(out)[0]
+    session = asks.post("/review/session", json={"verdicts": {call_id: "confirm"}, "reviewer": "Ana"}).json()
+    parts = asks.get(f"/review/parts/{call_id}").json()
+    said = [page, asks.get(f"/review/card/{call_id}").text, session["html"], session["text"]]
+    said += [moment["text"] for moment in parts["moments"]] + [call["why"] for call in queue_in(page)]
+    assert parts["moments"]
+    names = r'<(code|bdi)\b.*?</\1>|<[^>]+>|Call emotions|http\S+|"\w+":'
+    ours = re.sub(names, " ", " ".join(map(str, said)))
+    left = re.findall(r".{20}\b(?:the|and|of|with|is|are|calls?|were|sounds|flagged|louder)\b.{20}", ours)
+    assert left == []

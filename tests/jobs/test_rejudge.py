@@ -173,6 +173,30 @@ def test_again_is_no_change_and_a_window_holds(history: Path, tmp_path: Path) ->
     assert (again.n_calls, again.n_already, again.came, again.went) == (0, 96, (), ())
 
 
+def test_what_stored_measures_decide_is_what_judging_everything_decides(
+    history: Path, tmp_path: Path
+) -> None:
+    frustrated, *others = Settings().rule
+    lower = frustrated.model_copy(update={"at_least": 0.1})
+    steps = [
+        Settings(rule=(lower, *others[:2])),
+        Settings(rule=(others[1], lower, others[0]), frustration=FrustrationSettings(flag_weight=0.5)),
+    ]
+    quick, whole = (Path(shutil.copytree(history, tmp_path / name)) for name in ("quick", "whole"))
+    rejudge(Settings(), Workspace(quick))
+    n_looked_at = []
+    for changed in steps:
+        totals: list[int] = []
+        done = rejudge(changed, Workspace(quick), on_progress=lambda _, __, n, ___, t=totals: t.append(n))
+        n_looked_at.append(totals[0])
+        with duckdb.connect(Workspace(whole).work_database) as database:
+            database.execute("UPDATE base.analyses SET rules_id = NULL")
+        rejudge(changed, Workspace(whole))
+        assert done.n_calls == 96
+        assert judged(quick) == judged(whole)
+    assert max(n_looked_at) < 60, "the rest has met none of these rules before or now"
+
+
 def test_votes_keep_the_weight_of_neutral_speech_that_they_were_cast_with(out: Path) -> None:
     """Taking another weight out of them than was put in would make another curve."""
     before = judged(out)

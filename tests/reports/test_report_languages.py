@@ -108,6 +108,33 @@ def test_a_report_in_another_language_has_no_english_left(anew: Site, language: 
     assert re.search(r"\d,\d\xa0%|\d\xa0%", anew.text()), "and numbers as the language writes them"
 
 
+ROOT = Path(__file__).parents[2]
+TEMPLATES = sorted(
+    path
+    for folder in ("reports/templates", "jobs/app/templates")
+    for path in (ROOT / folder).iterdir()
+    if path.suffix in {".html", ".txt", ".js"}
+)
+# Words that are the same in every language: keys, names of formats, our own name.
+SAME = re.compile(r"\b(PDF|HTML|JSON|SQL|CSV|callanalytics|OK|min|Kl?|Y|X|N|S|U|E|C)\b|&\w+;")
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_no_template_holds_a_text_that_nobody_translates(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".js":
+        code = re.sub(r"(?m)^\s*(//|/?\*).*$|\s//\s.*$", "", text)
+        sentences = re.findall(r"""["`'][^"`'\n$<{]*[A-Za-z]{2,} [a-z]{2,}[^"`'\n]*["`']""", code)
+        left = [s for s in sentences if not re.search(r"use strict|[=#.\[\]/]|^.[a-z-]+ [a-z-]+.$", s)]
+    else:
+        bare = re.sub(r"\{#.*?#\}|\{\{.*?\}\}|\{%.*?%\}", " ", text, flags=re.DOTALL)
+        bare = re.sub(r"<(script|style)\b.*?</\1>", " ", bare, flags=re.DOTALL)
+        attributes = re.findall(r'(?:aria-label|title|placeholder|alt)="([^"]*)"', bare)
+        words = [*attributes, *re.split(r"<[^>]*>", bare)]
+        left = [w.strip() for w in words if re.search(r"[A-Za-z]{2}", SAME.sub("", w))]
+    assert left == []
+
+
 def test_stored_reasons_and_moments_are_translated() -> None:
     moment = "frustration 62%, 9 dB louder than when calm, 7 semitones higher"
     assert stored_text(moment) == moment

@@ -22,7 +22,7 @@ from reports.palette import LETTERS, legend
 from reports.parts import charts
 from reports.parts.charts import Point, Share, Square
 from reports.parts.ensemble_card import claims, leaves
-from reports.parts.measure_names import range_with_unit, rule_text, with_unit
+from reports.parts.measure_names import beside_rule, range_with_unit, rule_text, with_unit
 from reports.report_source import earlier_periods
 from reports.timeline import Span
 
@@ -362,3 +362,27 @@ def test_anger_stands_out_and_neutral_recedes(dark: bool) -> None:
     against_card = {e: contrast(colours["card"], colours[f"c-{e}"]) for e in SHARED_SIX}
     assert min(against_card, key=lambda e: against_card[e]) == "neutral"
     assert against_card["anger"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "text"),
+    [
+        (0.377, 0.38, "37.7%"),
+        (0.3799, 0.38, "under 38%"),
+        (0.38, 0.38, "38%"),
+        (0.384, 0.38, "38%"),
+        (0.37, 0.38, "37%"),
+        (0.377, None, "38%"),
+        (None, 0.38, "not known"),
+    ],
+)
+def test_a_score_under_its_rule_is_not_written_like_the_rule(
+    score: float | None, threshold: float | None, text: str
+) -> None:
+    assert formatting.score_text(score, threshold) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(7.96, "under +8.0 dB"), (8.0, "+8.0 dB"), (7.9, "+7.9 dB")])
+def test_what_was_measured_under_a_rule_is_not_written_like_the_rule(value: float, text: str) -> None:
+    louder = next(rule for rule in DEFAULT_RULES if rule.name == "louder")
+    assert beside_rule(louder, value) == text

@@ -1,6 +1,7 @@
 // Plays a call, lets the timeline follow, and sends what a person hears. Reviews are kept here until the
 // server has acknowledged them, so that fast typing loses none.
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
+const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 const typing = (target) => target.matches("input[type=text], select, textarea");
 
 class Desk {
@@ -23,7 +24,7 @@ class Desk {
     for (const row of this.sheet.querySelectorAll("tr[data-segment]")) {
       row.querySelector(".reviewed").textContent = data.reviewed[row.dataset.segment] ?? "";
     }
-    this.part(".whole-said").textContent = data.reviewed.call ?? "not reviewed";
+    this.part(".whole-said").textContent = data.reviewed.call ?? data.texts.not_reviewed;
     if (data.problem) this.part(".said").textContent = data.problem;
   }
 
@@ -41,8 +42,8 @@ class Desk {
     this.head = this.part(".playhead");
     this.player.src = data.sound;
     this.player.preservesPitch = true;
-    this.player.onplay = () => { this.part(".go").textContent = "❚❚ Pause"; this.head.hidden = false; this.follow(); };
-    this.player.onpause = () => { this.part(".go").textContent = "▶ Play"; };
+    this.player.onplay = () => { this.part(".go").textContent = `❚❚ ${this.data.texts.pause}`; this.head.hidden = false; this.follow(); };
+    this.player.onpause = () => { this.part(".go").textContent = `▶ ${this.data.texts.play}`; };
     this.player.onerror = () => this.explain();
     this.player.onseeked = () => this.drawn(this.at);
     this.part(".seek").oninput = (event) => this.goto(Number(event.target.value));
@@ -60,8 +61,8 @@ class Desk {
   // What went wrong is in the answer of the server, not in the player's error.
   async explain() {
     const answer = await fetch(this.data.sound);
-    const reason = answer.ok ? "This browser cannot play the sound." : await answer.text();
-    this.part(".trouble").textContent = `The sound cannot be played. ${reason}`;
+    const reason = answer.ok ? this.data.texts.browser : await answer.text();
+    this.part(".trouble").textContent = fill(this.data.texts.cannot_play, { reason });
   }
 
   play() {
@@ -203,9 +204,9 @@ class Desk {
 
   review(verdict, emotion, whole = false) {
     const status = this.part(".said");
-    if (!whole && !this.current) { status.textContent = "Choose a segment first: press ↓ or play."; return; }
+    if (!whole && !this.current) { status.textContent = this.data.texts.choose; return; }
     if (!whole && verdict === "confirm" && !this.current.emotion) {
-      status.textContent = "The ensemble named no emotion here. Say which one you hear, or X when you cannot tell.";
+      status.textContent = this.data.texts.unnamed;
       return;
     }
     const note = this.part(".note");
@@ -219,9 +220,9 @@ class Desk {
       note: note.value || null,
     });
     note.value = "";
-    const said = whole ? { confirm: "worth flagging", reject: "not worth flagging" } : { confirm: "you agree" };
-    const what = heard ? `you hear ${emotion}` : (said[verdict] ?? "you cannot tell");
-    status.textContent = `${whole ? "The whole call" : clock(this.current.start_s)}: ${what}. Noted for the next run.`;
+    const { texts } = this.data;
+    const what = heard ? texts.you_hear[emotion] : texts[whole ? "call" : "segment"][verdict];
+    status.textContent = fill(texts.noted, { where: whole ? texts.whole : clock(this.current.start_s), what });
     this.send();
   }
 }

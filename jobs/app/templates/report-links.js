@@ -4,11 +4,11 @@
   const idIn = (address) => /([0-9a-f]{16})\.html$/.exec(address ?? "")?.[1];
   const add = (place, id) => {
     if (!place || !id) return;
-    const link = Object.assign(document.createElement("a"), { href: `/calls?call=${id}`, className: "in-app", textContent: "Play it in the app" });
+    const link = Object.assign(document.createElement("a"), { href: `/calls?call=${id}`, className: "in-app", textContent: words.play });
     place.append(" · ", link);
   };
   for (const card of document.querySelectorAll("article.card")) add(card.querySelector(".origin"), idIn(card.querySelector("h3 a")?.href));
   add(document.querySelector(".crumb"), idIn(location.pathname));
-  const review = Object.assign(document.createElement("a"), { href: "/review", textContent: "Review" });
+  const review = Object.assign(document.createElement("a"), { href: "/review", textContent: words.review });
   document.querySelector("header nav")?.prepend(review, " ");
 })();

@@ -3,9 +3,9 @@
 "use strict";
 const part = (id) => document.getElementById(id);
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
-const plural = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
+const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+const counted = (forms, n, values) => fill(forms[n === 1 ? 0 : 1], { n, ...values });
 const KEYS = { 1: "confirm", 2: "reject", 3: "unsure" };
-const PILE_NAMES = { sure: "Sure", disputed: "Disputed", control: "Control" };
 const USUAL_S = 30; // a verdict, before three of them were timed
 const RETRY_MS = 3000;
 
@@ -61,6 +61,7 @@ class Queue {
     this.calls = data.calls;
     this.days = data.days;
     this.percents = data.percents;
+    this.texts = data.texts;
     this.name = "";
     this.at = null; // the call that is shown
     this.history = [];
@@ -130,10 +131,10 @@ class Queue {
 
   async listen(call) {
     const { sound } = this;
-    sound.onplay = () => { part("play").textContent = "❚❚ Pause"; this.follow(); };
-    sound.onpause = sound.onended = () => { part("play").textContent = "▶ Play"; };
-    sound.onerror = () => this.explain(call, "This browser cannot play it.");
-    part("play").textContent = "▶ Play";
+    sound.onplay = () => { part("play").textContent = `❚❚ ${this.texts.pause}`; this.follow(); };
+    sound.onpause = sound.onended = () => { part("play").textContent = `▶ ${this.texts.play}`; };
+    sound.onerror = () => this.explain(call, this.texts.browser);
+    part("play").textContent = `▶ ${this.texts.play}`;
     const { problem } = await this.parts.get(call.call_id);
     if (this.at !== call) return;
     part("play").disabled = Boolean(problem);
@@ -144,7 +145,7 @@ class Queue {
 
   explain(call, reason) {
     if (this.at !== call) return;
-    part("trouble").textContent = `The clip cannot be played. ${reason}`;
+    part("trouble").textContent = fill(this.texts.cannot_play, { reason });
     part("trouble").hidden = false;
   }
 
@@ -152,7 +153,7 @@ class Queue {
     const found = await this.parts.get(call.call_id);
     if (this.at !== call || found.problem) return;
     const pieces = [
-      ...(found.calm.length ? [{ kind: "calm", at_s: found.calm[0].at_s, end_s: found.tick_s, words: "Calm", when: clock(found.calm[0].start_s) }] : []),
+      ...(found.calm.length ? [{ kind: "calm", at_s: found.calm[0].at_s, end_s: found.tick_s, words: "", when: clock(found.calm[0].start_s) }] : []),
       ...found.moments.map((m, i) => ({ kind: "moment", at_s: m.at_s, end_s: found.moments[i + 1]?.at_s ?? found.duration_s, words: m.text, when: clock(m.start_s) })),
     ];
     this.pieces = pieces;
@@ -163,8 +164,8 @@ class Queue {
       button.type = "button";
       button.className = piece.kind;
       button.style.flexGrow = piece.end_s - piece.at_s;
-      const when = Object.assign(document.createElement("b"), { textContent: piece.kind === "calm" ? `Calm, ${piece.when}` : piece.when });
-      button.append(when, Object.assign(document.createElement("span"), { textContent: piece.kind === "calm" ? "how the caller usually speaks" : piece.words }));
+      const when = Object.assign(document.createElement("b"), { textContent: piece.kind === "calm" ? fill(this.texts.calm, { at: piece.when }) : piece.when });
+      button.append(when, Object.assign(document.createElement("span"), { textContent: piece.kind === "calm" ? this.texts.calm_words : piece.words }));
       button.onclick = () => this.goto(piece.at_s);
       return button;
     }), head);
@@ -199,7 +200,7 @@ class Queue {
     const took = [...this.took_s].sort((a, b) => a - b);
     const each_s = took.length < 3 ? USUAL_S : took[Math.floor(took.length / 2)];
     const minutes = Math.max(1, Math.round((n_left * each_s) / 60));
-    part("progress").textContent = `${PILE_NAMES[this.at.pile]}: ${Math.min(n_done + 1, this.calls.length)} of ${this.calls.length}, about ${plural(minutes, "minute")} left`;
+    part("progress").textContent = counted(this.texts.progress, minutes, { pile: this.texts.piles[this.at.pile], n: Math.min(n_done + 1, this.calls.length), all: this.calls.length, minutes });
     part("done").style.width = `${(100 * n_done) / this.calls.length}%`;
     part("undo").disabled = !this.history.length;
     for (const button of document.querySelectorAll("[data-pile]")) {
@@ -213,7 +214,7 @@ class Queue {
   tellUnsaved() {
     const n = this.sender.waiting.length;
     part("unsaved").hidden = !(n && this.sender.problem);
-    part("unsaved").textContent = this.sender.problem ? `${plural(n, "verdict")} not saved yet: ${this.sender.problem} Trying again.` : "";
+    part("unsaved").textContent = this.sender.problem ? counted(this.texts.unsaved, n, { problem: this.sender.problem }) : "";
   }
 
   // Judging -------------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ class Queue {
   refused(call, reason) {
     call.verdict = null;
     delete this.said[call.call_id];
-    part("trouble").textContent = `A verdict was not taken: ${reason}`;
+    part("trouble").textContent = fill(this.texts.refused, { reason });
     part("trouble").hidden = false;
     if (this.at) this.tellProgress();
   }
@@ -278,10 +279,10 @@ class Queue {
     part("end").hidden = false;
     const skipped = this.calls.filter((call) => call.skipped && !call.verdict);
     part("left").hidden = !skipped.length;
-    part("left").querySelector("span").textContent = `${plural(skipped.length, "call")} skipped.`;
+    part("left").querySelector("span").textContent = counted(this.texts.skipped, skipped.length);
     part("end-head").focus({ preventScroll: true });
     scrollTo({ top: 0 });
-    part("session").textContent = "One moment.";
+    part("session").textContent = this.texts.moment;
     this.sender.after(() => this.sum());
   }
 
@@ -298,10 +299,10 @@ class Queue {
   async copy(kinds) {
     try {
       await navigator.clipboard.write([new ClipboardItem(Object.fromEntries(Object.entries(kinds).map(([kind, words]) => [kind, new Blob([words], { type: kind })])))]);
-      part("copied").textContent = "Copied.";
+      part("copied").textContent = this.texts.copied;
     } catch {
       getSelection().selectAllChildren(part("session"));
-      part("copied").textContent = "Selected: copy it with Ctrl+C.";
+      part("copied").textContent = this.texts.selected;
     }
   }
 
@@ -332,7 +333,7 @@ class Threshold {
     this.found = answer.ok ? await answer.json() : null;
     const known = this.found !== null;
     part("threshold").disabled = part("apply").disabled = !known;
-    if (!known) { part("would").textContent = "The settings have no rule on the frustration of callers."; return; }
+    if (!known) { part("would").textContent = this.queue.texts.no_rule; return; }
     if (!this.loaded) part("threshold").value = Math.round(this.found.now_percent);
     this.loaded = true;
     this.tell();
@@ -343,25 +344,28 @@ class Threshold {
     const percent = Number(part("threshold").value);
     const place = this.queue.percents.indexOf(percent);
     const { n_flagged, n_judged, n_worth, now_percent } = this.found;
+    const { texts } = this.queue;
     const judged = n_judged[place];
-    const worth = judged ? `of those judged, ${Math.round((100 * n_worth[place]) / judged)}% worth it (${n_worth[place]} of ${judged})` : "none of them judged yet";
-    const now = percent === Math.round(now_percent) ? " This is the rule now." : "";
-    part("would").textContent = `at ${percent}%: ${n_flagged[place]} flagged; ${worth}.${now}`;
+    const worth = judged ? fill(texts.worth, { share: Math.round((100 * n_worth[place]) / judged), n: n_worth[place], all: judged }) : texts.none_judged;
+    const now = percent === Math.round(now_percent) ? ` ${texts.now}` : "";
+    part("would").textContent = fill(texts.would, { percent, n: n_flagged[place], worth }) + now;
     part("threshold").setAttribute("aria-valuetext", `${percent}%`);
     part("applied").replaceChildren();
   }
 
   async apply() {
     part("apply").disabled = true;
-    part("applied").textContent = "Applying it to the calls that are there …";
+    part("applied").textContent = this.queue.texts.applying;
     const answer = await post("/apply", { percent: Number(part("threshold").value) });
     part("apply").disabled = false;
     if (!answer.ok) { part("applied").textContent = await answer.text(); return; }
     const { text, rule, line, command } = await answer.json();
     const shown = (words) => Object.assign(document.createElement("code"), { textContent: words });
     const told = Object.assign(document.createElement("p"), { textContent: `${text} ` });
-    if (line) told.append(`In the rule “${rule}” of config.toml, write `, shown(line), "; then run ", shown(command));
-    else told.append(Object.assign(document.createElement("a"), { href: location.href, textContent: "Show the queue as it is now" }));
+    const codes = { line, command };
+    const pieces = fill(this.queue.texts.by_hand, { rule }).split(/\{(\w+)\}/);
+    if (line) told.append(...pieces.map((piece) => (codes[piece] ? shown(codes[piece]) : piece)));
+    else told.append(Object.assign(document.createElement("a"), { href: location.href, textContent: this.queue.texts.show_queue }));
     part("applied").replaceChildren(told);
   }
 }
