@@ -261,7 +261,7 @@ def test_two_ensembles_on_a_call_and_on_clips(browser: Any, served: Served) -> N
     with Visit(browser, served, "/compare") as visit:
         page = visit.page
         page.get_by_text("Both are the same ensemble").wait_for()
-        visit.choose("Second", "another")
+        visit.choose("Second ensemble", "another")
         page.get_by_text("Both are the same ensemble").wait_for(state="detached")
         search = page.get_by_role("textbox", name="Search calls")
         flagged = page.context.new_page()
