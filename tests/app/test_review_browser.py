@@ -380,6 +380,7 @@ def test_the_pages_of_the_folder_are_served_and_nothing_beside_them(browser: Any
 
     secret.unlink()
 
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
