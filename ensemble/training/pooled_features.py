@@ -20,7 +20,7 @@ from ensemble.corpora import Clip, decode_clip, usable_clips_cached
 from ensemble.corpora.clip import content_key
 from ensemble.inference.device import CPU, read_head, voice_body
 from ensemble.inference.ensemble import VOICE_BATCH, Ensemble, in_batches
-from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, weights_sha256
+from ensemble.inference.shipped_networks import CAMPPLUS_SHA256
 from ensemble.inference.spectrogram import KALDI_RATE_HZ, Spectra, voice_norm, voice_spectra
 from ensemble.inference.vote import softmax
 from ensemble.training.examples import Examples
@@ -105,7 +105,7 @@ def voice_head(folder: Path, ensemble: Ensemble) -> Head | None:
 def voice_features(clips: Sequence[Clip], name: str, cache: Path, say: Callable[[str], None]) -> Float:
     """What the voice network pools (n, 1024) of all clips in a view; kept in ``cache``."""
     settings = _settings_of(name)
-    body_sha256 = weights_sha256(CAMPPLUS_WEIGHTS)
+    body_sha256 = CAMPPLUS_SHA256
     depends_on = json.dumps([content_key(clips), settings.key(), body_sha256, VOICE_FORMAT], sort_keys=True)
     path = cache / f"voice-{name}-{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
