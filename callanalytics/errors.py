@@ -20,6 +20,10 @@ class UsageError(CallAnalyticsError):
     exit_code = 2
 
 
+class ExtraMissing(UsageError):
+    """A command needs packages of an extra that was not installed."""
+
+
 class ConfigError(UsageError):
     """config.toml holds an unknown key, a wrong type or an impossible value."""
 

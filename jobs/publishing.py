@@ -83,8 +83,10 @@ def keep_nearest(store: Store, window: Window) -> None:
     """
     rows = store.rows(_NEAR, [window.since, window.until])
     unflagged = [call_id for (call_id,) in rows if not is_control(call_id)]
+    with_clips = {folder.name for folder in _folders_in(store.workspace.clips)}  # few of a long window
     for call_id in unflagged[N_NEAR:]:
-        remove_contrast(store.workspace, call_id)
+        if call_id in with_clips:
+            remove_contrast(store.workspace, call_id)
 
 
 def unnamed_clips(store: Store) -> list[Path]:

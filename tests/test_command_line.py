@@ -17,9 +17,11 @@ from short_calls import settle, short_calls
 from sql_guide import fixture_database
 
 from callanalytics.config import load_config
-from callanalytics.errors import ConfigError
+from callanalytics.errors import ConfigError, ExtraMissing
+from ensemble.inference.device import prepare_device
+from ensemble.model_errors import DeviceMissing
 from jobs.cli.console import in_colour, paint
-from jobs.cli.main import COMMANDS, GROUPS
+from jobs.cli.main import COMMANDS, GROUPS, NEEDS, cli
 
 N_CALLS = "n\n100\n"  # of the fixture, in csv
 
@@ -34,6 +36,19 @@ def calls(tmp_path: Path) -> Path:
     folder = short_calls(tmp_path / "calls", 1)
     settle(folder)
     return folder
+
+
+def test_a_command_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.cli.main.find_spec", lambda module: None)
+    for command, (extra, modules) in NEEDS.items():
+        with pytest.raises(ExtraMissing) as refused:
+            cli.main([command], standalone_mode=False)
+        assert f"pip install 'callanalytics[{extra}]'" in str(refused.value)
+        assert modules[0] in str(refused.value)
+        cli.main([command, "--help"], standalone_mode=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(DeviceMissing, match=r"callanalytics\[train\]"):
+        prepare_device("cuda")
 
 
 def test_help_has_groups_with_every_command_once() -> None:

@@ -1,9 +1,8 @@
-"""A few seconds of a call to listen to, as small MP3: cut, faded, levelled and exported by pydub.
+"""A few seconds of a call to listen to, as small MP3: cut, faded, levelled by pydub.
 
 MP3 and not Opus: every browser plays it from a file or from a page that embeds it, Safari included,
-and at 24 kbit/s a ten-second clip of telephone speech is 30 kB. pydub calls an ffmpeg to encode; the
-one inside the imageio-ffmpeg wheel serves, so no system ffmpeg is needed, and none is searched in the
-current folder.
+and at 24 kbit/s a ten-second clip of telephone speech is 30 kB. pydub would call an ffmpeg to encode; the
+LAME inside PyAV, which decodes the recordings, needs none and no process.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +27,8 @@ FADE_MS = 20  # long enough that a cut does not click, too short to be heard
 TARGET_DBFS = -20.0  # mean level of speech in a clip: comfortable, with room for peaks
 PEAK_DBFS = -1.0  # MP3 overshoots a little
 MAX_GAIN_DB = 24.0  # more would raise the noise of an almost silent line to a roar
-BIT_RATE = "24k"
+ENCODER = "libmp3lame"
+BIT_RATE = 24_000
 # 8 kHz would be MPEG-2.5, which is no standard; 16 kHz is MPEG-2, which every player knows.
 MP3_RATE_HZ = 16_000
 
@@ -47,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class NoEncoder(CallAnalyticsError):
-    """No ffmpeg was found that could encode a clip."""
+    """PyAV has no MP3 encoder here, or it failed."""
 
 
 def evidence_clips(
@@ -165,11 +164,11 @@ def clip_bytes(
         start_s: where the moment begins; with `end_s` it is limited to the recording.
         end_s: where it ends.
         context_s: added on both sides.
-        clip_format: "wav" needs no ffmpeg.
+        clip_format: "wav" needs no encoder.
 
     Raises:
         ValueError: nothing of the stretch lies inside the recording.
-        NoEncoder: no ffmpeg to encode MP3 with.
+        NoEncoder: PyAV cannot encode MP3 here.
     """
     start = max(0, round((start_s - context_s) * sample_rate_hz))
     end = min(samples.shape[-1], round((end_s + context_s) * sample_rate_hz))
@@ -216,21 +215,19 @@ def _levelled(sound: Any) -> Any:
 
 
 def _export_mp3(sound: Any, out: io.BytesIO) -> None:
-    from pydub.exceptions import CouldntEncodeError
+    import av
 
-    encoder = find_encoder()
-    sound.converter = encoder
+    given = av.AudioFrame.from_ndarray(np.frombuffer(sound.raw_data, "<i2")[None], "s16", "mono")
+    given.sample_rate = sound.frame_rate
+    at_rate = av.AudioResampler("s16p", "mono", MP3_RATE_HZ)
     try:
-        # -map_metadata -1: nothing but the sound goes into the file.
-        sound.export(
-            out,
-            format="mp3",
-            codec="libmp3lame",
-            bitrate=BIT_RATE,
-            parameters=["-ar", str(MP3_RATE_HZ), "-map_metadata", "-1"],
-        )
-    except (CouldntEncodeError, OSError) as problem:
-        raise NoEncoder(f"{encoder} could not encode MP3 ({str(problem).splitlines()[0]}).") from None
+        # No tag: nothing but the sound goes into the file.
+        with av.open(out, "w", format="mp3", options={"id3v2_version": "0"}) as container:
+            stream: Any = container.add_stream(ENCODER, rate=MP3_RATE_HZ, layout="mono", bit_rate=BIT_RATE)
+            for frame in (*at_rate.resample(given), *at_rate.resample(None), None):
+                container.mux(stream.encode(frame))
+    except (av.FFmpegError, ValueError) as problem:  # ValueError: PyAV's for a codec that it lacks
+        raise NoEncoder(f"PyAV {av.__version__} could not encode MP3 with {ENCODER} ({problem}).") from None
 
 
 @cache
@@ -240,24 +237,3 @@ def _pydub() -> Any:
         warnings.simplefilter("ignore", RuntimeWarning)
         from pydub import AudioSegment
     return AudioSegment
-
-
-@cache
-def find_encoder() -> str:
-    """Path of the ffmpeg that encodes clips: the wheel's own, else the system's.
-
-    Raises:
-        NoEncoder: there is neither.
-    """
-    import imageio_ffmpeg
-
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError:
-        system = shutil.which("ffmpeg")
-        if system is None:
-            raise NoEncoder(
-                "no ffmpeg to encode clips with: the imageio-ffmpeg wheel for this platform has none. "
-                "Install the system's ffmpeg."
-            ) from None
-        return system

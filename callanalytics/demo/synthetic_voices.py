@@ -95,7 +95,7 @@ def _espeak(lines: list[dict[str, Any]]) -> tuple[int, list[FloatArray]]:
     except ImportError:
         raise CallAnalyticsError(
             "the demonstration needs espeak-ng: package 'espeakng-loader' is not installed. "
-            "Run: pip install espeakng-loader"
+            "Run: pip install 'callanalytics[demo]'"
         ) from None
     request = json.dumps({"library": str(espeakng_loader.get_library_path()), "lines": lines})
     try:

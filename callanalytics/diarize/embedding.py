@@ -14,12 +14,11 @@ import numpy as np
 from callanalytics.diarize.vad import IntArray
 from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.device import CPU, open_session, prepare_device
-from ensemble.inference.model_cache import (
+from ensemble.inference.shipped_networks import (
     CAMPPLUS_WEIGHTS,
     FRAME_LAYERS,
     VOICE_LAYER,
-    ConvertedNetwork,
-    onnx_file,
+    network_file,
     package_file,
 )
 
@@ -78,7 +77,7 @@ class VoicePrinter:
 
     @classmethod
     def load(cls, n_threads: int = 1, device: str = CPU) -> VoicePrinter:
-        """Open the cached ONNX files, built on first use; on another device than the CPU, use torch there.
+        """Open the ONNX files; on another device than the CPU, use torch there.
 
         Raises ModelMissing without weights, DeviceMissing without the device.
         """
@@ -171,8 +170,8 @@ def _window_sums(begin: IntArray, end: IntArray, n_rows: int) -> sparse.csr_arra
     return sparse.csr_array((np.ones(len(column), np.float32), column, starts), shape=(len(begin), n_rows))
 
 
-def _session(network: ConvertedNetwork, n_threads: int) -> Callable[[FloatArray], FloatArray]:
-    session = open_session(onnx_file(network), n_threads)
+def _session(network: str, n_threads: int) -> Callable[[FloatArray], FloatArray]:
+    session = open_session(network_file(network), n_threads)
     name = session.get_inputs()[0].name
 
     def run(values: FloatArray) -> FloatArray:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from callanalytics.diarize.clustering import VoiceSpace
 from callanalytics.diarize.embedding import VoicePrinter
-from callanalytics.diarize.segmentation import SEGMENTER, SpeakerSegmenter
+from callanalytics.diarize.segmentation import SpeakerSegmenter
 from callanalytics.diarize.vad import VoiceDetector
 from ensemble.inference.device import CPU
-from ensemble.inference.model_cache import EMOTION_LAYERS, FRAME_LAYERS, VOICE_LAYER, prepare_cache
 
 
 @dataclass
@@ -55,8 +53,3 @@ class SpeechModels:
     def voice_space(self) -> VoiceSpace:
         """How voice prints vary within and between speakers."""
         return VoiceSpace.load()
-
-
-def prepare_models(on_start: Callable[[], object]) -> None:
-    """Convert the networks of a night before its workers start; see `prepare_cache`."""
-    prepare_cache((SEGMENTER, FRAME_LAYERS, VOICE_LAYER, EMOTION_LAYERS), on_start)

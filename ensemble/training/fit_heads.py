@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ensemble.corpora import Clip
 from ensemble.inference.card import fingerprint, read_card
 from ensemble.inference.ensemble import Ensemble, load_ensemble
-from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, weights_sha256
+from ensemble.inference.shipped_networks import CAMPPLUS_SHA256
 from ensemble.inference.vote import SHRINK_S, CentredHeads, calibrate_mean, count_votes, save_heads, softmax
 from ensemble.members import VOICE_MEMBER, VOICE_WEIGHT
 from ensemble.training.calibration import (
@@ -109,7 +109,7 @@ def add_voice_member(
             "n_parameters": weight.size + bias.size,
             "safetensors": path.name,
             "safetensors_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "body_sha256": weights_sha256(CAMPPLUS_WEIGHTS),
+            "body_sha256": CAMPPLUS_SHA256,
             "weight": VOICE_WEIGHT,
         }
     )

@@ -20,7 +20,7 @@ from ensemble.corpora import Clip, decode_clip, usable_clips_cached
 from ensemble.corpora.clip import content_key
 from ensemble.inference.device import read_head, voice_body
 from ensemble.inference.ensemble import BATCH, Ensemble, in_batches
-from ensemble.inference.model_cache import EMOTION_LAYERS
+from ensemble.inference.shipped_networks import networks_folder
 from ensemble.inference.spectrogram import KALDI_RATE_HZ, Spectra, voice_norm, voice_spectra
 from ensemble.inference.vote import softmax
 from ensemble.training.examples import Examples
@@ -105,8 +105,8 @@ def voice_head(folder: Path, ensemble: Ensemble) -> Head | None:
 def voice_features(clips: Sequence[Clip], name: str, cache: Path, say: Callable[[str], None]) -> Float:
     """What the voice network pools (n, 1024) of all clips in a view; kept in ``cache``."""
     settings = _settings_of(name)
-    graph = EMOTION_LAYERS.onnx_path.name  # with the hash of weights and definition
-    depends_on = json.dumps([content_key(clips), settings.key(), graph], sort_keys=True)
+    made = networks_folder().name  # with the hash of weights and definition
+    depends_on = json.dumps([content_key(clips), settings.key(), made], sort_keys=True)
     path = cache / f"voice-{name}-{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
         say(f"Extracting features of {len(clips)} clips by the voice network ({name}) ...")

@@ -35,7 +35,6 @@ def held_back(workspace: Workspace) -> str:
 
 WORDS = {
     "search": "Searching",
-    "prepare": "Preparing the voice models, once per user (a few seconds) ...",
     "analyse": "Analysing",
     "judge": "Judging again",
     "publish": "Publishing",

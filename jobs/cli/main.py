@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import FrameType
 from typing import NoReturn
 
 import click
 
 from callanalytics import __version__
-from callanalytics.errors import CallAnalyticsError, UsageError, remedy
+from callanalytics.errors import CallAnalyticsError, ExtraMissing, UsageError, remedy
 from callanalytics.records.text import did_you_mean, display_text, without_secrets
 from jobs.cli.console import paint
 
@@ -73,6 +74,18 @@ GROUPS = {
 COMMANDS = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 
+NEEDS = {
+    "demo": ("demo", ("espeakng_loader",)),
+    "retrain": ("train", ("torch", "sklearn", "onnx")),
+    "train": ("train", ("torch", "sklearn", "onnx")),
+    "evaluate": ("train", ("sklearn",)),
+    "crossval": ("train", ("torch", "sklearn")),
+    "bench": ("bench", ("torch", "sklearn", "librosa")),
+    "explore": ("train", ("librosa",)),
+}
+"""What commands need beyond a night: the extra that installs it, and modules of it. Known before any work."""
+
+
 class Commands(click.Group):
     """Imports a command's module when the command is asked for, so that none pays for the others."""
 
@@ -85,6 +98,19 @@ class Commands(click.Group):
         module = import_module(f"jobs.cli.{COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
+
+    def resolve_command(  # noqa: D102
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        extra, modules = NEEDS.get(name or "", ("", ()))
+        missing = [module for module in modules if find_spec(module) is None]
+        if missing and not {"-h", "--help"} & set(rest):
+            raise ExtraMissing(
+                f"{name} needs {', '.join(missing)}, which a night does not need and is not installed: "
+                f"pip install 'callanalytics[{extra}]'"
+            )
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
         width = formatter.width - 6 - max(map(len, COMMANDS))

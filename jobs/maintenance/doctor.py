@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from callanalytics.config import Settings
 from callanalytics.config.call_settings import machine_zone
@@ -104,10 +103,12 @@ def _decoders(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
 
 
 def _clips(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
-    import imageio_ffmpeg
+    import av
 
-    program = imageio_ffmpeg.get_ffmpeg_exe()
-    yield os.access(program, os.X_OK), Path(program).name, "pip install --force-reinstall imageio-ffmpeg"
+    from callanalytics.audio.clips import ENCODER
+
+    found = ENCODER in av.codecs_available
+    yield found, ENCODER if found else f"missing: {ENCODER}", "pip install --force-reinstall av"
 
 
 def _voice_models(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -115,7 +116,6 @@ def _voice_models(settings: Settings, workspace: Workspace) -> Iterator[_Answer]
     from ensemble.inference.device import multiplies_bytes
 
     models = SpeechModels.load()
-    # The first use of these two converts their weights, which takes seconds: better now than at night.
     ready = models.segmenter is not None and models.printer is not None
     digits = "in 8 bits" if multiplies_bytes() else "in float, as this processor has no VNNI: twice the time"
     yield ready, f"voice activity, segmentation and voice prints ({digits}) load", ""

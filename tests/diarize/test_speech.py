@@ -20,7 +20,7 @@ from callanalytics.diarize.vad import (
     widen,
 )
 from ensemble.inference.device import open_session
-from ensemble.inference.model_cache import package_file
+from ensemble.inference.shipped_networks import package_file
 
 
 @pytest.fixture(scope="module")

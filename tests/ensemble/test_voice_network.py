@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ensemble.inference.device import voice_body
-from ensemble.inference.model_cache import CAMPPLUS_WEIGHTS, package_file, speech_like
+from ensemble.inference.quantisation import speech_like
+from ensemble.inference.shipped_networks import CAMPPLUS_WEIGHTS, package_file
 from ensemble.inference.spectrogram import voice_spectra
 from ensemble.inference.vote import calibrate_mean, vote
 
