@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The networks of ensemble/voices are made with what is installed already. Setuptools' warning is of imports by mistake.
+INSTALL := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --no-build-isolation --editable
 # One more than cores: browser tests and locks wait more than they compute.
 WORKERS := $(shell echo $$(( $$(nproc) + 1 )))
 
@@ -17,15 +19,15 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --requirement $(VENV)/build.txt
 
 $(VENV)/.run-ready: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[app,demo,train]"
+	$(INSTALL) ".[app,demo,train]"
 	touch $@
 
 $(VENV)/.test-ready: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[test]"
+	$(INSTALL) ".[test]"
 	touch $@ $(VENV)/.run-ready
 
 $(VENV)/.docs-ready: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	$(INSTALL) ".[docs]"
 	touch $@
 
 run: $(VENV)/.run-ready
