@@ -253,8 +253,11 @@ def folder_in_the_making(target: Path) -> Iterator[Path]:
 
     def make(name: Path) -> int:
         name.mkdir(mode=0o700)
-        name.chmod(0o700)
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            name.chmod(0o700)
+            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # taken for left in the moment before it was opened
+            return make(name)
 
     folder, descriptor = _begun(target, make)
     try:
@@ -283,10 +286,7 @@ def _begun(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
 
 
 def remove_if_left(path: Path) -> None:
-    """Remove a file or folder in the making unless its maker is alive.
-
-    What cannot be removed stays for the next time.
-    """
+    """Remove a file or folder in the making unless its maker is alive, and if it can be removed."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

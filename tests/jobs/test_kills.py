@@ -20,7 +20,7 @@ from short_calls import call, environment, rows, settle, short_call
 
 from callanalytics.ingest.recorders.phone_numbers import SALT_BYTES, load_or_make_salt
 from callanalytics.store import open_work
-from callanalytics.workspace import Workspace, write_whole
+from callanalytics.workspace import Workspace, folder_in_the_making, write_whole
 from jobs.publishing import unnamed_clips
 
 CONFIG = """
@@ -251,6 +251,7 @@ def test_what_is_in_the_making_stays_and_what_was_left_goes(tmp_path: Path) -> N
     ]
     try:
         folders = [Path(first_line(maker)) for maker in making]
+        assert len({folder for folder in folders if folder.is_absolute()}) == 3, "each made one"
         making[0].kill()
         making[1].kill()
         making[0].wait()
@@ -263,6 +264,26 @@ def test_what_is_in_the_making_stays_and_what_was_left_goes(tmp_path: Path) -> N
             maker.wait()
     workspace.remove_leftovers()
     assert not folders[2].exists()
+
+
+def test_who_makes_a_folder_while_another_tidies_up_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is made and not yet locked looks like one that was left."""
+    chmod, taken = Path.chmod, []
+
+    def tidied_before(path: Path, mode: int) -> None:
+        if not taken:
+            taken.append(path)
+            path.rmdir()
+        chmod(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", tidied_before)
+    with folder_in_the_making(tmp_path / "export") as folder:
+        assert taken == [folder]
+        assert folder.is_dir()
+    with pytest.raises(FileNotFoundError), folder_in_the_making(tmp_path / "nowhere" / "export"):
+        pass
 
 
 def first_line(process: subprocess.Popen[bytes]) -> str:

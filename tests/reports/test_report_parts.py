@@ -97,7 +97,7 @@ def test_dates_and_numbers_follow_the_locale(locale: str, shown: list[str]) -> N
     with formatting.localised(locale):
         assert [
             formatting.percent(0.031),
-            formatting.count(1204, "call"),
+            formatting.calls_text(1204),
             with_unit("pitch_rise_st", 1.94),
             formatting.moment(at),
             formatting.short_day(at),
