@@ -155,6 +155,8 @@ def _by_talk(turns: Sequence[Turn], sides: Mapping[str, int]) -> float:
 def _reopened(turns: Sequence[Turn], opening: Opening) -> list[Turn]:
     """The same talk if the first stretch of speech is another voice's."""
     other, end_s = f"speaker_{opening.other}", opening.end_s
+    if end_s <= turns[0].start_s:  # it was too faint or short for a turn
+        return list(turns)
     spoken = [
         replace(turns[0], speaker=other, end_s=min(turns[0].end_s, end_s)),
         *([replace(turns[0], start_s=end_s)] if turns[0].end_s > end_s else []),

@@ -199,6 +199,13 @@ def test_whose_a_short_hello_is_does_not_matter() -> None:
     assert sure.confidence - unsure.confidence < 0.1
 
 
+@pytest.mark.parametrize("end_s", [0.2, 0.5])
+def test_first_words_too_faint_for_a_turn_change_nothing(end_s: float) -> None:
+    talk = turns_of(("speaker_0", 0.5, 6), ("speaker_1", 7, 9), ("speaker_0", 10, 13), ("speaker_1", 14, 18))
+    plain = weigh_roles(talk, by_channel=False)
+    assert weigh_roles(talk, by_channel=False, opening=Opening(end_s, 1, 0.3)).roles == plain.roles
+
+
 def test_two_voices_on_a_channel_have_the_role_of_the_channel() -> None:
     second_agent = [Turn("speaker_2", 1, 30, 40), Turn("speaker_0", 0, 41, 45)]
     guess = weigh_roles([*CALLER_IS_LEFT, *second_agent], by_channel=True)
