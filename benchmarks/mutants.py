@@ -1,13 +1,14 @@
 """Small changes of the pure modules, and which of them the tests notice: `make mutants`.
 
-    python benchmarks/mutants.py [--module PART] [--tests FILE...] [--sample N] [--quick S] [--survivors] [--table]
+    python benchmarks/mutants.py [--module PART] [--tests FILE...] [--sample N] [--quick S]
+        [--survivors] [--table]
 
 mutmut makes the changes ([tool.mutmut] in pyproject.toml names modules and tests) and numbers them; all
 of a module are in one file, so that a process can go from one to the next. mutmut itself starts pytest anew
 for each. Here one process runs them all: only the tests that reach the changed function, the quickest first,
 and before them those that have noticed another change of it. Each test that failed is run again without the
-change; if it fails then, too, the process has been spoilt and is replaced. With --quick, tests that took longer
-in an earlier run are left out: what only they notice counts as not noticed.
+change; if it fails then, too, the process has been spoilt and is replaced. With --quick,
+tests that took longer in an earlier run are left out: what only they notice counts as not noticed.
 
 What was noticed is kept in `mutants/noticed.json` while the function stays as it is; what was not noticed is
 tried again the next time. A change that no chosen test reaches counts as not noticed, and so does one with
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "mutants"
 RESULTS = FOLDER / "noticed.json"
 SECONDS = FOLDER / "seconds.json"  # of processor time that each test took
+LEARNT = FOLDER / "learnt.json"  # which tests reach which functions, of the run at work
 SPOILT = 75  # exit code: go on in a new process
 LONGEST_CPU_S = 20.0
 PATIENCE = 5.0  # times as long as all tests of a function take without a change, and it does not end
@@ -44,6 +46,7 @@ ASKED = "MUTANTS_OF"  # environment: a part of the names of the modules to work 
 SAMPLE = "MUTANTS_SAMPLE"  # environment: of each module so many changes, drawn with SEED; 0 for all
 QUICK = "MUTANTS_QUICK_S"  # environment: a test that took longer is left out
 SEED = 1
+PACKAGES = ("callanalytics", "ensemble", "jobs", "reports")
 
 
 def kept() -> dict[str, str]:
@@ -120,10 +123,18 @@ class Runner:
         return any(report.failed for report in reports)
 
     def learn(self) -> None:
-        """Run every test once and note which functions it reaches."""
+        """Run every test once and note which functions it reaches; after a restart that is known."""
         from mutmut.mutation.trampoline import set_mutant_under_test
         from mutmut.state import state
 
+        by_name = {item.nodeid: item for item in self._items}
+        if LEARNT.exists():
+            self._seconds = {
+                by_name[name]: seconds for name, seconds in seconds_known().items() if name in by_name
+            }
+            for function, names in json.loads(LEARNT.read_text(encoding="utf-8")).items():
+                self._reaching[function] = [by_name[name] for name in names]
+            return
         set_mutant_under_test("stats")
         for item in self._items:
             state()._stats.clear()
@@ -137,6 +148,8 @@ class Runner:
             items.sort(key=lambda item: self._seconds[item])
         took = {item.nodeid: round(seconds, 3) for item, seconds in self._seconds.items()}
         SECONDS.write_text(json.dumps(seconds_known() | took), encoding="utf-8")
+        reaching = {function: [item.nodeid for item in items] for function, items in self._reaching.items()}
+        LEARNT.write_text(json.dumps(reaching), encoding="utf-8")
 
     def verdict(self, name: str) -> str:
         """Run the tests that reach a change until one fails. "spoilt": it fails without the change, too."""
@@ -145,6 +158,7 @@ class Runner:
         items = self._reaching[function_of(name)]
         if not items:
             return "unreached"
+        forget()
         set_mutant_under_test(name)
         usual_s = sum(self._seconds[item] for item in items)
         signal.setitimer(signal.ITIMER_PROF, min(LONGEST_CPU_S, 1 + PATIENCE * usual_s))
@@ -154,11 +168,21 @@ class Runner:
             found = items[0]
         left_s, _ = signal.setitimer(signal.ITIMER_PROF, 0)
         set_mutant_under_test("")
+        forget()
         if found is None:
             return "endless" if not left_s else "missed"
         items.remove(found)
         items.insert(0, found)
         return "spoilt" if self.failed(found) else "noticed" if left_s else "endless"
+
+
+def forget() -> None:
+    """Empty the caches of functions: what they hold was found with another change, or without one."""
+    ours = [module for name, module in sys.modules.items() if name.split(".")[0] in PACKAGES]
+    for module in ours:
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
 
 
 def out_of_time(*_: object) -> None:
@@ -256,6 +280,7 @@ def work(module: str, tests: list[str], sample: int, quick_s: float) -> int:
     """Run pytest with this file as its plugin, anew when it was spoilt."""
     chosen = generate()
     search = os.pathsep.join([str(FOLDER), str(Path(__file__).parent)])
+    LEARNT.unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONPATH": search, "MUTANT_UNDER_TEST": ""}
     environment |= {ASKED: module, SAMPLE: str(sample), QUICK: str(quick_s)}
     options = ["-q", "-p", "mutants", "-p", "no:xdist", *chosen.pytest_add_cli_args]
@@ -295,7 +320,7 @@ def main() -> int:
     """Work, and print the table."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
-        "--module", default="", metavar="PART", help="only modules in whose path this expression is found"
+        "--module", default="", metavar="PART", help="only modules with this pattern in their path"
     )
     parser.add_argument("--tests", nargs="+", default=[], metavar="FILE", help="instead of those configured")
     parser.add_argument(
