@@ -339,8 +339,8 @@ def test_after_the_last_time_of_a_day_comes_the_first_of_the_next_that_is_named(
     ]
     moments = [at + timedelta(microseconds=by) for at in due[:-1] for by in (-1, 0, 1)]
     moments += [first + timedelta(minutes=37 * n) for n in range(700)]
-    for moment in moments:
-        assert expression.after(moment, zone) == next(at for at in due if at > moment)
+    expected = [next(at for at in due if at > moment) for moment in moments]
+    assert [expression.after(moment, zone) for moment in moments] == expected
 
 
 # schedule --next ------------------------------------------------------------------------------------------
