@@ -170,7 +170,16 @@ def test_where_a_voice_may_hold_both_people_nobody_is_surely_the_agent_alone() -
     sure, doubtful = (weigh_roles(talk, by_channel=False, in_doubt=in_doubt) for in_doubt in (False, True))
     assert sure.roles == doubtful.roles
     assert sure.confidence > 0.95
-    assert 0.5 < doubtful.confidence <= 0.9
+    assert 0.5 < doubtful.confidence < sure.confidence
+    unsure = Diarization(
+        tuple(talk),
+        doubtful.roles,
+        ChannelLayout.MONO,
+        doubtful.source,
+        doubtful.confidence,
+        quality=("mixed_voices",),
+    )
+    assert possible_callers(unsure) == ("a",)
     spoken = Diarization(tuple(talk), sure.roles, ChannelLayout.MONO, sure.source, sure.confidence)
     assert possible_callers(spoken) == ()
     settled = replace(
