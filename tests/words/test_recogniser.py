@@ -103,8 +103,8 @@ def test_the_last_words_before_a_pause_stay_with_their_sentence(
     models: Models, model: Path, data_dir: Path
 ) -> None:
     stereo = data_dir / "calls" / "harper-valley" / "stereo"
-    ends = {
-        "0002f70f7386445b": [("a new one?", 20.0), ("going to be it.", 44.3)],  # the reference's utterances end
+    ends = {  # of utterances in the reference
+        "0002f70f7386445b": [("a new one?", 20.0), ("going to be it.", 44.3)],
         "0091a706bc604188": [("thank you.", 37.6)],
     }
     for name, expected in ends.items():

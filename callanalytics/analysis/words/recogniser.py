@@ -282,10 +282,10 @@ def _packed(audio: Audio, block: Sequence[_Stretch]) -> tuple[FloatArray, list[_
 def _place(places: Sequence[_Place], start_s: float, end_s: float, before: int | None) -> int:
     """Number of the place that a word belongs to; `before` is that of the word before it in its sentence.
 
-    Whisper cuts words finely inside speech, but the first word after silence may begin in that silence or even
-    before it, and the last one before silence may end long after it. So a word belongs where half of it or more
-    lies, else where it begins. One that begins in silence goes with the word before it, or, as the first of a
-    sentence or a segment, to the speech that follows.
+    Whisper cuts words finely inside speech, but the first word after silence may begin in that silence or
+    even before it, and the last one before silence may end long after it. So a word belongs where half of it
+    or more lies, else where it begins. One that begins in silence goes with the word before it, or, as the
+    first of a sentence or a segment, to the speech that follows.
     """
     for number, (_, first_s, last_s) in enumerate(places):
         if start_s < end_s and min(end_s, last_s) - max(start_s, first_s) >= (end_s - start_s) / 2:
