@@ -50,6 +50,10 @@ _EXPECTED_TOLERANCE_S, _EXPECTED_TOLERANCE_SHARE = 5.0, 0.10
 _BLOCK_SAMPLES = 1 << 20  # looked at once
 # An offset of a hundredth of full scale (-40 dB) is as loud as quiet speech; converters have a tenth of that.
 _NOTED_OFFSET = 0.01
+# Real calls have -9 to -26 dB in their loudest second; 20 dB below, voice activity loses the ends of words.
+# So what is quieter than -40 dB is lifted to -26 to -20 dB, and a dead line by no more than 42 dB.
+_QUIET_DB, _LIFTED_DB, _MOST_DOUBLINGS = -40.0, -20.0, 7
+_LEVEL_FRAME, _DOUBLING_DB = 256, 20 * np.log10(2)  # 32 ms; 6 dB
 # Samples at full scale: a peak that just touches it is one in ten thousand or less.
 _NOTED_CLIPPING = 0.0005
 _NOTED_LOSS_S = 0.5  # encoders state up to so much padding as sound
@@ -198,6 +202,8 @@ class _Decoding:
         samples = self._buffer.finished()
         if centre(samples):
             self._notes.add("dc_offset")
+        if lift(samples):
+            self._notes.add("quiet")
         clipped_share = self._n_clipped / max(1, samples.size)
         if clipped_share > _NOTED_CLIPPING:
             self._notes.add("clipped")
@@ -233,6 +239,33 @@ def centre(samples: FloatArray) -> bool:
             np.subtract(block, np.float32(offset), out=block, where=block != 0)
             np.clip(block, -1.0, 1.0, out=block)
     return is_moved
+
+
+def lift(samples: FloatArray) -> bool:
+    """Make a recording that is very quiet louder in place, by doublings; returns whether it was.
+
+    All rows are lifted alike, by the loudest second of the loudest one: which side is louder stays as it was.
+    Doubling is exact, so a quiet copy of a call is analysed as the call itself.
+    """
+    if not samples.shape[1]:
+        return False
+    loudest_db = max(_loudest_second_db(row) for row in samples)
+    if loudest_db >= _QUIET_DB:
+        return False
+    n_doublings = min(_MOST_DOUBLINGS, int((_LIFTED_DB - loudest_db) / _DOUBLING_DB))
+    for row in samples:
+        np.multiply(row, np.float32(2**n_doublings), out=row)
+        np.clip(row, -1.0, 1.0, out=row)
+    return True
+
+
+def _loudest_second_db(row: FloatArray) -> float:
+    """RMS level that a second of 32 ms frames reaches, in dB below full scale; of less, all frames."""
+    n_frames = len(row) // _LEVEL_FRAME
+    frames = row[: n_frames * _LEVEL_FRAME].reshape(n_frames, _LEVEL_FRAME)
+    power = np.einsum("ft,ft->f", frames, frames) / _LEVEL_FRAME if n_frames else np.square(row[:1])
+    rank = min(len(power), CANONICAL_RATE_HZ // _LEVEL_FRAME)
+    return float(10 * np.log10(max(np.partition(power, -rank)[-rank], 1e-10)))
 
 
 def _recordings(path: Path, stream: BinaryIO, n_bytes: int, settings: AudioSettings) -> Iterator[Stretch]:

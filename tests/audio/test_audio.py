@@ -113,8 +113,11 @@ def test_every_rate_comes_to_8_khz_in_pitch_and_length(rate_hz: int, tmp_path: P
 
 
 def test_what_a_telephone_cannot_carry_is_filtered_not_folded(tmp_path: Path) -> None:
-    by_soundfile(tmp_path / "a.wav", tone(2.0, 44100, 6000.0)[:, None], 44100, "WAV", "PCM_16")
-    assert np.abs(decode(tmp_path / "a.wav").samples[0, 200:-200]).max() < 1e-3
+    high, call = tone(2.0, 44100, 6000.0), 0.3 * tone(2.0, 44100)
+    by_soundfile(tmp_path / "a.wav", (0.5 * high + call)[:, None], 44100, "WAV", "PCM_16")
+    by_soundfile(tmp_path / "b.wav", call[:, None], 44100, "WAV", "PCM_16")
+    folded = decode(tmp_path / "a.wav").samples - decode(tmp_path / "b.wav").samples
+    assert np.abs(folded[0, 200:-200]).max() < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -506,13 +509,15 @@ def resident_kb() -> int:
 
 def test_a_long_call_is_not_kept_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
-    by_soundfile(path, np.ones((8000 * 1200, 2), np.int16), 8000, "WAV", "PCM_16")
+    sound = np.full((8000 * 1200, 2), 3000, np.int16)
+    sound[::2] *= -1
+    by_soundfile(path, sound, 8000, "WAV", "PCM_16")
     before = resident_kb()
     samples = decode(path).samples
     assert samples.nbytes == 76_800_000
     give_back(samples)
     assert resident_kb() - before < 40_000
-    assert samples.sum(dtype=np.float64) == pytest.approx(samples.size / 32768)
+    assert np.array_equal(samples[:, ::4000], sound[::4000].T / np.float32(32768))
 
 
 @pytest.mark.slow
@@ -582,3 +587,37 @@ def test_a_small_offset_is_left(tmp_path: Path) -> None:
     audio = decode(tmp_path / "a.wav")
     assert audio.notes == ()
     assert (audio.samples[0] == sound).all()
+
+
+@pytest.mark.parametrize("doublings", [4, 5, 7])
+def test_a_very_quiet_copy_is_lifted_to_the_call_itself_and_noted(doublings: int, tmp_path: Path) -> None:
+    sound = np.stack([0.25 * tone(3.0, 8000), 0.05 * tone(3.0, 8000)], axis=1).astype(np.float32)
+    sf.write(tmp_path / "call.wav", sound, 8000, subtype="FLOAT")
+    sf.write(tmp_path / "quiet.wav", sound / 2**doublings, 8000, subtype="FLOAT")
+    call, quiet = decode(tmp_path / "call.wav"), decode(tmp_path / "quiet.wav")
+    assert call.notes == ()
+    assert quiet.notes == ("quiet",)
+    assert np.array_equal(quiet.samples, call.samples)
+
+
+@pytest.mark.parametrize(("level_db", "is_lifted"), [(-39.5, False), (-40.5, True)])
+def test_what_is_not_quieter_than_40_db_is_left(level_db: float, *, is_lifted: bool, tmp_path: Path) -> None:
+    sound = tone(3.0, 8000)
+    sound = (sound * 10 ** (level_db / 20) / sound.std()).astype(np.float32)
+    sf.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == (("quiet",) if is_lifted else ())
+    assert np.array_equal(audio.samples[0], sound) is not is_lifted
+
+
+def test_a_dead_line_is_lifted_by_no_more_than_seven_doublings(tmp_path: Path) -> None:
+    noise = (1e-4 * np.random.default_rng(1).standard_normal(24000)).astype(np.float32)
+    sf.write(tmp_path / "a.wav", noise, 8000, subtype="FLOAT")
+    assert np.array_equal(decode(tmp_path / "a.wav").samples[0], noise * 128)
+
+
+def test_one_second_of_talk_at_a_usual_level_is_not_lifted(tmp_path: Path) -> None:
+    sound = (0.001 * tone(20.0, 8000)).astype(np.float32)
+    sound[40_000:50_000] *= 200
+    sf.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
+    assert decode(tmp_path / "a.wav").notes == ()
