@@ -1,12 +1,14 @@
 """Small changes of the pure modules, and which of them the tests notice: `make mutants`.
 
-    python benchmarks/mutants.py [--module PART] [--tests FILE...] [--sample N] [--survivors] [--table]
+    python benchmarks/mutants.py [--module PART] [--tests FILE...] [--sample N] [--quick S]
+        [--survivors] [--table]
 
 mutmut makes the changes ([tool.mutmut] in pyproject.toml names modules and tests) and numbers them; all
 of a module are in one file, so that a process can go from one to the next. mutmut itself starts pytest anew
 for each. Here one process runs them all: only the tests that reach the changed function, the quickest first,
 and before them those that have noticed another change of it. Each test that failed is run again without the
-change; if it fails then, too, the process has been spoilt and is replaced.
+change; if it fails then, too, the process has been spoilt and is replaced. With --quick,
+tests that took longer in an earlier run are left out: what only they notice counts as not noticed.
 
 What was noticed is kept in `mutants/noticed.json` while the function stays as it is; what was not noticed is
 tried again the next time. A change that no chosen test reaches counts as not noticed, and so does one with
@@ -20,6 +22,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +30,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import pytest
@@ -35,11 +37,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "mutants"
 RESULTS = FOLDER / "noticed.json"
+SECONDS = FOLDER / "seconds.json"  # of processor time that each test took
+LEARNT = FOLDER / "learnt.json"  # which tests reach which functions, of the run at work
 SPOILT = 75  # exit code: go on in a new process
 LONGEST_CPU_S = 20.0
+PATIENCE = 5.0  # times as long as all tests of a function take without a change, and it does not end
 ASKED = "MUTANTS_OF"  # environment: a part of the names of the modules to work on
 SAMPLE = "MUTANTS_SAMPLE"  # environment: of each module so many changes, drawn with SEED; 0 for all
+QUICK = "MUTANTS_QUICK_S"  # environment: a test that took longer is left out
 SEED = 1
+PACKAGES = ("callanalytics", "ensemble", "jobs", "reports")
 
 
 def kept() -> dict[str, str]:
@@ -56,11 +63,22 @@ def known() -> dict[str, str]:
     return names
 
 
+def seconds_known() -> dict[str, float]:
+    """Name of each test -> processor seconds that it took, with the processes that it started."""
+    return json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.exists() else {}
+
+
+def processor_s() -> float:
+    """Of this process and those that it waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def drawn(part: str, n: int) -> list[str]:
     """`n` changes of each module with `part` in its path, drawn at random; 0 for all."""
     per_module: dict[str, list[str]] = defaultdict(list)
     for name, file in known().items():
-        if part in file:
+        if re.search(part, file):
             per_module[file].append(name)
     chosen = {
         name
@@ -105,21 +123,33 @@ class Runner:
         return any(report.failed for report in reports)
 
     def learn(self) -> None:
-        """Run every test once and note which functions it reaches."""
+        """Run every test once and note which functions it reaches; after a restart that is known."""
         from mutmut.mutation.trampoline import set_mutant_under_test
         from mutmut.state import state
 
+        by_name = {item.nodeid: item for item in self._items}
+        if LEARNT.exists():
+            self._seconds = {
+                by_name[name]: seconds for name, seconds in seconds_known().items() if name in by_name
+            }
+            for function, names in json.loads(LEARNT.read_text(encoding="utf-8")).items():
+                self._reaching[function] = [by_name[name] for name in names]
+            return
         set_mutant_under_test("stats")
         for item in self._items:
             state()._stats.clear()
-            begun = process_time()
+            begun = processor_s()
             if self.failed(item):
                 pytest.exit(f"{item.nodeid} fails without a change:\n{self.said}", returncode=1)
-            self._seconds[item] = process_time() - begun
+            self._seconds[item] = processor_s() - begun
             for function in state()._stats:
                 self._reaching[function].append(item)
         for items in self._reaching.values():
             items.sort(key=lambda item: self._seconds[item])
+        took = {item.nodeid: round(seconds, 3) for item, seconds in self._seconds.items()}
+        SECONDS.write_text(json.dumps(seconds_known() | took), encoding="utf-8")
+        reaching = {function: [item.nodeid for item in items] for function, items in self._reaching.items()}
+        LEARNT.write_text(json.dumps(reaching), encoding="utf-8")
 
     def verdict(self, name: str) -> str:
         """Run the tests that reach a change until one fails. "spoilt": it fails without the change, too."""
@@ -128,14 +158,17 @@ class Runner:
         items = self._reaching[function_of(name)]
         if not items:
             return "unreached"
+        forget()
         set_mutant_under_test(name)
-        signal.setitimer(signal.ITIMER_PROF, LONGEST_CPU_S)
+        usual_s = sum(self._seconds[item] for item in items)
+        signal.setitimer(signal.ITIMER_PROF, min(LONGEST_CPU_S, 1 + PATIENCE * usual_s))
         try:
             found = next((item for item in items if self.failed(item)), None)
         except TimeoutError:
             found = items[0]
         left_s, _ = signal.setitimer(signal.ITIMER_PROF, 0)
         set_mutant_under_test("")
+        forget()
         if found is None:
             return "endless" if not left_s else "missed"
         items.remove(found)
@@ -143,8 +176,23 @@ class Runner:
         return "spoilt" if self.failed(found) else "noticed" if left_s else "endless"
 
 
+def forget() -> None:
+    """Empty the caches of functions: what they hold was found with another change, or without one."""
+    ours = [module for name, module in sys.modules.items() if name.split(".")[0] in PACKAGES]
+    for module in ours:
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
 def out_of_time(*_: object) -> None:
     raise TimeoutError("the test does not end")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is known to be slow."""
+    known_s, quick_s = seconds_known(), float(os.environ[QUICK])
+    items[:] = [item for item in items if not quick_s or known_s.get(item.nodeid, 0.0) <= quick_s]
 
 
 def pytest_collection_finish() -> None:
@@ -228,12 +276,13 @@ def generate() -> Any:
         return config()
 
 
-def work(module: str, tests: list[str], sample: int) -> int:
+def work(module: str, tests: list[str], sample: int, quick_s: float) -> int:
     """Run pytest with this file as its plugin, anew when it was spoilt."""
     chosen = generate()
     search = os.pathsep.join([str(FOLDER), str(Path(__file__).parent)])
+    LEARNT.unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONPATH": search, "MUTANT_UNDER_TEST": ""}
-    environment |= {ASKED: module, SAMPLE: str(sample)}
+    environment |= {ASKED: module, SAMPLE: str(sample), QUICK: str(quick_s)}
     options = ["-q", "-p", "mutants", "-p", "no:xdist", *chosen.pytest_add_cli_args]
     command = [sys.executable, "-m", "pytest", *options]
     command += tests or chosen.pytest_add_cli_args_test_selection
@@ -249,7 +298,7 @@ def table(module: str) -> Iterator[str]:
     done = kept()
     per_module: dict[str, Counter[str]] = defaultdict(Counter)
     for name, file in known().items():
-        if module in file:
+        if re.search(module, file):
             per_module[file][done.get(name, "not run")] += 1
     yield "| module | changes | noticed | not noticed | not reached | share | not run |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
@@ -270,22 +319,27 @@ def table(module: str) -> Iterator[str]:
 def main() -> int:
     """Work, and print the table."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--module", default="", metavar="PART", help="only modules with this in their path")
+    parser.add_argument(
+        "--module", default="", metavar="PART", help="only modules with this pattern in their path"
+    )
     parser.add_argument("--tests", nargs="+", default=[], metavar="FILE", help="instead of those configured")
     parser.add_argument(
         "--sample", type=int, default=0, metavar="N", help="of each module N changes at random"
     )
+    parser.add_argument(
+        "--quick", type=float, default=0.0, metavar="S", help="leave out tests that took longer"
+    )
     parser.add_argument("--survivors", action="store_true", help="also print what was not noticed")
     parser.add_argument("--table", action="store_true", help="run nothing")
     given = parser.parse_args()
-    code = 0 if given.table else work(given.module, given.tests, given.sample)
+    code = 0 if given.table else work(given.module, given.tests, given.sample, given.quick)
     print("\n".join(table(given.module)))
     if given.survivors:
         with inside(ROOT):
             from mutmut.mutation.diff_apply import get_diff_for_mutant
 
             for name, verdict in kept().items():
-                if verdict in {"missed", "unreached"} and given.module in known()[name]:
+                if verdict in {"missed", "unreached"} and re.search(given.module, known()[name]):
                     print(f"\n{verdict}: {name}\n{get_diff_for_mutant(name)}")
     return code
 

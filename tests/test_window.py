@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callanalytics.config.window import Window, local_to_utc, parse_age, parse_window
+from callanalytics.config.window import Window, day_start, local_to_utc, parse_age, parse_window
 from callanalytics.errors import UsageError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -100,3 +100,72 @@ def test_nothing_is_deleted_by_words_that_may_mean_something_else(words: str) ->
 def test_a_time_that_is_not_over_would_delete_everything(words: str) -> None:
     with pytest.raises(UsageError, match="every call is older"):
         parse_age(words, zone=BERLIN, now=NOW)
+
+
+KNOWN = "yesterday, today, now, 36h, 7d, 2w, 2026-11-01, 2026-11-01T08:30, 2026-11-01T08:30+01:00"
+
+
+def message(since: str | None, until: str | None) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_window(since, until, zone=BERLIN, now=NOW)
+    return str(caught.value)
+
+
+def test_what_is_wrong_is_said_with_what_was_read_and_what_to_do() -> None:
+    assert message("now", None) == (
+        "--since now (2026-11-21 03:00 UTC) is not before --until now (2026-11-21 03:00 UTC). "
+        "Give an earlier start or a later end."
+    )
+    assert message("today", "2d") == (
+        "--since today (2026-11-20 23:00 UTC) is not before --until 2d (2026-11-19 03:00 UTC). "
+        "Give an earlier start or a later end."
+    )
+    assert (
+        message("soon", None)
+        == f"'soon' says no time (Invalid isoformat string: 'soon'). Known are: {KNOWN}."
+    )
+
+
+def test_words_may_have_capitals_and_spaces_around_them() -> None:
+    plain = parse_window("yesterday", None, zone=BERLIN, now=NOW)
+    assert parse_window(" Yesterday ", None, zone=BERLIN, now=NOW) == plain
+    assert parse_window(" 36 H", " NOW ", zone=BERLIN, now=NOW) == Window(utc("2026-11-19T15:00"), NOW)
+    assert parse_window(" 2026-11-01T08:30Z ", "Today", zone=BERLIN, now=NOW) == Window(
+        utc("2026-11-01T08:30"), utc("2026-11-20T23:00")
+    )
+    assert parse_age(" 2W ", zone=BERLIN, now=NOW) == utc("2026-11-07T03:00")
+
+
+@pytest.mark.parametrize(
+    ("words", "since"),
+    [
+        ("90m", "2026-10-26T04:30"),
+        ("48h", "2026-10-24T06:00"),  # elapsed hours
+        ("2d", "2026-10-24T05:00"),  # the same time of the clock, which was put back since
+        ("1w", "2026-10-19T05:00"),
+    ],
+)
+def test_days_are_those_of_the_calendar_and_hours_elapse(words: str, since: str) -> None:
+    now = utc("2026-10-26T06:00")
+    assert parse_window(words, None, zone=BERLIN, now=now) == Window(utc(since), now)
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [(None, None), ("today", None), ("3h", "1h"), ("2d", "now"), ("2026-11-01T08:30", None)],
+)
+def test_both_ends_are_utc_whatever_the_clock_that_is_passed_in(since: str | None, until: str | None) -> None:
+    window = parse_window(since, until, zone=BERLIN, now=NOW.astimezone(ZoneInfo("Asia/Tokyo")))
+    assert window == parse_window(since, until, zone=BERLIN, now=NOW)
+    assert (window.since.tzinfo, window.until.tzinfo) == (UTC, UTC)
+    assert day_start(NOW.date(), BERLIN).tzinfo is UTC
+
+
+def test_what_may_not_be_deleted_by_is_said_with_what_may() -> None:
+    for words, text in (
+        ("12m", "'12m' says no time to delete by. Give days or weeks (365d or 52w) or a date (2026-01-31)."),
+        ("0d", "'0d' (2026-11-21 03:00 UTC) is not over: every call is older. Give an earlier time."),
+    ):
+        with pytest.raises(UsageError) as caught:
+            parse_age(words, zone=BERLIN, now=NOW)
+        assert str(caught.value) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ import soundfile
 from callanalytics.config import Settings
 from callanalytics.config.call_settings import AudioSettings, RecorderSettings
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize.clustering import Grouping, VoiceSpace, cluster_voices
+from callanalytics.diarize.clustering import (
+    MAX_SPEAKERS,
+    Grouping,
+    Speech,
+    VoiceSpace,
+    cluster_voices,
+    mean_prints,
+)
 from callanalytics.diarize.conversation import (
     CONVERSATION_SHARE,
     Evidence,
@@ -118,16 +126,20 @@ def test_the_share_of_a_recorder_goes_before_that_of_all() -> None:
     assert Settings().conversation_share(None) == CONVERSATION_SHARE
 
 
-def grouped(*voices: tuple[float, float], pause_s: float = 0.5) -> Grouping:
-    """Turns of two seconds of voices at places in a plane, in which people differ as much as moods do."""
+def grouped(*voices: tuple[float, float], pause_s: float = 0.5, pieces: int = 2) -> Grouping:
+    """Turns of so many pieces of a second of voices at places in a plane.
+
+    There people differ as much as moods do.
+    """
     random = np.random.default_rng(5)
-    place = np.zeros((2 * len(voices), 192))
-    place[:, :2] = np.repeat(voices, 2, axis=0)
+    place = np.zeros((pieces * len(voices), 192))
+    place[:, :2] = np.repeat(voices, pieces, axis=0)
     place[:, 2] = 1.0
     prints = place + 0.01 * random.standard_normal(place.shape)
     prints = (prints / np.linalg.norm(prints, axis=1, keepdims=True)).astype(np.float32)
     space = VoiceSpace(15 * np.eye(192, 2, dtype=np.float32), np.full(2, 4.0, np.float32))
-    begin_s = np.repeat((2 + pause_s) * np.arange(len(voices)), 2) + np.tile([0.0, 1.0], len(voices))
+    at_s = np.repeat((pieces + pause_s) * np.arange(len(voices)), pieces)
+    begin_s = at_s + np.tile(np.arange(float(pieces)), len(voices))
 
     def whole(groups: BoolArray) -> FloatArray:
         return np.stack([prints[group].mean(axis=0) for group in groups])
@@ -152,6 +164,118 @@ def test_a_voice_that_may_hold_both_people_is_noted() -> None:
     uneven = grouped(*[(0.6, 0.0), CALM_CALLER, CALM_CALLER, CALM_CALLER] * 6, pause_s=0.2)
     assert uneven.labels.max() == 1
     assert uneven.in_doubt
+
+
+FAR = ((0.6, 0.0), (-0.6, 0.0), (0.0, 0.6), (0.0, -0.6), (0.6, 0.6))
+
+
+@pytest.mark.parametrize("n_voices", [1, 2, 3, 4, 5])
+def test_voices_far_apart_are_told_up_to_four(n_voices: int) -> None:
+    found = grouped(*FAR[:n_voices] * 8)
+    assert found.labels.max() + 1 == min(n_voices, MAX_SPEAKERS)
+    assert found.labels[0] == 0
+    if n_voices <= MAX_SPEAKERS:
+        same = found.labels[:, None] == found.labels
+        whose = np.repeat(np.arange(8 * n_voices) % n_voices, 2)
+        assert (same == (whose[:, None] == whose)).all()
+
+
+@pytest.mark.parametrize(("n_turns", "n_voices"), [(1, 1), (2, 1), (3, 2)])
+def test_two_voices_need_three_pieces_each(n_turns: int, n_voices: int) -> None:
+    """A turn is of two pieces; of the second voice there are n - 1 more and one half."""
+    found = grouped(*[FAR[0], FAR[1]] * n_turns, pieces=1)
+    assert found.labels.max() + 1 == n_voices
+
+
+@pytest.mark.parametrize(("third", "n_voices"), [(2, 2), (3, 3)])
+def test_a_third_voice_needs_five_seconds_of_its_own(third: int, n_voices: int) -> None:
+    """Turns of two seconds: four seconds are too little, and six are enough of a minute."""
+    turns = [FAR[0], FAR[1]] * 12
+    for n in range(third):
+        turns.insert(4 + 6 * n, FAR[2])
+    found = grouped(*turns)
+    assert found.labels.max() + 1 == n_voices
+    if n_voices == 2:
+        assert found.may_be_more, "it is noted"
+
+
+@pytest.mark.parametrize(("n_first", "in_doubt"), [(16, False), (18, True)])
+def test_voices_of_which_one_says_over_seven_tenths_may_be_badly_divided(
+    n_first: int, in_doubt: bool
+) -> None:
+    """Of 24 turns; where nothing else speaks for doubt."""
+    order = [FAR[0] if (n * n_first) // 24 != ((n + 1) * n_first) // 24 else FAR[1] for n in range(24)]
+    found = grouped(*order)
+    assert np.bincount(found.labels).max() == 2 * n_first
+    assert found.in_doubt is in_doubt
+
+
+def test_how_far_apart_two_prints_lie_is_a_ratio_of_two_gaussians(rng: np.random.Generator) -> None:
+    """Of one voice in two moods, and of two voices, each known as well as so many seconds tell."""
+    projection = rng.standard_normal((192, 3)).astype(np.float32)
+    between = np.array([4.0, 1.0, 0.25], np.float32)
+    one, other = rng.standard_normal((2, 192)).astype(np.float32) / 10
+    space = VoiceSpace(projection, between)
+    for one_s, other_s in ((3.0, 12.0), (12.0, 3.0), (0.5, 60.0)):
+        same = 1.0 + 10.0 / one_s + 10.0 / other_s
+        difference = (one - other) @ projection
+        log_density = [
+            -0.5 * np.sum(np.log(variance) + difference**2 / variance)
+            for variance in (same + 2 * between, np.full(3, same))
+        ]
+        expected = log_density[0] - log_density[1]
+        assert space.two_voices(one, one_s, other, other_s) == pytest.approx(expected, rel=1e-4)
+    assert space.two_voices(one, 0.0, other, 1.0) == pytest.approx(0, abs=1e-2), (
+        "nothing heard, nothing known"
+    )
+
+
+def test_the_print_of_a_group_is_the_mean_by_seconds_of_unit_length(rng: np.random.Generator) -> None:
+    prints = rng.standard_normal((5, 192)).astype(np.float32)
+    seconds, labels = np.array([1.0, 0.5, 2.0, 0.0, 1.0]), np.array([0, 2, 0, 1, 2])
+    found = mean_prints(prints, seconds, labels)
+    for k, members in enumerate(([0, 2], [3], [1, 4])):
+        mean = seconds[members] @ prints[members]
+        np.testing.assert_allclose(found[k], mean / max(np.linalg.norm(mean), 1e-9), atol=1e-6)
+    assert (found.shape, found.dtype) == ((3, 192), np.float32)
+
+
+def test_the_gain_of_a_division_is_that_of_all_ways_to_take_turns(rng: np.random.Generator) -> None:
+    """Every one of the 2^8 sequences of speakers, each with its probability, worked out one by one."""
+    n, labels = 8, np.array([0, 0, 1, 1, 0, 1, 0, 1])
+    place = np.zeros((n, 192))
+    place[:, 0], place[:, 1] = 1.0, 0.3 * labels
+    prints = place + 0.005 * rng.standard_normal(place.shape)
+    prints = (prints / np.linalg.norm(prints, axis=1, keepdims=True)).astype(np.float32)
+    space = VoiceSpace(5 * np.eye(192, 2, dtype=np.float32), np.full(2, 4.0, np.float32))
+    begin_s = np.cumsum([0.0, 1.0, 1.6, 1.8, 2.5, 1.7, 1.2, 1.5])
+    seconds = np.array([1.0, 0.9, 1.5, 1.4, 0.7, 0.9, 1.0, 1.3])
+    talk = Rhythm(begin_s, begin_s + seconds, np.zeros(n, np.int64), overlap_share=0.02)
+
+    def whole(groups: BoolArray) -> FloatArray:
+        return np.stack([prints[group].mean(axis=0) for group in groups])
+
+    found = Speech(prints, talk, space, whole).divisions()
+    (evidence,) = [row.evidence for row in found if row.labels.tolist() == labels.tolist()]
+    features = np.concatenate([prints * np.sqrt(200), prints @ space.projection], axis=1).astype(np.float64)
+    features -= features.mean(axis=0)
+    weight, share = np.clip(seconds, 0.2, 1.0), np.where(labels[:, None] == [0, 1], 0.98, 0.02)
+    paths = np.array(list(product((0, 1), repeat=n)))
+    log_path = np.log(np.where(np.diff(paths) == 0, talk.stay, 1 - talk.stay)).sum(axis=1) + np.log(0.5)
+    for _ in range(6):
+        spoken = share * weight[:, None]
+        means = spoken.T @ features / (spoken.sum(axis=0)[:, None] + 1)
+        score = weight[:, None] * (features @ means.T - 0.5 * (means**2).sum(axis=1))
+        log = log_path + score[np.arange(n), paths].sum(axis=1)
+        whole_log = np.logaddexp.reduce(log)
+        share = np.stack([np.exp(log - whole_log) @ (paths == k) for k in (0, 1)], axis=1)
+    assert evidence.gain_per_s == pytest.approx(whole_log / weight.sum(), rel=1e-3)
+    one, other = whole(np.stack([labels == 0, labels == 1]))
+    own_s = [seconds[labels == k].sum() for k in (0, 1)]
+    assert evidence.acoustic == pytest.approx(space.two_voices(one, own_s[0], other, own_s[1]), rel=1e-5)
+    assert evidence.overlap_share == 0.02
+    assert evidence.turn_taking == pytest.approx(talk.turn_taking(labels))
+    assert evidence.local_speakers == pytest.approx(talk.local_speakers(labels))
 
 
 @pytest.mark.parametrize(

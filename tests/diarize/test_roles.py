@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,13 @@ from hypothesis import strategies as st
 from callanalytics.analysis.corrections import as_corrected, exchanged
 from callanalytics.config import RecorderSettings, Settings
 from callanalytics.diarize.conversation import Opening
-from callanalytics.diarize.roles import SURE_OF_THE_AGENT, possible_callers, voice_sides, weigh_roles
+from callanalytics.diarize.roles import (
+    SURE_OF_THE_AGENT,
+    possible_callers,
+    talk_clues,
+    voice_sides,
+    weigh_roles,
+)
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.records import (
     ChannelLayout,
@@ -292,3 +299,224 @@ def test_roles_always_cover_every_speaker(pieces: list[tuple[str, float, float]]
     )
     if set(guess.roles) == {"a", "b"} and guess.confidence > 0.501:
         assert mirrored.roles["a"] is guess.roles["b"]
+
+
+# The arithmetic, worked out by hand ------------------------------------------------------------------------
+
+
+def probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))
+
+
+def mixed(log_odds: float, other: float, share: float) -> float:
+    """Where with the probability `share` the other evidence holds."""
+    both = (1 - share) * probability(log_odds) + share * probability(other)
+    return math.log(both / (1 - both))
+
+
+def by_talk(*clues: float) -> float:
+    return sum(w * clue for w, clue in zip((3.56, 1.19, 1.21, 0.91), clues, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("talk", "opening_s", "answer_s", "share"),
+    [
+        ([("a", 0, 3), ("a", 4, 6), ("b", 7, 9), ("a", 10, 14), ("b", 15, 16)], 5, 2, 9 / 12),
+        ([("a", 0, 3), ("a", 4.9, 5.9), ("b", 7, 9), ("b", 10.9, 11)], 4, 2.1, 4 / 6.1),
+        ([("a", 0, 3), ("a", 5, 6), ("b", 7, 9), ("b", 11, 15)], 3, 2, 4 / 10),  # 2 s end a stretch
+        ([("a", 0, 8), ("b", 2, 3), ("b", 9, 10)], 8, 2, 0.8),  # a talks until 8, so b pauses for 1 s
+        ([("a", 0, 0.6), ("b", 1, 1.9)], 0.6, 0.9, 0.4),
+    ],
+)
+def test_clues_of_the_talk(
+    talk: list[tuple[str, float, float]], opening_s: float, answer_s: float, share: float
+) -> None:
+    assert talk_clues(turns_of(*talk)) == pytest.approx(
+        (
+            math.tanh((opening_s - 0.8) / 0.4),
+            math.log(opening_s / answer_s),
+            math.tanh((opening_s - answer_s) / 3),
+            share - 0.5,
+        )
+    )
+
+
+@pytest.mark.parametrize(("opening_s", "ratio"), [(30, 1.5), (4, math.log(4)), (0.1, -1.5)])
+def test_a_long_opening_counts_no_more_than_so_much(opening_s: float, ratio: float) -> None:
+    assert talk_clues(turns_of(("a", 0, opening_s), ("b", 40, 41)))[1] == pytest.approx(ratio)
+
+
+EVEN = [("speaker_0", 0, 1.2), ("speaker_1", 2, 3.5), ("speaker_0", 4, 6), ("speaker_1", 7, 8)]
+
+
+def test_the_talk_alone_gives_so_much_confidence() -> None:
+    """A clue is believed but for one call in fifty; where voices may be badly divided, for one in five."""
+    guess = weigh_roles(turns_of(*EVEN), by_channel=False)
+    log_odds = by_talk(*talk_clues(turns_of(*EVEN)))
+    assert 0 < log_odds < 4
+    (fact,) = guess.evidence
+    assert fact.log_odds == pytest.approx(mixed(log_odds, 0, 0.02))
+    assert fact.words == "the way the talk runs: the agent is the voice that speaks first"
+    assert (fact.source, guess.source) == (RoleSource.INFERRED, RoleSource.INFERRED)
+    assert guess.confidence == pytest.approx(probability(mixed(log_odds, 0, 0.02)))
+    assert not guess.is_disputed
+    doubted = weigh_roles(turns_of(*EVEN), by_channel=False, in_doubt=True)
+    assert doubted.confidence == pytest.approx(probability(mixed(mixed(log_odds, 0, 0.02), 0, 0.2)))
+
+
+def test_of_two_channels_the_names_are_those_of_the_channels() -> None:
+    (fact,) = weigh_roles(CALLER_IS_LEFT, by_channel=True).evidence
+    assert fact.words == "the way the talk runs: the agent is on the right channel"
+    assert fact.log_odds == pytest.approx(mixed(by_talk(*talk_clues(CALLER_IS_LEFT)), 0, 0.02))
+    assert weigh_roles(CALLER_IS_LEFT, by_channel=True).confidence <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("end_s", "reopened"),
+    [
+        (0.5, [("speaker_1", 0, 0.5), ("speaker_0", 0.5, 1.2), *EVEN[1:]]),
+        (1.2, [("speaker_1", 0, 1.2), *EVEN[1:]]),
+        (1.5, [("speaker_1", 0, 1.2), *EVEN[1:]]),
+        (0.0, EVEN),  # nothing of the first turn lies before
+    ],
+)
+def test_an_opening_that_may_be_the_others_is_weighed_both_ways(
+    end_s: float, reopened: list[tuple[str, float, float]]
+) -> None:
+    guess = weigh_roles(turns_of(*EVEN), by_channel=False, opening=Opening(end_s, 1, 0.25))
+    first, other = (by_talk(*talk_clues(turns_of(*talk))) for talk in (EVEN, reopened))
+    other = other if reopened[0][0] == "speaker_0" else -other
+    (fact,) = guess.evidence
+    assert abs(fact.log_odds) == pytest.approx(abs(mixed(mixed(first, other, 0.25), 0, 0.02)))
+
+
+@pytest.mark.parametrize(
+    ("third_s", "others_s", "sure"), [(3.9, 36, True), (4.0, 36, False), (4.9, 46, True), (5.2, 46, False)]
+)
+def test_a_third_voice_of_a_tenth_and_of_four_seconds_makes_the_roles_unsure(
+    third_s: float, others_s: float, sure: bool
+) -> None:
+    each = others_s / 12
+    talk = [("ab"[n % 2], 10.0 * n, 10.0 * n + each) for n in range(12)]
+    talk.insert(6, ("c", 55.0, 55.0 + third_s))
+    guess = weigh_roles(turns_of(*talk), by_channel=False)
+    assert guess.roles == {"a": Role.AGENT, "b": Role.CALLER, "c": Role.UNKNOWN}
+    clues = talk_clues(turns_of(*[piece for piece in talk if piece[0] != "c"]))
+    expected = probability(mixed(by_talk(*clues), 0, 0.02 if sure else 0.7))
+    assert guess.confidence == pytest.approx(expected)
+
+
+def passed_on(early_s: float = 0.0, part_s: float = 20.0, other_s: float = 3.0) -> list[Turn]:
+    """a talks with c, then b does; b says something for so long before."""
+    pieces, at_s = [], 0.0
+    said = [("a", part_s / 4), ("c", other_s)] * 2 + [("b", early_s)]
+    said += [("a", part_s / 4), ("c", other_s)] * 2 + [("b", 5.0), ("c", other_s)] * 4
+    for who, seconds in said:
+        if seconds:
+            pieces.append((who, at_s, at_s + seconds))
+        at_s += seconds + 0.5
+    return turns_of(*pieces)
+
+
+@pytest.mark.parametrize(
+    ("early_s", "part_s", "other_s", "is_one_side"),
+    [
+        (0.0, 20.0, 3.0, True),
+        (5.9, 20.0, 3.0, True),
+        (6.0, 20.0, 3.0, True),  # 0.3 of the 20 s of the voice that says less
+        (6.1, 20.0, 3.0, False),
+        (0.0, 4.0, 3.0, True),
+        (0.0, 3.9, 3.0, False),  # four seconds of each part, of the other as well
+        (0.0, 20.0, 1.0, True),
+        (0.0, 20.0, 0.9, False),
+    ],
+)
+def test_little_out_of_order_and_a_part_of_four_seconds_make_a_transfer(
+    early_s: float, part_s: float, other_s: float, is_one_side: bool
+) -> None:
+    sides = voice_sides(passed_on(early_s, part_s, other_s))
+    assert (sides == {"a": 0, "b": 0, "c": 1}) is is_one_side
+    assert len(sides) == (3 if is_one_side else 2)
+
+
+def test_sides_are_numbered_by_who_speaks_first() -> None:
+    assert voice_sides(turns_of(("x", 0, 1), ("b", 2, 9), ("a", 10, 18), ("b", 19, 22))) == {"b": 0, "a": 1}
+    assert voice_sides(turns_of(("a", 0, 3))) == {"a": 0}
+    assert voice_sides([]) == {}
+
+
+def at_cosine(cosine: float) -> FloatArray:
+    """A print at this cosine to the profile of the agent."""
+    print_ = np.zeros(192, np.float32)
+    print_[0], print_[1] = cosine, math.sqrt(1 - cosine**2)
+    return print_
+
+
+AGENT = VoiceProfile(at_cosine(1.0), 4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_heard"),
+    [(0.34, 0.1, False), (0.36, 0.1, True), (0.1, 0.34, False), (0.1, 0.36, True), (0.9, 0.88, True)],
+)
+def test_a_profile_counts_by_how_much_nearer_one_side_is(first: float, second: float, is_heard: bool) -> None:
+    prints = {"speaker_0": at_cosine(first), "speaker_1": at_cosine(second)}
+    guess = weigh_roles(turns_of(*EVEN), by_channel=False, prints=prints, profile=AGENT)
+    said = {fact.source: fact for fact in guess.evidence}
+    assert (RoleSource.VOICE_PROFILE in said) is is_heard
+    if is_heard:
+        fact = said[RoleSource.VOICE_PROFILE]
+        log_odds = mixed(10 * (first - second), 0, 0.02)
+        agent_is_first = guess.roles["speaker_0"] is Role.AGENT
+        assert fact.log_odds == pytest.approx(log_odds if agent_is_first else -log_odds, rel=1e-4)
+        nearer = "first" if first > second else "second"
+        assert fact.words == f"the profile of the agent's voice: the agent is the voice that speaks {nearer}"
+
+
+def test_of_two_voices_of_a_side_the_one_that_talks_more_is_compared() -> None:
+    more = [*CALLER_IS_LEFT, Turn("speaker_2", 0, 30, 40), Turn("speaker_1", 1, 41, 45)]
+    prints = {
+        "speaker_0": at_cosine(0.9),  # 7 s
+        "speaker_2": at_cosine(0.2),  # 10 s
+        "speaker_1": at_cosine(0.5),
+    }
+    guess = weigh_roles(more, by_channel=True, prints=prints, profile=AGENT)
+    (fact,) = [fact for fact in guess.evidence if fact.source is RoleSource.VOICE_PROFILE]
+    assert fact.words.endswith("the agent is on the right channel")
+    assert fact.log_odds == pytest.approx(mixed(10 * 0.3, 0, 0.02), rel=1e-4)
+    alone = weigh_roles(more, by_channel=True, prints={"speaker_1": at_cosine(0.9)}, profile=AGENT)
+    assert [fact.source for fact in alone.evidence] == [RoleSource.INFERRED], (
+        "there is nothing to compare with"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prints", "is_agent"),
+    [
+        ({"a": 0.2, "b": 0.1, "c": 0.36}, True),
+        ({"a": 0.2, "b": 0.1, "c": 0.34}, False),  # nobody's voice is near
+        ({"a": 0.25, "b": 0.1, "c": 0.36}, True),
+        ({"a": 0.1, "b": 0.27, "c": 0.36}, False),  # not clearly nearer than either side
+        ({"a": 0.5, "b": 0.1, "c": 0.4}, False),
+        ({"a": 0.4, "c": 0.36}, False),
+    ],
+)
+def test_a_voice_of_no_side_is_the_agents_only_where_it_clearly_is(
+    prints: dict[str, float], is_agent: bool
+) -> None:
+    talk = turns_of(("a", 0, 5), ("b", 6, 9), ("a", 10, 11), ("b", 12, 20), ("c", 21, 24))
+    given_prints = {who: at_cosine(cosine) for who, cosine in prints.items()}
+    guess = weigh_roles(talk, by_channel=False, prints=given_prints, profile=AGENT)
+    assert (guess.roles["c"] is Role.AGENT) is is_agent
+    assert guess.roles["b" if is_agent else "c"] is (Role.CALLER if is_agent else Role.UNKNOWN)
+    early = turns_of(("c", 0, 3), ("a", 4, 9), ("b", 10, 13), ("a", 14, 15), ("b", 16, 24))
+    guess = weigh_roles(early, by_channel=False, prints=given_prints, profile=AGENT)
+    assert (guess.roles["c"] is Role.AGENT) is is_agent
+
+
+def test_facts_of_four_to_one_that_disagree_are_a_dispute() -> None:
+    def disputed(odds: float) -> bool:
+        stated = [StatedRoles(RoleSource.RECORDER, AGENT_LEFT, odds / (1 + odds), "a name")]
+        return weigh_roles(CALLER_IS_LEFT, by_channel=True, stated=stated).is_disputed
+
+    assert [disputed(odds) for odds in (3.9, 4.1)] == [False, True]

@@ -1,6 +1,9 @@
-"""Votes: ties, abstaining, rules, calibration of the mean."""
+"""Votes: ties, abstaining, rules, calibration of the mean, the files of centred heads."""
 
 from __future__ import annotations
+
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ensemble.inference.vote import ABSTAIN_REASONS, Thresholds, softmax, vote
+from ensemble.inference.vote import (
+    ABSTAIN_REASONS,
+    CentredHeads,
+    Thresholds,
+    calibrate_mean,
+    count_votes,
+    expect,
+    load_heads,
+    save_heads,
+    softmax,
+    vote,
+)
+from ensemble.model_errors import ModelIncompatible
 
 LABELS = ("anger", "happy", "neutral")
 NAMES = ("a", "b", "c")
@@ -110,8 +125,6 @@ def test_every_vote_holds_the_rules(logits):
 
 
 def test_expecting_neutral_speech_weighs_opinions_by_bayes_rule() -> None:
-    from ensemble.inference.vote import expect
-
     labels = ("anger", "neutral", "sad")
     said = np.array([[[0.6, 0.3, 0.1]]], dtype=np.float32)
     weighed = expect(said, labels, 0.8)
@@ -141,3 +154,214 @@ def test_the_expected_share_counts_once_whatever_the_temperature(rng) -> None:
     softened /= softened.sum(axis=1, keepdims=True)
     evidence = evidence_probabilities(weighed.mean_probabilities, labels, 0.7)
     np.testing.assert_allclose(evidence, softened, atol=1e-4)
+
+
+# Arithmetic, against the same worked out here -------------------------------------------------------------
+
+
+def test_softmax_of_large_and_of_several_axes() -> None:
+    found = softmax(np.array([[[1000.0, 1000.0 - np.log(3)], [-1e6, 0.0]]]))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[[0.75, 0.25], [0, 1]]], atol=1e-6)
+
+
+def test_the_mean_of_the_members_is_weighted_before_the_temperature() -> None:
+    members = np.array([[[0.7, 0.2, 0.1]] * 2, [[0.1, 0.6, 0.3]] * 2], np.float32)
+    mean = np.array([0.55, 0.3, 0.15])
+    per_segment = calibrate_mean(members, np.array([0.5, 2.0]), np.array([3, 1]))
+    for row, power in zip(per_segment, (2.0, 0.5), strict=True):
+        np.testing.assert_allclose(row, mean**power / (mean**power).sum(), atol=1e-6)
+    np.testing.assert_allclose(calibrate_mean(members, 1.0)[0], [0.4, 0.4, 0.2], atol=1e-6)
+
+
+def test_what_no_member_finds_possible_keeps_a_billionth() -> None:
+    found = calibrate_mean(np.array([[[1.0, 0.0]]], np.float32), 3.0)
+    assert found[0, 1] == pytest.approx(1e-3 / (1 + 1e-3), rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.0, 1.0, 1.5])
+def test_a_share_of_neutral_speech_lies_between_none_and_all(share: float) -> None:
+    said = np.full((1, 3), 1 / 3, np.float32)
+    with pytest.raises(ValueError, match=rf"^neutral_share {share} is not between 0 and 1$"):
+        expect(said, LABELS, share)
+    assert expect(said, LABELS, 0.001)[0, 2] == pytest.approx(0.001, rel=1e-3)
+
+
+def test_each_segment_is_weighed_by_its_own_temperature() -> None:
+    said = np.array([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1]], np.float32)
+    found = expect(said, LABELS, 0.8, np.array([1.0, 0.5]))
+    for row, power in zip(found, (1.0, 0.5), strict=True):
+        by_hand = np.array([0.6, 0.3, 0.1]) * np.array([0.1, 0.1, 0.8]) ** power
+        np.testing.assert_allclose(row, by_hand / by_hand.sum(), atol=1e-6)
+    assert (expect(np.zeros((1, 3), np.float32), LABELS, 0.8) == 0).all(), "no opinion stays none"
+
+
+def test_every_rule_counts_by_hand() -> None:
+    members = np.array(
+        [[[0.5, 0.4, 0.1], [0.8, 0.1, 0.1]], [[0.1, 0.8, 0.1], [0.1, 0.8, 0.1]], [[0.2, 0.2, 0.6]] * 2],
+        np.float32,
+    )
+    mean = members.mean(axis=0)
+    weights = np.array([0.1, 0.2, 0.3])
+    top, agreement, tied = count_votes(members, mean, "weighted", weights)
+    assert (top.tolist(), tied.tolist()) == ([2, 2], [False, False])
+    np.testing.assert_allclose(agreement, 1 / 3, atol=1e-6)
+    assert (top.dtype, agreement.dtype) == (np.int64, np.float32)
+    two = np.stack([members[0], members[0], members[1]])
+    top, agreement, tied = count_votes(two, mean, "weighted", np.array([0.1, 0.2, 0.1 + 0.2]))
+    assert (top.tolist(), tied.tolist()) == ([1, 0], [True, True]), "0.1 and 0.2 are as much as 0.3"
+    np.testing.assert_allclose(agreement, [1 / 3, 2 / 3], atol=1e-6)
+    top, agreement, tied = count_votes(members, mean, "soft")
+    assert (top.tolist(), tied.tolist()) == ([1, 0], [False, False]), "a mean breaks no tie"
+    assert count_votes(members, mean, "majority", weights)[0].tolist() == [1, 0], "weights are of one rule"
+    top, agreement, tied = count_votes(members[:0], mean)
+    assert (top.tolist(), agreement.tolist(), tied.tolist()) == ([1, 0], [0, 0], [True, True])
+    assert agreement.dtype == np.float32
+
+
+def test_a_tie_between_labels_without_any_probability_is_theirs() -> None:
+    members = np.array([[[0.4, 0.6, 0.0]], [[0.6, 0.4, 0.0]]], np.float32)
+    top, _, _ = count_votes(members, np.array([[0.0, 0.0, 0.0]], np.float32))
+    assert top.tolist() == [0]
+
+
+@pytest.mark.parametrize("weights", [None, np.ones(2), np.ones(4)])
+def test_weights_are_one_a_member(weights: np.ndarray | None) -> None:
+    members = np.full((3, 1, 3), 1 / 3, np.float32)
+    with pytest.raises(ValueError, match=r"^weighted voting needs 3 weights, one a member$"):
+        count_votes(members, members[0], "weighted", weights)
+    if weights is not None:
+        with pytest.raises(ValueError, match=r"^weighted voting needs 3 weights, one a member$"):
+            calibrate_mean(members, 1.0, weights)
+
+
+def test_a_rule_that_there_is_not_is_named_beside_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match=r"^vote rule 'loudest' is not one of majority, soft, weighted$"):
+        cast([[1, 0, 0]], rule="loudest")
+
+
+def test_weights_move_the_mean_only_where_they_count() -> None:
+    rows = [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]]
+    weighted = cast(rows, rule="weighted", weights=np.array([3.0, 1.0]), temperature=0.5)
+    by_hand = np.array([0.5, 0.4, 0.1]) ** 2
+    np.testing.assert_allclose(weighted.mean_probabilities[0], by_hand / by_hand.sum(), atol=1e-5)
+    assert weighted.confidence[0] == pytest.approx((by_hand / by_hand.sum())[0], abs=1e-5)
+    plain = cast(rows, weights=np.array([3.0, 1.0]))
+    np.testing.assert_allclose(plain.mean_probabilities[0], [0.4, 0.5, 0.1], atol=1e-5)
+
+
+def test_confidence_is_that_of_the_label_with_the_votes_and_not_the_highest() -> None:
+    rows = [[0.4, 0.35, 0.25], [0.4, 0.35, 0.25], [0.02, 0.97, 0.01]]
+    limits = [Thresholds(confidence=c) for c in (0.27, 0.28)]
+    assert [cast(rows, thresholds=each).emotion(0) for each in limits] == ["anger", None]
+
+
+def test_a_confidence_at_the_threshold_is_enough_and_is_asked_first() -> None:
+    rows = [[0.75, 0.25, 0.0], [0.25, 0.75, 0.0]]
+    at = float(cast(rows).confidence[0])
+    said = [
+        cast(rows, thresholds=Thresholds(confidence=c, agreement=a)).abstain_reason[0]
+        for c, a in ((at, 0.5), (at + 1e-3, 0.5), (at, 0.6), (at + 1e-3, 0.6))
+    ]
+    assert said == [None, "low_confidence", "low_agreement", "low_confidence"]
+
+
+def test_what_is_withheld_has_its_reason_and_the_rest_is_judged() -> None:
+    members = np.array([[[0.4, 0.3, 0.3], [0.9, 0.1, 0.0], [0.4, 0.3, 0.3]]] * 3, np.float32)
+    votes = vote(
+        members, LABELS, NAMES, thresholds=Thresholds(confidence=0.5), withheld=("too_short", None, None)
+    )
+    assert votes.abstain_reason == ("too_short", None, "low_confidence")
+    assert votes.emotion_index.tolist() == [-1, 0, -1]
+    assert vote(members, LABELS, NAMES, withheld=(None, "not_speech", None)).abstain_reason == (
+        *(None, "not_speech"),
+        None,
+    )
+
+
+def test_what_the_votes_were_weighed_by_is_kept_with_them() -> None:
+    rows = [[0.6, 0.3, 0.1]] * 2
+    weighed = cast(rows, neutral_share=0.7, temperature=0.5)
+    assert weighed.neutral_share == 0.7
+    assert cast(rows).neutral_share is None
+    own = np.array([0.6, 0.3, 0.1]) * np.array([0.15, 0.15, 0.7]) ** 0.5
+    np.testing.assert_allclose(weighed.probabilities[:, 0], [own / own.sum()] * 2, atol=1e-6)
+    assert (weighed.labels, weighed.member_names) == (LABELS, ("a", "b"))
+
+
+# Centred heads --------------------------------------------------------------------------------------------
+
+
+def two_heads() -> CentredHeads:
+    """Two members of two and three features, two labels."""
+    return CentredHeads(
+        (np.array([[1, 0], [0, 1]], np.float32), np.array([[1, 0, 0], [0, 0, 2]], np.float32)),
+        (np.array([1, 2], np.float32), np.array([0, 0, 1], np.float32)),
+        np.array([[0.5, -0.5], [0.25, 0.0]], np.float32),
+        0.8,
+        calm_s=3.0,
+        shrink_s=1.0,
+    )
+
+
+def test_each_member_answers_by_its_own_head() -> None:
+    heads = two_heads()
+    np.testing.assert_array_equal(heads.offsets(0, np.array([[3, 5]], np.float32)), [[2, 3]])
+    np.testing.assert_array_equal(heads.offsets(1, np.array([[3, 9, 5]], np.float32)), [[3, 8]])
+    assert heads.offsets(1, np.ones((1, 3))).dtype == np.float32
+    second = heads.only(1)
+    np.testing.assert_array_equal(second.offsets(0, np.array([[3, 9, 5]], np.float32)), [[3, 8]])
+    assert (len(second.weights), second.biases.tolist()) == (1, [[0.25, 0.0]])
+    assert (second.temperature, second.calm_s, second.shrink_s) == (0.8, 3.0, 1.0)
+
+
+def test_every_voice_has_its_own_calm_speech_subtracted() -> None:
+    """Three seconds at most, at most half of what the voice says, the earlier where two are alike."""
+    heads = two_heads()
+    offsets = np.random.default_rng(3).standard_normal((2, 7, 2))
+    seconds = np.array([2.0, 1.0, 5.0, 1.0, 2.0, 0.0, 1.0])
+    neutral = np.array([0.2, 0.9, 0.5, 0.5, 0.3, 0.99, 0.1])
+    voices = ["a", "a", "lone", "b", "a", "a", "b"]
+    logits, has_baseline = heads.centre(offsets, seconds, neutral, voices)
+    assert has_baseline.tolist() == [True, True, False, True, True, True, True]
+    # Of a, 1, then 4: half of 5 s is reached. Of b, 3: half of 2 s is reached exactly.
+    baseline = {"a": offsets[:, [1, 4]].mean(axis=1) * 3 / 4, "b": offsets[:, 3] * 1 / 2, "lone": 0}
+    for i, voice in enumerate(voices):
+        np.testing.assert_allclose(logits[:, i], offsets[:, i] + heads.biases - baseline[voice], atol=1e-6)
+    calm = np.array([False, False, True, False, True, True, False])
+    told, _ = heads.centre(offsets, seconds, neutral, voices, calm)
+    baseline |= {"a": offsets[:, 4] * 2 / 3}  # known to be calm; of b nothing is, and silence says nothing
+    for i, voice in enumerate(voices):
+        np.testing.assert_allclose(told[:, i], offsets[:, i] + heads.biases - baseline[voice], atol=1e-6)
+    long, _ = heads.centre(offsets[:, :2], np.array([60.0, 60.0]), neutral[:2], ["a", "a"])
+    np.testing.assert_allclose(long[:, 0], offsets[:, 0] + heads.biases - offsets[:, 1] * 60 / 61, atol=1e-6)
+
+
+def test_heads_are_read_as_they_were_written(tmp_path: Path) -> None:
+    heads, names = two_heads(), ("cnn", "vit")
+    path = save_heads(heads, names, tmp_path)
+    about = {
+        **{"safetensors": path.name, "safetensors_sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        **{"temperature": 0.8, "calm_s": 3.0, "shrink_s": 1.0},
+    }
+    card = {"heads": about, "members": [{"name": name} for name in names]}
+    read = load_heads(tmp_path, card)
+    assert read is not None
+    assert (read.temperature, read.calm_s, read.shrink_s) == (0.8, 3.0, 1.0)
+    for found, written in ((read.weights, heads.weights), (read.origins, heads.origins)):
+        for one, other in zip(found, written, strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == np.float32
+    np.testing.assert_array_equal(read.biases, heads.biases)
+    exchanged = load_heads(tmp_path, {**card, "members": [{"name": name} for name in names[::-1]]})
+    assert exchanged is not None
+    np.testing.assert_array_equal(exchanged.biases, heads.biases[::-1])
+    with pytest.raises(
+        ModelIncompatible, match=r"heads\.safetensors: no centred heads of the card's members"
+    ):
+        load_heads(tmp_path, {**card, "members": [{"name": "crnn"}]})
+    path.write_bytes(b"no tensors")
+    about["safetensors_sha256"] = hashlib.sha256(b"no tensors").hexdigest()
+    with pytest.raises(ModelIncompatible, match="no centred heads of the card's members"):
+        load_heads(tmp_path, card)
+    assert load_heads(tmp_path, {"members": []}) is None

@@ -15,7 +15,7 @@ import pytest
 from command_line import callanalytics, run_command
 from numpy.typing import NDArray
 
-from callanalytics.config.cron import parse_cron
+from callanalytics.config.cron import Cron, parse_cron
 from jobs.scheduler.scheduler import DueTimes
 
 Minutes = NDArray[np.int64]  # since 1970
@@ -227,6 +227,120 @@ def test_apscheduler_asks_for_the_first_time_and_the_next() -> None:
     due_times, now = DueTimes("0 2 * * *", ZoneInfo("UTC")), datetime(2026, 3, 1, 2, tzinfo=UTC)
     assert due_times.get_next_fire_time(None, now) == now
     assert due_times.get_next_fire_time(now, now) == now + timedelta(days=1)
+
+
+# Expressions ----------------------------------------------------------------------------------------------
+
+EVERY = {
+    **{"minutes": tuple(range(60)), "hours": tuple(range(24)), "days": tuple(range(1, 32))},
+    **{"months": tuple(range(1, 13)), "weekdays": tuple(range(7))},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("* * * * *", {}),
+        ("0 2 * * *", {"minutes": (0,), "hours": (2,)}),
+        ("59 23 31 12 *", {"minutes": (59,), "hours": (23,), "days": (31,), "months": (12,)}),
+        ("*/20 1-3 * * *", {"minutes": (0, 20, 40), "hours": (1, 2, 3)}),
+        ("5/25 8-20/6 * * *", {"minutes": (5, 30, 55), "hours": (8, 14, 20)}),
+        ("3,1,1,50/9 */23 * * *", {"minutes": (1, 3, 50, 59), "hours": (0, 23)}),
+        ("* * * JAN,mar-May *", {"months": (1, 3, 4, 5)}),
+        ("* * 1/10 dec *", {"days": (1, 11, 21, 31), "months": (12,)}),
+        ("* * * * sun,Tue-THU", {"weekdays": (0, 2, 3, 4)}),
+        ("* * * * 5-7", {"weekdays": (0, 5, 6)}),
+        ("* * * * sat/1", {"weekdays": (0, 6)}),
+        ("* * */1 * 1-5", {"weekdays": (1, 2, 3, 4, 5)}),
+        ("* * 29 2 *", {"days": (29,), "months": (2,)}),
+        ("* * 30,31 2,4 *", {"days": (30, 31), "months": (2, 4)}),
+    ],
+)
+def test_an_expression_names_its_values(text: str, fields: dict[str, tuple[int, ...]]) -> None:
+    assert parse_cron(text) == Cron(text, **{**EVERY, **fields})
+    assert parse_cron(text).every_hour == ("hours" not in fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "0 2 * *",
+            "'0 2 * *' has 4 fields, cron has five: minute hour day month weekday, as \"0 2 * * *\"",
+        ),
+        ("0 2 * * * *", "'0 2 * * * *' has 6 fields, cron has five: minute hour day month weekday, "),
+        ("60 2 * * *", "minute '60' is not a value from 0 to 59"),
+        ("0 24 * * *", "hour '24' is not a value from 0 to 23"),
+        ("0 2 0 * *", "day '0' is not a value from 1 to 31"),
+        ("0 2 32 * *", "day '32' is not a value from 1 to 31"),
+        ("0 2 * 13 *", "month '13' is not a value from 1 to 12"),
+        ("0 2 * mai *", "month 'mai' is not a value from 1 to 12"),
+        ("0 2 * * 8", "weekday '8' is not a value from 0 to 7"),
+        ("0 2 * * jan", "weekday 'jan' is not a value from 0 to 7"),
+        ("0 2 * * mon-", "weekday '' is not a value from 0 to 7"),
+        ("*/0 2 * * *", "minute '0' is not a value from 1 to 59"),
+        ("*/60 2 * * *", "minute '60' is not a value from 1 to 59"),
+        ("*/ 2 * * *", "minute '' is not a value from 1 to 59"),
+        ("0 2 */jan * *", "day 'jan' is not a value from 1 to 31"),
+        ("1, 2 * * *", "minute '' is not a value from 0 to 59"),
+        ("-1 2 * * *", "minute '' is not a value from 0 to 59"),
+        ("1234567890 2 * * *", "minute '1234567890' is not a value from 0 to 59"),
+        ("\u0663 2 * * *", "minute '\u0663' is not a value from 0 to 59"),
+        ("0 5-3 * * *", "hour '5-3' runs backwards; list its values with commas"),
+        ("0 2 * * sat-sun", "weekday 'sat-sun' runs backwards; list its values with commas"),
+        (
+            "0 2 1 * mon",
+            "'0 2 1 * mon' limits both the day of the month and the weekday; cron programs disagree on what "
+            "that means: leave one of them *",
+        ),
+        ("0 2 1-30 * 1-6", "'0 2 1-30 * 1-6' limits both the day of the month and the weekday; "),
+        ("0 2 31 apr,jun *", "'0 2 31 apr,jun *' never comes: no month that it names has a day 31"),
+        ("0 2 30 2 *", "'0 2 30 2 *' never comes: no month that it names has a day 30"),
+        ("0 2 31 9,11 *", "'0 2 31 9,11 *' never comes: no month that it names has a day 31"),
+    ],
+)
+def test_what_is_no_expression_is_said_in_words(text: str, words: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        parse_cron(text)
+    assert str(caught.value).startswith(words)
+    assert str(caught.value) == words or words.endswith(" ")
+
+
+@pytest.mark.parametrize("month", [1, 3, 5, 7, 8, 10, 12])
+def test_the_last_day_of_the_long_months_comes(month: int) -> None:
+    assert parse_cron(f"0 2 31 {month} *").days == (31,)
+
+
+@pytest.mark.parametrize(
+    ("text", "calendar"),
+    [
+        ("0 2 * * *", "*-*-* 02:00:00 Europe/Berlin"),
+        ("5,50 */12 1,15 2 *", "*-02-01,15 00,12:05,50:00 Europe/Berlin"),
+        ("* * * * *", "*-*-* *:*:00 Europe/Berlin"),
+        ("30 22 * * sun,mon-wed,7", "Sun,Mon,Tue,Wed *-*-* 22:30:00 Europe/Berlin"),
+        ("30 22 * * 0-5", "Sun,Mon,Tue,Wed,Thu,Fri *-*-* 22:30:00 Europe/Berlin"),
+    ],
+)
+def test_the_same_times_for_systemd(text: str, calendar: str) -> None:
+    assert parse_cron(text).on_calendar("Europe/Berlin") == calendar
+
+
+def test_after_the_last_time_of_a_day_comes_the_first_of_the_next_that_is_named() -> None:
+    """Minute by minute over three weeks, also at the very times and a microsecond beside them."""
+    zone = ZoneInfo("UTC")
+    expression = parse_cron("0,30 5,20 * * mon,thu")
+    first = datetime(2026, 3, 1, tzinfo=UTC)
+    due = [
+        first + timedelta(days=day, hours=hour, minutes=minute)
+        for day in range(30)
+        if (first + timedelta(days=day)).isoweekday() in (1, 4)
+        for hour in (5, 20)
+        for minute in (0, 30)
+    ]
+    moments = [at + timedelta(microseconds=by) for at in due[:-1] for by in (-1, 0, 1)]
+    moments += [first + timedelta(minutes=37 * n) for n in range(700)]
+    expected = [next(at for at in due if at > moment) for moment in moments]
+    assert [expression.after(moment, zone) for moment in moments] == expected
 
 
 # schedule --next ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,33 @@ def test_what_there_is_nothing_to_do_with_is_said_before_anything_is_made(tmp_pa
         require_corpora(workspace, [one], RetrainSettings(reviewed=True, consent=True))
     assert collect(Settings(), workspace, [one], plan) == (one,)
     assert not workspace.folder.exists()
+
+
+def test_what_is_missing_is_said_in_whole_sentences(tmp_path: Path) -> None:
+    workspace, plan = Workspace(tmp_path / "out"), RetrainSettings()
+    with pytest.raises(UsageError) as nothing:
+        require_corpora(workspace, [], plan)
+    assert str(nothing.value) == (
+        "Nothing to train on: give --corpus, set corpora in [retrain] of config.toml, or use --reviewed."
+    )
+    with pytest.raises(UsageError) as twice:
+        require_corpora(workspace, [corpus("a", 9), corpus("b", 9), corpus("a", 2)], plan)
+    assert str(twice.value) == "Two corpora have one name (a, b, a). Name them: --corpus NAME=PATH."
+    with pytest.raises(CorpusError) as few:
+        split_speakers([corpus("a", 1)], LABELS)
+    assert str(few.value) == "too few speakers to hold some out for a test; give a larger corpus"
+
+
+def test_two_speakers_are_enough_to_hold_one_out_for_a_test() -> None:
+    split = split_speakers([corpus("a", 2), corpus("b", 20)], LABELS)
+    assert split.test_speakers & names("a", 0, 1) == names("a", 0)
+    assert split_speakers([corpus("a", 1), corpus("b", 20)], LABELS).test_speakers <= names("b", *range(20))
+
+
+def test_of_other_labels_nothing_is_kept_and_no_empty_corpus_is_trained_on() -> None:
+    fearful = replace(
+        corpus("c", 9), clips=tuple(clip for clip in corpus("c", 9).clips if clip.emotion == "fear")
+    )
+    split = split_speakers([fearful, corpus("a", 9)], LABELS)
+    assert [each.name for each in split.train] == ["a"]
+    assert {clip.corpus for clip in split.test} == {"a"}

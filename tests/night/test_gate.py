@@ -164,6 +164,35 @@ def test_days_that_are_held_back_are_named_from_first_to_last() -> None:
     assert reason.startswith("0 recordings of Monday 2026-03-30 to Wednesday 2026-04-01 where about 900")
 
 
+def test_why_a_night_is_held_is_said_in_whole_sentences() -> None:
+    counts = RunCounts(n_new=400, n_done=40, n_quarantined=60)
+    assert reasons_to_hold(GateSettings(min_done_share=0.9), night(79, counts=counts)) == [
+        "79 recordings of Monday 2026-03-30 where about 400 are usual: less than 20%. "
+        "Is a recorder down, or a folder not mounted?",
+        "60 of 100 recordings could not be analysed, more than 50%. The quarantine says why.",
+        "the time budget was used with 25% of 400 recordings done, less than 90%. "
+        "Run again to go on, or raise [engine] time_budget_s",
+    ]
+
+
+def test_without_days_or_new_recordings_nothing_is_held() -> None:
+    assert reasons_to_hold(GateSettings(min_done_share=0.5), Night(RunCounts(), (), {MONDAY: 400})) == []
+    assert expected(Night(RunCounts(), (MONDAY,), {MONDAY: 400}), (MONDAY,)) is None, (
+        "nothing is known before"
+    )
+    nothing_wanted = RunCounts(n_new=0, n_done=0)
+    assert reasons_to_hold(GateSettings(min_done_share=1.0), night(400, counts=nothing_wanted)) == []
+
+
+def test_days_of_the_window_are_not_what_is_usual_for_each_other() -> None:
+    """A window of two weeks, of which the first was an outage."""
+    days = (MONDAY - timedelta(weeks=1), MONDAY)
+    before = {MONDAY - timedelta(weeks=w): 100 * w for w in range(2, 6)}
+    both = Night(RunCounts(), days, {days[0]: 7, MONDAY: 9, **before})
+    assert expected(both, days) == 350 + 350
+    assert expected(both, days[-1:]) == 350
+
+
 def test_of_a_night_is_known_what_there_is_by_local_day_and_of_eight_weeks_before(
     plausible_out: Path, tmp_path: Path
 ) -> None:

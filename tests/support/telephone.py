@@ -7,6 +7,10 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 RATE_HZ = 8000
+MUSIC_WITHIN_S = (0.31, 0.275)
+"""How much later than music its span begins, and earlier it ends. The rule asks for 85 % of a window of 3 s
+(94 frames), so the first that fulfils it lies 33 frames inside; it is widened by 23, which leaves 10 frames;
+at the end one less, since a window of an even number of frames has one frame more after its middle."""
 
 
 def silence(seconds: float) -> FloatArray:
