@@ -273,6 +273,8 @@ def _settle(folder: Path) -> None:
     import duckdb
     import polars as pl
 
+    from callanalytics.workspace import Workspace
+
     rows = []
     for path in (folder / "calls").glob("*/*.wav"):
         facts = path.stat()
@@ -280,8 +282,7 @@ def _settle(folder: Path) -> None:
         rows.append((os.fsencode(path), facts.st_size, facts.st_mtime_ns, content, content))
     columns = ["path", "n_bytes", "mtime_ns", "recording_id", "content_id"]
     files = pl.DataFrame(rows, schema=columns, orient="row")
-    database = next((folder / "out" / ".work").glob("*.duckdb"))
-    with duckdb.connect(str(database)) as connection:
+    with duckdb.connect(str(Workspace(folder / "out").work_database)) as connection:
         connection.register("files", files)
         connection.execute("INSERT INTO base.files BY NAME SELECT * FROM files")
         connection.execute(

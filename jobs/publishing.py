@@ -68,12 +68,7 @@ def remove_contrast(workspace: Workspace, call_id: str) -> None:
         folder.rmdir()
 
 
-# Calls of a window that are unflagged and no control, the nearest to the rule first.
-_NEAR = """
-SELECT call_id FROM call_summary
-WHERE NOT flagged AND started_at >= ? AND started_at < ?
-ORDER BY frustration_score DESC NULLS LAST, call_id
-"""
+_UNFLAGGED = "FROM call_summary WHERE NOT flagged AND started_at >= ? AND started_at < ?"
 
 
 def keep_nearest(store: Store, window: Window) -> None:
@@ -81,12 +76,26 @@ def keep_nearest(store: Store, window: Window) -> None:
 
     Which they are is known when all of a night is analysed, and a clip is made while a call is decoded.
     """
-    rows = store.rows(_NEAR, [window.since, window.until])
+    with_clips = [folder.name for folder in _folders_in(store.workspace.clips)]  # few of a long window
+    sql = f"SELECT call_id {_UNFLAGGED} AND call_id IN (SELECT unnest(?::VARCHAR[]))"
+    rows = store.rows(sql, [window.since, window.until, with_clips]) if with_clips else []
     unflagged = [call_id for (call_id,) in rows if not is_control(call_id)]
-    with_clips = {folder.name for folder in _folders_in(store.workspace.clips)}  # few of a long window
-    for call_id in unflagged[N_NEAR:]:
-        if call_id in with_clips:
+    nearest = _nearest(store, window) if unflagged else ()
+    for call_id in unflagged:
+        if call_id not in nearest:
             remove_contrast(store.workspace, call_id)
+
+
+def _nearest(store: Store, window: Window) -> list[str]:
+    """The `N_NEAR` calls that are unflagged and no control, the nearest to the rule first."""
+    order = "ORDER BY frustration_score DESC NULLS LAST, call_id LIMIT ?"
+    n_asked = 4 * N_NEAR  # few are controls
+    while True:
+        rows = store.rows(f"SELECT call_id {_UNFLAGGED} {order}", [window.since, window.until, n_asked])
+        found = [call_id for (call_id,) in rows if not is_control(call_id)][:N_NEAR]
+        if len(found) == N_NEAR or len(rows) < n_asked:
+            return found
+        n_asked *= 4
 
 
 def unnamed_clips(store: Store) -> list[Path]:

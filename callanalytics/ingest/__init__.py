@@ -120,7 +120,7 @@ def find_recordings(
         skipped.add(manifest, "manifest_lines_unread", detail, n=n_lines)
     wanted: list[tuple[Listed, CallFacts]] = []
     kept: dict[FileKey, KnownFile] = {}
-    first_path: dict[str, Path] = {}  # by recording id
+    first_path: dict[str, str] = {}  # by recording id
     n_settled = 0
     unreadable: list[tuple[Path, OSError]] = []
     if window is not None:
@@ -135,10 +135,11 @@ def find_recordings(
         return chosen
 
     def is_first(listed: Listed, recording_id: str) -> bool:
-        first = first_path.setdefault(recording_id, listed.paths[0])
-        if first is not listed.paths[0]:
+        name = listed.names[0]
+        first = first_path.setdefault(recording_id, name)
+        if first != name:
             skipped.add(listed.paths[0], "duplicate", f"same content as {first}")
-        return first is listed.paths[0]
+        return first == name
 
     listing = list_recordings(inputs, settings, now, skipped, unreadable)
     for listed, files in _with_known(listing, known):
@@ -184,7 +185,7 @@ def recording_from_files(
     if len(paths) > 2:
         raise UsageError(f"{len(paths)} files given; one call is one file, or the two files of a pair.")
     try:
-        listed = list_files([Path(p) for p in paths])
+        listed = list_files([str(p) for p in paths], ("",) * len(paths))
     except OSError as problem:
         raise UnreadableFile(f"{problem.filename}: {problem.strerror}. Check the path.") from None
     facts = FactReader(settings, salt).read(listed.paths[0], listed.changed_at(now), stem=listed.stem)

@@ -37,11 +37,21 @@ MIN_ALIKE_SHARE = 0.9
 _SIDE = re.compile(rf"(?P<stem>.+)[-_.](?P<side>{'|'.join(PAIR_SIDES)})", re.IGNORECASE)
 
 
+# No name that ends otherwise names a side: most of a night's names end here.
+_LAST_LETTERS = frozenset(letter for side in PAIR_SIDES for letter in (side[-1], side[-1].upper()))
+
+
 class _Folder(NamedTuple):
     """A folder whose path names a side."""
 
     place: tuple[str, str]  # the path before and behind the side
     word: str
+
+
+def stem_of(name: str) -> str:
+    """A file's name without extension, as `Path.stem`, which takes long to make."""
+    at = name.rfind(".")
+    return name[:at] if 0 < at < len(name) - 1 else name
 
 
 def stem_of_pair(stem: str) -> str:
@@ -52,36 +62,37 @@ def stem_of_pair(stem: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The complete pairs among some files: every file of one -> (caller's file, agent's file)."""
+    """The complete pairs among some files: path of every file of one -> paths of (caller's, agent's)."""
 
-    of: Mapping[Path, tuple[Path, Path]]
-    folders: frozenset[Path]  # that have pairs with another folder
+    of: Mapping[str, tuple[str, str]]
+    folders: frozenset[str]  # that have pairs with another folder
 
-    def awaits_other_side(self, path: Path) -> bool:
+    def awaits_other_side(self, path: str) -> bool:
         """Whether a lone file holds one side of a call, by its name or by what else its folder holds."""
-        return _SIDE.fullmatch(path.stem) is not None or path.parent in self.folders
+        folder, _, name = path.rpartition("/")
+        return _SIDE.fullmatch(stem_of(name)) is not None or folder in self.folders
 
 
-def find_pairs(files: Iterable[Path], n_bytes_of: Callable[[Path], int | None]) -> Pairs:
+def find_pairs(files: Iterable[str], n_bytes_of: Callable[[str], int | None]) -> Pairs:
     """Pair the files of one call. `n_bytes_of` gives the size of a file, None where it is gone."""
-    by_name: dict[tuple[str, str, str], dict[Role, Path]] = {}
-    by_folder: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}  # place -> side -> name -> file
+    by_name: dict[tuple[str, str, str], dict[Role, str]] = {}
+    by_folder: dict[tuple[str, str], dict[str, dict[str, str]]] = {}  # place -> side -> name -> file
     folders: dict[str, _Folder | None] = {}
     for path in files:
-        folder, _, name = str(path).rpartition("/")
-        # As `path.stem`, which pathlib takes long for.
-        side = _SIDE.fullmatch(name[: name.rfind(".")] if "." in name[1:] else name)
+        folder, _, name = path.rpartition("/")
+        stem = stem_of(name)
+        side = _SIDE.fullmatch(stem) if stem[-1:] in _LAST_LETTERS else None
         if side is not None:
-            key = (folder, side["stem"], path.suffix.lower())
+            key = (folder, side["stem"], name[len(stem) :].lower())
             by_name.setdefault(key, {})[PAIR_SIDES[side["side"].lower()]] = path
             continue
         if folder not in folders:
             folders[folder] = _folder(folder)
         if (found := folders[folder]) is not None:
-            stem = name[: len(name) - len(path.suffix)] + path.suffix.lower()
-            by_folder.setdefault(found.place, {}).setdefault(found.word, {})[stem] = path
-    joined: dict[Path, tuple[Path, Path]] = {}
-    in_folders: set[Path] = set()
+            key_in = stem + name[len(stem) :].lower()
+            by_folder.setdefault(found.place, {}).setdefault(found.word, {})[key_in] = path
+    joined: dict[str, tuple[str, str]] = {}
+    in_folders: set[str] = set()
     for sides in by_name.values():
         if len(sides) == 2 and _belong(sides, n_bytes_of):
             pair = (sides[Role.CALLER], sides[Role.AGENT])
@@ -89,7 +100,7 @@ def find_pairs(files: Iterable[Path], n_bytes_of: Callable[[Path], int | None]) 
     for words in by_folder.values():
         for pair in _pairs_of_folders(words, n_bytes_of):
             joined |= dict.fromkeys(pair, pair)
-            in_folders |= {pair[0].parent, pair[1].parent}
+            in_folders |= {path.rpartition("/")[0] for path in pair}
     return Pairs(joined, frozenset(in_folders))
 
 
@@ -102,26 +113,26 @@ def _folder(folder: str) -> _Folder | None:
     return None
 
 
-def _belong(sides: Mapping[Role, Path], n_bytes_of: Callable[[Path], int | None]) -> bool:
+def _belong(sides: Mapping[Role, str], n_bytes_of: Callable[[str], int | None]) -> bool:
     """Two halves of a call were recorded at the same time, so their sizes are alike.
 
     "check-in.wav" and "check-out.wav" may be anything: for such names the sizes must agree.
     """
-    side = _SIDE.fullmatch(sides[Role.CALLER].stem)
+    side = _SIDE.fullmatch(stem_of(sides[Role.CALLER].rpartition("/")[2]))
     if side is None or side["side"].lower() not in _VAGUE_SIDES:
         return True
     return _are_alike(sides[Role.CALLER], sides[Role.AGENT], n_bytes_of, MAX_PAIR_SIZE_RATIO)
 
 
-def _are_alike(one: Path, other: Path, n_bytes_of: Callable[[Path], int | None], ratio: float) -> bool:
+def _are_alike(one: str, other: str, n_bytes_of: Callable[[str], int | None], ratio: float) -> bool:
     sizes = [n_bytes_of(one), n_bytes_of(other)]
     known = [size for size in sizes if size is not None]
     return len(known) == 2 and max(known) <= ratio * min(known)
 
 
 def _pairs_of_folders(
-    words: Mapping[str, Mapping[str, Path]], n_bytes_of: Callable[[Path], int | None]
-) -> Iterable[tuple[Path, Path]]:
+    words: Mapping[str, Mapping[str, str]], n_bytes_of: Callable[[str], int | None]
+) -> Iterable[tuple[str, str]]:
     """(caller's file, agent's file) of the names that a caller's and an agent's folder have in common."""
     callers = [word for word in words if PAIR_SIDES[word] is Role.CALLER]
     agents = [word for word in words if PAIR_SIDES[word] is Role.AGENT]

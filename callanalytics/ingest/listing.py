@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.ingest.completeness import Pairs, StillFiles, find_pairs, stem_of_pair
+from callanalytics.ingest.completeness import Pairs, StillFiles, find_pairs, stem_of, stem_of_pair
 from callanalytics.ingest.kinds import Kind, Kinds, Skipped, kind_by_content, kind_of
 from callanalytics.ingest.object_store import RemoteFile, is_remote, list_remote, path_of
 from callanalytics.workspace import FOLDERS_WITHOUT_CALLS, Workspace
@@ -58,25 +59,51 @@ def nothing_known(keys: Sequence[FileKey]) -> Mapping[FileKey, KnownFile]:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
 class Listed:
-    """The files of one recording (one, or caller and agent of a pair) as the folder lists them."""
+    """The files of one recording (one, or caller and agent of a pair) as the folder lists them.
 
-    paths: tuple[Path, ...]
-    n_bytes: int
-    mtime_ns: int
-    arrived_at: datetime
-    noted_at: datetime  # when the file system itself noted the last change (ctime)
-    keys: tuple[FileKey, ...] = ()  # of each local file
-    # Where each local file was found, without links, so that one that comes in its place is not followed.
-    # "" for a file named by a person and for a link, if such are followed.
-    real_folders: tuple[str, ...] = ()
-    content_ids: tuple[str, ...] = ()  # of each file, where its store says so
+    Most are known, and nothing but their names and the file system's numbers is looked at: what else is to be
+    known of them is made when it is asked for.
+    """
+
+    __slots__ = ("_paths", "content_ids", "keys", "mtime_ns", "n_bytes", "names", "noted_ns", "real_folders")
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        n_bytes: int,
+        mtime_ns: int,
+        noted_ns: int,
+        keys: tuple[FileKey, ...],
+        real_folders: tuple[str, ...],
+        content_ids: tuple[str, ...] = (),
+    ) -> None:
+        self.names = names  # the paths
+        self.n_bytes = n_bytes
+        self.mtime_ns = mtime_ns  # of the younger file
+        self.noted_ns = noted_ns  # when the file system itself noted the last change (ctime)
+        self.keys = keys  # of each local file
+        # Where each local file was found, without links, so that one that comes in its place is not followed.
+        # "" for a file named by a person and for a link, if such are followed.
+        self.real_folders = real_folders
+        self.content_ids = content_ids  # of each file, where its store says so
+        self._paths: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its files."""
+        self._paths = self._paths or tuple([Path(name) for name in self.names])
+        return self._paths
 
     @property
     def modified_at(self) -> datetime:
         """When the younger of its files last changed."""
         return file_time(self.mtime_ns / 1e9)
+
+    @property
+    def arrived_at(self) -> datetime:
+        """When the younger of its files came here or last changed."""
+        return file_time(max(self.mtime_ns, self.noted_ns) / 1e9)
 
     def changed_at(self, now: datetime) -> datetime:
         """When it last changed, as far as can be believed.
@@ -86,13 +113,13 @@ class Listed:
         """
         modified_at = self.modified_at
         is_future = (modified_at - now).total_seconds() > CLOCK_SKEW_S
-        return min(modified_at, self.noted_at) if is_future else modified_at
+        return min(modified_at, file_time(self.noted_ns / 1e9)) if is_future else modified_at
 
     @property
     def stem(self) -> str:
         """Name without extension, without the side of a pair."""
         stem = self.paths[0].stem
-        return stem_of_pair(stem) if len(self.paths) > 1 else stem
+        return stem_of_pair(stem) if len(self.names) > 1 else stem
 
 
 def list_recordings(
@@ -107,37 +134,44 @@ def list_recordings(
     What changed within `settle_s` comes last, and only where there is evidence that it is whole.
     """
     kinds = Kinds(settings.discovery, settings.audio.headerless)
-    stored: dict[Path, RemoteFile] = {}
-    files: dict[Path, str] = {}  # the real folder of each, see `Listed`
+    stored: dict[str, RemoteFile] = {}
+    files: dict[str, str] = {}  # the real folder of each, see `Listed`
     for root in inputs:
         if is_remote(place := path_of(str(root))):
             objects = {file.path: file for file in list_remote(place)}
-            stored |= objects
-            files |= dict.fromkeys(_chosen(objects, place, kinds, skipped), "")
+            stored |= {str(path): file for path, file in objects.items()}
+            files |= dict.fromkeys(map(str, _chosen(objects, place, kinds, skipped)), "")
         else:  # without "..", links kept
             walk = _Walk(settings.discovery.follow_links, kinds, skipped, unreadable)
             files |= dict(walk.files(Path(os.path.abspath(place))))  # noqa: PTH100
     young: list[Listed] = []
     still = StillFiles()
     pairs = find_pairs(files, partial(_n_bytes, stored))
+    settle_s = settings.discovery.settle_s
+    # What changed before is old by any clock, and not computed with.
+    surely_old_ns = int((now.timestamp() - max(settle_s, CLOCK_SKEW_S) - 1.0) * 1e9)
     for group in _groups(files, pairs, skipped):
+        name = group[0]
         try:
-            if group[0] in stored:
+            if name in stored:
                 listed = _list_objects([stored[part] for part in group])
             else:
                 listed = list_files(group, [files[part] for part in group])
         except FileNotFoundError:
-            skipped.add(group[0], "vanished", "gone since the folder was listed")
+            skipped.add(Path(name), "vanished", "gone since the folder was listed")
             continue
         except OSError as problem:
-            unreadable.append((group[0], problem))
+            unreadable.append((Path(name), problem))
+            continue
+        if not settle_s or listed.mtime_ns < surely_old_ns:
+            yield listed
             continue
         age_s = (now - listed.changed_at(now)).total_seconds()
-        if not settings.discovery.settle_s or not -MAX_AHEAD_S < age_s < settings.discovery.settle_s:
+        if not -MAX_AHEAD_S < age_s < settle_s:
             yield listed
-        elif group[0] in stored or (len(group) == 1 and pairs.awaits_other_side(group[0])):
+        elif name in stored or (len(group) == 1 and pairs.awaits_other_side(name)):
             _skip_settling(listed, now, skipped)
-        elif still.look(group):
+        elif still.look(listed.paths):
             young.append(listed)
         else:
             _skip_settling(listed, now, skipped)
@@ -156,28 +190,36 @@ def _skip_settling(listed: Listed, now: datetime, skipped: Skipped) -> None:
     skipped.add(listed.paths[0], "settling", f"changed {age_s:.0f} s ago", at=changed_at)
 
 
-def _n_bytes(stored: Mapping[Path, RemoteFile], path: Path) -> int | None:
+def _n_bytes(stored: Mapping[str, RemoteFile], path: str) -> int | None:
     try:
-        return stored[path].n_bytes if path in stored else path.stat().st_size
+        return stored[path].n_bytes if path in stored else os.stat(path).st_size  # noqa: PTH116
     except OSError:
         return None
 
 
-def _groups(files: Mapping[Path, str], pairs: Pairs, skipped: Skipped) -> Iterator[tuple[Path, ...]]:
+def _groups(files: Mapping[str, str], pairs: Pairs, skipped: Skipped) -> Iterator[tuple[str, ...]]:
     """The files of every recording, without copies of others."""
     # Originals matter only to copies, which most folders do not have.
-    copies = {path: path.stem[3:] for path in files if path.name.startswith(_COPY_MARKS)}
-    copied = {(path.parent, stem) for path, stem in copies.items()}
-    stems = {key for path in files if copied and (key := (path.parent, path.stem)) in copied}
+    copies = {
+        path: (path[:at], stem_of(path[at + 4 :]))
+        for path in files
+        if path.startswith(_COPY_MARKS, (at := path.rfind("/")) + 1)
+    }
+    copied = set(copies.values())
+    originals = {key for path in files if (key := _place_and_stem(path)) in copied} if copied else set()
     for path in files:
         group = pairs.of.get(path, (path,))
-        if group[0] is not path and group[0] != path:
-            skipped.add(path, "pair_part", f"one call with {group[0].name}")
-            continue
-        if copies and path in copies and (path.parent, copies[path]) in stems:
-            skipped.add(path, "parallel_copy", f"of {copies[path]}")
-            continue
-        yield group
+        if group[0] != path:
+            skipped.add(Path(path), "pair_part", f"one call with {group[0].rpartition('/')[2]}")
+        elif copies and path in copies and copies[path] in originals:
+            skipped.add(Path(path), "parallel_copy", f"of {copies[path][1]}")
+        else:
+            yield group
+
+
+def _place_and_stem(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, stem_of(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +236,7 @@ class _Walk:
     skipped: Skipped
     unreadable: list[tuple[Path, OSError]]
 
-    def files(self, root: Path) -> Iterator[tuple[Path, str]]:
+    def files(self, root: Path) -> Iterator[tuple[str, str]]:
         """The recordings of one input in a stable order, with their real folders (see `Listed`).
 
         A file given by name is taken as it is.
@@ -208,7 +250,7 @@ class _Walk:
                 f"{root}: cannot be opened ({problem.strerror}). Check its permissions."
             ) from None
         if not is_folder:
-            yield root, ""
+            yield str(root), ""
             return
         visited: set[str] = set()
         stack = [(root, os.path.realpath(root))]
@@ -222,7 +264,7 @@ class _Walk:
                 continue
             visited.add(real)
             try:
-                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+                entries = sorted(os.scandir(folder), key=attrgetter("name"))
             except FileNotFoundError:
                 continue
             except OSError as problem:
@@ -230,7 +272,7 @@ class _Walk:
                 continue
             folders: list[Path] = []
             for entry in self._recordings(folder, entries, folders):
-                yield Path(entry.path), "" if entry.is_symlink() else real
+                yield entry.path, "" if entry.is_symlink() else real
             stack.extend((inner, os.path.join(real, inner.name)) for inner in reversed(folders))  # noqa: PTH118
 
     def _recordings(
@@ -297,29 +339,33 @@ def file_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(min(max(seconds, MIN_FILE_TIME_S), MAX_FILE_TIME_S), UTC)
 
 
-def list_files(paths: Sequence[Path], real_folders: Sequence[str] = ()) -> Listed:
+def list_files(paths: Sequence[str], real_folders: Sequence[str]) -> Listed:
     """One recording as its folder lists it now. Raises OSError."""
-    stats = [path.stat() for path in paths]
-    noted_s = max([s.st_ctime for s in stats])
+    if len(paths) == 1:
+        facts = os.stat(paths[0])  # noqa: PTH116 - a Path each would take longer than all the rest
+        n_bytes, mtime_ns = facts.st_size, facts.st_mtime_ns
+        key = (paths[0], n_bytes, mtime_ns)
+        return Listed(tuple(paths), n_bytes, mtime_ns, facts.st_ctime_ns, (key,), tuple(real_folders))
+    stats = [os.stat(path) for path in paths]  # noqa: PTH116
     return Listed(
-        paths=tuple(paths),
+        tuple(paths),
         n_bytes=sum([s.st_size for s in stats]),
         mtime_ns=max([s.st_mtime_ns for s in stats]),
-        arrived_at=file_time(max(noted_s, *[s.st_mtime for s in stats])),
-        noted_at=file_time(noted_s),
-        keys=tuple([(str(p), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)]),
-        real_folders=tuple(real_folders) or ("",) * len(paths),
+        noted_ns=max([s.st_ctime_ns for s in stats]),
+        keys=tuple([(path, s.st_size, s.st_mtime_ns) for path, s in zip(paths, stats, strict=True)]),
+        real_folders=tuple(real_folders),
     )
 
 
 def _list_objects(files: Sequence[RemoteFile]) -> Listed:
     """As `list_files`, from what the object store lists."""
-    modified_at = max(file.modified_at for file in files)
+    changed_ns = round(max(file.modified_at for file in files).timestamp() * 1e9)
     return Listed(
-        paths=tuple(file.path for file in files),
+        tuple(str(file.path) for file in files),
         n_bytes=sum(file.n_bytes for file in files),
-        mtime_ns=round(modified_at.timestamp() * 1e9),
-        arrived_at=modified_at,
-        noted_at=modified_at,
+        mtime_ns=changed_ns,
+        noted_ns=changed_ns,
+        keys=(),
+        real_folders=("",) * len(files),
         content_ids=tuple(file.content_id for file in files),
     )

@@ -59,10 +59,9 @@ def settled_call(listed: Listed, known: Mapping[FileKey, KnownFile]) -> SettledC
     One side of a pair whose other side is gone, or came only now, is another recording than before.
     """
     files = [known[key] for key in listed.keys if key in known]
-    if not files or len(files) < len(listed.paths):
+    if not files or len(files) < len(listed.names) or (call := files[0].settled) is None:
         return None
-    call = files[0].settled
-    return call if call and call.recording_id == joined([file.content_id for file in files]) else None
+    return call if call.recording_id == joined([file.content_id for file in files]) else None
 
 
 def unread_recording(listed: Listed, facts: CallFacts) -> Recording:

@@ -38,11 +38,9 @@ def known_files(
 ) -> dict[FileKey, KnownFile]:
     """Select the files that were read before and have not changed; with `ensemble_id`, the calls that
     it has labelled by today's recipe are settled."""
-    frame = pl.DataFrame(
-        [(os.fsencode(path), n_bytes, mtime_ns) for path, n_bytes, mtime_ns in keys],
-        schema=_KEY,
-        orient="row",
-    )
+    paths, sizes, times = zip(*keys, strict=True) if keys else ((), (), ())
+    columns = dict(zip(_KEY, (list(map(os.fsencode, paths)), sizes, times), strict=True))
+    frame = pl.DataFrame(columns, schema=_KEY)
     with store.registered({"keys": frame.with_row_index("row")}):
         rows = store.rows(_KNOWN, [ensemble_id, RECIPE])
     return {

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble.baselines.classical import fit, size_of, smote
+from ensemble.baselines.encoders import campplus_states, fingerprint, hidden_states, whisper_states
 from ensemble.baselines.fitting import Trained, logits_of, train
 from ensemble.baselines.networks import NETWORKS, count_parameters
 from ensemble.baselines.protocol import (
@@ -31,10 +32,9 @@ from ensemble.baselines.protocol import (
 )
 from ensemble.baselines.study_features import FEATURES, Feature, load_features
 from ensemble.baselines.systems import Classical, Network, System
-from ensemble.baselines.wav2vec import fingerprint, hidden_states
 from ensemble.corpora import Clip, clips_hash
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax
-from ensemble.model_errors import CorpusError, TrainingError
+from ensemble.model_errors import CorpusError, ModelMissing, TrainingError
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -70,6 +70,8 @@ class Setting:
     bf16: bool = False
     checkpoint: Path | None = None
     """wav2vec 2.0 folder; None lets a small random model stand in."""
+    teacher: Path | None = None
+    """Safetensors of the first blocks of a Whisper encoder; without it those systems cannot run."""
 
 
 def run(
@@ -134,6 +136,8 @@ def place(system: System, protocol: Protocol, clips: Sequence[Clip], setting: Se
         del defined[name]
     versions = [FEATURES[name].version for name in system.features if name in FEATURES]
     weights = fingerprint(setting.checkpoint) if uses_wav2vec(system) else None
+    if {"whisper", "campplus"} & set(system.features):
+        weights = _feature(system.features[0], setting).name
     effort = asdict(setting.effort)
     key = json.dumps([FORMAT, defined, protocol, clips_hash(clips), effort, setting.seed, weights, versions])
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -168,6 +172,12 @@ class Data:
 def _feature(name: str, setting: Setting) -> Feature:
     if name == "wav2vec":
         return hidden_states(setting.checkpoint)
+    if name == "whisper":
+        if setting.teacher is None:
+            raise ModelMissing("no Whisper encoder: give its safetensors by --teacher")
+        return whisper_states(setting.teacher)
+    if name == "campplus":
+        return campplus_states()
     return FEATURES[name]
 
 
@@ -264,8 +274,8 @@ def finished(
     """The folds that are on disk, in order; empty when the clips do not suit the protocol."""
     try:
         kept, _, splits = plan(system, protocol, clips)
-    except CorpusError:
+        where = place(system, protocol, kept, setting)
+    except (CorpusError, ModelMissing):
         return []
-    where = place(system, protocol, kept, setting)
     paths = [where / f"fold-{number}.json" for number in range(len(splits))]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]

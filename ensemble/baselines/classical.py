@@ -1,4 +1,4 @@
-"""The studies' scikit-learn learners: forests, boosting, a perceptron; behind PCA and LDA; tuned by Optuna.
+"""The studies' scikit-learn learners: forests, boosting, a perceptron, a regression; tuned by Optuna.
 
 Optuna sees the validation clips only. Search spaces are ours (the document gives none): small, around
 scikit-learn's defaults.
@@ -74,6 +74,10 @@ def _learner(kind: str, chosen: dict[str, Any], seed: int) -> Any:
 
     if kind == "forest":
         return RandomForestClassifier(random_state=seed, **chosen)
+    if kind == "logistic":
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(max_iter=1000, **chosen)
     if kind == "boosting":
         # Without a limit on the features of a split, 90,000 samples a clip would take days.
         return GradientBoostingClassifier(**{"random_state": seed, "max_features": "sqrt"} | chosen)
@@ -115,12 +119,16 @@ def _suggest(kind: str, trial: Any) -> dict[str, Any]:
             "max_depth": trial.suggest_int("max_depth", 2, 5),
             "subsample": trial.suggest_float("subsample", 0.5, 1.0),
         }
+    if kind == "logistic":
+        return {"C": trial.suggest_float("C", 1e-4, 1.0, log=True)}
     return {"alpha": trial.suggest_float("alpha", 1e-5, 1e-1, log=True)}
 
 
 def size_of(pipeline: Pipeline) -> int:
-    """Size of a learner: nodes of its trees, or weights of its perceptron."""
+    """Size of a learner: nodes of its trees, or weights of its perceptron or regression."""
     learner = pipeline[-1]
+    if hasattr(learner, "coef_"):
+        return int(learner.coef_.size + learner.intercept_.size)
     if hasattr(learner, "coefs_"):
         return int(sum(w.size for w in (*learner.coefs_, *learner.intercepts_)))
     return int(sum(tree.tree_.node_count for tree in np.ravel(learner.estimators_)))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ensemble.baselines.wav2vec import load
+from ensemble.baselines.encoders import load
 
 Shapes = Sequence[tuple[int, ...]]
 

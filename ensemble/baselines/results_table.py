@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ensemble.baselines.bench import Protocol, uses_wav2vec
+from ensemble.baselines.encoders import CAMPPLUS_NOTE, STAND_IN, WHISPER_NOTE
 from ensemble.baselines.systems import Figure, System
-from ensemble.baselines.wav2vec import STAND_IN
 from ensemble.evaluation import interval_by_speaker, measures
 from ensemble.evaluation.model_card import interval, percent, render_template
 
@@ -95,6 +95,8 @@ def row_of(system: System, random: Result | None, speaker: Result | None, *, che
     notes = []
     if uses_wav2vec(system) and not checkpoint:
         notes.append(STAND_IN)
+    encoders = {"whisper": WHISPER_NOTE, "campplus": CAMPPLUS_NOTE}
+    notes += [encoders[name] for name in system.features if name in encoders]
     if random and system.figure.percent is not None:
         gap = 100 * getattr(random, system.figure.measure) - system.figure.percent
         notes.append(
@@ -163,6 +165,13 @@ def _conditions(found: Mapping[str, Any]) -> list[str]:
         out.append(
             f"not from scratch: every fold begins from the weights of ensemble {found['begun_from']}, learnt "
             "on other corpora, while the studies' systems learn from these clips alone"
+        )
+    if found.get("heads_of"):
+        left_out = "; left out, since trained on these clips: " + ", ".join(found["left_out"])
+        beside = f"; trained beside {', '.join(found['beside'])}" if found["beside"] else ""
+        out.append(
+            f"heads alone: the bodies of ensemble {found['heads_of']}, learnt on other corpora, stay as they "
+            f"are in every fold{left_out if found['left_out'] else ''}{beside}"
         )
     if found.get("sample_rate_hz"):
         out.append(f"sampled at {found['sample_rate_hz'] // 1000} kHz")

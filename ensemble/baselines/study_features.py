@@ -199,7 +199,7 @@ FEATURES: Mapping[str, Feature] = {
         Feature("wave-16k", 16_000, wave_16k),
     )
 }
-"""By name. ``wav2vec`` is made by :func:`ensemble.baselines.wav2vec.hidden_states`, which needs weights."""
+"""By name. ``wav2vec`` is made by :func:`ensemble.baselines.encoders.hidden_states`, which needs weights."""
 
 
 def extract_copy(feature: Feature, copy: str, wave: Float, clip: Clip, seed: int) -> Float:

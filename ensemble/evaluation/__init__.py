@@ -35,6 +35,8 @@ from ensemble.training.calibration import (
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+Answered = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Logits and offsets of members, by what they saw."""
 
 NOT_CORPORA = ("ensemble_id", "labels", "ordinary_calls")
 """Entries of results beside one for each corpus."""
@@ -150,18 +152,28 @@ class Prepared:
     unusable: tuple[Unusable, ...]
 
 
-def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], condition: str) -> Prepared:
-    """Decode and extract every clip whose emotion the ensemble knows; what cannot be used is listed.
+Usable = tuple[tuple[Clip, ...], tuple[Float, ...], tuple[Unusable, ...]]
+"""What :func:`usable_clips` gives."""
+
+
+def known_clips(ensemble: Ensemble, clips: Sequence[Clip]) -> Usable:
+    """Decode every clip whose emotion the ensemble knows; what cannot be used is listed.
 
     The same as in training: nothing unreadable, nothing silent, no sound twice.
 
     Raises:
         CorpusError: when no clip is left.
     """
-    rate_hz = ensemble.sample_rate_hz
-    kept, waves, bad = usable_clips([c for c in clips if c.emotion in ensemble.labels], rate_hz)
-    if not kept:
+    found = usable_clips([c for c in clips if c.emotion in ensemble.labels], ensemble.sample_rate_hz)
+    if not found[0]:
         raise CorpusError(f"none of {len(clips)} clips has one of the ensemble's labels and can be read")
+    return found
+
+
+def prepare_clips(ensemble: Ensemble, usable: Usable, condition: str) -> Prepared:
+    """Extract the clips of :func:`known_clips` in a channel condition."""
+    kept, waves, bad = usable
+    rate_hz = ensemble.sample_rate_hz
     said: dict[str, list[Float]] = {}
     for clip, wave in zip(kept, waves, strict=True):
         said.setdefault(clip.speaker, []).append(wave)
@@ -175,13 +187,18 @@ def prepare_clips(ensemble: Ensemble, clips: Sequence[Clip], condition: str) -> 
     return Prepared(kept, tuple(sent), mels, known, bad)
 
 
-def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> tuple[Float, Bool]:
+def member_probabilities(
+    ensemble: Ensemble, prepared: Prepared, known: str, answered: Answered | None = None
+) -> tuple[Float, Bool]:
     """Each member's raw probabilities (m, n, k) and whether a centred head gave them (n,).
 
     Band statistics are of the clip, or of all the speaker's clips, as a call gives them; the baseline of
     ``speaker`` is found as in a call, that of ``calm`` is of the neutral clips. Without centred heads
     ``calm`` is the statistics of the neutral and happy clips.
+
+    Networks run once for the ways that are asked with one ``answered``, a dict that is empty at first.
     """
+    answered = {} if answered is None else answered
     together = known == "speaker" or (known == "calm" and ensemble.heads is not None)
     calm = {"neutral", "happy"} if known == "calm" else set()
     gathered: dict[str, Statistics] = {}
@@ -190,19 +207,21 @@ def member_probabilities(ensemble: Ensemble, prepared: Prepared, known: str) -> 
             gathered[clip.speaker] = (
                 gathered[clip.speaker] + statistics if clip.speaker in gathered else statistics
             )
-    mels = []
-    for clip, mel, own in zip(prepared.clips, prepared.mels, prepared.known, strict=True):
-        mean, deviation = voice_norm(gathered.get(clip.speaker, own), ensemble.reference, ensemble.front)
-        mels.append(((mel - mean) / deviation).astype(np.float32))
-    spectra = Spectra([len(mel) for mel in mels], lambda i: mels[i])
-    voice = voice_spectra(prepared.waves)
-    if not (together and ensemble.speaker_norm):
-        return ensemble.probabilities(spectra, voice)
+    seen = "together" if together else known  # by what the spectrograms are normalised
+    if seen not in answered:
+        mels: list[Float] = []
+        for clip, mel, own in zip(prepared.clips, prepared.mels, prepared.known, strict=True):
+            mean, deviation = voice_norm(gathered.get(clip.speaker, own), ensemble.reference, ensemble.front)
+            mels.append(((mel - mean) / deviation).astype(np.float32))
+        answered[seen] = ensemble.answers(Spectra([len(mel) for mel in mels], lambda i: mels[i]), None)
+    if "voice" not in answered:
+        answered["voice"] = ensemble.answers(None, voice_spectra(prepared.waves))
+    logits, offsets = (a + b for a, b in zip(answered[seen], answered["voice"], strict=True))
     neutral = np.array([clip.emotion == "neutral" for clip in prepared.clips])
-    return ensemble.probabilities(
-        spectra,
-        voice,
-        [clip.speaker for clip in prepared.clips],
+    return ensemble.by_voice(
+        logits,
+        offsets,
+        [clip.speaker for clip in prepared.clips] if together and ensemble.speaker_norm else None,
         ensemble.seconds(prepared.known),
         neutral if known == "calm" else None,
     )
@@ -284,12 +303,13 @@ def evaluate(
             "n_unusable": len(corpus.unusable),
             "trained_on": corpus.name in trained_on(ensemble.card),
         }
+        usable = known_clips(ensemble, clips)
         for condition in conditions:
-            prepared = prepare_clips(ensemble, clips, condition)
+            prepared, answered = prepare_clips(ensemble, usable, condition), Answered()
             rows[condition] = {"unusable": [f"{u.path.name}: {u.reason}" for u in prepared.unusable]}
             for which in known:
                 rows[condition][which] = report(
-                    ensemble, prepared.clips, *member_probabilities(ensemble, prepared, which)
+                    ensemble, prepared.clips, *member_probabilities(ensemble, prepared, which, answered)
                 )
         out[corpus.name] = rows
     return out

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ensemble.corpora import Clip, usable_clips
 from ensemble.evaluation import (
     FEWEST_SPEAKERS,
+    Usable,
     member_probabilities,
     prepare_clips,
     recall_of_tables,
@@ -86,19 +87,23 @@ def compare_on(test: str, a: Ensemble, b: Ensemble, clips: Sequence[Clip], condi
     shared = [clip for clip in clips if clip.emotion in a.labels and clip.emotion in b.labels]
     if not shared:
         raise CorpusError(f"{test}: no clip has an emotion that both ensembles know")
-    there, _, _ = usable_clips(shared, a.sample_rate_hz)
-    there, _, _ = usable_clips(there, b.sample_rate_hz)
+    usable = usable_clips(shared, a.sample_rate_hz)
+    of_b = usable
+    if b.sample_rate_hz != a.sample_rate_hz:
+        of_b = usable_clips(usable[0], b.sample_rate_hz)
+        usable = usable_clips(of_b[0], a.sample_rate_hz)
+    there = usable[0]
     if not there:
         raise CorpusError(f"{test}: none of {len(shared)} clips can be read")
     labels = sorted({clip.emotion for clip in there})
     truth = np.array([labels.index(clip.emotion) for clip in there], dtype=np.int64)
-    of_a, of_b = _guess(a, there, condition, labels), _guess(b, there, condition, labels)
-    return paired_difference(test, truth, of_a, of_b, [clip.speaker for clip in there])
+    guesses = (_guess(a, usable, condition, labels), _guess(b, of_b, condition, labels))
+    return paired_difference(test, truth, *guesses, [clip.speaker for clip in there])
 
 
-def _guess(ensemble: Ensemble, clips: Sequence[Clip], condition: str, labels: Sequence[str]) -> Int:
+def _guess(ensemble: Ensemble, usable: Usable, condition: str, labels: Sequence[str]) -> Int:
     """Index into ``labels`` of each clip's vote, -1 for a label that is not among them."""
-    prepared = prepare_clips(ensemble, clips, condition)
+    prepared = prepare_clips(ensemble, usable, condition)
     probabilities, centred = member_probabilities(ensemble, prepared, "speaker")
     votes = ensemble.vote_on(probabilities, abstain=False, centred=centred)
     place = [labels.index(label) if label in labels else -1 for label in ensemble.labels]

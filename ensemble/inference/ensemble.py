@@ -136,9 +136,9 @@ class Ensemble:
         mels = Spectra(
             extracted.n_frames, lambda i: (extracted.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
         )
-        logits, offsets = self._answers(mels, voice_spectra(waveforms))
+        logits, offsets = self.answers(mels, voice_spectra(waveforms))
         seconds = self.seconds(extracted.statistics) * ~np.array(quiet, dtype=bool)
-        probabilities, centred = self._by_voice(
+        probabilities, centred = self.by_voice(
             logits, offsets, keys if speakers is not None and self.speaker_norm else None, seconds
         )
         return self.vote_on(
@@ -191,11 +191,10 @@ class Ensemble:
         centred heads, where there are some;
         ``calm`` as in :meth:`CentredHeads.centre`.
         """
-        logits, offsets = self._answers(mels, voice)
         seconds = np.ones(len(mels.n_frames)) if seconds is None else seconds
-        return self._by_voice(logits, offsets, speakers, seconds, calm)
+        return self.by_voice(*self.answers(mels, voice), speakers, seconds, calm)
 
-    def _by_voice(
+    def by_voice(
         self,
         logits: NDArray[np.float64],
         offsets: NDArray[np.float64],
@@ -203,7 +202,10 @@ class Ensemble:
         seconds: NDArray[np.float64],
         calm: Bool | None = None,
     ) -> tuple[Float, Bool]:
-        """Softmax (m, n, k) of the centred heads where a voice has a baseline, else of the members' own."""
+        """Softmax (m, n, k) of the centred heads where a voice has a baseline, else of the members' own.
+
+        ``logits`` and ``offsets`` are of :meth:`answers`; the rest as in :meth:`probabilities`.
+        """
         alone = softmax(logits)
         if self.heads is None or voices is None or "neutral" not in self.labels:
             return alone, np.zeros(logits.shape[1], dtype=bool)
@@ -211,9 +213,15 @@ class Ensemble:
         known, centred = self.heads.centre(offsets, seconds, neutral, voices, calm)
         return np.where(centred[None, :, None], softmax(known), alone), centred
 
-    def _answers(self, mels: Spectra, voice: Spectra) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Logits of each member and offsets of its centred head, both (m, n, k), as of :meth:`_forward`."""
-        logits = np.zeros((len(self.members), len(mels.n_frames), len(self.labels)), dtype=np.float64)
+    def answers(
+        self, mels: Spectra | None, voice: Spectra | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Logits of each member and offsets of its centred head, both (m, n, k), as of :meth:`_forward`.
+
+        Members whose spectrograms are None answer 0, so that the answers to the two kinds add up.
+        """
+        n = next(len(seen.n_frames) for seen in (mels, voice) if seen is not None)
+        logits = np.zeros((len(self.members), n, len(self.labels)), dtype=np.float64)
         offsets = np.zeros_like(logits)
         for rows, share, m, answers, pooled in self._forward(mels, voice):
             np.add.at(logits[m], rows, answers * share)
@@ -235,7 +243,9 @@ class Ensemble:
             np.add.at(whole, rows, pooled * share)
         return logits, tuple(found[m] for m in range(len(self.members)))
 
-    def _forward(self, mels: Spectra, voice: Spectra) -> Iterator[tuple[list[int], Float, int, Float, Float]]:
+    def _forward(
+        self, mels: Spectra | None, voice: Spectra | None
+    ) -> Iterator[tuple[list[int], Float, int, Float, Float]]:
         """Run the members over the spectrograms that each sees, in batches of like length.
 
         Yields:
@@ -243,7 +253,8 @@ class Ensemble:
             (n, k) and its pooled features (n, width).
         """
         for seen, on_voice in ((mels, False), (voice, True)):
-            if chosen := {m: self.members[m] for m, is_so in enumerate(self.on_voice) if is_so == on_voice}:
+            chosen = {m: self.members[m] for m, is_so in enumerate(self.on_voice) if is_so == on_voice}
+            if chosen and seen is not None:
                 yield from in_batches(seen, chosen, self.batch, self.front.hop_s)
 
     def _norms(

@@ -39,6 +39,7 @@ from ensemble.training.examples import Examples
 from ensemble.training.pooled_features import (
     VIEWS,
     Features,
+    Head,
     clip_alone,
     ordinary_features,
     pooled_features,
@@ -89,18 +90,13 @@ def add_voice_member(
         ModelMissing: when the voice network is not on this machine.
     """
     from safetensors.numpy import save_file
-    from sklearn.linear_model import LogisticRegression
 
     settings, card = settings or HeadSettings(), read_card(folder)
     views = [voice_features(examples.clips, v, cache, say)[training] for v in VIEWS]
-    x, target = np.concatenate(views), np.tile(examples.truth[training], len(views))
-    mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-2
-    model = LogisticRegression(C=1 / settings.voice_decay, max_iter=300, tol=1e-4)
-    model.fit((x - mean) / deviation, target, sample_weight=np.full(len(x), 1 / len(x)))
-    weight, bias = _of_labels(model, len(card["labels"]))
-    weight = weight / deviation
+    truth = np.tile(examples.truth[training], len(views))
+    weight, bias = fit_own_head(np.concatenate(views), truth, settings.voice_decay, len(card["labels"]))
     path = folder / f"{VOICE_MEMBER}.safetensors"
-    tensors = {"weight": weight, "bias": bias - weight @ mean}
+    tensors = {"weight": weight, "bias": bias}
     save_file({name: np.ascontiguousarray(v, dtype=np.float32) for name, v in tensors.items()}, path)
     card["members"].append(
         {
@@ -117,6 +113,18 @@ def add_voice_member(
     card["limits"] = [*(line for line in card.get("limits", []) if line != VOICE_LIMIT), VOICE_LIMIT]
     card["ensemble_id"] = fingerprint(card)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def fit_own_head(x: Float, truth: Int, decay: float, n_labels: int) -> Head:
+    """Weights (k, width) and biases (k,) of a head that sees pooled features (n, width) as they are."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-2
+    model = LogisticRegression(C=1 / decay, max_iter=300, tol=1e-4)
+    model.fit((x - mean) / deviation, truth, sample_weight=np.full(len(x), 1 / len(x)))
+    weight, bias = _of_labels(model, n_labels)
+    weight = weight / deviation
+    return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
 
 
 def _of_labels(model: Any, n_labels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -170,9 +178,8 @@ def fit_heads(
         for v in views
     ]
     talk = ordinary_features(ensemble, of_voice, ordinary, views, cache, say) if len(ordinary) else []
-    rows = rows_by_voice(known[0].voices, training)
-    calm = {voice: _calm_of(i, examples.truth, known[0], neutral) for voice, i in rows.items()}
-    heads = _fit(ensemble, known, talk, examples.truth, rows, calm, settings)
+    labels = len(ensemble.labels), neutral
+    heads = fit_centred(known, talk, examples.truth, training, labels, ensemble.on_voice, settings)
     card = read_card(folder)
     if len(validation):
         alone = clip_alone(ensemble, examples, known[0], validation)
@@ -199,44 +206,62 @@ def fit_heads(
     return str(card["ensemble_id"])
 
 
-def _fit(
-    ensemble: Ensemble,
+def fit_centred(
     known: Sequence[Features],
     talk: Sequence[Features],
     truth: Int,
-    rows: dict[str, Int],
-    calm: dict[str, Int],
+    training: Int,
+    labels: tuple[int, int],
+    on_voice: Sequence[bool],
     settings: HeadSettings,
+    *,
+    against_all: bool = False,
 ) -> CentredHeads:
+    """Centred heads of all members, from their features in some views.
+
+    Args:
+        known: Features of the labelled clips in each view.
+        talk: The same of ordinary talk.
+        truth: Labels (n,) of the clips.
+        training: Indices of the clips to learn from.
+        labels: How many there are, and which is neutral.
+        on_voice: Which members are on the voice network.
+        settings: How to train.
+        against_all: Every baseline is the mean of all the speaker's clips. The best on acted corpora, where
+            everybody acts everything alike, and useless in calls: for figures to compare with others' only.
+    """
     from sklearn.linear_model import LogisticRegression
 
+    n_labels, neutral = labels
     rng = np.random.default_rng(settings.seed)
-    neutral = ensemble.labels.index("neutral")
+    rows = rows_by_voice(known[0].voices, training)
+    calm = {voice: _calm_of(i, truth, known[0], neutral) for voice, i in rows.items()}
     own = np.concatenate(list(rows.values()))
-    origins = [known[0].pooled[m][own].mean(axis=0) for m in range(len(ensemble.members))]
-    parts: list[list[Float]] = [[] for _ in ensemble.members]
-    labels: list[Int] = []
+    origins = [pooled[own].mean(axis=0) for pooled in known[0].pooled]
+    parts: list[list[Float]] = [[] for _ in origins]
+    targets: list[Int] = []
     weights: list[NDArray[np.float64]] = []
     for view in known:
         for voice, i in rows.items():
-            _append(parts, view, i, _drawn(calm[voice], i, settings.spoilt, rng), origins)
-            labels.append(truth[i])
+            reference = i if against_all else _drawn(calm[voice], i, settings.spoilt, rng)
+            _append(parts, view, i, reference, origins)
+            targets.append(truth[i])
             weights.append(np.full(len(i), 1 / (len(own) * len(known))))
     n_talk = sum(len(view.seconds) for view in talk)
     for view in talk:
         for i in rows_by_voice(view.voices, np.arange(len(view.seconds))).values():
             _append(parts, view, i, rng.permutation(i)[: int(rng.integers(2, 13))], origins)
-            labels.append(np.full(len(i), neutral, dtype=np.int64))
+            targets.append(np.full(len(i), neutral, dtype=np.int64))
             weights.append(np.full(len(i), settings.ordinary_share / n_talk))
-    target, weight = np.concatenate(labels), np.concatenate(weights)
+    target, weight = np.concatenate(targets), np.concatenate(weights)
     found, biases = [], []
-    for each, is_voice in zip(parts, ensemble.on_voice, strict=True):
+    for each, is_voice in zip(parts, on_voice, strict=True):
         x = np.concatenate(each)
         deviation = x.std(axis=0) + 1e-2
         decay = settings.voice_decay if is_voice else settings.decay
         model = LogisticRegression(C=1 / decay, max_iter=300, tol=1e-4)
         model.fit(x / deviation, target, sample_weight=weight)
-        matrix, bias = _of_labels(model, len(ensemble.labels))
+        matrix, bias = _of_labels(model, n_labels)
         found.append((matrix / deviation).astype(np.float32))
         biases.append(bias.astype(np.float32))
     return CentredHeads(tuple(found), tuple(origins), np.stack(biases), 1.0)

@@ -133,8 +133,13 @@ def pooled_features(
     voices: dict[str, Int],
     cache: Path,
     say: Callable[[str], None],
+    *,
+    each_alone: bool = False,
 ) -> Features:
-    """Pooled features of all clips in a view, normalised by all the speaker's clips; kept in ``cache``."""
+    """Pooled features of all clips in a view, kept in ``cache``.
+
+    Spectrograms are normalised by all the speaker's clips, or by the clip itself with ``each_alone``.
+    """
     entries: Any = ensemble.card["members"]
     bodies = [entry["onnx_sha256"] for entry in entries if "body_sha256" not in entry]
     mark = hashlib.sha256(view.n_active.tobytes() + view.total.tobytes()).hexdigest()
@@ -145,6 +150,7 @@ def pooled_features(
         bodies,
         ensemble.card["reference"],
         ensemble.front.to_card(),
+        *(["alone"] if each_alone else []),
     ]
     key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
     path = cache / f"pooled-{name}-{key}.npz"
@@ -154,12 +160,19 @@ def pooled_features(
         say(f"Features of {len(clips)} clips ({name}) are there from before.")
     else:
         say(f"Extracting features of {len(clips)} clips ({name}) ...")
+        keys = [str(i) for i in range(len(clips))] if each_alone else by_clip
+        together = {key: np.array([i]) for i, key in enumerate(keys)} if each_alone else voices
         norms = {
-            voice: voice_norm(view.statistics(i), ensemble.reference, ensemble.front)
-            for voice, i in voices.items()
+            key: voice_norm(view.statistics(rows), ensemble.reference, ensemble.front)
+            for key, rows in together.items()
         }
         lengths = np.diff(view.starts).tolist()
-        mels = Spectra(lengths, lambda i: (view.clip(i) - norms[by_clip[i]][0]) / norms[by_clip[i]][1])
+
+        def mel(i: int) -> Float:
+            mean, deviation = norms[keys[i]]
+            return (view.clip(i) - mean) / deviation
+
+        mels = Spectra(lengths, mel)
         logits, features = _trained(ensemble).pooled(mels, NO_VOICE)
         unfinished = path.with_suffix(".part.npz")
         arrays = {f"pooled-{m}": rows.astype(np.float16) for m, rows in enumerate(features)}

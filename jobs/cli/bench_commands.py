@@ -42,6 +42,11 @@ def bench() -> None:
     "--wav2vec", type=folder_type, help="Checkpoint folder (else a random stand-in, and it says so)."
 )
 @click.option(
+    "--teacher",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Safetensors of a Whisper encoder's first blocks (else its systems are left out).",
+)
+@click.option(
     "--crossval",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
@@ -65,6 +70,7 @@ def seeds(
     effort: str,
     folds: int | None,
     wav2vec: Path | None,
+    teacher: Path | None,
     crossval: tuple[Path, ...],
     out: Path,
     device: str,
@@ -84,7 +90,8 @@ def seeds(
     from ensemble.model_errors import EnsembleError
 
     prepare_device(device)
-    chosen = systems.split(",") if systems else list(SYSTEMS)
+    there = [name for name, each in SYSTEMS.items() if teacher or "whisper" not in each.features]
+    chosen = systems.split(",") if systems else there
     if unknown := sorted(set(chosen) - set(SYSTEMS)):
         raise click.BadParameter(
             f"{', '.join(unknown)}: known are {', '.join(SYSTEMS)}", param_hint="--systems"
@@ -93,7 +100,9 @@ def seeds(
     cache = TrainingFolder(out).cache
     clips, n_unusable = _usable(corpora, cache)
     say(f"{len(clips)} clips, {n_unusable} unusable", quiet=quiet or as_json)
-    setting = Setting(out, cache, EFFORTS[effort], device=device, bf16=bf16, checkpoint=wav2vec)
+    setting = Setting(
+        out, cache, EFFORTS[effort], device=device, bf16=bf16, checkpoint=wav2vec, teacher=teacher
+    )
     problems = []
     for name in () if table_only else chosen:
         for each in PROTOCOLS:
@@ -117,7 +126,7 @@ def seeds(
         "Unknown speakers": "published folds, speakers never cross; stopping and tuning on validation only",
         "Training": "networks keep the epoch of the best validation accuracy and normalise by the mean of an "
         "epoch; seconds per fold as measured, on machines that may have had other work beside it",
-        "Command": _command(corpora, (effort, folds, bf16), wav2vec, crossval, out),
+        "Command": _command(corpora, (effort, folds, bf16), (wav2vec, teacher), crossval, out),
     }
     _write(rows, about, out)
     for problem in problems:
@@ -182,7 +191,7 @@ def _member_sizes(result: dict[str, Any]) -> dict[str, int]:
 def _command(
     corpora: Sequence[str],
     pace: tuple[str, int | None, bool],
-    wav2vec: Path | None,
+    models: tuple[Path | None, Path | None],
     crossval: Sequence[Path],
     out: Path,
 ) -> str:
@@ -191,7 +200,8 @@ def _command(
     words += [f"--corpus {Path(c.rpartition('=')[2]).name}" for c in corpora]
     effort, folds, bf16 = pace
     words += [f"--effort {effort}"] + ([f"--folds {folds}"] if folds else []) + (["--bf16"] if bf16 else [])
-    words += [f"--wav2vec {wav2vec.name}"] if wav2vec else []
+    for option, path in zip(("--wav2vec", "--teacher"), models, strict=True):
+        words += [f"{option} {path.name}"] if path else []
     words += [f"--crossval {path.name}" for path in crossval]
     return " ".join([*words, f"--out {out.name}"])
 

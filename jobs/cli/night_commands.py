@@ -127,25 +127,32 @@ def run(config: Path | None, as_json: bool, quiet: bool, **options: Any) -> None
 
 
 def _first_worker(settings: Settings, options: RunOptions) -> AbstractContextManager[FirstWorker | None]:
-    """A worker that loads the models while the run looks for recordings; it costs nothing but its start."""
+    """A worker that loads the models while the run looks for recordings.
+
+    Where nothing was ever analysed it is started at once, else by the run when it has found something new.
+    """
     from callanalytics.workspace import Workspace
     from ensemble.model_errors import ModelError
     from jobs.active_ensemble import in_use
     from jobs.night import as_asked
-    from jobs.night.local_engine import LoadPacked, first_worker, n_workers
+    from jobs.night.local_engine import FirstWorker, LoadPacked, n_workers
 
     settings = as_asked(settings, options)
     if settings.engine.kind != "local" or options.dry_run:
         return nullcontext()
+    workspace = Workspace(options.out or settings.out_dir)
     try:
-        ensemble_dir = in_use(settings, Workspace(options.out or settings.out_dir))
+        ensemble_dir = in_use(settings, workspace)
     except ModelError:  # the run itself says so
         return nullcontext()
-    return first_worker(
+    first = FirstWorker(
         LoadPacked(settings, ensemble_dir),
         options.workers or n_workers(settings),
         memory_limited=not settings.engine.device.startswith("cuda"),
     )
+    if not workspace.work_database.exists():
+        first.start()
+    return first
 
 
 @click.command()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -226,6 +226,13 @@ def _not_trained_on(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[
 @click.option("--split", type=click.Choice(["speaker", "random"]), default="speaker", show_default=True)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Repeat; medians.")
 @click.option("--start", help="Weights to begin each fold from: an ensemble trained on OTHER corpora.")
+@click.option("--heads", is_flag=True, help="Train only heads, on the frozen bodies of --start (or shipped).")
+@click.option(
+    "--beside",
+    multiple=True,
+    metavar="[NAME=]PATH",
+    help="With --heads: a corpus that every fold is trained on and none tested on.",
+)
 @in_workspace
 @json_option
 @quiet_option
@@ -236,6 +243,8 @@ def crossval(
     split: str,
     seeds: int,
     start: str | None,
+    heads: bool,
+    beside: tuple[str, ...],
     workspace: Workspace,
     as_json: bool,
     quiet: bool,
@@ -246,30 +255,39 @@ def crossval(
     from ensemble.corpora import keep_emotions
     from ensemble.corpora.speakers import folds_of
     from ensemble.crossval import crossval as cross
-    from ensemble.crossval import fold_table, median_table
+    from ensemble.crossval import crossval_heads, fold_table, median_table
+    from ensemble.evaluation import refuse_names
     from jobs.active_ensemble import named
 
+    if (beside and not heads) or (heads and split != "speaker"):
+        raise click.UsageError("--heads has folds by speaker only, and --beside needs --heads")
     read = named_corpora(corpora, columns)
     settings = train_settings(options, read, default_labels="native" if folds != "corpus" else "six")
     usable = [keep_emotions(corpus, settings.labels) for corpus in read]
     for corpus in usable:
         say(counted(corpus), quiet=quiet)
     clips = [clip for corpus in usable for clip in corpus.clips]
+    others = [keep_emotions(corpus, settings.labels) for corpus in named_corpora(beside, columns)]
+    refuse_names([*usable, *others])
+    name = "-".join([*(c.name for c in usable), *(["heads"] if heads else []), *(c.name for c in others)])
     work, found = work_folder(options, workspace), []
     for seed in range(settings.seed, settings.seed + seeds):
         with file_lock(work.lock_file), training_shown(quiet or as_json) as show:
-            found.append(
-                cross(
-                    clips,
-                    folds_of(usable, folds),
-                    replace(settings, seed=seed),
-                    folder=work.folder / f"crossval-{'-'.join(c.name for c in usable)}-{split}-{seed}",
-                    cache=work.cache,
-                    split="random" if split == "random" else "speaker",
-                    start=named(start, workspace) if start else None,
-                    say=show,
-                )
-            )
+            more: dict[str, Any] = {
+                "folder": work.folder / f"crossval-{name}-{split}-{seed}",
+                "cache": work.cache,
+                "say": show,
+            }
+            told = (folds_of(usable, folds), replace(settings, seed=seed))
+            if heads:
+                everything = [*clips, *(clip for corpus in others for clip in corpus.clips)]
+                only = settings.members if options["members"] else None
+                bodies = named(start or "shipped", workspace)
+                found.append(crossval_heads(everything, *told, start=bodies, members=only, **more))
+            else:
+                whole: Literal["speaker", "random"] = "random" if split == "random" else "speaker"
+                begin = named(start, workspace) if start else None
+                found.append(cross(clips, *told, split=whole, start=begin, **more))
     if as_json:
         print(json.dumps(found))
         return

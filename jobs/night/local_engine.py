@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 from callanalytics.config import Settings
 from callanalytics.errors import EngineError, OutOfMemory, RecordingError, WorkerDied
@@ -59,38 +59,54 @@ class LoadPacked:
         return lambda found: pack(analyze(found))
 
 
-@dataclass
 class FirstWorker:
-    """A pool of which the first worker loads the models while its caller looks for recordings."""
-
-    prepare: Prepare
-    pool: ProcessPoolExecutor | None
-    ready: Future[None]
-
-    def take(self, prepare: Prepare, stop_requested: StopRequested) -> ProcessPoolExecutor | None:
-        """The pool, once its worker has loaded just that; None when it did not, and when it was taken."""
-        while prepare == self.prepare and not (self.ready.done() or stop_requested()):
-            wait([self.ready], timeout=POLL_S)
-        if prepare != self.prepare or (self.ready.done() and self.ready.exception() is not None):
-            return None
-        pool, self.pool = self.pool, None
-        return pool
-
-
-@contextmanager
-def first_worker(prepare: Prepare, n_processes: int, *, memory_limited: bool = True) -> Iterator[FirstWorker]:
-    """Start a worker ahead of :func:`analyze_all`, which may take it; ended with the block where it was not.
+    """A pool of which the first worker loads the models while its caller looks for recordings.
 
     What fails in it is not told: the one that is started in its place will tell.
     """
-    pool = _new_pool(prepare, n_processes, limited=memory_limited, says_why=False)
-    started = FirstWorker(prepare, pool, pool.submit(_say_ready))
-    try:
-        yield started
-    finally:
-        if started.pool is not None:
-            _kill(started.pool)
-            started.pool.shutdown(wait=False)
+
+    def __init__(self, prepare: Prepare, n_processes: int, *, memory_limited: bool = True) -> None:
+        """Nothing is started yet: a run that finds nothing new needs no worker."""
+        self._prepare = prepare
+        self._n_processes = n_processes
+        self._limited = memory_limited
+        self._started: _Started | None = None
+        self._is_due = True
+
+    def start(self) -> None:
+        """Start the worker, once."""
+        if self._is_due:
+            self._is_due = False
+            pool = _new_pool(self._prepare, self._n_processes, limited=self._limited, says_why=False)
+            self._started = _Started(pool, pool.submit(_say_ready))
+
+    def take(self, prepare: Prepare, stop_requested: StopRequested) -> _Started | None:
+        """The pool, once its worker has loaded just that; None when it did not, and when it was taken."""
+        started = self._started
+        if started is None or prepare != self._prepare:
+            return None
+        while not (started.ready.done() or stop_requested()):
+            wait([started.ready], timeout=POLL_S)
+        if started.ready.done() and started.ready.exception() is not None:
+            return None
+        self._started = None
+        return started
+
+    def __enter__(self) -> FirstWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it where it was not taken."""
+        if self._started is not None:
+            _kill(self._started.pool)
+            self._started.pool.shutdown(wait=False)
+
+
+class _Started(NamedTuple):
+    """A pool and the first answer of its first worker."""
+
+    pool: ProcessPoolExecutor
+    ready: Future[None]
 
 
 def _new_pool(
@@ -134,9 +150,11 @@ def analyze_all(
     while (pending or suspects) and not stop_requested():
         alone = bool(suspects)
         batch, n_processes = (suspects, 1) if alone else (pending, workers)
-        pool = first.take(prepare, stop_requested) if first else None
-        pool = pool or _new_pool(prepare, n_processes, limited=memory_limited)
-        drain = _Drain(batch, pool, n_processes, hung_after_s, stop_requested)
+        started = first.take(prepare, stop_requested) if first else None
+        if started is None:
+            pool = _new_pool(prepare, n_processes, limited=memory_limited)
+            started = _Started(pool, pool.submit(_say_ready))
+        drain = _Drain(batch, started, n_processes, hung_after_s, stop_requested)
         for outcome in drain.outcomes():
             if isinstance(outcome, Failure) and outcome.reason == OutOfMemory.reason and not alone:
                 drain.crashed.append(outcome.found)  # without the others beside it, it may fit
@@ -157,7 +175,7 @@ class _Drain:
     def __init__(
         self,
         todo: list[FoundRecording],
-        pool: ProcessPoolExecutor,
+        started: _Started,
         n_processes: int,
         hung_after_s: float,
         stop_requested: StopRequested,
@@ -169,18 +187,16 @@ class _Drain:
         self._depth = n_processes * QUEUED_PER_WORKER if n_processes > 1 else 1
         # A recording may wait for the ones before it on the same worker.
         self._hung_after_s = hung_after_s * (self._depth // n_processes)
-        # One that was started ahead did not know for how many recordings.
-        pool._max_workers = n_processes  # type: ignore[attr-defined]
-        self._pool = pool
+        # The answer is first in the queue: known before any recording is. A pool starts a process for what no
+        # idle one takes, so that one which was started ahead, for more recordings, has no more than these.
+        self._pool, self._ready = started
         self._flying: dict[Future[Outcome], tuple[FoundRecording, float]] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
         """Outcomes in the order they are ready."""
-        ready: Future[None] | None = None
-        workers: list[BaseProcess] = []
+        ready = self._ready
+        workers = self._started()
         try:
-            ready = self._pool.submit(_say_ready)  # first in the queue: known before any recording is
-            workers = self._started()
             while (self._todo or self._flying) and not self._stop_requested():
                 while self._todo and len(self._flying) < self._depth:
                     future = self._pool.submit(_analyze_one, self._todo[-1])  # raises when it is broken
@@ -199,7 +215,7 @@ class _Drain:
                 else:  # what waits for the models to load does not hang
                     self._flying = {f: (c, time.monotonic()) for f, (c, _) in self._flying.items()}
         except BrokenProcessPool:
-            if ready is None or not ready.done() or ready.exception() is not None:
+            if not ready.done() or ready.exception() is not None:
                 raise EngineError(
                     "The worker processes cannot start: they ended while they loaded the models "
                     f"({_how_they_died(workers)}). Nothing was quarantined. Check free memory and "

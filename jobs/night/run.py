@@ -51,12 +51,9 @@ BATCH_CALLS = 256
 BATCH_S = 10.0
 
 _log = logging.getLogger(__name__)
-
 EMPTY_CODE = 4
 HELD_CODE = 8
 SIGNAL_CODES = 128  # exit codes above it
-
-
 _FLAGGED = """
 SELECT call_id, path, reasons, run_id FROM call_summary
 WHERE flagged AND started_at >= ? AND started_at < ? ORDER BY frustration_score DESC NULLS LAST, call_id
@@ -157,7 +154,7 @@ class _Night:
             ensemble_id=ensemble.ensemble_id,
             salt=self._salt(),
             now=now,
-            on_progress=lambda done, total: self.on_progress("search", done, total, ""),
+            on_progress=self._searched,
         )
         self.counts = todo.counts
         gc.freeze()  # what was found stays and holds no cycles: not looked through again
@@ -165,6 +162,11 @@ class _Night:
             return self._answer(todo, ensemble, ensemble_dir, now, started)
         finally:
             gc.unfreeze()
+
+    def _searched(self, n_done: int, n_wanted: int) -> None:
+        if self.first is not None:  # something is new, so a worker is needed
+            self.first.start()
+        self.on_progress("search", n_done, n_wanted, "")
 
     def _salt(self) -> bytes:
         """The secret for callers' numbers. A new one in place of one that is gone is told."""
@@ -238,7 +240,7 @@ class _Night:
     ) -> Iterator[Outcome]:
         """What the engine of the settings makes of the recordings, as it gets ready."""
         engine = self.settings.engine
-        hung_after_s = self.settings.engine.recording_timeout_s
+        hung_after_s = engine.recording_timeout_s
         if engine.kind == "ray":
             from jobs.night.ray_engine import analyze_on_ray, carried
 

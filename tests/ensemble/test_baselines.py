@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +20,7 @@ from ensemble.baselines.study_features import FEATURES, extract_copy, load_featu
 from ensemble.baselines.systems import SYSTEMS, Classical, Network, OwnProtocol
 from ensemble.corpora import RAVDESS_FOLDS, Clip, read_corpus
 from ensemble.labels import SHARED_SEVEN
-from ensemble.model_errors import CorpusError, ModelMissing
+from ensemble.model_errors import CorpusError, ModelIncompatible, ModelMissing
 
 SHORT = Effort("short", 2, 1, 2)
 
@@ -404,8 +405,8 @@ def test_rows_say_when_the_checkpoint_was_a_stand_in() -> None:
 
 def test_a_checkpoint_folder_is_heard(tmp_path: Path, rng: np.random.Generator) -> None:
     pytest.importorskip("transformers", reason="transformers is in callanalytics[bench]")
+    from ensemble.baselines.encoders import fingerprint, hidden_states, load
     from ensemble.baselines.networks import NETWORKS
-    from ensemble.baselines.wav2vec import fingerprint, hidden_states, load
 
     model = load(None)
     model.save_pretrained(tmp_path)
@@ -426,9 +427,143 @@ def test_a_checkpoint_folder_is_heard(tmp_path: Path, rng: np.random.Generator) 
     assert tuned(torch.zeros(2, 4000)).shape == (2, 4)
 
 
+def ctranslate2_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of the encoder in a model file of CTranslate2, by name."""
+    kinds = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+    tensors = {}
+    with path.open("rb") as file:
+
+        def numbers(form: str) -> tuple[int, ...]:
+            return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
+
+        def name() -> str:
+            return file.read(numbers("H")[0]).rstrip(b"\0").decode()
+
+        numbers("I")
+        name()
+        numbers("I")
+        for _ in range(numbers("I")[0]):
+            of, shape = name(), numbers("I" * numbers("B")[0])
+            kind, n_bytes = kinds[numbers("B")[0]], numbers("I")[0]
+            tensors[of] = np.frombuffer(file.read(n_bytes), kind).reshape(shape)
+    return {of[8:].replace("/", "."): t for of, t in tensors.items() if of.startswith("encoder/") and t.ndim}
+
+
+def test_whisper_blocks_answer_as_another_program_does(
+    data_dir: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    ctranslate2 = pytest.importorskip("ctranslate2", reason="ctranslate2 is in callanalytics[words]")
+    folder = data_dir / "words/tiny.en"
+    if not (folder / "model.bin").is_file():
+        pytest.skip("no words/tiny.en among the real data")
+    from safetensors.torch import save_file
+
+    from ensemble.baselines.encoders import load_whisper, whisper_log_mels
+
+    tensors = {k: torch.from_numpy(v.copy()) for k, v in ctranslate2_tensors(folder / "model.bin").items()}
+    save_file(tensors, tmp_path / "tiny.safetensors")
+    blocks = load_whisper(tmp_path / "tiny.safetensors")
+    wave = 0.1 * rng.standard_normal(8 * 16_000).astype(np.float32)
+    mels = whisper_log_mels(wave)[None]
+    with torch.inference_mode():
+        last = blocks(torch.from_numpy(mels))[-1]
+        ours = torch.nn.functional.layer_norm(
+            last,
+            (blocks.width,),
+            tensors["layer_norm.gamma"].float(),
+            tensors["layer_norm.beta"].float(),
+        )
+    model = ctranslate2.models.Whisper(str(folder), compute_type="float32", intra_threads=1)
+    theirs = np.array(model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mels))))
+    assert blocks.n_blocks == 4
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-3)
+    assert theirs.std() > 0.5
+
+
+def test_whisper_mels_are_those_of_another_program(rng: np.random.Generator) -> None:
+    theirs = pytest.importorskip("faster_whisper.feature_extractor", reason="it is in callanalytics[words]")
+    from ensemble.baselines.encoders import whisper_log_mels
+
+    wave = 0.1 * rng.standard_normal(48_000).astype(np.float32)
+    expected = theirs.FeatureExtractor()(wave, padding=0)
+    np.testing.assert_allclose(whisper_log_mels(wave), expected, atol=1e-4)
+
+
+def small_whisper(path: Path, n_blocks: int = 2) -> Path:
+    """An encoder of random weights, 64 wide, of 20 positions (0.4 s)."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(4)
+    shapes: dict[str, tuple[int, ...]] = {
+        **{"conv1.weight": (64, 80, 3), "conv1.bias": (64,), "conv2.weight": (64, 64, 3)},
+        **{"conv2.bias": (64,), "position_encodings.encodings": (80, 64)},
+    }
+    for block in range(n_blocks):
+        for part, (wide, back) in {"self_attention": (192, 64), "ffn": (256, 256)}.items():
+            prefix = f"layer_{block}.{part}"
+            shapes |= {f"{prefix}.layer_norm.gamma": (64,), f"{prefix}.layer_norm.beta": (64,)}
+            shapes |= {f"{prefix}.linear_0.weight": (wide, 64), f"{prefix}.linear_0.bias": (wide,)}
+            shapes |= {f"{prefix}.linear_1.weight": (64, back), f"{prefix}.linear_1.bias": (64,)}
+    save_file({name: 0.1 * torch.randn(shape) for name, shape in shapes.items()}, path)
+    return path
+
+
+def test_whisper_features_are_of_the_clips_own_frames(tmp_path: Path, rng: np.random.Generator) -> None:
+    from ensemble.baselines.encoders import load_whisper, whisper_log_mels, whisper_states
+
+    path = small_whisper(tmp_path / "teacher.safetensors")
+    clip = Clip(Path("x.wav"), "made", "sad", "made/1")
+    wave = 0.1 * rng.standard_normal(9_600).astype(np.float32)
+    feature = whisper_states(path)
+    found = feature.extract(wave, clip)
+    assert found.shape == (2 * 2 * 64,)
+    with torch.inference_mode():
+        states = load_whisper(path)(torch.from_numpy(whisper_log_mels(np.pad(wave, (0, 8_000))))[None])
+    np.testing.assert_allclose(found[:64], states[0][0, :30].mean(dim=0), atol=1e-5)
+    long = np.concatenate([wave, 0.1 * rng.standard_normal(90_000).astype(np.float32)])
+    cut = feature.extract(long[: 80 * 320 - 8_000], clip)
+    np.testing.assert_array_equal(feature.extract(long, clip), cut)
+    other = small_whisper(tmp_path / "other.safetensors", n_blocks=1)
+    assert whisper_states(other).name != feature.name
+
+
+def test_what_is_no_whisper_encoder_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from ensemble.baselines.encoders import load_whisper
+
+    with pytest.raises(ModelMissing, match="no such file"):
+        load_whisper(tmp_path / "none.safetensors")
+    tensors = load_file(small_whisper(tmp_path / "teacher.safetensors"))
+    del tensors["layer_1.ffn.linear_1.bias"]
+    save_file(tensors, tmp_path / "torn.safetensors")
+    with pytest.raises(ModelIncompatible, match=r"layer_1\.ffn\.linear_1\.bias"):
+        load_whisper(tmp_path / "torn.safetensors")
+
+
+def test_real_encoders_stand_beside_the_studies_and_say_what_they_are(ravdess: Path, tmp_path: Path) -> None:
+    clips = read_corpus(ravdess).clips
+    teacher = small_whisper(tmp_path / "teacher.safetensors")
+    without = Setting(tmp_path, tmp_path / "cache", SHORT)
+    with pytest.raises(ModelMissing, match="--teacher"):
+        run(SYSTEMS["whisper-logistic"], "speaker", clips, without)
+    setting = replace(without, teacher=teacher)
+    for name in ("whisper-logistic", "campplus-forest"):
+        folds = run(SYSTEMS[name], "speaker", clips, setting, max_folds=1)
+        assert np.mean(np.array(folds[0]["truth"]) == folds[0]["guess"]) > 0.6  # three pitches
+    row = row_of(SYSTEMS["campplus-forest"], None, None, checkpoint=False)
+    assert any(note.startswith("CAM++ (3D-Speaker, Apache-2.0)") for note in row.notes)
+    assert place(SYSTEMS["whisper-forest"], "speaker", clips, setting) != place(
+        SYSTEMS["whisper-forest"],
+        "speaker",
+        clips,
+        replace(setting, teacher=small_whisper(tmp_path / "b", 1)),
+    )
+
+
 def test_a_folder_without_safe_weights_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="transformers is in callanalytics[bench]")
-    from ensemble.baselines.wav2vec import load
+    from ensemble.baselines.encoders import load
 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")

@@ -13,7 +13,9 @@ from ensemble.evaluation import (
     areas,
     evaluate,
     interval_by_speaker,
+    known_clips,
     measures,
+    member_probabilities,
     prepare_clips,
     through_channel,
 )
@@ -83,9 +85,34 @@ def test_a_speaker_has_one_channel_and_keeps_loud_and_soft_apart(shipped, tmp_pa
     wave = 0.02 * sum(np.sin(2 * np.pi * 150 * k * t) / k for k in range(1, 8)) * (1 + np.sin(25 * t))
     for name, gain in (("03a01Wa", 8.0), ("03a02Ta", 1.0)):
         sf.write(tmp_path / f"{name}.wav", gain * wave, 8000)
-    prepared = prepare_clips(shipped, read_corpus(tmp_path).clips, "telephone")
+    usable = known_clips(shipped, read_corpus(tmp_path).clips)
+    prepared = prepare_clips(shipped, usable, "telephone")
     loud, soft = (mel.max() for mel in prepared.mels)
     assert loud - soft == pytest.approx(18.06, abs=1.0)
+
+
+def test_ways_of_knowing_a_speaker_share_what_networks_answer_and_change_nothing(shipped, clips, monkeypatch):
+    prepared = prepare_clips(shipped, known_clips(shipped, clips.clips), "telephone")
+    runs: list[tuple[bool, bool]] = []
+    whole = type(shipped).answers
+
+    def counted(self, mels, voice):
+        runs.append((mels is not None, voice is not None))
+        return whole(self, mels, voice)
+
+    monkeypatch.setattr(type(shipped), "answers", counted)
+    answered = {}
+    for known in ("clip", "speaker", "calm"):
+        found, centred = member_probabilities(shipped, prepared, known, answered)
+        expected, same = member_probabilities(shipped, prepared, known)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(centred, same)
+    # alone and by the speaker for the members, once for the voice network; without sharing each time
+    assert len(answered) == 3
+    assert runs.count((False, True)) == 1 + 3
+    waves, speakers = prepared.waves, [clip.speaker for clip in prepared.clips]
+    by_night = shipped.vote(waves, speakers, abstain=False).probabilities
+    np.testing.assert_allclose(by_night, member_probabilities(shipped, prepared, "speaker")[0], atol=1e-4)
 
 
 @pytest.fixture

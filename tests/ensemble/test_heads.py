@@ -11,7 +11,7 @@ import pytest
 from tiny_corpus import write_tiny_corpus
 
 from ensemble.corpora import decode_clip, read_corpus
-from ensemble.crossval import crossval
+from ensemble.crossval import crossval, crossval_heads
 from ensemble.inference import shipped_networks
 from ensemble.inference.card import files_of, fingerprint, read_card
 from ensemble.inference.ensemble import SHIPPED, load_ensemble
@@ -215,3 +215,74 @@ def test_ordinary_talk_pulls_towards_neutral(whole, calm_corpus, cache, tmp_path
 def test_the_shipped_heads_are_of_every_member(shipped):
     assert len(shipped.heads.weights) == len(shipped.members)
     assert load_heads(SHIPPED, {**shipped.card, "heads": None}) is None
+
+
+def renamed(clips, corpus="other"):
+    """The same clips as another corpus, whose speakers no ensemble knows."""
+    return [replace(c, corpus=corpus, speaker=c.speaker.replace("crema-d", corpus)) for c in clips]
+
+
+FOLDS = [["other/1000", "other/1001"], ["other/1002", "other/1003"]]
+
+
+def test_folds_of_heads_on_bodies_that_do_not_know_the_corpus(whole, calm_corpus, cache, tmp_path):
+    told: list[object] = []
+    options = {"start": whole, "cache": cache, "say": told.append}
+    clips = renamed(calm_corpus.clips)
+    found = crossval_heads(clips, FOLDS, SETTINGS, folder=tmp_path, **options)
+    assert found == json.loads((tmp_path / "crossval.json").read_text())
+    assert (found["heads_of"], found["left_out"], found["beside"]) == (
+        load_ensemble(whole).ensemble_id,
+        [],
+        [],
+    )
+    assert set(found["telephone"]) == {"clip", "speaker", "calm", "mean"}
+    for report in (*found["telephone"].values(), *found["clean"].values()):
+        assert (report["n"], len(report["uar_per_fold"])) == (32, 2)
+        assert list(report["member_uar"]) == ["cnn", "campplus"]
+        assert report["uar"] > 0.8
+    # with two votes against one the voice network's member decides
+    assert found["clean"]["clip"]["uar"] == found["clean"]["clip"]["member_uar"]["campplus"]
+    assert not any("there from before" in str(line) for line in told)
+    told.clear()
+    again = crossval_heads(clips, FOLDS, replace(SETTINGS, seed=2), folder=tmp_path, **options)
+    assert sum("there from before" in str(line) for line in told) == 4  # two views, by speaker and each alone
+    assert again["clean"]["clip"] == found["clean"]["clip"]  # nothing is drawn there
+
+
+def test_labels_of_folds_may_be_others_than_those_of_the_bodies(whole, calm_corpus, cache, tmp_path):
+    clips = [
+        replace(clip, emotion="calm") if clip.emotion == "neutral" and "WSI" in clip.path.name else clip
+        for clip in renamed(calm_corpus.clips)
+    ]
+    settings = replace(SETTINGS, labels=("anger", "calm", "neutral"))
+    found = crossval_heads(clips, FOLDS, settings, start=whole, folder=tmp_path, cache=cache)
+    assert found["labels"] == ["anger", "calm", "neutral"]
+    assert found["clean"]["speaker"]["per_class"]["calm"]["n"] == 4
+    assert found["clean"]["speaker"]["per_class"]["anger"]["recall"] > 0.8
+    with pytest.raises(TrainingError, match="no training clip of sad"):
+        crossval_heads(
+            clips,
+            FOLDS,
+            replace(settings, labels=(*settings.labels, "sad")),
+            **{"start": whole, "folder": tmp_path, "cache": cache},
+        )
+
+
+def test_a_body_that_knows_the_tested_corpus_is_left_out(whole, calm_corpus, cache, tmp_path):
+    folds = [[speaker.replace("other", "crema-d") for speaker in fold] for fold in FOLDS]
+    told: list[object] = []
+    options = {"start": whole, "cache": cache, "folder": tmp_path, "say": told.append}
+    found = crossval_heads(calm_corpus.clips, folds, SETTINGS, **options)
+    assert found["left_out"] == ["cnn"]
+    assert "Left out, since they were trained on crema-d: cnn" in told
+    assert list(found["clean"]["speaker"]["member_uar"]) == ["campplus"]
+    with pytest.raises(LeakError, match="trained on crema-d: it knows the test speakers"):
+        crossval_heads(calm_corpus.clips, folds, SETTINGS, members=["cnn"], **options)
+    with pytest.raises(TrainingError, match="has no member vit; it has cnn, campplus"):
+        crossval_heads(calm_corpus.clips, folds, SETTINGS, members=["vit"], **options)
+    # what is only trained on beside may be known to the bodies
+    both = [*renamed(calm_corpus.clips), *calm_corpus.clips[:8]]
+    beside = crossval_heads(both, FOLDS, SETTINGS, **options)
+    assert (beside["left_out"], beside["beside"]) == ([], ["crema-d"])
+    assert beside["clean"]["clip"]["n"] == 32

@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 
 from ensemble.corpora import Clip
-from ensemble.evaluation import member_probabilities, prepare_clips
+from ensemble.evaluation import known_clips, member_probabilities, prepare_clips
 from ensemble.evaluation.paired import compare_on, paired_difference
 from ensemble.model_errors import CorpusError
 
@@ -136,7 +136,7 @@ def test_ensembles_are_compared_on_what_both_know_and_what_can_be_read(shipped, 
     found = compare_on("mine", shipped, other, clips, "clean")
     kept = [each for each in clips[:-1] if each.emotion != "sad"]
     assert (found.test, found.n_clips, found.n_speakers) == ("mine", len(kept), 2)
-    prepared = prepare_clips(shipped, kept, "clean")
+    prepared = prepare_clips(shipped, known_clips(shipped, kept), "clean")
     top = shipped.vote_on(
         (both := member_probabilities(shipped, prepared, "speaker"))[0], abstain=False, centred=both[1]
     ).top_index

@@ -8,7 +8,7 @@ import re
 
 import pytest
 from command_line import run_command
-from tiny_corpus import write_tiny_corpus
+from tiny_corpus import write_tiny_corpus, write_tiny_manifest
 
 from callanalytics.workspace import file_lock
 
@@ -141,6 +141,20 @@ def test_crossval_by_speaker_and_by_chance(trained):
     assert "Median of 2 seeds" in done.stdout
     random = json.loads(callanalytics(*args, "--split", "random", "--json", folder=folder).stdout)
     assert "RANDOM" in random[0]["split"]
+
+
+def test_crossval_of_heads_alone(tmp_path):
+    write_tiny_manifest(tmp_path)
+    args = ("crossval", "--corpus", "made.csv", "--heads", "--members", "campplus", "--folds", "2")
+    printed = callanalytics(*args, "--out", "out", folder=tmp_path).stdout
+    assert "campplus" in printed
+    assert "mean" in printed
+    kept = json.loads((tmp_path / "out/training/crossval-made-heads-speaker-1/crossval.json").read_text())
+    assert kept["left_out"] == []
+    refused = callanalytics(*args, "--split", "random", "--out", "out", folder=tmp_path, rc=2).stderr
+    assert "--heads has folds by speaker only" in refused
+    wrong = ("crossval", "--corpus", "made.csv", "--beside", "made.csv", "--out", "out")
+    assert "--beside needs --heads" in callanalytics(*wrong, folder=tmp_path, rc=2).stderr
 
 
 def test_list_promote_compare_and_roll_back(trained):

@@ -7,6 +7,7 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -362,14 +363,14 @@ def test_a_file_that_may_not_be_looked_at_is_a_failure(
 ) -> None:
     put(tmp_path / "locked.wav")
     put(tmp_path / "good.wav")
-    really_stat = Path.stat
+    really_stat = os.stat
 
-    def refuse(self: Path, **kwargs: bool) -> os.stat_result:
-        if self.name == "locked.wav":
-            raise PermissionError(13, "Permission denied", str(self))
-        return really_stat(self, **kwargs)
+    def refuse(path: Any, **more: Any) -> os.stat_result:
+        if str(path).endswith("/locked.wav"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really_stat(path, **more)
 
-    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
     found = search(tmp_path)
     assert names(found) == {"good.wav"}
     assert [f.found.recording.path.name for f in found.failures] == ["locked.wav"]

@@ -21,7 +21,7 @@ from callanalytics.records import Failure, Outcome
 from callanalytics.workspace import file_lock, lock_holder
 from jobs.night import RunOptions
 from jobs.night.limits import StopWatch
-from jobs.night.local_engine import analyze_all, first_worker
+from jobs.night.local_engine import FirstWorker, analyze_all
 from jobs.night.run import run_night
 
 
@@ -95,7 +95,10 @@ def test_a_worker_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_started_ahead_is_taken_where_it_loaded_the_same(capfd: pytest.CaptureFixture[str]) -> None:
     for ahead, is_taken in ((prepare, True), (cannot_load, False)):
-        with first_worker(ahead, 2) as first:
+        with FirstWorker(ahead, 2) as first:
+            assert not multiprocessing.active_children(), "a run that finds nothing new needs none"
+            first.start()
+            first.start()
             (started,) = multiprocessing.active_children()
             found = analyze_all([found_recording("good")], prepare, workers=1, hung_after_s=60, first=first)
             assert str(next(found)) == "good"
@@ -105,6 +108,25 @@ def test_a_worker_started_ahead_is_taken_where_it_loaded_the_same(capfd: pytest.
         started.join(10)
         assert not multiprocessing.active_children()
     assert capfd.readouterr().err == "", "what fails in it is told by the one in its place"
+
+
+def test_a_run_starts_a_worker_ahead_only_where_it_found_something_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[FirstWorker] = []
+
+    def start(first: FirstWorker) -> None:
+        started.append(first)
+
+    monkeypatch.setattr(FirstWorker, "start", start)
+    calls = short_calls(tmp_path / "calls", 1)
+    options = RunOptions(since="2d", inputs=(calls,), out=tmp_path / "out", workers=1)
+    for n_done in (1, 0):
+        started.clear()
+        with FirstWorker(prepare, 1) as first:
+            result = run_night(Settings(), options, first=first)
+        assert (result.counts.n_found, result.counts.n_done) == (1, n_done)
+        assert len(started) == n_done
 
 
 def test_a_hung_file_is_ended_and_named() -> None:
