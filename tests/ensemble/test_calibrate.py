@@ -297,6 +297,7 @@ SETTINGS = TrainSettings(labels=("neutral", "happy", "sad"))
 def test_validation_normalises_by_what_is_known_of_the_speaker_and_by_no_other_clip(seven, known, own):
     indices = np.array([0, 1, 2, 3, 5])
     found = normalised(seven, "telephone", indices, known, SETTINGS)
+    assert len(found) == 5
     view = seven.view("telephone")
     for mel, index in zip(found, indices.tolist(), strict=True):
         mean, deviation = voice_norm(view.statistics(own[index]), seven.reference, SETTINGS.front)
@@ -313,6 +314,7 @@ def test_validation_normalises_by_what_is_known_of_the_speaker_and_by_no_other_c
 def test_a_speaker_without_calm_clips_is_normalised_by_all(seven):
     only = np.array([2, 3])
     calm, every = (normalised(seven, "clean", only, known, SETTINGS) for known in ("calm", "speaker"))
+    assert len(calm) == 2
     for one, other in zip(calm, every, strict=True):
         np.testing.assert_array_equal(one, other)
 
