@@ -142,6 +142,6 @@ def _values(field: str, word: str) -> tuple[int, ...]:
 def _number(field: str, word: str, lowest: int, highest: int, names: tuple[str, ...]) -> int:
     if word in names:
         return names.index(word) + lowest
-    if not (word.isascii() and word.isdigit() and lowest <= int(word[:9]) <= highest):
+    if not (word.isascii() and word.isdigit() and len(word) < 10 and lowest <= int(word) <= highest):
         raise ValueError(f"{field} {word!r} is not a value from {lowest} to {highest}")
     return int(word)

@@ -352,3 +352,22 @@ def test_of_a_role_that_is_left_out_there_is_no_opinion(sound: Audio, shipped: E
     assert not votes.mean_probabilities[0].any()
     assert votes.top_index[1] >= 0
     assert np.isfinite(votes.confidence[1:]).all()
+
+
+def test_where_the_agents_voice_is_taken_for_the_callers_the_other_one_is_the_agent() -> None:
+    """Interruptions are known only where both sides are; of the caller nothing could be classified."""
+    rule = RuleSettings(
+        name="talks over",
+        measure="interruptions",
+        at_least=0.0,
+        min_evidence_s=4.0,
+        reason="talks over",
+    )
+    found = assessed(
+        {"a": Role.AGENT, "c": Role.CALLER},
+        [("a", CALM), ("c", CALM)] * 4,
+        confidence=SURE_OF_THE_AGENT - 0.01,
+        settings=Settings(rule=(rule,)),
+        abstained={"c": "not_speech"},
+    )
+    assert [(e.rule, e.value) for e in found.escalations] == [("talks over", 0.0)]

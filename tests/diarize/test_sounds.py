@@ -116,6 +116,32 @@ def test_music_lies_so_much_within_its_times_to_a_frame_and_a_half(
         assert end_s == pytest.approx(lead_s + seconds - early_s, abs=1.5 * FRAME_S)
 
 
+def test_half_a_second_around_a_tone_is_no_music(rng: np.random.Generator) -> None:
+    sound = noisy(np.concatenate([silence(1), tone((440, 480), 2.0), music(8), silence(1)]), rng)
+    (_, _, tone_end_s), (kind, start_s, _) = found(sound)
+    assert kind is Sound.MUSIC
+    assert tone_end_s == pytest.approx(3.0, abs=1.5 * FRAME_S)
+    assert start_s - tone_end_s >= 0.5 - FRAME_S / 2
+
+
+@pytest.mark.parametrize(("probability", "is_music"), [(0.89, True), (0.91, False)])
+def test_music_that_is_clearly_speech_is_none(
+    probability: float, is_music: bool, rng: np.random.Generator
+) -> None:
+    assert bool(found(amid(music(8), rng), probability)) is is_music
+
+
+@pytest.mark.parametrize(("drop_db", "is_music"), [(15, True), (32, False)])
+def test_music_that_pauses_as_speech_does_is_none(
+    drop_db: float, is_music: bool, rng: np.random.Generator
+) -> None:
+    """In each second a third is that much softer: audible, and with the same notes."""
+    played = 2 * music(9)
+    soft = np.arange(len(played)) % RATE_HZ > 0.67 * RATE_HZ
+    played[soft] *= 10 ** (-drop_db / 20)
+    assert bool(found(noisy(played, rng, 1e-4))) is is_music
+
+
 def test_noise_and_syllables_are_no_music(rng: np.random.Generator) -> None:
     assert found(0.1 * rng.standard_normal(8 * RATE_HZ)) == []
     pitch_hz = rng.uniform(90, 220, 160).repeat(400)
@@ -131,6 +157,10 @@ def test_masking_is_a_second_of_exact_zeros_amid_sound(
     spans = found(np.concatenate([hiss, silence(seconds), hiss]))
     assert spans == [(Sound.MASKED, 2.0, 2.0 + seconds)] * is_masked
     assert found(np.concatenate([silence(3), hiss])) == [], "not at the start"
+    click = np.full(1, 0.1, np.float32)
+    assert found(np.concatenate([click, silence(1.5), hiss])) == [
+        (Sound.MASKED, 1 / RATE_HZ, 1.5 + 1 / RATE_HZ)
+    ]
     assert found(np.concatenate([hiss, silence(3)])) == [], "nor at the end"
 
 

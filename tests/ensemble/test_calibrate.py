@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from ensemble.corpora import Clip
+from ensemble.inference.spectrogram import FrontEnd, Reference, Statistics, voice_norm
 from ensemble.inference.vote import calibrate_mean, count_votes, softmax, vote
+from ensemble.members import make_member
+from ensemble.training import TrainSettings
 from ensemble.training.calibration import (
     choose_thresholds,
     coverage_curve,
     expected_calibration_error,
     fit_bias,
     fit_temperature,
+    normalised,
     perfect_calibration_error,
+    predict_logits,
     reliability,
     unweighted_recall,
+    validate,
 )
+from ensemble.training.examples import Examples
 
 
 def opinions(rng, n=6000, spread=2.0, sharpness=1.0):
@@ -219,3 +230,124 @@ def choose_share(probabilities, truth, precision):
 def test_recall_is_that_of_the_labels_that_occur():
     truth, guess = np.array([0, 0, 0, 2, 2]), np.array([0, 0, 1, 2, 1])
     assert unweighted_recall(truth, guess) == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+def test_without_any_confidence_no_threshold_is_chosen(rng):
+    """All six labels alike: no clip reaches the least confidence that is tried, 0.2."""
+    shares = np.full((3, 12, 6), 1 / 6, np.float32)
+    shares[:, :, 0] += 0.001
+    shares /= shares.sum(axis=2, keepdims=True)
+    limits = choose_thresholds(shares, np.arange(12) % 4, 1.0, precision=0.9)
+    assert (limits.confidence, limits.agreement, limits.precision) == (0.0, 0.0, 0.25)
+    assert (
+        choose_thresholds(np.eye(6, dtype=np.float32)[None, [0] * 9], np.zeros(9, int), 1.0, 0.9).agreement
+        == 1.0
+    )
+
+
+class Bands:
+    """One view of seven clips: level and number of frames differ."""
+
+    def __init__(self, n_bands=2):
+        rng = np.random.default_rng(2)
+        self.mels = [
+            rng.normal(-40 - 3 * i, 4, (5 + 3 * (i % 3), n_bands)).astype(np.float32) for i in range(7)
+        ]
+
+    def clip(self, index):
+        return self.mels[index]
+
+    def statistics(self, indices):
+        frames = np.concatenate([self.mels[i] for i in indices]).astype(np.float64)
+        return Statistics(float(len(frames)), frames.sum(axis=0), (frames**2).sum(axis=0))
+
+
+def seven_clips(n_bands):
+    """Clips of speakers a, a, b, a, b, b, a in the labels of SETTINGS, of which the first two are calm."""
+    speakers = "aabbaba"
+    clips = tuple(Clip(Path(f"{i}.wav"), "mine", "sad", who) for i, who in enumerate(speakers))
+    voices = {who: np.array([i for i, s in enumerate(speakers) if s == who]) for who in "ab"}
+    other, telephone = Bands(n_bands), Bands(n_bands)
+    other.mels = [mel + 50 for mel in other.mels]
+    shape_db = np.linspace(2, -2, n_bands, dtype=np.float32)
+    reference = Reference(shape_db, 6 + shape_db / 4)
+    truth = np.array([0, 1, 2, 2, 2, 0, 1])
+    return Examples(
+        clips, (other, telephone), ("clean", "telephone"), (True, True), np.eye(3, dtype=np.float32)[truth],
+        truth, voices, reference, (),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def seven():
+    return seven_clips(2)
+
+
+SETTINGS = TrainSettings(labels=("neutral", "happy", "sad"))
+
+
+@pytest.mark.parametrize(
+    ("known", "own"),
+    [
+        ("clip", {0: [0], 1: [1], 2: [2], 3: [3], 5: [5]}),
+        ("speaker", {0: [0, 1], 1: [0, 1], 2: [2, 3, 5], 3: [2, 3, 5], 5: [2, 3, 5]}),
+        ("calm", {0: [0, 1], 1: [0, 1], 2: [5], 3: [5], 5: [5]}),
+    ],
+)
+def test_validation_normalises_by_what_is_known_of_the_speaker_and_by_no_other_clip(seven, known, own):
+    indices = np.array([0, 1, 2, 3, 5])
+    found = normalised(seven, "telephone", indices, known, SETTINGS)
+    assert len(found) == 5
+    view = seven.view("telephone")
+    for mel, index in zip(found, indices.tolist(), strict=True):
+        mean, deviation = voice_norm(view.statistics(own[index]), seven.reference, SETTINGS.front)
+        np.testing.assert_allclose(mel, (view.clip(index) - mean) / deviation, atol=1e-5)
+    alone = replace(SETTINGS, speaker_norm=False)
+    for one, other in zip(
+        normalised(seven, "telephone", indices, known, alone),
+        normalised(seven, "telephone", indices, "clip", SETTINGS),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_speaker_without_calm_clips_is_normalised_by_all(seven):
+    only = np.array([2, 3])
+    calm, every = (normalised(seven, "clean", only, known, SETTINGS) for known in ("calm", "speaker"))
+    assert len(calm) == 2
+    for one, other in zip(calm, every, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_logits_come_in_the_order_of_the_clips_and_see_no_padding():
+    import torch
+
+    class Means(torch.nn.Module):
+        """Mean of each band over the frames that there are."""
+
+        def forward(self, mels, mask):
+            assert not self.training
+            return (mels * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+    mels = Bands().mels
+    found = predict_logits(Means(), mels, batch=3)
+    np.testing.assert_allclose(found, [mel.mean(axis=0) for mel in mels], atol=1e-4)
+    assert found.dtype == np.float32
+
+
+def test_weights_are_validated_on_each_clip_alone_and_on_the_speakers_clips():
+    import torch
+
+    settings = replace(SETTINGS, front=FrontEnd(n_mels=64))
+    seven, indices = seven_clips(64), np.arange(7)
+    torch.manual_seed(3)
+    model = make_member("cnn", 64, 3)
+    expected = tuple(
+        unweighted_recall(
+            seven.truth,
+            predict_logits(model, normalised(seven, "telephone", indices, known, settings)).argmax(axis=1),
+        )
+        for known in ("clip", "speaker")
+    )
+    assert validate("cnn", model.state_dict(), seven, indices, settings) == expected
+    assert validate("cnn", model.state_dict(), seven, indices[:0], settings) == (None, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from ensemble.corpora import read_corpus
+from ensemble.corpora import Clip, read_corpus
 from ensemble.evaluation import (
     areas,
     evaluate,
@@ -17,10 +18,18 @@ from ensemble.evaluation import (
     measures,
     member_probabilities,
     prepare_clips,
+    report,
     through_channel,
 )
 from ensemble.evaluation.model_card import card_page
 from ensemble.model_errors import CorpusError
+from ensemble.training.calibration import (
+    coverage_curve,
+    expected_calibration_error,
+    perfect_calibration_error,
+    reliability,
+    unweighted_recall,
+)
 
 LABELS = ("anger", "fear", "happy", "sad")
 
@@ -146,6 +155,9 @@ def test_a_name_stands_for_one_corpus(shipped, clips):
 def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(shipped, clips):
     result = evaluate(shipped, [clips])["emodb"]
     assert result["n_other_labels"] == 2
+    assert set(result) == {"n_other_labels", "n_unusable", "trained_on", "clean", "telephone"}
+    assert (result["n_unusable"], result["trained_on"]) == (len(clips.unusable), True)
+    assert result["clean"]["unusable"][0].startswith("09a01Wa.wav: ")
     assert set(result["clean"]) == {"unusable", "clip", "speaker", "calm"}
     assert len(result["clean"]["unusable"]) == 1
     row = result["telephone"]["clip"]
@@ -176,3 +188,89 @@ def test_the_model_card_shows_the_measured_figures_and_asks_nobody(shipped, clip
         assert found.count("from scratch") == 4
     assert page.count("<svg") == 2
     assert "<script" not in page
+
+
+def test_figures_of_classes_by_hand():
+    """`fear` never occurs, `happy` is never named, `sad` neither occurs nor is named."""
+    found = measures(np.array([0, 0, 0, 2]), np.array([0, 0, 1, 1]), LABELS)
+    assert found["per_class"] == {
+        "anger": {"precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "n": 3},
+        "fear": {"precision": 0.0, "recall": None, "f1": 0.0, "n": 0},
+        "happy": {"precision": None, "recall": 0.0, "f1": 0.0, "n": 1},
+        "sad": {"precision": None, "recall": None, "f1": None, "n": 0},
+    }
+    assert found["confusion"] == [[2, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert (found["n"], found["wa"], found["uar"]) == (4, 0.5, pytest.approx(1 / 3))
+    assert found["macro_f1"] == pytest.approx(0.4)
+
+
+def test_areas_are_of_every_label_that_occurs_and_is_not_alone():
+    mean = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3]], dtype=np.float32)
+    truth = np.array([0, 0, 1])
+    assert areas(truth, mean, ("a", "b", "c")[:2]) == {"a": 0.5, "b": 0.5}
+    assert areas(np.array([0, 1, 0]), mean, ("a", "b")) == {"a": 1.0, "b": 1.0}
+    assert areas(np.zeros(3, dtype=int), mean, ("a", "b")) == {}
+
+
+def test_an_interval_is_that_of_drawing_whole_speakers(rng):
+    truth = rng.integers(0, 3, 240)
+    guess = np.where(rng.random(240) < 0.7, truth, 3)
+    speakers = rng.integers(0, 6, 240)
+    found = interval_by_speaker(truth, guess, speakers.astype(str).tolist(), n_draws=60, seed=4)
+    own = [np.flatnonzero(speakers == s) for s in range(6)]
+    drawn = [
+        np.concatenate([own[who] for who in draw])
+        for draw in np.random.default_rng(4).integers(0, 6, (60, 6))
+    ]
+    was = [np.mean(truth[rows] == guess[rows]) for rows in drawn]
+    uars = [np.mean([np.mean(guess[rows][truth[rows] == k] == k) for k in range(3)]) for rows in drawn]
+    for name, values in (("wa", was), ("uar", uars)):
+        assert found[name] == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    names = speakers.astype(str).tolist()
+    plain = interval_by_speaker(truth, guess, names)
+    assert plain == interval_by_speaker(truth, guess, names, n_draws=1000, seed=0)
+    assert plain != interval_by_speaker(truth, guess, names, n_draws=1001, seed=0)
+
+
+def test_a_report_holds_every_measure_of_its_votes(shipped, rng):
+    labels, n = shipped.labels, 72
+    clips = [
+        Clip(Path(f"{i}.wav"), "mine", labels[i % 6], f"mine/{i % 7}", sex=("female", "male", None)[i % 3])
+        for i in range(n)
+    ]
+    truth = np.arange(n) % 6
+    shares = rng.dirichlet(np.ones(6), (len(shipped.member_names), n)).astype(np.float32)
+    shares[:, np.arange(n), truth] += 0.3 * (rng.random(n) < 0.6)
+    shares /= shares.sum(axis=2, keepdims=True)
+    centred = np.arange(n) % 2 == 0
+    found = report(shipped, clips, shares, centred)
+    votes = shipped.vote_on(shares, abstain=False, centred=centred)
+    named = shipped.vote_on(shares, centred=centred).emotion_index >= 0
+    right = votes.top_index == truth
+    assert 0 < named.sum() < n
+
+    def scores(guess):
+        own = measures(truth, guess, labels)
+        return {name: own[name] for name in ("wa", "uar", "macro_f1")}
+
+    speakers, sexes = (
+        np.array([str(x) for x in xs]) for xs in zip(*[(c.speaker, c.sex) for c in clips], strict=True)
+    )
+    assert found == {
+        **measures(truth, votes.top_index, labels),
+        "interval_95": interval_by_speaker(truth, votes.top_index, speakers.tolist()),
+        "auc": areas(truth, votes.mean_probabilities, labels),
+        "ece": expected_calibration_error(votes.confidence, right),
+        "ece_if_perfect": perfect_calibration_error(votes.confidence),
+        "reliability": reliability(votes.confidence, right),
+        "coverage": coverage_curve(votes.confidence, right),
+        "abstaining": {"coverage": named.mean(), "accuracy": right[named].mean()},
+        "tie_broken_share": votes.tie_broken.mean(),
+        "members": {name: scores(shares[m].argmax(axis=1)) for m, name in enumerate(shipped.member_names)},
+        "soft": scores(votes.mean_probabilities.argmax(axis=1)),
+        "per_speaker_wa": {s: right[speakers == s].mean() for s in sorted(set(speakers))},
+        "per_sex_wa": {sex: right[sexes == sex].mean() for sex in ("female", "male")},
+    }
+    assert found["uar"] == pytest.approx(unweighted_recall(truth, votes.top_index))
+    unsure = np.full_like(shares, 1 / 6)
+    assert report(shipped, clips, unsure, centred)["abstaining"] == {"coverage": 0.0, "accuracy": None}
