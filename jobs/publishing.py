@@ -147,6 +147,7 @@ def load_ahead() -> None:
         with suppress(Exception):
             import_module("reports.outputs.folder")
             import_module("reports.render").load_templates()
+            import_module("reports.formatting").day(datetime.now(UTC))  # how the locale writes dates
 
     Thread(target=load, daemon=True).start()
 
