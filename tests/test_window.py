@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callanalytics.config.window import Window, day_start, local_to_utc, parse_age, parse_window
+from callanalytics.config.window import (
+    Window,
+    day_start,
+    local_to_utc,
+    parse_age,
+    parse_stored_window,
+    parse_window,
+)
 from callanalytics.errors import UsageError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -36,6 +43,16 @@ def utc(text: str) -> datetime:
 )
 def test_words(since: str | None, until: str | None, start: str, end: str) -> None:
     assert parse_window(since, until, zone=BERLIN, now=NOW) == Window(utc(start), utc(end))
+
+
+def test_stored_calls_have_no_end_at_a_clock_that_may_have_been_set_back() -> None:
+    every = parse_stored_window(None, None, zone=BERLIN, now=NOW)
+    assert every.since <= utc("1970-01-01T00:00")
+    assert utc("9999-01-01T00:00") in every
+    assert utc("9999-01-01T00:00") in parse_stored_window("yesterday", None, zone=BERLIN, now=NOW)
+    assert parse_stored_window("2d", "today", zone=BERLIN, now=NOW) == parse_window(
+        "2d", "today", zone=BERLIN, now=NOW
+    )
 
 
 @pytest.mark.parametrize(

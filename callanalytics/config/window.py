@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 from callanalytics.errors import UsageError
 
 _AGO = re.compile(r"(\d{1,6})\s*([mhdw])")
+FIRST_DAY = "1970-01-01"
+LAST_DAY = "9999-12-30"  # a day less than Python has: midnight of it is a time in every zone
 _UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 KNOWN_WORDS = "yesterday, today, now, 36h, 7d, 2w, 2026-11-01, 2026-11-01T08:30, 2026-11-01T08:30+01:00"
 
@@ -50,6 +52,17 @@ def parse_window(since: str | None, until: str | None, *, zone: ZoneInfo, now: d
             f"({end:%Y-%m-%d %H:%M} UTC). Give an earlier start or a later end."
         )
     return Window(start, end)
+
+
+def parse_stored_window(since: str | None, until: str | None, *, zone: ZoneInfo, now: datetime) -> Window:
+    """Read `--since` and `--until` of a command about calls that are stored: without words, all of them.
+
+    Also those after now: when they were stored the clock may have been ahead of what it says since.
+
+    Raises:
+        UsageError: words that say no time, or a window that is empty.
+    """
+    return parse_window(since or FIRST_DAY, until or LAST_DAY, zone=zone, now=now)
 
 
 def parse_age(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:

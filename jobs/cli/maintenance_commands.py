@@ -81,7 +81,7 @@ def export(folder: Path, workspace: Workspace, as_json: bool) -> None:
 @click.option("--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use).")
 @click.option("--shadow", is_flag=True, help="Score beside the visible ensemble, unseen until promoted.")
 @click.option("--since", help="First call: 7d, a date or a time (default: all).")
-@click.option("--until", help="Last call, exclusive (default: now).")
+@click.option("--until", help="Last call, exclusive (default: none).")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes (default: one per core).")
 @with_settings
 @json_option

@@ -52,7 +52,7 @@ def query(
 @click.option("--role", type=click.Choice(["agent", "caller", "unknown"]), help="Whose words.")
 @click.option("--exact", is_flag=True, help="The words one after the other, as they stand.")
 @click.option("--since", help="Calls from then on, in the words of run (default: all).")
-@click.option("--until", help="Calls before then (default: now).")
+@click.option("--until", help="Calls before then (default: none).")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @json_option
 @with_settings
@@ -70,11 +70,11 @@ def search(
     """Find what was said in calls whose words are known: the best match first."""
     from datetime import UTC, datetime
 
-    from callanalytics.config.window import parse_window
+    from callanalytics.config.window import parse_stored_window
     from callanalytics.store.query import search as find
 
     zone = settings.time.zone_info
-    window = parse_window(since or "1970-01-01", until, zone=zone, now=datetime.now(UTC))
+    window = parse_stored_window(since, until, zone=zone, now=datetime.now(UTC))
     found = find(
         *(workspace.database, text),
         since=window.since,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings
-from callanalytics.config.window import parse_window
+from callanalytics.config.window import parse_stored_window
 from callanalytics.errors import RecordingChanged, UnreadableFile, UsageError
 from callanalytics.ingest.locate import RecordingGone, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
@@ -111,7 +111,7 @@ def backfill(
     Args:
         ensemble_name: An id of the registry, a folder or `shipped`; None for the ensemble in use.
         since: Start of the window of calls, as in `run --since`; None for all.
-        until: Its end, exclusive; None for now.
+        until: Its end, exclusive; None for none: a clock that was set back leaves no call out.
         workers: Processes; None for what the settings say.
 
     Raises:
@@ -123,7 +123,7 @@ def backfill(
     """
     started = time.monotonic()
     now = now or datetime.now(UTC)
-    window = parse_window(since or "1970-01-01", until, zone=settings.time.zone_info, now=now)
+    window = parse_stored_window(since, until, zone=settings.time.zone_info, now=now)
     workspace.require_results("score again")
     prepare_device(settings.engine.device)  # in a worker it would look like one that cannot start
     folder = named(ensemble_name, workspace) if ensemble_name else in_use(settings, workspace)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from callanalytics.analysis.assess import assess
 from callanalytics.analysis.call import CallAnalysis, cut_again
 from callanalytics.config import Settings
-from callanalytics.config.window import parse_window
+from callanalytics.config.window import parse_stored_window
 from callanalytics.errors import RecordingError
 from callanalytics.ingest.locate import locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
@@ -30,7 +30,6 @@ from jobs.night import OnProgress, quiet
 from jobs.night.limits import StopWatch
 from jobs.publishing import kept_clips, show, write_clips
 
-LAST_DAY = "9999-12-30"
 CHUNK_CALLS = 256  # read, judged and committed at a time
 
 
@@ -106,7 +105,7 @@ def rejudge(
     """
     started = time.monotonic()
     now = now or datetime.now(UTC)
-    window = parse_window(since or "1970-01-01", until or LAST_DAY, zone=settings.time.zone_info, now=now)
+    window = parse_stored_window(since, until, zone=settings.time.zone_info, now=now)
     workspace.require_results("judge again")
     rule_set = settings.rule_set
     with open_locked(workspace) as store:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_s3 import BUCKET, FakeS3
 
 from callanalytics.config import Settings, settings_from
 from callanalytics.errors import RecordingChanged, TooLong, UnreadableFile, UsageError
@@ -222,34 +223,28 @@ def test_discovery_finds_recordings_and_pairs_in_a_store(store: Any, tmp_path: P
     assert set(search()) == set(found)  # known again in the next night
 
 
-@pytest.mark.slow
 def test_an_s3_server_lists_recordings_and_gives_their_sound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install callanalytics[s3]")
-    moto = pytest.importorskip("moto.server", reason="no S3 server: pip install 'moto[server]'")
-    server = moto.ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    content = bytes(range(256)) * 3000
+    objects = ("march/20260301-090000_1.wav", "march/again/20260301-090000_1.wav", "april/other.wav")
+    for name in objects:
+        (tmp_path / "objects" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "objects" / name).write_bytes(content)
+    with FakeS3(tmp_path / "objects").serving() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "test")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        bucket = fsspec.filesystem("s3", skip_instance_cache=True)
-        bucket.mkdir("inbox")
-        content = bytes(range(256)) * 3000
-        bucket.pipe("inbox/march/20260301-090000_1.wav", content)
-        bucket.pipe("inbox/march/again/20260301-090000_1.wav", content)
         settings = settings_from({}, source="test", folder=tmp_path)
         now = datetime.now(UTC) + timedelta(hours=1)
-        found = find_recordings([Path("s3://inbox/march")], settings, window=None, now=now, salt=b"")
-        (candidate,) = found.recordings  # the same content twice is one call
+        march = Path(f"s3://{BUCKET}/march")
+        found = find_recordings([march], settings, window=None, now=now, salt=b"")
+        (candidate,) = found.recordings  # the same content twice is one call, and April is not asked for
         assert [skipped.reason for skipped in found.skipped] == ["duplicate"]
         with fetched(candidate.recording.paths, max_bytes=10**6) as (local,):
             assert local.read_bytes() == content
-    finally:
-        server.stop()
 
 
 def test_doctor_asks_the_store_of_an_input_behind_a_url(store: Any, tmp_path: Path) -> None:

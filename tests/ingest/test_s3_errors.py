@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from command_line import run_command
-from fake_s3 import BUCKET, FakeS3
+from fake_s3 import BUCKET, PAGE, FakeS3
 from short_calls import results, rows, settle, short_call
 
 pytest.importorskip("s3fs", reason="s3fs is not installed: pip install callanalytics[s3]")
-pytestmark = pytest.mark.slow
 
 SECRET = "s3cr3t-key"
 # Keys and how reading them fails in the first night.
@@ -52,6 +51,7 @@ def night(out: Path, expect: int) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_what_a_store_did_not_give_is_named_and_read_in_the_next_night(store: FakeS3, tmp_path: Path) -> None:
     out = tmp_path / "out"
     store.fault = {f"{key}.wav": fault for key, fault in FAULTS.items() if fault}
@@ -78,4 +78,5 @@ def test_a_listing_that_breaks_off_is_no_short_listing(store: FakeS3, tmp_path: 
     store.fault = {"list": fault}
     said = night(tmp_path / "out", expect=2)
     assert "does not answer" in said
+    assert store.asked[f"list from {PAGE}"] >= 1, "the second page was asked for"
     assert not (tmp_path / "out" / "callanalytics.duckdb").exists()

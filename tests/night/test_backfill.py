@@ -166,6 +166,12 @@ def test_again_does_nothing_twice(out: Path, other: Path) -> None:
     assert (first.n_already, again.n_todo, again.n_done, again.n_already) == (0, 0, 0, N_CALLS)
 
 
+def test_a_clock_that_was_set_back_leaves_no_call_out(out: Path, other: Path) -> None:
+    earlier = NOW - timedelta(days=3000)
+    done = backfill(Settings(), Workspace(out), str(other), shadow=True, workers=1, now=earlier)
+    assert (done.n_todo, done.n_done) == (N_CALLS, N_CALLS)
+
+
 def test_recordings_that_are_gone_or_others_are_named(
     out: Path, calls: Path, other: Path, tmp_path: Path
 ) -> None:

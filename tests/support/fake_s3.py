@@ -32,6 +32,10 @@ class FakeS3:
     @contextmanager
     def serving(self) -> Iterator[FakeS3]:
         """The server at work; `url` is its address."""
+        from s3fs import S3FileSystem
+
+        # One that was made for another server is kept, and knows its address only.
+        S3FileSystem.clear_instance_cache()
         handler = type("Handler", (_Handler,), {"store": self})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
@@ -65,8 +69,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, asked: dict[str, str]) -> None:
         prefix = asked.get("prefix", "")
-        names = sorted(path.name for path in self.store.folder.iterdir() if path.name.startswith(prefix))
+        folder = self.store.folder
+        files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        names = sorted(name for name in files if name.startswith(prefix))
         first = int(asked.get("continuation-token", "0"))
+        self.store.asked[f"list from {first}"] += 1
         fault = self.store.fault.get("list")
         if fault and first:  # only after the first page
             self._fail(fault)

@@ -159,6 +159,24 @@ def test_search_ranks_and_narrows(night: tuple[Path, dict[str, Any]]) -> None:
     assert "no word" in run_command("search", "?!", "--out", out, expect=2).stderr
 
 
+def test_search_finds_calls_that_were_stored_before_the_clock_was_set_back(tmp_path: Path) -> None:
+    calls, out = tmp_path / "calls", tmp_path / "out"
+    calls.mkdir()
+    short_call(calls / "20980327-092510-Later.wav", 0, 4.0)
+    said = [
+        {"start": 0.2, "end": 1.8, "text": "the walrus is here", "speaker": "one"},
+        {"start": 2.2, "end": 3.8, "text": "yes it is", "speaker": "two"},
+    ]
+    (calls / "20980327-092510-Later.json").write_text(json.dumps({"segments": said}))
+    settle(calls)
+    (tmp_path / "config.toml").write_text('[words]\ntranscripts = ["beside"]\n')
+    more = ("--until", "2099-01-01", "--config", tmp_path / "config.toml", "--workers", 1)
+    callanalytics(*night_args(calls, out, *more))
+    found = json.loads(callanalytics("search", "walrus", "--json", "--out", out))
+    assert [row["started_local"][:4] for row in found] == ["2098"]
+    assert json.loads(callanalytics("search", "walrus", "--until", "now", "--json", "--out", out)) == []
+
+
 def test_no_number_of_a_transcript_is_in_any_byte(night: tuple[Path, dict[str, Any]]) -> None:
     content = {path: path.read_bytes() for path in night[0].rglob("*") if path.is_file()}
     assert any(b"supervisor" in data for data in content.values())
