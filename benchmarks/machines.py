@@ -25,6 +25,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ GCS_PORT, STORE_PORT = 6379, 5000
 STARTS_S = 600.0  # a loaded machine starts Ray slowly
 NIGHT_S = 3600.0
 BUCKET = "s3://calls/night"
-SMALL = ("--object-store-memory", "100000000", "--disable-usage-stats", "--include-dashboard", "false")
+SMALL = ("--object-store-memory", "100000000", "--disable-usage-stats")
 ENVIRONMENT = {
     **os.environ,
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -56,6 +57,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 otherwise: on a machine that does other work nothing would be done
 }
 
 
@@ -121,7 +123,8 @@ class Machine:
     def off(self) -> None:
         """End all of its processes at once."""
         if self.first is not None:
-            self.first.send_signal(signal.SIGKILL)  # --kill-child: the first process inside follows
+            # --kill-child: the first process inside follows, and with it all others.
+            self.first.send_signal(signal.SIGKILL)
             self.first.wait()
         self.first = None
 
@@ -177,7 +180,7 @@ def start_ray(made: dict[str, Machine], nodes: Sequence[str]) -> None:
     ray = python("-m", "ray.scripts.scripts", "start", "--block", *SMALL)
     head = made["head"]
     at_head = f"{ADDRESS['head']}:{GCS_PORT}"
-    own = ("--temp-dir", str(head.work / "ray-head"), "--num-cpus", "0")
+    own = ("--temp-dir", str(head.work / "ray-head"), "--num-cpus", "0", "--include-dashboard", "false")
     head.start(*ray, "--head", "--port", str(GCS_PORT), "--node-ip-address", ADDRESS["head"], *own)
     for name in nodes:
         address = ("--address", at_head, "--node-ip-address", ADDRESS[name], "--num-cpus", "1")
@@ -227,22 +230,26 @@ def run_night(name: str, made: dict[str, Machine], work: Path, n_calls: int) -> 
             head.inside(*command), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as night,
     ):
-        while night.poll() is None:
-            time.sleep(0.5)
-            passed_s = time.monotonic() - began
-            if passed_s > NIGHT_S:
-                night.kill()
-            if not done and len(n_fetched(store) - before) >= n_calls / 3:
-                if name == "killed":
-                    made["node2"].cable("down")
-                    made["node2"].off()
-                    done.append((passed_s, "node2 is off"))
-                elif name == "cut":
-                    made["head"].cable("down")
-                    done.append((passed_s, "the driver's cable is out"))
-            if name == "cut" and len(done) == 1 and passed_s - done[0][0] >= CUT_S:
-                made["head"].cable("up")
-                done.append((passed_s, "the driver's cable is in"))
+        try:
+            while night.poll() is None:
+                time.sleep(0.5)
+                passed_s = time.monotonic() - began
+                if passed_s > NIGHT_S:
+                    head.off()
+                if not done and len(n_fetched(store) - before) >= n_calls / 3:
+                    if name == "killed":
+                        made["node2"].cable("down")
+                        made["node2"].off()
+                        done.append((passed_s, "node2 is off"))
+                    elif name == "cut":
+                        head.cable("down")
+                        done.append((passed_s, "the driver's cable is out"))
+                if name == "cut" and len(done) == 1 and passed_s - done[0][0] >= CUT_S:
+                    head.cable("up")
+                    done.append((passed_s, "the driver's cable is in"))
+        except BaseException:
+            head.off()  # the night with it, or this would wait for its end
+            raise
         said = night.stdout.read() if night.stdout else ""
     counts = n_fetched(store) - before
     result: dict[str, Any] = {"exit_code": night.returncode, "seconds": round(time.monotonic() - began, 1)}
@@ -276,6 +283,7 @@ def main() -> int:
     given = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("network namespaces need root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the machines end, too
     from nights import build_night, source_calls
 
     work = given.work.resolve()
@@ -285,36 +293,43 @@ def main() -> int:
         source = min(source_calls(given.data), key=len)
         build_night(calls, given.calls * len(source) / 8000 / 3600, [source], stereo=True)
     n_calls = len(list(calls.iterdir()))
-    failed = False
-    with machines(work) as made:
-        start_store(made["store"], calls)
-        for name in ("one", *(name for name in NIGHTS[1:] if name in given.only.split(","))):
-            kept = work / f"{name}.json"
-            if not kept.exists():
-                if name == "one":
-                    made["head"].start("true")
-                else:
+    asked = given.only.split(",")
+    kept = {name: work / f"{name}.json" for name in asked}
+    if left := [name for name in asked if not kept[name].exists()]:
+        with machines(work) as made:
+            start_store(made["store"], calls)
+            made["head"].start("true")
+            for name in ("one", *left):
+                # The server knows when a call was put into it, so that `one` is done anew with each server.
+                shutil.rmtree(work / f"out-{name}", ignore_errors=True)
+                if name != "one":
                     start_ray(made, NODES)
                 result = run_night(name, made, work, n_calls)
                 for machine in ("head", *NODES):
                     made[machine].off()
                     made[machine].cable("up")
-                kept.write_text(json.dumps(result, indent=1))
-            result = json.loads(kept.read_text())
-            same, said = same_rows(work, name)
-            run = result.get("run", {})
-            good = result["exit_code"] == 0 and run.get("n_done") == n_calls and same
-            failed |= not good
-            print(
-                f"{name}: exit {result['exit_code']}, {run.get('n_done')} of {n_calls} calls done in "
-                f"{result['seconds']:.0f} s, {result['n_fetched_again']} fetched again; "
-                f"{'; '.join(result['happened']) or 'nothing happened'}; "
-                f"{'same rows' if same else 'OTHER ROWS'}",
-                flush=True,
-            )
-            if not good:
-                print(said, (work / f"{name}.err").read_text()[-3000:])
-    return 1 if failed else 0
+                same, said = same_rows(work, name)
+                result |= {"same_rows": same, "compared": said.splitlines()}
+                (work / f"{name}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+                print(told(name, result, n_calls), flush=True)
+    results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in kept.items()}
+    for name in asked:
+        if name not in left:
+            print(told(name, results[name], n_calls))
+    return 1 if any("NOT" in told(name, result, n_calls) for name, result in results.items()) else 0
+
+
+def told(name: str, result: dict[str, Any], n_calls: int) -> str:
+    """A line on a night; "NOT" where it is not as it should be."""
+    run = result.get("run", {})
+    well = result["exit_code"] == 0 and run.get("n_done") == n_calls
+    return (
+        f"{name}: {'' if well else 'NOT WELL, '}exit {result['exit_code']},"
+        f" {run.get('n_done')} of {n_calls} calls done in {result['seconds']:.0f} s,"
+        f" {result['n_fetched_again']} fetched again;"
+        f" {'; '.join(result['happened']) or 'nothing happened'};"
+        f" {'same rows' if result['same_rows'] else 'NOT the same rows'}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import duckdb
 
 CLOCK = {"analysed_at", "revision", "stage_wall_s", "run_id", "first_seen_at", "last_seen_at", "promoted_at"}
 CLOCK |= {"registered_at", "updated_at", "quarantined_at", "first_failed_at", "last_failed_at", "seen_at"}
+CLOCK |= {"first_used_at"}
 # Runs are times; ensembles hold the whole card, whose id is compared with every analysis; definitions hold
 # a fingerprint of the code's own text.
 PASSED_OVER = {"runs", "ensembles", "schema_version", "definitions"}

@@ -43,6 +43,9 @@ MAX_FAILED_STARTS = 3
 # Without any core for this long the cluster is taken for gone.
 NO_CORE_S = 300.0
 RESIZE_S = 5.0
+# Where a network was cut while an answer was on its way, the worker gives the connection up, and the driver,
+# which only waits, is not told. Whatever it sends finds that out at once; Ray itself sends after 5 minutes.
+KNOCK_S = 20.0
 _STORE_BYTES = 256_000_000  # results are small; Ray's own default is 30 % of the memory
 
 
@@ -168,7 +171,8 @@ class _Actor:
     flying: deque[tuple[Any, FoundRecording]] = field(
         default_factory=deque
     )  # the first one is being worked on
-    since: float = 0.0  # when that one began
+    since: float = 0.0  # when that one, or the actor, began
+    knocked_at: float = 0.0
 
 
 class _Pool:
@@ -214,6 +218,7 @@ class _Pool:
         for answer in ready:
             yield from self._take(answers[answer], answer)
         self._end_the_hung()
+        self._knock()
 
     def close(self) -> None:
         """End all actors: they hold nothing that is not computed again."""
@@ -235,8 +240,8 @@ class _Pool:
         for _ in range(n_wanted - len(self._actors)):
             share = gpu_share(n_wanted, n_gpus) if self._on_gpu else 0
             handle = self._worker.options(num_gpus=share).remote(self._prepare)
-            self._actors.append(_Actor(handle, handle.version.remote()))
-        if self._actors:
+            self._actors.append(_Actor(handle, handle.version.remote(), since=now))
+        if n_cores:  # actors that wait for a core are no sign of life
             self._alive_at = now
         elif now - self._alive_at > NO_CORE_S:
             raise EngineError(
@@ -302,6 +307,15 @@ class _Pool:
         for actor in self._actors:
             if actor.flying and now - actor.since > self._hung_after_s:
                 self._ray.kill(actor.handle)  # its answer is an error then
+
+    def _knock(self) -> None:
+        """Send something to every actor that has not answered for long: its connection may be gone."""
+        now = time.monotonic()
+        for actor in self._actors:
+            is_awaited = actor.flying or actor.starting is not None
+            if is_awaited and now - max(actor.since, actor.knocked_at) > KNOCK_S:
+                actor.handle.version.remote()  # answered after what it has in hand; nobody waits for it
+                actor.knocked_at = now
 
 
 def gpu_share(n_workers: int, n_gpus: int) -> float:

@@ -50,6 +50,7 @@ class FakeRay:
         self.in_flight: dict[int, int] = {}
         self.most_in_flight = 0
         self.killed = 0
+        self.n_asked = 0  # for their version
 
     def is_initialized(self) -> bool:
         return True
@@ -89,9 +90,13 @@ class FakeRay:
 class FakeActor:
     def __init__(self, ray: FakeRay, actor_class: Any, load: Any) -> None:
         self.ray, self.worker = ray, actor_class(load)
-        self.version = SimpleNamespace(remote=lambda: self._version)
+        self.version = SimpleNamespace(remote=self._ask)
         self.analyze = SimpleNamespace(remote=self._submit)
         self.dead = False
+
+    def _ask(self) -> Any:
+        self.ray.n_asked += 1
+        return self._version
 
     def _version(self) -> str:
         if not self.ray.starts:
@@ -215,6 +220,44 @@ def test_a_cluster_without_the_gpu_that_is_asked_for_is_an_error(monkeypatch: py
     monkeypatch.setattr(cluster, "NO_CORE_S", 0.0)
     with pytest.raises(EngineError, match="no GPU"):
         outcomes(monkeypatch, FakeRay(cores=4), NAMES, on_gpu=True)
+
+
+def test_a_cluster_that_loses_all_its_nodes_is_an_error_though_workers_wait_for_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Gone(FakeRay):
+        """One node; all are gone when its worker has started, and new workers never do."""
+
+        def wait(self, answers: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+            if self.cores:
+                self.cores = 0
+                return super().wait(answers)
+            return [], answers
+
+    monkeypatch.setattr(cluster, "NO_CORE_S", 0.05)
+    monkeypatch.setattr(cluster, "RESIZE_S", 0.01)
+    with pytest.raises(EngineError, match="no core for"):
+        outcomes(monkeypatch, Gone(cores=1), NAMES)
+
+
+def test_an_answer_lost_on_its_way_is_found_out_by_sending_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(FakeRay):
+        """One worker, whose answer nobody misses until something more is sent to it."""
+
+        n_waits = 0
+
+        def wait(self, answers: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+            self.n_waits += 1
+            assert self.n_waits < 100_000, "it only waits"
+            if self.in_flight and self.n_asked == 1:
+                return [], answers
+            return super().wait(answers)
+
+    monkeypatch.setattr(cluster, "KNOCK_S", 0.02)
+    found = outcomes(monkeypatch, ray := Cut(cores=1, lose=("good0",)), NAMES)
+    assert sorted(found) == sorted(NAMES)
+    assert not any(isinstance(outcome, Failure) for outcome in found.values())
+    assert ray.n_asked >= 3  # both workers when they began, and the first once more
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
