@@ -280,18 +280,18 @@ def test_segments_with_their_votes(call: CallAnalysis) -> None:
 def test_a_batch_in_one_piece_with_the_keys_of_its_analyses(call: CallAnalysis) -> None:
     silent = replace(call, segments=(), speech=replace(call.speech, sounds=()))
     tables = unpack({7: pack(silent), 9: pack(call)})
-    assert tables["recordings"].column_names[0] == "call_id"
+    assert tables["recordings"].columns[0] == "call_id"
     for name in ("recordings", "calls", "rule_sets"):
-        assert "analysis_key" not in tables[name].column_names
-    assert tables["analyses"].column_names[0] == "analysis_key"
-    assert tables["analyses"]["analysis_key"].to_pylist() == [7, 9]
-    assert tables["turns"]["analysis_key"].to_pylist() == [7] * len(call.speech.turns) + [9] * len(
+        assert "analysis_key" not in tables[name].columns
+    assert tables["analyses"].columns[0] == "analysis_key"
+    assert tables["analyses"]["analysis_key"].to_list() == [7, 9]
+    assert tables["turns"]["analysis_key"].to_list() == [7] * len(call.speech.turns) + [9] * len(
         call.speech.turns
     )
-    assert tables["segments"]["analysis_key"].to_pylist() == [9] * len(call.segments)
-    assert tables["sounds"]["analysis_key"].to_pylist() == [9]
-    assert str(tables["turns"]["analysis_key"].type) == "int32"
-    assert {column.num_chunks for table in tables.values() for column in table.columns} == {1}
+    assert tables["segments"]["analysis_key"].to_list() == [9] * len(call.segments)
+    assert tables["sounds"]["analysis_key"].to_list() == [9]
+    assert tables["turns"]["analysis_key"].dtype == pl.Int32
+    assert {column.n_chunks() for table in tables.values() for column in table.iter_columns()} == {1}
 
 
 def test_a_profile_learns_from_what_was_said_of_one_agent_alone(call: CallAnalysis) -> None:
