@@ -4,7 +4,8 @@
 
 The calls are of RAVDESS and nEMO speakers, on whom nothing is fitted; those with a caller who turns angry
 are of `benchmarks/escalation.py`. What is done is kept in FOLDER, a line a call, so that a second run goes
-on, also with more calls or other sounds.
+on, also with more calls or other sounds. A call takes about 0.6 processor seconds, the whole table of 2,400
+about half an hour of one core.
 """
 
 from __future__ import annotations
