@@ -11,7 +11,6 @@ against the clean stereo call, all others against the clean mono call, of which 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import tempfile
 from collections import defaultdict
@@ -22,7 +21,8 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np
 import soundfile as sf
-from built_calls import late
+from built_calls import late, through
+from scipy.signal import butter, sosfilt
 
 from callanalytics.analysis.call import CallAnalysis, load_analysis
 from callanalytics.config import Settings
@@ -33,13 +33,21 @@ RATE_HZ = 8000
 SAME_TALK = 0.15
 
 
-def through_gsm(sound: np.ndarray) -> np.ndarray:
-    """Coded and decoded by GSM 06.10."""
-    stream = io.BytesIO()
-    sf.write(stream, sound, RATE_HZ, format="WAV", subtype="GSM610")
-    stream.seek(0)
-    decoded = sf.read(stream)[0][: len(sound)]
+def coded(sound: np.ndarray, coding: str) -> np.ndarray:
+    """Coded and decoded, as long as before."""
+    decoded = through(sound.astype(np.float32), coding)[0][: len(sound)]
     return np.pad(decoded, (0, len(sound) - len(decoded)))
+
+
+def levelled(sound: np.ndarray) -> np.ndarray:
+    """With a gain that brings a third of a second to one level."""
+    level = np.sqrt(np.convolve(sound**2, np.ones(2400) / 2400, "same"))
+    return 0.06 * sound / np.maximum(0.02, level)
+
+
+def low_cut(sound: np.ndarray) -> np.ndarray:
+    """Without what is below 800 Hz."""
+    return sosfilt(butter(2, 800, "highpass", fs=RATE_HZ, output="sos"), sound)
 
 
 def sine(n: int, *frequencies_hz: float) -> np.ndarray:
@@ -66,20 +74,43 @@ def builds(stereo: np.ndarray, mix: np.ndarray) -> Iterator[tuple[str, str, np.n
     yield "clean mono", "mono", mix[None]
     for name, side in (
         ("noise side", noise),
+        ("faint noise side", noise / 10),
+        ("loud noise side", 10 * noise),
+        ("brown noise side", 0.02 * np.cumsum(noise) / np.cumsum(noise).std()),
         ("hum side", 0.2 * sine(n, 50, 150, 250) + noise / 6),
         ("ringing side", sine(n, 440, 480) * (at_s % 6 < 2) + noise / 6),
         ("hold music side", chords(n)),
+        ("loud music side", 6 * chords(n)),
+        ("DC and noise side", 0.3 + noise / 3),
     ):
         yield name, "one_sided", np.stack([mix, side])
+    yield "noise on the left", "one_sided", np.stack([noise, mix])
     for delay_ms in (25, 30, 40, 100, 300, 400, 700, 1000):
         yield f"doubled, {delay_ms} ms", "fake_stereo", np.stack([mix, late(mix, delay_ms)])
     yield "doubled, 30 ms, inverted", "fake_stereo", np.stack([mix, -late(mix, 30)])
     yield "doubled, 300 ms, -20 dB", "fake_stereo", np.stack([mix, 0.1 * late(mix, 300)])
-    yield "doubled, 40 ms, GSM", "fake_stereo", np.stack([mix, through_gsm(late(mix, 40))])
-    yield "doubled, 300 ms, GSM left", "fake_stereo", np.stack([through_gsm(late(mix, 300)), mix])
-    for delay_ms in (40, 250, 500):
-        leaky = stereo + 10**-0.5 * late(stereo[::-1], delay_ms)
-        yield f"echo, {delay_ms} ms, -10 dB", "stereo", np.clip(leaky, -1, 1)
+    for coding in ("gsm", "amr-12.2", "amr-5.9", "mp3-8", "opus-8"):
+        yield f"doubled, 40 ms, {coding}", "fake_stereo", np.stack([mix, coded(late(mix, 40), coding)])
+    yield "doubled, 300 ms, gsm left", "fake_stereo", np.stack([coded(late(mix, 300), "gsm"), mix])
+    yield "doubled, 30 ms, noise", "fake_stereo", np.stack([mix, late(mix, 30) + noise])
+    yield "doubled, 100 ms, levelled", "fake_stereo", np.stack([mix, levelled(late(mix, 100))])
+    yield "doubled, 100 ms, low cut", "fake_stereo", np.stack([mix, low_cut(late(mix, 100))])
+    for left_ms, right_ms, down_db in (
+        *((delay_ms, delay_ms, 10) for delay_ms in (40, 100, 250, 400, 500)),
+        (100, 400, 10),
+        (250, 250, 6),
+        (250, 250, 20),
+    ):
+        echo = np.stack([late(stereo[1], left_ms), late(stereo[0], right_ms)])
+        delay = f"{left_ms}" if left_ms == right_ms else f"{left_ms}, {right_ms}"
+        yield (
+            f"echo, {delay} ms, -{down_db} dB",
+            "stereo",
+            np.clip(stereo + 10 ** (-down_db / 20) * echo, -1, 1),
+        )
+    yield "stereo, DC on one side", "stereo", np.stack([stereo[0], 0.3 + 0.6 * stereo[1]])
+    yield "stereo, noise on one side", "stereo", np.stack([stereo[0], stereo[1] + noise])
+    yield "stereo, hum on one side", "stereo", np.stack([stereo[0] + 0.2 * sine(n, 50, 150, 250), stereo[1]])
 
 
 def talk_s(call: CallAnalysis) -> float:

@@ -1,12 +1,16 @@
 """How right is who is the agent, and how well does its confidence say so?
 
     python benchmarks/roles.py DATA [--calls 40] [--cache FOLDER] [--fit]
+    python benchmarks/roles.py DATA --transfers [--calls 10]
 
 DATA holds `calls/` and `corpora/`. Service calls are built of acted clips, in stereo and as their mono mix,
 and analysed without any hint: the agent greets in one to three sentences, or after a short "hello?" of the
 other side, and both take turns, a fifth of them beginning before the other has finished. CREMA-D and EMO-DB
 voices choose the weights of the talk in `callanalytics/diarize/roles.py` (`--fit` prints them); RAVDESS and
 nEMO voices only report. What was found is kept in --cache: a run of the same code goes on where it stopped.
+
+With --transfers the calls are passed on to a second agent in the middle. Right is a speaker of its own
+for each agent, both called agent, and the caller called so.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ import soundfile as sf
 import soxr
 
 from callanalytics.diarize import SpeechModels, diarize
-from callanalytics.diarize.roles import LAPSE_OF_TALK, talk_clues, voice_sides
+from callanalytics.diarize.quality import Quality
+from callanalytics.diarize.roles import LAPSE_OF_TALK, possible_callers, talk_clues, voice_sides
 from callanalytics.records import Role, Turn
 
 RATE_HZ = 8000
@@ -39,7 +44,7 @@ FloatArray = np.ndarray
 
 @dataclass(frozen=True)
 class Built:
-    """A built call and who truly spoke when: turns of "agent" and "caller"."""
+    """A built call and who truly spoke when: turns of "agent", "caller", and "second" after a transfer."""
 
     name: str
     samples: FloatArray  # (2, n): the agent on channel `agent_channel`
@@ -89,9 +94,11 @@ def read_clip(path: Path) -> FloatArray:
     return (samples / max(1e-4, float(samples.std()))).astype(np.float32)
 
 
-def build_call(name: str, clips: dict[str, list[Path]], rng: np.random.Generator) -> Built:
-    """One service call of 16 to 30 turns."""
-    agent, caller = rng.choice(sorted(clips), 2, replace=False)
+def build_call(
+    name: str, clips: dict[str, list[Path]], rng: np.random.Generator, passed_on: bool = False
+) -> Built:
+    """One service call of 16 to 30 turns, in which a second agent may take over in the middle."""
+    agent, caller, *second = rng.choice(sorted(clips), 3 if passed_on else 2, replace=False)
     opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
     longest = {"agent": int(rng.integers(1, 4)), "caller": int(rng.integers(1, 4))}
     if opening == "sentence":
@@ -101,6 +108,13 @@ def build_call(name: str, clips: dict[str, list[Path]], rng: np.random.Generator
         who = "agent" if number % 2 else "caller"
         plan.append((who, int(rng.integers(1, longest[who] + 1))))
     gain = {who: 10 ** (rng.uniform(-26, -18) / 20) for who in longest}
+    voices = {"agent": agent, "caller": caller}
+    if second:
+        voices["second"], longest["second"], gain["second"] = second[0], longest["agent"], gain["agent"]
+        plan = [
+            ("second" if who == "agent" and 2 * turn > len(plan) else who, n)
+            for turn, (who, n) in enumerate(plan)
+        ]
     pieces: list[tuple[str, float, FloatArray]] = []
     at_s = float(rng.uniform(0.3, 1.5))
     if opening == "hello":
@@ -109,7 +123,7 @@ def build_call(name: str, clips: dict[str, list[Path]], rng: np.random.Generator
         at_s += len(hello) / RATE_HZ + float(rng.uniform(0.2, 0.8))
     for who, n_clips in plan:
         for _ in range(n_clips):
-            clip = read_clip(rng.choice(clips[agent if who == "agent" else caller]))
+            clip = read_clip(rng.choice(clips[voices[who]]))
             pieces.append((who, at_s, clip))
             at_s += len(clip) / RATE_HZ + float(rng.uniform(0.1, 0.45))
         at_s += -float(rng.uniform(0.2, 0.9)) if rng.random() < 0.2 else float(rng.uniform(0.05, 0.7))
@@ -117,7 +131,7 @@ def build_call(name: str, clips: dict[str, list[Path]], rng: np.random.Generator
     sound = np.zeros((2, round((at_s + 3) * RATE_HZ)), np.float32)
     truth = []
     for who, start_s, clip in pieces:
-        channel = side if who == "agent" else 1 - side
+        channel = 1 - side if who == "caller" else side
         first = round(start_s * RATE_HZ)
         sound[channel, first : first + len(clip)] += clip * gain[who] * 10 ** (rng.uniform(-2, 2) / 20)
         truth.append(Turn(who, channel, start_s, start_s + len(clip) / RATE_HZ))
@@ -236,6 +250,59 @@ def fit(calls: Sequence[Heard]) -> FloatArray:
     return np.asarray(minimize(loss, np.zeros(rows.shape[1]), method="BFGS").x)
 
 
+@dataclass(frozen=True)
+class PassedOn:
+    """What was found of a call with two agents and a caller: roles of whom each is heard as, and notes."""
+
+    apart: bool  # the agents are two speakers
+    right: bool  # and both are called agents, the caller the caller
+    noted: bool  # more voices, or mixed ones
+    caller_is_agent: bool  # what is heard of the caller is not assessed as the caller's
+
+
+def hear_transfer(call: Built, layout: str, models: SpeechModels) -> PassedOn:
+    """Diarize a call that is passed on."""
+    sound = call.samples if layout == "stereo" else call.samples.sum(axis=0, keepdims=True)
+    found = diarize(np.ascontiguousarray(through_mu_law(sound)), RATE_HZ, models=models)
+
+    def heard_as(who: str) -> str:
+        mine = [turn for turn in call.truth if turn.speaker == who]
+        own_s = {
+            name: shared_s([t for t in found.turns if t.speaker == name], mine) for name in found.speakers
+        }
+        return max(own_s, key=lambda name: own_s[name])
+
+    agent, second, caller = (heard_as(who) for who in ("agent", "second", "caller"))
+    apart = len({agent, second, caller}) == 3
+    called = found.roles[agent], found.roles[second], found.roles[caller]
+    right = apart and called == (Role.AGENT, Role.AGENT, Role.CALLER)
+    noted = bool({Quality.THREE_VOICES, Quality.MIXED_VOICES, Quality.ONE_VOICE} & set(found.quality))
+    return PassedOn(apart, right, noted, caller not in possible_callers(found) and called[2] is Role.AGENT)
+
+
+def report_transfers(data: Path, n_calls: int, models: SpeechModels) -> None:
+    """A line for each layout and corpus."""
+    for layout in ("stereo", "mono"):
+        for corpus in (*DEVELOPMENT, *TEST):
+            clips = clips_by_speaker(data, corpus)
+            calls = []
+            for number in range(n_calls):
+                rng = np.random.default_rng([20261129, len(corpus), number])
+                built = build_call(f"{corpus}-{number:03d}", clips, rng, passed_on=True)
+                calls.append(hear_transfer(built, layout, models))
+            told = " ".join(
+                f"{title} {sum(getattr(call, name) for call in calls)}"
+                for title, name in (("agents apart", "apart"), ("roles right", "right"), ("noted", "noted"))
+            )
+            lost = sum(not call.apart and not call.noted for call in calls)
+            exchanged = sum(call.caller_is_agent for call in calls)
+            print(
+                f"{layout}, {corpus:9s} of {n_calls}: {told}   one agent and nothing noted {lost}   "
+                f"caller taken for an agent only {exchanged}",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -244,8 +311,12 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=40, help="built calls of each corpus")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--fit", action="store_true", help="print the weights of the talk")
+    parser.add_argument("--transfers", action="store_true", help="calls that are passed on to a second agent")
     arguments = parser.parse_args()
     data, models = arguments.data, SpeechModels.load(n_threads=1)
+    if arguments.transfers:
+        report_transfers(data, arguments.calls, models)
+        return
     development: list[Heard] = []
     for layout in ("stereo", "mono"):
         for title, corpora in (("development", DEVELOPMENT), ("test", TEST)):

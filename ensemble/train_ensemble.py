@@ -122,9 +122,10 @@ def train_from_corpora(
     out = folder / "ensemble"
     about: dict[str, object] = {"licence": licence, "note": note, "limits": list(LIMITS)}
     assemble(balanced, examples, training, settings, fit, out, about, start=start)
+    here: dict[str, Any] = {"cache": cache, "n_threads": settings.n_threads, "say": say}
     if VOICE_MEMBER in settings.members:
-        add_voice_member(out, examples, training, cache=cache, say=say)
-    more: dict[str, Any] = {"cache": cache, "ordinary": ordinary, "precision": precision, "say": say}
+        add_voice_member(out, examples, training, **here)
+    more: dict[str, Any] = {**here, "ordinary": ordinary, "precision": precision}
     fit_heads(out, examples, training, validation, **more)
     tested = _tested(known, validation_speakers, examples)
     results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, conditions=CONDITIONS)
@@ -146,7 +147,7 @@ def train_from_corpora(
         shutil.rmtree(out)
         assemble(balanced, final, final.of(everybody), settings, fit, out, about, start=start)
         if VOICE_MEMBER in settings.members:
-            add_voice_member(out, final, final.of(everybody), cache=cache, say=say)
+            add_voice_member(out, final, final.of(everybody), **here)
         fit_heads(out, final, final.of(everybody), final.of(frozenset()), chosen=chosen, **more)
     write_card_pages(out, read_card(out), results)
     return out
@@ -209,7 +210,8 @@ def train_heads(
     clips = [clip for corpus in known for clip in corpus.clips]
     split_by_speaker(clips, validation_speakers)
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
-    examples = prepare(clips, speakers, settings, cache, say=say)
+    # Two views: in processes of their own each would decode all clips again, which takes as long as a view.
+    examples = prepare(clips, speakers, replace(settings, n_threads=1), cache, say=say)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
     out = folder / "ensemble"
     shutil.rmtree(out, ignore_errors=True)
@@ -243,19 +245,10 @@ def train_heads(
     }
     card["ensemble_id"] = fingerprint(card)
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    here: dict[str, Any] = {"cache": cache, "settings": heads, "n_threads": settings.n_threads, "say": say}
     if VOICE_MEMBER in wanted:
-        add_voice_member(out, examples, training, cache=cache, settings=heads, say=say)
-    fit_heads(
-        out,
-        examples,
-        training,
-        validation,
-        cache=cache,
-        settings=heads,
-        ordinary=ordinary,
-        precision=precision,
-        say=say,
-    )
+        add_voice_member(out, examples, training, **here)
+    fit_heads(out, examples, training, validation, ordinary=ordinary, precision=precision, **here)
     tested = _tested(known, validation_speakers, examples)
     results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, conditions=CONDITIONS)
     write_card_pages(out, read_card(out), results)

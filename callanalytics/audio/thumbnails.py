@@ -23,6 +23,7 @@ N_COLUMNS = 800
 N_BANDS = 56
 # Frames of 32 ms taken of each column: all of a short call, an even sample of a long one.
 FRAMES_PER_COLUMN = 8
+FRAMES_AT_ONCE = 512  # all of them, in pieces and powers, would take 30 MB
 RANGE_DB = 55.0  # what is quieter than the loudest spot by more is white
 N_GREYS = 16  # 4 bits a pixel
 LEVELS = 255  # of the waveform
@@ -67,9 +68,12 @@ def spectrogram(samples: FloatArray, sample_rate_hz: int) -> NDArray[np.uint8]:
     first = np.clip(centre - front.window / 2, 0, max(0, len(samples) - front.window)).astype(np.intp)
     short = max(0, front.window - len(samples))
     padded = np.pad(samples, (0, short)) if short else samples
-    frames = frames_at(padded, first.reshape(-1), front.window)
-    spectrum = rfft(frames * np.hanning(front.window).astype(np.float32), front.n_fft)
-    power = spectrum.real**2 + spectrum.imag**2
+    window = np.hanning(front.window).astype(np.float32)
+    power = np.empty((first.size, front.n_fft // 2 + 1), dtype=np.float32)
+    for at in range(0, first.size, FRAMES_AT_ONCE):
+        block = slice(at, at + FRAMES_AT_ONCE)
+        spectrum = rfft(frames_at(padded, first.reshape(-1)[block], front.window) * window, front.n_fft)
+        power[block] = spectrum.real**2 + spectrum.imag**2
     mel = (power @ mel_matrix(front)).reshape(len(edges) - 1, FRAMES_PER_COLUMN, N_BANDS).mean(axis=1)
     db = 10 * np.log10(mel + 1e-12)
     level = np.clip((db - db.max()) / RANGE_DB + 1.0, 0.0, 1.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.store.open import check_no_log, held_elsewhere, is_damage
+from callanalytics.store.schema import fetched
 from callanalytics.store.text_tables import render, render_schema
 
 if TYPE_CHECKING:
@@ -210,8 +211,7 @@ def run_query(database: Path, sql: str, *, max_rows: int | None) -> pl.DataFrame
             relation = connection.sql(sql)
             if relation is None:
                 raise UsageError("This statement has no rows to show: ask with SELECT, FROM or DESCRIBE.")
-            frame: pl.DataFrame = _showable(relation.limit(max_rows if max_rows is not None else 2**62)).pl()
-            return frame
+            return fetched(_showable(relation.limit(max_rows if max_rows is not None else 2**62)))
         except duckdb.Error as problem:
             if is_damage(problem) or isinstance(problem, duckdb.IOException):
                 advice = "The next run publishes it anew." if is_damage(problem) else ""

@@ -32,6 +32,7 @@ from callanalytics.records import (
     Turn,
 )
 from callanalytics.store.rows import Record, Row, enum_of_field, restored
+from callanalytics.store.schema import fetched
 from callanalytics.store.writer import Store
 from ensemble.inference.vote import Votes
 from ensemble.labels import EMOTIONS
@@ -160,8 +161,7 @@ def _assessment(analysis: Row, rule_sets: list[Row] | None) -> CallAssessment:
 
 def _frame(store: Store, sql: str, *parameters: object) -> pl.DataFrame:
     # By way of Arrow: DuckDB's own fetchall would need pytz for times with a zone.
-    found: pl.DataFrame = store.connection.sql(sql, params=list(parameters)).pl()
-    return found
+    return fetched(store.connection.sql(sql, params=list(parameters)))
 
 
 def _one(store: Store, call_id: str) -> Row:

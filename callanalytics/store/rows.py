@@ -24,8 +24,6 @@ from callanalytics.records.text import display_text
 from ensemble.labels import EMOTIONS
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from callanalytics.analysis.call import CallAnalysis
 
 Record = TypeVar("Record")
@@ -114,28 +112,23 @@ def pack(a: CallAnalysis) -> CallRows:
 
 
 def as_stream(frame: pl.DataFrame) -> bytes:
-    """An Arrow IPC stream. With plain strings: not every Arrow can join or slice views of strings."""
+    """An Arrow IPC stream. With plain strings: not every reader of Arrow knows views of strings."""
     stream = io.BytesIO()
     frame.write_ipc_stream(stream, compat_level=pl.CompatLevel.oldest())
     return stream.getvalue()
 
 
-def unpack(keyed: Mapping[int, CallRows]) -> dict[str, pa.Table]:
+def unpack(keyed: Mapping[int, CallRows]) -> Frames:
     """The rows of a batch by table; those that belong to an analysis begin with its `analysis_key`."""
-    import pyarrow as pa
-
     tables = {}
     for name in dict.fromkeys(name for call in keyed.values() for name in call.tables):
         sent = {key: call.tables[name] for key, call in keyed.items() if name in call.tables}
-        parts = [pa.ipc.open_stream(stream).read_all() for stream in sent.values()]
-        table = pa.concat_tables(parts)
-        if name not in ("recordings", "calls", "rule_sets"):
-            keys = np.repeat(np.fromiter(sent, dtype=np.int32), [part.num_rows for part in parts])
-            # pa.array() of numpy's array would import pandas where it is installed.
-            column = pa.Array.from_buffers(pa.int32(), len(keys), [None, pa.py_buffer(keys)])
-            table = table.add_column(0, "analysis_key", column)
+        parts = [pl.read_ipc_stream(stream) for stream in sent.values()]
         # In one piece: DuckDB appends many small ones half as fast.
-        tables[name] = table.combine_chunks()
+        tables[name] = pl.concat(parts, rechunk=True)
+        if name not in ("recordings", "calls", "rule_sets"):
+            keys = np.repeat(np.fromiter(sent, dtype=np.int32), [part.height for part in parts])
+            tables[name].insert_column(0, pl.Series("analysis_key", keys))
     return tables
 
 

@@ -19,6 +19,7 @@ from callanalytics.store.comments import column_comment, relation_comment, table
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,34 @@ def first_value(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     """The first value of the first row, None without rows; leaves no result open on the connection."""
     rows = connection.execute(sql).fetchall()
     return rows[0][0] if rows else None
+
+
+def fetched(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """All rows of a relation. Not by its own `pl`, which needs pyarrow: 176 MB that nothing else needs here.
+
+    Raises:
+        duckdb.Error: as the relation itself does.
+    """
+    import polars as pl
+
+    try:
+        return pl.DataFrame(relation)
+    except pl.exceptions.ComputeError:  # what stops DuckDB midway comes wrapped in this
+        relation.fetchall()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A frame that DuckDB reads by Arrow's C stream, since of polars itself it knows only by way of pyarrow.
+
+    https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
+    """
+
+    frame: pl.DataFrame
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.frame.__arrow_c_stream__(requested_schema)
 
 
 def _fit_descriptors(connection: duckdb.DuckDBPyConnection, descriptors: Descriptors) -> None:

@@ -10,6 +10,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from callanalytics.store.schema import fetched
 from callanalytics.store.text_tables import render
 from callanalytics.workspace import Workspace, read_object, write_whole
 
@@ -66,5 +67,5 @@ def read_summary(workspace: Workspace) -> dict[str, Any] | None:
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:  # a cursor has settings of its own
         cursor.execute("SET TimeZone = 'UTC'")
-        rows: list[dict[str, Any]] = json.loads(render(cursor.sql(sql).pl(), "json"))
+        rows: list[dict[str, Any]] = json.loads(render(fetched(cursor.sql(sql)), "json"))
     return rows

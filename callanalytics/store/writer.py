@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Self
 from callanalytics.errors import StoreError, remedy
 from callanalytics.records.text import display_text, optional_text
 from callanalytics.store.review_rows import Review, insert_review
-from callanalytics.store.schema import first_value
+from callanalytics.store.schema import Streamed, first_value
 from callanalytics.store.summary import read_summary, write_summary
 from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
-    import pyarrow as pa
 
     from callanalytics.analysis.call import CallAnalysis
     from callanalytics.config.window import Window
@@ -202,7 +201,7 @@ class Store:
                 [keys],
             )
 
-    def _insert(self, tables: Mapping[str, pa.Table], run_id: int) -> None:
+    def _insert(self, tables: Mapping[str, pl.DataFrame], run_id: int) -> None:
         from callanalytics.store.rows import CALL_EMOTIONS, CALL_LEVELS, MEMBER_TALLIES, NOTE_RULES
 
         run = self.connection.execute
@@ -228,10 +227,10 @@ class Store:
                 run(sums)
 
     @contextlib.contextmanager
-    def registered(self, frames: Mapping[str, pa.Table | pl.DataFrame]) -> Iterator[None]:
-        """Frames or Arrow tables as tables `batch_<name>` while the block runs."""
+    def registered(self, frames: Mapping[str, pl.DataFrame]) -> Iterator[None]:
+        """Frames as tables `batch_<name>` while the block runs."""
         for name, frame in frames.items():
-            self.connection.register(f"batch_{name}", frame)
+            self.connection.register(f"batch_{name}", Streamed(frame))
         try:
             yield
         finally:

@@ -13,6 +13,7 @@ from ensemble.baselines.encoders import CAMPPLUS_NOTE, STAND_IN, WHISPER_NOTE
 from ensemble.baselines.systems import Figure, System
 from ensemble.evaluation import interval_by_speaker, measures
 from ensemble.evaluation.model_card import interval, percent, render_template
+from ensemble.members import VOICE_MEMBER
 
 RANDOM_WARNING = (
     "Random split: the same speakers are in training and in test. Such figures say nothing about unknown "
@@ -143,16 +144,17 @@ def ensemble_rows(found: Mapping[str, Any], n_parameters: Mapping[str, int]) -> 
             effort="full",
             n_parameters=sum(n_parameters.values()) or None,
         )
+        others = [CAMPPLUS_NOTE] if VOICE_MEMBER in report["member_uar"] else []
         members = ", ".join(f"{name} {100 * uar:.1f}" for name, uar in report["member_uar"].items())
         rows.append(
             Row(
-                f"ensemble ({known})",
-                f"majority vote of {', '.join(report['member_uar'])}: {how}",
+                f"ensemble{', heads' if found.get('heads_of') else ''} ({known})",
+                f"vote of {', '.join(report['member_uar'])}: {how}",
                 "ours",
                 None,
                 result if leaks else None,
                 None if leaks else result,
-                (f"UAR of its members: {members}", *_conditions(found)),
+                (f"UAR of its members: {members}", *_conditions(found), *others),
             )
         )
     return rows

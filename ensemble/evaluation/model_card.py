@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.evaluation import NOT_CORPORA
+from ensemble.inference.card import trained_on
 
 Row = Sequence[str]
 Table = tuple[Row, list[Row]]
@@ -32,8 +33,8 @@ FACTS = (
     "code_version",
 )
 VOICE_NETWORK = (
-    "campplus is a head on CAM++ (3D-Speaker, Apache-2.0, 6.85 million parameters, frozen), trained by its "
-    "authors to tell speakers apart in Chinese and English; the other members are trained from scratch"
+    "on CAM++ (3D-Speaker, Apache-2.0, 6.85 million parameters, its front half used, frozen)",
+    "by its authors, to tell speakers apart in Chinese and English; its recordings are not published in full",
 )
 SCORES = ("n", "WA", "UAR", "95 %", "macro-F1", "ECE", "if perfect", "named", "right then")
 
@@ -138,6 +139,7 @@ def card_page(
         "ensemble.evaluation",
         name,
         facts=facts(card),
+        parts=parts_table(card),
         limits=card.get("limits", ()),
         scores=score_table(results),
         members=member_table(results),
@@ -154,13 +156,25 @@ def card_page(
     )
 
 
+def parts_table(card: Mapping[str, Any]) -> Table:
+    """What each member is made of, and what its parts were trained on, as far as that is known."""
+    corpora = sorted(trained_on(card)) or ["what its card does not name"]
+    ours = f"on {', '.join(corpora)}"
+    rows: list[Row] = []
+    for member in card["members"]:
+        on_voice = "body_sha256" in member
+        body, trained = VOICE_NETWORK if on_voice else ("from scratch", ours)
+        head = f"heads: {ours}; body: {trained}" if on_voice else trained
+        rows.append((member["name"], f"{member['n_parameters']:,}", body, head))
+    return ("member", "own parameters", "body", "trained"), rows
+
+
 def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What an ensemble is, as (entry, value) for people."""
     members = ", ".join(f"{m['name']} ({m['n_parameters']:,} parameters)" for m in card["members"])
     return [
         ("ensemble", str(card["ensemble_id"])),
         ("members", members),
-        *(("voice network", VOICE_NETWORK) for m in card["members"] if "body_sha256" in m),
         ("labels", ", ".join(card["labels"])),
         ("rule", f"{card['rule']}, temperature {card['temperature']:.3f}"),
         *(

@@ -28,6 +28,8 @@ from torch.nn import functional
 N_MELS = 80
 CHUNK_FRAMES = 300
 EMBEDDING_SIZE = 192
+N_EMOTION_LAYERS = 6
+"""Front end, first layer, and two blocks with their transitions: what the member `campplus` uses."""
 _OnArrays = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 _GROWTH = 32
 _BOTTLENECK = 128
@@ -67,26 +69,23 @@ def load(weights: Path) -> CamPlusPlus:
 
 def load_emotion(weights: Path) -> Campplus:
     """The layers that the member uses, with their published weights."""
-    body = Campplus()
-    body.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True), strict=False)
-    return body.eval()
+    return Campplus(load(weights)).eval()
 
 
-class Campplus(nn.Module):
-    """The layers up to the second transition: (n, time, 80) of any length -> (n, 1024)."""
+class Campplus(nn.Sequential):
+    """The layers up to the second transition: (n, time, 80) of any length -> (n, 1024).
 
-    def __init__(self) -> None:
-        super().__init__()
-        whole = CamPlusPlus()
-        self.head = whole.head
-        children = OrderedDict(whole.xvector.named_children())
-        kept = ("tdnn", "block1", "transit1", "block2", "transit2")
-        self.xvector = nn.Sequential(OrderedDict((name, children[name]) for name in kept))
+    They have the numbers that they have in `frame_layers`, so that their exports name what flows between
+    them alike.
+    """
+
+    def __init__(self, network: CamPlusPlus) -> None:
+        super().__init__(*list(frame_layers(network))[: N_EMOTION_LAYERS + 1])
 
     def forward(self, mel: Tensor) -> Tensor:
         """Mean and deviation over time of log-mels minus their mean."""
-        tdnn, block1, transit1, block2, transit2 = self.xvector
-        x = tdnn(self.head(mel.transpose(1, 2)))
+        time_last, head, tdnn, block1, transit1, block2, transit2 = self
+        x = tdnn(head(time_last(mel)))
         segments = _segment_of(x.shape[-1])
         x = transit2(block2(transit1(block1(x, segments)), segments))
         mean = x.mean(2, keepdim=True)

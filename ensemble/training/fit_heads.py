@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.corpora import Clip
+from ensemble.corpora.clip import forget_sound
 from ensemble.inference.card import fingerprint, read_card
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.shipped_networks import CAMPPLUS_SHA256
@@ -41,6 +42,7 @@ from ensemble.training.pooled_features import (
     Features,
     Head,
     clip_alone,
+    in_threads,
     ordinary_features,
     pooled_features,
     rows_by_voice,
@@ -80,6 +82,7 @@ def add_voice_member(
     *,
     cache: Path,
     settings: HeadSettings | None = None,
+    n_threads: int = 1,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Give the ensemble in ``folder`` the member on the voice network, with a new own head.
@@ -92,7 +95,8 @@ def add_voice_member(
     from safetensors.numpy import save_file
 
     settings, card = settings or HeadSettings(), read_card(folder)
-    views = [voice_features(examples.clips, v, cache, say)[training] for v in VIEWS]
+    whole = in_threads(n_threads, lambda v: voice_features(examples.clips, v, cache, say), VIEWS)
+    views = [view[training] for view in whole]
     truth = np.tile(examples.truth[training], len(views))
     weight, bias = fit_own_head(np.concatenate(views), truth, settings.voice_decay, len(card["labels"]))
     path = folder / f"{VOICE_MEMBER}.safetensors"
@@ -146,6 +150,7 @@ def fit_heads(
     ordinary: Sequence[Clip] = (),
     precision: float = 0.8,
     chosen: Mapping[str, Any] | None = None,
+    n_threads: int = 1,
     say: Callable[[str], None] = lambda _: None,
 ) -> str | None:
     """Give the ensemble in ``folder`` centred heads and write them into its card; returns its new id.
@@ -164,6 +169,7 @@ def fit_heads(
         precision: As of :func:`choose_thresholds`.
         chosen: Card of the same training without the validation speakers: its temperature and thresholds are
             taken where nobody is left to choose them.
+        n_threads: Views whose features are extracted at once.
         say: Called with lines for a person.
     """
     settings = settings or HeadSettings()
@@ -173,11 +179,14 @@ def fit_heads(
     neutral = ensemble.labels.index("neutral")
     views = [name for name in VIEWS if name in examples.names]
     of_voice = voice_head(folder, ensemble)
-    known = [
-        pooled_features(ensemble, of_voice, examples.clips, examples.view(v), v, examples.voices, cache, say)
-        for v in views
-    ]
+    clips, voices = examples.clips, examples.voices
+    known = in_threads(
+        n_threads,
+        lambda v: pooled_features(ensemble, of_voice, clips, examples.view(v), v, voices, cache, say),
+        views,
+    )
     talk = ordinary_features(ensemble, of_voice, ordinary, views, cache, say) if len(ordinary) else []
+    forget_sound()
     labels = len(ensemble.labels), neutral
     heads = fit_centred(known, talk, examples.truth, training, labels, ensemble.on_voice, settings)
     card = read_card(folder)

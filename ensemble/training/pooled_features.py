@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, decode_clip, usable_clips_cached
+from ensemble.corpora import Clip, decoded_clips, usable_clips_cached
 from ensemble.corpora.clip import content_key
 from ensemble.inference.device import read_head, voice_body
 from ensemble.inference.ensemble import BATCH, Ensemble, in_batches
@@ -26,6 +27,7 @@ from ensemble.inference.vote import softmax
 from ensemble.training.examples import Examples
 from ensemble.training.spectrogram_cache import View, ViewCache, ViewSettings, augmented, standard_views
 
+Made = TypeVar("Made")
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
@@ -53,6 +55,12 @@ def rows_by_voice(voices: Sequence[str], rows: Int) -> dict[str, Int]:
     for i in rows.tolist():
         found.setdefault(voices[i], []).append(i)
     return {voice: np.array(own, dtype=np.int64) for voice, own in sorted(found.items())}
+
+
+def in_threads(n_threads: int, make: Callable[[str], Made], names: Sequence[str]) -> list[Made]:
+    """What ``make`` gives for every name, in order; networks and resampling leave other threads free."""
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(make, names))
 
 
 def ordinary_features(
@@ -110,7 +118,7 @@ def voice_features(clips: Sequence[Clip], name: str, cache: Path, say: Callable[
     path = cache / f"voice-{name}-{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
         say(f"Extracting features of {len(clips)} clips by the voice network ({name}) ...")
-        waves = [decode_clip(clip, KALDI_RATE_HZ) for clip in clips]
+        waves = decoded_clips(clips, KALDI_RATE_HZ)
         changed = list(augmented(clips, waves, settings, KALDI_RATE_HZ, frozenset()))
         body, nothing = voice_body(1), np.zeros((0, 0), dtype=np.float32)
         member = {0: lambda mel, mask: (nothing, body(mel, mask))}

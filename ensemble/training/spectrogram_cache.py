@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.corpora import Clip, decode_clip
+from ensemble.corpora import Clip, decoded_clips
 from ensemble.corpora.clip import content_key
 from ensemble.inference.spectrogram import FrontEnd, Statistics, extract
 from ensemble.model_errors import TrainingError
@@ -127,7 +127,7 @@ class ViewCache:
         if not (folder / DONE).is_file():
             from threadpoolctl import threadpool_limits
 
-            audio = waves() if waves else _decoded(self.clips, self.front.sample_rate_hz)
+            audio = waves() if waves else decoded_clips(self.clips, self.front.sample_rate_hz)
             folder.mkdir(parents=True, exist_ok=True)
             with threadpool_limits(1):  # sums of more threads end in other last digits
                 made = extract_view(self.clips, audio, view, self.front, self.babble_speakers)
@@ -151,7 +151,6 @@ class ViewCache:
         Raises:
             TrainingError: when a process is lost, as for lack of memory.
         """
-        waves = lru_cache(waves)
         missing = [view for view in views if not (self._place(view)[0] / DONE).is_file()]
         n_processes = min(n_processes, len(missing)) if len(self.clips) >= MANY_CLIPS else 1
         n_done = len(views) - len(missing)
@@ -208,12 +207,6 @@ def _wait_for_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-@lru_cache(maxsize=1)
-def _decoded(clips: tuple[Clip, ...], sample_rate_hz: int) -> tuple[NDArray[np.float32], ...]:
-    """Audio held for the process's next view of the same clips."""
-    return tuple(decode_clip(clip, sample_rate_hz) for clip in clips)
 
 
 def extract_view(

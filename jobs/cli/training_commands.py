@@ -159,7 +159,11 @@ def train(
     type=click.Choice(["clean", "telephone", "gsm"]),
     help="Channel condition; may be repeated.",
 )
-@click.option("--card", type=folder_type, help="Folder for results.json and the model card.")
+@click.option(
+    "--card",
+    type=folder_type,
+    help="Folder for results.json and the model card; figures of other corpora of the same ensemble stay.",
+)
 @with_settings
 @json_option
 def evaluate(
@@ -193,13 +197,24 @@ def evaluate(
         read = [c for c in read if any(clip.speaker in only for clip in c.clips)]
     results = measure(ensemble, read, speakers=only, conditions=conditions or ("clean", "telephone"))
     if card:
-        write_card_pages(card, ensemble.card, results)
+        write_card_pages(card, ensemble.card, {**_measured_before(card, ensemble), **results})
         say(f"Card: {card / 'model-card.html'}")
     if as_json:
         print(json.dumps(results))
         return
     print_table(*score_table(results), title=f"Ensemble {ensemble.ensemble_id}: the vote, percent")
     print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
+
+
+def _measured_before(folder: Path, ensemble: Ensemble) -> dict[str, Any]:
+    """Results of the same ensemble that are in a card's folder; none where it was another's or is empty."""
+    path = folder / "results.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise click.UsageError(f"{path} is not JSON ({error}); remove it or name another --card") from error
+    same = isinstance(found, dict) and found.get("ensemble_id") == ensemble.ensemble_id
+    return found if same else {}
 
 
 def _not_trained_on(ensemble: Ensemble, corpora: Sequence[Corpus]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from callanalytics.records.text import optional_text
 from callanalytics.store import Review
 from callanalytics.store.query import open_published
 from callanalytics.store.review_rows import check_review
+from callanalytics.store.schema import fetched
 from callanalytics.workspace import Workspace
 from jobs.reviews.queue import MAX_REVIEWS, check_length, put, waiting_reviews
 from reports.formatting import clock
@@ -258,7 +259,7 @@ def next_calls(workspace: Workspace, count: int = 1) -> list[Worth]:
         "count": count,
     }
     with open_published(workspace.database) as connection:
-        frame = connection.sql(NEXT_SQL, params=parameters).pl()
+        frame = fetched(connection.sql(NEXT_SQL, params=parameters))
     rows = frame.to_dicts()
     return [
         Worth(

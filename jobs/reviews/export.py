@@ -30,6 +30,7 @@ from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.store import open_locked
 from callanalytics.store.query import open_published
 from callanalytics.store.reader import known_places
+from callanalytics.store.schema import fetched
 from callanalytics.workspace import Workspace, folder_in_the_making, write_whole
 
 MANIFEST = "reviewed.csv"  # its stem is the name of the corpus
@@ -143,7 +144,7 @@ def split_of(speaker: str) -> str:
 def _reviewed(workspace: Workspace) -> tuple[list[dict[str, Any]], dict[str, dict[Path, str]]]:
     """The reviewed segments that are published, and where the files of their recordings lay."""
     with open_published(workspace.database) as connection:
-        segments: list[dict[str, Any]] = connection.sql(REVIEWED_SQL).pl().to_dicts()
+        segments: list[dict[str, Any]] = fetched(connection.sql(REVIEWED_SQL)).to_dicts()
     if not segments or not workspace.work_database.exists():
         return segments, {}
     with open_locked(workspace) as store:

@@ -170,7 +170,16 @@ def test_where_a_voice_may_hold_both_people_nobody_is_surely_the_agent_alone() -
     sure, doubtful = (weigh_roles(talk, by_channel=False, in_doubt=in_doubt) for in_doubt in (False, True))
     assert sure.roles == doubtful.roles
     assert sure.confidence > 0.95
-    assert 0.5 < doubtful.confidence <= 0.9
+    assert 0.5 < doubtful.confidence < sure.confidence
+    unsure = Diarization(
+        tuple(talk),
+        doubtful.roles,
+        ChannelLayout.MONO,
+        doubtful.source,
+        doubtful.confidence,
+        quality=("mixed_voices",),
+    )
+    assert possible_callers(unsure) == ("a",)
     spoken = Diarization(tuple(talk), sure.roles, ChannelLayout.MONO, sure.source, sure.confidence)
     assert possible_callers(spoken) == ()
     settled = replace(
@@ -315,7 +324,7 @@ def mixed(log_odds: float, other: float, share: float) -> float:
 
 
 def by_talk(*clues: float) -> float:
-    return sum(w * clue for w, clue in zip((3.56, 1.19, 1.21, 0.91), clues, strict=True))
+    return sum(w * clue for w, clue in zip((5.70, 1.90, 1.94, 1.46), clues, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -350,24 +359,24 @@ EVEN = [("speaker_0", 0, 1.2), ("speaker_1", 2, 3.5), ("speaker_0", 4, 6), ("spe
 
 
 def test_the_talk_alone_gives_so_much_confidence() -> None:
-    """A clue is believed but for one call in fifty; where voices may be badly divided, for one in five."""
+    """A clue is believed but for 3 calls in 100; where voices may be badly divided, for 5 more."""
     guess = weigh_roles(turns_of(*EVEN), by_channel=False)
     log_odds = by_talk(*talk_clues(turns_of(*EVEN)))
     assert 0 < log_odds < 4
     (fact,) = guess.evidence
-    assert fact.log_odds == pytest.approx(mixed(log_odds, 0, 0.02))
+    assert fact.log_odds == pytest.approx(mixed(log_odds, 0, 0.03))
     assert fact.words == "the way the talk runs: the agent is the voice that speaks first"
     assert (fact.source, guess.source) == (RoleSource.INFERRED, RoleSource.INFERRED)
-    assert guess.confidence == pytest.approx(probability(mixed(log_odds, 0, 0.02)))
+    assert guess.confidence == pytest.approx(probability(mixed(log_odds, 0, 0.03)))
     assert not guess.is_disputed
     doubted = weigh_roles(turns_of(*EVEN), by_channel=False, in_doubt=True)
-    assert doubted.confidence == pytest.approx(probability(mixed(mixed(log_odds, 0, 0.02), 0, 0.2)))
+    assert doubted.confidence == pytest.approx(probability(mixed(mixed(log_odds, 0, 0.03), 0, 0.05)))
 
 
 def test_of_two_channels_the_names_are_those_of_the_channels() -> None:
     (fact,) = weigh_roles(CALLER_IS_LEFT, by_channel=True).evidence
     assert fact.words == "the way the talk runs: the agent is on the right channel"
-    assert fact.log_odds == pytest.approx(mixed(by_talk(*talk_clues(CALLER_IS_LEFT)), 0, 0.02))
+    assert fact.log_odds == pytest.approx(mixed(by_talk(*talk_clues(CALLER_IS_LEFT)), 0, 0.03))
     assert weigh_roles(CALLER_IS_LEFT, by_channel=True).confidence <= 0.99
 
 
@@ -387,7 +396,7 @@ def test_an_opening_that_may_be_the_others_is_weighed_both_ways(
     first, other = (by_talk(*talk_clues(turns_of(*talk))) for talk in (EVEN, reopened))
     other = other if reopened[0][0] == "speaker_0" else -other
     (fact,) = guess.evidence
-    assert abs(fact.log_odds) == pytest.approx(abs(mixed(mixed(first, other, 0.25), 0, 0.02)))
+    assert abs(fact.log_odds) == pytest.approx(abs(mixed(mixed(first, other, 0.25), 0, 0.03)))
 
 
 @pytest.mark.parametrize(
@@ -402,7 +411,7 @@ def test_a_third_voice_of_a_tenth_and_of_four_seconds_makes_the_roles_unsure(
     guess = weigh_roles(turns_of(*talk), by_channel=False)
     assert guess.roles == {"a": Role.AGENT, "b": Role.CALLER, "c": Role.UNKNOWN}
     clues = talk_clues(turns_of(*[piece for piece in talk if piece[0] != "c"]))
-    expected = probability(mixed(by_talk(*clues), 0, 0.02 if sure else 0.7))
+    expected = probability(mixed(by_talk(*clues), 0, 0.03 if sure else 0.8))
     assert guess.confidence == pytest.approx(expected)
 
 

@@ -94,6 +94,19 @@ def test_a_codec_on_one_side_hides_no_copy(sides, delay_s: float, gain: float) -
     assert found.channels == (1,)
 
 
+@pytest.mark.parametrize("delay_s", [-0.1, 0.06, 0.1, 0.4])
+def test_a_late_copy_through_an_automatic_gain_is_one_signal(sides, delay_s: float) -> None:
+    """One speaks softly, and the gain of one leg brings both to one level: all was counted on both sides."""
+    mix, spoken = sides[0][0] + 0.15 * sides[0][1], sides[1].any(axis=0)
+    copy = late(mix, abs(delay_s))
+    level = np.sqrt(np.convolve(copy**2, np.ones(2400) / 2400, "same"))
+    copy = (0.06 * copy / np.maximum(0.005, level)).astype(np.float32)
+    channels, heard = np.stack([mix, copy]), np.stack([spoken, late(spoken, abs(delay_s))])
+    found = layout_of(channels, heard) if delay_s > 0 else layout_of(channels[::-1], heard[::-1])
+    assert found.kind is ChannelLayout.FAKE_STEREO
+    assert Quality.DELAYED_COPY in found.quality
+
+
 def test_one_answer_that_only_one_channel_has_makes_them_two_signals(sides) -> None:
     """A leaking monologue: nearly all of both channels is one signal, but not the caller's "yes"."""
     sound, spoken = sides[0][0].copy(), sides[1][0]

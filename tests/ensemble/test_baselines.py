@@ -394,6 +394,12 @@ def test_our_ensemble_stands_in_its_own_rows() -> None:
     begun = ensemble_rows({**found, "begun_from": "3a3e"}, {})
     told = table_page("seeds.md", begun, {})
     assert "not from scratch: every fold begins from the weights of ensemble 3a3e" in told
+    of_heads = {"heads_of": "7c38", "left_out": ["cnn"], "beside": ["emodb"]}
+    heads = ensemble_rows({**found, **of_heads}, {})
+    assert heads[0].name == "ensemble, heads (clip)"
+    told = table_page("seeds.md", heads, {})
+    assert "heads alone: the bodies of ensemble 7c38" in told
+    assert "in every fold; left out, since trained on these clips: cnn; trained beside emodb" in told
     assert "&lt;b&gt;" in table_page("seeds.html", rows, {"Clips": "<b>"})
 
 

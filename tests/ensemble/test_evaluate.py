@@ -171,5 +171,8 @@ def test_the_model_card_shows_the_measured_figures_and_asks_nobody(shipped, clip
         assert uar in found
         assert shipped.ensemble_id in found
         assert "http" not in found
+        assert "CAM++ (3D-Speaker, Apache-2.0" in found
+        assert "its recordings are not published in full" in found
+        assert found.count("from scratch") == 4
     assert page.count("<svg") == 2
     assert "<script" not in page

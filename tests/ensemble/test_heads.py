@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -172,6 +173,23 @@ def test_heads_are_learnt_alone_and_an_interrupted_training_says_that_it_goes_on
         "Features of 48 clips (clean) are there from before.",
     ]
     np.testing.assert_array_equal(load_ensemble(second).heads.biases, load_heads(made, after).biases)
+
+
+def test_a_training_of_heads_decodes_no_clip_twice(whole, calm_corpus, tmp_path, monkeypatch):
+    decoded = Counter()
+
+    def counted(clip, sample_rate_hz):
+        decoded[clip.speaker] += 1
+        return decode_clip(clip, sample_rate_hz)
+
+    monkeypatch.setattr("ensemble.corpora.clip.decode_clip", counted)
+    monkeypatch.setattr("ensemble.training.spectrogram_cache.MANY_CLIPS", 1)
+    options = {"folder": tmp_path, "cache": tmp_path / "cache", "start": whole}
+    made = train_heads([calm_corpus], VALIDATION, replace(SETTINGS, n_threads=2), **options)
+    # eight clips each; those of validation speakers once more, for the evaluation in three conditions
+    assert decoded == {c.speaker: 16 if c.speaker in VALIDATION else 8 for c in calm_corpus.clips}
+    alone = train_heads([calm_corpus], VALIDATION, SETTINGS, **{**options, "cache": tmp_path / "other"})
+    np.testing.assert_array_equal(load_ensemble(made).heads.biases, load_ensemble(alone).heads.biases)
 
 
 def test_heads_are_refused_where_they_cannot_be(whole, calm_corpus, cache, tmp_path):

@@ -95,6 +95,26 @@ def test_evaluate_prints_a_table_and_writes_a_card(trained):
     assert results["crema-d"]["telephone"]["clip"]["n"] == 8
 
 
+def test_a_card_keeps_what_was_measured_of_the_same_ensemble(tmp_path):
+    write_tiny_manifest(tmp_path)
+    copy = tmp_path / "others.csv"
+    copy.write_text((tmp_path / "made.csv").read_text())
+    args = ("evaluate", "--ensemble", "shipped", "--condition", "telephone", "--card", "card")
+    for name in ("made", "others"):
+        callanalytics(*args, "--corpus", f"{name}.csv", folder=tmp_path)
+    results = json.loads((tmp_path / "card/results.json").read_text())
+    assert {"made", "others"} <= set(results)
+    card = (tmp_path / "card/model-card.md").read_text()
+    assert "| made | telephone | clip |" in card
+    assert "| others | telephone | clip |" in card
+    (tmp_path / "card/results.json").write_text(json.dumps({**results, "ensemble_id": "another"}))
+    callanalytics(*args, "--corpus", "made.csv", folder=tmp_path)
+    assert "others" not in json.loads((tmp_path / "card/results.json").read_text())
+    (tmp_path / "card/results.json").write_text("{")
+    refused = callanalytics(*args, "--corpus", "made.csv", folder=tmp_path, rc=2).stderr
+    assert "is not JSON" in refused
+
+
 def test_a_channel_condition_can_be_named_by_its_old_option_too(trained):
     folder, _ = trained
     args = ("evaluate", "--corpus", folder / "corpus", "--ensemble", "shipped", "--json")

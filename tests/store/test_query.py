@@ -242,7 +242,38 @@ def test_asking_imports_nothing_heavy(database: Path, program: str) -> None:
         check=True, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"},
     )  # fmt: skip
     heavy = set(eval(done.stdout.splitlines()[-1]))
-    assert heavy <= {"numpy", "pyarrow"}
+    assert heavy <= {"numpy"}
+
+
+def test_results_are_stored_published_and_read_without_pyarrow(tmp_path: Path) -> None:
+    """An installation for a night has none: it is as large as polars."""
+    program = """
+import sys
+sys.modules["pyarrow"] = None
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from fixture_calls import fill, plausible_calls
+from callanalytics.store import open_work, publish
+from callanalytics.store.query import run_query
+from callanalytics.store.reader import read_analysis
+from callanalytics.workspace import Workspace
+from jobs.reviews import next_calls
+workspace = Workspace(Path(sys.argv[1]))
+with open_work(workspace) as store:
+    fill(store)
+    publish(store)
+    call = read_analysis(store, 1)
+assert run_query(workspace.database, "FROM call_summary", max_rows=None).height == len(plausible_calls())
+assert call.segments and next_calls(workspace)
+"""
+    support = Path(__file__).parents[1] / "support"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "out"), str(support)], check=True)
+
+
+def test_what_stops_a_statement_midway_is_told_in_the_words_of_the_database(database: Path) -> None:
+    late = "SELECT CASE WHEN i = 900_000 THEN 'x' ELSE '1' END::INTEGER AS n FROM range(1_000_000) AS t(i)"
+    with pytest.raises(UsageError, match="The database does not accept this: Conversion Error"):
+        run_query(database, late, max_rows=None)
 
 
 # Answers that are known by construction

@@ -99,6 +99,23 @@ def test_moments_are_recognised_with_their_context_only(models: Models, model: P
         assert any(m.start_s - 3 <= u.start_s and u.end_s <= m.end_s + 3 for m in moments)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "end_s"),  # of utterances in the reference
+    [
+        ("0002f70f7386445b", "a new one?", 20.0),
+        ("0002f70f7386445b", "going to be it.", 44.3),
+        ("0091a706bc604188", "thank you.", 37.6),
+    ],
+)
+def test_the_last_words_before_a_pause_stay_with_their_sentence(
+    name: str, text: str, end_s: float, models: Models, model: Path, data_dir: Path
+) -> None:
+    path = data_dir / "calls" / "harper-valley" / "stereo" / f"{name}.wav"
+    said = analysed(path, models, settings(model)).words.utterances
+    ends_s = [u.end_s for u in said if u.role is Role.CALLER and text in u.text.lower()]
+    assert any(end == pytest.approx(end_s, abs=1.0) for end in ends_s), ends_s
+
+
 def test_rules_on_phrases_see_what_was_recognised(spoken: Path, models: Models, model: Path) -> None:
     rule = RuleSettings(
         name="cancels",

@@ -40,6 +40,7 @@ _PAD_S = 0.25
 _MORE_FRAMES = 300  # of 10 ms; with 100 the word error on the bank calls was a point higher
 _NO_SPEECH, _LOG_PROBABILITY, _COMPRESSION = 0.6, -1.0, 2.4
 _MOST_REPEATS = 4
+_ENDS = (".", "?", "!", "。", "？", "！")  # of a sentence
 # A call whose fulfilled rules have this share of the weight that flags is a near miss.
 _NEAR_SHARE = 0.75
 # Whoever speaks during this share of a moment is recognised around it.
@@ -178,15 +179,19 @@ class Recogniser:
         for segment in segments:
             if not _is_said(segment):
                 continue
+            before: int | None = None  # place of the word before it in its sentence
             for word in segment.words or ():
-                stretch, at_s = _place(places, word.end)
-                start_s = min(max(at_s + word.start, stretch.start_s), stretch.end_s)
-                end_s = min(max(at_s + word.end, start_s), stretch.end_s)
+                before = _place(places, float(word.start), float(word.end), before)
+                stretch, at_s, _ = places[before]
+                start_s = min(max(stretch.start_s - at_s + word.start, stretch.start_s), stretch.end_s)
+                end_s = min(max(stretch.start_s - at_s + word.end, start_s), stretch.end_s)
                 text = word.word.strip()
                 if text:
                     one = Word(text, start_s, end_s, float(word.probability))
                     label = f"channel {stretch.channel}" if apart else None
                     pieces.append(Piece(label, start_s, end_s, (one,), timed=True))
+                if text.endswith(_ENDS):
+                    before = None
         return pieces, str(info.language)
 
 
@@ -274,13 +279,21 @@ def _packed(audio: Audio, block: Sequence[_Stretch]) -> tuple[FloatArray, list[_
     return sound.astype(np.float32), places
 
 
-def _place(places: Sequence[_Place], at_s: float) -> tuple[_Stretch, float]:
-    """The stretch that a word ends in, and what makes a time in the call of one in the block.
+def _place(places: Sequence[_Place], start_s: float, end_s: float, before: int | None) -> int:
+    """Number of the place that a word belongs to; `before` is that of the word before it in its sentence.
 
-    One that ends between two belongs to the later: Whisper begins words too early rather than too late.
+    Whisper cuts words finely inside speech, but the first word after silence may begin in that silence or
+    even before it, and the last one before silence may end long after it. So a word belongs where half of it
+    or more lies, else where it begins. One that begins in silence goes with the word before it, or, as the
+    first of a sentence or a segment, to the speech that follows.
     """
-    stretch, begin_s, _ = next((place for place in places if at_s <= place[2]), places[-1])
-    return stretch, stretch.start_s - begin_s
+    for number, (_, first_s, last_s) in enumerate(places):
+        if start_s < end_s and min(end_s, last_s) - max(start_s, first_s) >= (end_s - start_s) / 2:
+            return number
+    following = next((n for n, (_, _, last_s) in enumerate(places) if start_s < last_s), len(places) - 1)
+    if before is None or start_s >= places[following][1]:
+        return following
+    return before
 
 
 def _is_said(segment: Any) -> bool:
