@@ -28,6 +28,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
 from callanalytics.records import Escalation, Role, TimeSource
+from callanalytics.store import open_work
 from callanalytics.store.rows import pack
 from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
