@@ -53,9 +53,12 @@ from ensemble.model_errors import ModelIncompatible
 
 SHARED = "campplus.weights"
 SILERO_WINDOW, SILERO_HIDDEN = 128, 128
-WINDOW_SAMPLES = 160_000  # 10 s at 16 kHz, what it was trained on
-_SAMPLE_RATE_HZ = 16_000
+WINDOW_SAMPLES = 80_000  # 10 s at 8 kHz
+_SAMPLE_RATE_HZ = 16_000  # what the segmenter was trained on
 _SINC_STRIDE = 10
+# Samples of 16 kHz on each side that soxr makes of one sample at 8 kHz (beyond them 1e-14 of the energy), and
+# samples of 8 kHz on each side that a filter reaches further when that is part of it.
+_INTERPOLATED, _FOLDED_MARGIN = 256, 16
 _MIN_HZ = 50.0
 
 
@@ -104,8 +107,8 @@ def _export(
 
 
 def export_windows(weights: Path, target: Path) -> None:
-    """Write the network as ONNX: "samples" (batch, 160000) -> "log_probability" (batch, 589, 7)."""
-    network = load_pyannet(weights)
+    """Write the network at 8 kHz as ONNX: "samples" (batch, 80000) -> "log_probability" (batch, 589, 7)."""
+    network = at_8_khz(load_pyannet(weights))
     # From a batch of one: exported from a batch of three it agreed with torch on 47 % of the frames.
     torch.onnx.export(
         network,
@@ -247,13 +250,40 @@ def _sinc_filters(parts: dict[str, Tensor]) -> Tensor:
     return torch.cat([cosines, sines]).unsqueeze(1)
 
 
-class PyanNet(nn.Module):
-    """(batch, 160000) samples -> (batch, 589, 7) log probabilities of the speaker sets."""
+def at_8_khz(network: PyanNet) -> PyanNet:
+    """The same network for (batch, 80000) samples at 8 kHz.
 
-    def __init__(self, filters: Tensor) -> None:
+    Its first layer filters what resampling makes of them. Both are linear, so each filter and the resampling
+    become one filter of 158 instead of 251 taps.
+    """
+    import soxr
+
+    taps = network.filters[:, 0].double().numpy()
+    n_taps = taps.shape[1]
+    impulse = np.zeros(4 * _INTERPOLATED)
+    impulse[len(impulse) // 2] = 1
+    answer: npt.NDArray[np.float64] = soxr.resample(impulse, _SAMPLE_RATE_HZ // 2, _SAMPLE_RATE_HZ)
+    sample = np.arange(-_FOLDED_MARGIN, (n_taps + 1) // 2 + _FOLDED_MARGIN)
+    distance = np.arange(n_taps)[:, None] - 2 * sample  # from each sample of 8 kHz to each tap
+    folded = taps @ np.where(np.abs(distance) <= _INTERPOLATED, answer[len(impulse) + distance], 0)
+    filters = torch.from_numpy(folded.astype(np.float32)).unsqueeze(1)
+    narrow = PyanNet(filters, _SINC_STRIDE // 2, _FOLDED_MARGIN)
+    narrow.load_state_dict(network.state_dict())
+    return narrow.eval()
+
+
+class PyanNet(nn.Module):
+    """(batch, 160000) samples -> (batch, 589, 7) log probabilities of the speaker sets.
+
+    filters: (80, 1, taps) for its first layer, which takes `stride` samples a step.
+    """
+
+    filters: Tensor
+
+    def __init__(self, filters: Tensor, stride: int = _SINC_STRIDE, margin: int = 0) -> None:
         super().__init__()
         self.register_buffer("filters", filters, persistent=False)
-        self.sincnet = _Convolutions()
+        self.sincnet = _Convolutions(stride, margin)
         self.lstm = nn.LSTM(60, 128, num_layers=4, bidirectional=True, batch_first=True)
         self.linear = nn.ModuleList([nn.Linear(256, 128), nn.Linear(128, 128)])
         self.classifier = nn.Linear(128, 7)
@@ -269,15 +299,17 @@ class PyanNet(nn.Module):
 class _Convolutions(nn.Module):
     """(batch, 1, 160000) -> (batch, 60, 589): sinc filters, then two convolutions, each pooled by 3."""
 
-    def __init__(self) -> None:
+    def __init__(self, stride: int, margin: int) -> None:
         super().__init__()
+        self.stride, self.margin = stride, margin
         self.wav_norm1d = nn.InstanceNorm1d(1, affine=True)
         # Index 0 is the sinc layer, whose filters are computed.
         self.conv1d = nn.ModuleList([nn.Identity(), nn.Conv1d(80, 60, 5), nn.Conv1d(60, 60, 5)])
         self.norm1d = nn.ModuleList(nn.InstanceNorm1d(width, affine=True) for width in (80, 60, 60))
 
     def forward(self, samples: Tensor, filters: Tensor) -> Tensor:
-        x = functional.conv1d(self.wav_norm1d(samples), filters, stride=_SINC_STRIDE).abs()
+        x = functional.pad(self.wav_norm1d(samples), (self.margin, self.margin))
+        x = functional.conv1d(x, filters, stride=self.stride).abs()
         for convolution, norm in zip(self.conv1d, self.norm1d, strict=True):
             x = functional.leaky_relu(norm(functional.max_pool1d(convolution(x), 3)))
         return x
