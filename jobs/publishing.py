@@ -44,7 +44,17 @@ def write_clips(workspace: Workspace, call: CallRows | CallAnalysis) -> None:
     """Put the clips of a call beside the report; each is there whole or not at all.
 
     A contrast clip of an earlier analysis goes: it is of what was found then.
+
+    Raises:
+        StoreError: the output folder is no longer there. Making it anew would leave voices where no purge
+            looks for them.
+        OSError: a clip cannot be written.
     """
+    if not workspace.work_database.exists():
+        raise StoreError(
+            f"{workspace.folder}: the output folder was moved or removed while this job was at work. Put it "
+            "back where it was and run again: what was committed is in it."
+        )
     folder = workspace.clips_of(call.recording.call_id)
     if not any(clip.name in CONTRAST_NAMES for clip in call.clips):
         remove_contrast(workspace, call.recording.call_id)

@@ -301,6 +301,12 @@ def attached(
 
 def put_in_place(fresh: Path, target: Path) -> None:
     """Replace a database by another one, durably."""
+    if target.is_symlink():
+        _log.warning(
+            "%s: was a link to %s, and is a file again. What lies there is no longer brought up to date: "
+            "delete it, since a purge does not reach it",
+            *(target, target.readlink()),
+        )
     fresh.replace(target)
     # The log of somebody's writing to the old file does not fit the new one and would stop readers.
     log_of(target).unlink(missing_ok=True)

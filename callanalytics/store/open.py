@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def open_work(
     that the next publishing does not lose what it holds.
 
     Raises:
-        StoreError: it is damaged, in use by another process, from a newer version, or not writable.
+        StoreError: it is damaged, in use by another process, from a newer version, not writable, or older
+            than what is published.
     """
     import duckdb
 
@@ -64,6 +66,7 @@ def open_work(
         if is_outdated(connection, *known):
             store.note_unpublished("bring the database up to date")
         upgrade(connection, *known)
+        _check_not_older(connection, workspace)
     except duckdb.Error as problem:  # what the file says of itself cannot be read
         connection.close()
         raise unusable(workspace, problem) from problem
@@ -129,15 +132,50 @@ def unusable(workspace: Workspace, problem: Exception) -> StoreError:
     if held_elsewhere(problem):
         advice = "Another process has it open: end that one, or wait for it."
     else:
-        aside = workspace.damaged.absolute()
-        files = f"{shlex.quote(str(database.absolute()))}*"  # with its logs
-        then = f"goes on from the published {DATABASE_NAME}" if workspace.database.exists() else "begins anew"
-        advice = (
-            f"If it is damaged, move it and its log ({database.name}.wal) away, and the next run {then}:\n"
-            f"  mkdir -p {shlex.quote(str(aside))} && mv {files} {shlex.quote(str(aside))}\n"
-            "The next purge deletes that folder: copy what you want to keep."
-        )
+        advice = f"If it is damaged, {_way_out(workspace)}"
     return StoreError(f"{database}: the working database cannot be read. {reason} {advice}")
+
+
+def _way_out(workspace: Workspace) -> str:
+    database, aside = workspace.work_database, workspace.damaged.absolute()
+    files = f"{shlex.quote(str(database.absolute()))}*"  # with its logs
+    then = f"goes on from the published {DATABASE_NAME}" if workspace.database.exists() else "begins anew"
+    return (
+        f"move it and its log ({database.name}.wal) away, and the next run {then}:\n"
+        f"  mkdir -p {shlex.quote(str(aside))} && mv {files} {shlex.quote(str(aside))}\n"
+        "The next purge deletes that folder: copy what you want to keep."
+    )
+
+
+def _check_not_older(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
+    """Refuse a working database that lacks the newest run that is published, such as one from a backup.
+
+    Publishing it would take away what people see, and calls whose recordings are gone for good. Runs are
+    never deleted.
+
+    Raises:
+        StoreError: it does.
+    """
+    import duckdb
+
+    published = workspace.database
+    newest = "SELECT run_id, epoch_us(started_at) FROM base.runs ORDER BY run_id DESC LIMIT 1"
+    try:
+        if not published.exists() or log_of(published).exists():
+            return
+        with duckdb.connect(published, read_only=True) as reader:
+            runs = reader.execute(newest).fetchall()
+    except (duckdb.Error, OSError):  # it is damaged, or somebody writes to it: publishing replaces it
+        return
+    known = "SELECT count(*) FROM base.runs WHERE run_id = ? AND epoch_us(started_at) = ?"
+    for run_id, started_us in runs:
+        if connection.execute(known, [run_id, started_us]).fetchall() == [(0,)]:
+            at = datetime.fromtimestamp(started_us / 1e6, UTC)
+            raise StoreError(
+                f"{workspace.work_database}: the working database is older than what is published, or of "
+                f"another output folder: it has no run {run_id} of {at:%Y-%m-%d %H:%M} UTC. To publish it "
+                f"would take results away. Put the newer one back, or {_way_out(workspace)}"
+            )
 
 
 def _patiently(database: Path) -> duckdb.DuckDBPyConnection:

@@ -6,13 +6,14 @@ sees half a file, and nobody who holds it open, even for writing, can delay a ru
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callanalytics.errors import StoreError, remedy
+from callanalytics.errors import StoreError, UsageError, remedy
 from callanalytics.store.generations import (
     all_threads,
     attached,
@@ -32,6 +33,8 @@ from callanalytics.workspace import Workspace
 
 if TYPE_CHECKING:
     import duckdb
+
+_log = logging.getLogger(__name__)
 
 # The oldest format that holds the tables without growing: every DuckDB since 1.2 (2025) reads it, and
 # business tools lag years behind. The working database is ours alone and stays in the newest.
@@ -109,6 +112,29 @@ def mend_published(workspace: Workspace) -> bool:
     if not whole:
         forget_previous(workspace)  # the damaged file would become the previous one
     return whole
+
+
+def is_published(store: Store) -> bool:
+    """Whether the published copy is whole and, when nothing is due, what was published last.
+
+    One that was put back from a backup lacks analyses or reviews, and has to be published anew.
+    """
+    import duckdb
+
+    if not mend_published(store.workspace):
+        return False
+    asked = (
+        "SELECT count(*), sum((hash(analysis_key, revision) >> 1)::HUGEINT) FROM base.analyses",
+        "SELECT count(*), sum((hash(whole_row) >> 1)::HUGEINT) FROM base.reviews AS whole_row",
+    )
+    try:
+        with open_published(store.workspace.database) as published:
+            same = all(published.execute(sql).fetchall() == store.rows(sql) for sql in asked)
+    except (duckdb.Error, StoreError, UsageError):
+        return False
+    if not same:
+        _log.warning("%s: not what was published last; it is published anew", store.workspace.database)
+    return same
 
 
 def _is_mended(database: Path) -> bool:

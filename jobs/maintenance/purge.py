@@ -200,7 +200,7 @@ def purge(
             compact(store)
         else:
             publish(store)
-        _remove_played(workspace)  # until the rows were gone, the app played what it was asked for
+        _remove_late(workspace, expired.call_ids if rows_too else ())
         _note(settings, workspace, found, now)
     if not stays:  # the pages may name calls that are gone
         report.write_again(shown, now=now)
@@ -300,8 +300,10 @@ def _forms(workspace: Workspace) -> list[Path]:
     return [form for root in roots for name in _FORMS for form in root.glob(name)]
 
 
-def _remove_played(workspace: Workspace) -> None:
+def _remove_late(workspace: Workspace, call_ids: Collection[str]) -> None:
+    """Remove what came meanwhile: until the rows were gone, the app played the calls and took verdicts."""
     with _removing():
+        forget_reviews(about_gone_calls(None, workspace, call_ids))
         for sound in _played(workspace):
             sound.unlink(missing_ok=True)
 

@@ -20,7 +20,7 @@ from callanalytics.ingest.object_store import is_remote, path_of, url_of
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import CallRows, Failure, FoundRecording, Outcome
 from callanalytics.store import Store, open_work, publish
-from callanalytics.store.publish import mend_published
+from callanalytics.store.publish import is_published
 from callanalytics.store.recordings import knows_of, note_skips, remember_files
 from callanalytics.store.remove import replace_earlier
 from callanalytics.store.voice_profiles import learn
@@ -312,7 +312,7 @@ class _Night:
         self.store.end_run(self.run_id, self.counts, exit_code=exit_code)
         keep_nearest(self.store, self.window)
         # What is to be published anew need not be read before.
-        whole = self.store.unpublished or mend_published(self.workspace)
+        whole = self.store.unpublished or is_published(self.store)
         if self.held:
             self.workspace.hold(self.run_id, self.window.since, self.window.until, self.held)
             return

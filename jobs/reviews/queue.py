@@ -246,8 +246,8 @@ class GoneReviews:
     rest: Mapping[Path, Sequence[Review]]  # the files they are in, and what stays of each
 
 
-def about_gone_calls(store: Store, workspace: Workspace, call_ids: Collection[str]) -> GoneReviews:
-    """Waiting and refused reviews of calls that are to go, or that are gone.
+def about_gone_calls(store: Store | None, workspace: Workspace, call_ids: Collection[str]) -> GoneReviews:
+    """Waiting and refused reviews of calls that are to go, or that are gone: the latter with a store only.
 
     What cannot be read as reviews counts when it names a call that is to go.
     """
@@ -260,13 +260,11 @@ def about_gone_calls(store: Store, workspace: Workspace, call_ids: Collection[st
         except UsageError:
             if path.is_file() and any(call_id.encode() in path.read_bytes() for call_id in call_ids):
                 rest[path], n = (), n + 1
-    known = {
-        call_id
-        for (call_id,) in store.connection.execute(
-            "SELECT call_id FROM base.calls WHERE call_id IN (SELECT unnest(?::VARCHAR[]))",
-            [sorted({review.call_id for reviews in in_file.values() for review in reviews})],
-        ).fetchall()
-    } - set(call_ids)
+    named = {review.call_id for reviews in in_file.values() for review in reviews}
+    if store is not None:
+        there = "SELECT call_id FROM base.calls WHERE call_id IN (SELECT unnest(?::VARCHAR[]))"
+        named = {call_id for (call_id,) in store.rows(there, [sorted(named)])}
+    known = named - set(call_ids)
     for path, reviews in in_file.items():
         stay = [review for review in reviews if review.call_id in known]
         if len(stay) < len(reviews):

@@ -18,15 +18,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from command_line import run_command
-from short_calls import command, environment
+from short_calls import command, environment, short_calls
 
-from callanalytics.config import load_config
+from callanalytics.config import Settings, load_config
+from callanalytics.config.call_settings import RuleSettings
 from callanalytics.errors import ConfigError, StoreError, UsageError
 from callanalytics.ingest.object_store import check_remote, path_of
 from callanalytics.records.text import without_secrets
 from callanalytics.workspace import Workspace, write_whole
 from jobs.cli.single_file import render_clip
 from jobs.maintenance.status import read_status, render_status
+from jobs.night import RunOptions
+from jobs.night.run import run_night
 from jobs.reviews.queue import waiting_reviews
 from jobs.scheduler.monitoring import ping
 
@@ -301,3 +304,21 @@ def test_what_a_share_refuses_is_answered_with_the_right_advice(
     assert "disk space" not in said or number == errno.ENOSPC, said
     assert (out / "callanalytics.duckdb").read_bytes() == before
     assert not (new / "callanalytics.duckdb").exists()
+
+
+def test_an_output_folder_that_was_moved_away_meanwhile_is_not_made_anew(tmp_path: Path) -> None:
+    """With the clips of a call in it and no database, no purge would have found them."""
+    calls, out = short_calls(tmp_path / "calls", 1, seconds=4.0), tmp_path / "out"
+    silent = RuleSettings(name="any", measure="silence_share", role="any", at_least=0.0, reason="any call")
+
+    def move_away(stage: str, *_: object) -> None:
+        if stage == "analyse" and out.exists():
+            out.rename(tmp_path / "elsewhere")
+
+    options = RunOptions(since="2000-01-01", inputs=(calls,), out=out, workers=1)
+    with pytest.raises(StoreError, match="moved or removed while this job was at work"):
+        run_night(Settings(rule=(silent,)), options, on_progress=move_away)
+    assert not out.exists()
+    (tmp_path / "elsewhere").rename(out)
+    assert run_night(Settings(rule=(silent,)), options).counts.n_done == 1
+    assert list(Workspace(out).clips.rglob("*.mp3"))

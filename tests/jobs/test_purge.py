@@ -19,7 +19,8 @@ from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import Role
-from callanalytics.store import Correction, Review, RunCounts, open_work, publish
+from callanalytics.store import Correction, Review, RunCounts, Store, open_work, publish
+from callanalytics.store.publish import compact
 from callanalytics.store.recordings import done_among
 from callanalytics.store.remove import Selection
 from callanalytics.workspace import Workspace, file_lock
@@ -355,6 +356,23 @@ def test_reviews_on_their_way_go_with_their_calls_and_others_stay(out: Path) -> 
     (kept,) = (out / ".work" / "reviews" / "refused").glob("*.json")
     assert [review.call_id for review in read_reviews(kept)] == [new[0]]
     assert "no_such_rule" in kept.with_suffix(".txt").read_text()
+
+
+def test_a_verdict_given_while_its_call_is_purged_goes_too(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = ([call.recording.call_id for call in calls] for calls in old_and_new())
+
+    def compact_late(store: Store) -> Path:  # people see the call until then, and judge it
+        put(Workspace(out), [Review(old[0], "confirm", note=MARK)])
+        put(Workspace(out), [Review(new[0], "confirm", note="of another call")])
+        return compact(store)
+
+    monkeypatch.setattr("jobs.maintenance.purge.compact", compact_late)
+    purge(SETTINGS, Workspace(out), older("2d"), now=NOW)
+    assert found_in(out, [MARK, *old]) == set()
+    (kept,) = map(read_reviews, waiting(Workspace(out)))
+    assert [review.call_id for review in kept] == [new[0]]
 
 
 def test_only_the_clips_go_so_reviews_on_their_way_stay(out: Path) -> None:

@@ -28,6 +28,7 @@ from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.errors import ReportError
 from callanalytics.records import Escalation, Role, TimeSource
+from callanalytics.store import open_work
 from callanalytics.store.rows import pack
 from callanalytics.workspace import Workspace
 from jobs.publishing import write_clips
@@ -272,7 +273,8 @@ def test_folders_are_the_owners_alone_from_the_first_on(site: Site, tmp_path: Pa
     usual = os.umask(0o022)
     try:
         Site(site.database, tmp_path / "new" / "reports").build(days(1))
-        write_clips(Workspace(tmp_path / "clips-first"), pack(call))
+        with open_work(Workspace(tmp_path / "clips-first")) as store:
+            write_clips(store.workspace, pack(call))
     finally:
         os.umask(usual)
     folders = [path for path in tmp_path.rglob("*") if path.is_dir()]

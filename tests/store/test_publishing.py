@@ -478,6 +478,57 @@ def test_a_run_without_news_mends_a_damaged_row_of_the_published_file(night_of_t
     assert rows["n"].item() > 0
 
 
+def test_a_link_that_publishing_replaces_is_named_with_what_it_leaves_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(tmp_path / "out")
+    with open_work(workspace) as store:
+        published = publish(store)
+        published.rename(tmp_path / "on another disk")
+        published.symlink_to(tmp_path / "on another disk")
+        publish(store)
+    assert not published.is_symlink()
+    assert str(tmp_path / "on another disk") in caplog.text
+
+
+def test_a_run_without_news_publishes_anew_what_was_put_back_from_a_backup(
+    night_of_two_calls: RunOptions, calls: list[CallAnalysis]
+) -> None:
+    workspace = Workspace(night_of_two_calls.out)
+    backup = shutil.copy2(workspace.database, workspace.folder / "backup")
+    with open_work(workspace) as store:
+        store.write(calls[2:3], begin(store))
+        publish(store)
+    n_calls = "SELECT count(*) AS n FROM base.calls"
+    Path(backup).replace(workspace.database)
+    assert run_query(workspace.database, n_calls, max_rows=None)["n"].item() == 2
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+    assert run_query(workspace.database, n_calls, max_rows=None)["n"].item() == 3
+    published = workspace.database.stat().st_mtime_ns
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+    assert workspace.database.stat().st_mtime_ns == published, "once is enough"
+
+
+def test_a_working_database_from_a_backup_takes_nothing_away_from_what_is_published(
+    night_of_two_calls: RunOptions, calls: list[CallAnalysis]
+) -> None:
+    workspace = Workspace(night_of_two_calls.out)
+    backup = shutil.copy2(workspace.work_database, workspace.folder / "backup")
+    with open_work(workspace) as store:
+        store.write(calls[2:3], begin(store))
+        publish(store)
+    Path(backup).replace(workspace.work_database)
+    with pytest.raises(StoreError, match=r"has no run 2 of .* goes on from the published") as caught:
+        run_night(Settings(), night_of_two_calls)
+    (command,) = [line for line in str(caught.value).splitlines() if line.startswith("  ")]
+    subprocess.run(["/bin/sh", "-c", command], check=True, cwd="/")
+    assert run_night(Settings(), night_of_two_calls).exit_code == 0
+    with open_work(workspace) as store:
+        assert count(store, "calls") == 3
+    n_calls = "SELECT count(*) AS n FROM base.calls"
+    assert run_query(workspace.database, n_calls, max_rows=None)["n"].item() == 3
+
+
 def test_a_damaged_row_of_the_working_database_is_told_with_advice(
     night_of_two_calls: RunOptions, calls: list[CallAnalysis]
 ) -> None:

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -48,7 +49,8 @@ class Job:
     def send_signal(self, number: int) -> None:
         """A signal to it alone, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ended, and the forge is about to say so
+                os.kill(self.pid, number)
 
 
 @dataclass
