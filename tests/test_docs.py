@@ -138,7 +138,7 @@ def test_options_and_make_targets_exist() -> None:
     }
     options |= {"--help", "--version"}
     for script in (ROOT / "benchmarks").glob("*.py"):
-        options |= set(re.findall(r'add_argument\("(--[\w-]+)"', text_of(script)))
+        options |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', text_of(script)))
     targets = set(re.findall(r"^(\w+):", text_of(ROOT / "Makefile"), flags=re.MULTILINE))
     assert len(options) > 80
     assert {"run", "test", "docs"} <= targets
