@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from callanalytics.audio import decode_recording
 from callanalytics.config import AudioSettings
+from ensemble.corpora.clip import Clip, decode_clip
 
 FloatArray = NDArray[np.float32]
 RATE_HZ = 8000
@@ -135,10 +136,15 @@ def choose_speakers(speakers: Sequence[Speaker], plan: Plan, rng: np.random.Gene
             return chosen
 
 
+def sound_of(path: Path) -> FloatArray:
+    """Mono at 8 kHz at its recorded level: decoded as a recording, a quiet clip would be made louder."""
+    return decode_clip(Clip(path, corpus="", emotion="", speaker=""), RATE_HZ)
+
+
 @cache
 def voiced(path: Path) -> FloatArray:
     """A clip at 8 kHz without its quiet ends: below 8 dB over its noise, or 30 dB under its peak."""
-    samples = decode_recording([path], AudioSettings()).samples.mean(axis=0)
+    samples = sound_of(path)
     level_db = 20 * np.log10(np.sqrt(np.convolve(samples**2, np.ones(400) / 400, "same")) + 1e-6)
     floor_db = min(max(np.percentile(level_db, 10) + 8, level_db.max() - 30), level_db.max() - 6)
     loud = np.flatnonzero(level_db > floor_db)

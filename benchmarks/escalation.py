@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from built_calls import sound_of
 from sklearn.metrics import roc_auc_score
 
 from callanalytics.analysis.call import CallAnalysis, load_analysis
-from callanalytics.audio import decode_recording
-from callanalytics.config import AudioSettings, Settings
+from callanalytics.config import Settings
 from callanalytics.records import (
     CallFacts,
     FoundRecording,
@@ -60,7 +60,7 @@ def clips_of(actor: Path, codes: tuple[str, ...]) -> list[Path]:
 
 def voiced(path: Path) -> np.ndarray:
     """A clip without the silence around it, 8 kHz, at its recorded level."""
-    sound = decode_recording([path], AudioSettings()).samples.mean(axis=0)
+    sound = sound_of(path)
     frames = sound[: len(sound) // 160 * 160].reshape(-1, 160)
     loud = np.flatnonzero(np.sqrt((frames**2).mean(axis=1)) > 0.02 * np.sqrt((frames**2).mean(axis=1)).max())
     return sound[loud[0] * 160 : (loud[-1] + 1) * 160]
