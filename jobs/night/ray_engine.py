@@ -44,7 +44,7 @@ MAX_FAILED_STARTS = 3
 NO_CORE_S = 300.0
 RESIZE_S = 5.0
 # Where a network was cut while an answer was on its way, the worker gives the connection up, and the driver,
-# which only waits, is not told. Whatever it sends finds that out at once; Ray itself sends after 5 minutes.
+# which only waits, is not told. Whatever it sends finds that out at once.
 KNOCK_S = 20.0
 _STORE_BYTES = 256_000_000  # results are small; Ray's own default is 30 % of the memory
 
