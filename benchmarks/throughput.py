@@ -262,6 +262,7 @@ def nothing_new(arguments: Arguments) -> None:
         path.write_bytes(b"x")
         os.utime(path, (settled, settled))
     _settle(folder)
+    night_run(night, folder / "out", workers=1)  # draws the pages of what was noted
     ran = night_run(night, folder / "out", workers=1)
     result = json.loads(ran.said)
     print(f"\nknown: {result['n_skipped']} known files, {result['n_new']} new: {ran.wall_s:.1f} s ", end="")
@@ -269,10 +270,11 @@ def nothing_new(arguments: Arguments) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """Note every tiny file as hashed and its recording as done."""
+    """Note every tiny file as hashed and its recording as done, and publish that."""
     import duckdb
     import polars as pl
 
+    from callanalytics.store import open_work, publish
     from callanalytics.workspace import Workspace
 
     rows = []
@@ -295,6 +297,12 @@ def _settle(folder: Path) -> None:
             " FROM (SELECT * FROM base.analyses LIMIT 1) AS a,"
             " (SELECT recording_id, 1000 + row_number() OVER () AS n FROM files) AS f"
         )
+        connection.execute(
+            "INSERT INTO base.recordings SELECT r.* REPLACE (f.recording_id AS recording_id)"
+            " FROM (SELECT * FROM base.recordings LIMIT 1) AS r, files AS f"
+        )
+    with open_work(Workspace(folder / "out")) as store:
+        publish(store)
 
 
 N_PUBLISHED = 3
