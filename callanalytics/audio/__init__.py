@@ -200,9 +200,11 @@ class _Decoding:
         if self._buffer is None or self._first is None:
             raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
         samples = self._buffer.finished()
-        if centre(samples):
+        n_doublings = missing_doublings(samples)
+        if centre(samples, _NOTED_OFFSET / 2**n_doublings):
             self._notes.add("dc_offset")
-        if lift(samples):
+        if n_doublings:
+            lift(samples, n_doublings)
             self._notes.add("quiet")
         clipped_share = self._n_clipped / max(1, samples.size)
         if clipped_share > _NOTED_CLIPPING:
@@ -218,8 +220,8 @@ class _Decoding:
         )
 
 
-def centre(samples: FloatArray) -> bool:
-    """Remove the constant offset of every row in place where it is loud; returns whether there was one.
+def centre(samples: FloatArray, noted: float = _NOTED_OFFSET) -> bool:
+    """Remove the constant offset of every row in place where it is `noted` or more; returns whether one was.
 
     Exact zeros are no sound (a masked payment, packets lost): they are neither measured nor moved.
     """
@@ -227,12 +229,12 @@ def centre(samples: FloatArray) -> bool:
     for row in samples:
         blocks = [row[at : at + _BLOCK_SAMPLES] for at in range(0, len(row), _BLOCK_SAMPLES)]
         # A look in single precision, with a margin: where more sound than this is, the offset is quiet.
-        most_sound = (abs(sum(float(block.sum()) for block in blocks)) + 1e-4 * len(row)) / _NOTED_OFFSET
+        most_sound = (abs(sum(float(block.sum()) for block in blocks)) + 1e-4 * len(row)) / noted
         if any(n > most_sound for n in accumulate(int(np.count_nonzero(block)) for block in blocks)):
             continue
         n_sound = sum(np.count_nonzero(block) for block in blocks)
         offset = sum(float(block.sum(dtype=np.float64)) for block in blocks) / max(1, n_sound)
-        if abs(offset) < _NOTED_OFFSET:
+        if abs(offset) < noted:
             continue
         is_moved = True
         for block in blocks:
@@ -241,30 +243,35 @@ def centre(samples: FloatArray) -> bool:
     return is_moved
 
 
-def lift(samples: FloatArray) -> bool:
-    """Make a recording that is very quiet louder in place, by doublings; returns whether it was.
+def missing_doublings(samples: FloatArray) -> int:
+    """By how many doublings a recording is to be made louder; 0 where it is not very quiet.
 
-    All rows are lifted alike, by the loudest second of the loudest one: which side is louder stays as it was.
-    Doubling is exact, so a quiet copy of a call is analysed as the call itself.
+    All rows alike, by the loudest second of the loudest one: which side is louder stays as it was.
     """
-    if not samples.shape[1]:
-        return False
-    loudest_db = max(_loudest_second_db(row) for row in samples)
+    loudest_db = max((_loudest_second_db(row) for row in samples), default=0.0) if samples.shape[1] else 0.0
     if loudest_db >= _QUIET_DB:
-        return False
-    n_doublings = min(_MOST_DOUBLINGS, int((_LIFTED_DB - loudest_db) / _DOUBLING_DB))
+        return 0
+    return min(_MOST_DOUBLINGS, int((_LIFTED_DB - loudest_db) / _DOUBLING_DB))
+
+
+def lift(samples: FloatArray, n_doublings: int) -> None:
+    """Make samples louder in place. Doubling is exact: a quiet copy of a call is analysed as the call is."""
     for row in samples:
         np.multiply(row, np.float32(2**n_doublings), out=row)
         np.clip(row, -1.0, 1.0, out=row)
-    return True
 
 
 def _loudest_second_db(row: FloatArray) -> float:
-    """RMS level that a second of 32 ms frames reaches, in dB below full scale; of less, all frames."""
+    """Level that a second of 32 ms frames reaches, in dB below full scale; of less, all frames.
+
+    The mean of a frame is no sound.
+    """
     n_frames = len(row) // _LEVEL_FRAME
     frames = row[: n_frames * _LEVEL_FRAME].reshape(n_frames, _LEVEL_FRAME)
-    power = np.einsum("ft,ft->f", frames, frames) / _LEVEL_FRAME if n_frames else np.square(row[:1])
-    rank = min(len(power), CANONICAL_RATE_HZ // _LEVEL_FRAME)
+    if not n_frames:
+        return 0.0
+    power = np.einsum("ft,ft->f", frames, frames) / _LEVEL_FRAME - frames.mean(axis=1) ** 2
+    rank = min(n_frames, CANONICAL_RATE_HZ // _LEVEL_FRAME)
     return float(10 * np.log10(max(np.partition(power, -rank)[-rank], 1e-10)))
 
 

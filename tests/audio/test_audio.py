@@ -621,3 +621,12 @@ def test_one_second_of_talk_at_a_usual_level_is_not_lifted(tmp_path: Path) -> No
     sound[40_000:50_000] *= 200
     sf.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
     assert decode(tmp_path / "a.wav").notes == ()
+
+
+@pytest.mark.parametrize("offset", [0.008, -0.003])
+def test_a_small_offset_is_not_lifted_with_a_quiet_recording(offset: float, tmp_path: Path) -> None:
+    call = 0.25 * tone(3.0, 8000)
+    sf.write(tmp_path / "a.wav", (call / 128 + offset).astype(np.float32), 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == ("dc_offset", "quiet")
+    assert np.abs(audio.samples[0] - call).max() < 2e-3
