@@ -44,9 +44,12 @@ MadeOnce = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; the order inside a file and of all others stays."""
+    """The longest files first; the order inside a file and of all others stays. `data_dir` makes a mark."""
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
 
 
 @pytest.fixture(scope="session")

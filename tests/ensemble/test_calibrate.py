@@ -137,6 +137,7 @@ def test_the_bins_of_reliability_hold_their_lower_border_and_not_their_upper():
     assert found == [pytest.approx(row, abs=1e-6) for row in expected]
     by_hand = (2 * abs(0.03125 - 0.5) + abs(0.125 - 1) + 2 * abs(0.53 - 0.5) + 2 * abs(0.95 - 1)) / 7
     assert expected_calibration_error(confidence, right, n_bins=8) == pytest.approx(by_hand, abs=1e-6)
+    assert len(reliability(np.array([0.8, 0.9], np.float32), np.ones(2, bool), n_bins=8)) == 2, "the last two"
     thirds = np.array([0.01, 0.06, 0.07], dtype=np.float32)  # on either side of 1/15
     assert len(reliability(thirds, np.ones(3, bool))) == 2
 
@@ -152,6 +153,14 @@ def test_accuracy_of_the_most_confident_by_hand():
     assert coverage_curve(confidence, right, (0.2, 0.04)) == [(0.2, 1.0), (0.04, 1.0)]
     alike = coverage_curve(np.full(100, 0.5, np.float32), np.arange(100) < 50, (0.5,))
     assert alike == [(0.5, 1.0)]
+
+
+def test_of_many_equally_sure_clips_the_earlier_ones_are_named_first(rng):
+    levels = rng.integers(0, 4, 999)
+    right = rng.random(999) < 0.5
+    first = sorted(range(999), key=lambda i: -levels[i])[:500]
+    ((_, accuracy),) = coverage_curve((levels / 4).astype(np.float32), right, (500 / 999,))
+    assert accuracy == pytest.approx(right[first].mean(), abs=1e-9)
 
 
 def test_chance_alone_is_measured_the_same_each_time(rng):
@@ -333,6 +342,23 @@ def test_logits_come_in_the_order_of_the_clips_and_see_no_padding():
     found = predict_logits(Means(), mels, batch=3)
     np.testing.assert_allclose(found, [mel.mean(axis=0) for mel in mels], atol=1e-4)
     assert found.dtype == np.float32
+
+
+def test_a_network_is_asked_about_64_clips_at_once_the_shortest_first():
+    import torch
+
+    class Counts(torch.nn.Module):
+        shapes: tuple[tuple[int, int], ...] = ()
+
+        def forward(self, mels, mask):
+            self.shapes += (tuple(mels.shape[:2]),)
+            return mels.sum(dim=1)
+
+    model, lengths = Counts(), np.random.default_rng(4).permutation(np.arange(1, 131))
+    mels = [np.full((n, 2), 1.0, np.float32) for n in lengths]
+    found = predict_logits(model, mels)
+    np.testing.assert_allclose(found, np.stack([lengths, lengths], axis=1))
+    assert model.shapes == ((64, 64), (64, 128), (2, 130))
 
 
 def test_weights_are_validated_on_each_clip_alone_and_on_the_speakers_clips():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import soundfile as sf
 
 from ensemble.corpora import Clip, read_corpus
 from ensemble.evaluation import (
+    Prepared,
     areas,
     evaluate,
     interval_by_speaker,
@@ -19,9 +21,11 @@ from ensemble.evaluation import (
     member_probabilities,
     prepare_clips,
     report,
+    tables_by_speaker,
     through_channel,
 )
 from ensemble.evaluation.model_card import card_page
+from ensemble.inference.spectrogram import FrontEnd, Reference, Statistics, voice_norm
 from ensemble.model_errors import CorpusError
 from ensemble.training.calibration import (
     coverage_curve,
@@ -274,3 +278,77 @@ def test_a_report_holds_every_measure_of_its_votes(shipped, rng):
     assert found["uar"] == pytest.approx(unweighted_recall(truth, votes.top_index))
     unsure = np.full_like(shares, 1 / 6)
     assert report(shipped, clips, unsure, centred)["abstaining"] == {"coverage": 0.0, "accuracy": None}
+
+
+def test_each_speakers_guesses_are_counted_in_sorted_order():
+    speakers, truth, guess = list("babb"), np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+    found = tables_by_speaker(truth, guess, speakers, 2)
+    assert found.tolist() == [[[0, 0], [0, 1]], [[2, 0], [1, 0]]]
+    assert found.dtype == np.int64
+
+
+@dataclass
+class Listening:
+    """An ensemble of one member that answers the mean of what it sees, and keeps what it was asked."""
+
+    heads: object | None
+    speaker_norm: bool
+    asked: list[Any] = field(default_factory=list)
+    front, reference = FrontEnd(n_mels=3), Reference(np.float32([1, 0, -1]), np.float32([6, 7, 8]))
+
+    def answers(self, mels, voice):
+        (seen,) = [each for each in (mels, voice) if each is not None]
+        self.asked.append("members" if voice is None else "voice")
+        means = np.array([seen.of(i).mean() for i in range(len(seen.n_frames))])
+        assert [len(seen.of(i)) for i in range(len(means))] == list(seen.n_frames)
+        logits = means[None, :, None] if voice is None else np.full((1, len(means), 1), 100.0)
+        return logits, -logits
+
+    def seconds(self, known):
+        return np.array([each.n_frames * 0.01 for each in known])
+
+    def by_voice(self, logits, offsets, voices, seconds, calm):
+        np.testing.assert_array_equal(offsets, -logits)
+        self.asked.append((voices, seconds.tolist(), None if calm is None else calm.tolist()))
+        return logits, np.ones(logits.shape[1], dtype=bool)
+
+
+SAID = (("a", "neutral"), ("a", "sad"), ("b", "happy"), ("b", "anger"), ("b", "neutral"), ("c", "sad"))
+
+
+@pytest.mark.parametrize("speaker_norm", [True, False])
+@pytest.mark.parametrize(
+    ("known", "with_heads", "together"),
+    [
+        ("clip", False, [[0], [1], [2], [3], [4], [5]]),
+        ("clip", True, [[0], [1], [2], [3], [4], [5]]),
+        ("speaker", False, [[0, 1]] * 2 + [[2, 3, 4]] * 3 + [[5]]),
+        ("speaker", True, [[0, 1]] * 2 + [[2, 3, 4]] * 3 + [[5]]),
+        ("calm", False, [[0]] * 2 + [[2, 4]] * 3 + [[5]]),  # who is never calm is taken alone
+        ("calm", True, [[0, 1]] * 2 + [[2, 3, 4]] * 3 + [[5]]),
+    ],
+)
+def test_members_see_a_clip_as_what_is_known_of_its_speaker_makes_it(
+    rng, known, with_heads, together, speaker_norm
+):
+    clips = tuple(Clip(Path(f"{i}.wav"), "mine", said, who) for i, (who, said) in enumerate(SAID))
+    mels = tuple(rng.normal(-40 - 5 * i, 6, (12 + 9 * i, 3)).astype(np.float32) for i in range(len(clips)))
+    own = tuple(Statistics(float(len(m)), m.sum(axis=0), (m**2.0).sum(axis=0)) for m in mels)
+    waves = tuple(rng.standard_normal(900).astype(np.float32) for _ in clips)
+    ensemble = Listening(object() if with_heads else None, speaker_norm)
+    found, centred = member_probabilities(ensemble, Prepared(clips, waves, mels, own, ()), known)
+    if not speaker_norm:
+        together = [[i] for i in range(len(clips))]
+    for i, group in enumerate(together):
+        gathered = own[group[0]]
+        for other in group[1:]:
+            gathered = gathered + own[other]
+        mean, deviation = voice_norm(gathered, ensemble.reference, ensemble.front)
+        assert found[0, i, 0] == pytest.approx(100 + ((mels[i] - mean) / deviation).mean(), abs=1e-5)
+    assert centred.all()
+    voices = [who for who, _ in SAID]
+    by_voice = speaker_norm and (known == "speaker" or (known == "calm" and with_heads))
+    neutral = [said == "neutral" for _, said in SAID]
+    seconds = [0.01 * len(mel) for mel in mels]
+    asked = (voices if by_voice else None, pytest.approx(seconds), neutral if known == "calm" else None)
+    assert ensemble.asked == ["members", "voice", asked]
