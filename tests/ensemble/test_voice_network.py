@@ -65,6 +65,22 @@ def test_the_members_layers_answer_alike_on_every_processor():
     assert all(each.dtype == np.int8 and np.abs(each).max() == 64 for each in used)
 
 
+def test_a_range_has_the_step_that_onnx_runtime_gives_it_to_the_last_bit():
+    import onnx
+    from onnx import numpy_helper
+    from onnxruntime.quantization.quant_utils import compute_scale_zp
+
+    graph = onnx.load(network_file(EMOTION_LAYERS)).graph
+    values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    ranges = json.loads(RANGES.read_text())["frames"]
+    names = [name for name in ranges if f"{name}:step" in values]
+    assert len(names) > 100
+    for name in names:
+        low, high = map(np.float32, ranges[name])
+        zero, step = compute_scale_zp(low, high, np.array(0, np.uint8), np.array(255, np.uint8))
+        assert (values[f"{name}:zero"], values[f"{name}:step"]) == (zero, step)
+
+
 def test_ranges_of_another_network_are_refused():
     ranges = json.loads(RANGES.read_text())["frames"]
     del ranges["/5/tdnnd7/cam_layer/linear_local/Conv_output_0"]
