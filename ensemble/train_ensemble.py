@@ -223,6 +223,7 @@ def train_heads(
     some = normalised(examples, "telephone", training[:: max(1, len(training) // 8)][:8], "clip", settings)
     exported = [
         export_member(start / m["safetensors"], m["name"], len(settings.labels), settings.front, out, some)
+        | {key: m[key] for key in ("taught_by",) if key in m}
         for m in trained
     ]
     heard = begun.get("heard_speakers")

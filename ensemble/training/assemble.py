@@ -167,6 +167,11 @@ def assemble(
     teachers = [load_teacher(name).to_card() for name in settings.teachers]
     chosen = replace(settings, teachers=tuple(teacher["name"] for teacher in teachers))  # no paths
     begun = read_card(start) if start else {}
+    before = {member["name"]: member.get("taught_by", []) for member in begun.get("members", ())}
+    for entry in entries:
+        names = [*chosen.teachers, *before.get(entry["name"], before.get(entry["architecture"], []))]
+        if names:
+            entry["taught_by"] = list(dict.fromkeys(names))
     speakers = {clip.speaker for clip in clips}
     listed = {"heard_speakers": sorted(speakers.union(begun.get("heard_speakers", ())))}
     if begun and "heard_speakers" not in begun:

@@ -16,6 +16,7 @@ from tiny_corpus import small_whisper, write_tiny_corpus
 from ensemble.corpora import read_corpus, usable_clips_cached
 from ensemble.crossval import crossval
 from ensemble.evaluation import evaluate
+from ensemble.evaluation.model_card import card_page
 from ensemble.inference.card import known_speakers
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.inference.spectrogram import FrontEnd
@@ -193,7 +194,13 @@ def test_the_card_names_the_teachers_and_no_path(pupils, corpus, cache, tmp_path
     later = train_from_corpora(
         [renamed(corpus)], frozenset({"other/1000"}), QUICK, folder=tmp_path / "b", cache=cache, start=made
     )
-    assert load_ensemble(later).card["teachers"] == card["teachers"], "what begins from pupils is taught"
+    card_of_later = load_ensemble(later).card
+    assert card_of_later["teachers"] == card["teachers"], "what begins from pupils is taught"
+    assert card_of_later["members"][0]["taught_by"] == ["wise"]
+    del card_of_later["members"][0]["taught_by"]
+    assert "| from scratch |" in card_page(
+        "model-card.md", card_of_later, json.loads((later / "results.json").read_text())
+    )
 
 
 def test_views_in_the_codings_of_recorders_join_the_others(corpus, cache):
