@@ -40,7 +40,7 @@ def _phrase(phrase: str) -> str:
     if not words:
         raise ValueError(f"the phrase {phrase!r} holds no word")
     parts = [re.escape(word.removesuffix("*")) + r"\w*" * word.endswith("*") for word in words]
-    return r"[\W_]+".join(part.replace("'", "['’]").replace("’]’", "’]") for part in parts)
+    return r"[\W_]+".join(re.sub("['’]", "['’]", part) for part in parts)
 
 
 @lru_cache(maxsize=256)

@@ -66,10 +66,19 @@ def layout_of(channels: FloatArray, heard: BoolArray, hint: ChannelLayout | None
 def test_two_sides_are_stereo_and_keep_their_speech(sides) -> None:
     found = layout_of(*sides)
     assert found.kind is ChannelLayout.STEREO
+    assert found.channels == (0, 1)
     assert found.quality == frozenset()
     assert found.activity is not None
     assert np.mean(found.activity.active != sides[1][:, ::FRAME_SAMPLES]) < 0.02
     assert layout_of(*sides, ChannelLayout.PAIR).kind is ChannelLayout.PAIR
+
+
+def test_of_two_silent_channels_the_first_is_listened_to() -> None:
+    silent = np.zeros((2, RATE_HZ), np.float32)
+    levels_db = frame_levels_db(silent)
+    found = find_layout(silent, levels_db, np.zeros_like(levels_db), None)
+    assert (found.kind, found.channels) == (ChannelLayout.ONE_SIDED, (0,))
+    assert found.quality == {Quality.ONE_SIDED, Quality.DEAD_CHANNEL}
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.025, 0.04, 0.1, 0.3, 0.4, 0.7, 1.0])
