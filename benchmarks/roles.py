@@ -256,7 +256,7 @@ class PassedOn:
 
     apart: bool  # the agents are two speakers
     right: bool  # and both are called agents, the caller the caller
-    noted: bool  # more voices, or mixed ones
+    noted: bool  # more voices, mixed ones, or that there may be more
     caller_is_agent: bool  # what is heard of the caller is not assessed as the caller's
 
 
@@ -276,7 +276,8 @@ def hear_transfer(call: Built, layout: str, models: SpeechModels) -> PassedOn:
     apart = len({agent, second, caller}) == 3
     called = found.roles[agent], found.roles[second], found.roles[caller]
     right = apart and called == (Role.AGENT, Role.AGENT, Role.CALLER)
-    noted = bool({Quality.THREE_VOICES, Quality.MIXED_VOICES, Quality.ONE_VOICE} & set(found.quality))
+    notes = {Quality.ONE_VOICE, Quality.THREE_VOICES, Quality.MIXED_VOICES, Quality.MAYBE_PASSED_ON}
+    noted = bool(notes & set(found.quality))
     return PassedOn(apart, right, noted, caller not in possible_callers(found) and called[2] is Role.AGENT)
 
 

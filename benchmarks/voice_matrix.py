@@ -82,7 +82,7 @@ class Row:
     number: int
     n_voices: int
     n_found: int
-    noted: bool  # one_voice, three_voices or mixed_voices
+    noted: bool  # one_voice, three_voices, mixed_voices or maybe_passed_on
     total_s: float
     missed_s: float
     false_s: float
@@ -174,7 +174,8 @@ def _measured(corpora: Path, task: Task) -> Row:
     metric = DiarizationErrorRate(collar=0.5, skip_overlap=False)
     error = metric(truth, guess, uem=Segment(0, heard.shape[1] / RATE_HZ), detailed=True)
     parts = (float(error[name]) for name in ("total", "missed detection", "false alarm", "confusion"))
-    noted = bool({Quality.ONE_VOICE, Quality.THREE_VOICES, Quality.MIXED_VOICES} & set(found.quality))
+    notes = {Quality.ONE_VOICE, Quality.THREE_VOICES, Quality.MIXED_VOICES, Quality.MAYBE_PASSED_ON}
+    noted = bool(notes & set(found.quality))
     n_found = len(found.speakers)
     return Row(task.kind, task.sound, task.number, len(truth.labels()), n_found, noted, *parts)
 

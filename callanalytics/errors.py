@@ -111,6 +111,12 @@ class LockHeld(CallAnalyticsError):
     exit_code = 5
 
 
+class ClockDoubtful(CallAnalyticsError):
+    """What is to be deleted by its age hangs on a clock that lies far beyond every call known."""
+
+    exit_code = 9
+
+
 class ReportError(CallAnalyticsError):
     """A report page cannot be built."""
 

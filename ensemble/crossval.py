@@ -34,6 +34,7 @@ from ensemble.training.calibration import normalised, predict_logits, unweighted
 from ensemble.training.checkpoint import start_of
 from ensemble.training.fit_heads import HeadSettings, fit_centred, fit_own_head
 from ensemble.training.pooled_features import VIEWS, Features, pooled_features, voice_head
+from ensemble.training.teachers import taught
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -97,6 +98,7 @@ def crossval(
         training_speakers = everyone - test_speakers
         # No babble: all folds share the views, and no test voice of a fold may be part of its training.
         examples = prepare(clips, training_speakers, settings, cache, babble_speakers=frozenset(), say=say)
+        examples = taught(examples, settings.teachers, training_speakers, cache, say)
         if split == "speaker":
             _refuse_silent(folds, examples)
             training, test = examples.of(training_speakers), examples.of(test_speakers)
@@ -152,8 +154,7 @@ def _train_fold(
     say: Callable[[News], None],
 ) -> list[Any]:
     """The members of one fold, trained."""
-    nobody = np.zeros(0, dtype=np.int64)
-    size = (settings.front.n_mels, len(settings.labels))
+    nobody, size = np.zeros(0, dtype=np.int64), (settings.front.n_mels, len(settings.labels))
     members = []
     for name in settings.members:
         begin = start_of(start, name) if start else None
@@ -208,7 +209,7 @@ def crossval_heads(
     bodies, left_out = _unknowing(load_ensemble(start), tested, members)
     if left_out:
         say(f"Left out, since they were trained on {', '.join(sorted(tested))}: {', '.join(left_out)}")
-    settings = replace(settings, front=bodies.front, n_augmented=0, speaker_norm=True)
+    settings = replace(settings, front=bodies.front, n_augmented=0, n_coded=0, speaker_norm=True)
     examples = prepare(clips, everyone, settings, cache, babble_speakers=frozenset(), say=say)
     _refuse_silent(folds, examples)
     own = voice_head(start, bodies)

@@ -205,7 +205,9 @@ def train_heads(
     if not begun.get("speaker_norm", True):
         raise TrainingError(f"{start}: normalises every clip alone, so that no voice has a baseline")
     refuse_known(begun, validation_speakers)
-    settings = replace(settings, front=FrontEnd.from_card(begun["front_end"]), n_augmented=0)
+    settings = replace(
+        settings, front=FrontEnd.from_card(begun["front_end"]), n_augmented=0, n_coded=0, teachers=()
+    )
     known = [keep_emotions(corpus, settings.labels) for corpus in corpora]
     clips = [clip for corpus in known for clip in corpus.clips]
     split_by_speaker(clips, validation_speakers)
@@ -221,6 +223,7 @@ def train_heads(
     some = normalised(examples, "telephone", training[:: max(1, len(training) // 8)][:8], "clip", settings)
     exported = [
         export_member(start / m["safetensors"], m["name"], len(settings.labels), settings.front, out, some)
+        | {key: m[key] for key in ("taught_by",) if key in m}
         for m in trained
     ]
     heard = begun.get("heard_speakers")

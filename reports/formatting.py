@@ -98,10 +98,10 @@ def clock(seconds: float) -> str:
 
 
 def length(seconds: float | None) -> str:
-    """A duration: 38 s, 6 min 42 s, 2 h 5 min; days stay hours."""
+    """A duration: 38 s, 6 min 42 s, 2 h 5 min; days stay hours. From a minute on, cut off as by `clock`."""
     if seconds is None:
         return MISSING
-    whole = round(seconds)
+    whole = round(seconds) if seconds < 59.5 else max(60, int(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

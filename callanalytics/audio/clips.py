@@ -29,6 +29,9 @@ PEAK_DBFS = -1.0  # MP3 overshoots a little
 MAX_GAIN_DB = 24.0  # more would raise the noise of an almost silent line to a roar
 ENCODER = "libmp3lame"
 BIT_RATE = 24_000
+# LAME's own choice is 3. From 7 on it does not weigh noise by what masks it: two thirds of the time, and
+# nearer to the sound of a telephone call by waveform (benchmarks/RESULTS.md).
+EFFORT = "7"
 # 8 kHz would be MPEG-2.5, which is no standard; 16 kHz is MPEG-2, which every player knows.
 MP3_RATE_HZ = 16_000
 
@@ -223,7 +226,13 @@ def _export_mp3(sound: Any, out: io.BytesIO) -> None:
     try:
         # No tag: nothing but the sound goes into the file.
         with av.open(out, "w", format="mp3", options={"id3v2_version": "0"}) as container:
-            stream: Any = container.add_stream(ENCODER, rate=MP3_RATE_HZ, layout="mono", bit_rate=BIT_RATE)
+            stream: Any = container.add_stream(
+                ENCODER,
+                rate=MP3_RATE_HZ,
+                options={"compression_level": EFFORT},
+                layout="mono",
+                bit_rate=BIT_RATE,
+            )
             for frame in (*at_rate.resample(given), *at_rate.resample(None), None):
                 container.mux(stream.encode(frame))
     except (av.FFmpegError, ValueError) as problem:  # ValueError: PyAV's for a codec that it lacks

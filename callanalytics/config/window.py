@@ -74,8 +74,7 @@ def parse_age(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:
     Raises:
         UsageError: any other words, or a moment that is not over.
     """
-    text = words.strip().lower()
-    if not re.fullmatch(r"\d{1,6}\s*[dw]|\d{4}-.*", text):
+    if not (is_age(words) or re.fullmatch(r"\d{4}-.*", words.strip())):
         raise UsageError(
             f"{words!r} says no time to delete by. Give days or weeks (365d or 52w) or a date (2026-01-31)."
         )
@@ -85,6 +84,11 @@ def parse_age(words: str, *, zone: ZoneInfo, now: datetime) -> datetime:
             f"{words!r} ({before:%Y-%m-%d %H:%M} UTC) is not over: every call is older. Give an earlier time."
         )
     return before
+
+
+def is_age(words: str) -> bool:
+    """Whether words for :func:`parse_age` are counted back from the clock, and are no date."""
+    return re.fullmatch(r"\d{1,6}\s*[dw]", words.strip().lower()) is not None
 
 
 def local_to_utc(moment: datetime, zone: ZoneInfo) -> datetime:

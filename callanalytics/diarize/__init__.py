@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from callanalytics.diarize.conversation import CONVERSATION_SHARE
 from callanalytics.diarize.handovers import with_handover
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
-from callanalytics.diarize.one_channel import embed_speech, separate_voices, voice_of
+from callanalytics.diarize.one_channel import embed_speech, hear_parts, separate_voices, voice_of
 from callanalytics.diarize.quality import Quality, sound_quality
 from callanalytics.diarize.roles import weigh_roles
 from callanalytics.diarize.two_channels import find_layout
@@ -90,8 +91,8 @@ def diarize(
         if n_voices > 2 or voices.may_be_more:
             quality.add(Quality.THREE_VOICES)
         in_doubt, opening = voices.in_doubt, voices.opening
-        if in_doubt:
-            quality.add(Quality.MIXED_VOICES)
+        quality |= {Quality.MIXED_VOICES} if in_doubt else set()
+        quality |= {Quality.MAYBE_PASSED_ON} if voices.may_be_passed_on else set()
     for spoken, channel in zip(active, layout.channels, strict=True):
         quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
@@ -116,14 +117,8 @@ def diarize(
         quality.add(Quality.ROLE_CONFLICT)
     roles = guess.roles
     if layout.activity is not None:
-        for side in {turn.channel for turn in turns if roles[turn.speaker] is Role.AGENT}:
-            turns = with_handover(
-                turns,
-                side,
-                layout.activity.active[side],
-                partial(voice_of, samples[side], models=models),
-                models.voice_space,
-            )
+        turns, unsure = _handed_over(turns, roles, samples, layout.activity.active, models)
+        quality |= {Quality.MAYBE_PASSED_ON} if unsure else set()
         roles = {turn.speaker: roles[f"speaker_{turn.channel}"] for turn in turns}
     if len(roles) > 2:
         quality.add(Quality.THREE_VOICES)
@@ -138,6 +133,22 @@ def diarize(
         quality=tuple(sorted(quality)),
         voices={speaker: prints[speaker] for speaker in roles if speaker in prints},
     )
+
+
+def _handed_over(
+    turns: tuple[Turn, ...],
+    roles: Mapping[str, Role],
+    samples: FloatArray,
+    active: BoolArray,
+    models: SpeechModels,
+) -> tuple[tuple[Turn, ...], bool]:
+    """The turns with a second agent on a side as a speaker, and whether a side may hold one."""
+    unsure = False
+    for side in {turn.channel for turn in turns if roles[turn.speaker] is Role.AGENT}:
+        hear = partial(hear_parts, samples[side], models=models)
+        turns, found = with_handover(turns, side, active[side], hear, models.voice_space)
+        unsure |= found.is_unsure
+    return turns, unsure
 
 
 def _turns(active: BoolArray, channels: tuple[int, ...], duration_s: float) -> tuple[Turn, ...]:

@@ -33,7 +33,7 @@ _NO_PAUSE_S = 0.02
 _STAY_IN_SPEECH = 0.94
 _PAUSES_S = (0.3, 0.6)
 _STAY_AFTER_PAUSE = (0.9, 0.65, 0.5)
-_TURN_PAUSE_S = 0.3
+TURN_PAUSE_S = 0.3
 _TELLING_PAUSES = 25  # more add nothing: else they would outweigh the voices in long calls
 _OVERLAP_FLOOR = 0.01  # many calls have none: that says little
 _OVERLAP_MOST = 0.03  # more says no more: babble behind one voice is heard as overlap, too
@@ -117,7 +117,7 @@ class Rhythm:
         Args:
             labels: (n,) 0 or 1.
         """
-        after = np.flatnonzero(self.pause_s > _TURN_PAUSE_S)
+        after = np.flatnonzero(self.pause_s > TURN_PAUSE_S)
         first = float(self.seconds[labels == 0].sum() / self.seconds.sum())
         by_chance = 2 * first * (1 - first)
         if len(after) == 0 or by_chance == 0:
@@ -138,7 +138,7 @@ class Rhythm:
             one, other: the labels in question.
         """
         share = np.bincount(labels, weights=self.seconds) / self.seconds.sum()
-        after = np.flatnonzero((self.pause_s > _TURN_PAUSE_S) & (labels[1:] != labels[:-1]))
+        after = np.flatnonzero((self.pause_s > TURN_PAUSE_S) & (labels[1:] != labels[:-1]))
         ratio = 0.0
         for before, then in ((one, other), (other, one)):
             next_voice = labels[after[labels[after] == before] + 1]
@@ -178,7 +178,7 @@ def find_opening(labels: IntArray, rhythm: Rhythm, whole: Whole) -> Opening:
         rhythm: of the same pieces.
         whole: the prints (k, 192) of groups, given as masks (k, n), each pooled as one.
     """
-    pauses, changes = rhythm.pause_s > _TURN_PAUSE_S, labels[1:] != labels[:-1]
+    pauses, changes = rhythm.pause_s > TURN_PAUSE_S, labels[1:] != labels[:-1]
     breaks = pauses | changes
     n_pieces = int(np.argmax(breaks)) + 1
     opening = np.arange(len(labels)) < n_pieces

@@ -71,7 +71,7 @@ class Pieces:
 class VoicePrinter:
     """CAM++, loaded: its frame layers, and the layer after pooling."""
 
-    frame_layers: Callable[[FloatArray], FloatArray]  # (n, 300, 80) -> (n, 512, 150)
+    frame_layers: Callable[[FloatArray], FloatArray]  # (n, 300, 80) -> (n, 150, 512)
     voice_layer: Callable[[FloatArray], FloatArray]  # (n, 1024) -> (n, 192)
     batch: int = _BATCH
 
@@ -106,7 +106,7 @@ class VoicePrinter:
         for first in range(0, n_chunks, self.batch):
             features = mels[filled[first : first + self.batch]]
             features = features - features.mean(axis=1, keepdims=True)
-            values[first : first + self.batch] = self.frame_layers(features).transpose(0, 2, 1)
+            values[first : first + self.batch] = self.frame_layers(features)
         frame, kept = np.unique(filled[:, ::_LAYER_STRIDE].reshape(-1), return_index=True)
         return Hidden(values.reshape(-1, _N_HIDDEN)[kept], frame)
 

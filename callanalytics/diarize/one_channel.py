@@ -10,12 +10,21 @@ import numpy as np
 
 from callanalytics.diarize import segmentation
 from callanalytics.diarize.clustering import cluster_voices, mean_prints
-from callanalytics.diarize.conversation import Opening, Rhythm, find_opening
+from callanalytics.diarize.conversation import Opening, Rhythm, Whole, find_opening
 from callanalytics.diarize.embedding import PRINT_SIZE, Pieces, piece_sums
 from callanalytics.diarize.handovers import passed_on
 from callanalytics.diarize.models import SpeechModels
 from callanalytics.diarize.two_channels import OFF, ON
-from callanalytics.diarize.vad import FRAME_S, FRAME_SAMPLES, SAMPLE_RATE_HZ, IntArray, above, runs, widen
+from callanalytics.diarize.vad import (
+    FRAME_S,
+    FRAME_SAMPLES,
+    SAMPLE_RATE_HZ,
+    IntArray,
+    above,
+    runs,
+    stands_out,
+    widen,
+)
 from callanalytics.records import BoolArray, FloatArray
 from ensemble.inference.spectrogram import KALDI_CENTRE_S, KALDI_HOP, kaldi_log_mels
 
@@ -42,7 +51,8 @@ class Voices:
 
     active: (n_speakers, n_frames) bool; prints: (n_speakers, 192) float32 unit vectors; may_be_more: whether
     one of them may be two; in_doubt: whether one of them may hold much of another's speech; opening: how sure
-    it is who speaks first, where there are two or more.
+    it is who speaks first, where there are two or more; may_be_passed_on: whether one of two may be two, one
+    after the other.
     """
 
     active: BoolArray
@@ -50,6 +60,7 @@ class Voices:
     may_be_more: bool = False
     in_doubt: bool = False
     opening: Opening | None = None
+    may_be_passed_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +115,11 @@ def embed_speech(
         return SpeechPieces.none(len(levels_db))
     local = _local_speakers(samples, len(levels_db), models)
     blended = _SILERO_WEIGHT * probability + (1 - _SILERO_WEIGHT) * local.speech
-    speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked
+    speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked & stands_out(levels_db)
+    if speech.any():
+        speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
     if not speech.any():
         return SpeechPieces.none(len(levels_db))
-    speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
     span = _pieces(speech, local.change)
     prints, sums = _embed_pieces(samples, speech, span, models)
     overlap = (local.overlap > _OVERLAP_PROBABILITY) & speech
@@ -127,8 +139,10 @@ def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_sha
     whole = partial(models.printer.whole, pieces.sums)
     found = cluster_voices(pieces.prints, pieces.rhythm, models.voice_space, whole, conversation_share)
     labels, seconds = found.labels, pieces.rhythm.seconds
+    may_be_passed_on = False
     if labels.max() == 1:
-        labels = passed_on(labels, seconds, whole, models.voice_space)
+        labels, handover = passed_on(labels, pieces.rhythm, whole, models.voice_space)
+        may_be_passed_on = handover.is_unsure
     active = np.zeros((int(labels.max()) + 1, len(pieces.overlap)), np.bool_)
     for (start, end), label in zip(pieces.span, labels, strict=True):
         active[label, start:end] = True
@@ -136,7 +150,22 @@ def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_sha
         _mark_overlap(active, pieces.overlap)
     centres = mean_prints(pieces.prints, seconds, labels)
     opening = find_opening(labels, pieces.rhythm, whole) if len(active) > 1 else None
-    return Voices(active, centres, found.may_be_more, found.in_doubt, opening)
+    return Voices(active, centres, found.may_be_more, found.in_doubt, opening, may_be_passed_on)
+
+
+def hear_parts(samples: FloatArray, part: IntArray, models: SpeechModels) -> Whole:
+    """Gives the print (192,) of any group of parts of a side, each group heard as one.
+
+    Args:
+        samples: (n,) at 8 kHz.
+        part: (n_frames,) number of the part that a frame belongs to, -1 for what is not heard; some are.
+        models: loaded once per process.
+    """
+    spoken = part >= 0
+    pieces = _pieces(spoken, np.append(False, part[1:] != part[:-1]))
+    _, sums = _embed_pieces(samples, spoken, pieces, models)
+    of_piece = part[pieces[:, 0]]
+    return lambda groups: models.printer.whole(sums, groups[:, of_piece])
 
 
 def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:

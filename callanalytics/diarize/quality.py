@@ -20,6 +20,7 @@ class Quality(StrEnum):
 
     ONE_VOICE = "one_voice"
     THREE_VOICES = "three_voices"
+    MAYBE_PASSED_ON = "maybe_passed_on"
     MIXED_VOICES = "mixed_voices"
     NO_SPEECH = "no_speech"
     ROLE_CONFLICT = "role_conflict"
@@ -47,6 +48,7 @@ class Quality(StrEnum):
 QUALITY_TEXT: dict[str, str] = {
     Quality.ONE_VOICE: "only one voice was found: a message, one side of a call, or two voices alike",
     Quality.THREE_VOICES: "more than two voices were found, such as after a transfer",
+    Quality.MAYBE_PASSED_ON: "one side may be two people, one after the other, such as after a transfer",
     Quality.MIXED_VOICES: "the two voices are hard to tell apart: one of them may hold speech of both",
     Quality.NO_SPEECH: "no speech was found",
     Quality.ROLE_CONFLICT: "what is known of the call disagrees about who is agent and who is caller",

@@ -20,6 +20,8 @@ from callanalytics.diarize.vad import (
     IntArray,
     above,
     runs,
+    stands_out,
+    steady_db,
 )
 from callanalytics.records import BoolArray, ChannelLayout, FloatArray
 
@@ -51,8 +53,7 @@ _DEAD_DB = -60.0
 _DEAD_BELOW_OTHER_DB = 45.0
 # ...or when it holds less speech of its own than the shortest answer (a "yes" lasts about 0.3 s)...
 _SHORTEST_ANSWER_S = 0.3
-# ...where speech stands this far above the steady sound of its channel. Levels of frames of white noise
-# scatter by 0.4 dB (chi-squared with 256 degrees of freedom).
+# ...where speech stands this far above the steady sound of its channel.
 _ABOVE_FLOOR_DB = 3.0
 # One signal twice: the levels of both channels run alike at one delay of a second or less. Measured:
 # 0.95 and more for copies, also through GSM; 0.90 and less for two sides with leak at -10 dB.
@@ -160,8 +161,8 @@ def _loudest_second_db(levels_db: FloatArray) -> float:
 
 def _own_speech_s(levels_db: FloatArray, active: BoolArray) -> FloatArray:
     """Seconds of each side's own speech (2,) that stand above the steady sound of its channel."""
-    floor_db = np.percentile(levels_db, 10, axis=1, keepdims=True)
-    seconds: FloatArray = (active & (levels_db > floor_db + _ABOVE_FLOOR_DB)).sum(axis=1) * FRAME_S
+    clear = levels_db > steady_db(levels_db) + _ABOVE_FLOOR_DB
+    seconds: FloatArray = (active & clear).sum(axis=1) * FRAME_S
     return seconds
 
 
@@ -294,6 +295,7 @@ def _power_sum_db(one_db: FloatArray, other_db: float) -> FloatArray:
 def _speech(levels_db: FloatArray, probability: FloatArray) -> BoolArray:
     """Frames with speech, whoever's: (2, n_frames)."""
     speech = np.stack([above(p, on=ON, off=OFF) for p in probability])
+    speech &= np.stack([stands_out(levels) for levels in levels_db])
     speech &= levels_db > _speech_floors_db(levels_db, speech)[:, None]
     return speech
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
@@ -59,6 +59,7 @@ def nothing_known(keys: Sequence[FileKey]) -> Mapping[FileKey, KnownFile]:
     return {}
 
 
+@dataclass(slots=True, eq=False)  # frozen, 100,000 of them take three times as long to make
 class Listed:
     """The files of one recording (one, or caller and agent of a pair) as the folder lists them.
 
@@ -66,28 +67,16 @@ class Listed:
     known of them is made when it is asked for.
     """
 
-    __slots__ = ("_paths", "content_ids", "keys", "mtime_ns", "n_bytes", "names", "noted_ns", "real_folders")
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        n_bytes: int,
-        mtime_ns: int,
-        noted_ns: int,
-        keys: tuple[FileKey, ...],
-        real_folders: tuple[str, ...],
-        content_ids: tuple[str, ...] = (),
-    ) -> None:
-        self.names = names  # the paths
-        self.n_bytes = n_bytes
-        self.mtime_ns = mtime_ns  # of the younger file
-        self.noted_ns = noted_ns  # when the file system itself noted the last change (ctime)
-        self.keys = keys  # of each local file
-        # Where each local file was found, without links, so that one that comes in its place is not followed.
-        # "" for a file named by a person and for a link, if such are followed.
-        self.real_folders = real_folders
-        self.content_ids = content_ids  # of each file, where its store says so
-        self._paths: tuple[Path, ...] = ()
+    names: tuple[str, ...]  # the paths
+    n_bytes: int
+    mtime_ns: int  # of the younger file
+    noted_ns: int  # when the file system itself noted the last change (ctime)
+    keys: tuple[FileKey, ...]  # of each local file
+    # Where each local file was found, without links, so that one that comes in its place is not followed.
+    # "" for a file named by a person and for a link, if such are followed.
+    real_folders: tuple[str, ...]
+    content_ids: tuple[str, ...] = ()  # of each file, where its store says so
+    _paths: tuple[Path, ...] = field(default=(), init=False)
 
     @property
     def paths(self) -> tuple[Path, ...]:

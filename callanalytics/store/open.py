@@ -66,7 +66,7 @@ def open_work(
         if is_outdated(connection, *known):
             store.note_unpublished("bring the database up to date")
         upgrade(connection, *known)
-        _check_not_older(connection, workspace)
+        check_not_older(connection, workspace)
     except duckdb.Error as problem:  # what the file says of itself cannot be read
         connection.close()
         raise unusable(workspace, problem) from problem
@@ -147,7 +147,7 @@ def _way_out(workspace: Workspace) -> str:
     )
 
 
-def _check_not_older(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
+def check_not_older(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
     """Refuse a working database that lacks the newest run that is published, such as one from a backup.
 
     Publishing it would take away what people see, and calls whose recordings are gone for good. Runs are

@@ -123,18 +123,27 @@ def is_published(store: Store) -> bool:
 
     if not mend_published(store.workspace):
         return False
-    asked = (
-        "SELECT count(*), sum((hash(analysis_key, revision) >> 1)::HUGEINT) FROM base.analyses",
-        "SELECT count(*), sum((hash(whole_row) >> 1)::HUGEINT) FROM base.reviews AS whole_row",
-    )
     try:
-        with open_published(store.workspace.database) as published:
-            same = all(published.execute(sql).fetchall() == store.rows(sql) for sql in asked)
+        same = is_same(store.workspace, store.connection)
     except (duckdb.Error, StoreError, UsageError):
         return False
     if not same:
         _log.warning("%s: not what was published last; it is published anew", store.workspace.database)
     return same
+
+
+def is_same(workspace: Workspace, working: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the published copy holds the analyses and reviews of the working database, and no other.
+
+    Raises:
+        duckdb.Error, StoreError, UsageError: one of them cannot be read, or is not there.
+    """
+    asked = (
+        "SELECT count(*), sum((hash(analysis_key, revision) >> 1)::HUGEINT) FROM base.analyses",
+        "SELECT count(*), sum((hash(whole_row) >> 1)::HUGEINT) FROM base.reviews AS whole_row",
+    )
+    with open_published(workspace.database) as published:
+        return all(published.execute(sql).fetchall() == working.execute(sql).fetchall() for sql in asked)
 
 
 def _is_mended(database: Path) -> bool:

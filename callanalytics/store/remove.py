@@ -66,6 +66,8 @@ class Selection:
 
     by: Literal["older_than", "call", "caller", "agent"]
     value: datetime | str
+    counted_from: datetime | None = None
+    """The clock that an age was counted back from; None where people named a date or calls."""
 
     @property
     def before(self) -> datetime | None:

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ensemble.baselines.classical import fit, size_of, smote
 from ensemble.baselines.encoders import campplus_states, fingerprint, hidden_states, whisper_states
-from ensemble.baselines.fitting import Trained, logits_of, train
+from ensemble.baselines.fitting import Trained, fit, logits_of, size_of, smote, train
 from ensemble.baselines.networks import NETWORKS, count_parameters
 from ensemble.baselines.protocol import (
     Part,

@@ -5,16 +5,14 @@ wav2vec 2.0 (Baevski et al. 2020) comes from a local checkpoint folder, by trans
 Without a folder a small model with random weights stands in, so that the systems run; the table says so in
 every row of theirs.
 
-The first blocks of a Whisper encoder (Radford et al. 2022) come from a safetensors file with the names of
-CTranslate2, in plain torch. CAM++ is the voice network that diarization uses
-(:mod:`ensemble.inference.shipped_networks`).
+The first blocks of a Whisper encoder (Radford et al. 2022) are those of :mod:`ensemble.training.teachers`.
+CAM++ is the voice network that diarization uses (:mod:`ensemble.inference.shipped_networks`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +26,10 @@ from ensemble.inference.ensemble import in_batches
 from ensemble.inference.shipped_networks import networks_folder
 from ensemble.inference.spectrogram import KALDI_HOP, KALDI_RATE_HZ, voice_spectra
 from ensemble.model_errors import ModelIncompatible, ModelMissing, TrainingError
+from ensemble.training.teachers import WhisperBlocks, load_whisper
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 Float = NDArray[np.float32]
 Body = Callable[[Float, Float], Float]
@@ -102,8 +101,7 @@ def hidden_states(folder: Path | None) -> Feature:
     return Feature(f"wav2vec-{fingerprint(folder)}", 16_000, extract)
 
 
-WHISPER_RATE_HZ, WHISPER_HEAD = 16_000, 64
-"""Sample rate, and values of one attention head: the same in all sizes of Whisper."""
+WHISPER_RATE_HZ = 16_000
 _WINDOW, _HOP, _STEP = 400, 160, 320
 """Samples of a window, between windows, and between outputs of the encoder."""
 _SILENCE = WHISPER_RATE_HZ // 2
@@ -116,69 +114,6 @@ CAMPPLUS_NOTE = (
     "parameters that are not counted, trained to tell speakers apart, at 8 kHz; its recordings are not "
     "published in full, voices of the test may be among them"
 )
-
-
-class WhisperBlocks:
-    """Stem and first blocks of a Whisper encoder: pre-norm transformer blocks with GELU.
-
-    ``tensors`` are those of a file of weights by the names of CTranslate2 (``layer_0.self_attention...``);
-    width, blocks, heads and the longest sound follow from their shapes.
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors = {name: value.float() for name, value in tensors.items()}
-        self.n_blocks = len({found[0] for name in tensors if (found := re.match(r"layer_\d+\.", name))})
-        self.n_positions, self.width = self.tensors["position_encodings.encodings"].shape
-
-    def __call__(self, mel: Tensor) -> list[Tensor]:
-        """Output (n, frames / 2, width) of every block for log-mels (n, mels, frames)."""
-        from torch.nn import functional
-
-        t = self.tensors
-        x = functional.gelu(functional.conv1d(mel, t["conv1.weight"], t["conv1.bias"], padding=1))
-        x = functional.gelu(functional.conv1d(x, t["conv2.weight"], t["conv2.bias"], stride=2, padding=1))
-        x = x.transpose(1, 2)
-        x = x + t["position_encodings.encodings"][: x.shape[1]]
-
-        def linear(name: str, y: Tensor) -> Tensor:
-            return functional.linear(y, t[f"{name}.weight"], t[f"{name}.bias"])
-
-        def normed(name: str, y: Tensor) -> Tensor:
-            return functional.layer_norm(y, (self.width,), t[f"{name}.gamma"], t[f"{name}.beta"])
-
-        out = []
-        for number in range(self.n_blocks):
-            own, feed = f"layer_{number}.self_attention", f"layer_{number}.ffn"
-            joined = linear(f"{own}.linear_0", normed(f"{own}.layer_norm", x))
-            parts = joined.view(*joined.shape[:2], 3, -1, WHISPER_HEAD).permute(2, 0, 3, 1, 4)
-            query, key, value = parts  # each (n, heads, frames / 2, values)
-            attended = functional.scaled_dot_product_attention(query, key, value)
-            x = x + linear(f"{own}.linear_1", attended.transpose(1, 2).flatten(2))
-            inner = functional.gelu(linear(f"{feed}.linear_0", normed(f"{feed}.layer_norm", x)))
-            x = x + linear(f"{feed}.linear_1", inner)
-            out.append(x)
-        return out
-
-
-def load_whisper(path: Path) -> WhisperBlocks:
-    """The blocks of a safetensors file.
-
-    Raises:
-        ModelMissing: when there is no such file.
-        ModelIncompatible: when it is not of a Whisper encoder.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise ModelMissing(f"{path}: no such file; give the safetensors of a Whisper encoder's first blocks")
-    try:
-        blocks = WhisperBlocks(load_file(path))
-        n_mels = blocks.tensors["conv1.weight"].shape[1]
-        blocks(blocks.tensors["conv1.weight"].new_zeros((1, n_mels, 4)))  # every tensor is there and fits
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise ModelIncompatible(f"{path}: not the first blocks of a Whisper encoder ({error})") from error
-    return blocks
 
 
 def whisper_log_mels(wave: Float, n_mels: int = 80) -> Float:

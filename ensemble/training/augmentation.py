@@ -5,7 +5,7 @@ probability and all drawn from a seed. The training cache holds :func:`augment` 
 nothing else. What changes spectrograms at every step is in :mod:`ensemble.training.examples`.
 
 Sources: speed change (Ko et al. 2015); telephone chain (ITU-T G.712, G.711, GSM 06.10; level by P.56 in
-the simple form of the active part's RMS).
+the simple form of the active part's RMS); codings of recorders by FFmpeg's libraries.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,8 @@ class AugmentSettings:
     stretch_range: float = 0.15
     snr_low_db: float = 5.0
     snr_high_db: float = 30.0
+    codings: tuple[str, ...] = ()
+    """Names of CODINGS: every channel goes through one of them at last, as a recorder keeps it."""
 
 
 CLEAN = AugmentSettings(
@@ -49,6 +52,33 @@ CLEAN = AugmentSettings(
 
 TELEPHONE = replace(CLEAN, telephone=1.0)
 """The telephone chain alone."""
+
+CODINGS = {
+    "mp3-8": ("libmp3lame", "mp3", 8_000),
+    "mp3-16": ("libmp3lame", "mp3", 16_000),
+    "opus-8": ("libopus", "libopus", 8_000),
+    "amr-5.9": ("libopencore_amrnb", "libopencore_amrnb", 5_900),
+    "amr-12.2": ("libopencore_amrnb", "libopencore_amrnb", 12_200),
+}
+"""Encoder, decoder and bits a second of what recorders keep speech in; ``gsm`` is beside them."""
+
+
+def coded_speech(sample_rate_hz: int) -> AugmentSettings:
+    """Weaker changes, then one coding: those that are on this machine and take this rate."""
+    names = ("gsm", *CODINGS) if sample_rate_hz == 8000 else ("mp3-16", "opus-8")
+    weak = {"speed": 0.3, "pitch": 0.15, "stretch": 0.15, "reverb": 0.15, "noise": 0.3, "babble": 0.1}
+    there = tuple(name for name in names if name == "gsm" or _is_here(CODINGS[name][0]))
+    return AugmentSettings(telephone=0.5, packet_loss=0.0, codings=there, **weak)
+
+
+def _is_here(encoder: str) -> bool:
+    from av.codec.codec import Codec, UnknownCodecError
+
+    try:
+        Codec(encoder, "w")
+    except UnknownCodecError:  # another build of FFmpeg's libraries
+        return False
+    return True
 
 
 def augment(
@@ -85,6 +115,7 @@ def augment(
     codec = ("mu-law", "a-law", "gsm", "none")[channel.choice(4, p=(0.4, 0.2, 0.3, 0.1))]
     low_hz, high_hz, loss = channel.uniform(150, 350), channel.uniform(3100, 3700), channel.uniform(0.0, 0.1)
     levelling = channel.uniform(0.2, 0.8)
+    coding = settings.codings[int(channel.random() * len(settings.codings))] if settings.codings else None
 
     def on(switch: str) -> bool:
         return bool(chance[switch] < getattr(settings, switch))
@@ -112,6 +143,8 @@ def augment(
         samples = lose_packets(samples, loss, clip, sample_rate_hz)
     if on("gain"):
         samples = np.clip(samples * np.float32(10 ** (gain_db / 20)), -1, 1)
+    if coding is not None:
+        samples = recoded(samples.astype(np.float32, copy=False), coding, sample_rate_hz)
     return samples.astype(np.float32, copy=False)
 
 
@@ -268,6 +301,44 @@ def _gsm(samples: Float, sample_rate_hz: int) -> Float:
     file.seek(0)
     decoded, _ = sf.read(file, dtype="float32")
     return np.pad(decoded, (0, max(samples.size - decoded.size, 0)))[: samples.size]
+
+
+def recoded(samples: Float, coding: str, sample_rate_hz: int = 8000) -> Float:
+    """Through an encoder and its decoder, in step with ``samples`` (n,) to within 6 ms.
+
+    ``coding`` is ``gsm`` or a name of CODINGS.
+    """
+    if coding == "gsm":
+        return _gsm(samples, sample_rate_hz)
+    import av
+
+    encoder, decoder, bit_rate = CODINGS[coding]
+    encode: Any = av.CodecContext.create(encoder, "w")
+    encode.format = encode.codec.audio_formats[0]
+    decode: Any = av.CodecContext.create(decoder, "r")
+    for context in (encode, decode):
+        context.sample_rate, context.layout = sample_rate_hz, "mono"
+    encode.bit_rate = bit_rate
+    encode.open()
+    decode.extradata = encode.extradata
+    to_floats = av.AudioResampler("fltp", "mono", sample_rate_hz)
+    # Half a second of silence pushes the last of the sound out of encoder and decoder.
+    padded = np.pad(np.clip(samples, -1, 1), (0, sample_rate_hz // 2))
+    padded = np.pad(padded, (0, -padded.size % encode.frame_size))
+    packets = []
+    to_own = av.AudioResampler(encode.format, "mono", sample_rate_hz)
+    for start in range(0, padded.size, encode.frame_size):
+        frame = av.AudioFrame.from_ndarray(padded[None, start : start + encode.frame_size], "fltp", "mono")
+        frame.sample_rate, frame.pts = sample_rate_hz, start
+        packets += [packet for own in to_own.resample(frame) for packet in encode.encode(own)]
+    packets += encode.encode(None)
+    found = [
+        piece.to_ndarray()[0]
+        for packet in (*packets, None)
+        for frame in decode.decode(packet)
+        for piece in to_floats.resample(frame)
+    ]
+    return np.concatenate(found)[: samples.size].astype(np.float32)
 
 
 def lose_packets(samples: Float, share: float, rng: np.random.Generator, sample_rate_hz: int = 8000) -> Float:

@@ -45,6 +45,8 @@ def settings_hash(
     chosen = asdict(replace(settings, n_threads=0, device="", members=()))
     clips = [clips_hash([examples.clips[i] for i in rows]) for rows in (training, validation)]
     targets = hashlib.sha256(examples.targets[training].tobytes()).hexdigest()
+    if examples.lessons is not None:
+        targets += hashlib.sha256(examples.lessons[training].tobytes()).hexdigest()
     began = hashlib.sha256(start.weights.read_bytes()).hexdigest() if start else None
     return hashlib.sha256(json.dumps([chosen, clips, targets, began], default=str).encode()).hexdigest()
 

@@ -44,6 +44,8 @@ class Examples:
     """Indices of every clip of each speaker."""
     reference: Reference
     unusable: tuple[Unusable, ...]
+    lessons: Float | None = None
+    """(n, components) of the teachers, zeros for who does not train; None without teachers."""
 
     def view(self, name: str) -> View:
         """The view of that name."""
@@ -78,7 +80,7 @@ def prepare(
     """
     front = settings.front
     kept, waves, unusable = usable_clips_cached(clips, front.sample_rate_hz, cache)
-    wanted = standard_views(settings.n_augmented, 0)
+    wanted = standard_views(settings.n_augmented, 0, settings.n_coded, front.sample_rate_hz)
     views = ViewCache(kept, front, cache, training_speakers if babble_speakers is None else babble_speakers)
     extracted = views.all_views(wanted, waves, n_processes=settings.n_threads, say=say)
     truth = np.array([settings.labels.index(c.emotion) for c in kept], dtype=np.int64)
@@ -107,7 +109,10 @@ def _target(clip: Clip, settings: TrainSettings) -> Float:
 
 
 class Batches:
-    """Normalised, padded training batches of one epoch; every draw from one generator."""
+    """Normalised, padded training batches of one epoch; every draw from one generator.
+
+    Targets are shares of the labels and then, where there are teachers, the clip's lesson.
+    """
 
     def __init__(
         self, examples: Examples, training: NDArray[np.int64], settings: TrainSettings, epoch: int
@@ -118,10 +123,14 @@ class Batches:
         names = examples.names
         shares = np.full(len(names), 0.0)
         augmented = [i for i, name in enumerate(names) if name.startswith("augmented")]
+        coded = [i for i, name in enumerate(names) if name.startswith("coded")]
         fixed = {"clean": settings.clean_share, "telephone": settings.telephone_share}
         for name, share in fixed.items():
             if name in names:
                 shares[names.index(name)] = share
+        if coded:
+            shares *= 1 - settings.coded_share
+            shares[coded] = settings.coded_share / len(coded)
         shares[augmented] = (1 - shares.sum()) / max(len(augmented), 1)
         self.shares = shares / shares.sum()
         neutral = settings.labels.index("neutral") if "neutral" in settings.labels else -1
@@ -174,7 +183,10 @@ class Batches:
         if len(mel) > longest:
             first = int(rng.integers(len(mel) - longest + 1))
             mel = mel[first : first + longest]
-        return (mel - mean) / deviation, examples.targets[index]
+        target = examples.targets[index]
+        if examples.lessons is not None:
+            target = np.concatenate([target, examples.lessons[index]])
+        return (mel - mean) / deviation, target
 
 
 def epoch_order(
@@ -232,7 +244,7 @@ class BatchAugment:
     def __call__(
         self, batch: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor, *, mix: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """New (batch, mask, targets); ``mask`` is (n, time), ``targets`` (n, classes) shares."""
+        """New (batch, mask, targets); ``mask`` is (n, time), ``targets`` (n, width) mix as the sounds do."""
         import torch
 
         s, rng = self.settings, self.rng

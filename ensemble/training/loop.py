@@ -21,6 +21,7 @@ from ensemble.training.calibration import validate
 from ensemble.training.checkpoint import Start, begin_from, resume, save_state, settings_hash, start_of
 from ensemble.training.examples import BatchAugment, Batches, Examples, prepare
 from ensemble.training.spectrogram_cache import Extracted
+from ensemble.training.teachers import load_teacher, taught
 from ensemble.training.training_settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -75,11 +76,15 @@ def train_ensemble(
     Raises:
         LeakError: when a speaker is in training and in validation.
         TrainingError: when the clips do not suffice, or a checkpoint is of other settings or clips.
+        ModelMissing, ModelIncompatible: when a teacher is not there or not one.
         DeviceMissing: when torch does not see the device.
     """
     prepare_device(settings.device)
+    for teacher in settings.teachers:
+        load_teacher(teacher)  # a wrong file is found before hours of work
     speakers = frozenset(clip.speaker for clip in clips) - validation_speakers
     examples = prepare(clips, speakers, settings, cache, babble_speakers=babble_speakers, say=say)
+    examples = taught(examples, settings.teachers, speakers, cache, say)
     training, validation = examples.of(speakers), examples.of(validation_speakers)
     if validation_speakers and not len(validation):
         raise TrainingError(
@@ -140,6 +145,9 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
     model = make_member(name, settings.front.n_mels, len(settings.labels)).to(settings.device)
     if start is not None:
         begin_from(model, settings.labels, start)
+    n_labels, has_lessons = len(settings.labels), examples.lessons is not None
+    if examples.lessons is not None:  # a second head, saved with the state only
+        model.lesson = _lesson_head(model, examples.lessons.shape[1]).to(settings.device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         _decay_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
@@ -163,8 +171,15 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * factor * _schedule(step, n_steps, settings)
             with torch.autocast(settings.device.split(":")[0], torch.bfloat16, enabled=settings.half):
-                logits = model(mel.to(settings.device), mask.to(settings.device))
-            loss = _loss(logits.float(), target.to(settings.device), settings.focal)
+                pooled = model.pooled(mel.to(settings.device), mask.to(settings.device))
+                logits, said = model.head(pooled), model.lesson(pooled) if has_lessons else None
+            target = target.to(settings.device)
+            loss = _loss(logits.float(), target[:, :n_labels], settings.focal)
+            if said is not None:
+                loss = (
+                    loss
+                    + settings.lesson_weight * ((said.float() - target[:, n_labels:]) ** 2).sum(dim=1).mean()
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
@@ -176,13 +191,16 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
             raise TrainingError(
                 f"{name}: the loss became {losses[-1]} in epoch {epoch + 1}; lower learning_rate"
             )
-        uar_clip, uar_speaker = validate(name, average, examples, validation, settings)
+        own = {key: value for key, value in average.items() if not key.startswith("lesson.")}
+        looked = (epoch + 1) % settings.validate_every == 0 or epoch + 1 == settings.n_epochs
+        seen = validation if looked else validation[:0]
+        uar_clip, uar_speaker = validate(name, own, examples, seen, settings)
         score = (uar_clip or 0.0) + (uar_speaker or 0.0)
         # Without validation speakers the last epoch is the one to keep.
-        if not len(validation) or score >= best:
+        if not len(validation) or (looked and score >= best):
             best, stale = score, 0
-            save_file({k: v.contiguous().cpu() for k, v in average.items()}, best_path)
-        else:
+            save_file({k: v.contiguous().cpu() for k, v in own.items()}, best_path)
+        elif looked:
             stale += 1
             if settings.schedule == "plateau" and stale % PLATEAU_EPOCHS == 0:
                 factor /= 2
@@ -199,6 +217,17 @@ def train_member(  # noqa: PLR0915 one loop, read from top to bottom
         if settings.patience_epochs and stale >= settings.patience_epochs:
             break
     return best_path
+
+
+def _lesson_head(model: torch.nn.Module, n_components: int) -> torch.nn.Module:
+    """It says nothing at first, so that it does not shake a body that begins from trained weights."""
+    import torch
+
+    width = int(model.head[1].in_features)  # type: ignore[index, union-attr]
+    last = torch.nn.Linear(width, n_components)
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    return torch.nn.Sequential(torch.nn.BatchNorm1d(width, affine=False), last)
 
 
 def _decay_groups(model: torch.nn.Module, decay: float) -> list[dict[str, Any]]:

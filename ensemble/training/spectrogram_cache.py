@@ -28,7 +28,14 @@ from ensemble.corpora import Clip, decoded_clips
 from ensemble.corpora.clip import content_key
 from ensemble.inference.spectrogram import FrontEnd, Statistics, extract
 from ensemble.model_errors import TrainingError
-from ensemble.training.augmentation import CLEAN, TELEPHONE, AugmentSettings, augment, channel_level
+from ensemble.training.augmentation import (
+    CLEAN,
+    TELEPHONE,
+    AugmentSettings,
+    augment,
+    channel_level,
+    coded_speech,
+)
 
 CACHE_FORMAT = 4
 DONE = "done.json"
@@ -54,7 +61,10 @@ class ViewSettings:
     def key(self) -> dict[str, object]:
         """Entries of the cache's key: names as in caches that are there."""
         names = {"name": self.name, "by_speaker": self.by_speaker, "seed": self.seed}
-        return {**names, "line": asdict(self.augmentation)}
+        line = asdict(self.augmentation)
+        if not self.augmentation.codings:
+            del line["codings"]
+        return {**names, "line": line}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +104,23 @@ class Extracted:
     n_views: int
 
 
-def standard_views(n_augmented: int, seed: int) -> tuple[ViewSettings, ...]:
-    """Clean, telephone, and ``n_augmented`` random ones: by speaker and by clip in turn."""
+def standard_views(
+    n_augmented: int, seed: int, n_coded: int = 0, sample_rate_hz: int = 8000
+) -> tuple[ViewSettings, ...]:
+    """Clean, telephone, ``n_augmented`` random ones (by speaker and by clip in turn), ``n_coded`` recordings.
+
+    In each of the last every speaker has another of the codings in which recorders keep speech.
+    """
     return (
         ViewSettings("clean", CLEAN, True, seed),
         ViewSettings("telephone", TELEPHONE, True, seed),
         *(
             ViewSettings(f"augmented-{i}", AugmentSettings(), i % 2 == 0, seed + 1000 * (i + 1))
             for i in range(n_augmented)
+        ),
+        *(
+            ViewSettings(f"coded-{i}", coded_speech(sample_rate_hz), True, seed + 1000 * (i + 1) + 500)
+            for i in range(n_coded)
         ),
     )
 

@@ -48,6 +48,13 @@ class TrainSettings:
     clean_share: float = 0.25
     telephone_share: float = 0.35
     """Shares of examples from the clean and the plain telephone view; the rest is augmented."""
+    teachers: tuple[str, ...] = ()
+    """Names of teachers: see :mod:`ensemble.training.teachers`."""
+    lesson_weight: float = 1.0
+    """Weight of the squared error of a lesson against the labels' cross-entropy."""
+    n_coded: int = 3
+    coded_share: float = 0.3
+    """Share of all examples from views in the codings of recorders (MP3, Opus, AMR, GSM)."""
     paste: float = 0.10
     """Share of clips joined to a neutral clip of the same speaker (CopyPaste, Pappagari et al. 2021)."""
     calm_known: float = 0.3
@@ -61,6 +68,8 @@ class TrainSettings:
     """Mixup stops after this share of the epochs."""
     schedule: Literal["cosine", "plateau"] = "cosine"
     """``plateau`` halves the rate after every four epochs without a better validation UAR."""
+    validate_every: int = 1
+    """Epochs between two looks at the validation speakers; the last is always looked at."""
     patience_epochs: int = 0
     """Stop after this many epochs without a better validation UAR; 0 never stops early."""
     batch_augment: BatchSettings = field(default_factory=BatchSettings)
@@ -76,4 +85,4 @@ class TrainSettings:
         return tuple(name for name in self.members if name != VOICE_MEMBER)
 
 
-PRESETS = {"quick": replace(TrainSettings(), n_epochs=6, n_augmented=2), "night": TrainSettings()}
+PRESETS = {"quick": replace(TrainSettings(), n_epochs=6, n_augmented=2, n_coded=1), "night": TrainSettings()}

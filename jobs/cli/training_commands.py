@@ -47,6 +47,14 @@ ensemble_option = click.option(
 @columns_option
 @training_options
 @click.option("--validation", multiple=True, help="Speaker held out, as corpus/id; may be repeated.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="campplus|PATH",
+    help="Network of others that the bodies learn from beside the labels: the voice network, or the "
+    "safetensors of a Whisper encoder's first blocks; may be repeated. In training only.",
+)
 @click.option("--start", help="Ensemble to begin from (id, folder or 'shipped').")
 @ordinary_option
 @click.option("--consent", is_flag=True, help="Say that the callers of --ordinary may be trained on.")
@@ -62,6 +70,7 @@ def train(
     corpora: tuple[str, ...],
     columns: dict[str, str],
     validation: tuple[str, ...],
+    teachers: tuple[str, ...],
     start: str | None,
     ordinary: tuple[Path, ...],
     consent: bool,
@@ -92,7 +101,7 @@ def train(
     from jobs.models.ordinary import ordinary_talk
 
     read = named_corpora(corpora, columns)
-    training_settings = train_settings(options, read, default_labels="six")
+    training_settings = replace(train_settings(options, read, default_labels="six"), teachers=teachers)
     known = [keep_emotions(corpus, training_settings.labels) for corpus in read]
     usable = without_test(known)
     held_out = frozenset(validation) or validation_speakers(usable)
@@ -110,6 +119,10 @@ def train(
         )
     training, _ = split_by_speaker([clip for corpus in usable for clip in corpus.clips], held_out)
     refuse_untrained(training_settings.labels, training)
+    for teacher in teachers:
+        from ensemble.training.teachers import load_teacher
+
+        say(f"Teacher: {load_teacher(teacher).about}", quiet=quiet)
     if dry_run:
         say("Dry run: nothing was trained or written.", quiet=quiet)
         return

@@ -232,6 +232,39 @@ def _database(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
         yield False, str(problem), "Run again: publishing writes a fresh copy."
     else:
         yield True, f"{database}: {counted(n_calls, 'call')}", ""
+        yield from _in_step(workspace)
+
+
+def _in_step(workspace: Workspace) -> Iterator[_Answer]:
+    """What is wrong where one of the two databases was put back from a backup, without the other."""
+    import duckdb
+
+    from callanalytics.store.open import check_not_older, held_elsewhere, unusable
+    from callanalytics.store.publish import is_same
+
+    if not workspace.work_database.exists():
+        return  # the next run makes it of the published one
+    try:
+        with duckdb.connect(workspace.work_database, read_only=True) as working:
+            check_not_older(working, workspace)
+            if workspace.unpublished_mark.exists() or is_same(workspace, working):
+                return
+    except StoreError as problem:
+        yield _parted(problem)
+    except (duckdb.BinderException, duckdb.CatalogException):
+        return  # of an earlier version: the next run brings it up to date
+    except duckdb.Error as problem:
+        if not held_elsewhere(problem):  # by a run, say
+            yield _parted(unusable(workspace, problem))
+    else:
+        found = f"{workspace.database}: not what was published last, as when it was put back from a backup"
+        yield False, found, "Run again: it is published anew."
+
+
+def _parted(problem: StoreError) -> _Answer:
+    """What was found and, from the second line on, what to do."""
+    found, _, fix = str(problem).partition("\n")
+    return False, found, fix
 
 
 def _erasures(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -266,8 +299,7 @@ def _blocks(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
             if held_elsewhere(problem):
                 yield True, f"{database}: in use by another process, not read", ""
             elif database == work:
-                found, fix = str(unusable(workspace, problem)).split("\n", 1)
-                yield False, found, fix
+                yield _parted(unusable(workspace, problem))
             else:
                 reason = str(problem).splitlines()[0]
                 yield False, f"{database}: {reason}", "Run again: publishing writes a fresh copy."

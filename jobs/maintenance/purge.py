@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from callanalytics.config import Settings
-from callanalytics.config.window import parse_age
-from callanalytics.errors import LockHeld, StoreError, UsageError, remedy
+from callanalytics.config.window import is_age, parse_age
+from callanalytics.errors import ClockDoubtful, LockHeld, StoreError, UsageError, remedy
 from callanalytics.ingest.recorders.phone_numbers import (
     HASH_BYTES,
     hash_number,
@@ -29,9 +29,9 @@ from callanalytics.ingest.recorders.phone_numbers import (
     significant_digits,
 )
 from callanalytics.records.text import counted
-from callanalytics.store import open_locked, publish
+from callanalytics.store import Store, open_locked, publish
 from callanalytics.store.publish import change_published, compact, compact_unpublished
-from callanalytics.store.remove import Selection, forget_calls, forget_clips, select
+from callanalytics.store.remove import Selected, Selection, forget_calls, forget_clips, select
 from callanalytics.workspace import Workspace, file_lock, write_whole
 from jobs.publishing import Pages, unnamed_clips
 from jobs.reviews.queue import GoneReviews, about_gone_calls, forget_reviews
@@ -44,6 +44,14 @@ _FORMS = ("report.html", "report-redacted.html", "email*.txt", "email*.html")
 # Lines of the log of erasures are signed one over the other with a key made from the secret of the folder:
 # one that was changed, taken out or put in is found. The last ones can be cut off unseen.
 _SIGNATURE = "signature"
+# An age is counted back from the clock of this machine, which is believed where the newest call lies no
+# further behind it than half the age, within these bounds.
+_QUIET_AT_LEAST, _QUIET_AT_MOST = timedelta(days=7), timedelta(days=31)
+# Calls of the future say nothing of the clock.
+_NEWEST = """
+WITH known AS (SELECT started_at FROM base.calls UNION ALL SELECT started_at FROM base.quarantine)
+SELECT max(started_at) FROM known WHERE started_at <= ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +101,9 @@ def selection_of(
         raise UsageError("Give one of --older-than, --call, --caller and --agent.")
     ((by, value),) = given
     if by == "older_than":
-        moment = parse_age(value, zone=settings.time.zone_info, now=now or datetime.now(UTC))
-        return Selection("older_than", moment)
+        now = now or datetime.now(UTC)
+        moment = parse_age(value, zone=settings.time.zone_info, now=now)
+        return Selection("older_than", moment, now if is_age(value) else None)
     if by == "caller":
         if re.fullmatch(rf"[0-9a-f]{{{2 * HASH_BYTES}}}", value):
             return Selection("caller", value)
@@ -131,6 +140,7 @@ def purge(
     Raises:
         UsageError: nothing here yet, or a head of an id that several calls have.
         LockHeld: a run is at work, or a training, which may read clips of these calls.
+        ClockDoubtful: an age is counted back from a clock that lies far beyond every call.
         StoreError, ReportError: files or databases cannot be written.
     """
     now = now or datetime.now(UTC)
@@ -140,11 +150,7 @@ def purge(
         _no_training(workspace) if rows_too and not dry_run else nullcontext(),
         open_locked(workspace) as store,
     ):
-        expired = select(store, selection)
-        if selection.by == "call" and len(expired.call_ids) > 1:
-            raise UsageError(
-                f"{len(expired.call_ids)} calls have ids that begin like this: give all of the id."
-            )
+        expired = _expired(settings, store, selection)
         expired_ids = [call_id for call_id in expired.call_ids if _CALL_ID.fullmatch(call_id)]
         clips = _folders(workspace.clips_of(call_id) for call_id in expired_ids) + unnamed_clips(store)
         pages, training, damaged, reviews = list[Path](), list[Path](), list[Path](), GoneReviews(0, {})
@@ -233,6 +239,31 @@ def render_purged(done: Purged) -> str:
             "window holds them analyses them again."
         )
     return f"{verb} {what} {whose}.{size} {kept}"
+
+
+def _expired(settings: Settings, store: Store, selection: Selection) -> Selected:
+    """What is to go, where that is certain; else UsageError or ClockDoubtful."""
+    if selection.before and selection.counted_from:
+        _believe(selection.counted_from, selection.before, settings, store)
+    expired = select(store, selection)
+    if selection.by == "call" and len(expired.call_ids) > 1:
+        raise UsageError(f"{len(expired.call_ids)} calls have ids that begin like this: give all of the id.")
+    return expired
+
+
+def _believe(clock: datetime, before: datetime, settings: Settings, store: Store) -> None:
+    """Raise ClockDoubtful where a clock, from which ``before`` was counted back, lies far beyond every call.
+
+    What runs say of themselves is no evidence: the last one may have begun by the same clock.
+    """
+    ((newest,),) = store.rows(_NEWEST, [clock])
+    if newest and clock - newest > min(max((clock - before) / 2, _QUIET_AT_LEAST), _QUIET_AT_MOST):
+        says, of, day = (f"{t.astimezone(settings.time.zone_info):%Y-%m-%d}" for t in (clock, newest, before))
+        raise ClockDoubtful(
+            f"This machine's clock says {says}, the newest call is of {of}. With a clock that is ahead, "
+            "calls would go that are not old: nothing was purged. If it is right, name the day instead: "
+            f"--older-than {day}"
+        )
 
 
 def _note(settings: Settings, workspace: Workspace, done: Purged, now: datetime) -> None:

@@ -195,14 +195,14 @@ class _Drain:
     def outcomes(self) -> Iterator[Outcome]:
         """Outcomes in the order they are ready."""
         ready = self._ready
-        workers = self._started()
+        workers = _workers_of(self._pool)
         try:
             while (self._todo or self._flying) and not self._stop_requested():
                 while self._todo and len(self._flying) < self._depth:
                     future = self._pool.submit(_analyze_one, self._todo[-1])  # raises when it is broken
                     self._flying[future] = (self._todo.pop(), time.monotonic())
                     # The pool starts one with each task, and any of them may be the one that dies first.
-                    workers = self._started() or workers
+                    workers = _workers_of(self._pool) or workers
                 done, _ = wait(self._flying, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     outcome = future.result()
@@ -236,9 +236,6 @@ class _Drain:
             self.cause = f"was not done after {self._hung_after_s:g} s and was ended"
             _kill(self._pool)
 
-    def _started(self) -> list[BaseProcess]:
-        return list((self._pool._processes or {}).values())
-
 
 def _how_they_died(workers: Sequence[BaseProcess]) -> str:
     """The exit that no order of ours explains: of the worker that died first."""
@@ -259,8 +256,13 @@ def _how_they_died(workers: Sequence[BaseProcess]) -> str:
 
 def _kill(pool: ProcessPoolExecutor) -> None:
     """End the workers at once: they hold nothing that is not computed again."""
-    for process in list((pool._processes or {}).values()):
+    for process in _workers_of(pool):
         process.kill()
+
+
+def _workers_of(pool: ProcessPoolExecutor) -> list[BaseProcess]:
+    """The processes that it has now: nothing public names them, and nothing before Python 3.14 ends them."""
+    return list((pool._processes or {}).values())
 
 
 _analyze: Analyze | None = None  # set once per worker process

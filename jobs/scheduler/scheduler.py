@@ -36,7 +36,7 @@ log = logging.getLogger("callanalytics.schedule")
 
 GOOD_CODES = frozenset({0, 3, 4})  # all done; some files quarantined; nothing to do
 # A crash, a full disk, a held lock, a killed process may pass; wrong settings, a missing model, a used
-# time budget and a closed gate (2, 6, 7, 8) are the same a quarter of an hour later.
+# time budget, a closed gate and a doubtful clock (2, 6, 7, 8, 9) are the same a quarter of an hour later.
 RETRY_CODES = frozenset({1, 5, 130, 143})
 HELD_CODE = 8  # the gate
 HEAVY, LIGHT = "heavy", "light"  # executors: one thread each

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from reports.formatting import (
     calls_text,
     counted,
+    date_text,
     from_to,
     percent,
     short_day,
@@ -103,7 +104,11 @@ class Days:
     @property
     def texts(self) -> list[str]:
         """Every day as the axes name it."""
-        return [short_day(day) for day in self.all]
+        return [self.text(day) for day in self.all]
+
+    def text(self, day: date) -> str:
+        """One of them, as nothing else is called: with its year where that is not clear."""
+        return short_day(day) if self.last - self.first < timedelta(days=365) else date_text(day)
 
 
 def read_trends(source: Source, *, linked: bool = True) -> Trends:
@@ -133,7 +138,7 @@ def read_trends(source: Source, *, linked: bool = True) -> Trends:
         text=_("{calls} on {days}, {span}. Intervals are 95% (Wilson) with calls as the sample.").format(
             calls=calls_text(sum(row["n"] for row in flagged)),
             days=counted("{n} day", "{n} days", len(flagged)),
-            span=from_to(short_day(days.first), short_day(days.last)),
+            span=from_to(days.text(days.first), days.text(days.last)),
         ),
         charts=shown,
         agents=_agents(source, linked),
@@ -154,8 +159,8 @@ def _share_cells(row: Row) -> tuple[Cell, ...]:
     return share_cells(row["n"], row["share"], row["low"], row["high"])
 
 
-def _points(found: Iterable[RollingShare], panel: str = "") -> list[Point]:
-    return [Point(short_day(r.day), r.share, r.low, r.high, r.n_calls, panel) for r in found]
+def _points(found: Iterable[RollingShare], days: Days, panel: str = "") -> list[Point]:
+    return [Point(days.text(r.day), r.share, r.low, r.high, r.n_calls, panel) for r in found]
 
 
 def _rolling_text(what: str) -> str:
@@ -173,9 +178,9 @@ def _flagged_chart(flagged: Sequence[Row], days: Days) -> Chart:
         text = (
             _("More calls are flagged since {day}") if change.up else _("Fewer calls are flagged since {day}")
         )
-        title = text.format(day=short_day(change.day))
-    line = _points(rolling(totals))
-    daily = [Point(short_day(r["day"]), r["share"], r["low"], r["high"], r["n"]) for r in flagged]
+        title = text.format(day=days.text(change.day))
+    line = _points(rolling(totals), days)
+    daily = [Point(days.text(r["day"]), r["share"], r["low"], r["high"], r["n"]) for r in flagged]
     text = _rolling_text(_("Share of calls flagged"))
     return Chart(
         title=title,
@@ -189,7 +194,7 @@ def _flagged_chart(flagged: Sequence[Row], days: Days) -> Chart:
         table=Table(
             _("Share of calls flagged"),
             (_("Day"), *share_columns()),
-            [(Cell(short_day(row["day"])), *_share_cells(row)) for row in flagged],
+            [(Cell(days.text(row["day"])), *_share_cells(row)) for row in flagged],
         ),
         over_time=True,
         changed=change is not None,
@@ -202,10 +207,10 @@ def _emotion_chart(source: Source, days: Days) -> Chart | None:
     rows = source.rows(_EMOTIONS.format(group=group), first=days.first, last=days.last)
     if not rows:
         return None
-    shares = shares_of({**row, "grouped": short_day(row["grouped"])} for row in rows)
+    shares = shares_of({**row, "grouped": days.text(row["grouped"])} for row in rows)
     monday = days.first - timedelta(days=days.first.weekday())
     mondays = [monday + timedelta(weeks=i) for i in range((days.last - monday).days // 7 + 1)]
-    groups = [short_day(day) for day in mondays] if by_week else days.texts
+    groups = [days.text(day) for day in mondays] if by_week else days.texts
     caption = _("Emotion share by week, named by its Monday") if by_week else _("Emotion share by day")
     column = _("Week") if by_week else _("Day")
     by_day = source.rows(_angry("c.day AS day"), first=days.first, last=days.last)
@@ -213,7 +218,7 @@ def _emotion_chart(source: Source, days: Days) -> Chart | None:
     title = _("How callers sound has not clearly changed")
     if change is not None:
         text = _("Callers sound angrier since {day}") if change.up else _("Callers sound calmer since {day}")
-        title = text.format(day=short_day(change.day))
+        title = text.format(day=days.text(change.day))
     return share_chart(
         title, caption, column, shares, groups, upright=True, over_time=True, changed=change is not None
     )
@@ -286,12 +291,12 @@ def _queues_chart(source: Source, days: Days) -> Chart | None:
     for queue in busiest[:MAX_PANELS]:
         name = queue or no_queue()
         totals = _angry_totals(by_queue[queue])
-        points += _points(rolling(totals), name)
-        cells += [(Cell(name), Cell(short_day(row["day"])), *_share_cells(row)) for row in by_queue[queue]]
+        points += _points(rolling(totals), days, name)
+        cells += [(Cell(name), Cell(days.text(row["day"])), *_share_cells(row)) for row in by_queue[queue]]
         if (change := find_change(totals, Z_SPEECH)) is not None:
             changes[name] = change
     return Chart(
-        title=_queues_title(changes),
+        title=_queues_title(changes, days),
         text=_rolling_text(_("Angry share of callers' speech by queue, all on one scale")),
         svg=charts.rolling_lines(points, days.texts, ceiling=_ceiling(p.high for p in points), panels=True),
         table=Table(
@@ -303,12 +308,12 @@ def _queues_chart(source: Source, days: Days) -> Chart | None:
     )
 
 
-def _queues_title(changes: dict[str, Change]) -> str:
+def _queues_title(changes: dict[str, Change], days: Days) -> str:
     """The two queues that changed most, as "Billing is up since 26 Mar"."""
     most = sorted(changes.items(), key=lambda item: -abs(item[1].now - item[1].before))[:2]
     texts = [
         (_("{queue} is up since {day}") if change.up else _("{queue} is down since {day}")).format(
-            queue=name[:1].upper() + name[1:], day=short_day(change.day)
+            queue=name[:1].upper() + name[1:], day=days.text(change.day)
         )
         for name, change in most
     ]
@@ -327,14 +332,14 @@ def _quality_chart(source: Source, days: Days) -> Chart | None:
         ("distance", _("Label drift"), drift),
     )
     points = [
-        Point(short_day(row["day"]), row[key], 0.0, 0.0, int(row["n"]), panel)
+        Point(days.text(row["day"]), row[key], 0.0, 0.0, int(row["n"]), panel)
         for key, panel, found in panels
         for row in found
         if row[key] is not None
     ]
     cells = [
         (
-            Cell(short_day(row["day"])),
+            Cell(days.text(row["day"])),
             *numbers(
                 whole_number(int(row["n"])),
                 percent(row["agreement"]),

@@ -30,7 +30,7 @@ _GAP_PX = 6  # between an axis and its labels
 _APART_PX = 4  # between labels side by side
 _EDGE_PX = 4  # around a drawing
 _BELOW_PX = 20  # the labels under an axis
-_HALF_DATE_PX = 16  # by which the last one may stand out
+_HALF_DATE_PX = 16  # by which the last one may always stand out
 _BAR_OF_STEP = 0.78
 _PANELS_ABREAST = 3
 _BETWEEN_PANELS_PX = 24
@@ -100,7 +100,8 @@ def stacked(shares: Sequence[Share], groups: Sequence[str], *, upright: bool) ->
             drawn += _text(_short(n), *at, anchor="middle" if upright else "start")
     if upright:
         drawn += _names_below(groups, _thinned(groups), width, height)
-        return _svg(drawn, left=_widest(_percents(1.0)), top=_FONT_PX + 5, right=width, bottom=height)
+        right = _reached(groups, width)
+        return _svg(drawn, left=_widest(_percents(1.0)), top=_FONT_PX + 5, right=right, bottom=height)
     names = {group: _cut(group, LABEL_LIMIT_PX, _FONT_PX) for group in groups}
     for group, name in names.items():
         drawn += _text(name, -_GAP_PX, middle[group] + 4, anchor="end")
@@ -147,7 +148,8 @@ def rolling_lines(
         return _panels(found, panel, groups, ceiling=ceiling, width=width, height=height)
     drawn = _grid(ceiling, width, height) + panel(found)
     drawn += _names_below(groups, _thinned(groups), width, height)
-    return _svg(drawn, left=_widest(_percents(ceiling)), top=_GAP_PX, right=width, bottom=height)
+    right = _reached(groups, width)
+    return _svg(drawn, left=_widest(_percents(ceiling)), top=_GAP_PX, right=right, bottom=height)
 
 
 def heat_map(
@@ -209,7 +211,7 @@ def _panels(
             inner += _names_below(groups, _thinned(groups, 3), width, height)
         drawn += f'<g transform="translate({column * step_x},{row * step_y})">{inner}</g>'
     n_rows = -(-len(names) // _PANELS_ABREAST)
-    right = min(len(names), _PANELS_ABREAST) * step_x - _BETWEEN_PANELS_PX
+    right = (min(len(names), _PANELS_ABREAST) - 1) * step_x + _reached(groups, width)
     bottom = (n_rows - 1) * step_y + height
     return _svg(drawn, left=_widest(_percents(ceiling)), top=_OVER_PANEL_PX, right=right, bottom=bottom)
 
@@ -269,6 +271,12 @@ def _names_below(groups: Sequence[str], chosen: Sequence[str], width: float, hei
     ):
         chosen = chosen[::-2][::-1]
     return "".join(_text(name, middle[name], height + 15) for name in chosen)
+
+
+def _reached(groups: Sequence[str], width: float) -> float:
+    """How far an axis reaches with the last label under it, but for the room beside every drawing."""
+    last = _middles(groups, width)[groups[-1]] + _text_px(groups[-1], _FONT_PX) / 2
+    return max(width, last - _HALF_DATE_PX)
 
 
 def _line(at: Sequence[tuple[float, float]], stroke_px: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import soundfile as sf
 
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.clustering import VoiceSpace
-from callanalytics.diarize.handovers import passed_on, taken_over_at, with_handover
+from callanalytics.diarize.conversation import Rhythm, Whole
+from callanalytics.diarize.handovers import Handover, find_handover, passed_on, with_handover
+from callanalytics.diarize.vad import IntArray
 from callanalytics.records import BoolArray, FloatArray, Role, RoleSource, StatedRoles, Turn
 
 SPACE = VoiceSpace.load()
@@ -25,50 +28,97 @@ def prints(*voices: FloatArray) -> FloatArray:
     return (np.stack(voices) + off).astype(np.float32)
 
 
-def heard_as_one(pieces: FloatArray, mask: BoolArray) -> FloatArray:
-    mean = pieces[mask].mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean), np.float32)
+def whole_of(pieces: FloatArray) -> Whole:
+    """Prints of groups of pieces, each the mean of its pieces'."""
+
+    def whole(groups: BoolArray) -> FloatArray:
+        means = np.stack([pieces[group].mean(axis=0) for group in groups])
+        return (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+
+    return whole
+
+
+def between(one: FloatArray, other: FloatArray, share: float) -> FloatArray:
+    """A voice so far on the way to another one."""
+    mixed = (1 - share) * one + share * other
+    return (mixed / np.linalg.norm(mixed)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     ("voices", "expected"),
     [
-        ([ANN] * 12, None),
-        ([ANN] * 7 + [BOB] * 5, 7),
-        ([ANN] * 5 + [BOB] + [ANN] * 6, None),  # a guest
-        ([ANN, BOB] * 6, None),  # two who talk in turns
-        ([ANN] * 2 + [BOB] * 2, None),  # too little to tell
-        ([ANN], None),
-        ([], None),
+        ([ANN] * 12, Handover()),
+        ([ANN] * 7 + [BOB] * 5, Handover(7, True)),
+        ([ANN] * 3 + [BOB] * 9, Handover(3, True)),
+        ([ANN] * 5 + [BOB] + [ANN] * 6, Handover()),  # a guest
+        ([ANN, BOB] * 6, Handover()),  # two who talk in turns
+        ([ANN] * 2 + [BOB] * 2, Handover()),  # too little to tell
+        ([ANN], Handover()),
+        ([], Handover()),
     ],
 )
-def test_a_voice_takes_over_for_good(voices: list[FloatArray], expected: int | None) -> None:
+def test_a_voice_takes_over_for_good(voices: list[FloatArray], expected: Handover) -> None:
     pieces = prints(*voices) if voices else np.zeros((0, 192), np.float32)
-    weight_s = np.full(len(voices), 1.9)
-    assert taken_over_at(weight_s, lambda mask: heard_as_one(pieces, mask), SPACE) == expected
+    assert find_handover(np.full(len(voices), 1.9), whole_of(pieces), SPACE) == expected
+
+
+def test_a_voice_that_may_be_another_is_noted_and_not_divided() -> None:
+    found = [
+        find_handover(np.full(12, 1.9), whole_of(np.stack([ANN] * 6 + [between(ANN, BOB, share)] * 6)), SPACE)
+        for share in np.linspace(0, 1, 41)
+    ]
+    unsure = found.index(Handover(None, True))
+    assert found[0] == Handover()
+    assert found[-1] == Handover(6, True)
+    assert [h.may_be for h in found] == [False] * unsure + [True] * (41 - unsure)
+    assert found.index(Handover(6, True)) > unsure
 
 
 def test_of_two_voices_the_one_that_is_passed_on_is_divided() -> None:
     voices = [ANN, CAROL] * 6 + [BOB, CAROL] * 6
-    pieces = prints(*voices)
     labels = np.array([0, 1] * 12)
-    found = passed_on(
-        labels, np.full(24, 1.9), lambda masks: np.stack([heard_as_one(pieces, m) for m in masks]), SPACE
-    )
+    begin_s = np.arange(24) * 2.5
+    rhythm = Rhythm(begin_s, begin_s + 1.9, np.zeros(24, np.int64), 0.0)
+    found, handover = passed_on(labels, rhythm, whole_of(prints(*voices)), SPACE)
     assert found.tolist() == [0, 1] * 6 + [2, 1] * 6
+    assert handover.at == 6
+    alone, nothing = passed_on(labels, rhythm, whole_of(prints(*[ANN, CAROL] * 12)), SPACE)
+    assert alone.tolist() == labels.tolist()
+    assert nothing == Handover()
 
 
 def test_turns_of_the_voice_that_takes_over_get_a_name_of_their_own() -> None:
     turns = [Turn(f"speaker_{n % 2}", n % 2, 3.2 * n, 3.2 * n + 1.92) for n in range(24)]
     active = np.ones(2500, np.bool_)
+    heard: list[int] = []
 
-    def print_of(frames: BoolArray) -> FloatArray:
-        early = frames[: round(12 * 3.2 / 0.032)].sum() / frames.sum()
-        return (early * ANN + (1 - early) * BOB).astype(np.float32)
+    def hear(later: FloatArray) -> Callable[[IntArray], Whole]:
+        def parts(part: IntArray) -> Whole:
+            heard.append(len(np.unique(part)) - 1)
+            return whole_of(np.stack([ANN] * 6 + [later] * 6))
 
-    found = with_handover(turns, 1, active, print_of, SPACE)
+        return parts
+
+    found, handover = with_handover(turns, 1, active, hear(BOB), SPACE)
     assert [turn.speaker for turn in found] == ["speaker_0", "speaker_1"] * 6 + ["speaker_0", "speaker_2"] * 6
-    assert with_handover(turns, 1, active, lambda _: ANN, SPACE) == tuple(turns)
+    assert handover == Handover(6, True)
+    assert heard == [10, 12]  # the first and the last eight seconds, then all
+    heard.clear()
+    assert with_handover(turns, 1, active, hear(ANN), SPACE) == (tuple(turns), Handover())
+    assert heard == [10]
+
+
+def test_of_a_long_side_some_turns_tell() -> None:
+    turns = [Turn("speaker_0", 0, 3.2 * n, 3.2 * n + 1.92) for n in range(300)]
+    heard: list[int] = []
+
+    def hear(part: IntArray) -> Whole:
+        heard.append(len(np.unique(part)) - 1)
+        return whole_of(np.stack([ANN] * 100 + [BOB] * 200))
+
+    found, _ = with_handover(turns, 0, np.ones(30_000, np.bool_), hear, SPACE)
+    assert sum(turn.speaker == "speaker_1" for turn in found) == pytest.approx(200, abs=4)
+    assert heard[1] == 93  # 180 s
 
 
 def test_a_second_agent_on_the_agents_side_is_a_speaker_of_their_own(data_dir: Path) -> None:

@@ -13,7 +13,7 @@ from telephone import RATE_HZ, FloatArray, music, tone
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.quality import Quality
 from callanalytics.diarize.two_channels import Layout, find_layout
-from callanalytics.diarize.vad import FRAME_SAMPLES, frame_levels_db
+from callanalytics.diarize.vad import FRAME_SAMPLES, frame_levels_db, stands_out
 from callanalytics.records import BoolArray, ChannelLayout, Diarization, Role
 
 LENGTH_S = 60
@@ -184,6 +184,28 @@ def call(data_dir: Path) -> FloatArray:
     """(2, n): a real call, caller left, agent right."""
     path = data_dir / "calls" / "harper-valley" / "stereo" / "00d676d7058c49bb.wav"
     return np.ascontiguousarray(sf.read(path, dtype="float32")[0].T)
+
+
+@pytest.mark.parametrize("level", [0.0005, 0.002, 0.01])
+def test_hum_on_the_callers_side_is_no_opening_of_the_caller(models, data_dir: Path, level: float) -> None:
+    """The detector takes the first second of hum for speech, and whoever opens is taken for the agent."""
+    path = data_dir / "calls" / "harper-valley" / "stereo" / "0091a706bc604188.wav"
+    clean = np.ascontiguousarray(sf.read(path, dtype="float32")[0].T)
+    humming = clean.copy()
+    humming[0] += tone((50, 150, 250), clean.shape[1] / RATE_HZ, level)
+    expected, found = diarize(clean, RATE_HZ, models=models), diarize(humming, RATE_HZ, models=models)
+    assert found.roles == expected.roles
+    assert found.turns[0].start_s >= expected.turns[0].start_s - 0.3
+
+
+def test_what_is_soft_near_a_word_stands_out_and_steady_sound_does_not() -> None:
+    rng = np.random.default_rng(5)
+    levels_db = -54 + rng.uniform(-0.7, 0.7, 1000).astype(np.float32)
+    levels_db[300:310] = -40
+    out = np.flatnonzero(stands_out(levels_db))
+    assert (out[0], out[-1]) == (297, 312)
+    assert len(out) == 16
+    assert not stands_out(np.full(50, -100, np.float32)).any()
 
 
 @pytest.fixture(scope="module")

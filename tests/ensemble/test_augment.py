@@ -9,15 +9,18 @@ import pytest
 
 from ensemble.training.augmentation import (
     CLEAN,
+    CODINGS,
     TELEPHONE,
     AugmentSettings,
     add_at_snr,
     augment,
     change_speed,
     channel_level,
+    coded_speech,
     coloured_noise,
     companded,
     lose_packets,
+    recoded,
     speech_rms,
     stretch_time,
     telephone,
@@ -193,3 +196,32 @@ def test_batch_switches_off_change_nothing():
 def test_the_telephone_setting_is_only_the_telephone(tone):
     settings = replace(TELEPHONE)
     assert [s for s in SWITCHES if getattr(settings, s)] == ["telephone"]
+
+
+@pytest.mark.parametrize("coding", ["gsm", *CODINGS])
+def test_a_coding_keeps_the_sound_in_its_place_and_costs_some_of_it(coding, rng):
+    t = np.arange(20_000) / 8000
+    buzz = sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 20)) * (np.sin(2 * np.pi * 3 * t) > 0)
+    sound = (0.1 * buzz + 0.003 * rng.standard_normal(t.size)).astype(np.float32)
+    heard = recoded(sound, coding)
+    assert heard.dtype == np.float32
+    assert heard.shape == sound.shape
+    assert not np.array_equal(heard, sound)
+    loud = [np.convolve(x**2, np.ones(400), "same") for x in (sound, heard)]
+    late = int(np.argmax(np.correlate(loud[1], loud[0], "full"))) - (t.size - 1)
+    assert abs(late) < 80, "10 ms"
+    assert np.corrcoef(*loud)[0, 1] > 0.9
+
+
+def test_a_channel_has_one_coding_and_others_draw_as_before(tone):
+    plain, coded = TELEPHONE, replace(TELEPHONE, codings=("mp3-8",))
+    sent = augment(tone, plain, 3, 4)
+    np.testing.assert_array_equal(augment(tone, coded, 3, 4), recoded(sent, "mp3-8"))
+
+
+def test_recordings_of_wide_speech_leave_out_what_is_telephone_only():
+    assert coded_speech(16_000).codings == ("mp3-16", "opus-8")
+    assert "amr-5.9" in coded_speech(8000).codings
+    tone = np.sin(np.arange(16_000) / 10).astype(np.float32) / 4
+    for coding in coded_speech(16_000).codings:
+        assert recoded(tone, coding, 16_000).shape == tone.shape

@@ -12,6 +12,7 @@ import pytest
 import soundfile as sf
 import torch
 from click.testing import CliRunner
+from tiny_corpus import small_whisper
 
 from ensemble.baselines.bench import Effort, Setting, place, run
 from ensemble.baselines.protocol import part_by_speaker, part_of_document, published_folds, relabelled
@@ -289,7 +290,7 @@ def test_normalisation_has_settled_after_an_epoch_of_few_steps(rng: np.random.Ge
 
 def test_smote_fills_up_the_smaller_classes(rng: np.random.Generator) -> None:
     pytest.importorskip("imblearn", reason="imbalanced-learn is in the extra callanalytics[bench]")
-    from ensemble.baselines.classical import smote
+    from ensemble.baselines.fitting import smote
 
     values, truth = smote(
         rng.standard_normal((13, 4)).astype(np.float32), np.array([0] * 10 + [1] * 3), seed=1
@@ -301,7 +302,7 @@ def test_smote_fills_up_the_smaller_classes(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("reduce", [(), ("pca",), ("lda",), ("pca", "lda")])
 def test_tuned_trees_learn_and_see_no_test_row(reduce: tuple[str, ...], rng: np.random.Generator) -> None:
     pytest.importorskip("optuna", reason="optuna is in the extra callanalytics[bench]")
-    from ensemble.baselines.classical import fit, size_of
+    from ensemble.baselines.fitting import fit, size_of
 
     truth = np.arange(120) % 3
     values = (rng.standard_normal((120, 10)) + 2 * truth[:, None]).astype(np.float32)
@@ -493,25 +494,6 @@ def test_whisper_mels_are_those_of_another_program(rng: np.random.Generator) -> 
     wave = 0.1 * rng.standard_normal(48_000).astype(np.float32)
     expected = theirs.FeatureExtractor()(wave, padding=0)
     np.testing.assert_allclose(whisper_log_mels(wave), expected, atol=1e-4)
-
-
-def small_whisper(path: Path, n_blocks: int = 2) -> Path:
-    """An encoder of random weights, 64 wide, of 20 positions (0.4 s)."""
-    from safetensors.torch import save_file
-
-    torch.manual_seed(4)
-    shapes: dict[str, tuple[int, ...]] = {
-        **{"conv1.weight": (64, 80, 3), "conv1.bias": (64,), "conv2.weight": (64, 64, 3)},
-        **{"conv2.bias": (64,), "position_encodings.encodings": (80, 64)},
-    }
-    for block in range(n_blocks):
-        for part, (wide, back) in {"self_attention": (192, 64), "ffn": (256, 256)}.items():
-            prefix = f"layer_{block}.{part}"
-            shapes |= {f"{prefix}.layer_norm.gamma": (64,), f"{prefix}.layer_norm.beta": (64,)}
-            shapes |= {f"{prefix}.linear_0.weight": (wide, 64), f"{prefix}.linear_0.bias": (wide,)}
-            shapes |= {f"{prefix}.linear_1.weight": (64, back), f"{prefix}.linear_1.bias": (64,)}
-    save_file({name: 0.1 * torch.randn(shape) for name, shape in shapes.items()}, path)
-    return path
 
 
 def test_whisper_features_are_of_the_clips_own_frames(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -15,15 +15,13 @@ import numpy as np
 import pytest
 import torch
 from command_line import callanalytics
-from onnx import TensorProto, helper, numpy_helper
 
 from callanalytics.config import load_config
 from callanalytics.diarize import SpeechModels
 from callanalytics.errors import ConfigError
-from ensemble.inference.device import open_session, prepare_device
-from ensemble.inference.quantisation import in_bytes
+from ensemble.inference.device import prepare_device
 from ensemble.members import make_member
-from ensemble.model_errors import DeviceMissing, ModelIncompatible
+from ensemble.model_errors import DeviceMissing
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
@@ -33,32 +31,6 @@ def test_the_processor_is_not_asked_and_torch_not_imported() -> None:
     code += "; print('torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "False"
-
-
-def test_what_has_ranges_is_done_in_8_bits_and_ranges_of_another_graph_are_refused(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 50])]
-    found = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 8, 50])]
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["y"], "convolution"),
-        helper.make_node("Relu", ["y"], ["z"], "relu"),
-    ]
-    weights = [numpy_helper.from_array(rng.normal(0, 1, (8, 4, 1)).astype(np.float32), "w")]
-    graph = helper.make_graph(nodes, "two", given, found, weights)
-    path = tmp_path / "two.onnx"
-    path.write_bytes(
-        helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-        ).SerializeToString()
-    )
-    x = rng.uniform(-2, 2, (1, 4, 50)).astype(np.float32)
-    (exact,) = open_session(path, 1).run(None, {"x": x})
-    small = in_bytes(path, {"x": (-2, 2), "y": (-8, 8), "z": (0, 8)})
-    (close,) = open_session(small, 1).run(None, {"x": x})
-    assert 0 < np.abs(close - exact).max() < 0.1
-    assert len(np.unique(close)) <= 256
-    with pytest.raises(ModelIncompatible, match=r"1 of 4 ranges are of none .*'elsewhere'"):
-        in_bytes(path, {"x": (-2, 2), "y": (-8, 8), "z": (0, 8), "elsewhere": (0, 1)})
 
 
 def test_a_gpu_that_torch_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +93,7 @@ def test_nothing_of_a_network_stays_behind_on_the_processor() -> None:
 
     with torch.inference_mode():
         hidden = frame_layers(CamPlusPlus().eval().to("meta"))(torch.zeros(2, 300, 80, device="meta"))
-        assert hidden.shape == (2, 512, 150)
+        assert hidden.shape == (2, 150, 512)
         for architecture in ("cnn", "crnn", "vit"):
             member = make_member(architecture, 64, 6).eval().to("meta")
             mel, mask = torch.zeros(2, 200, 64, device="meta"), torch.ones(2, 200, device="meta")

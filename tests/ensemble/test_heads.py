@@ -30,6 +30,7 @@ SETTINGS = TrainSettings(
     n_epochs=1,
     batch=8,
     n_augmented=0,
+    n_coded=0,
     n_threads=1,
     ema=0.5,
 )

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from safetensors.torch import save_file
-from tiny_corpus import write_tiny_corpus
+from safetensors.torch import load_file, save_file
+from tiny_corpus import small_whisper, write_tiny_corpus
 
 from ensemble.corpora import read_corpus, usable_clips_cached
 from ensemble.crossval import crossval
 from ensemble.evaluation import evaluate
+from ensemble.evaluation.model_card import card_page
 from ensemble.inference.card import known_speakers
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.inference.spectrogram import FrontEnd
 from ensemble.members import make_member
-from ensemble.model_errors import CorpusError, LeakError, TrainingError
+from ensemble.model_errors import CorpusError, LeakError, ModelIncompatible, ModelMissing, TrainingError
 from ensemble.train_ensemble import train_from_corpora
 from ensemble.training import Progress, TrainSettings, prepare, train_ensemble, train_member
 from ensemble.training.assemble import assemble, fit_on_validation
@@ -28,6 +29,7 @@ from ensemble.training.calibration import unweighted_recall
 from ensemble.training.checkpoint import Start, begin_from, start_of
 from ensemble.training.examples import Batches, handset_response_db
 from ensemble.training.spectrogram_cache import ViewCache, standard_views
+from ensemble.training.teachers import lessons_of, load_teacher, taught
 
 SETTINGS = TrainSettings(
     labels=("anger", "sad"),
@@ -35,6 +37,7 @@ SETTINGS = TrainSettings(
     n_epochs=4,
     batch=8,
     n_augmented=1,
+    n_coded=0,
     n_threads=1,
     warmup_epochs=0.2,
     ema=0.5,
@@ -101,6 +104,112 @@ def test_goes_on_after_a_kill_as_if_nothing_had_happened(trained, corpus, cache,
     train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=tmp_path, cache=cache, say=told.append)
     assert [p.epoch for p in told if isinstance(p, Progress)] == [3, 4]
     assert weights(tmp_path) == weights(trained[1])
+
+
+@pytest.fixture(scope="module")
+def pupils(corpus, cache, tmp_path_factory):
+    """Settings with a teacher, and the folder and news of their training."""
+    folder, told = tmp_path_factory.mktemp("pupils"), []
+    teacher = small_whisper(tmp_path_factory.mktemp("teacher") / "wise.safetensors")
+    settings = replace(SETTINGS, teachers=(str(teacher),))
+    train_ensemble(corpus.clips, VALIDATION, settings, folder=folder, cache=cache, say=told.append)
+    return settings, folder, told
+
+
+def test_a_teacher_changes_what_is_learnt_and_nothing_of_what_is_kept(trained, pupils):
+    _, folder, _ = pupils
+    alone, with_teacher = (load_file(f / "cnn/best.safetensors") for f in (trained[1], folder))
+    assert alone.keys() == with_teacher.keys()
+    assert not torch.equal(alone["mix.weight"], with_teacher["mix.weight"])
+
+
+def test_the_lesson_is_learnt(pupils):
+    settings, _, told = pupils
+    losses = [news.loss for news in told if isinstance(news, Progress)]
+    # The squares of a lesson are 1 in sum: so much is lost beside the labels by who says nothing of it.
+    assert losses[-1] < losses[0] - 0.5 * settings.lesson_weight
+
+
+def test_a_training_with_a_teacher_goes_on_after_a_kill(pupils, corpus, cache, tmp_path):
+    settings, folder, first = pupils
+    assert [news for news in first if isinstance(news, str)] == ["Asking wise.safetensors about 32 clips ..."]
+
+    def kill(progress):
+        if isinstance(progress, Progress) and progress.epoch == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_ensemble(corpus.clips, VALIDATION, settings, folder=tmp_path, cache=cache, say=kill)
+    told = []
+    train_ensemble(corpus.clips, VALIDATION, settings, folder=tmp_path, cache=cache, say=told.append)
+    assert told[0] == "What wise.safetensors says of 32 clips is there from before."
+    assert [p.epoch for p in told if isinstance(p, Progress)] == [3, 4]
+    assert weights(tmp_path) == weights(folder)
+    with pytest.raises(TrainingError, match="other settings or clips"):
+        train_ensemble(corpus.clips, VALIDATION, SETTINGS, folder=tmp_path, cache=cache)
+
+
+def test_lessons_are_of_training_speakers_alone(trained, pupils, corpus, tmp_path):
+    """What is held out may say anything: no number of the training changes."""
+    examples, teachers = trained[0], [load_teacher(name) for name in pupils[0].teachers]
+    speakers = frozenset(examples.voices) - VALIDATION
+    lessons = lessons_of(teachers, examples.clips, speakers, tmp_path / "a", print)
+    training, validation = examples.of(speakers), examples.of(VALIDATION)
+    assert not lessons[validation].any()
+    assert (lessons[training] ** 2).sum(axis=1).mean() == pytest.approx(1, rel=1e-4)
+    without = [examples.clips[i] for i in training]
+    np.testing.assert_array_equal(
+        lessons_of(teachers, without, speakers, tmp_path / "b", print), lessons[training]
+    )
+    for speaker in speakers:
+        own = lessons[examples.voices[speaker]]
+        np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-4)  # who speaks is no part of it
+
+
+def test_no_teacher_no_lesson(trained, tmp_path):
+    assert taught(trained[0], (), frozenset(), tmp_path, print) is trained[0]
+
+
+def test_what_is_no_teacher_is_refused_before_any_work(corpus, tmp_path):
+    wrong = tmp_path / "wrong.safetensors"
+    save_file({"conv1.weight": torch.zeros(64, 80, 3)}, wrong)
+    for name, error in ((wrong, ModelIncompatible), (tmp_path / "none.safetensors", ModelMissing)):
+        settings = replace(SETTINGS, teachers=(str(name),))
+        with pytest.raises(error, match=name.name):
+            train_ensemble(corpus.clips, VALIDATION, settings, folder=tmp_path / "f", cache=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_card_names_the_teachers_and_no_path(pupils, corpus, cache, tmp_path):
+    settings = replace(pupils[0], n_epochs=1)
+    made = train_from_corpora([corpus], VALIDATION, settings, folder=tmp_path / "a", cache=cache)
+    card = load_ensemble(made).card
+    assert [teacher["name"] for teacher in card["teachers"]] == ["wise"]
+    assert card["settings"]["teachers"] == ["wise"]
+    assert str(tmp_path.parent) not in (made / "card.json").read_text()
+    page = (made / "model-card.md").read_text()
+    assert "with teachers, in training only: wise (an encoder like Whisper's, licence not known" in page
+    assert "No member was taught" not in page
+    assert "from scratch" not in page
+    later = train_from_corpora(
+        [renamed(corpus)], frozenset({"other/1000"}), QUICK, folder=tmp_path / "b", cache=cache, start=made
+    )
+    card_of_later = load_ensemble(later).card
+    assert card_of_later["teachers"] == card["teachers"], "what begins from pupils is taught"
+    assert card_of_later["members"][0]["taught_by"] == ["wise"]
+    del card_of_later["members"][0]["taught_by"]
+    assert "| from scratch |" in card_page(
+        "model-card.md", card_of_later, json.loads((later / "results.json").read_text())
+    )
+
+
+def test_views_in_the_codings_of_recorders_join_the_others(corpus, cache):
+    speakers = frozenset({clip.speaker for clip in corpus.clips})
+    examples = prepare(corpus.clips, speakers, replace(SETTINGS, n_coded=2, coded_share=0.4), cache)
+    assert examples.names[-2:] == ("coded-0", "coded-1")
+    assert examples.by_speaker[-2:] == (True, True)
+    shares = Batches(examples, examples.of(speakers), replace(SETTINGS, coded_share=0.4), 0).shares
+    np.testing.assert_allclose(shares, [0.15, 0.21, 0.24, 0.2, 0.2])
 
 
 def test_a_second_round_begins_where_the_first_ended(trained, tmp_path):

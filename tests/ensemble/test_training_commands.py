@@ -8,7 +8,7 @@ import re
 
 import pytest
 from command_line import run_command
-from tiny_corpus import write_tiny_corpus, write_tiny_manifest
+from tiny_corpus import small_whisper, write_tiny_corpus, write_tiny_manifest
 
 from callanalytics.workspace import file_lock
 
@@ -71,6 +71,21 @@ def test_a_dry_run_refuses_what_the_training_would(tmp_path):
     assert "mine: 48 clips (24 anger, 24 sad)" in callanalytics(*args, folder=tmp_path).stderr
     wrong = callanalytics(*args[:-1], "Datei", folder=tmp_path, rc=2).stderr
     assert "expected OURS=THEIRS, as in path=file,emotion=label" in wrong
+
+
+def test_a_teacher_is_named_before_hours_of_training_or_refused(tmp_path):
+    corpus = write_tiny_corpus(tmp_path / "corpus")
+    small_whisper(tmp_path / "wise.safetensors")
+    args = ("train", "--corpus", corpus, *OPTIONS, "--dry-run", "--teacher")
+    said = callanalytics(*args, "wise.safetensors", "--teacher", "campplus", folder=tmp_path).stderr
+    assert "Teacher: an encoder like Whisper's, licence not known, blocks 1-2, 64 wide" in said
+    assert "Teacher: CAM++ (3D-Speaker, Apache-2.0)" in said
+    assert (
+        "none.safetensors: no such file"
+        in callanalytics(*args, "none.safetensors", folder=tmp_path, rc=6).stderr
+    )
+    (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
+    assert "not the first blocks" in callanalytics(*args, "bad.safetensors", folder=tmp_path, rc=6).stderr
 
 
 def test_training_keeps_the_ensemble_with_its_card(trained):

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from ensemble.inference.device import voice_body
-from ensemble.inference.shipped_networks import CAMPPLUS_WEIGHTS, package_file
+from ensemble.inference.quantisation import emotion_in_bytes
+from ensemble.inference.shipped_networks import (
+    CAMPPLUS_WEIGHTS,
+    EMOTION_LAYERS,
+    RANGES,
+    network_file,
+    package_file,
+)
 from ensemble.inference.spectrogram import voice_spectra
 from ensemble.inference.vote import calibrate_mean, vote
+from ensemble.members.campplus import CamPlusPlus
+from ensemble.model_errors import ModelIncompatible
 
 
 def test_what_is_pooled_is_of_the_frames_that_exist():
@@ -41,6 +52,40 @@ def test_eight_bits_say_what_thirty_two_say():
         exact = np.concatenate([network(torch.from_numpy(mel)).numpy() for mel in mels])
     small, exact = small - exact.mean(axis=0), exact - exact.mean(axis=0)
     assert np.corrcoef(small.ravel(), exact.ravel())[0, 1] > 0.95
+
+
+def test_the_members_layers_answer_alike_on_every_processor():
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(network_file(EMOTION_LAYERS)).graph
+    values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    used = [values[node.input[3]] for node in graph.node if node.op_type == "QLinearConv"]
+    assert len(used) == 86
+    assert all(each.dtype == np.int8 and np.abs(each).max() == 64 for each in used)
+
+
+def test_a_range_has_the_step_that_onnx_runtime_gives_it_to_the_last_bit():
+    import onnx
+    from onnx import numpy_helper
+    from onnxruntime.quantization.quant_utils import compute_scale_zp
+
+    graph = onnx.load(network_file(EMOTION_LAYERS)).graph
+    values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    ranges = json.loads(RANGES.read_text())["frames"]
+    names = [name for name in ranges if f"{name}:step" in values]
+    assert len(names) > 100
+    for name in names:
+        low, high = map(np.float32, ranges[name])
+        zero, step = compute_scale_zp(low, high, np.array(0, np.uint8), np.array(255, np.uint8))
+        assert (values[f"{name}:zero"], values[f"{name}:step"]) == (zero, step)
+
+
+def test_ranges_of_another_network_are_refused():
+    ranges = json.loads(RANGES.read_text())["frames"]
+    del ranges["/5/tdnnd7/cam_layer/linear_local/Conv_output_0"]
+    with pytest.raises(ModelIncompatible, match=r"no range of '/5/tdnnd7.*int8_ranges"):
+        emotion_in_bytes(CamPlusPlus(), ranges)
 
 
 def speech_like(n: int) -> list[NDArray[np.float32]]:

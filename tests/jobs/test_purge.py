@@ -16,7 +16,7 @@ from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, ZONE, plausible_calls, p
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.config import Settings, TimeSettings
 from callanalytics.config.window import Window
-from callanalytics.errors import LockHeld, ReportError, StoreError, UsageError
+from callanalytics.errors import ClockDoubtful, LockHeld, ReportError, StoreError, UsageError
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
 from callanalytics.records import Role
 from callanalytics.store import Correction, Review, RunCounts, Store, open_work, publish
@@ -469,6 +469,49 @@ def test_a_limit_that_says_no_time_is_refused(out: Path, words: str) -> None:
 def test_the_command_refuses_months_and_the_future(out: Path) -> None:
     for words in ("12m", "now", "2999-01-01"):
         assert repr(words) in run_command("purge", "--older-than", words, "--out", out, expect=2).stderr
+    assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
+
+
+@pytest.mark.parametrize(("age", "quiet_days"), [("365d", 31), ("20d", 10), ("4d", 7)])
+def test_an_age_is_not_counted_back_from_a_clock_that_lies_far_beyond_every_call(
+    out: Path, age: str, quiet_days: int
+) -> None:
+    ((newest,),) = rows(out, "SELECT max(started_at) FROM calls")
+    at_most = newest + timedelta(days=quiet_days)
+    by = [
+        (clock, selection_of(SETTINGS, Workspace(out), older_than=age, now=clock))
+        for clock in (at_most - timedelta(hours=1), at_most + timedelta(hours=1))  # days of 23 hours
+    ]
+    with open_work(Workspace(out)) as store:  # what ran by the same clock is no evidence for it
+        run_id = store.begin_run(Window(newest, by[1][0]), ENSEMBLE_ID, "0.1.0")
+        store.end_run(run_id, RunCounts(), exit_code=0)
+    clips = set((out / "reports" / "clips").iterdir())
+    purge(SETTINGS, Workspace(out), by[0][1], dry_run=True, now=by[0][0])
+    for options in ({}, {"audio_only": True}, {"dry_run": True}):
+        with pytest.raises(ClockDoubtful, match="nothing was purged") as refused:
+            purge(SETTINGS, Workspace(out), by[1][1], now=by[1][0], **options)
+    assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
+    assert set((out / "reports" / "clips").iterdir()) == clips
+    day = str(refused.value).rpartition("--older-than ")[2]
+    named = selection_of(SETTINGS, Workspace(out), older_than=day, now=by[1][0])
+    assert purge(SETTINGS, Workspace(out), named, dry_run=True, now=by[1][0]).before == named.before
+
+
+def test_a_call_of_the_future_does_not_vouch_for_the_clock(out: Path) -> None:
+    clock = NOW + timedelta(days=400)
+    with open_work(Workspace(out)) as store:
+        newest = "(SELECT max(started_at) FROM base.calls)"
+        store.connection.execute(
+            f"UPDATE base.calls SET started_at = started_at + INTERVAL 9000 DAY WHERE started_at = {newest}"
+        )
+    selection = selection_of(SETTINGS, Workspace(out), older_than="365d", now=clock)
+    with pytest.raises(ClockDoubtful):
+        purge(SETTINGS, Workspace(out), selection, now=clock)
+
+
+def test_the_command_ends_with_9_where_the_clock_is_doubtful(out: Path) -> None:
+    said = run_command("purge", "--older-than", "365d", "--out", out, expect=9)  # the calls are of 2025
+    assert "the newest call is of 2025-04-0" in said.stderr
     assert rows(out, "SELECT count(*) FROM calls") == [(12,)]
 
 

@@ -41,6 +41,7 @@ TRAINING = TrainSettings(
     n_epochs=4,
     batch=8,
     n_augmented=1,
+    n_coded=0,
     n_threads=1,
     warmup_epochs=0.2,
     ema=0.5,

@@ -36,6 +36,13 @@ def test_clock(seconds: float, shown: str) -> None:
     assert formatting.clock(seconds) == shown
 
 
+@pytest.mark.parametrize("seconds", [59.6, 60.4, 277.7, 401.6, 3599.9])
+def test_the_length_of_a_call_is_the_one_under_its_drawing(seconds: float) -> None:
+    """4:37 at the end of the timeline and in the table stood beside 4 min 38 s in the card."""
+    minutes, rest = (int(part) for part in formatting.clock(max(60, seconds)).split(":"))
+    assert formatting.length(seconds) == f"{minutes} min" + (f" {rest} s" if rest else "")
+
+
 @pytest.mark.parametrize(
     ("share", "shown"),
     [(0, "0%"), (0.0004, "under 0.1%"), (0.031, "3.1%"), (0.5, "50%"), (0.9999, "over 99.9%"), (1, "100%")],

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+import re
+import shutil
+from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
+from report_sites import Site, settings
 
+from callanalytics.config.window import Window
+from reports.pages.trends import read_trends
+from reports.parts import charts
 from reports.parts.changes import (
     Z_CALLS,
     Z_SPEECH,
@@ -18,6 +26,8 @@ from reports.parts.changes import (
     rolling,
     wilson,
 )
+from reports.parts.charts import Point
+from reports.report_source import open_source
 
 FIRST = date(2025, 3, 1)
 
@@ -84,3 +94,39 @@ def test_few_days_and_few_calls_are_no_change() -> None:
     assert find_change(series(rng, [0.0] * 2 + [1.0] * 2, speech=False), Z_CALLS) is None
     assert find_change(series(rng, [0.0] * 10 + [1.0] * 10, speech=False, per_day=1), Z_CALLS) is None
     assert find_change([], Z_CALLS) is None
+
+
+def test_days_of_two_years_are_two_days(anew: Site, tmp_path: Path) -> None:
+    """One of them was drawn in the place of the other, and the axis named no year."""
+    database = tmp_path / "callanalytics.duckdb"
+    shutil.copyfile(anew.database, database)
+    with duckdb.connect(database) as connection:
+        days = connection.execute("SELECT DISTINCT day FROM call_summary ORDER BY day DESC").fetchall()
+        moved = [f"{c} = {c} - INTERVAL 365 DAY" for c in ("started_at", "started_local")]
+        connection.execute(f"UPDATE base.calls SET {', '.join(moved)} WHERE started_local < ?", [days[3][0]])
+        before = connection.execute("SELECT DISTINCT day FROM call_summary ORDER BY day").fetchall()
+        assert (before[-1][0] - before[0][0]).days > 365
+    until = datetime.combine(before[-1][0] + timedelta(days=1), datetime.min.time(), UTC)
+    window = Window(until - timedelta(days=1), until)
+    with open_source(database, settings(), window, until, clips_dir=None, clips_href="") as source:
+        trends = read_trends(source)
+    assert f"{before[0][0]:%-d %b %Y} to {before[-1][0]:%-d %b %Y}" in trends.text
+    (flagged,) = [chart for chart in trends.charts if chart.text.endswith("Dots are single days.")]
+    *dots, newest = [float(x) for x in re.findall(r'<circle cx="([0-9.]+)"', flagged.svg)]
+    assert len(dots) == len(before)
+    assert dots == sorted(dots)
+    assert newest == dots[-1]
+    gaps = np.diff(dots) / np.array([(b[0] - a[0]).days for a, b in pairwise(before)])
+    assert gaps == pytest.approx(gaps.mean(), rel=0.05), "as far apart as the days are"
+
+
+@pytest.mark.parametrize("panels", [False, True])
+def test_the_last_date_under_an_axis_is_not_cut(panels: bool) -> None:
+    days = [f"{day(i):%-d %b %Y}" for i in range(400)]
+    line = [Point(name, 0.1, 0.0, 0.2, 9) for name in days]
+    svg = charts.rolling_lines(line, days, ceiling=1.0, panels=panels)
+    (width,) = re.findall(r'viewBox="0 0 (\d+) ', svg)
+    moved = sum(float(x) for x in re.findall(r"translate\(([0-9.]+),", svg))
+    (middle,) = re.findall(rf'<text x="([0-9.]+)"[^>]*>{days[-1]}<', svg)
+    half = 0.5 * len(days[-1]) * 0.55 * 11  # of the 11 px that a label is high
+    assert moved + float(middle) + half <= float(width)

@@ -31,7 +31,7 @@ from callanalytics.store.query import run_query
 from callanalytics.store.recordings import done_among
 from callanalytics.store.remove import Selection, forget_calls, forget_clips
 from callanalytics.workspace import DATABASE_NAME, Workspace
-from jobs.maintenance.doctor import examine
+from jobs.maintenance.doctor import Finding, examine
 from jobs.night import RunOptions
 from jobs.night.run import run_night
 
@@ -491,6 +491,10 @@ def test_a_link_that_publishing_replaces_is_named_with_what_it_leaves_behind(
     assert str(tmp_path / "on another disk") in caplog.text
 
 
+def wrong_databases(workspace: Workspace) -> list[Finding]:
+    return [f for f in examine(Settings(), workspace) if f.name == "database" and not f.ok]
+
+
 def test_a_run_without_news_publishes_anew_what_was_put_back_from_a_backup(
     night_of_two_calls: RunOptions, calls: list[CallAnalysis]
 ) -> None:
@@ -502,11 +506,18 @@ def test_a_run_without_news_publishes_anew_what_was_put_back_from_a_backup(
     n_calls = "SELECT count(*) AS n FROM base.calls"
     Path(backup).replace(workspace.database)
     assert run_query(workspace.database, n_calls, max_rows=None)["n"].item() == 2
+    (told,) = wrong_databases(workspace)
+    assert "not what was published last" in told.found
+    assert told.fix == "Run again: it is published anew."
     assert run_night(Settings(), night_of_two_calls).exit_code == 0
     assert run_query(workspace.database, n_calls, max_rows=None)["n"].item() == 3
+    assert wrong_databases(workspace) == []
     published = workspace.database.stat().st_mtime_ns
     assert run_night(Settings(), night_of_two_calls).exit_code == 0
     assert workspace.database.stat().st_mtime_ns == published, "once is enough"
+    with open_work(workspace) as store:
+        store.write(calls[3:4], begin(store))
+    assert wrong_databases(workspace) == [], "what waits for its publishing is no fault"
 
 
 def test_a_working_database_from_a_backup_takes_nothing_away_from_what_is_published(
@@ -518,6 +529,9 @@ def test_a_working_database_from_a_backup_takes_nothing_away_from_what_is_publis
         store.write(calls[2:3], begin(store))
         publish(store)
     Path(backup).replace(workspace.work_database)
+    (told,) = wrong_databases(workspace)
+    assert "older than what is published" in told.found
+    assert "  mkdir -p " in told.fix
     with pytest.raises(StoreError, match=r"has no run 2 of .* goes on from the published") as caught:
         run_night(Settings(), night_of_two_calls)
     (command,) = [line for line in str(caught.value).splitlines() if line.startswith("  ")]

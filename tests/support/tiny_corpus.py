@@ -43,3 +43,23 @@ def write_tiny_manifest(folder: Path) -> Path:
     manifest = folder / "made.csv"
     manifest.write_text("\n".join(lines) + "\n")
     return manifest
+
+
+def small_whisper(path: Path, n_blocks: int = 2) -> Path:
+    """A Whisper encoder of random weights, 64 wide, of 20 positions (0.4 s)."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(4)
+    shapes: dict[str, tuple[int, ...]] = {
+        **{"conv1.weight": (64, 80, 3), "conv1.bias": (64,), "conv2.weight": (64, 64, 3)},
+        **{"conv2.bias": (64,), "position_encodings.encodings": (80, 64)},
+    }
+    for block in range(n_blocks):
+        for part, (wide, back) in {"self_attention": (192, 64), "ffn": (256, 256)}.items():
+            prefix = f"layer_{block}.{part}"
+            shapes |= {f"{prefix}.layer_norm.gamma": (64,), f"{prefix}.layer_norm.beta": (64,)}
+            shapes |= {f"{prefix}.linear_0.weight": (wide, 64), f"{prefix}.linear_0.bias": (wide,)}
+            shapes |= {f"{prefix}.linear_1.weight": (64, back), f"{prefix}.linear_1.bias": (64,)}
+    save_file({name: 0.1 * torch.randn(shape) for name, shape in shapes.items()}, path)
+    return path
