@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from scipy.signal import lfilter
 from telephone import RATE_HZ, FloatArray, music, tone
 
 from callanalytics.diarize import SpeechModels, diarize
@@ -103,17 +104,29 @@ def test_a_codec_on_one_side_hides_no_copy(sides, delay_s: float, gain: float) -
     assert found.channels == (1,)
 
 
-@pytest.mark.parametrize("delay_s", [-0.1, 0.06, 0.1, 0.4])
-def test_a_late_copy_through_an_automatic_gain_is_one_signal(sides, delay_s: float) -> None:
-    """One speaks softly, and the gain of one leg brings both to one level: all was counted on both sides."""
+def through_gain(sides: tuple[FloatArray, BoolArray], delay_s: float) -> tuple[FloatArray, BoolArray]:
+    """Both sides, one of whom speaks softly, and late after an automatic gain; what is heard of them."""
     mix, spoken = sides[0][0] + 0.15 * sides[0][1], sides[1].any(axis=0)
-    copy = late(mix, abs(delay_s))
+    copy = late(mix, delay_s)
     level = np.sqrt(np.convolve(copy**2, np.ones(2400) / 2400, "same"))
     copy = (0.06 * copy / np.maximum(0.005, level)).astype(np.float32)
-    channels, heard = np.stack([mix, copy]), np.stack([spoken, late(spoken, abs(delay_s))])
+    return np.stack([mix, copy]), np.stack([spoken, late(spoken, delay_s)])
+
+
+@pytest.mark.parametrize("delay_s", [-0.1, 0.05, 0.06, 0.1, 0.4])
+def test_a_late_copy_through_an_automatic_gain_is_one_signal(sides, delay_s: float) -> None:
+    """One speaks softly, and the gain of one leg brings both to one level: all was counted on both sides."""
+    channels, heard = through_gain(sides, abs(delay_s))
     found = layout_of(channels, heard) if delay_s > 0 else layout_of(channels[::-1], heard[::-1])
     assert found.kind is ChannelLayout.FAKE_STEREO
     assert Quality.DELAYED_COPY in found.quality
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.049])
+def test_what_comes_as_soon_as_leak_between_headsets_is_no_copy_by_its_waveform(
+    sides, delay_s: float
+) -> None:
+    assert layout_of(*through_gain(sides, delay_s)).kind is not ChannelLayout.FAKE_STEREO
 
 
 def test_one_answer_that_only_one_channel_has_makes_them_two_signals(sides) -> None:
@@ -169,6 +182,84 @@ def test_the_other_sides_echo_is_not_speech_of_this_side(sides, delay_s: float, 
     truth = spoken[:, ::FRAME_SAMPLES]
     assert found.activity.active.sum(axis=1) == pytest.approx(truth.sum(axis=1), rel=0.15)
     assert np.mean(found.activity.active & ~truth) < 0.03
+
+
+# At the limits ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("later", [0, 1])
+@pytest.mark.parametrize(("n_frames", "is_copy"), [(34, True), (36, True), (37, False)])
+def test_a_copy_is_sought_as_late_as_a_second_and_a_tenth(sides, n_frames: int, is_copy: bool, later) -> None:
+    mix, spoken = sides[0].sum(axis=0), sides[1].any(axis=0)
+    delay_s = n_frames * FRAME_SAMPLES / RATE_HZ
+    by = [1, -1][later]
+    channels, heard = np.stack([mix, late(mix, delay_s)]), np.stack([spoken, late(spoken, delay_s)])
+    assert (layout_of(channels[::by], heard[::by]).kind is ChannelLayout.FAKE_STEREO) == is_copy
+
+
+def test_leak_is_found_beside_a_constant_offset_and_up_to_the_end_of_the_recording(sides) -> None:
+    """An offset of the line is no sound: it neither hides the leak nor makes it weaker."""
+    sound, spoken = sides
+    heard = spoken | late(spoken[::-1], 0.1)
+    half_s = 16 * FRAME_SAMPLES
+    end = int(np.flatnonzero(heard.all(axis=0))[-1]) // half_s * half_s - 100  # a probe begins before it
+    leaking, heard = (sound + 0.1 * late(sound[::-1], 0.1))[:, :end], heard[:, :end]
+    assert heard[:, -half_s:].all()
+    plain, offset = layout_of(leaking, heard), layout_of(leaking + np.array([[0.3], [-0.2]]), heard)
+    assert plain.activity is not None
+    assert offset.activity is not None
+    for leak, same in zip(plain.activity.leaks, offset.activity.leaks, strict=True):
+        assert leak is not None
+        assert same is not None
+        assert (leak.below_db, leak.delay_s) == (pytest.approx(20, abs=0.5), pytest.approx(0.1, abs=1e-3))
+        assert (same.below_db, same.delay_s) == (pytest.approx(leak.below_db, abs=0.1), leak.delay_s)
+
+
+@pytest.mark.parametrize(("above_db", "kind"), [(6.5, "FAKE_STEREO"), (10.0, "STEREO")])
+def test_a_channels_own_sound_stands_eight_db_above_the_other_and_its_noise(sides, above_db, kind) -> None:
+    """One signal twice, and a second of soft speech that one channel has alone, in its noise of -45 dB."""
+    rng = np.random.default_rng(3)
+    mix, spoken = sides[0].sum(axis=0), sides[1].any(axis=0)
+    mix[-3 * RATE_HZ :], spoken[-3 * RATE_HZ :] = 0, False
+    noise = 10 ** (-45 / 20) * rng.standard_normal(len(mix))
+    own = slice(-2 * RATE_HZ, -RATE_HZ)
+    noise[own] *= 10 ** (above_db / 20)
+    said = spoken.copy()
+    said[own] = True
+    assert layout_of(np.stack([mix, mix + noise]), np.stack([spoken, said])).kind is ChannelLayout[kind]
+
+
+def with_own_rustle(channels: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Eight seconds of two channels, each with a rustle of its own: the levels tell no copy any more."""
+    for side, at_s in ((0, 0.5), (1, 6.5)):
+        start = round(at_s * RATE_HZ)
+        channels[side, start : start + 6400] += 0.1 * rng.standard_normal(6400)
+    return channels
+
+
+@pytest.mark.parametrize(("said_s", "is_copy"), [(0.4, False), (1.2, True)])
+def test_fewer_than_three_half_seconds_prove_no_copy_that_levels_do_not_show(said_s, is_copy, rng) -> None:
+    """Both channels have a bang and what is said."""
+    n, said = 8 * RATE_HZ, np.zeros(8 * RATE_HZ, np.bool_)
+    said[2 * RATE_HZ : round((2 + said_s) * RATE_HZ)] = True
+    bang = np.arange(n) // RATE_HZ == 4
+    both = (0.1 * (said | bang) * rng.standard_normal(n)).astype(np.float32)
+    channels = with_own_rustle(np.stack([both, late(both, 0.1)]), rng)
+    found = layout_of(channels, np.stack([said, late(said, 0.1)]))
+    assert (found.kind is ChannelLayout.FAKE_STEREO) == is_copy
+
+
+@pytest.mark.parametrize(("by", "is_copy"), [(-13, False), (-12, True), (0, True), (12, True), (13, False)])
+def test_a_copy_is_equally_late_throughout_within_a_millisecond_and_a_half(by, is_copy, rng) -> None:
+    """The last of three seconds comes some samples (12 are 1.5 ms) later or earlier than the others."""
+    n, said = 8 * RATE_HZ, np.zeros(8 * RATE_HZ, np.bool_)
+    said[2 * RATE_HZ : 5 * RATE_HZ] = True
+    deep = lfilter([0.03], [1, -0.95], rng.standard_normal(n))  # no sample's step tells of the next one's
+    both = (said * deep).astype(np.float32)
+    copy = late(both, 0.1)
+    copy[4 * RATE_HZ + 800 :] = np.roll(copy, by)[4 * RATE_HZ + 800 :]
+    found = layout_of(with_own_rustle(np.stack([both, copy]), rng), np.stack([said, late(said, 0.1)]))
+    assert (found.kind is ChannelLayout.FAKE_STEREO) == is_copy
 
 
 # Real calls ------------------------------------------------------------------------------------------------

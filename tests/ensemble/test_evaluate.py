@@ -173,6 +173,36 @@ def test_every_condition_is_reported_apart_and_nothing_is_dropped_unseen(shipped
     assert result["clean"]["clip"]["confusion"] != [] != result["clean"]["speaker"]["confusion"]
 
 
+def test_each_condition_and_way_of_knowing_a_speaker_is_reported_by_its_own_answers(
+    shipped, clips, monkeypatch
+):
+    """Networks that answer by the spread of what they see: no two conditions or ways give the same."""
+
+    def answers(self, mels, voice):
+        seen = voice if mels is None else mels
+        spread = np.array([seen.of(i).std(axis=0)[:6] for i in range(len(seen.n_frames))])
+        logits = np.stack([spread * (1 + m) for m in range(len(self.member_names))])
+        return logits, -0.5 * logits
+
+    def given(ensemble, clips, probabilities, centred):
+        return [ensemble, clips, probabilities.tolist(), centred.tolist()]
+
+    monkeypatch.setattr(type(shipped), "answers", answers)
+    monkeypatch.setattr("ensemble.evaluation.report", given)
+    found = evaluate(shipped, [clips])["emodb"]
+    usable, shown = known_clips(shipped, clips.clips), set()
+    for condition in ("clean", "telephone"):
+        prepared = prepare_clips(shipped, usable, condition)
+        rows = {
+            known: given(shipped, prepared.clips, *member_probabilities(shipped, prepared, known))
+            for known in ("clip", "speaker", "calm")
+        }
+        (broken,) = prepared.unusable
+        assert found[condition] == {"unusable": [f"09a01Wa.wav: {broken.reason}"], **rows}
+        shown |= {str(row[2]) for row in rows.values()}
+    assert len(shown) == 6
+
+
 def test_nothing_to_test_on_is_refused(shipped, clips):
     with pytest.raises(CorpusError, match="none of"):
         evaluate(shipped, [clips], speakers=frozenset({"emodb/99"}))
