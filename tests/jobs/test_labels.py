@@ -15,7 +15,7 @@ from command_line import run_command
 from fixture_calls import ENSEMBLE_ID, LABELS, MEMBERS, plausible_calls
 
 from callanalytics.analysis.call import CallAnalysis
-from callanalytics.config import AudioSettings, Settings
+from callanalytics.config import AudioSettings, RetrainSettings, Settings
 from callanalytics.config.window import Window
 from callanalytics.errors import LockHeld, UsageError
 from callanalytics.ingest.locate import content_id, joined
@@ -24,8 +24,9 @@ from callanalytics.store import Review, open_work, publish
 from callanalytics.store.query import open_published
 from callanalytics.store.recordings import remember_files
 from callanalytics.workspace import Workspace
-from ensemble.corpora import read_corpus
+from ensemble.corpora import Corpus, read_corpus
 from ensemble.corpora.speakers import validation_speakers
+from jobs.models.splits import collect
 from jobs.reviews.export import export_labels, speaker_of, split_of
 
 RATE_HZ = 8000
@@ -113,6 +114,21 @@ def test_the_sound_is_the_segments_own(reviewed: tuple[Path, list[CallAnalysis]]
         assert abs(len(sound) / rate_hz - (segment.end_s - segment.start_s)) < 0.01
         peak_hz = np.abs(np.fft.rfft(sound)).argmax() * rate_hz / len(sound)
         assert abs(peak_hz - (300 + 400 * segment.channel)) < 10, "cut from the speaker's own channel"
+
+
+@pytest.mark.parametrize("earlier", [None, "withdrawn.wav"])
+def test_a_retraining_cuts_them_anew_and_puts_them_behind_the_corpora_given(
+    earlier: str | None, reviewed: tuple[Path, list[CallAnalysis]]
+) -> None:
+    workspace, given = Workspace(reviewed[0]), Corpus("a", ())
+    folder, plan = workspace.training.reviewed_clips, RetrainSettings(reviewed=True, consent=True)
+    if earlier:
+        folder.mkdir(parents=True)
+        (folder / earlier).write_bytes(b"of a review that was taken back")
+    first, added = collect(Settings(), workspace, [given], plan)
+    assert (first, added.name) == (given, "reviewed")
+    assert len(added.clips) > 20
+    assert {clip.path for clip in added.clips} == set(folder.glob("*.wav"))
 
 
 def test_agents_are_left_out_and_what_is_left_out_is_counted(
