@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,10 @@ def recorded() -> Iterator[str]:
     commit, day = re.search(r"\| (\w+)\+?, ([\d-]+) \|", block[1]).groups()
     packages = {name.split("/")[0] for name in NIGHT}
     git = ["git", "-C", str(ROOT), "diff", "--name-only", commit, "--", *packages]
-    changed = subprocess.run(git, capture_output=True, text=True, check=False)
-    n_changed = sum(name.endswith(".py") for name in changed.stdout.splitlines())
-    since = f"; changed since: {n_changed} of the modules" if changed.returncode == 0 else ""
+    since = ""
+    with suppress(OSError, subprocess.CalledProcessError):  # without git, or without its history
+        changed = subprocess.run(git, capture_output=True, text=True, check=True).stdout.splitlines()
+        since = f"; changed since: {sum(name.endswith('.py') for name in changed)} of the modules"
     yield f"Coverage, measured at {commit} on {day}{since}. `make coverage` measures it again."
     yield from (line for line in block[1].splitlines() if line.startswith(("the night:", "all else:")))
 
