@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from command_line import run_command
 from night_calls import DAY, ZONE
+from spoken_calls import spoken_call
 
 from callanalytics.demo import MARKER_NAME, DemoSummary, build_demo
 from callanalytics.demo import synthetic_voices as demo_voices
@@ -220,6 +221,14 @@ def test_hold_music_plays_while_the_caller_is_silent(speech: list[list[FloatArra
     start, stop = max(zip(edges[::2], edges[1::2], strict=True), key=lambda run: run[1] - run[0])
     assert (stop - start) * 0.05 > 11
     assert np.abs(sides[CALLER, start * 400 : stop * 400]).max() < 0.02
+
+
+def test_a_line_sounds_the_same_whenever_it_is_spoken(tmp_path: Path) -> None:
+    """Its breath is made of chance: a test that hears words in it must not depend on the day."""
+    lines = ("A: Good morning.", "C: Hello.")
+    spoken_call(tmp_path / "one.wav", *lines)
+    spoken_call(tmp_path / "other.wav", *lines)
+    assert (tmp_path / "one.wav").read_bytes() == (tmp_path / "other.wav").read_bytes()
 
 
 def test_speech_lies_in_the_telephone_band(speech: list[list[FloatArray]]) -> None:

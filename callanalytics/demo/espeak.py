@@ -20,6 +20,7 @@ import sys
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: samples come to the callback before espeak_Synth returns
 _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT
 _UTF8 = 1  # espeakCHARS_UTF8
+_SEED = 1
 _RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
 _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -34,6 +35,7 @@ def main() -> int:
         *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
         *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
     ]
+    espeak.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
     rate_hz = espeak.espeak_Initialize(_SYNCHRONOUS, 0, b".", _DONT_EXIT)
     if rate_hz <= 0:
         print(f"espeak-ng found no usable espeak-ng-data in its working folder ({rate_hz})", file=sys.stderr)
@@ -57,6 +59,8 @@ def main() -> int:
         # A new voice resets the parameters, so they are set after it.
         for parameter, key in ((_RATE, "rate_wpm"), (_PITCH, "pitch"), (_RANGE, "pitch_range")):
             espeak.espeak_SetParameter(parameter, line[key], 0)
+        # The breath of a voice is made of chance, which would be another at every start.
+        espeak.espeak_ng_SetRandSeed(_SEED)
         text = line["text"].encode()
         pcm.clear()
         status = espeak.espeak_Synth(text, len(text) + 1, 0, 1, 0, _UTF8, None, None)
