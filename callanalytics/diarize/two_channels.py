@@ -47,14 +47,14 @@ _SAME_DELAY_SAMPLES = round(0.0015 * SAMPLE_RATE_HZ)
 _AGREEING_PROBES, _AGREEING_SHARE = 3, 0.15
 # The echo of a frame reaches into the next ones.
 _ECHO_FRAMES = (0, 1, 2, 4, 6)
-# A channel is dead when its loudest second of frames stays below this...
-_DEAD_DB = -60.0
-# ...or when its loudest second is this much below that of the other side: line noise and leak only...
-_DEAD_BELOW_OTHER_DB = 45.0
-# ...or when it holds less speech of its own than the shortest answer (a "yes" lasts about 0.3 s)...
+# A side is not listened to when it holds less speech of its own than the shortest answer (a "yes" lasts about
+# 0.3 s)...
 _SHORTEST_ANSWER_S = 0.3
 # ...where speech stands this far above the steady sound of its channel.
 _ABOVE_FLOOR_DB = 3.0
+# It is called silent, too, when its loudest second of frames stays below this, or so far below that of the
+# other side: line noise and leak only. A caller may be as faint, so the level alone decides nothing.
+_SILENT_DB, _SILENT_BELOW_OTHER_DB = -60.0, 45.0
 # One signal twice: the levels of both channels run alike at one delay of a second or less. Measured:
 # 0.95 and more for copies, also through GSM; 0.90 and less for two sides with leak at -10 dB.
 _MAX_COPY_FRAMES = round(1.1 / FRAME_S)
@@ -123,17 +123,18 @@ def find_layout(
         return Layout(ChannelLayout.MONO)
     loudest_db = [_loudest_second_db(levels) for levels in levels_db]
     louder = int(loudest_db[1] > loudest_db[0])
-    if is_silent(levels_db):
+    speech = _speech(levels_db, probability)
+    activity = side_activity(samples, levels_db, speech)
+    own_s = _own_speech_s(levels_db, activity.active)
+    is_silent = min(loudest_db) < max(_SILENT_DB, max(loudest_db) - _SILENT_BELOW_OTHER_DB)
+    if is_silent and own_s[1 - louder] < _SHORTEST_ANSWER_S:
         noted = frozenset({Quality.ONE_SIDED, Quality.DEAD_CHANNEL})
         return Layout(ChannelLayout.ONE_SIDED, (louder,), quality=noted)
-    speech = _speech(levels_db, probability)
     delay = _copy_delay(samples, levels_db, speech)
     if delay is not None:
         noted = frozenset({Quality.FAKE_STEREO} | ({Quality.DELAYED_COPY} if delay else set()))
         is_clearer = abs(loudest_db[1] - loudest_db[0]) > _CLEARLY_LOUDER_DB
         return Layout(ChannelLayout.FAKE_STEREO, (louder if is_clearer else int(delay < 0),), quality=noted)
-    activity = side_activity(samples, levels_db, speech)
-    own_s = _own_speech_s(levels_db, activity.active)
     if own_s.min() < _SHORTEST_ANSWER_S <= own_s.max():
         noted = frozenset({Quality.ONE_SIDED})
         return Layout(ChannelLayout.ONE_SIDED, (int(own_s.argmax()),), quality=noted)
@@ -142,12 +143,6 @@ def find_layout(
         Quality.ECHO if leak.delay_s >= _HEARD_AS_ECHO_S else Quality.BLEED for leak in activity.leaks if leak
     )
     return Layout(kind, (0, 1), activity, noted)
-
-
-def is_silent(levels_db: FloatArray) -> bool:
-    """Whether one of two channels, (2, n_frames) levels, carries nothing at all."""
-    quieter_db, louder_db = sorted(_loudest_second_db(levels) for levels in levels_db)
-    return quieter_db < max(_DEAD_DB, louder_db - _DEAD_BELOW_OTHER_DB)
 
 
 def _loudest_second_db(levels_db: FloatArray) -> float:

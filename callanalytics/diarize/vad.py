@@ -70,6 +70,8 @@ def frame_levels_db(samples: FloatArray) -> FloatArray:
 
 def steady_db(levels_db: FloatArray) -> FloatArray:
     """Level of the steady sound of every channel, such as hum or noise: (..., n_frames) to (..., 1)."""
+    if levels_db.shape[-1] == 0:
+        return np.full((*levels_db.shape[:-1], 1), SILENCE_DB, np.float32)
     floor: FloatArray = np.percentile(levels_db, 10, axis=-1, keepdims=True)
     return floor
 

@@ -82,6 +82,28 @@ def test_of_two_silent_channels_the_first_is_listened_to() -> None:
     assert found.quality == {Quality.ONE_SIDED, Quality.DEAD_CHANNEL}
 
 
+@pytest.mark.parametrize("faint", [0, 1])
+@pytest.mark.parametrize("below_db", [30, 42, 47])
+def test_a_side_that_speaks_is_heard_however_faint_it_is(sides, faint: int, below_db: float) -> None:
+    """By its level alone a side 42 dB below the other was dead, and whoever spoke there was gone."""
+    channels = sides[0].copy()
+    channels[faint] *= 10 ** (-below_db / 20)
+    found = layout_of(channels, sides[1])
+    assert found.kind is ChannelLayout.STEREO
+    assert found.quality == frozenset()
+    assert found.activity is not None
+    assert np.mean(found.activity.active[faint] != sides[1][faint, ::FRAME_SAMPLES]) < 0.15
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.25])
+def test_a_faint_side_that_holds_the_other_side_only_is_silent(sides, delay_s: float) -> None:
+    sound, spoken = sides[0][0], sides[1][0]
+    leak = 10 ** (-47 / 20) * late(sound, delay_s)
+    found = layout_of(np.stack([leak, sound]), np.stack([late(spoken, delay_s), spoken]))
+    assert (found.kind, found.channels) == (ChannelLayout.ONE_SIDED, (1,))
+    assert found.quality == {Quality.ONE_SIDED, Quality.DEAD_CHANNEL}
+
+
 @pytest.mark.parametrize("delay_s", [0.0, 0.025, 0.04, 0.1, 0.3, 0.4, 0.7, 1.0])
 @pytest.mark.parametrize("gain", [1.0, -1.0, 0.1, -0.1])
 def test_a_late_copy_of_either_polarity_and_any_gain_is_one_signal(
