@@ -86,13 +86,14 @@ def diarize(
         turns = _turns(voices.active, layout.channels * len(voices.active), duration_s)
         prints = {f"speaker_{number}": voice for number, voice in enumerate(voices.prints)}
         n_voices = len({turn.speaker for turn in turns})
-        if n_voices == 1:
-            quality.add(Quality.ONE_VOICE)
-        if n_voices > 2 or voices.may_be_more:
-            quality.add(Quality.THREE_VOICES)
         in_doubt, opening = voices.in_doubt, voices.opening
-        quality |= {Quality.MIXED_VOICES} if in_doubt else set()
-        quality |= {Quality.MAYBE_PASSED_ON} if voices.may_be_passed_on else set()
+        notes = {
+            Quality.ONE_VOICE: n_voices == 1,
+            Quality.THREE_VOICES: n_voices > 2 or voices.may_be_more,
+            Quality.MIXED_VOICES: in_doubt,
+            Quality.MAYBE_PASSED_ON: voices.may_be_passed_on,
+        }
+        quality.update(note for note, holds in notes.items() if holds)
     for spoken, channel in zip(active, layout.channels, strict=True):
         quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
     if not turns:
@@ -118,7 +119,8 @@ def diarize(
     roles = guess.roles
     if layout.activity is not None:
         turns, unsure = _handed_over(turns, roles, samples, layout.activity.active, models)
-        quality |= {Quality.MAYBE_PASSED_ON} if unsure else set()
+        if unsure:
+            quality.add(Quality.MAYBE_PASSED_ON)
         roles = {turn.speaker: roles[f"speaker_{turn.channel}"] for turn in turns}
     if len(roles) > 2:
         quality.add(Quality.THREE_VOICES)

@@ -242,12 +242,14 @@ def _is_late_copy(samples: FloatArray, speech: BoolArray, delay: int) -> bool:
             if known is None:
                 lag = alike.argmax(axis=1) + got - sent
                 known = int(np.median(lag)) * (1 if side == 0 else -1)
+                if abs(known) < _HEARD_AS_ECHO_S * SAMPLE_RATE_HZ:
+                    return False
             # A neighbouring period of a vowel may be likelier; what counts is that it is there at this delay.
             expected = (known if side == 0 else -known) - ahead * FRAME_SAMPLES + n_sought // 2
             there = alike[:, max(0, expected - _SAME_DELAY_SAMPLES) : expected + _SAME_DELAY_SAMPLES + 1]
-            if there.shape[1] == 0 or there.max(axis=1).min() < _COPIED_CORRELATION:
+            if there.max(axis=1).min() < _COPIED_CORRELATION:
                 return False
-    return known is not None and abs(known) >= _HEARD_AS_ECHO_S * SAMPLE_RATE_HZ
+    return True
 
 
 def _likeness(sent: FloatArray, got: FloatArray) -> tuple[FloatArray, FloatArray]:
