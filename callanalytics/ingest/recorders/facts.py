@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +19,7 @@ from callanalytics.ingest.recorders.manifests import Manifest
 from callanalytics.ingest.recorders.phone_numbers import alias_of, hash_number, is_phone, significant_digits
 from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.ingest.recorders.sidecars import check_template, read_sidecar
-from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL
+from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL, days_in
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, StatedRoles, TimeSource
 
 # Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
@@ -88,7 +88,16 @@ class FactReader:
                 row = row and _of_part(row, _first(names, "started_at"))
         sources = (("sidecar", sidecar), ("manifest", row), *(("name", name) for name in names))
         stated = [(source, found) for source, found in sources if found is not None]
-        return self._weigh(stated, names[0] if names else None, recorder, zone, modified_at)
+        facts = self._weigh(stated, names[0] if names else None, recorder, zone, modified_at)
+        if facts.started_at_source is TimeSource.FILE_TIME and "conflict" not in facts.sources:
+            day = modified_at.astimezone(zone).date()
+            days = days_in(path, stem or path.stem, zone)
+            # A call that goes on at midnight is written on the next day.
+            if days and not {day, day - A_DAY} & {*days}:
+                # The day is not shown: its digits may be a caller's number.
+                note = "the name may state another day than that of the file, whose time was used"
+                return replace(facts, sources={**facts.sources, "conflict": note})
+        return facts
 
     def name_date(self, path: Path, stem: str) -> datetime | None:
         """The start of the call as its name alone says it."""
