@@ -249,7 +249,10 @@ def test_who_stands_between_the_day_and_the_time() -> None:
     (stamp,), _, doubt = stamps_in("20250327_204_092531", BERLIN)
     assert (stamp, doubt) == (Stamp(utc("2025-03-27T08:25:31"), "204"), None)
     (stamp,), _, doubt = stamps_in("20250327_1001_092531", BERLIN)
-    assert (stamp.who, doubt) == ("1001", "the number behind the day may be the time, and what follows it a counter")
+    assert (stamp.who, doubt) == (
+        "1001",
+        "the number behind the day may be the time, and what follows it a counter",
+    )
     (stamp,), _, doubt = stamps_in("20250327_1099_092531", BERLIN)
     assert (stamp.who, doubt) == ("1099", None), "no clock shows 10:99"
 
