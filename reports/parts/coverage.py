@@ -261,6 +261,7 @@ _WORDS = {
         marked("unreadable line of a manifest"),
         marked("unreadable lines of manifests"),
     ),
+    "sidecars_unread": (marked("unreadable sidecar"), marked("unreadable sidecars")),
 }
 # Reasons whose kinds of file say what to do.
 _BY_KIND = {"ignored", "not_included", "excluded"}
