@@ -97,7 +97,8 @@ def _next_beginning(part: Stretch, at: int, kinds: tuple[_Beginning, ...]) -> in
 
 
 def find_beginning(part: Stretch, start: int, end: int) -> int | None:
-    """Where any recording begins in these bytes."""
+    """Where another recording than that of the stretch begins in these bytes."""
+    start = max(start, _after_beginning(part))
     at = _next_beginning(Stretch(part.stream, part.start + start, part.start + end), 0, _BEGINNINGS)
     return start + at if start + at < end else None
 

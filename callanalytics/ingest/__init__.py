@@ -153,6 +153,8 @@ def find_recordings(
         facts = reader.read(listed.paths[0], listed.changed_at(now), stem=listed.stem)
         if not in_window(listed, facts.started_at):
             continue
+        if note := facts.sources.get("sidecar_note"):
+            skipped.add(listed.paths[0], "sidecars_unread", note)
         wanted.append((listed, _with_sides(listed, facts)))
         kept |= {key: files[key] for key in listed.keys if key in files}
     wanted.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))

@@ -21,7 +21,9 @@ _SEPARATORS = re.compile(r"([_\-. ~+@()]+)")
 _EPOCH = re.compile(r"1\d{9}")
 _MOST_PARTS = 12  # a longer name is prose
 # What is doubtful, in words, stands among the sources under these names.
-_NOTES = ("conflict", "zone_note")
+_NOTES = ("conflict", "zone_note", "sidecar_note")
+# What is counted as passed over and stands with its recording.
+_SHOWN_WITH_RECORDING = ("pair_part", "sidecars_unread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
             )
         )
     for file in found.skipped:
-        if file.reason != "pair_part":
+        if file.reason not in _SHOWN_WITH_RECORDING:
             why = display_text(f"{file.reason}: {file.detail}")
             rows.append(CheckedFile(display_text(str(file.path)), skipped=why))
     return rows

@@ -225,7 +225,8 @@ SPECIAL: dict[str, str] = {
     "run_health.started_at": "When the run started",
     "skipped_files.started_at": "When the run started",
     "base.skipped_files.reason": "Closed word: settling, outside_window, ignored, not_included, excluded, "
-    "duplicate, pair_part, parallel_copy, vanished, link, output_folder, manifest_lines_unread (lines)",
+    "duplicate, pair_part, parallel_copy, vanished, link, output_folder, manifest_lines_unread (lines), "
+    "sidecars_unread",
     "base.escalations.reason": "Why the rule fired, in plain words",
     "base.quarantine.reason": "Closed word for what was wrong: not_audio, empty, truncated, ...",
     "base.predictions.emotion": "The member's most probable emotion; NULL when it classified nothing",

@@ -205,6 +205,9 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
         f"{moment(facts['started_local'])} ({facts['zone']})",
         _(TIME_SOURCE_TEXT[facts["started_at_source"]]),
     )
+    for note in ("conflict", "zone_note"):
+        if note in origin:
+            yield Fact(_("Doubt about the time"), origin[note])
     yield Fact(_("Length"), length(facts["duration_s"]), _("as decoded"))
     for name, key in (
         (_("Team"), "team"),

@@ -74,6 +74,7 @@ SELECT count(*) AS n_calls, count(a.call_id) AS n_analysed,
     coalesce(sum(c.duration_s), 0) AS seen_s,
     coalesce(sum(a.segments_s), 0) AS segments_s, coalesce(sum(a.labelled_s), 0) AS labelled_s,
     count(*) FILTER (WHERE c.started_at_source = 'file_time') AS n_undated,
+    count(*) FILTER (WHERE map_contains(c.fact_sources, 'conflict')) AS n_doubtful,
     count(*) FILTER (WHERE a.role_source = 'none') AS n_sideless,
     count(*) FILTER (WHERE a.n_segments > 0 AND a.frustration_score IS NULL) AS n_unscored
 FROM calls c LEFT JOIN analyses a USING (call_id)
@@ -151,8 +152,8 @@ def _nothing(source: Source) -> str:
 def _facts(calls: Row) -> tuple[Fact, ...]:
     segments_s, labelled_s = calls["segments_s"], calls["labelled_s"]
     abstained = percent((segments_s - labelled_s) / segments_s if segments_s else None)
-    undated, sideless, unscored = (
-        calls_text(calls[key]) for key in ("n_undated", "n_sideless", "n_unscored")
+    undated, doubtful, sideless, unscored = (
+        calls_text(calls[key]) for key in ("n_undated", "n_doubtful", "n_sideless", "n_unscored")
     )
     facts = [
         Fact(_("Recorded"), length(calls["seen_s"])),
@@ -161,6 +162,8 @@ def _facts(calls: Row) -> tuple[Fact, ...]:
     ]
     if calls["n_undated"]:
         facts.append(Fact(_("Dated by the file only"), undated, _("their real time may differ")))
+    if calls["n_doubtful"]:
+        facts.append(Fact(_("Doubt about the time"), doubtful, _("the page of each call says which")))
     if calls["n_sideless"]:
         facts.append(Fact(_("Sides unknown"), sideless, _("caller and agent not told apart")))
     if calls["n_unscored"]:
@@ -258,6 +261,7 @@ _WORDS = {
         marked("unreadable line of a manifest"),
         marked("unreadable lines of manifests"),
     ),
+    "sidecars_unread": (marked("unreadable sidecar"), marked("unreadable sidecars")),
 }
 # Reasons whose kinds of file say what to do.
 _BY_KIND = {"ignored", "not_included", "excluded"}

@@ -317,6 +317,20 @@ def test_joined_mp3s_of_variable_bit_rate_are_analysed(tmp_path: Path) -> None:
     assert decode(tmp_path / "a.mp3").duration_s == pytest.approx(60.0, abs=0.1)
 
 
+@pytest.mark.parametrize(("rate_hz", "bits_s"), [(8_000, 64_000), (22_050, 160_000), (44_100, 320_000)])
+def test_the_header_of_an_mp3_of_large_frames_is_no_second_recording(
+    rate_hz: int, bits_s: int, tmp_path: Path
+) -> None:
+    """Its Info frame is as long as the others: 576 bytes and more."""
+    sound = tone(3.0, rate_hz)[:, None]
+    by_ffmpeg(tmp_path / "a.mp3", sound, rate_hz, "mp3", "libmp3lame", bit_rate=bits_s)
+    audio = decode(tmp_path / "a.mp3")
+    assert (audio.duration_s, audio.notes) == (pytest.approx(3.0, abs=0.1), ())
+    both = (tmp_path / "a.mp3").read_bytes() * 2
+    (tmp_path / "a.mp3").write_bytes(both)
+    assert decode(tmp_path / "a.mp3").duration_s == pytest.approx(6.0, abs=0.2)
+
+
 def test_a_flac_that_states_no_length_is_analysed(tmp_path: Path) -> None:
     by_soundfile(tmp_path / "a.flac", tone(3.0, 8000)[:, None], 8000, "FLAC", "PCM_16")
     content = bytearray((tmp_path / "a.flac").read_bytes())

@@ -103,7 +103,7 @@ def test_what_is_not_searched_is_counted_by_kind_and_data_beside_calls_is_not(tm
     assert names(found) == {"call.wav"}
     assert kinds(found, "ignored") == {".raw": 2, ".spx2": 1, "": 1, ".zip": 1}
     assert kinds(found, "excluded") == {".part": 1}
-    assert found.skip_counts == {"ignored": 5, "excluded": 1}
+    assert found.skip_counts == {"ignored": 5, "excluded": 1, "sidecars_unread": 1}, "call.json is noise"
 
 
 def test_include_and_exclude_rule(recordings: Path, tmp_path: Path) -> None:

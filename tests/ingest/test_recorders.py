@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from callanalytics.config import DiscoverySettings, RecorderSettings, Settings, TimeSettings
 from callanalytics.errors import ConfigError, StoreError
+from callanalytics.ingest import find_recordings
+from callanalytics.ingest.check import check_paths, render_checked
 from callanalytics.ingest.recorders.facts import FactReader
 from callanalytics.ingest.recorders.fields import Found, facts_of
 from callanalytics.ingest.recorders.phone_numbers import hash_number, load_or_make_salt
@@ -300,6 +302,51 @@ def test_a_damaged_sidecar_never_stops_a_call(tmp_path: Path, content: bytes) ->
     (tmp_path / "a.wav.json").write_bytes(content)
     found = read(tmp_path / "a.wav")
     assert found.started_at_source is TimeSource.FILE_TIME
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not json", '{"agent": "M\xfcller"}'.encode("latin-1"), b'{"agent": "kim"']
+)
+def test_a_sidecar_that_cannot_be_read_is_counted_and_said(tmp_path: Path, content: bytes) -> None:
+    audio = tmp_path / "a.wav"
+    audio.write_bytes(b"RIFF")
+    (tmp_path / "a.wav.json").write_bytes(content)
+    settings = Settings(discovery=DiscoverySettings(settle_s=0))
+    found = find_recordings([tmp_path], settings, window=None, now=datetime.now(UTC), salt=SALT)
+    assert found.skip_counts == {"sidecars_unread": 1}
+    assert [one.facts.recorder for one in found.recordings] == ["none"]
+    said = render_checked(check_paths([tmp_path], settings))
+    assert "note: its sidecar cannot be read as JSON" in said
+    assert said.count("a.wav") == 1
+    (tmp_path / "a.json").write_text('{"agent": "kim"}')
+    again = find_recordings([tmp_path], settings, window=None, now=datetime.now(UTC), salt=SALT)
+    assert (again.recordings[0].facts.agent_id, again.skip_counts) == ("kim", {})
+
+
+@pytest.mark.parametrize(
+    ("start", "key", "words"),
+    [
+        ("2026-11-20T09:34:12Z", "conflict", "sidecar and name state starts that are 2:00:00 apart"),
+        ("2026-11-20T08:34:12Z", "conflict", "1:00:00 apart"),
+        ("2026-11-20T07:59:12Z", "conflict", ""),
+        ("2027-11-20T08:34:12Z", "conflict", "apart"),
+        ("2026-10-25T02:30:00", "zone_note", "twice"),
+        ("2026-10-25T01:30:00Z", "zone_note", ""),
+    ],
+)
+def test_sources_that_disagree_about_the_start_are_noted(
+    tmp_path: Path, start: str, key: str, words: str
+) -> None:
+    name = "20261120-083412_2025550143.wav" if key == "conflict" else "a.wav"
+    (tmp_path / f"{name}.json").write_text(json.dumps({"start_time": start}), encoding="utf-8")
+    said = read(tmp_path / name, zone="Europe/Berlin").sources.get(key, "")
+    assert words in said
+    assert bool(words) == bool(said)
+
+
+def test_a_sidecar_of_the_future_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"start_time": "2127-11-20T08:34:12Z"}')
+    assert read(tmp_path / "a.wav").sources["conflict"] == "the sidecar states a time after that of the file"
 
 
 def test_a_huge_sidecar_is_not_read(tmp_path: Path) -> None:

@@ -111,10 +111,29 @@ def test_one_row_of_a_manifest_gives_no_part_the_time_of_another(tmp_path: Path)
         ("20250327_1001_092532.wav", "conflict", "may be the time"),
         ("20990101-101010.wav", "conflict", "after that of the file"),
         ("q-1-2-20261120-083412-1795163652.1.wav", "zone_note", "Europe/Berlin"),
+        ("2025-03-27 09-25-17 BST.wav", "conflict", "several countries"),
+        ("call 27.03.2025.wav", "conflict", "another day"),
+        ("28112025_092517.wav", "conflict", "another day"),
+        ("093015_20250327.wav", "conflict", "another day"),
+        ("2025/03/27/093015.wav", "conflict", "another day"),
+        ("rec_1743063931.wav", "conflict", "another day"),
+        ("1743063931123.wav", "conflict", "another day"),
     ],
 )
 def test_what_may_be_read_in_two_ways_is_noted(name: str, key: str, words: str) -> None:
     assert words in read(name).sources[key]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("20261128.wav", "2026-11-28_7.wav", "call 28.11.2026.wav", "11282026.wav", "28112026_190000.wav"),
+        *("20261127-7.wav", "2026/11/28/093015.wav", "1795888800.wav", "20261399.wav", "3020261128999.wav"),
+    ],
+)
+def test_a_day_that_is_the_files_or_none_is_no_doubt(name: str) -> None:
+    """Of the file (28 November), or of the evening before: a call goes on at midnight."""
+    assert "conflict" not in read(name).sources
 
 
 def test_a_zone_that_the_setting_knows_by_its_name_is_that_zone() -> None:

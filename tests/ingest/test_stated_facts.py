@@ -63,6 +63,46 @@ def test_a_column_that_the_settings_name_goes_before_all_others() -> None:
     assert fact_named("dst", extra) == ("to_number", 2)
 
 
+@pytest.mark.parametrize(
+    ("stated", "at"),
+    [
+        ({"started_at": "20261120083412"}, "07:34:12"),
+        ({"started_at": "20261120-083412"}, "07:34:12"),
+        ({"started_at": "20.11.2026 08:34:12"}, "07:34:12"),
+        ({"started_at": "11/20/2026 8:34:12 PM"}, "19:34:12"),
+        ({"started_at": "Nov 20, 2026 08:34:12 PM"}, "19:34:12"),
+        ({"started_at": "Fri, 20 Nov 2026 08:34:12 +0000"}, "08:34:12"),
+        ({"start_day": "2026-11-20", "start_clock": "8:34:12"}, "07:34:12"),
+        ({"start_day": "20.11.2026", "started_at": "08:34:12"}, "07:34:12"),
+        ({"start_day": "2026-11-20T08:34:12Z"}, "08:34:12"),
+    ],
+)
+def test_a_start_is_read_as_exports_write_it(stated: dict[str, object], at: str) -> None:
+    assert facts_of(stated, BERLIN) == {"started_at": utc(f"2026-11-20T{at}")}
+
+
+@pytest.mark.parametrize(
+    ("stated", "facts"),
+    [
+        ({"started_at": "2026-11-20"}, {"started_at": utc("2026-11-19T23:00:00"), "conflict": "day"}),
+        ({"started_at": "03/04/2026 08:34:12"}, {"conflict": "not read"}),
+        ({"started_at": "/Date(1795946400000)/"}, {"conflict": "not read"}),
+        ({"started_at": "1795946400000000"}, {"conflict": "not read"}),
+        ({"started_at": "0000-00-00 00:00:00"}, {}),
+        ({"started_at": "0001-01-01T00:00:00"}, {}),
+        ({"started_at": "unknown"}, {}),
+        ({"start_clock": "08:34:12"}, {}),
+    ],
+)
+def test_a_start_that_is_not_read_is_said_and_a_placeholder_is_not(
+    stated: dict[str, object], facts: dict[str, object]
+) -> None:
+    found = facts_of(stated, BERLIN)
+    assert facts.get("conflict", "") in str(found.get("conflict", ""))
+    assert found.keys() == facts.keys()
+    assert found.get("started_at") == facts.get("started_at")
+
+
 def test_a_stated_start_and_answer() -> None:
     def answered(at: str) -> dict[str, object]:
         return facts_of({"started_at": "2026-11-20 08:34:12", "answered_at": f"2026-11-20 {at}"}, BERLIN)
@@ -249,7 +289,10 @@ def test_who_stands_between_the_day_and_the_time() -> None:
     (stamp,), _, doubt = stamps_in("20250327_204_092531", BERLIN)
     assert (stamp, doubt) == (Stamp(utc("2025-03-27T08:25:31"), "204"), None)
     (stamp,), _, doubt = stamps_in("20250327_1001_092531", BERLIN)
-    assert (stamp.who, doubt) == ("1001", "1001 may be the time and what follows it a counter")
+    assert (stamp.who, doubt) == (
+        "1001",
+        "the number behind the day may be the time, and what follows it a counter",
+    )
     (stamp,), _, doubt = stamps_in("20250327_1099_092531", BERLIN)
     assert (stamp.who, doubt) == ("1099", None), "no clock shows 10:99"
 

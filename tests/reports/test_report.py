@@ -215,6 +215,17 @@ def test_calls_without_a_known_time_are_not_in_the_chart_by_hour(tmp_path: Path)
     assert "only the time of the file is known" in made.text()
 
 
+def test_a_doubt_about_the_time_is_counted_and_stands_on_the_page_of_the_call(tmp_path: Path) -> None:
+    first, *others = plausible_calls(1)
+    note = "the name may state another day than that of the file, whose time was used"
+    sources = {**first.facts.sources, "conflict": note}
+    made = publish_site(tmp_path, [replace(first, facts=replace(first.facts, sources=sources)), *others])
+    made.build(days(1))
+    assert "<dt>Doubt about the time</dt><dd><bdi>1 call</bdi>" in made.text("health.html")
+    assert note in made.text(f"calls/{first.recording.call_id}.html")
+    assert "Doubt about the time" not in made.text(f"calls/{others[-1].recording.call_id}.html")
+
+
 def test_an_empty_night_is_said_plainly_and_old_pages_go(anew: Site) -> None:
     anew.build(days(2))
     old = {path.name for path in (anew.folder / "calls").iterdir()}

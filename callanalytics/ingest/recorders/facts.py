@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +19,7 @@ from callanalytics.ingest.recorders.manifests import Manifest
 from callanalytics.ingest.recorders.phone_numbers import alias_of, hash_number, is_phone, significant_digits
 from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.ingest.recorders.sidecars import check_template, read_sidecar
-from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL
+from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL, days_in
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, StatedRoles, TimeSource
 
 # Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
@@ -27,7 +27,7 @@ _CUSTOMER_END: dict[object, tuple[str, ...]] = {
     Direction.INBOUND: ("from_number",),
     Direction.OUTBOUND: ("to_number",),
 }
-A_DAY = timedelta(days=1)
+AN_HOUR, A_DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,16 @@ class FactReader:
                 row = row and _of_part(row, _first(names, "started_at"))
         sources = (("sidecar", sidecar), ("manifest", row), *(("name", name) for name in names))
         stated = [(source, found) for source, found in sources if found is not None]
-        return self._weigh(stated, names[0] if names else None, recorder, zone, modified_at)
+        facts = self._weigh(stated, names[0] if names else None, recorder, zone, modified_at)
+        if facts.started_at_source is TimeSource.FILE_TIME and "conflict" not in facts.sources:
+            day = modified_at.astimezone(zone).date()
+            days = days_in(path, stem or path.stem, zone)
+            # A call that goes on at midnight is written on the next day.
+            if days and not {day, day - A_DAY} & {*days}:
+                # The day is not shown: its digits may be a caller's number.
+                note = "the name may state another day than that of the file, whose time was used"
+                return replace(facts, sources={**facts.sources, "conflict": note})
+        return facts
 
     def name_date(self, path: Path, stem: str) -> datetime | None:
         """The start of the call as its name alone says it."""
@@ -149,7 +158,9 @@ class FactReader:
                 if key not in facts:
                     facts[key] = value
                     sources[key] = source if source != "name" else f"name ({found.recorder})"
-        for note in ("zone_note", "conflict"):
+        if (apart := _apart(stated)) is not None:
+            facts.setdefault("conflict", apart)
+        for note in ("zone_note", "conflict", "sidecar_note"):
             if note in facts:
                 sources[note] = str(facts.pop(note))
         ends = _CUSTOMER_END.get(facts.get("direction"), ("from_number", "to_number"))
@@ -169,8 +180,13 @@ class FactReader:
             sources["channel_roles"] = "config"
         started_at = facts.get("started_at")
         source = sources.get("started_at", "file_time").split(" ")[0]
-        if source == "name" and isinstance(started_at, datetime) and started_at - modified_at > A_DAY:
-            sources.setdefault("conflict", "the name states a time after that of the file")
+        if isinstance(started_at, datetime):
+            if started_at - modified_at > A_DAY:
+                sources.setdefault("conflict", f"the {source} states a time after that of the file")
+            local = started_at.astimezone(zone)
+            if not local.fold and local.utcoffset() != local.replace(fold=1).utcoffset():
+                twice = f"clocks of {zone.key} showed this hour twice"
+                sources.setdefault("zone_note", f"{twice}: a time without a zone was read as the first")
         best = name or (stated[0][1] if stated else None)
         return CallFacts(
             recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),
@@ -190,6 +206,22 @@ class FactReader:
 
 def _first(names: Iterable[Found], fact: str) -> object:
     return next((found.facts[fact] for found in names if fact in found.facts), None)
+
+
+def _apart(stated: Iterable[tuple[str, Found]]) -> str | None:
+    """What is to be said where the two best sources of the start disagree, as of two zones."""
+    starts: dict[str, datetime] = {}
+    for source, found in stated:
+        if isinstance(at := found.facts.get("started_at"), datetime):
+            starts.setdefault(source, at)
+    if len(starts) < 2:
+        return None
+    (best, at), (other, other_at), *_ = starts.items()
+    apart = abs(at - other_at)
+    # A name may hold no more than the hour.
+    if apart < AN_HOUR - MOMENT:
+        return None
+    return f"{best} and {other} state starts that are {apart} apart: that of the {best} was used"
 
 
 def _of_part(row: Found, named_at: object) -> Found:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from zoneinfo import ZoneInfo
 
 from callanalytics.config.window import local_to_utc
+from callanalytics.ingest.recorders.stamps import stamps_in
 from callanalytics.records import Direction, Role
 
 # Fact -> the names that recorders, CDRs and sidecars give it, lower case without punctuation, best first.
@@ -18,8 +20,11 @@ ALIASES: dict[str, str] = {
     ),
     "started_at": (
         "startedat starttime start startstamp calldate starttimems startepoch connectedtime "
-        "initiationtimestamp startdate datetime timestamp dt createdat datecreated"
+        "initiationtimestamp datetime timestamp dt createdat datecreated"
     ),
+    # Of exports with two columns: a day and a time of day.
+    "start_day": "startdate date recordingdate day",
+    "start_clock": "time calltime timeofday",
     "answered_at": "answeredat answertime answer answerstamp answerepoch connectedtoagenttimestamp",
     "duration_s": "billsec durations lengthinsec recordingduration durationsec",
     # Of CDRs: with the ringing, which few recorders record.
@@ -56,6 +61,12 @@ TEXTS = ("external_id", "agent_id", "agent_name", "team", "queue", "campaign", "
 NUMBERS = ("caller_number", "other_number", "from_number", "to_number")
 # Outside these years a time is a placeholder (.NET writes 0001-01-01 for "none") or a broken clock.
 FIRST_YEAR, LAST_YEAR = 1980, 2200
+# A time of day, a day alone, and a stamp of digits, which is no number of seconds.
+_CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?(?: ?[AP]M)?", re.IGNORECASE)
+_ONLY_DAY = re.compile(r"\d{1,4}[-./]\d\d?[-./]\d{1,4}|20\d{6}")
+_COMPACT = re.compile(r"20\d{6}(?:[-_ T]?\d{6})?")
+_HALF = re.compile(r"\d[ .]?[AP]\.? ?M\b", re.IGNORECASE)
+_LEAST_DIGITS, _NO_TIMES = 6, ("0000", "0001", "1899", "1900", "1970")
 _SIDES = {"left": 0, "right": 1, "0": 0, "1": 1}
 
 
@@ -87,7 +98,10 @@ def facts_of(stated: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
     for name in (*TEXTS, *NUMBERS):
         if name in stated and (text := _words(stated[name])):
             facts[name] = text
-    started_at = read_time(stated.get("started_at"), zone)
+    start = _stated_start(stated)
+    started_at = read_time(start, zone)
+    if isinstance(start, str) and (said := _doubt(start.strip(), started_at)):
+        facts["conflict"] = said
     answered_at = read_time(stated.get("answered_at"), zone)
     if started_at is not None:
         facts["started_at"] = started_at
@@ -112,27 +126,57 @@ def facts_of(stated: dict[str, object], zone: ZoneInfo) -> dict[str, object]:
     return facts
 
 
+def _stated_start(stated: dict[str, object]) -> object:
+    """The start as one value, also where the day and the time of day stand in two."""
+    start, day, clock = (stated.get(name) for name in ("started_at", "start_day", "start_clock"))
+    if isinstance(start, str) and _CLOCK.fullmatch(start.strip()):
+        start, clock = None, start
+    if start is not None and start != "":
+        return start
+    if not (day and clock):
+        return day
+    clock = str(clock).strip()
+    return f"{day} {'0' if clock[1:2] == ':' else ''}{clock}"
+
+
+def _doubt(start: str, started_at: datetime | None) -> str | None:
+    """What is doubtful about the start that a sidecar or a manifest states."""
+    if started_at is not None:
+        return "only the day of the start is stated" if _ONLY_DAY.fullmatch(start) else None
+    # A placeholder, such as .NET's 0001-01-01, is no time that was not understood.
+    is_time = sum(map(str.isdigit, start)) >= _LEAST_DIGITS and not start.startswith(_NO_TIMES)
+    return "a start is stated in a way that is not read" if is_time else None
+
+
 def read_time(value: object, zone: ZoneInfo) -> datetime | None:
-    """ISO or RFC 2822 text (a bare one is local time of `zone`), epoch seconds or milliseconds -> UTC."""
+    """ISO or RFC 2822 text, another that is read in names, epoch seconds or milliseconds -> UTC.
+
+    A text without a zone is local time of `zone`.
+    """
     try:
-        number = _number(value)
+        number = None if isinstance(value, str) and _COMPACT.fullmatch(value.strip()) else _number(value)
         if number is not None:
             seconds = number / 1000 if number > 1e11 else number  # 1e11 s is the year 5138
             moment = datetime.fromtimestamp(seconds, UTC)
         else:
-            moment = _text_time(str(value).strip())
+            moment = _text_time(str(value).strip(), zone)
         at = moment.astimezone(UTC) if moment.tzinfo else local_to_utc(moment, zone)
         return at if FIRST_YEAR <= at.year < LAST_YEAR else None
     except (ValueError, OverflowError, OSError):
         return None
 
 
-def _text_time(text: str) -> datetime:
-    """ISO 8601, or RFC 2822 as Twilio writes it. Raises ValueError."""
-    try:
+def _text_time(text: str, zone: ZoneInfo) -> datetime:
+    """ISO 8601, RFC 2822 as Twilio writes it, or as names write it. Raises ValueError."""
+    with suppress(ValueError):
         return datetime.fromisoformat(text)
-    except ValueError:
-        return parsedate_to_datetime(text)
+    if _HALF.search(text) is None:  # which RFC 2822 does not know and its reader passes over
+        with suppress(ValueError):
+            return parsedate_to_datetime(text)
+    found, rest, doubt = stamps_in(text.replace("/", "-"), zone)
+    if len(found) != 1 or rest.strip(" |") or doubt:
+        raise ValueError(text)
+    return found[0].at
 
 
 def read_direction(value: object) -> Direction | None:

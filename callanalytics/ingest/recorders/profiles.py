@@ -112,8 +112,8 @@ def _stated_by(match: re.Match[str]) -> dict[str, object]:
     """What a matched name states, under the names of `fields.facts_of`; a stamp becomes ISO text."""
     fields = {name: text for name, text in match.groupdict().items() if text}
     stated: dict[str, object] = {_FACT[name]: text for name, text in fields.items() if name in _FACT}
-    if stamp := fields.get("FULLDATE") or fields.get("DATE", "") + fields.get("TIME", ""):
-        stated["started_at"] = iso_stamp(stamp)
+    if "FULLDATE" in fields or {"DATE", "TIME"} <= fields.keys():
+        stated["started_at"] = iso_stamp(fields.get("FULLDATE") or fields["DATE"] + fields["TIME"])
     return stated
 
 

@@ -53,11 +53,11 @@ def read_sidecar(
     template: str | None = None,
     follow_links: bool = False,
 ) -> Found | None:
-    """Facts of the JSON beside a recording; None when there is none or it is no JSON object.
+    """Facts of the JSON beside a recording; None when there is none or it holds another kind of data.
 
     `names` are the files of the recording's folder; `stem` is the name of a pair without its sides.
     Too large, too deep or damaged sidecars are passed over, and links too unless `follow_links`: they never
-    stop a call.
+    stop a call. Where there is no other, `sidecar_note` says so.
     """
     name, own_stem = audio.name, audio.stem
     if template:
@@ -69,14 +69,18 @@ def read_sidecar(
         if name.startswith(f"{audio.parent.name}_"):
             places.append(OF_ARCHIVE)
         places = [place for place in (*places, OF_FOLDER) if place in names]
+    unread = None
     for place in places:
         try:
             document = json.loads(_content(audio.parent / place, max_bytes, follow_links=follow_links))
+        except FileNotFoundError:
+            continue
         except (OSError, ValueError, RecursionError):
+            unread = Found("none", 0.0, {"sidecar_note": "its sidecar cannot be read as JSON"})
             continue
         if isinstance(document, dict):
             return Found("sidecar", 0.95, facts_of(_stated(document), zone))
-    return None
+    return unread
 
 
 def _content(path: Path, max_bytes: int, *, follow_links: bool) -> bytes:

@@ -7,8 +7,10 @@ of zones as in RFC 2822, section 4.3, and of Central Europe, Japan, Moscow and S
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
 from callanalytics.config.window import local_to_utc
@@ -45,20 +47,26 @@ _STAMP = re.compile(
     (?P<date>20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01]))
     (?:[-_ ](?P<who>[1-9]\d{2,4})[-_ ](?=[0-2]\d(?:[0-5]\d[0-5]\d|(?P<gap>[-:.])[0-5]\d(?P=gap)[0-5]\d)(?!\d))
       |(?P<between>T|_at_|\ at\ |[-_.\ ]{0,3}))
-    (?:(?P<hour>[01]\d|2[0-3])|(?<=[-_.\ ])(?P<short>\d)(?=[-:.]\d\d(?:[-:.]\d\d)?[-_.\ ]?[AaPp]\.?[Mm])
+    (?:(?P<hour>[01]\d|2[0-3])|(?<=[-_.\ ])(?P<short>\d)(?=[-:.]\d\d(?:[-:.]\d\d)?[-_.\s]?[AaPp]\.?\s?[Mm])
       |(?<=[_\ ])(?P<single>\d)(?=(?P<mark>[-:.])\d\d(?P=mark)\d\d(?!\d)))
     [-_:.h]?(?P<minute>[0-5]\d)
     (?:[-_:.m]?(?P<second>[0-5]\d)
       (?:[.,](?P<fraction>\d{3}|\d{6}|\d{1,9}(?=Z|[+-]\d\d))(?!\d)
         |(?:[-_](?=\d{3}Z)|(?<=\d{14}))(?P<ms>\d{3})(?!\d))?)?
     (?!\d)
-    (?:[-_.\ ]?(?P<half>[AaPp])\.?[Mm](?![A-Za-z0-9])\.?)?
+    (?:[-_.\s]?(?P<half>[AaPp])\.?\s?[Mm](?![A-Za-z0-9])\.?)?
     (?:(?P<z>Z)(?![A-Za-z0-9])
       |[-_\ (]{0,2}(?P<world>UTC|GMT)(?P<east>[+-]\d{1,2}(?:[:_.]?\d\d)?(?!\d))?(?![A-Za-z0-9])
       |[_\ ]?(?P<offset>[+-]\d\d[:_-]?\d\d(?!\d)|\+\d\d(?!\d))
       |[-_\ (]{0,2}(?P<named>ZONES)(?![A-Za-z0-9])
     )?""".replace("ZONES", "|".join((*_ZONES, "IST", "BST"))),
     re.VERBOSE,
+)
+# A day without a time that is read, and seconds or milliseconds since 1970.
+_DAY = re.compile(
+    r"(?<!\d)(?:(?P<year>20\d\d)(?P<gap>[-_./]?)(?P<month>\d\d)(?P=gap)(?P<day>\d\d)"
+    r"|(?P<first>\d\d)(?P<mark>[-_.]?)(?P<second>\d\d)(?P=mark)(?P<last>20\d\d)"
+    r"|(?P<epoch>1[3-9]\d{8})(?:\d{3})?)(?!\d)"
 )
 _CLOCK = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d")
 
@@ -92,6 +100,23 @@ def stamps_in(name: str, zone: ZoneInfo) -> tuple[list[Stamp], str, str | None]:
     return found, rest + text[end:], doubt
 
 
+def days_in(path: PurePath, stem: str, zone: ZoneInfo) -> list[date]:
+    """The days that a name and its nearest folders may state without a time that is read, all readings."""
+    days: list[date] = []
+    for found in _DAY.finditer(_ID.sub("|", "/".join((*path.parent.parts[-3:], stem)))):
+        if found["epoch"]:
+            days.append(datetime.fromtimestamp(int(found["epoch"]), zone).date())
+            continue
+        readings = [(found["year"], found["month"], found["day"])]
+        if found["last"]:  # Americans write the month first
+            first, second = found["first"], found["second"]
+            readings = [(found["last"], second, first), (found["last"], first, second)]
+        for parts in readings:
+            with suppress(ValueError):
+                days.append(date(*map(int, parts)))
+    return days
+
+
 def iso_stamp(text: str) -> str:
     """Digits of a stamp (YYYYMMDDHHMM or ...SS, any separators) as ISO text."""
     d = re.sub(r"\D", "", text)
@@ -121,7 +146,7 @@ def _day_first(match: re.Match[str]) -> str:
 
 def _read(match: re.Match[str], zone: ZoneInfo) -> Stamp | None:
     hour = int(match["hour"] or match["short"] or match["single"])
-    if match["half"] and 1 <= hour <= 12:
+    if match["half"] and hour <= 12:  # also 0:05 PM, as Japan writes it
         hour = hour % 12 + (12 if match["half"] in "Pp" else 0)
     micros = int((match["fraction"] or match["ms"] or "0")[:6].ljust(6, "0"))
     day = match["date"].replace("-", "")
@@ -143,15 +168,18 @@ def _read(match: re.Match[str], zone: ZoneInfo) -> Stamp | None:
     else:
         at = local.replace(tzinfo=timezone(timedelta(minutes=minutes))).astimezone(UTC)
     if _CLOCK.fullmatch(match["who"] or ""):
-        doubt = f"{match['who']} may be the time and what follows it a counter"
+        doubt = "the number behind the day may be the time, and what follows it a counter"
     return Stamp(at, match["who"], doubt)
 
 
 def _offset(match: re.Match[str], local: datetime, zone: ZoneInfo) -> tuple[int | None, str | None]:
     """Minutes east of Greenwich (None: local time of `zone`), and a doubt."""
     if match["named"]:
-        known = None if match["named"] == local.replace(tzinfo=zone).tzname() else _ZONES.get(match["named"])
-        return known, None
+        if match["named"] == local.replace(tzinfo=zone).tzname():
+            return None, None
+        known = _ZONES.get(match["named"])
+        doubt = f"{match['named']} is a zone of several countries: the time was read as local"
+        return known, doubt if known is None else None
     written = match["east"] or match["offset"]
     if written is None:
         return (0 if match["utc"] or match["z"] or match["world"] else None), None
