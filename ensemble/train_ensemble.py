@@ -13,14 +13,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ensemble.corpora import Clip, Corpus, clips_hash, keep_emotions, split_by_speaker
 from ensemble.evaluation import CONDITIONS, evaluate, refuse_names
 from ensemble.evaluation.model_card import write_card_pages
-from ensemble.inference.card import fingerprint, read_card, refuse_known, trained_on
+from ensemble.inference.card import (
+    checked_file,
+    files_of,
+    fingerprint,
+    read_card,
+    refuse_known,
+    trained_on,
+)
 from ensemble.inference.ensemble import load_ensemble
 from ensemble.inference.spectrogram import KALDI_RATE_HZ, FrontEnd
 from ensemble.members import VOICE_MEMBER
-from ensemble.model_errors import TrainingError
+from ensemble.model_errors import CorpusError, TrainingError
 from ensemble.training import Examples, News, TrainSettings, prepare, train_ensemble
 from ensemble.training.assemble import (
     add_biases,
@@ -32,7 +41,8 @@ from ensemble.training.assemble import (
     name_of_test,
 )
 from ensemble.training.calibration import normalised
-from ensemble.training.fit_heads import HeadSettings, add_voice_member, fit_heads
+from ensemble.training.fit_heads import HeadSettings, add_voice_member, calibration_of_trained, fit_heads
+from ensemble.training.pooled_features import VIEWS, clip_alone, features_of, voice_head
 
 LIMITS = (
     "Trained on acted speech: real calls carry weaker and mixed emotions; acted anger is mostly loud.",
@@ -255,6 +265,62 @@ def train_heads(
     tested = _tested(known, validation_speakers, examples)
     results = evaluate(load_ensemble(out), tested, speakers=validation_speakers, conditions=CONDITIONS)
     write_card_pages(out, read_card(out), results)
+    return out
+
+
+def calibrate_trained_alone(
+    corpora: Sequence[Corpus],
+    speakers: frozenset[str],
+    *,
+    folder: Path,
+    cache: Path,
+    start: Path,
+    precision: float = 0.8,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Give the ensemble in ``start`` the calibration of the vote without the voice network's member.
+
+    Nothing is learnt, and the vote of all members stays as it is: an ensemble made before there was such a
+    calibration need not be trained again. A new training makes it itself.
+
+    Args:
+        corpora: Labelled clips of the same channel as in training; those of other labels are left out.
+        speakers: Whose clips choose; the ensemble must not know them.
+        folder: Gets the ensemble in ``ensemble``.
+        cache: Folder of the spectrogram and feature cache.
+        start: Folder of the ensemble.
+        precision: As of :func:`choose_thresholds`.
+        say: Called with lines for a person.
+
+    Raises:
+        TrainingError: for an ensemble without centred heads or without that member beside others.
+        LeakError: when it was trained on one of the speakers.
+        CorpusError: when they have no clip with a label of the ensemble.
+    """
+    refuse_names(corpora)
+    ensemble, begun = load_ensemble(start), read_card(start)
+    if ensemble.heads is None:
+        raise TrainingError(f"{start}: has no centred heads to calibrate; train again with this version")
+    refuse_known(begun, speakers)
+    known = (keep_emotions(corpus, ensemble.labels).clips for corpus in corpora)
+    chosen = [clip for clips in known for clip in clips if clip.speaker in speakers]
+    if not chosen:
+        raise CorpusError(f"no clip of {', '.join(sorted(speakers)[:3])} has a label of the ensemble")
+    head = voice_head(start, ensemble)
+    clips, [(telephone, view)] = features_of(ensemble, head, chosen, VIEWS[:1], cache, say)
+    alone = clip_alone(ensemble, telephone, view, np.arange(len(clips)))
+    truth = np.array([ensemble.labels.index(clip.emotion) for clip in clips], dtype=np.int64)
+    about = calibration_of_trained(ensemble.heads, ensemble, view, alone, truth, precision)
+    if about is None:
+        raise TrainingError(f"{start}: has no member on the voice network beside others to vote without")
+    out = folder / "ensemble"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name, sha256 in files_of(begun):
+        shutil.copyfile(checked_file(start, name, sha256), out / name)
+    card = {**begun, "trained_alone": about, "calibrated_from": begun["ensemble_id"]}
+    card["ensemble_id"] = fingerprint(card)
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return out
 
 

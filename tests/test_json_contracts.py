@@ -20,7 +20,7 @@ from short_calls import night_args, short_calls
 
 from jobs.cli.main import cli
 
-TRAINING = {"train", "evaluate", "crossval", "bench seeds"}
+TRAINING = {"train", "calibrate", "evaluate", "crossval", "bench seeds"}
 """These train or need a corpus: tests/ensemble/test_training_commands.py and test_baselines.py run them."""
 ELSEWHERE = {"labels export": "tests/jobs/test_labels.py"}
 

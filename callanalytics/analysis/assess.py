@@ -37,10 +37,12 @@ from ensemble.inference.vote import Votes
 
 
 def vote_segments(
-    audio: Audio, segments: Sequence[Segment], layout: ChannelLayout, settings: Settings, ensemble: Ensemble
+    audio: Audio, segments: Sequence[Segment], speech: Diarization, settings: Settings, ensemble: Ensemble
 ) -> Votes:
     """Let the ensemble label the segments that may be labelled; abstain on the others with a reason.
 
+    All members are asked of every voice that may be the caller's. A voice that is surely the agent's is left
+    to the trained members: the one on the voice network costs more than they do together.
     Voices of roles outside `[emotion] roles` are never shown to the ensemble (EU AI Act, Art. 5(1)(f)).
     On a mono recording a segment with much overtalk is not one voice, so no label is kept for it.
     """
@@ -52,13 +54,15 @@ def vote_segments(
         samples[s.channel, round(s.start_s * rate) : round(s.end_s * rate)] if ok else silence
         for s, ok in zip(segments, allowed, strict=True)
     ]
+    doubted = set(possible_callers(speech))
     votes = ensemble.vote(
         waveforms,
         [s.speaker for s in segments],
         abstain=settings.emotion.abstain,
         neutral_share=settings.emotion.neutral_share,
+        by_all=[s.role is not Role.AGENT or s.speaker in doubted for s in segments],
     )
-    mixed = layout in {ChannelLayout.MONO, ChannelLayout.FAKE_STEREO, ChannelLayout.ONE_SIDED}
+    mixed = speech.layout in {ChannelLayout.MONO, ChannelLayout.FAKE_STEREO, ChannelLayout.ONE_SIDED}
     reasons = list(votes.abstain_reason)
     for i, segment in enumerate(segments):
         if not allowed[i]:

@@ -156,7 +156,7 @@ def analyze_call(found: FoundRecording, settings: Settings, models: Models) -> C
     with stages("features"):
         features = extract(audio.samples, audio.sample_rate_hz, segments)
     with stages("vote"):
-        votes = vote_segments(audio, segments, speech.layout, settings, models.ensemble)
+        votes = vote_segments(audio, segments, speech, settings, models.ensemble)
     words = _transcript(found, speech, settings, stages) if found.transcripts else NO_WORDS
     with stages("measure"):
         assessment = assess(audio.duration_s, speech, segments, features, votes, settings, words)
@@ -291,7 +291,7 @@ def vote_again(call: CallAnalysis, settings: Settings, ensemble: Ensemble) -> Ca
         audio = _decoded_again(call, settings)
     first_s = call.audio.duration_s
     with stages("vote"):
-        votes = vote_segments(audio, call.segments, call.speech.layout, settings, ensemble)
+        votes = vote_segments(audio, call.segments, call.speech, settings, ensemble)
     with stages("measure"):
         assessment = assess(first_s, call.speech, call.segments, call.features, votes, settings, call.words)
     with stages("clips"):

@@ -229,7 +229,8 @@ SPECIAL: dict[str, str] = {
     "sidecars_unread",
     "base.escalations.reason": "Why the rule fired, in plain words",
     "base.quarantine.reason": "Closed word for what was wrong: not_audio, empty, truncated, ...",
-    "base.predictions.emotion": "The member's most probable emotion; NULL when it classified nothing",
+    "base.predictions.emotion": "The member's most probable emotion; NULL when it classified nothing or "
+    "was not asked (campplus: of no voice that is surely the agent's)",
     "base.reviews.rule": "Rule that was reviewed; NULL holds for every rule that fired on the call",
     "base.reviews.segment": "Segment that was reviewed; NULL when the review is about the call or a rule",
     **dict.fromkeys(
@@ -255,8 +256,10 @@ SPECIAL: dict[str, str] = {
     **dict.fromkeys(("drift.change", "drift_now.change"), "value less usual"),
     "drift_now.day": "Newest day with calls",
     "drift.n_usual_calls": "Calls in the 28 days that ended a week before",
-    "base.member_tallies.n_segments": "Segments that the vote gave this emotion",
-    "member_agreement.n_segments": "Segments that the vote gave this emotion",
+    **dict.fromkeys(
+        ("base.member_tallies.n_segments", "member_agreement.n_segments"),
+        "Segments that the vote gave this emotion and of which the member was asked",
+    ),
     "call_summary.n_segments": "Segments of the call",
     **dict.fromkeys(
         (

@@ -311,7 +311,7 @@ def _predictions(a: CallAnalysis, number: npt.NDArray[np.int32]) -> pl.DataFrame
     votes = a.votes
     n_members, n_segments, n_labels = votes.probabilities.shape
     flat = np.nan_to_num(votes.probabilities.transpose(1, 0, 2).reshape(-1, n_labels))
-    # A member that classified nothing (too short, not speech) has no opinion: zeros or NaN, no emotion.
+    # A member that was not asked or classified nothing has no opinion: zeros or NaN, no emotion.
     emotion = np.where(flat.max(axis=1, initial=0.0) > 0, flat.argmax(axis=1), -1)
     return pl.DataFrame(
         {
@@ -377,7 +377,7 @@ INSERT INTO base.member_tallies BY NAME
 SELECT p.analysis_key, p.member, s.emotion, count(*) AS n_segments,
     count(*) FILTER (WHERE p.emotion = s.emotion) AS n_agreed
 FROM batch_predictions p JOIN batch_segments s USING (analysis_key, segment)
-WHERE s.emotion IS NOT NULL GROUP BY ALL ORDER BY p.analysis_key
+WHERE s.emotion IS NOT NULL AND p.emotion IS NOT NULL GROUP BY ALL ORDER BY p.analysis_key
 """
 
 CALL_LEVELS = """

@@ -171,7 +171,7 @@ CREATE TABLE base.segments (
     emotion emotion,  -- Emotion; NULL when the ensemble abstained
     top_emotion emotion,  -- Most probable emotion, also when the ensemble abstained
     confidence FLOAT,  -- Calibrated mean probability of the emotion, 0..1
-    agreement FLOAT,  -- Part of the members that voted for the emotion, 0..1
+    agreement FLOAT,  -- Part of the members asked that voted for the emotion, 0..1
     tie_broken BOOLEAN NOT NULL,  -- The members tied and the mean probability decided
     abstain_reason VARCHAR,  -- Why there is no emotion; NULL when there is one
     probabilities FLOAT[9] NOT NULL  -- Probability of each emotion, in the order of the type emotion

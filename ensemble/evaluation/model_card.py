@@ -181,12 +181,22 @@ def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("members", members),
         ("labels", ", ".join(card["labels"])),
         ("rule", f"{card['rule']}, temperature {card['temperature']:.3f}"),
+        *_trained_alone(card),
         *(
             (key.replace("_", " "), ", ".join(card[key]) if isinstance(card[key], list) else str(card[key]))
             for key in FACTS
             if key in card
         ),
     ]
+
+
+def _trained_alone(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The vote without the voice network's member, that voices have which are surely the agent's."""
+    if (alone := card.get("trained_alone")) is None:
+        return []
+    scores = alone.get("centred", {})
+    each = (f"{percent(scores.get(f'uar_{how}'))} ({how})" for how in BY_STATISTICS)
+    return [("voices of sure agents", f"by the trained members alone; UAR held out {', '.join(each)}")]
 
 
 def percent(share: float | None) -> str:

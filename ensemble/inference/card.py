@@ -113,6 +113,8 @@ def fingerprint(card: Mapping[str, Any]) -> str:
     ]
     if (heads := card.get("heads")) is not None:
         content.append([[key, heads[key]] for key in sorted(heads)])
+    if (alone := card.get("trained_alone")) is not None:
+        content.append([[key, alone[key]] for key in ("temperature", "heads_temperature", "thresholds")])
     if not card.get("speaker_norm", True):
         content.append(["every clip alone"])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -32,10 +32,12 @@ from ensemble.inference.spectrogram import (
 from ensemble.inference.vote import (
     NOT_SPEECH,
     TOO_SHORT,
+    Calibration,
     CentredHeads,
     Rule,
     Thresholds,
     Votes,
+    has_opinion,
     load_heads,
     softmax,
     vote,
@@ -82,6 +84,8 @@ class Ensemble:
     """None: an ensemble whose members know a voice by its band statistics only."""
     speaker_norm: bool = True
     """False: trained on every clip normalised alone, so that nothing is made of who speaks."""
+    trained_alone: Calibration | None = None
+    """Of the vote without the members on the voice network; None: they are always asked."""
     batch: int = BATCH
 
     @property
@@ -103,6 +107,7 @@ class Ensemble:
         abstain: bool = True,
         neutral_share: float | None = None,
         known: Mapping[Hashable, Statistics] | None = None,
+        by_all: Sequence[bool] | None = None,
     ) -> Votes:
         """One vote per waveform; the others of a batch matter through the statistics of a speaker only.
 
@@ -115,6 +120,9 @@ class Ensemble:
             neutral_share: Share of neutral speech where the waveforms come from
                 (:func:`ensemble.inference.vote.expect`); None: as balanced as the training.
             known: Statistics of a speaker from elsewhere (:meth:`statistics`), used instead.
+            by_all: Which waveforms all members are asked of; of the others those on the voice network, which
+                cost as much as the rest together, are not, where the card has a calibration for that. One
+                answer for all of a speaker's. None: all.
 
         Raises:
             WaveformError: for audio that is not finite.
@@ -136,11 +144,17 @@ class Ensemble:
         mels = Spectra(
             extracted.n_frames, lambda i: (extracted.mel(i) - norms[keys[i]][0]) / norms[keys[i]][1]
         )
-        logits, offsets = self.answers(mels, voice_spectra(waveforms))
+        told = np.ones(n, dtype=bool)
+        if by_all is not None and self.trained_alone is not None:
+            told = np.array(by_all, dtype=bool)
+        asked = told | ~np.array(self.on_voice)[:, None]
+        logits, offsets = self.answers(mels, None)
+        of_voice = self.answers(None, voice_spectra([waveforms[i] for i in np.flatnonzero(told)]))
+        for whole, more in zip((logits, offsets), of_voice, strict=True):
+            whole[:, told] += more
         seconds = self.seconds(extracted.statistics) * ~np.array(quiet, dtype=bool)
-        probabilities, centred = self.by_voice(
-            logits, offsets, keys if speakers is not None and self.speaker_norm else None, seconds
-        )
+        voices = keys if speakers is not None and self.speaker_norm else None
+        probabilities, centred = self.by_voice(logits, offsets, voices, seconds, asked=asked)
         return self.vote_on(
             probabilities, abstain=abstain, withheld=withheld, neutral_share=neutral_share, centred=centred
         )
@@ -158,15 +172,22 @@ class Ensemble:
 
         ``centred`` (n,): which are of the centred heads, that have a temperature of their own.
         """
-        temperature: float | NDArray[np.float64] = self.temperature
-        if self.heads is not None and centred is not None:
-            temperature = np.where(centred, self.heads.temperature, self.temperature)
+        n = probabilities.shape[1]
+        is_centred = np.zeros(n, dtype=bool) if self.heads is None or centred is None else centred
+        of_heads = self.temperature if self.heads is None else self.heads.temperature
+        temperature = np.where(is_centred, of_heads, self.temperature)
+        thresholds = [self.thresholds] * n
+        if (alone := self.trained_alone) is not None:
+            without = ~has_opinion(probabilities)[np.array(self.on_voice)].any(axis=0)
+            of_alone = np.where(is_centred, alone.heads_temperature, alone.temperature)
+            temperature = np.where(without, of_alone, temperature)
+            thresholds = [alone.thresholds if is_so else self.thresholds for is_so in without]
         return vote(
             probabilities,
             self.labels,
             self.member_names,
             temperature=temperature,
-            thresholds=self.thresholds if abstain else None,
+            thresholds=thresholds if abstain else None,
             rule=self.rule,
             weights=self.weights,
             withheld=withheld,
@@ -177,23 +198,6 @@ class Ensemble:
         """Seconds of speech (n,) by the statistics of each waveform."""
         return np.array([each.n_frames * self.front.hop_s for each in statistics], dtype=np.float64)
 
-    def probabilities(
-        self,
-        mels: Spectra,
-        voice: Spectra,
-        speakers: Sequence[Hashable] | None = None,
-        seconds: NDArray[np.float64] | None = None,
-        calm: Bool | None = None,
-    ) -> tuple[Float, Bool]:
-        """Each member's softmax (m, n, k) for normalised spectrograms (time, n_mels), and ``centred`` (n,).
-
-        ``voice`` is of :func:`voice_spectra`. With ``speakers`` and the ``seconds`` of speech of each, by the
-        centred heads, where there are some;
-        ``calm`` as in :meth:`CentredHeads.centre`.
-        """
-        seconds = np.ones(len(mels.n_frames)) if seconds is None else seconds
-        return self.by_voice(*self.answers(mels, voice), speakers, seconds, calm)
-
     def by_voice(
         self,
         logits: NDArray[np.float64],
@@ -201,17 +205,22 @@ class Ensemble:
         voices: Sequence[Hashable] | None,
         seconds: NDArray[np.float64],
         calm: Bool | None = None,
+        asked: Bool | None = None,
     ) -> tuple[Float, Bool]:
         """Softmax (m, n, k) of the centred heads where a voice has a baseline, else of the members' own.
 
-        ``logits`` and ``offsets`` are of :meth:`answers`; the rest as in :meth:`probabilities`.
+        ``logits`` and ``offsets`` are of :meth:`answers`; ``voices``, ``seconds`` and ``calm`` are those of
+        :meth:`CentredHeads.centre`. ``asked`` (m, n): who has an opinion of what (None: all of all). The
+        other return value, (n,), says which are of the centred heads.
         """
-        alone = softmax(logits)
+        asked = np.ones(logits.shape[:2], dtype=bool) if asked is None else asked
+        alone = softmax(logits) * asked[:, :, None]
         if self.heads is None or voices is None or "neutral" not in self.labels:
             return alone, np.zeros(logits.shape[1], dtype=bool)
-        neutral = alone[:, :, self.labels.index("neutral")].mean(axis=0, dtype=np.float64)
+        likely = alone[:, :, self.labels.index("neutral")].sum(axis=0, dtype=np.float64)
+        neutral = likely / np.maximum(asked.sum(axis=0), 1)
         known, centred = self.heads.centre(offsets, seconds, neutral, voices, calm)
-        return np.where(centred[None, :, None], softmax(known), alone), centred
+        return np.where(centred[None, :, None], softmax(known) * asked[:, :, None], alone), centred
 
     def answers(
         self, mels: Spectra | None, voice: Spectra | None
@@ -364,6 +373,9 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         return torch_member(file, entry["architecture"], front.n_mels, len(labels), device)
 
     members = tuple(load(entry, is_head) for entry, is_head in zip(entries, on_voice, strict=True))
+    trained_alone = card.get("trained_alone")
+    if trained_alone is not None and len(set(on_voice)) < 2:
+        raise ModelIncompatible(f"{folder}: trained_alone needs members on the voice network and others")
     reference = Reference(
         np.array(card["reference"]["shape_db"], dtype=np.float32),
         np.array(card["reference"]["deviation_db"], dtype=np.float32),
@@ -383,5 +395,6 @@ def _load(folder: Path, card: dict[str, Any], n_threads: int, device: str) -> En
         on_voice,
         load_heads(folder, card),
         card.get("speaker_norm", True),
+        None if trained_alone is None else Calibration.from_card(trained_alone),
         BATCH if device == CPU else GPU_BATCH,
     )

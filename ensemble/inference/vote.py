@@ -13,6 +13,9 @@ voice says. A short reference is shrunk by ``n / (n + shrink_s)`` with n seconds
 head is linear, so a baseline is subtracted from what it answers and pooled features are never kept.
 
 A voice with one segment has no baseline; the members' own heads answer for it.
+
+A member that was not asked of a segment has no opinion of it: its probabilities there are 0. It counts
+neither in ballots nor in mean and agreement; the weights hold among those that were asked.
 """
 
 from __future__ import annotations
@@ -56,17 +59,32 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """Temperatures of a vote, of the members' own heads and of the centred ones, and its thresholds."""
+
+    temperature: float
+    heads_temperature: float
+    thresholds: Thresholds
+
+    @classmethod
+    def from_card(cls, entry: Mapping[str, Any]) -> Calibration:
+        """Of a card's entry; what it holds beside is for people."""
+        temperatures = float(entry["temperature"]), float(entry["heads_temperature"])
+        return cls(*temperatures, Thresholds(**entry["thresholds"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Votes:
     """What the ensemble says of n segments: m members, k labels.
 
     ``probabilities`` float32 (m, n, k): each member's own softmax, not
-    calibrated. ``mean_probabilities`` float32 (n, k): their mean, calibrated
+    calibrated; 0 where it was not asked. ``mean_probabilities`` float32 (n, k): their mean, calibrated
     by temperature; rows sum to 1. Both are weighed as by :func:`expect` where
     that was asked for. ``emotion_index`` int64 (n,): the named label, -1 where
     the ensemble abstains. ``top_index`` int64 (n,): the label it would name
     without abstaining. ``confidence`` float32 (n,): calibrated mean
-    probability of the top label. ``agreement`` float32 (n,): share of members
-    whose own first choice is the top label. ``tie_broken`` bool (n,).
+    probability of the top label. ``agreement`` float32 (n,): share of the members
+    asked whose own first choice is the top label. ``tie_broken`` bool (n,).
     ``abstain_reason``: None or one of ABSTAIN_REASONS per segment.
     ``neutral_share``: what they were weighed by; None where it is not known or they were not.
     """
@@ -97,6 +115,11 @@ def softmax(logits: NDArray[np.floating]) -> Float:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: Float = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
     return shares
+
+
+def has_opinion(probabilities: Float) -> Bool:
+    """Which members have an opinion of which segments, (m, n), by their probabilities (m, n, k)."""
+    return np.asarray(probabilities.any(axis=2), dtype=bool)
 
 
 def expect(
@@ -132,12 +155,13 @@ def calibrate_mean(
 ) -> Float:
     """Mean over members (m, n, k) sharpened or softened by a temperature: (n, k), rows sum to 1.
 
-    Members count by ``weights`` (m,); None: alike. The temperature is fitted after averaging, because
-    averaging itself softens (Rahaman and Thiery 2021).
+    Members count by ``weights`` (m,); None: alike; without an opinion not at all. The temperature is fitted
+    after averaging, because averaging itself softens (Rahaman and Thiery 2021).
     """
     each = _each(weights, len(probabilities))
     mean = np.tensordot(each / each.sum(), probabilities.astype(np.float64), axes=1)
-    mean = np.log(np.maximum(mean, 1e-9))
+    asked = each @ has_opinion(probabilities) / max(each.sum(), 1e-9)
+    mean = np.log(np.maximum(mean / np.maximum(asked, 1e-9)[:, None], 1e-9))
     return softmax(mean / np.asarray(temperature)[..., None])
 
 
@@ -157,13 +181,13 @@ def count_votes(
     """(top_index, agreement, tie_broken), each (n,).
 
     ``probabilities`` (m, n, k) decide each member's choice, ``mean_probabilities``
-    (n, k) break ties. ``weights`` (m,) only for ``weighted``.
+    (n, k) break ties. ``weights`` (m,) only for ``weighted``. Members without an opinion do not count.
 
     Raises:
         ValueError: when they are missing or of another length, or the rule is not one of RULES.
     """
     n_members, n, k = probabilities.shape
-    choice = probabilities.argmax(axis=2)  # (m, n)
+    choice, asked = probabilities.argmax(axis=2), has_opinion(probabilities)  # (m, n)
     ballots = np.zeros((n, k))
     if rule not in RULES:
         raise ValueError(f"vote rule {rule!r} is not one of {', '.join(RULES)}")
@@ -171,7 +195,7 @@ def count_votes(
         raise ValueError(f"weighted voting needs {n_members} weights, one a member")
     each = _each(weights if rule == "weighted" else None, n_members)
     for member in range(n_members):
-        ballots[np.arange(n), choice[member]] += each[member]
+        ballots[np.arange(n), choice[member]] += each[member] * asked[member]
     if rule == "soft":
         top = mean_probabilities.argmax(axis=1)
         tied = np.zeros(n, dtype=bool)
@@ -179,8 +203,8 @@ def count_votes(
         leading = np.isclose(ballots, ballots.max(axis=1, keepdims=True))
         top = np.where(leading, mean_probabilities, -1.0).argmax(axis=1)
         tied = leading.sum(axis=1) > 1
-    agreement = (choice == top).mean(axis=0).astype(np.float32) if n_members else np.zeros(n, np.float32)
-    return top.astype(np.int64), agreement, tied
+    agreement = ((choice == top) & asked).sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
+    return top.astype(np.int64), agreement.astype(np.float32), tied
 
 
 def vote(
@@ -189,7 +213,7 @@ def vote(
     member_names: tuple[str, ...],
     *,
     temperature: Temperature = 1.0,
-    thresholds: Thresholds | None = None,
+    thresholds: Thresholds | Sequence[Thresholds] | None = None,
     rule: Rule = "majority",
     weights: NDArray[np.floating] | None = None,
     withheld: tuple[str | None, ...] | None = None,
@@ -197,8 +221,9 @@ def vote(
 ) -> Votes:
     """One vote for each of n segments.
 
-    ``thresholds`` None never abstains, unless ``withheld`` gives a reason (``too_short``, ``not_speech``)
-    for a segment. ``neutral_share``: see :func:`expect`; None takes the probabilities as they are.
+    ``thresholds`` are one for all segments or one for each. None never abstains, unless ``withheld`` gives
+    a reason (``too_short``, ``not_speech``) for a segment. ``neutral_share``: see :func:`expect`; None takes
+    the probabilities as they are.
     """
     mean = calibrate_mean(probabilities, temperature, weights if rule == "weighted" else None)
     if neutral_share is not None:
@@ -208,10 +233,11 @@ def vote(
     confidence = mean[np.arange(len(top)), top]
     reasons: list[str | None] = list(withheld) if withheld else [None] * len(top)
     if thresholds is not None:
-        for i in range(len(top)):
-            if reasons[i] is None and confidence[i] < thresholds.confidence:
+        limits = [thresholds] * len(top) if isinstance(thresholds, Thresholds) else thresholds
+        for i, limit in enumerate(limits):
+            if reasons[i] is None and confidence[i] < limit.confidence:
                 reasons[i] = LOW_CONFIDENCE
-            elif reasons[i] is None and agreement[i] < thresholds.agreement - 1e-6:
+            elif reasons[i] is None and agreement[i] < limit.agreement - 1e-6:
                 reasons[i] = LOW_AGREEMENT
     named = np.where([reason is None for reason in reasons], top, -1).astype(np.int64)
     shares = (probabilities, mean)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,15 @@ from ensemble.corpora.clip import forget_sound
 from ensemble.inference.card import fingerprint, read_card
 from ensemble.inference.ensemble import Ensemble, load_ensemble
 from ensemble.inference.shipped_networks import CAMPPLUS_SHA256
-from ensemble.inference.vote import SHRINK_S, CentredHeads, calibrate_mean, count_votes, save_heads, softmax
+from ensemble.inference.vote import (
+    SHRINK_S,
+    Calibration,
+    CentredHeads,
+    calibrate_mean,
+    count_votes,
+    save_heads,
+    softmax,
+)
 from ensemble.members import VOICE_MEMBER, VOICE_WEIGHT
 from ensemble.training.calibration import (
     choose_thresholds,
@@ -42,8 +50,8 @@ from ensemble.training.pooled_features import (
     Features,
     Head,
     clip_alone,
+    features_of,
     in_threads,
-    ordinary_features,
     pooled_features,
     rows_by_voice,
     voice_features,
@@ -185,19 +193,26 @@ def fit_heads(
         lambda v: pooled_features(ensemble, of_voice, clips, examples.view(v), v, voices, cache, say),
         views,
     )
-    talk = ordinary_features(ensemble, of_voice, ordinary, views, cache, say) if len(ordinary) else []
+    talk: list[Features] = []
+    if len(ordinary):
+        talk = [found for _, found in features_of(ensemble, of_voice, ordinary, views, cache, say)[1]]
     forget_sound()
     labels = len(ensemble.labels), neutral
     heads = fit_centred(known, talk, examples.truth, training, labels, ensemble.on_voice, settings)
     card = read_card(folder)
     if len(validation):
-        alone = clip_alone(ensemble, examples, known[0], validation)
-        heads, about = _calibrated(heads, ensemble, known[0], alone, examples.truth, validation, precision)
-        card |= about
-        card["scores"]["headline"]["uar"] = about["centred"]["uar_speaker"]
+        alone = clip_alone(ensemble, examples.view(VIEWS[0]), known[0], validation)
+        held_out = heads, ensemble, known[0].only(validation), alone, examples.truth[validation], precision
+        found, scores = _calibration(np.ones(len(ensemble.members), dtype=bool), *held_out)
+        heads = replace(heads, temperature=found.heads_temperature)
+        card |= {"temperature": found.temperature, "thresholds": asdict(found.thresholds), "centred": scores}
+        card["scores"]["headline"]["uar"] = scores["uar_speaker"]
+        if (of_trained := calibration_of_trained(*held_out)) is not None:
+            card["trained_alone"] = of_trained
     elif chosen is not None:
         heads = replace(heads, temperature=chosen["heads"]["temperature"])
-        card |= {key: chosen[key] for key in ("temperature", "thresholds", "centred", "scores")}
+        kept = ("temperature", "thresholds", "centred", "scores", "trained_alone")
+        card |= {key: chosen[key] for key in kept if key in chosen}
     path = save_heads(heads, ensemble.member_names, folder)
     card["heads"] = {
         "safetensors": path.name,
@@ -304,42 +319,51 @@ def _append(
         each.append((pooled[rows] - origin - baseline).astype(np.float32))
 
 
-def _calibrated(
+def calibration_of_trained(
+    heads: CentredHeads, ensemble: Ensemble, view: Features, alone: Float, truth: Int, precision: float
+) -> dict[str, Any] | None:
+    """For the card: the vote without the members on the voice network; None where all or none are.
+
+    All on clips of speakers who were held out, telephone: ``view`` by what is known of their voices,
+    ``alone`` the members' own answers (m, n, k) of each clip alone, ``truth`` (n,) their labels.
+    """
+    trained = ~np.array(ensemble.on_voice)
+    if trained.all() or not trained.any():
+        return None
+    found, scores = _calibration(trained, heads, ensemble, view, alone, truth, precision)
+    return {**asdict(found), "centred": scores}
+
+
+def _calibration(
+    asked: NDArray[np.bool_],
     heads: CentredHeads,
     ensemble: Ensemble,
     view: Features,
     alone: Float,
     truth: Int,
-    validation: Int,
     precision: float,
-) -> tuple[CentredHeads, dict[str, Any]]:
-    """Heads with their temperature; for the card the other temperature, the thresholds, and the scores.
-
-    All on validation, telephone; ``alone`` are the members' own answers there, of each clip alone.
-    """
-    neutral = ensemble.labels.index("neutral")
-    offsets = np.stack([heads.offsets(m, pooled[validation]) for m, pooled in enumerate(view.pooled)])
-    seconds, voices = view.seconds[validation], [view.voices[i] for i in validation]
-    likely = view.alone[:, validation, neutral].mean(axis=0, dtype=np.float64)
-    is_neutral = truth[validation] == neutral
-    pooled = {
-        how: softmax(heads.centre(offsets.astype(np.float64), seconds, likely, voices, calm)[0])
-        for how, calm in (("speaker", None), ("calm", is_neutral))
+) -> tuple[Calibration, dict[str, Any]]:
+    """Temperatures, thresholds and scores of the vote of the members ``asked`` (m,); the rest as above."""
+    neutral, counted = ensemble.labels.index("neutral"), asked[:, None, None]
+    offsets = np.stack([heads.offsets(m, pooled) for m, pooled in enumerate(view.pooled)]).astype(np.float64)
+    likely = view.alone[asked, :, neutral].mean(axis=0, dtype=np.float64)
+    by_baseline = {
+        how: softmax(heads.centre(offsets, view.seconds, likely, view.voices, calm)[0]) * counted
+        for how, calm in (("speaker", None), ("calm", truth == neutral))
     }
-    both = np.concatenate(list(pooled.values()), axis=1)
-    twice = np.tile(truth[validation], 2)
+    alone, both = alone * counted, np.concatenate(list(by_baseline.values()), axis=1)
+    twice = np.tile(truth, 2)
     rule, votes = ensemble.rule, ensemble.weights if ensemble.rule == "weighted" else None
     temperature = fit_temperature(both, twice, votes)
-    of_clip = fit_temperature(alone, truth[validation], votes)
+    of_clip = fit_temperature(alone, truth, votes)
     thresholds = choose_thresholds(both, twice, temperature, precision, rule=rule, weights=votes)
-    scores: dict[str, Any] = {"n_clips": len(validation)}
-    for how, rows in (("clip", alone), *pooled.items()):
+    scores: dict[str, Any] = {"n_clips": len(truth)}
+    for how, rows in (("clip", alone), *by_baseline.items()):
         mean = calibrate_mean(rows, of_clip if how == "clip" else temperature, votes)
         top, _, _ = count_votes(rows, mean, rule, votes)
         confidence = mean[np.arange(len(top)), top]
-        scores[f"uar_{how}"] = unweighted_recall(truth[validation], top)
-        scores[f"ece_{how}"] = expected_calibration_error(confidence, top == truth[validation])
-    kept = {key: getattr(thresholds, key) for key in ("confidence", "agreement", "precision")}
-    limits = {"shortest_s": ensemble.thresholds.shortest_s, "quietest_db": ensemble.thresholds.quietest_db}
-    about = {"temperature": of_clip, "thresholds": {**kept, **limits}, "centred": scores}
-    return replace(heads, temperature=temperature), about
+        scores[f"uar_{how}"] = unweighted_recall(truth, top)
+        scores[f"ece_{how}"] = expected_calibration_error(confidence, top == truth)
+    known = ensemble.thresholds
+    thresholds = replace(thresholds, shortest_s=known.shortest_s, quietest_db=known.quietest_db)
+    return Calibration(of_clip, temperature, thresholds), scores

@@ -24,7 +24,6 @@ from ensemble.inference.ensemble import BATCH, Ensemble, in_batches
 from ensemble.inference.shipped_networks import networks_folder
 from ensemble.inference.spectrogram import KALDI_RATE_HZ, Spectra, voice_norm, voice_spectra
 from ensemble.inference.vote import softmax
-from ensemble.training.examples import Examples
 from ensemble.training.spectrogram_cache import View, ViewCache, ViewSettings, augmented, standard_views
 
 Made = TypeVar("Made")
@@ -48,6 +47,11 @@ class Features:
     seconds: NDArray[np.float64]
     voices: tuple[str, ...]
 
+    def only(self, rows: Int) -> Features:
+        """Those of some clips."""
+        pooled, voices = tuple(each[rows] for each in self.pooled), tuple(self.voices[i] for i in rows)
+        return Features(pooled, self.alone[:, rows], self.seconds[rows], voices)
+
 
 def rows_by_voice(voices: Sequence[str], rows: Int) -> dict[str, Int]:
     """Those of ``rows`` that are of each voice, voices sorted."""
@@ -63,31 +67,26 @@ def in_threads(n_threads: int, make: Callable[[str], Made], names: Sequence[str]
         return list(pool.map(make, names))
 
 
-def ordinary_features(
+def features_of(
     ensemble: Ensemble,
     of_voice: Head | None,
     clips: Sequence[Clip],
     names: Sequence[str],
     cache: Path,
     say: Callable[[str], None],
-) -> list[Features]:
-    """Features of ordinary talk in the same views: nothing but how people speak parts it from the corpora."""
+) -> tuple[tuple[Clip, ...], list[tuple[View, Features]]]:
+    """The usable ones of some clips, and their spectrograms and features in each view.
+
+    Of ordinary talk they are the same views as of corpora: nothing but how people speak parts the two.
+    """
     kept, waves, _ = usable_clips_cached(clips, ensemble.sample_rate_hz, cache)
     everybody = frozenset(clip.speaker for clip in kept)
-    views = ViewCache(kept, ensemble.front, cache, everybody)
-    rows = rows_by_voice([clip.speaker for clip in kept], np.arange(len(kept)))
-    return [
-        pooled_features(
-            ensemble,
-            of_voice,
-            kept,
-            views.read_or_extract(_settings_of(name), waves),
-            name,
-            rows,
-            cache,
-            say,
-        )
-        for name in names
+    made = ViewCache(kept, ensemble.front, cache, everybody)
+    voices = rows_by_voice([clip.speaker for clip in kept], np.arange(len(kept)))
+    views = [made.read_or_extract(_settings_of(name), waves) for name in names]
+    return tuple(kept), [
+        (view, pooled_features(ensemble, of_voice, kept, view, name, voices, cache, say))
+        for view, name in zip(views, names, strict=True)
     ]
 
 
@@ -197,9 +196,8 @@ def pooled_features(
     return Features(tuple(pooled), np.stack(alone), seconds, by_clip)
 
 
-def clip_alone(ensemble: Ensemble, examples: Examples, view: Features, rows: Int) -> Float:
-    """Members' own softmax (m, n, k) of clips of whose speaker nothing is known, telephone."""
-    telephone = examples.view(VIEWS[0])
+def clip_alone(ensemble: Ensemble, telephone: View, view: Features, rows: Int) -> Float:
+    """Members' own softmax (m, n, k) of clips of whose speaker nothing is known."""
 
     def mel(i: int) -> Float:
         mean, deviation = voice_norm(

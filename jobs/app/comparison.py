@@ -11,7 +11,7 @@ import numpy as np
 from callanalytics.analysis.assess import vote_segments
 from callanalytics.config import Settings
 from callanalytics.errors import UsageError
-from callanalytics.records import Audio, ChannelLayout, Segment
+from callanalytics.records import Audio, Diarization, Segment
 from ensemble.corpora import Clip, Corpus, decode_clip
 from ensemble.inference.ensemble import Ensemble
 from ensemble.inference.vote import Votes
@@ -75,7 +75,7 @@ class ClipsCompared:
 def compare_call(
     audio: Audio,
     segments: Sequence[Segment],
-    layout: ChannelLayout,
+    speech: Diarization,
     first: Ensemble,
     second: Ensemble,
     settings: Settings,
@@ -90,8 +90,8 @@ def compare_call(
             "Analyse it again with `callanalytics run --force`."
         )
     return SpeechCompared(
-        vote_segments(audio, segments, layout, settings, first),
-        vote_segments(audio, segments, layout, settings, second),
+        vote_segments(audio, segments, speech, settings, first),
+        vote_segments(audio, segments, speech, settings, second),
         np.array([s.duration_s for s in segments], dtype=np.float64),
     )
 

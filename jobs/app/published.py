@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from callanalytics.analysis.assess import assess
+from callanalytics.analysis.call import CallAnalysis
 from callanalytics.analysis.contrast import contrast_of
 from callanalytics.audio import decode_recording
 from callanalytics.audio.clips import contrast_clip
@@ -16,7 +17,7 @@ from callanalytics.config import Settings
 from callanalytics.errors import RecordingError, UsageError
 from callanalytics.ingest.locate import hide_names, locate
 from callanalytics.ingest.recorders.phone_numbers import load_or_make_salt
-from callanalytics.records import Audio, ChannelLayout, Clip, Role, Segment
+from callanalytics.records import Audio, Clip, Diarization, Segment
 from callanalytics.store import Store
 from callanalytics.store.query import Published
 from callanalytics.store.reader import read_call
@@ -52,12 +53,8 @@ LIMIT $n_rows OFFSET $n_before
 
 
 _ANALYSIS = """
-SELECT analysis_key, recording_id, paths, channel_layout::VARCHAR AS layout
+SELECT analysis_key, recording_id, paths
 FROM analyses JOIN recordings USING (recording_id) WHERE analyses.call_id = $call_id
-"""
-_SEGMENTS = """
-SELECT segment AS index, speaker, role::VARCHAR AS role, channel, start_s, end_s, overlap_share
-FROM segments WHERE call_id = $call_id ORDER BY segment
 """
 
 
@@ -169,19 +166,20 @@ class PublishedCalls:
         Raises:
             RecordingError: it is gone, replaced by another one, or cannot be decoded.
         """
-        with self.reading() as source:
-            _analysis(source, call_id)
-            call = read_call(Store(source.published.connection, self.workspace), call_id)
+        call = self._stored(call_id)
         duration_s, known = call.audio.duration_s, (call.speech, call.segments, call.features, call.votes)
         found = assess(duration_s, *known, self.settings, call.words)
         return contrast_clip(self.audio(call_id), contrast_of(call.segments, found, duration_s))
 
-    def segments(self, call_id: str) -> tuple[tuple[Segment, ...], ChannelLayout]:
-        """Return the stored segments of a call and how its voices lie."""
+    def segments(self, call_id: str) -> tuple[tuple[Segment, ...], Diarization]:
+        """Return the stored segments of a call and who speaks when."""
+        call = self._stored(call_id)
+        return call.segments, call.speech
+
+    def _stored(self, call_id: str) -> CallAnalysis:
         with self.reading() as source:
-            layout = ChannelLayout(_analysis(source, call_id)["layout"])
-            rows = source.rows(_SEGMENTS, call_id=call_id)
-        return tuple(Segment(**{**row, "role": Role(row["role"])}) for row in rows), layout
+            _analysis(source, call_id)
+            return read_call(Store(source.published.connection, self.workspace), call_id)
 
     def require(self, call_id: str) -> None:
         """Raise UsageError unless there is such a call now."""

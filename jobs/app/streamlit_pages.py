@@ -341,9 +341,9 @@ def _compared_call(here: AppContext, names: tuple[str, str], first: Ensemble, se
     if not st.button(_("Compare on this call"), type="primary"):
         return
     with st.spinner(_("Classifying")):
-        segments, layout = here.calls.segments(call_id)
+        segments, speech = here.calls.segments(call_id)
         audio = here.calls.audio(call_id)
-        compared = compare_call(audio, segments, layout, first, second, here.settings)
+        compared = compare_call(audio, segments, speech, first, second, here.settings)
     view = call_view(compared, segments, audio.duration_s, names, f"/call-audio/{call_id}")
     panel(render("compare.html", **view), key="compared")
 

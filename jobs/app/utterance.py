@@ -130,6 +130,7 @@ def only_member(ensemble: Ensemble, member: str) -> Ensemble:
         on_voice=(ensemble.on_voice[i],),
         heads=None if ensemble.heads is None else ensemble.heads.only(i),
         weights=ensemble.weights[i : i + 1],
+        trained_alone=None,
     )
 
 

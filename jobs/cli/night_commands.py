@@ -233,5 +233,10 @@ def relabel(call_id: str, swap: bool, settings: Settings, workspace: Workspace) 
         f"{call.recording.call_id}: agent and caller exchanged; "
         f"frustration {score_text(call.assessment.curve.score)}, {mark}"
     )
+    if done.was_taken_for_the_agent:
+        say(
+            "The caller was taken for the agent and has the vote of the trained members only. All judge when "
+            "the call is analysed again: run --force."
+        )
     if not done.published:
         say(held_back(workspace))

@@ -1,4 +1,4 @@
-"""Making and measuring ensembles: train, evaluate, crossval."""
+"""Making and measuring ensembles: train, calibrate, evaluate, crossval."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from callanalytics.workspace import Workspace
     from ensemble.corpora import Corpus
     from ensemble.inference.ensemble import Ensemble
+
+KNOWN = ("clip", "speaker", "calm")
 
 ensemble_option = click.option(
     "--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use)."
@@ -217,6 +219,62 @@ def evaluate(
         return
     print_table(*score_table(results), title=f"Ensemble {ensemble.ensemble_id}: the vote, percent")
     print_table(*member_table(results), title="UAR of each member, of soft voting and of the vote")
+
+
+@click.command()
+@corpus_option
+@columns_option
+@ensemble_option
+@click.option(
+    "--speaker",
+    "speakers",
+    multiple=True,
+    help="As corpus/id (default: all whom it was not trained on).",
+)
+@click.option("--precision", type=click.FloatRange(0, 1), default=0.8, show_default=True)
+@click.option("--work", type=folder_type, help="Cache and result (default: OUT/training).")
+@with_settings
+@json_option
+@quiet_option
+def calibrate(
+    corpora: tuple[str, ...],
+    columns: dict[str, str],
+    name: str | None,
+    speakers: tuple[str, ...],
+    precision: float,
+    work: Path | None,
+    settings: Settings,
+    workspace: Workspace,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Calibrate the vote without the voice network's member, in a minute: older ensembles have no such one.
+
+    That vote is for voices that are surely the agent's. The ensemble itself is not trained again.
+    """
+    from callanalytics.workspace import file_lock
+    from ensemble.inference.ensemble import load_ensemble
+    from ensemble.train_ensemble import calibrate_trained_alone
+    from jobs.active_ensemble import registry
+
+    start = named_or_in_use(name, settings, workspace)
+    read = named_corpora(corpora, columns)
+    held_out = frozenset(speakers) or _not_trained_on(load_ensemble(start), read)
+    place = work_folder({"work": work}, workspace)
+    with file_lock(place.lock_file):
+        more = {"folder": place.folder / "calibrated", "cache": place.cache, "start": start}
+        made = calibrate_trained_alone(
+            read, held_out, precision=precision, say=lambda line: say(line, quiet=quiet), **more
+        )
+        ensemble_id = registry(workspace).add(made)
+    card = json.loads((made / "card.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps({"ensemble_id": ensemble_id, "folder": str(made), **card["trained_alone"]}))
+        return
+    found = card["trained_alone"]["centred"]
+    rows = [(how, f"{found[f'uar_{how}']:.1%}", f"{found[f'ece_{how}']:.1%}") for how in KNOWN]
+    print_table(("known", "UAR", "ECE"), rows, title=f"Ensemble {ensemble_id}: the trained members alone")
+    say(f"Use it: {workspace.command('ensemble', 'promote', ensemble_id)}", quiet=quiet)
 
 
 def _measured_before(folder: Path, ensemble: Ensemble) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import numpy as np
+
 from callanalytics.analysis.call import CallAnalysis, swap_roles
 from callanalytics.analysis.corrections import agrees, sides_of
 from callanalytics.config import Settings
@@ -15,6 +17,7 @@ from callanalytics.store import Correction, Store, open_locked
 from callanalytics.store.reader import read_analysis, read_call
 from callanalytics.store.voice_profiles import forget_voice_of_call
 from callanalytics.workspace import Workspace
+from ensemble.inference.vote import has_opinion
 from jobs.publishing import kept_clips, remove_contrast, show
 
 
@@ -24,6 +27,14 @@ class Relabelled:
 
     call: CallAnalysis
     published: bool
+
+    @property
+    def was_taken_for_the_agent(self) -> bool:
+        """Whether not every member was asked of the caller: the voice was surely the agent's."""
+        votes = self.call.votes
+        of_caller = np.array([segment.role is Role.CALLER for segment in self.call.segments], dtype=bool)
+        asked = has_opinion(votes.probabilities)[:, of_caller]
+        return bool((asked.any(axis=0) & ~asked.all(axis=0)).any())
 
 
 def relabel(settings: Settings, workspace: Workspace, call_id: str, *, by: str | None = None) -> Relabelled:

@@ -17,6 +17,7 @@ from callanalytics.config import (
     SegmentSettings,
     Settings,
 )
+from callanalytics.diarize.quality import Quality
 from callanalytics.diarize.roles import SURE_OF_THE_AGENT
 from callanalytics.records import (
     Audio,
@@ -226,13 +227,56 @@ def pieces(*speakers: str, overlap: float = 0.0, **roles: Role) -> list[Segment]
     ]
 
 
+def spoken(
+    segments: list[Segment],
+    layout: ChannelLayout = ChannelLayout.STEREO,
+    confidence: float = 1.0,
+    quality: tuple[str, ...] = (),
+) -> Diarization:
+    """Who speaks when, as the segments say."""
+    turns = tuple(Turn(s.speaker, s.channel, s.start_s, s.end_s) for s in segments)
+    roles = {s.speaker: s.role for s in segments}
+    return Diarization(turns, roles, layout, RoleSource.INFERRED, confidence, quality=quality)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "quality", "agent_has_all"),
+    [
+        (SURE_OF_THE_AGENT, (), False),
+        (SURE_OF_THE_AGENT - 0.01, (), True),
+        (1.0, (Quality.MIXED_VOICES,), True),
+    ],
+)
+def test_the_voice_network_is_asked_of_every_voice_that_may_be_the_callers(
+    sound: Audio, shipped: Ensemble, confidence: float, quality: tuple[str, ...], agent_has_all: bool
+) -> None:
+    """Caller, third voices and an agent in doubt have the vote of all; a sure agent that of the others."""
+    segments = pieces("a", "c", "a", "x", "c", "x", a=Role.AGENT, x=Role.UNKNOWN)
+    speech = spoken(segments, confidence=confidence, quality=quality)
+    votes = vote_segments(sound, segments, speech, Settings(), shipped)
+    waves = [sound.samples[s.channel, round(s.start_s * 8000) : round(s.end_s * 8000)] for s in segments]
+    share, speakers = Settings().emotion.neutral_share, [s.speaker for s in segments]
+    whole = shipped.vote(waves, speakers, neutral_share=share)
+    network = shipped.member_names.index("campplus")
+    asked = votes.probabilities[network].any(axis=1)
+    assert asked.tolist() == [agent_has_all, True, agent_has_all, True, True, True]
+    np.testing.assert_allclose(votes.probabilities[:, asked], whole.probabilities[:, asked], atol=1e-6)
+    for name in ("mean_probabilities", "confidence", "agreement", "top_index", "emotion_index", "tie_broken"):
+        np.testing.assert_allclose(getattr(votes, name)[asked], getattr(whole, name)[asked], atol=1e-6)
+    np.testing.assert_allclose(votes.mean_probabilities.sum(axis=1), 1, atol=1e-5)
+    n_trained = len(shipped.member_names) - 1
+    shares = votes.agreement[~asked] * n_trained
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-5)
+
+
 def test_the_segments_of_a_voice_are_voted_on_together(sound: Audio, shipped: Ensemble) -> None:
     """As the ensemble votes when it is told whose they are, and not as on strangers' segments."""
     segments = pieces("a", "c", "a", "c", "c", "a", a=Role.AGENT)
-    votes = vote_segments(sound, segments, ChannelLayout.STEREO, Settings(), shipped)
+    votes = vote_segments(sound, segments, spoken(segments), Settings(), shipped)
     waves = [sound.samples[s.channel, round(s.start_s * 8000) : round(s.end_s * 8000)] for s in segments]
     share = Settings().emotion.neutral_share
-    told = shipped.vote(waves, [s.speaker for s in segments], neutral_share=share)
+    of_callers = [s.role is not Role.AGENT for s in segments]
+    told = shipped.vote(waves, [s.speaker for s in segments], neutral_share=share, by_all=of_callers)
     strangers = shipped.vote(waves, neutral_share=share)
     np.testing.assert_allclose(votes.probabilities, told.probabilities, atol=1e-6)
     np.testing.assert_allclose(votes.mean_probabilities, told.mean_probabilities, atol=1e-6)
@@ -249,7 +293,7 @@ def test_overtalk_is_no_voice_where_both_are_on_one_channel(
     )
     segments = pieces("c", "c", overlap=overlap)
     for layout, expected in ((ChannelLayout.MONO, reason), (ChannelLayout.STEREO, None)):
-        votes = vote_segments(sound, segments, layout, settings, shipped)
+        votes = vote_segments(sound, segments, spoken(segments, layout), settings, shipped)
         assert votes.abstain_reason == (expected, expected)
         assert (votes.emotion(0) is None) == (expected is not None)
         assert votes.top_index.min() >= 0, "the opinion is kept"
@@ -270,7 +314,8 @@ def test_a_role_that_is_left_out_is_never_shown_to_the_ensemble(sound: Audio, sh
     """EU AI Act, Art. 5(1)(f): not even where nothing of its answer would be kept."""
     shown = Listening(shipped)
     settings = Settings(emotion=EmotionSettings(roles=("caller",)))
-    vote_segments(sound, pieces("a", "c", "a", a=Role.AGENT), ChannelLayout.STEREO, settings, shown)
+    segments = pieces("a", "c", "a", a=Role.AGENT)
+    vote_segments(sound, segments, spoken(segments), settings, shown)
     assert [len(wave) for wave in shown.waveforms] == [0, 3 * 8000, 0]
 
 
@@ -279,8 +324,9 @@ def test_the_ensemble_is_asked_as_the_settings_say(sound: Audio, shipped: Ensemb
         shown = Listening(shipped)
         emotion = EmotionSettings(abstain=abstain, neutral_share=neutral_share)
         settings = Settings(emotion=emotion)
-        votes = vote_segments(sound, pieces("c", "c"), ChannelLayout.STEREO, settings, shown)
-        assert shown.options == {"abstain": abstain, "neutral_share": neutral_share}
+        segments = pieces("c", "c")
+        votes = vote_segments(sound, segments, spoken(segments), settings, shown)
+        assert shown.options == {"abstain": abstain, "neutral_share": neutral_share, "by_all": [True, True]}
         told = shipped.vote(shown.waveforms, ["c", "c"], abstain=abstain, neutral_share=neutral_share)
         np.testing.assert_array_equal(votes.agreement, told.agreement)
         np.testing.assert_array_equal(votes.confidence, told.confidence)
@@ -295,7 +341,8 @@ def test_with_denoise_the_ensemble_gets_less_noise(sound: Audio, shipped: Ensemb
     )
     for ensemble, on in ((shown, True), (plain, False)):
         settings = Settings(audio=AudioSettings(denoise=on))
-        vote_segments(noisy, pieces("a", "c", a=Role.AGENT), ChannelLayout.STEREO, settings, ensemble)
+        segments = pieces("a", "c", a=Role.AGENT)
+        vote_segments(noisy, segments, spoken(segments), settings, ensemble)
     expected = denoise(noisy.samples, 8000)
     np.testing.assert_array_equal(shown.waveforms[1], expected[1, 4 * 8000 : 7 * 8000])
     np.testing.assert_array_equal(plain.waveforms[1], noisy.samples[1, 4 * 8000 : 7 * 8000])
@@ -343,7 +390,8 @@ def test_a_rule_is_shown_at_the_most_frustrated_voice_that_fulfils_it() -> None:
 
 def test_of_a_role_that_is_left_out_there_is_no_opinion(sound: Audio, shipped: Ensemble) -> None:
     settings = Settings(emotion=EmotionSettings(roles=("caller",)))
-    votes = vote_segments(sound, pieces("a", "c", "c", a=Role.AGENT), ChannelLayout.STEREO, settings, shipped)
+    segments = pieces("a", "c", "c", a=Role.AGENT)
+    votes = vote_segments(sound, segments, spoken(segments), settings, shipped)
     assert votes.abstain_reason[0] == "role_excluded"
     assert votes.emotion_index[0] == votes.top_index[0] == -1
     assert np.isnan(votes.confidence[0])

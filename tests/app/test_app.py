@@ -519,10 +519,10 @@ def test_pages_explain_what_is_not_there(page: Any, calls: PublishedCalls) -> No
 
 def test_an_ensemble_agrees_with_itself_on_a_call(calls: PublishedCalls, ensemble: Ensemble) -> None:
     call_id = calls.find(SHORTEST).rows[0]["call_id"]
-    segments, layout = calls.segments(call_id)
+    segments, speech = calls.segments(call_id)
     assert [s.index for s in segments] == list(range(len(segments)))
     audio = calls.audio(call_id)
-    compared = compare_call(audio, segments, layout, ensemble, ensemble, Settings())
+    compared = compare_call(audio, segments, speech, ensemble, ensemble, Settings())
     assert compared.same_share() == pytest.approx(1.0)
     view = call_view(compared, segments, audio.duration_s, ("one", "other"), "/call-audio/x")
     assert view["differences"] == []
@@ -530,7 +530,7 @@ def test_an_ensemble_agrees_with_itself_on_a_call(calls: PublishedCalls, ensembl
     assert "one" in render("compare.html", **view)
     other_file = replace(audio, samples=audio.samples[:, : 2 * RATE_HZ])
     with pytest.raises(UsageError, match="not the one that was analysed"):
-        compare_call(other_file, segments, layout, ensemble, ensemble, Settings())
+        compare_call(other_file, segments, speech, ensemble, ensemble, Settings())
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from ensemble.inference.ensemble import SHIPPED, load_ensemble
 from ensemble.inference.registry import Registry
 from ensemble.inference.spectrogram import FrontEnd
 from ensemble.inference.vote import CentredHeads, load_heads
-from ensemble.model_errors import LeakError, ModelIncompatible, ModelMissing, TrainingError
-from ensemble.train_ensemble import train_from_corpora, train_heads
+from ensemble.model_errors import CorpusError, LeakError, ModelIncompatible, ModelMissing, TrainingError
+from ensemble.train_ensemble import calibrate_trained_alone, train_from_corpora, train_heads
 from ensemble.training import TrainSettings
 
 VALIDATION = frozenset({"crema-d/1000", "crema-d/1001"})
@@ -138,6 +138,33 @@ def test_the_voice_networks_member_votes_beside_the_others(whole, calm_corpus):
     by_voice = ensemble.vote(clips, [clip.speaker for clip in calm_corpus.clips], abstain=False)
     assert np.mean([by_voice.emotion(i) == e for i, e in enumerate(truth)]) > 0.9
     assert fingerprint(card) != fingerprint({**card, "members": card["members"][:1]})
+
+
+def test_an_earlier_ensemble_gets_the_calibration_that_a_training_makes(whole, calm_corpus, cache, tmp_path):
+    """Of the vote without the voice network; nothing else of the card and no file changes."""
+    card = read_card(whole)
+    earlier = tmp_path / "earlier"
+    shutil.copytree(whole, earlier)
+    (earlier / "card.json").write_text(json.dumps({k: v for k, v in card.items() if k != "trained_alone"}))
+    told = {"folder": tmp_path, "cache": cache, "start": earlier}
+    made = calibrate_trained_alone([calm_corpus], VALIDATION, **told)
+    found = read_card(made)
+    assert found.pop("calibrated_from") == card["ensemble_id"]
+    assert found == card
+    assert load_ensemble(made).trained_alone == load_ensemble(whole).trained_alone
+    assert 0.2 <= found["trained_alone"]["heads_temperature"] < 5
+    assert found["trained_alone"]["thresholds"]["agreement"] in (0, 1), "the share of one member"
+    with pytest.raises(LeakError, match="was trained on"):
+        calibrate_trained_alone([calm_corpus], frozenset({"crema-d/1002"}), **told)
+    with pytest.raises(CorpusError, match="no clip of crema-d/none has a label of the ensemble"):
+        calibrate_trained_alone([calm_corpus], frozenset({"crema-d/none"}), **told)
+    alone = {**card, "members": card["members"][:1], "trained_alone": None}
+    (earlier / "card.json").write_text(json.dumps(alone))
+    with pytest.raises(TrainingError, match="no member on the voice network beside others"):
+        calibrate_trained_alone([calm_corpus], VALIDATION, **told)
+    (earlier / "card.json").write_text(json.dumps({**alone, "heads": None}))
+    with pytest.raises(TrainingError, match="no centred heads to calibrate"):
+        calibrate_trained_alone([calm_corpus], VALIDATION, **told)
 
 
 def test_a_voice_network_that_is_missing_or_another_is_said_at_once(whole, tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def test_the_shipped_card_names_its_training_speakers(shipped):
 
 
 def test_nothing_gives_nothing(shipped):
-    assert len(shipped.vote([])) == 0
+    assert len(shipped.vote([])) == len(shipped.vote([], [], by_all=[])) == 0
 
 
 def test_nan_is_refused_and_lengths_must_match(shipped, clips):
@@ -244,6 +244,46 @@ def test_the_id_changes_with_anything_that_changes_answers(tmp_path, shipped):
     assert load_ensemble(folder).ensemble_id == shipped.ensemble_id
 
 
+def test_what_the_voice_network_is_not_asked_of_is_calibrated_by_itself(tmp_path, shipped, clips):
+    """Temperatures and thresholds of the card's entry; the segments of other voices are as without it."""
+    told, speakers = [False, True] * (len(clips) // 2), ["x", "y"] * (len(clips) // 2)
+    clips = clips[: len(told)]
+    network, sure = shipped.member_names.index("campplus"), np.array(told)
+    whole = shipped.vote(clips, speakers)
+    for which in (None, speakers):  # own heads and centred ones
+        votes = shipped.vote(clips, which, by_all=told)
+        alone = shipped.trained_alone
+        temperature = alone.temperature if which is None else alone.heads_temperature
+        assert votes.probabilities[network].any(axis=1).tolist() == told
+        trained = np.delete(votes.probabilities, network, axis=0)[:, ~sure].mean(axis=0)
+        expected = trained ** (1 / temperature)
+        expected /= expected.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(votes.mean_probabilities[~sure], expected, atol=1e-5)
+        too_unsure = votes.confidence[~sure] < alone.thresholds.confidence
+        reasons = [votes.abstain_reason[i] for i in np.flatnonzero(~sure)]
+        assert [reason == "low_confidence" for reason in reasons] == list(too_unsure)
+    np.testing.assert_allclose(votes.mean_probabilities[sure], whole.mean_probabilities[sure], atol=1e-6)
+
+    folder = copy_of_shipped(tmp_path)
+    card = json.loads((folder / "card.json").read_text())
+    for entry in (None, {**card["trained_alone"], "temperature": 3.0}):
+        (folder / "card.json").write_text(json.dumps({**card, "trained_alone": entry}))
+        assert load_ensemble(folder).ensemble_id != shipped.ensemble_id
+    assert not np.allclose(
+        load_ensemble(folder).vote(clips, by_all=told).confidence, shipped.vote(clips, by_all=told).confidence
+    )
+    del card["trained_alone"]  # one of an earlier version: everybody has the vote of all
+    (folder / "card.json").write_text(json.dumps(card))
+    earlier = load_ensemble(folder).vote(clips, speakers, by_all=told)
+    np.testing.assert_array_equal(earlier.probabilities, whole.probabilities)
+    assert earlier.abstain_reason == whole.abstain_reason
+    bodies = [m for m in card["members"] if "body_sha256" not in m]
+    for wrong in ({"members": bodies, "trained_alone": entry}, {"trained_alone": {"temperature": 1.0}}):
+        (folder / "card.json").write_text(json.dumps({**card, **wrong}))
+        with pytest.raises(ModelIncompatible, match=r"trained_alone|heads_temperature|heads"):
+            load_ensemble(folder)
+
+
 # Every number in a card ------------------------------------------------------------------------------------
 
 CHANGED = {
@@ -285,6 +325,7 @@ def of_two(tmp_path_factory):
         shutil.copy(SHIPPED / name, folder)
     card = json.loads((SHIPPED / "card.json").read_text())
     card |= {"rule": "weighted", "members": [m for m in card["members"] if m["architecture"] == "crnn"]}
+    del card["trained_alone"]  # a test of its own, below
 
     def load(part=None, key=None, value=None):
         changed = json.loads(json.dumps(card))

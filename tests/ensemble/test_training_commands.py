@@ -168,6 +168,19 @@ def test_evaluating_a_speaker_who_is_not_there_is_refused(trained):
     assert "for example crema-d/1000" in callanalytics(*args, folder=folder, rc=2).stderr
 
 
+def test_calibrate_keeps_an_ensemble_of_its_own_and_prints_how_sure_it_is(trained):
+    folder, _ = trained
+    args = ("calibrate", "--corpus", folder / "corpus", "--ensemble", "shipped", "--out", "out")
+    answer = json.loads(callanalytics(*args, "--speaker", "crema-d/1000", "--json", folder=folder).stdout)
+    card = json.loads((folder / "out/ensembles" / answer["ensemble_id"] / "card.json").read_text())
+    assert card["trained_alone"]["heads_temperature"] == answer["heads_temperature"]
+    assert answer["centred"]["n_clips"] == 8
+    said = callanalytics(*args, "--speaker", "crema-d/1000", folder=folder)
+    assert "ensemble promote" in said.stderr
+    rows = [line.split() for line in said.stdout.splitlines()]
+    assert [row[0] for row in rows if row[1:] and row[1].endswith("%")] == ["clip", "speaker", "calm"]
+
+
 def test_crossval_by_speaker_and_by_chance(trained):
     folder, _ = trained
     args = ("crossval", "--corpus", folder / "corpus", *OPTIONS, "--folds", "2", "--out", "out")

@@ -42,6 +42,27 @@ def test_two_members_outvote_a_surer_third():
     assert votes.confidence[0] == pytest.approx((0.4 + 0.4 + 0.02) / 3, abs=1e-5)
 
 
+def test_a_member_that_was_not_asked_counts_nowhere():
+    """Neither as a ballot, nor in the mean, nor among who could agree; the weights hold for the rest."""
+    opinions = [[0.2, 0.5, 0.3], [0.1, 0.6, 0.3], [0.7, 0.2, 0.1]]
+    weighed = {"rule": "weighted", "weights": np.array([1.0, 1.0, 3.0, 9.0]), "neutral_share": 0.6}
+    asked = cast(opinions, **{**weighed, "weights": weighed["weights"][:3]})
+    with_silent = np.array([*opinions, [0, 0, 0]], dtype=np.float32)[:, None, :]
+    votes = vote(with_silent, LABELS, ("a", "b", "c", "d"), **weighed)
+    assert votes.emotion(0) == asked.emotion(0) == "anger"
+    np.testing.assert_allclose(votes.mean_probabilities, asked.mean_probabilities, atol=1e-6)
+    assert (votes.agreement[0], votes.tie_broken[0]) == (asked.agreement[0], False)
+    assert not votes.probabilities[3].any()
+    by_members = cast([*opinions[:2], [0, 0, 0]])
+    assert (by_members.emotion(0), by_members.agreement[0]) == ("happy", 1)
+
+
+def test_each_segment_can_have_thresholds_of_its_own():
+    rows = np.tile(np.array([0.6, 0.3, 0.1], dtype=np.float32), (2, 2, 1))
+    votes = vote(rows, LABELS, ("a", "b"), thresholds=[Thresholds(0.5), Thresholds(0.7)])
+    assert votes.abstain_reason == (None, "low_confidence")
+
+
 def test_a_three_way_tie_goes_to_the_highest_mean():
     votes = cast([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.3, 0.5]])
     assert votes.emotion(0) == "happy"

@@ -171,3 +171,21 @@ def test_another_ensemble_scores_the_sides_as_corrected(out: Path, calls: Path, 
     assert _sides(out, call_id) == (_other_way(before), [(True,)])
     sources = f"SELECT role_source::VARCHAR FROM analyses WHERE call_id = '{call_id}'"
     assert rows(out, sources) == [("correction",)]
+
+
+def test_a_caller_who_was_taken_for_the_agent_has_every_members_vote_once_analysed_again(
+    out: Path, calls: Path
+) -> None:
+    call_id = _one_call(out)
+    not_asked = (
+        "SELECT count(*) FROM predictions JOIN segments USING (call_id, segment)"
+        f" WHERE call_id = '{call_id}' AND role = '{{}}' AND predictions.emotion IS NULL"
+    )
+    assert rows(out, not_asked.format("caller")) == [(0,)]
+    assert rows(out, not_asked.format("agent")) > [(0,)]
+    assert relabel(Settings(), Workspace(out), call_id).was_taken_for_the_agent
+    assert rows(out, not_asked.format("caller")) > [(0,)]
+    assert not relabel(Settings(), Workspace(out), call_id).was_taken_for_the_agent
+    relabel(Settings(), Workspace(out), call_id)
+    _night(Settings(), calls, out, force=True)
+    assert rows(out, not_asked.format("caller")) == [(0,)]

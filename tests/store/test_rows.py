@@ -125,6 +125,24 @@ def test_a_segment_that_nobody_classified_has_no_probabilities(
         assert store.rows(f"SELECT DISTINCT probabilities FROM {view}") == [(None,)]
 
 
+def test_a_member_that_was_not_asked_has_no_opinion_and_is_not_said_to_disagree(
+    store: Store, calls: list[CallAnalysis]
+) -> None:
+    call = calls[0]
+    shares, agents = call.votes.probabilities.copy(), [s.role is records.Role.AGENT for s in call.segments]
+    shares[0, agents] = 0
+    store.write([replace(call, votes=replace(call.votes, probabilities=shares))], begin(store))
+    mine, others = MEMBERS[0], MEMBERS[1]
+    n_opinions = "SELECT count(emotion), count(*) FROM predictions WHERE member = ?"
+    assert store.connection.execute(n_opinions, [mine]).fetchone() == (agents.count(False), len(agents))
+    labelled = [call.votes.emotion(i) is not None for i in range(len(agents))]
+    n_compared = "SELECT sum(n_segments) FROM member_agreement WHERE member = ?"
+    asked = sum(named and not agent for named, agent in zip(labelled, agents, strict=True))
+    assert store.connection.execute(n_compared, [mine]).fetchone() == (asked,)
+    assert store.connection.execute(n_compared, [others]).fetchone() == (sum(labelled),)
+    assert 0 < asked < sum(labelled)
+
+
 def test_a_call_dated_by_its_file_is_in_no_hour(store: Store, calls: list[CallAnalysis]) -> None:
     undated = replace(calls[1], facts=replace(calls[1].facts, started_at_source=TimeSource.FILE_TIME))
     store.write([calls[0], undated], begin(store))
