@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -82,6 +83,16 @@ def test_one_call_says_whose_score_it_is_or_that_there_is_none() -> None:
     found = call_as_dict(nobody)
     assert (found["frustration_score"], found["frustration_voice"]) == (None, None)
     assert "Frustration not known" in render_call(nobody)
+
+
+def test_a_moment_within_a_second_is_one_place_and_doubts_are_told() -> None:
+    (call, *_) = plausible_calls(1)
+    begins = [replace(segment, start_s=38.1, end_s=38.9) for segment in call.segments]
+    facts = replace(call.facts, sources={"conflict": "the name states a time after that of the file"})
+    text = render_call(replace(call, segments=tuple(begins), facts=facts))
+    assert "\n0:38  " in text
+    assert "0:38-0:38" not in text
+    assert "Note: the name states a time after that of the file\n" in text
 
 
 def test_analyze_of_a_pair(calls: Path) -> None:

@@ -21,7 +21,7 @@ _SEPARATORS = re.compile(r"([_\-. ~+@()]+)")
 _EPOCH = re.compile(r"1\d{9}")
 _MOST_PARTS = 12  # a longer name is prose
 # What is doubtful, in words, stands among the sources under these names.
-_NOTES = ("conflict", "zone_note", "sidecar_note")
+NOTES = ("conflict", "zone_note", "sidecar_note")
 # What is counted as passed over and stands with its recording.
 _SHOWN_WITH_RECORDING = ("pair_part", "sidecars_unread")
 
@@ -75,8 +75,8 @@ def check_paths(paths: Sequence[Path], settings: Settings) -> list[CheckedFile]:
                 caller_hash=facts.caller_hash,
                 channel_roles=", ".join(facts.channel_roles),
                 role_conflict=_role_conflict(facts),
-                sources={key: display_text(said) for key, said in facts.sources.items() if key not in _NOTES},
-                notes=tuple(display_text(facts.sources[key]) for key in _NOTES if key in facts.sources),
+                sources={key: display_text(said) for key, said in facts.sources.items() if key not in NOTES},
+                notes=tuple(display_text(facts.sources[key]) for key in NOTES if key in facts.sources),
                 pair_with=display_text(str(files[1])) if len(files) > 1 else None,
             )
         )

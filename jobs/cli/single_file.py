@@ -161,6 +161,7 @@ def _known(share: np.float32) -> float | None:
 
 def render_call(call: CallAnalysis) -> str:
     """One analysed call as a page of text, in the words of the report; the verdict is the last line."""
+    from callanalytics.ingest.check import NOTES
     from reports.formatting import score_text
     from reports.parts.call_parts import TIME_SOURCE_TEXT, voices
     from reports.parts.coverage import ABSTAIN_TEXT
@@ -179,6 +180,7 @@ def render_call(call: CallAnalysis) -> str:
         f"{audio.codec} {audio.native_rate_hz} Hz, {told}",
         f"Started {call.facts.started_at:%Y-%m-%d %H:%M:%S %Z} "
         f"({TIME_SOURCE_TEXT[call.facts.started_at_source]}); recorder {display_text(call.facts.recorder)}",
+        *(f"Note: {display_text(call.facts.sources[note])}" for note in NOTES if note in call.facts.sources),
         *_dispute(spoken),
         "",
     ]
@@ -190,7 +192,7 @@ def render_call(call: CallAnalysis) -> str:
             if emotion
             else f"({ABSTAIN_TEXT.get(reason or '', 'no label')})"
         )
-        lines.append(f"{_clock(segment.start_s)}-{_clock(segment.end_s)}  {who:<9} {said}")
+        lines.append(f"{_span(segment.start_s, segment.end_s)}  {who:<9} {said}")
     lines += _words(call)
     verdict = [
         *(f"  - {display_text(e.reason)}" for e in assessment.escalations),
@@ -208,7 +210,7 @@ def _words(call: CallAnalysis) -> Iterator[str]:
     yield from ("", about) if about else ()
     for u in call.words.utterances:
         who = u.role.value if u.role is not Role.UNKNOWN else (u.speaker or "unknown")
-        yield f"{_clock(u.start_s)}-{_clock(u.end_s)}  {who:<9} {display_text(u.text)}"
+        yield f"{_span(u.start_s, u.end_s)}  {who:<9} {display_text(u.text)}"
 
 
 def _dispute(spoken: Diarization) -> Iterator[str]:
@@ -233,6 +235,12 @@ def _measures(call: CallAnalysis) -> Iterator[str]:
         value = values.get((name, role))
         if value is not None:
             yield f"{title}: {with_unit(name, value)}"
+
+
+def _span(start_s: float, end_s: float) -> str:
+    """0:38-0:41; one place where both are written alike."""
+    start, end = _clock(start_s), _clock(end_s)
+    return start if start == end else f"{start}-{end}"
 
 
 def _clock(seconds: float) -> str:

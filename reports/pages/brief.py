@@ -261,8 +261,12 @@ def _tiles(source: Source, totals: Row) -> Iterator[Tile]:
 
 def _cards_text(totals: Row, ranked: Ranked) -> str:
     if ranked.rest:
-        text = _("The first {cards} of {all}; the others are in the table below.").format(
-            cards=whole_number(len(ranked.leads)), all=whole_number(totals["n_flagged"])
+        text = counted(
+            "The first {cards} of {all}; the other one is in the table below.",
+            "The first {cards} of {all}; the other {n} are in the table below.",
+            len(ranked.rest),
+            cards=whole_number(len(ranked.leads)),
+            all=whole_number(totals["n_flagged"]),
         )
         return f"{text} {ranking_text(totals)}"
     if totals["n_flagged"]:

@@ -15,6 +15,7 @@ from html import escape
 from itertools import pairwise
 
 from reports.formatting import number, plain_number, signs, whole_number
+from reports.parts.changes import ROLLING_DAYS
 
 # From the baseline upwards: what needs attention first, what recedes last.
 STACK = ("anger", "disgust", "fear", "sad", "surprise", "boredom", "happy", "calm", "neutral")
@@ -124,25 +125,38 @@ def rolling_lines(
 ) -> str:
     """Rolling shares as a line with its interval shaded, `daily` ones as dots; all on the same axes.
 
+    The line breaks where so many days have no calls that the shares on both sides share no day.
+
     Args:
+        groups: every day, also those without calls.
         panels: a small panel for each `Point.panel`.
     """
     width, height = (150, 84) if panels else (450, 180)
     middle = _middles(groups, width)
+    place = {group: day for day, group in enumerate(groups)}
 
     def up(share: float) -> float:
         return height * (1 - min(share, ceiling) / ceiling)
 
-    def panel(points: Sequence[Point]) -> str:
+    def run_of_days(points: Sequence[Point]) -> str:
         line = [(middle[p.group], up(p.share)) for p in points]
         upper = [(middle[p.group], up(p.high)) for p in points]
         lower = [(middle[p.group], up(p.low)) for p in points]
         area = f'<path d="{_path([*upper, *reversed(lower)])}Z" fill="var(--accent)" opacity="0.16"/>'
+        return area + _line(line if len(line) > 1 else line * 2, 2.2)  # of one day a dot
+
+    def panel(points: Sequence[Point]) -> str:
+        begins = [
+            at
+            for at, p in enumerate(points)
+            if not at or place[p.group] - place[points[at - 1].group] > ROLLING_DAYS
+        ]
+        runs = [points[begin:end] for begin, end in pairwise([*begins, len(points)])]
         dots = _dots(
             [(middle[p.group], up(p.share)) for p in daily], 2.4, 'fill="var(--ink-3)" opacity="0.8"'
         )
-        newest = _dots(line[-1:], 3.3, 'fill="var(--accent)"')
-        return area + dots + _line(line, 2.2) + newest
+        newest = _dots([(middle[p.group], up(p.share)) for p in points[-1:]], 3.3, 'fill="var(--accent)"')
+        return dots + "".join(map(run_of_days, runs)) + newest
 
     if panels:
         return _panels(found, panel, groups, ceiling=ceiling, width=width, height=height)
@@ -281,6 +295,7 @@ def _reached(groups: Sequence[str], width: float) -> float:
 
 def _line(at: Sequence[tuple[float, float]], stroke_px: float) -> str:
     look = f'fill="none" stroke="var(--accent)" stroke-width="{stroke_px}" stroke-linejoin="round"'
+    look += ' stroke-linecap="round"'
     return f'<path d="{_path(at)}" {look}/>'
 
 

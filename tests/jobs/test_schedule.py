@@ -350,6 +350,19 @@ def test_what_may_pass_is_tried_again_and_what_may_not_is_not(clock: Clock, tmp_
     assert scheduler.state.jobs["run"].n_failed == 2
 
 
+def test_a_purge_that_a_doubtful_clock_held_back_waits_for_its_next_day(clock: Clock, tmp_path: Path) -> None:
+    """Exit 9: a quarter of an hour later the clock is as doubtful, and who repairs it may take days."""
+    launch = Fake(clock)
+    launch.codes = [9, 9]
+    settings = settings_with(tmp_path, run="", purge="0 4 * * *", retry_after_s=600.0)
+    scheduler, aps = start(clock, launch, settings)
+    run_until(aps, clock, datetime(2026, 3, 5, 12, tzinfo=UTC))
+    assert launch.times("purge") == ["03-03 04:00", "03-04 04:00", "03-05 04:00"]
+    assert states(scheduler, "purge") == ["failed", "failed", "good"]
+    assert [(end.exit_code, end.reason) for end in scheduler.state.ends[:2]] == [(9, "words")] * 2
+    assert {command[3] for command in launch.commands} == {"purge"}
+
+
 def test_a_retry_never_starts_beyond_the_grace(clock: Clock, tmp_path: Path) -> None:
     launch = Fake(clock)
     launch.codes = [1] * 9

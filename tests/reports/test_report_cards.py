@@ -67,6 +67,7 @@ def test_a_caller_has_one_card_that_names_the_other_calls(tmp_path: Path) -> Non
     assert "1 caller was flagged more than once." in page
     assert "In 3 of 6 calls the caller sounded frustrated" in page, "the headline counts calls"
     assert "The other flagged call" in page
+    assert "; the other one is in the table below." in page
     assert page.count("<tr>") >= 2
 
 

@@ -130,3 +130,15 @@ def test_the_last_date_under_an_axis_is_not_cut(panels: bool) -> None:
     (middle,) = re.findall(rf'<text x="([0-9.]+)"[^>]*>{days[-1]}<', svg)
     half = 0.5 * len(days[-1]) * 0.55 * 11  # of the 11 px that a label is high
     assert moved + float(middle) + half <= float(width)
+
+
+@pytest.mark.parametrize("panels", [False, True])
+def test_a_line_of_seven_days_breaks_where_its_means_share_no_day(panels: bool) -> None:
+    days = [f"{day(i):%-d %b %Y}" for i in range(100)]
+    known = [0, 1, 8, 9, 17, 80, 81]  # 2 to 7 are six days; 10 to 16 are seven
+    svg = charts.rolling_lines(
+        [Point(days[i], 0.1, 0.0, 0.2, 9) for i in known], days, ceiling=1.0, panels=panels
+    )
+    lines = re.findall(r'<path d="([^"Z]+)" fill="none" stroke="var\(--accent\)"', svg)
+    assert [line.count("L") + 1 for line in lines] == [4, 2, 2], "17 by itself is a dot: there and back"
+    assert len(set(lines[1][1:].split("L"))) == 1
