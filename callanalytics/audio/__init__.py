@@ -20,6 +20,7 @@ import numpy as np
 
 from callanalytics.audio.headerless import headerless_source, hint_of
 from callanalytics.audio.joined import recordings_in
+from callanalytics.audio.noise_reduction import remove_hum
 from callanalytics.audio.pyav import ffmpeg_source
 from callanalytics.audio.samples import SampleBuffer
 from callanalytics.audio.source import (
@@ -200,6 +201,8 @@ class _Decoding:
         if self._buffer is None or self._first is None:
             raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
         samples = self._buffer.finished()
+        if remove_hum(samples, CANONICAL_RATE_HZ):
+            self._notes.add("hum")
         n_doublings = missing_doublings(samples)
         if centre(samples, _NOTED_OFFSET / 2**n_doublings):
             self._notes.add("dc_offset")

@@ -33,6 +33,7 @@ class Quality(StrEnum):
     NOISY = "noisy"
     LOW_BAND = "low_band"
     DC_OFFSET = "dc_offset"
+    HUM = "hum"
     QUIET = "quiet"
     CLIPPED = "clipped"
     MASKED = "masked"
@@ -61,6 +62,7 @@ QUALITY_TEXT: dict[str, str] = {
     Quality.NOISY: "the speech stands in loud noise",
     Quality.LOW_BAND: "the sound has no high frequencies, narrower than a telephone line",
     Quality.DC_OFFSET: "the samples were not centred on zero, which was corrected",
+    Quality.HUM: "loud hum below the voice was taken out",
     Quality.QUIET: "the recording is very quiet: it was made louder first, its levels are those after that",
     Quality.CLIPPED: "the sound is clipped",
     Quality.MASKED: "some of it is masked, such as a payment pause",

@@ -7,6 +7,7 @@ covered its call is still taken for `lookback_days`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,10 +37,19 @@ from callanalytics.ingest.locate import (
 )
 from callanalytics.ingest.object_store import is_remote, look_up
 from callanalytics.ingest.recorders.facts import FactReader
-from callanalytics.records import CallFacts, Failure, FoundRecording, Role, RoleSource, StatedRoles
+from callanalytics.records import (
+    CallFacts,
+    Failure,
+    FoundRecording,
+    Role,
+    RoleSource,
+    StatedRoles,
+    TimeSource,
+)
 
 # So many recordings are looked up at once: a query costs a scan of all files ever known.
 LOOK_UP_BATCH = 100_000
+_COUNTER = re.compile(r"[-_. ]+\(?(?:part|seg(?:ment)?)?\d{1,2}\)?$", re.IGNORECASE)
 _NAMED_SIDES = 0.99  # how often a file that is named after a side holds it
 
 
@@ -157,7 +167,7 @@ def find_recordings(
             skipped.add(listed.paths[0], "sidecars_unread", note)
         wanted.append((listed, _with_sides(listed, facts)))
         kept |= {key: files[key] for key in listed.keys if key in files}
-    wanted.sort(key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
+    wanted = sorted(_with_doubts(wanted), key=lambda pair: (pair[1].started_at, str(pair[0].paths[0])))
     recordings: list[FoundRecording] = []
     failures = [unreadable_failure(path, problem, reader) for path, problem in unreadable]
     for n_done, (listed, facts) in enumerate(wanted, start=1):
@@ -172,6 +182,24 @@ def find_recordings(
         if is_first(listed, found.recording.recording_id):
             recordings.append(found)
     return Discovered(tuple(recordings), tuple(failures), tuple(skipped.files), skipped.counts, n_settled)
+
+
+def _with_doubts(wanted: Sequence[tuple[Listed, CallFacts]]) -> list[tuple[Listed, CallFacts]]:
+    """Note recordings of one start whose names differ by a counter or the ending.
+
+    Of parts of a call all but the first began later; one call in two formats is counted twice.
+    """
+    names = [
+        (facts.started_at, listed.paths[0].parent, _COUNTER.sub("", listed.stem)) for listed, facts in wanted
+    ]
+    n_of = Counter(names)
+    note = "{n} recordings of this start have nearly one name: they may be parts or copies of one call"
+    return [
+        (listed, replace(facts, sources={"conflict": note.format(n=n_of[name]), **facts.sources}))
+        if n_of[name] > 1 and facts.started_at_source is TimeSource.NAME
+        else (listed, facts)
+        for name, (listed, facts) in zip(names, wanted, strict=True)
+    ]
 
 
 def recording_from_files(

@@ -31,7 +31,7 @@ from callanalytics.errors import (
     TruncatedAudio,
     UnreadableFile,
 )
-from callanalytics.records import Audio
+from callanalytics.records import Audio, FloatArray
 
 SETTINGS = AudioSettings()
 SECONDS = 3.0
@@ -86,7 +86,8 @@ def test_pcm_is_exact_to_its_resolution(bits: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tag", "name"), [(7, "ULAW"), (6, "ALAW")])
 def test_companded_codes_agree_with_libsndfile(tag: int, name: str, tmp_path: Path) -> None:
-    codes = bytes(range(256)) * 40
+    # Every code 40 times, in no order: a period of 256 samples would be hum.
+    codes = np.random.default_rng(1).permutation(np.arange(40 * 256) % 256).astype(np.uint8).tobytes()
     (tmp_path / "a.wav").write_bytes(wav_bytes(codes, tag=tag, bits=8))
     expected, _ = sf.read(
         io.BytesIO(codes), dtype="float32", format="RAW", subtype=name, samplerate=8000, channels=1
@@ -587,6 +588,45 @@ def test_a_small_offset_is_left(tmp_path: Path) -> None:
     audio = decode(tmp_path / "a.wav")
     assert audio.notes == ()
     assert (audio.samples[0] == sound).all()
+
+
+def hummed(hz: float, share: float) -> tuple[FloatArray, FloatArray]:
+    """A tone of a voice, and the same with hum that has `share` of the power; both (n,)."""
+    voice = (0.1 * tone(3.0, 8000, 440)).astype(np.float32)
+    hum = tone(3.0, 8000, hz) * voice.std() / tone(3.0, 8000, hz).std() * np.sqrt(share / (1 - share))
+    return voice, (voice + hum).astype(np.float32)
+
+
+@pytest.mark.parametrize("hz", [50.0, 60.0])
+@pytest.mark.parametrize("share", [0.55, 0.9])
+def test_hum_that_is_half_of_the_power_is_taken_out_and_noted(
+    hz: float, share: float, tmp_path: Path
+) -> None:
+    voice, loud = hummed(hz, share)
+    sf.write(tmp_path / "a.wav", np.stack([loud + np.float32(0.05), voice], axis=1), 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == ("hum",), "the offset goes with it"
+    second = slice(8000, 16000)
+    before, after = (np.abs(np.fft.rfft(x[second])) for x in (loud, audio.samples[0]))
+    assert after[round(hz)] < 0.1 * before[round(hz)]
+    assert after[440] == pytest.approx(before[440], rel=0.02)
+    assert np.array_equal(audio.samples[1], voice), "the other side is left"
+
+
+@pytest.mark.parametrize(("hz", "share"), [(50.0, 0.4), (90.0, 0.9), (0.0, 0.0)])
+def test_less_hum_and_low_voices_are_left(hz: float, share: float, tmp_path: Path) -> None:
+    sound = hummed(hz, share)[1] if hz else (0.1 + 0.1 * tone(3.0, 8000, 440)).astype(np.float32)
+    sf.write(tmp_path / "a.wav", sound, 8000, subtype="FLOAT")
+    assert "hum" not in decode(tmp_path / "a.wav").notes
+
+
+def test_masked_stretches_stay_exact_zeros_beside_hum(tmp_path: Path) -> None:
+    _, loud = hummed(50.0, 0.8)
+    loud[8000:16000] = 0.0
+    sf.write(tmp_path / "a.wav", loud, 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == ("hum",)
+    assert not audio.samples[0, 8000:16000].any()
 
 
 @pytest.mark.parametrize("doublings", [4, 5, 7])

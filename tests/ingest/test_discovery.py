@@ -396,6 +396,27 @@ def test_a_check_shows_no_hash_that_can_be_reversed(tmp_path: Path) -> None:
     assert one != two
 
 
+def test_recordings_of_one_start_and_nearly_one_name_may_be_one_call(tmp_path: Path) -> None:
+    parts = ["20261120-094103-1", "20261120-094103-2", "20261120-094103_part3", "20261120-094103"]
+    others = [
+        "20261120-094104-1",
+        "20261120-094105-1",
+        "2026-11-20_09-50-01",
+        "2026-11-20_09-50-02",
+        "a-1",
+        "a-2",
+    ]
+    for name in (*parts, *others):
+        put(tmp_path / f"{name}.wav", name.encode())
+    put(tmp_path / "20261120-101010.mp3")
+    put(tmp_path / "20261120-101010.wav")
+    found = find_recordings([tmp_path], Settings(), window=None, now=NOW, salt=b"")
+    said = {one.recording.path.stem: one.facts.sources.get("conflict", "") for one in found.recordings}
+    assert {name for name, note in said.items() if "4 recordings of this start" in note} == {*parts}
+    assert "parts or copies of one call" in said["20261120-101010"]
+    assert not any("of one call" in said[name] for name in others)
+
+
 def test_bad_lines_of_a_manifest_are_counted(tmp_path: Path) -> None:
     put(tmp_path / "in" / "a.wav")
     (tmp_path / "cdr.csv").write_text('file,agent\na.wav,kim\nb.wav,"x\n"c.wav,y\n')
