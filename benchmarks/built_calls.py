@@ -30,6 +30,7 @@ DEVELOPMENT = ("crema-d", "emodb")
 TEST = ("ravdess", "nemo")
 EMODB_MEN = ("03", "10", "11", "12", "15")  # of its speakers list
 CODINGS = ("pcm", "alaw", "gsm", "wav49", "amr-12.2", "amr-5.9", "mp3-16", "mp3-8", "opus-8")
+LINE_CODINGS = ("pcm", "alaw", "alaw", "gsm", "amr-12.2", "amr-5.9")
 _SOUNDFILE = {
     "pcm": (".wav", "WAV", "PCM_16"),
     "alaw": (".wav", "WAV", "ALAW"),
@@ -151,23 +152,73 @@ def voiced(path: Path) -> FloatArray:
     return samples[loud[0] : loud[-1] + 1].astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Line:
+    """What carries one party to the recorder: handset or headset, network, and the noise around them.
+
+    The two sides of six real calls differ by 3 to 37 dB under 200 Hz and by 1 to 19 dB from 200 to 400 Hz,
+    by 4 to 16 dB over 3.8 kHz, and by up to 15 dB in level; one of them is silent between words in all six
+    (benchmarks/RESULTS.md).
+
+    bend: impulse response of the handset; band_hz, orders: its high-pass and low-pass; coding: of the
+    network; floor_db: of its noise; is_gated: which is heard while somebody speaks only.
+    """
+
+    bend: FloatArray
+    band_hz: tuple[float, float]
+    orders: tuple[int, int]
+    coding: str
+    floor_db: float
+    is_gated: bool
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> Line:
+        """A line of any kind, half of them full in the low band, as headsets are, half narrow."""
+        lowest_hz, highest_hz = ((20, 60), (150, 300))[int(rng.integers(2))]
+        return cls(
+            _handset(rng),
+            (float(rng.uniform(lowest_hz, highest_hz)), float(rng.uniform(2900, 3900))),
+            (int(rng.integers(2, 5)), int(rng.integers(2, 7))),
+            str(rng.choice(LINE_CODINGS)),
+            float(rng.uniform(-85, -68)),
+            bool(rng.random() < 0.5),
+        )
+
+    def carried(self, side: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Samples (n,) of one party as they reach the recorder."""
+        from scipy.signal import butter, sosfilt
+
+        speaks = np.convolve(side != 0, np.ones(800), "same") > 0
+        noise = rng.normal(0, 10 ** (self.floor_db / 20), len(side)) * (speaks | (not self.is_gated))
+        sound = np.convolve(side, self.bend, "same") + noise
+        for order, hz, kind in zip(self.orders, self.band_hz, ("highpass", "lowpass"), strict=True):
+            sound = sosfilt(butter(order, hz, kind, fs=RATE_HZ, output="sos"), sound)
+        coded = through(np.clip(sound, -1, 1).astype(np.float32), self.coding)[0][: len(side)]
+        return np.pad(coded, (0, len(side) - len(coded)))
+
+
 def build_call(
-    plan: Plan, speakers: Sequence[Speaker], rng: np.random.Generator
+    plan: Plan, speakers: Sequence[Speaker], rng: np.random.Generator, equal_lines: float | None = None
 ) -> tuple[FloatArray, list[tuple[float, float, str]]]:
-    """Samples (n,) of a mono call, and who speaks when: (start_s, end_s, name) by start."""
-    sides, spoken = build_sides(plan, speakers, rng)
-    return with_line_noise(sides.sum(axis=0), rng), spoken
+    """Samples (n,) of a mono call, and who speaks when: (start_s, end_s, name) by start.
+
+    equal_lines: share of calls whose parties have equal lines, the others each their own; None: no lines.
+    """
+    sides, spoken = build_sides(plan, speakers, rng, equal_lines)
+    mix = sides.sum(axis=0)
+    return (with_line_noise(mix, rng) if equal_lines is None else np.clip(mix, -1, 1)), spoken
 
 
 def build_sides(
-    plan: Plan, speakers: Sequence[Speaker], rng: np.random.Generator
+    plan: Plan, speakers: Sequence[Speaker], rng: np.random.Generator, equal_lines: float | None = None
 ) -> tuple[FloatArray, list[tuple[float, float, str]]]:
     """The same before it is mixed and without noise: (2, n), the first speaker on a side of its own."""
     n = round(rng.uniform(plan.shortest_s, plan.longest_s) * RATE_HZ)
-    sides = np.zeros((2, n), np.float32)
+    parties = np.zeros((len(speakers), n), np.float32)
     spoken: list[tuple[float, float, str]] = []
     level = {s.name: 10 ** (rng.uniform(-28, -20) / 20) for s in speakers}
-    handset = {s.name: _handset(rng) if rng.random() < 0.5 else None for s in speakers}
+    has_line = equal_lines is not None
+    handset = {s.name: _handset(rng) if rng.random() < 0.5 and not has_line else None for s in speakers}
     turns_at = rng.uniform(0.4, 0.7)
     at, who, shortest = round(rng.uniform(0.3, 1.5) * RATE_HZ), 0, 1.5 * RATE_HZ
     while at < n - shortest:
@@ -185,12 +236,17 @@ def build_sides(
             clip = clip * 10 ** (rng.uniform(-2, 2) / 20)
             if (response := handset[speaker.name]) is not None:
                 clip = np.convolve(clip, response, "same")
-            sides[min(who, 1), at : at + len(clip)] += clip.astype(np.float32)
+            parties[who, at : at + len(clip)] += clip.astype(np.float32)
             spoken.append((at / RATE_HZ, (at + len(clip)) / RATE_HZ, speaker.name))
             at += len(clip) + round(rng.uniform(0.1, 0.5) * RATE_HZ)
         at = max(0, at + round(_gap_s(plan, rng) * RATE_HZ))
         who = _next_speaker(plan, who, at / n, len(speakers), rng)
-    if rng.random() < 0.5:
+    if has_line:
+        lines = [Line.drawn(rng) for _ in speakers]
+        lines = lines[:1] * len(lines) if rng.random() < equal_lines else lines
+        parties = np.stack([line.carried(party, rng) for line, party in zip(lines, parties, strict=True)])
+    sides = np.stack([parties[0], parties[1:].sum(axis=0)])
+    if not has_line and rng.random() < 0.5:
         sides = _telephone_band(sides)
     return sides, bridged(spoken)
 

@@ -1,12 +1,13 @@
 """Fit when a recording is a conversation of two voices, on built calls of development speakers.
 
-    python benchmarks/voice_count.py CORPORA --cache FOLDER [--cycles 2]
+    python benchmarks/voice_count.py CORPORA --cache FOLDER [--cycles 2] [--equal-lines 0.3]
 
 CORPORA is a folder with `crema-d` and `emodb`. Calls of one, two and three voices are built, coded, decoded
 and embedded once each (about a second of one core a call) and kept in FOLDER, so that a second call goes on.
 Every call is divided in a voice space fitted on all speakers but its own. Prints what goes into
 `callanalytics.diarize.conversation`, and how many calls are told right at which `conversation_share`, each by
-weights that were fitted on four fifths of the calls, without it.
+weights that were fitted on four fifths of the calls, without it. With --equal-lines every party has a line of
+their own but in that share of the calls, where all have the same; keep these in another FOLDER.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def halves(corpora: Path) -> list[list[list[Speaker]]]:
     return [[speakers[half::2] for speakers in found] for half in (0, 1)]
 
 
-def prepare(corpora: Path, cache: Path, n_cycles: int) -> None:
+def prepare(corpora: Path, cache: Path, n_cycles: int, equal_lines: float | None) -> None:
     """Build and embed what is not in the cache."""
     models, speakers, cycle = SpeechModels.load(n_threads=1), halves(corpora), plans()
     for number in range(n_cycles * len(cycle)):
@@ -120,7 +121,7 @@ def prepare(corpora: Path, cache: Path, n_cycles: int) -> None:
             rng = np.random.default_rng([number, at])
             in_emodb = plan.n_speakers < 3 and rng.random() < EMODB_SHARE
             chosen = choose_speakers(speakers[half][in_emodb], plan, rng)
-            samples, spoken = build_call(plan, chosen, rng)
+            samples, spoken = build_call(plan, chosen, rng, equal_lines)
             facts = {"coding": coding, "shape": plan.shape, "moods": plan.moods, "pairing": plan.pairing}
             facts |= {"number": number, "half": half, "spoken": spoken}
             save(path, Built(embed(through(samples, coding), models), facts))
@@ -159,9 +160,10 @@ def main() -> None:
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--cycles", type=int, default=2, help="of 38 calls through each of nine codings")
+    parser.add_argument("--equal-lines", type=float, help="share of calls whose parties have equal lines")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    prepare(arguments.corpora, arguments.cache, arguments.cycles)
+    prepare(arguments.corpora, arguments.cache, arguments.cycles, arguments.equal_lines)
     sets = [mood_prints(arguments.corpora, coding, arguments.cache) for coding in SPACE_CODINGS]
     printer = SpeechModels().printer
     calls = []

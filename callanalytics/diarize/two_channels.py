@@ -22,6 +22,7 @@ from callanalytics.diarize.vad import (
     runs,
     stands_out,
     steady_db,
+    widen,
 )
 from callanalytics.records import BoolArray, ChannelLayout, FloatArray
 
@@ -31,8 +32,9 @@ ON, OFF = 0.5, 0.35
 _SPEECH_RANGE_DB = 35.0
 # Both people of a call are audible: the quieter one's loud frames are at most this far below.
 _SIDE_RANGE_DB = 20.0
-# Without proof of leak a frame is still dropped when the other side is this much louder.
-_MASKING_DB = 20.0
+# Without proof of leak a frame is still dropped when the other side speaks, or has just spoken, this much
+# louder. Noise, hum or music over there masks nobody: it does not sound like speech here.
+_MASKING_DB, _MASKED_FRAMES = 20.0, round(0.5 / FRAME_S)
 _LEAK_MARGIN_DB = 6.0
 _LEAK_CORRELATION = 0.5
 _LOUDEST_LEAK_DB = 3.0
@@ -305,7 +307,8 @@ def side_activity(samples: FloatArray, levels_db: FloatArray, speech: BoolArray)
         other = 1 - side
         leak = _leak(samples, speech, into=side)
         leaks.append(leak)
-        active[side] &= levels_db[side] > _echoed(levels_db[other], 0) - _MASKING_DB
+        talk_db = np.where(widen(speech[other], _MASKED_FRAMES), levels_db[other], SILENCE_DB)
+        active[side] &= levels_db[side] > _echoed(talk_db, 0) - _MASKING_DB
         if leak is not None:
             threshold_db = min(leak.below_db - _LEAK_MARGIN_DB, _MASKING_DB)
             active[side] &= levels_db[side] > _echoed(levels_db[other], leak.delay_s) - threshold_db

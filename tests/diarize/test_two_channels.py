@@ -104,6 +104,17 @@ def test_a_faint_side_that_holds_the_other_side_only_is_silent(sides, delay_s: f
     assert found.quality == {Quality.ONE_SIDED, Quality.DEAD_CHANNEL}
 
 
+@pytest.mark.parametrize("kind", ["noise", "hum"])
+def test_a_soft_voice_is_heard_beside_a_loud_side_that_nobody_speaks_on(sides, kind: str, rng) -> None:
+    """Its frames lie 25 dB and more below what is no speech over there: all of them were dropped."""
+    n = sides[0].shape[1]
+    loud = 0.1 * rng.standard_normal(n) if kind == "noise" else tone((50, 150, 250), LENGTH_S, 0.1)
+    voice, spoken = 10 ** (-25 / 20) * sides[0].sum(axis=0), sides[1].any(axis=0)
+    found = layout_of(np.stack([loud, voice]), np.stack([np.zeros_like(spoken), spoken]))
+    assert (found.kind, found.channels) == (ChannelLayout.ONE_SIDED, (1,))
+    assert found.quality == {Quality.ONE_SIDED}
+
+
 @pytest.mark.parametrize("delay_s", [0.0, 0.025, 0.04, 0.1, 0.3, 0.4, 0.7, 1.0])
 @pytest.mark.parametrize("gain", [1.0, -1.0, 0.1, -0.1])
 def test_a_late_copy_of_either_polarity_and_any_gain_is_one_signal(
