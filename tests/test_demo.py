@@ -150,6 +150,7 @@ def test_one_caller_calls_twice(demo: DemoSummary) -> None:
     assert sorted(numbers.values()) == [1, 1, 1, 2]
 
 
+@pytest.mark.usefixtures("librosa_ready")
 @pytest.mark.parametrize("index", range(2))
 def test_upset_callers_get_louder_higher_and_faster(
     index: int, speech: list[list[FloatArray]], demo: DemoSummary
@@ -188,6 +189,7 @@ def test_only_the_upset_callers_get_louder(speech: list[list[FloatArray]]) -> No
     assert max(rises_db.values()) < 3, rises_db
 
 
+@pytest.mark.usefixtures("librosa_ready")
 def test_agent_and_caller_of_a_call_have_different_voices(speech: list[list[FloatArray]]) -> None:
     assert len(speech) > 5
     for call, spoken in zip(calls(), speech, strict=True):
