@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +16,15 @@ import duckdb
 import pytest
 from fixture_calls import CALLS_A_DAY, LAST_DAY, N_DAYS
 from rich.console import Console
-from sql_guide import GUIDE, fixture_database, questions, written_anew
+from sql_guide import GUIDE, questions, written_anew
 
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.store.query import Published, describe_schema, render, render_schema, run_query
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture_database(tmp_path_factory.mktemp("published"))
+def database(guide_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(guide_out, tmp_path_factory.mktemp("published") / "out") / "callanalytics.duckdb"
 
 
 def rows(database: Path, sql: str) -> list[dict[str, object]]:
