@@ -27,11 +27,14 @@ settings.load_profile("steady")
 # Many seconds and few tests each: first, so that no worker is left with one of them at the end.
 LONGEST = (
     "test_app_browser",
+    "test_demo",
     "test_faults",
     "test_night",
     "test_purge",
+    "test_rejudge",
     "test_report_browser",
     "test_retrain",
+    "test_review_browser",
 )
 
 # Workers that compile librosa's functions at the same moment leave a mixed cache that kills whoever reads it
