@@ -14,7 +14,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,18 @@ def only_there(files: dict[str, dict[str, Any]], slow: dict[str, dict[str, Any]]
         branches = {tuple(arc) for arc in missing["missing_branches"]}
         branches &= {tuple(arc) for arc in found.get("executed_branches", ())}
         if lines or branches:
-            yield f"  {name}: lines {', '.join(map(str, lines)) or 'none'}; {len(branches)} branches"
+            yield f"  {name}: lines {spans(lines) or 'none'}; {len(branches)} branches"
+
+
+def spans(lines: Sequence[int]) -> str:
+    """Line numbers in order, those that follow each other as one span: `3, 7-9`."""
+    found: list[list[int]] = []
+    for line in lines:
+        if found and line == found[-1][-1] + 1:
+            found[-1][1:] = [line]
+        else:
+            found.append([line])
+    return ", ".join("-".join(map(str, span)) for span in found)
 
 
 def recorded() -> Iterator[str]:

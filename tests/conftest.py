@@ -6,6 +6,7 @@ read it; who writes takes a copy.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import shutil
@@ -26,11 +27,14 @@ settings.load_profile("steady")
 # Many seconds and few tests each: first, so that no worker is left with one of them at the end.
 LONGEST = (
     "test_app_browser",
+    "test_demo",
     "test_faults",
     "test_night",
     "test_purge",
+    "test_rejudge",
     "test_report_browser",
     "test_retrain",
+    "test_review_browser",
 )
 
 # Workers that compile librosa's functions at the same moment leave a mixed cache that kills whoever reads it
@@ -39,6 +43,9 @@ LONGEST = (
 COMPILED = Path(__file__).parent / ".numba" / os.environ.get("PYTEST_XDIST_WORKER", "main")
 os.environ["NUMBA_CACHE_DIR"] = str(COMPILED)
 os.environ["NUMBA_OPT"] = "0"  # what is compiled runs for less time than it would take to make it faster
+
+# Python looks for unreachable circles after every 700 new objects, and often among all that is imported.
+gc.set_threshold(20_000, 20, 20)
 
 MadeOnce = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
 
@@ -50,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker("data")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays until the end: nobody needs to look whether it can go."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -153,3 +166,11 @@ def plausible_out(made_once: MadeOnce) -> Path:
             publish(store)
 
     return made_once("plausible", make)[0] / "out"
+
+
+@pytest.fixture(scope="session")
+def guide_out(made_once: MadeOnce) -> Path:
+    """A published output folder of what the guide to SQL asks; to be copied."""
+    from sql_guide import fixture_database
+
+    return made_once("guide", lambda folder: str(fixture_database(folder)))[0] / "out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 from command_line import callanalytics, messages, run_command
 from short_calls import settle, short_calls
-from sql_guide import fixture_database
 
 from callanalytics.config import load_config
 from callanalytics.errors import ConfigError, ExtraMissing
@@ -27,8 +27,8 @@ N_CALLS = "n\n100\n"  # of the fixture, in csv
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture_database(tmp_path_factory.mktemp("results")).parent
+def results(guide_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(guide_out, tmp_path_factory.mktemp("results") / "out")
 
 
 @pytest.fixture

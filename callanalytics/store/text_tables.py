@@ -131,43 +131,40 @@ def _plain(value: Any) -> Any:
 
 
 def _table(frame: pl.DataFrame, width: int) -> str:
+    from rich.cells import cell_len
+
     names = [display_text(name) for name in frame.columns]
     rows = [[_cell(value) for value in row.values()] for row in _plain_rows(frame)]
     footer = f"({frame.height} row{'' if frame.height == 1 else 's'})\n"
     right = [kind.is_numeric() for kind in frame.dtypes]
+    longest = [max((cell_len(row[i]) for row in rows), default=0) for i in range(len(names))]
     for limit in range(MAX_CELL, NARROW_CELL - 1, -1):
-        text, needed = aligned(names, rows, right, max_cell=limit)
-        if needed <= width:
-            return text + footer
+        widths = [max(cell_len(name), min(n, limit)) for name, n in zip(names, longest, strict=True)]
+        if sum(widths) + len(GAP) * (len(widths) - 1) <= width:
+            return _drawn(names, rows, right, widths) + footer
     return _blocks(names, rows, width) + footer
 
 
-def aligned(
-    names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], *, max_cell: int | None = None
-) -> tuple[str, int]:
-    """Columns under their names, by rich, and how wide they are; cells beyond `max_cell` are cut."""
-    from rich.cells import cell_len
+def _drawn(
+    names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool], widths: Sequence[int]
+) -> str:
+    """Columns under their names, by rich; a cell that is wider than its column ends in an ellipsis."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, len(GAP), 0, 0), header_style="")
-    widths = []
-    for i, name in enumerate(names):
-        longest = max([0, *(cell_len(row[i]) for row in rows)])
-        shown = max(cell_len(name), min(longest, max_cell or longest))
-        widths.append(shown)
+    for i, (name, width) in enumerate(zip(names, widths, strict=True)):
         justify: JustifyMethod = "right" if right[i] else "left"
         table.add_column(
-            Text(f"{name}\n{'─' * shown}"), justify=justify, width=shown, no_wrap=True, overflow="ellipsis"
+            Text(f"{name}\n{'─' * width}"), justify=justify, width=width, no_wrap=True, overflow="ellipsis"
         )
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(file=StringIO(), width=10_000, color_system=None)
     with console.capture() as printed:
         console.print(table)
-    needed = sum(widths) + len(GAP) * (len(widths) - 1)
-    return "".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()), needed
+    return "".join(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
 def _blocks(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:

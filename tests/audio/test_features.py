@@ -158,6 +158,7 @@ def test_pitch_range_of_a_glide(rng: np.random.Generator) -> None:
     assert found["f0_median_hz"] == pytest.approx(120 * np.sqrt(2), rel=0.02)
 
 
+@pytest.mark.slow  # half a minute of compiling pyin; voices of known pitch guard ours above
 def test_pitch_agrees_with_pyin_where_both_hear_a_voice(speechlike: FloatArray) -> None:
     pyin, _, _ = librosa.pyin(
         speechlike, fmin=65, fmax=500, sr=RATE_HZ, frame_length=512, hop_length=HOP, center=False

@@ -23,6 +23,7 @@ from ensemble.corpora import RAVDESS_FOLDS, Clip, read_corpus
 from ensemble.labels import SHARED_SEVEN
 from ensemble.model_errors import CorpusError, ModelIncompatible, ModelMissing
 
+pytestmark = pytest.mark.usefixtures("librosa_ready")
 SHORT = Effort("short", 2, 1, 2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from aiosmtpd.controller import Controller
 from command_line import run_command
 from fixture_calls import LAST_DAY
 from short_calls import settle, short_calls
-from sql_guide import fixture_database
 
 from callanalytics.config import Settings, load_config, settings_from
 from callanalytics.config.job_settings import NotifySettings
@@ -92,8 +92,8 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return Workspace(fixture_database(tmp_path_factory.mktemp("results")).parent)
+def workspace(guide_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(shutil.copytree(guide_out, tmp_path_factory.mktemp("results") / "out"))
 
 
 def settings(**notify: Any) -> Settings:

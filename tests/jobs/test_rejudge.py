@@ -12,12 +12,10 @@ from typing import Any
 import duckdb
 import pytest
 from command_line import callanalytics, messages, run_command
-from fixture_calls import fill
 from short_calls import settle, short_calls
 
 from callanalytics.config import FrustrationSettings, RuleSettings, Settings
 from callanalytics.config.window import Window
-from callanalytics.store import open_work, publish
 from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
 from jobs.models.rejudge import rejudge
@@ -70,13 +68,9 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def history(plausible_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Calls of sixteen days, published before rules were noted."""
-    folder = tmp_path_factory.mktemp("history") / "out"
-    with open_work(Workspace(folder)) as store:
-        fill(store)
-        publish(store)
-    return folder
+    return shutil.copytree(plausible_out, tmp_path_factory.mktemp("history") / "out")
 
 
 def night(settings: Settings, calls: Path, out: Path, *, force: bool = False) -> None:

@@ -6,10 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fixture_calls import (
-    fill,
-    plausible_calls,
-)
+from fixture_calls import plausible_calls
 
 from callanalytics.analysis.call import CallAnalysis
 from callanalytics.store import open_work
@@ -28,7 +25,7 @@ def store(empty_out: Path, tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory):
-    with open_work(Workspace(tmp_path_factory.mktemp("filled") / "out")) as opened:
-        fill(opened)
+def filled(plausible_out: Path, tmp_path_factory: pytest.TempPathFactory):
+    out = shutil.copytree(plausible_out, tmp_path_factory.mktemp("filled") / "out")
+    with open_work(Workspace(out)) as opened:
         yield opened

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sql_guide import GUIDE, fixture_database, questions
+from sql_guide import GUIDE, questions
 
 from callanalytics.config import RULE_MEASURES
 from callanalytics.store.query import run_query
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture_database(tmp_path_factory.mktemp("published"))
+def database(guide_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(guide_out, tmp_path_factory.mktemp("published") / "out") / "callanalytics.duckdb"
 
 
 def rows(database: Path, sql: str) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +15,16 @@ from pathlib import Path
 import duckdb
 import pytest
 from fixture_calls import CALLS_A_DAY, LAST_DAY, N_DAYS
-from sql_guide import GUIDE, fixture_database, questions, written_anew
+from rich.console import Console
+from sql_guide import GUIDE, questions, written_anew
 
 from callanalytics.errors import StoreError, UsageError
 from callanalytics.store.query import Published, describe_schema, render, render_schema, run_query
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture_database(tmp_path_factory.mktemp("published"))
+def database(guide_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(guide_out, tmp_path_factory.mktemp("published") / "out") / "callanalytics.duckdb"
 
 
 def rows(database: Path, sql: str) -> list[dict[str, object]]:
@@ -198,6 +200,22 @@ def test_a_table_too_wide_for_the_terminal_leaves_no_column_out(database: Path) 
     assert all(f"\n{name} " in shown for name in frame.columns)
     assert shown.endswith("(2 rows)\n")
     assert "── 2 ──" in shown
+
+
+def test_cells_are_cut_until_the_table_fits_and_it_is_drawn_once(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawing costs a second for a day of calls: which width fits is computed."""
+    drawn = []
+    draw = Console.print
+    monkeypatch.setattr(Console, "print", lambda self, *it: (drawn.append(it), draw(self, *it)))
+    long = run_query(database, "SELECT repeat('x', 70) AS a, repeat('日', 15) AS b", max_rows=None)
+    assert [len(line) for line in render(long, "table", width=92).splitlines()[2:3]] == [60 + 2 + 15]
+    lines = render(long, "table", width=54).splitlines()
+    assert lines[1] == "─" * 26 + "  " + "─" * 26
+    assert lines[2] == "x" * 25 + "…  " + "日" * 12 + " …"
+    assert len(drawn) == 2
+    assert render(long, "table", width=41).startswith("── 1 ──")
 
 
 def test_nothing_in_a_cell_reaches_the_terminal_as_a_command(database: Path) -> None:

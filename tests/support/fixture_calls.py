@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -101,8 +102,7 @@ def plausible_calls(
     calls = []
     for number in range(n_days * calls_a_day):
         day, of_day = divmod(number, calls_a_day)
-        rng = np.random.default_rng([seed, number])
-        calls.append(_call(number, n_days - 1 - day, of_day, rng, ensemble_id))
+        calls.append(_call(number, n_days - 1 - day, of_day, seed, ensemble_id))
     return calls
 
 
@@ -178,9 +178,9 @@ def _review_segments(store: Store, call: CallAnalysis) -> None:
     store.review(Review(key, "reject", segment=labelled[1], emotion=heard, reviewer="supervisor"))
 
 
-def _call(
-    number: int, days_ago: int, of_day: int, rng: np.random.Generator, ensemble_id: str
-) -> CallAnalysis:
+@cache
+def _call(number: int, days_ago: int, of_day: int, seed: int, ensemble_id: str) -> CallAnalysis:
+    rng = np.random.default_rng([seed, number])
     queue = QUEUES[number % len(QUEUES)]
     angry_chance = 0.6 if queue == "billing" and days_ago < 7 else 0.15
     angry = bool(rng.random() < angry_chance)
