@@ -24,6 +24,7 @@ from reports.parts.call_parts import (
     person,
     role_facts,
     summarise_call,
+    votes_alike,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
 from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
@@ -282,7 +283,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
     winner = segment["emotion"] or segment["top_emotion"]
     reason = segment["abstain_reason"]
     tie = _("tie broken") if segment["tie_broken"] else ""
-    n_same = sum(vote["emotion"] == winner for vote in votes.values())
+    alike = votes_alike(votes.values(), winner)
     return SegmentRow(
         anchor=f"s{segment['segment']}",
         at=clock(segment["start_s"]),
@@ -291,7 +292,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
         role=call.side_name(segment),
         badge=badge(segment["emotion"]),
         confidence=percent(segment["confidence"]) if votes else MISSING,
-        agreement=_("{n_same} of {n}").format(n_same=n_same, n=len(votes)) if votes else MISSING,
+        agreement=_("{n_same} of {n}").format(n_same=alike[0], n=alike[1]) if alike else MISSING,
         note=_(ABSTAIN_TEXT.get(reason, plain(reason))) if reason else tie,
         votes=tuple(_vote(votes.get(member), winner) for member in members),
     )
@@ -299,7 +300,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
 
 def _vote(vote: Row | None, winner: str | None) -> MemberVote:
     if vote is None or vote["emotion"] is None:
-        return MemberVote(badge(None), MISSING, agrees=False)
+        return MemberVote(badge(None), MISSING, agrees=True)  # whoever was not asked does not disagree
     return MemberVote(badge(vote["emotion"]), percent(vote["probability"]), vote["emotion"] == winner)
 
 

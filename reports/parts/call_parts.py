@@ -252,15 +252,17 @@ def _segment_at(segments: Iterable[Row], start_s: float, end_s: float) -> Row | 
     return best
 
 
+def votes_alike(votes: Iterable[Row], winner: str | None) -> tuple[int, ...]:
+    """How many members voted for an emotion, and how many have an opinion at all; empty where none has."""
+    given = [vote["emotion"] for vote in votes if vote["emotion"] is not None]
+    return (given.count(winner), len(given)) if given and winner is not None else ()
+
+
 def _votes(call: CallData, segment: Row | None) -> tuple[int, ...]:
-    """How many members voted as the ensemble did about a segment, and of how many; empty where none voted."""
+    """Of :func:`votes_alike`, for the ensemble's label of a segment."""
     if segment is None:
         return ()
-    votes = call.votes.get(segment["segment"], [])
-    winner = segment["emotion"] or segment["top_emotion"]
-    if not votes or winner is None:
-        return ()
-    return sum(vote["emotion"] == winner for vote in votes), len(votes)
+    return votes_alike(call.votes.get(segment["segment"], []), segment["emotion"] or segment["top_emotion"])
 
 
 def _agreement(call: CallData, segment: Row | None) -> str:

@@ -89,6 +89,22 @@ def test_a_call_page_shows_every_segment_with_every_vote(site: Site) -> None:
     assert "from the name" in text, "facts say where they came from"
 
 
+def test_a_member_that_was_not_asked_neither_agrees_nor_disagrees(tmp_path: Path) -> None:
+    first, *others = plausible_calls(1)
+    silent = first.votes.probabilities.copy()
+    silent[-1] = 0
+    made = publish_site(tmp_path, [replace(first, votes=replace(first.votes, probabilities=silent)), *others])
+    made.build(days(1))
+    text = made.text(f"calls/{first.recording.call_id}.html")
+    assert " of 2</td>" in text
+    assert " of 3</td>" not in text
+    n_dissent = made.one(
+        "SELECT count(*) FROM predictions p JOIN votes v USING (call_id, segment) "
+        f"WHERE call_id = '{first.recording.call_id}' AND p.emotion <> coalesce(v.emotion, v.top_emotion)"
+    )
+    assert text.count('<td class="dissent">') == n_dissent
+
+
 def test_a_calm_night_shows_the_highest_scores(site: Site, tmp_path: Path) -> None:
     calm = [assessed(call, flagged=False, escalations=()) for call in plausible_calls(3)]
     mail = publish_site(tmp_path, calm).mail(days(1))
