@@ -168,12 +168,20 @@ def test_relabel_swaps_without_inference_and_is_remembered(
     )
     assert source == "correction"
     assert now_score < score
-    inputs = [word for path in demo.upset for word in ("--input", path)]  # not the whole demonstration
-    assert run_json(*WINDOW, *inputs, "--out", out, "--force", "--workers", 1)["n_done"] == 2
-    assert rows(database, state) == swapped, "a later run keeps the correction"
     callanalytics("relabel", call_id, "--swap", "--out", out)
     assert rows(database, state) == before
     assert rows(database, moments) == to_hear, "clips that are there are played again"
+    callanalytics("relabel", call_id, "--swap", "--out", out)
+    inputs = [word for path in demo.upset for word in ("--input", path)]  # not the whole demonstration
+    assert run_json(*WINDOW, *inputs, "--out", out, "--force", "--workers", 1)["n_done"] == 2
+    assert [row[:2] for row in rows(database, state)] == [row[:2] for row in swapped], "a later run keeps it"
+    # The agent had been judged without `campplus`: as the caller the voice has the vote of all.
+    asked = (
+        "SELECT DISTINCT role, count(p.emotion) > 0 FROM predictions p "
+        f"JOIN segment_emotions USING (call_id, segment) WHERE call_id = '{call_id}' AND member = 'campplus' "
+        "GROUP BY role ORDER BY role"
+    )
+    assert rows(database, asked) == [("agent", False), ("caller", True)]
     callanalytics("relabel", "ffffffff", "--swap", "--out", out, expect=2)
 
 
