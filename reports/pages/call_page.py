@@ -281,9 +281,8 @@ def _probabilities(call: CallData) -> Iterator[Probabilities]:
 def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow:
     votes = {vote["member"]: vote for vote in call.votes.get(segment["segment"], [])}
     winner = segment["emotion"] or segment["top_emotion"]
-    reason = segment["abstain_reason"]
+    reason, alike = segment["abstain_reason"], votes_alike(votes.values(), winner)
     tie = _("tie broken") if segment["tie_broken"] else ""
-    alike = votes_alike(votes.values(), winner)
     return SegmentRow(
         anchor=f"s{segment['segment']}",
         at=clock(segment["start_s"]),
