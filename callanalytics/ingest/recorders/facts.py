@@ -186,7 +186,7 @@ class FactReader:
             local = started_at.astimezone(zone)
             if not local.fold and local.utcoffset() != local.replace(fold=1).utcoffset():
                 twice = f"clocks of {zone.key} showed this hour twice"
-                sources.setdefault("zone_note", f"{twice}: a time without a zone was read as the first")
+                sources.setdefault("zone_note", f"{twice}: it was read as the first unless a zone is stated")
         best = name or (stated[0][1] if stated else None)
         return CallFacts(
             recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),
