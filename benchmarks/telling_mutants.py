@@ -58,8 +58,8 @@ MUTANTS = (
     Mutant(
         "exactly the agreement asked for abstains",
         "ensemble/inference/vote.py",
-        "agreement[i] < thresholds.agreement - 1e-6",
-        "agreement[i] <= thresholds.agreement + 1e-6",
+        "agreement[i] < limit.agreement - 1e-6",
+        "agreement[i] <= limit.agreement + 1e-6",
         ("tests/ensemble/test_vote.py::test_an_agreement_at_the_threshold_is_enough",),
     ),
     Mutant(

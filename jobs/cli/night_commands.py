@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,9 +235,11 @@ def relabel(call_id: str, swap: bool, settings: Settings, workspace: Workspace) 
         f"frustration {score_text(call.assessment.curve.score)}, {mark}"
     )
     if done.was_taken_for_the_agent:
+        day = call.facts.started_at.astimezone(settings.time.zone_info).date()
+        window = ("--since", str(day), "--until", str(day + timedelta(days=1)))
         say(
             "The caller was taken for the agent and has the vote of the trained members only. All judge when "
-            "the call is analysed again: run --force."
+            f"the day is analysed again: {workspace.command('run', *window, '--force')}"
         )
     if not done.published:
         say(held_back(workspace))

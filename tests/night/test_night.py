@@ -155,7 +155,8 @@ def test_relabel_swaps_without_inference_and_is_remembered(
     moments = f"SELECT rule, start_s, clip FROM evidence WHERE call_id = '{call_id}' ORDER BY ALL"
     to_hear = rows(database, moments)
     assert any(clip for *_, clip in to_hear)
-    callanalytics("relabel", call_id[:10], "--swap", "--out", out)
+    said = messages("relabel", call_id[:10], "--swap", "--out", out)
+    assert f"run --since {DAY} --until {DAY + timedelta(days=1)} --force --out" in said
     swapped = rows(database, state)
     assert [(n, e, c) for n, _, e, c in swapped] == [(n, e, c) for n, _, e, c in before]
     assert {(a[1], b[1]) for a, b in zip(before, swapped, strict=True)} == {
