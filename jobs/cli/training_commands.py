@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from ensemble.corpora import Corpus
     from ensemble.inference.ensemble import Ensemble
 
-KNOWN = ("clip", "speaker", "calm")
-
 ensemble_option = click.option(
     "--ensemble", "name", help="Id, folder or 'shipped' (default: the one in use)."
 )
@@ -253,6 +251,7 @@ def calibrate(
     That vote is for voices that are surely the agent's. The ensemble itself is not trained again.
     """
     from callanalytics.workspace import file_lock
+    from ensemble.evaluation.model_card import BY_STATISTICS
     from ensemble.inference.ensemble import load_ensemble
     from ensemble.train_ensemble import calibrate_trained_alone
     from jobs.active_ensemble import registry
@@ -272,7 +271,7 @@ def calibrate(
         print(json.dumps({"ensemble_id": ensemble_id, "folder": str(made), **card["trained_alone"]}))
         return
     found = card["trained_alone"]["centred"]
-    rows = [(how, f"{found[f'uar_{how}']:.1%}", f"{found[f'ece_{how}']:.1%}") for how in KNOWN]
+    rows = [(how, f"{found[f'uar_{how}']:.1%}", f"{found[f'ece_{how}']:.1%}") for how in BY_STATISTICS]
     print_table(("known", "UAR", "ECE"), rows, title=f"Ensemble {ensemble_id}: the trained members alone")
     say(f"Use it: {workspace.command('ensemble', 'promote', ensemble_id)}", quiet=quiet)
 

@@ -74,7 +74,9 @@ SELECT count(*) AS n_calls, count(a.call_id) AS n_analysed,
     coalesce(sum(c.duration_s), 0) AS seen_s,
     coalesce(sum(a.segments_s), 0) AS segments_s, coalesce(sum(a.labelled_s), 0) AS labelled_s,
     count(*) FILTER (WHERE c.started_at_source = 'file_time') AS n_undated,
-    count(*) FILTER (WHERE map_contains(c.fact_sources, 'conflict')) AS n_doubtful,
+    count(*) FILTER (
+        WHERE map_contains(c.fact_sources, 'conflict') OR map_contains(c.fact_sources, 'zone_note')
+    ) AS n_doubtful,
     count(*) FILTER (WHERE a.role_source = 'none') AS n_sideless,
     count(*) FILTER (WHERE a.n_segments > 0 AND a.frustration_score IS NULL) AS n_unscored
 FROM calls c LEFT JOIN analyses a USING (call_id)

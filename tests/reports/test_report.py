@@ -231,10 +231,13 @@ def test_calls_without_a_known_time_are_not_in_the_chart_by_hour(tmp_path: Path)
     assert "only the time of the file is known" in made.text()
 
 
-def test_a_doubt_about_the_time_is_counted_and_stands_on_the_page_of_the_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["conflict", "zone_note"])
+def test_a_doubt_about_the_time_is_counted_and_stands_on_the_page_of_the_call(
+    kind: str, tmp_path: Path
+) -> None:
     first, *others = plausible_calls(1)
     note = "the name may state another day than that of the file, whose time was used"
-    sources = {**first.facts.sources, "conflict": note}
+    sources = {**first.facts.sources, kind: note}
     made = publish_site(tmp_path, [replace(first, facts=replace(first.facts, sources=sources)), *others])
     made.build(days(1))
     assert "<dt>Doubt about the time</dt><dd><bdi>1 call</bdi>" in made.text("health.html")
