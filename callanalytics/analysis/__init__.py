@@ -6,4 +6,4 @@ counted by `status` and the view `outdated_calls` until then. So does who makes 
 refused: what an earlier recipe gave up is tried once more (`store.recordings.given_up_among`).
 """
 
-RECIPE = 12
+RECIPE = 13

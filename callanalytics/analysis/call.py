@@ -97,7 +97,7 @@ class Models:
             ensemble.model_errors.DeviceMissing: this machine lacks the device.
         """
         return cls(
-            SpeechModels.load(n_threads, device),
+            SpeechModels.load(n_threads),
             load_ensemble(ensemble_dir, n_threads=n_threads, device=device),
             load_recogniser(settings) if settings else None,
         )

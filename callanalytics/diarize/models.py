@@ -9,30 +9,27 @@ from callanalytics.diarize.clustering import VoiceSpace
 from callanalytics.diarize.embedding import VoicePrinter
 from callanalytics.diarize.segmentation import SpeakerSegmenter
 from callanalytics.diarize.vad import VoiceDetector
-from ensemble.inference.device import CPU
 
 
 @dataclass
 class SpeechModels:
     """Voice activity, local speaker segmentation and voice prints; one object a process.
 
-    Only `n_threads` and `device` are state, so the object pickles as long as nothing was loaded; each
-    model is loaded when first used (stereo calls need only the voice detector). Only voice prints, the
-    heaviest, go to the device.
+    Only `n_threads` is state, so the object pickles as long as nothing was loaded; each model is loaded when
+    first used (stereo calls need only the voice detector). All run on the processor.
     """
 
     n_threads: int = 1
-    device: str = CPU
 
     @classmethod
-    def load(cls, n_threads: int = 1, device: str = CPU) -> SpeechModels:
+    def load(cls, n_threads: int = 1) -> SpeechModels:
         """The models. Raises ModelMissing when the voice detector is missing."""
-        models = cls(n_threads, device)
+        models = cls(n_threads)
         _ = models.detector
         return models
 
-    def __getstate__(self) -> dict[str, int | str]:
-        return {"n_threads": self.n_threads, "device": self.device}  # what is loaded does not pickle
+    def __getstate__(self) -> dict[str, int]:
+        return {"n_threads": self.n_threads}  # what is loaded does not pickle
 
     @cached_property
     def detector(self) -> VoiceDetector:
@@ -47,7 +44,7 @@ class SpeechModels:
     @cached_property
     def printer(self) -> VoicePrinter:
         """Voice prints (CAM++)."""
-        return VoicePrinter.load(self.n_threads, self.device)
+        return VoicePrinter.load(self.n_threads)
 
     @cached_property
     def voice_space(self) -> VoiceSpace:

@@ -63,7 +63,7 @@ def prepare_device(device: str) -> None:
 
 @cache
 def multiplies_bytes() -> bool:
-    """Whether the processor adds up products of bytes in one instruction (VNNI), exactly and fast.
+    """Whether the processor adds up products of signed bytes in one instruction (VNNI), exactly and fast.
 
     Others are taken not to: AVX2 alone clips sums of two products. Told by Linux on x86 only.
     """

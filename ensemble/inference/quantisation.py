@@ -20,22 +20,23 @@ from ensemble.members import campplus
 from ensemble.model_errors import ModelIncompatible
 
 Ranges = Mapping[str, tuple[float, float]]
-"""Lowest and highest value of what flows between layers, by its name in `make_networks.export_frames`."""
+"""Lowest and highest value of what flows between layers, by its name in `benchmarks/int8_ranges.py`."""
 _Array = NDArray[Any]
 _MICROSOFT = "com.microsoft"
 _MOST, _MOST_ALIKE = 127, 64
 _EPSILON = 1e-5  # of the deviation that the member pools (`campplus.Campplus`)
 
 
-def frames_in_bytes(network: campplus.CamPlusPlus, ranges: Ranges) -> bytes:
+def frames_in_bytes(network: campplus.CamPlusPlus, ranges: Ranges, *, signed: bool) -> bytes:
     """All layers before pooling: "features" (n, time, 80) -> "hidden" (n, time / 2, 512).
 
-    Its weights have 8 bits: only processors with VNNI, which alone run it, answer alike.
+    Its weights have 8 bits. Signed ones are fast with VNNI; without it their 16-bit sums overflow. The same
+    unsigned, 128 higher as their zero point is, have the same 32-bit sums on every processor.
 
     Raises:
         ModelIncompatible: when a range is missing: they belong to another export.
     """
-    graph = _Graph(ranges, _MOST)
+    graph = _Graph(ranges, _MOST, zero=0 if signed else 128)
     x = _front_end(graph, network, "features")
     graph.add("Relu", _blocks(graph, x, network, 3, *_segments(graph, x)[1:]), found="hidden")
     return graph.written("features", "hidden", "rows", 512)
@@ -65,8 +66,8 @@ def emotion_in_bytes(network: campplus.CamPlusPlus, ranges: Ranges) -> bytes:
 class _Graph:
     """Nodes and constants of an ONNX graph. What flows is named, and where it is in 8 bits, by its range."""
 
-    def __init__(self, ranges: Ranges, most: int) -> None:
-        self._ranges, self._most = ranges, most
+    def __init__(self, ranges: Ranges, most: int, zero: int = 0) -> None:
+        self._ranges, self._most, self._zero = ranges, most, zero  # 0: of signed weights, else unsigned
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, _Array] = {}
 
@@ -111,10 +112,12 @@ class _Graph:
         peaks = np.abs(weights).reshape(len(weights), -1).max(axis=1).astype(np.float64)
         step = np.maximum(peaks / self._most, 1e-12).astype(np.float32)
         whole = np.rint(weights / step.reshape(-1, *[1] * (weights.ndim - 1)))
+        whole = np.clip(whole, -self._most, self._most) + self._zero
+        kind = np.uint8 if self._zero else np.int8
         scaled = [
-            self.constant(f"{found}:weight", np.clip(whole, -self._most, self._most).astype(np.int8)),
+            self.constant(f"{found}:weight", whole.astype(kind)),
             self.constant(f"{found}:weight_step", step),
-            self.constant(f"{found}:weight_zero", np.zeros(len(weights), np.int8)),
+            self.constant(f"{found}:weight_zero", np.full(len(weights), self._zero, kind)),
         ]
         inputs = [x, *self.scale_of(given), *scaled, *self.scale_of(found)]
         if bias is not None:

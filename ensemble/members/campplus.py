@@ -1,4 +1,4 @@
-"""CAM++ as a torch network: run as it is on a GPU, exported to ONNX for processors.
+"""CAM++ as a torch network, of which the graphs that a night runs are made.
 
 It tells voices apart (``callanalytics/diarize/embedding.py``), and its middle layers know how somebody
 speaks: the member ``campplus`` of an ensemble is a linear head on the mean and the deviation over time of
@@ -15,12 +15,9 @@ emotion: Pappagari et al., "x-vectors meet emotions", ICASSP 2020.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,7 +27,6 @@ CHUNK_FRAMES = 300
 EMBEDDING_SIZE = 192
 N_EMOTION_LAYERS = 6
 """Front end, first layer, and two blocks with their transitions: what the member `campplus` uses."""
-_OnArrays = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 _GROWTH = 32
 _BOTTLENECK = 128
 _FRONT_CHANNELS = 32
@@ -38,26 +34,9 @@ SEGMENT_FRAMES = 100
 _BLOCKS = ((12, 1), (24, 2), (16, 2))  # layers, dilation
 
 
-def networks(weights: Path, device: str) -> tuple[_OnArrays, _OnArrays]:
-    """The same two parts in torch on `device`: of numpy arrays, and as the exports answer."""
-    network = load(weights).to(device)
-    return _on_arrays(frame_layers(network), device), _on_arrays(network.xvector[-1], device)
-
-
 def frame_layers(network: CamPlusPlus) -> nn.Sequential:
     """All layers before pooling: (batch, 300, 80) -> (batch, 150, 512)."""
     return nn.Sequential(_Turned(), network.head, *list(network.xvector.children())[:-2], _Turned())
-
-
-def _on_arrays(network: nn.Module, device: str) -> _OnArrays:
-    network.eval()
-
-    def run(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            found: npt.NDArray[np.float32] = network(torch.from_numpy(values).to(device)).cpu().numpy()
-        return found
-
-    return run
 
 
 def load(weights: Path) -> CamPlusPlus:

@@ -62,7 +62,7 @@ def diarize_file(path: Path, settings: Settings) -> str:
         audio.sample_rate_hz,
         stated_roles=facts.stated_roles,
         conversation_share=settings.conversation_share(facts.conversation_share),
-        models=SpeechModels.load(device=settings.engine.device),
+        models=SpeechModels.load(),
     )
     return to_rttm(spoken, path.stem)
 

@@ -117,8 +117,8 @@ def _voice_models(settings: Settings, workspace: Workspace) -> Iterator[_Answer]
 
     models = SpeechModels.load()
     ready = models.segmenter is not None and models.printer is not None
-    digits = "in 8 bits" if multiplies_bytes() else "in float, as this processor has no VNNI: twice the time"
-    yield ready, f"voice activity, segmentation and voice prints ({digits}) load", ""
+    pace = "" if multiplies_bytes() else "; prints take twice the time, as this processor has no VNNI"
+    yield ready, f"voice activity, segmentation and voice prints load{pace}", ""
 
 
 def _device(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
@@ -134,7 +134,7 @@ def _device(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:
     except DeviceMissing as problem:
         yield False, str(problem), "Correct [engine] device."
     else:
-        yield True, f"{device}, for members and voice prints", ""
+        yield True, f"{device}, for the networks of the ensemble", ""
 
 
 def _ensemble(settings: Settings, workspace: Workspace) -> Iterator[_Answer]:

@@ -58,7 +58,7 @@ def ordinary_talk(
     salt = load_or_make_salt(workspace.folder / settings.privacy.salt_file)
     now = datetime.now(UTC)
     found = find_recordings(paths, settings, window=None, now=now, salt=salt, name_skipped=False)
-    models = SpeechModels.load(device=settings.engine.device)
+    models = SpeechModels.load()
     clips: list[Clip] = []
     left_out = Counter(found.skip_counts) + Counter(failure.reason for failure in found.failures)
     for recording in found.recordings:

@@ -354,7 +354,7 @@ def test_a_night_in_torch_stores_what_the_night_in_onnx_stores(
     out = tmp_path / "out"
     callanalytics(
         *("run", *WINDOW, "--input", demo.folder, "--out", out),
-        *("--limit", 1, "--device", "cpu:0", "--workers", 1),
+        *("--limit", 4, "--device", "cpu:0", "--workers", 1),
     )
     with duckdb.connect() as connection:
         for name, folder in (("ours", night[0]), ("theirs", out)):
@@ -367,8 +367,12 @@ def test_a_night_in_torch_stores_what_the_night_in_onnx_stores(
             " JOIN (FROM theirs.segments JOIN theirs.votes USING (call_id, segment)) AS b"
             " USING (call_id, segment)"
         ).fetchall()[0]
-    assert n_calls == 1
-    assert n_segments > 10
+        layouts = connection.execute(
+            "SELECT DISTINCT channel_layout::VARCHAR FROM theirs.call_summary ORDER BY ALL"
+        ).fetchall()
+    assert n_calls == 4
+    assert n_segments > 40
+    assert layouts == [("mono",), ("stereo",)]
     assert n_other == 0
     assert widest < 1e-4
 
