@@ -17,11 +17,13 @@ import torch
 from command_line import callanalytics
 
 from callanalytics.analysis.call import Models
-from callanalytics.config import load_config
+from callanalytics.config import Settings, load_config
 from callanalytics.errors import ConfigError
+from callanalytics.workspace import Workspace
 from ensemble.inference.device import prepare_device
 from ensemble.members import make_member
 from ensemble.model_errors import DeviceMissing
+from jobs.maintenance.doctor import examine
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
@@ -88,6 +90,18 @@ def test_a_voice_has_one_print_on_every_device_and_processor(
     (hidden_here, prints_here), (hidden_there, prints_there) = found
     np.testing.assert_array_equal(hidden_here, hidden_there)
     np.testing.assert_array_equal(prints_here, prints_there)
+
+
+def test_the_doctor_names_a_processor_that_takes_twice_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slower = []
+    for has_vnni in (True, False):
+        monkeypatch.setattr("ensemble.inference.device.multiplies_bytes", lambda has=has_vnni: has)
+        found = {each.name: each for each in examine(Settings(), Workspace(tmp_path))}["voice models"]
+        assert found.ok
+        slower.append("twice the time" in found.found)
+    assert slower == [False, True]
 
 
 def test_nothing_of_a_network_stays_behind_on_the_processor() -> None:

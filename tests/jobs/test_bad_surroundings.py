@@ -27,6 +27,7 @@ from callanalytics.ingest.object_store import check_remote, path_of
 from callanalytics.records.text import without_secrets
 from callanalytics.workspace import Workspace, write_whole
 from jobs.cli.single_file import render_clip
+from jobs.maintenance.doctor import examine
 from jobs.maintenance.status import read_status, render_status
 from jobs.night import RunOptions
 from jobs.night.run import run_night
@@ -173,14 +174,12 @@ def test_an_address_that_is_none_is_a_failed_ping_and_not_repeated() -> None:
         assert SECRET not in said
 
 
-@pytest.mark.slow
 def test_the_doctor_looks_at_the_salt(out: Path) -> None:
     salt = out / ".caller-salt"
 
     def found() -> str:
-        done = run_command("doctor", "--json", "--out", out, expect=None).json()
-        ((answer),) = (f for f in done if f["name"] == "salt")
-        return f"{answer['ok']} {answer['found']} {answer['fix']}"
+        (answer,) = (each for each in examine(Settings(), Workspace(out)) if each.name == "salt")
+        return f"{answer.ok} {answer.found} {answer.fix}"
 
     assert found().startswith(f"False {salt}: gone Restore it")
     salt.write_bytes(b"")
