@@ -148,7 +148,8 @@ def _handed_over(
     unsure = False
     for side in {turn.channel for turn in turns if roles[turn.speaker] is Role.AGENT}:
         hear = partial(hear_parts, samples[side], models=models)
-        turns, found = with_handover(turns, side, active[side], hear, models.voice_space)
+        whole, space = models.printer.whole, models.voice_space
+        turns, found = with_handover(turns, side, active[side], hear, whole, space)
         unsure |= found.is_unsure
     return turns, unsure
 

@@ -55,6 +55,14 @@ class Pieces:
         """Pieces without a single row."""
         return cls(np.zeros(n, np.int64), *(np.zeros((n, _N_HIDDEN), np.float32) for _ in range(2)))
 
+    def __getitem__(self, chosen: slice | IntArray) -> Pieces:
+        """Some of them."""
+        return Pieces(self.n_rows[chosen], self.total[chosen], self.squares[chosen])
+
+    def __add__(self, other: Pieces) -> Pieces:
+        """The same pieces with what was heard of them elsewhere."""
+        return Pieces(self.n_rows + other.n_rows, self.total + other.total, self.squares + other.squares)
+
     @classmethod
     def joined(cls, parts: Sequence[Pieces]) -> Pieces:
         """The pieces of all parts, in order."""
@@ -76,27 +84,28 @@ class VoicePrinter:
         """Open the ONNX files. Raises ModelMissing when they are not there."""
         return cls(_session(FRAME_LAYERS, n_threads), _session(VOICE_LAYER, n_threads))
 
-    def extract(self, mels: FloatArray, chosen: IntArray) -> Hidden:
-        """Run the frame layers over chosen mel frames, joined as if nothing lay between.
+    def extract(self, mels: FloatArray, frame: IntArray) -> Hidden:
+        """Run the frame layers over the mel frames of speech, joined as if nothing lay between.
 
         Args:
-            mels: (n_frames, 80) from `kaldi_log_mels`.
-            chosen: (n,) increasing frame numbers, n >= 1: the speech.
+            mels: (n, 80) from `kaldi_log_mels`, n >= 1.
+            frame: (n,) their numbers, increasing.
         """
-        n_chunks = -(-len(chosen) // _CHUNK_FRAMES)
+        n_chunks = -(-len(mels) // _CHUNK_FRAMES)
         # The last chunk is filled up with the speech before it; a very short call is repeated.
+        row = np.arange(len(mels))
         filled = np.concatenate(
-            [chosen[: (n_chunks - 1) * _CHUNK_FRAMES], np.resize(chosen, _CHUNK_FRAMES)]
-            if len(chosen) < _CHUNK_FRAMES
-            else [chosen[: (n_chunks - 1) * _CHUNK_FRAMES], chosen[-_CHUNK_FRAMES:]]
+            [row[: (n_chunks - 1) * _CHUNK_FRAMES], np.resize(row, _CHUNK_FRAMES)]
+            if len(row) < _CHUNK_FRAMES
+            else [row[: (n_chunks - 1) * _CHUNK_FRAMES], row[-_CHUNK_FRAMES:]]
         ).reshape(n_chunks, _CHUNK_FRAMES)
         values = np.empty((n_chunks, _CHUNK_FRAMES // _LAYER_STRIDE, _N_HIDDEN), np.float32)
         for first in range(0, n_chunks, _BATCH):
             features = mels[filled[first : first + _BATCH]]
             features = features - features.mean(axis=1, keepdims=True)
             values[first : first + _BATCH] = self.frame_layers(features)
-        frame, kept = np.unique(filled[:, ::_LAYER_STRIDE].reshape(-1), return_index=True)
-        return Hidden(values.reshape(-1, _N_HIDDEN)[kept], frame)
+        heard, kept = np.unique(filled[:, ::_LAYER_STRIDE].reshape(-1), return_index=True)
+        return Hidden(values.reshape(-1, _N_HIDDEN)[kept], frame[heard])
 
     def prints(self, hidden: Hidden, first: IntArray, last: IntArray) -> FloatArray:
         """Unit-length voice prints (n, 192) of the mel frames [first, last) of each piece.

@@ -10,7 +10,7 @@ import numpy as np
 
 from callanalytics.diarize import segmentation
 from callanalytics.diarize.clustering import cluster_voices, mean_prints
-from callanalytics.diarize.conversation import Opening, Rhythm, Whole, find_opening
+from callanalytics.diarize.conversation import Opening, Rhythm, find_opening
 from callanalytics.diarize.embedding import PRINT_SIZE, Pieces, piece_sums
 from callanalytics.diarize.handovers import passed_on
 from callanalytics.diarize.models import SpeechModels
@@ -26,7 +26,7 @@ from callanalytics.diarize.vad import (
     widen,
 )
 from callanalytics.records import BoolArray, FloatArray
-from ensemble.inference.spectrogram import KALDI_CENTRE_S, KALDI_HOP, kaldi_log_mels
+from ensemble.inference.spectrogram import KALDI_CENTRE_S, KALDI_HOP, kaldi_log_mels, n_kaldi_frames
 
 _WINDOW_STEP_S = 10.0
 # Pieces of about 1 s, each embedded from the 1.5 s around its middle.
@@ -153,19 +153,25 @@ def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_sha
     return Voices(active, centres, found.may_be_more, found.in_doubt, opening, may_be_passed_on)
 
 
-def hear_parts(samples: FloatArray, part: IntArray, models: SpeechModels) -> Whole:
-    """Gives the print (192,) of any group of parts of a side, each group heard as one.
+def hear_parts(samples: FloatArray, part: IntArray, n_parts: int, models: SpeechModels) -> Pieces:
+    """What the voice network hears in each part of a side, so that any group of them can be pooled as one.
 
     Args:
         samples: (n,) at 8 kHz.
-        part: (n_frames,) number of the part that a frame belongs to, -1 for what is not heard; some are.
+        part: (n_frames,) number of the part that a frame belongs to, -1 for what is not heard.
+        n_parts: of these, parts that are nowhere included.
         models: loaded once per process.
     """
     spoken = part >= 0
+    heard = Pieces.silent(n_parts)
     pieces = _pieces(spoken, np.append(False, part[1:] != part[:-1]))
-    _, sums = _embed_pieces(samples, spoken, pieces, models)
-    of_piece = part[pieces[:, 0]]
-    return lambda groups: models.printer.whole(sums, groups[:, of_piece])
+    if len(pieces):
+        _, sums = _embed_pieces(samples, spoken, pieces, models)
+        of_piece = part[pieces[:, 0]]
+        np.add.at(heard.n_rows, of_piece, sums.n_rows)
+        np.add.at(heard.total, of_piece, sums.total)
+        np.add.at(heard.squares, of_piece, sums.squares)
+    return heard
 
 
 def voice_of(samples: FloatArray, active: BoolArray, models: SpeechModels) -> FloatArray | None:
@@ -271,13 +277,13 @@ def _embed_block(
     """The same of neighbouring pieces in one pass: bounds the memory of hour-long calls."""
     margin = round(_CONTEXT_S / FRAME_S)
     begin, end = max(0, pieces[0, 0] - margin), min(len(speech), pieces[-1, 1] + margin)
-    mels = kaldi_log_mels(samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES])
-    middle_of_mel_s = np.arange(len(mels)) / _MELS_PER_S + KALDI_CENTRE_S
+    near = samples[begin * FRAME_SAMPLES : end * FRAME_SAMPLES]
+    middle_of_mel_s = np.arange(n_kaldi_frames(len(near))) / _MELS_PER_S + KALDI_CENTRE_S
     frame = np.minimum((middle_of_mel_s / FRAME_S).astype(np.int64), end - begin - 1)
     chosen = np.flatnonzero(widen(speech[begin:end], _MARGIN_FRAMES)[frame])
     if len(chosen) == 0:  # shorter than one analysis window
         return np.zeros((len(pieces), PRINT_SIZE), np.float32), Pieces.silent(len(pieces))
-    hidden = models.printer.extract(mels, chosen)
+    hidden = models.printer.extract(kaldi_log_mels(near, chosen), chosen)
     edges = ((pieces - begin) * FRAME_S * _MELS_PER_S).astype(np.int64)
     middle_s = (pieces.mean(axis=1) - begin) * FRAME_S
     first = ((middle_s - _CONTEXT_S / 2) * _MELS_PER_S).astype(np.int64)

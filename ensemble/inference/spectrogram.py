@@ -260,8 +260,15 @@ def voice_norm(known: Statistics, reference: Reference, front: FrontEnd) -> tupl
     return (level + shape).astype(np.float32), deviation.astype(np.float32)
 
 
-def kaldi_log_mels(samples: Float) -> Float:
+def n_kaldi_frames(n_samples: int) -> int:
+    """How many frames of `kaldi_log_mels` so many samples at 8 kHz have."""
+    return max(0, 1 + (n_samples - _KALDI_WINDOW) // KALDI_HOP)
+
+
+def kaldi_log_mels(samples: Float, chosen: NDArray[np.int64] | None = None) -> Float:
     """Kaldi's log-mel energies of (n,) samples at 8 kHz: (n_frames, 80), 10 ms apart, edges cut.
+
+    Of `chosen` frames only, given as increasing numbers, where they are given.
 
     The voice network (CAM++) wants the 80 filters of 16 kHz sound. Telephone sound ends at 4 kHz, so they are
     computed from the 8 kHz samples directly: with the same 31.25 Hz grid and the same mel filters, the ones
@@ -269,14 +276,14 @@ def kaldi_log_mels(samples: Float) -> Float:
     """
     import scipy.fft
 
-    n_frames = 1 + (len(samples) - _KALDI_WINDOW) // KALDI_HOP
-    if n_frames < 1:
+    n_frames = n_kaldi_frames(len(samples)) if chosen is None else len(chosen)
+    if n_frames == 0:
         return np.zeros((0, KALDI_MELS), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(samples, _KALDI_WINDOW)[::KALDI_HOP]
     window, filters = _povey(), _kaldi_filters()
     found = np.empty((n_frames, KALDI_MELS), np.float32)
     for first in range(0, n_frames, 4096):
-        block = frames[first : first + 4096]
+        block = frames[first : first + 4096] if chosen is None else frames[chosen[first : first + 4096]]
         block = (block - block.mean(axis=1, keepdims=True)) * window
         spectrum = scipy.fft.rfft(block, _KALDI_FFT, axis=1)
         power = spectrum.real**2 + spectrum.imag**2

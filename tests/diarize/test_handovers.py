@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ import soundfile as sf
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.clustering import VoiceSpace
 from callanalytics.diarize.conversation import Rhythm, Whole
+from callanalytics.diarize.embedding import Pieces
 from callanalytics.diarize.handovers import Handover, find_handover, passed_on, with_handover
-from callanalytics.diarize.vad import IntArray
+from callanalytics.diarize.vad import FRAME_S, IntArray
 from callanalytics.records import BoolArray, FloatArray, Role, RoleSource, StatedRoles, Turn
 
 SPACE = VoiceSpace.load()
@@ -87,38 +87,72 @@ def test_of_two_voices_the_one_that_is_passed_on_is_divided() -> None:
     assert nothing == Handover()
 
 
+class Side:
+    """A side whose voice changes at some frame; keeps the frames of which it is asked."""
+
+    def __init__(self, earlier: FloatArray, later: FloatArray, changes_at: int) -> None:
+        self.voices, self.changes_at = np.stack([earlier, later]).astype(np.float32), changes_at
+        self.asked: list[IntArray] = []
+
+    def hear(self, part: IntArray, n_parts: int) -> Pieces:
+        frame = np.flatnonzero(part >= 0)
+        self.asked.append(frame)
+        heard = Pieces(np.zeros(n_parts, np.int64), *np.zeros((2, n_parts, 192), np.float32))
+        np.add.at(heard.n_rows, part[frame], 1)
+        np.add.at(heard.total, part[frame], self.voices[(frame >= self.changes_at).astype(int)])
+        return heard
+
+
+def mean_of(parts: Pieces, groups: BoolArray) -> FloatArray:
+    """Prints of groups of parts, each the mean over what was heard of it."""
+    total = groups.astype(np.float32) @ parts.total
+    return (total / np.linalg.norm(total, axis=1, keepdims=True)).astype(np.float32)
+
+
 def test_turns_of_the_voice_that_takes_over_get_a_name_of_their_own() -> None:
     turns = [Turn(f"speaker_{n % 2}", n % 2, 3.2 * n, 3.2 * n + 1.92) for n in range(24)]
     active = np.ones(2500, np.bool_)
-    heard: list[int] = []
-
-    def hear(later: FloatArray) -> Callable[[IntArray], Whole]:
-        def parts(part: IntArray) -> Whole:
-            heard.append(len(np.unique(part)) - 1)
-            return whole_of(np.stack([ANN] * 6 + [later] * 6))
-
-        return parts
-
-    found, handover = with_handover(turns, 1, active, hear(BOB), SPACE)
+    passed = Side(ANN, BOB, changes_at=1200)
+    found, handover = with_handover(turns, 1, active, passed.hear, mean_of, SPACE)
     assert [turn.speaker for turn in found] == ["speaker_0", "speaker_1"] * 6 + ["speaker_0", "speaker_2"] * 6
     assert handover == Handover(6, True)
-    assert heard == [10, 12]  # the first and the last eight seconds, then all
-    heard.clear()
-    assert with_handover(turns, 1, active, hear(ANN), SPACE) == (tuple(turns), Handover())
-    assert heard == [10]
+    ends, rest = passed.asked
+    assert len(ends) * FRAME_S == pytest.approx(
+        15, abs=0.1
+    )  # the first and the last 7.5 s, then all others, once
+    assert not set(ends) & set(rest)
+    assert len(ends) + len(rest) == 12 * 60
+    one = Side(ANN, ANN, changes_at=0)
+    assert with_handover(turns, 1, active, one.hear, mean_of, SPACE) == (tuple(turns), Handover())
+    assert len(one.asked) == 1
+
+
+def test_ends_that_are_hardly_apart_are_no_reason_to_hear_more() -> None:
+    turns = [Turn("speaker_0", 0, 3.2 * n, 3.2 * n + 1.92) for n in range(12)]
+    sides = [Side(ANN, between(ANN, BOB, share), changes_at=600) for share in np.linspace(0, 1, 41)]
+    for side in sides:
+        with_handover(turns, 0, np.ones(1300, np.bool_), side.hear, mean_of, SPACE)
+    ratios = [SPACE.two_voices(ANN, 7.5, between(ANN, BOB, share), 7.5) for share in np.linspace(0, 1, 41)]
+    assert [len(side.asked) == 2 for side in sides] == [ratio >= -9 for ratio in ratios]
+    assert len({len(side.asked) for side in sides}) == 2
 
 
 def test_of_a_long_side_some_turns_tell() -> None:
     turns = [Turn("speaker_0", 0, 3.2 * n, 3.2 * n + 1.92) for n in range(300)]
-    heard: list[int] = []
-
-    def hear(part: IntArray) -> Whole:
-        heard.append(len(np.unique(part)) - 1)
-        return whole_of(np.stack([ANN] * 100 + [BOB] * 200))
-
-    found, _ = with_handover(turns, 0, np.ones(30_000, np.bool_), hear, SPACE)
+    side = Side(ANN, BOB, changes_at=10_000)
+    found, _ = with_handover(turns, 0, np.ones(30_000, np.bool_), side.hear, mean_of, SPACE)
     assert sum(turn.speaker == "speaker_1" for turn in found) == pytest.approx(200, abs=4)
-    assert heard[1] == 93  # 180 s
+    assert sum(map(len, side.asked)) * FRAME_S == pytest.approx(180 + 9, abs=6)  # besides the ends
+
+
+def test_a_short_side_or_one_turn_is_not_asked() -> None:
+    for turns in ([Turn("speaker_0", 0, 0, 20)], [Turn("speaker_0", 0, 0, 4), Turn("speaker_0", 0, 6, 9)]):
+        side = Side(ANN, BOB, changes_at=300)
+        assert with_handover(turns, 0, np.ones(700, np.bool_), side.hear, mean_of, SPACE) == (
+            tuple(turns),
+            Handover(),
+        )
+        assert side.asked == []
 
 
 def test_a_second_agent_on_the_agents_side_is_a_speaker_of_their_own(data_dir: Path) -> None:
