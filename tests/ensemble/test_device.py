@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from command_line import callanalytics
@@ -20,7 +21,8 @@ from callanalytics.analysis.call import Models
 from callanalytics.config import Settings, load_config
 from callanalytics.errors import ConfigError
 from callanalytics.workspace import Workspace
-from ensemble.inference.device import prepare_device
+from ensemble.inference.device import onnx_member, prepare_device
+from ensemble.inference.ensemble import SHIPPED
 from ensemble.members import make_member
 from ensemble.model_errors import DeviceMissing
 from jobs.maintenance.doctor import examine
@@ -102,6 +104,31 @@ def test_the_doctor_names_a_processor_that_takes_twice_the_time(
         assert found.ok
         slower.append("twice the time" in found.found)
     assert slower == [False, True]
+
+
+@pytest.mark.parametrize("name", ["cnn", "crnn", "vit"])
+def test_a_member_answers_alike_beside_longer_ones_and_hears_little_padding(
+    name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_frames = np.array([180, 40, 47, 250, 230, 44, 90])
+    mel = np.zeros((7, 250, 64), np.float32)
+    mask = np.arange(250) < n_frames[:, None]
+    mel[mask] = rng.standard_normal((n_frames.sum(), 64))
+    heard: list[int] = []
+
+    class Counted(onnxruntime.InferenceSession):
+        def run(self, names: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            heard.append(given["mask"].size)
+            return super().run(names, given)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Counted)
+    member = onnx_member(SHIPPED / f"{name}.onnx", 1)
+    together = member(mel, mask.astype(np.float32))
+    assert sum(heard) < 1.25 * n_frames.sum()
+    for row, n in enumerate(n_frames):
+        alone = member(mel[row : row + 1, :n], np.ones((1, n), np.float32))
+        for found, expected in zip(together, alone, strict=True):
+            np.testing.assert_allclose(found[row], expected[0], atol=2e-5)
 
 
 def test_nothing_of_a_network_stays_behind_on_the_processor() -> None:
