@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile as sf
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from callanalytics.audio import CANONICAL_RATE_HZ, decode_recording
 from callanalytics.audio.samples import SampleBuffer, frames_at, give_back
+from callanalytics.audio.source import Stretch
 from callanalytics.config import AudioSettings
 from callanalytics.errors import (
     EmptyAudio,
@@ -295,6 +297,30 @@ def test_a_wav_that_grew_after_its_header_was_written(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(more)
     with pytest.raises(TruncatedAudio, match=r"declares 5\.0 s.*20\.0 s are there.*brought up to date"):
         decode(tmp_path / "a.wav")
+
+
+def test_a_container_without_a_packet(tmp_path: Path) -> None:
+    path = tmp_path / "a.caf"
+    with av.open(str(path), "w", format="caf") as container:
+        container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        container.start_encoding()
+    with pytest.raises(EmptyAudio, match=r"a\.caf: holds no samples"):
+        decode(path)
+
+
+def test_frames_before_a_torn_one_count(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The demuxer refuses the three bytes of the last: 50 frames of 20 ms are whole."""
+    (tmp_path / "a.gsm").write_bytes(rng.bytes(50 * 33 + 3))
+    assert decode(tmp_path / "a.gsm").duration_s == 1.0
+
+
+def test_a_seek_that_no_file_has_fails_as_ffmpeg_asks(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    with (tmp_path / "a").open("rb") as stream:
+        part = Stretch(stream, 1, 3)
+        assert [part.seek(2**63), part.seek(-2), part.seek(0, 9)] == [-1, -1, -1]
+        assert part.at(2**63, 1) == b""
+        assert part.at(1, 9) == b"c"
 
 
 @pytest.mark.parametrize("after", [b"LIST" + struct.pack("<I", 90_000) + b"x" * 90_000, bytes(90_000)])
