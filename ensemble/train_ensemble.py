@@ -41,7 +41,13 @@ from ensemble.training.assemble import (
     name_of_test,
 )
 from ensemble.training.calibration import normalised
-from ensemble.training.fit_heads import HeadSettings, add_voice_member, calibration_of_trained, fit_heads
+from ensemble.training.fit_heads import (
+    HeadSettings,
+    add_voice_member,
+    calibration_of_trained,
+    fit_heads,
+    scores_of,
+)
 from ensemble.training.pooled_features import VIEWS, clip_alone, features_of, voice_head
 
 LIMITS = (
@@ -252,7 +258,7 @@ def train_heads(
         "data_hash": clips_hash(chosen),
         "unusable": [[u.path.name, u.reason] for u in examples.unusable],
         "head_settings": asdict(heads or HeadSettings()),
-        "scores": {"headline": {"test": name_of_test(examples, validation), "uar": 0.0}},
+        "scores": {"headline": {"test": name_of_test([examples.clips[i] for i in validation]), "uar": 0.0}},
         "licence": licence or begun.get("licence", ""),
         "note": note,
     }
@@ -281,7 +287,8 @@ def calibrate_trained_alone(
     """Give the ensemble in ``start`` the calibration of the vote without the voice network's member.
 
     Nothing is learnt, and the vote of all members stays as it is: an ensemble made before there was such a
-    calibration need not be trained again. A new training makes it itself.
+    calibration need not be trained again. A new training makes it itself. The card also gets the scores of
+    that vote, since those in cards of earlier versions are of another test (:func:`name_of_test`).
 
     Args:
         corpora: Labelled clips of the same channel as in training; those of other labels are left out.
@@ -318,7 +325,15 @@ def calibrate_trained_alone(
     out.mkdir(parents=True)
     for name, sha256 in files_of(begun):
         shutil.copyfile(checked_file(start, name, sha256), out / name)
-    card = {**begun, "trained_alone": about, "calibrated_from": begun["ensemble_id"]}
+    scores = scores_of(ensemble.heads, ensemble, view, alone, truth)
+    headline = {"test": name_of_test(clips), "uar": scores["uar_speaker"]}
+    card = {
+        **begun,
+        "trained_alone": about,
+        "calibrated_from": begun["ensemble_id"],
+        "centred": scores,
+        "scores": {**begun.get("scores", {}), "headline": headline},
+    }
     card["ensemble_id"] = fingerprint(card)
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return out

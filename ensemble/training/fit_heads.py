@@ -344,26 +344,57 @@ def _calibration(
     precision: float,
 ) -> tuple[Calibration, dict[str, Any]]:
     """Temperatures, thresholds and scores of the vote of the members ``asked`` (m,); the rest as above."""
+    known = _answers(asked, heads, ensemble, view, alone, truth)
+    both, twice = np.concatenate([known["speaker"], known["calm"]], axis=1), np.tile(truth, 2)
+    rule, votes = ensemble.rule, _votes(ensemble)
+    temperature = fit_temperature(both, twice, votes)
+    thresholds = choose_thresholds(both, twice, temperature, precision, rule=rule, weights=votes)
+    before = ensemble.thresholds
+    thresholds = replace(thresholds, shortest_s=before.shortest_s, quietest_db=before.quietest_db)
+    found = Calibration(fit_temperature(known["clip"], truth, votes), temperature, thresholds)
+    return found, _scores(found, ensemble, known, truth)
+
+
+def scores_of(
+    heads: CentredHeads, ensemble: Ensemble, view: Features, alone: Float, truth: Int
+) -> dict[str, Any]:
+    """UAR and ECE of the vote of all by what is known of a voice; arguments as above."""
+    everybody = np.ones(len(ensemble.members), dtype=bool)
+    found = Calibration(ensemble.temperature, heads.temperature, ensemble.thresholds)
+    return _scores(found, ensemble, _answers(everybody, heads, ensemble, view, alone, truth), truth)
+
+
+def _votes(ensemble: Ensemble) -> NDArray[np.float64] | None:
+    return ensemble.weights if ensemble.rule == "weighted" else None
+
+
+def _answers(
+    asked: NDArray[np.bool_],
+    heads: CentredHeads,
+    ensemble: Ensemble,
+    view: Features,
+    alone: Float,
+    truth: Int,
+) -> dict[str, Float]:
+    """Softmax (m, n, k) of the members ``asked``, 0 of the others, by what is known of a voice."""
     neutral, counted = ensemble.labels.index("neutral"), asked[:, None, None]
     offsets = np.stack([heads.offsets(m, pooled) for m, pooled in enumerate(view.pooled)]).astype(np.float64)
     likely = view.alone[asked, :, neutral].mean(axis=0, dtype=np.float64)
-    by_baseline = {
+    return {"clip": alone * counted} | {
         how: softmax(heads.centre(offsets, view.seconds, likely, view.voices, calm)[0]) * counted
         for how, calm in (("speaker", None), ("calm", truth == neutral))
     }
-    alone, both = alone * counted, np.concatenate(list(by_baseline.values()), axis=1)
-    twice = np.tile(truth, 2)
-    rule, votes = ensemble.rule, ensemble.weights if ensemble.rule == "weighted" else None
-    temperature = fit_temperature(both, twice, votes)
-    of_clip = fit_temperature(alone, truth, votes)
-    thresholds = choose_thresholds(both, twice, temperature, precision, rule=rule, weights=votes)
+
+
+def _scores(
+    calibration: Calibration, ensemble: Ensemble, known: Mapping[str, Float], truth: Int
+) -> dict[str, Any]:
     scores: dict[str, Any] = {"n_clips": len(truth)}
-    for how, rows in (("clip", alone), *by_baseline.items()):
-        mean = calibrate_mean(rows, of_clip if how == "clip" else temperature, votes)
-        top, _, _ = count_votes(rows, mean, rule, votes)
+    for how, rows in known.items():
+        temperature = calibration.temperature if how == "clip" else calibration.heads_temperature
+        mean = calibrate_mean(rows, temperature, _votes(ensemble))
+        top, _, _ = count_votes(rows, mean, ensemble.rule, _votes(ensemble))
         confidence = mean[np.arange(len(top)), top]
         scores[f"uar_{how}"] = unweighted_recall(truth, top)
         scores[f"ece_{how}"] = expected_calibration_error(confidence, top == truth)
-    known = ensemble.thresholds
-    thresholds = replace(thresholds, shortest_s=known.shortest_s, quietest_db=known.quietest_db)
-    return Calibration(of_clip, temperature, thresholds), scores
+    return scores

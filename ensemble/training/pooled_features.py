@@ -24,7 +24,14 @@ from ensemble.inference.ensemble import BATCH, Ensemble, in_batches
 from ensemble.inference.shipped_networks import networks_folder
 from ensemble.inference.spectrogram import KALDI_RATE_HZ, Spectra, voice_norm, voice_spectra
 from ensemble.inference.vote import softmax
-from ensemble.training.spectrogram_cache import View, ViewCache, ViewSettings, augmented, standard_views
+from ensemble.training.spectrogram_cache import (
+    CACHE_FORMAT,
+    View,
+    ViewCache,
+    ViewSettings,
+    augmented,
+    standard_views,
+)
 
 Made = TypeVar("Made")
 Float = NDArray[np.float32]
@@ -113,7 +120,7 @@ def voice_features(clips: Sequence[Clip], name: str, cache: Path, say: Callable[
     """What the voice network pools (n, 1024) of all clips in a view; kept in ``cache``."""
     settings = _settings_of(name)
     made = networks_folder().name  # with the hash of weights and definition
-    depends_on = json.dumps([content_key(clips), settings.key(), made], sort_keys=True)
+    depends_on = json.dumps([CACHE_FORMAT, content_key(clips), settings.key(), made], sort_keys=True)
     path = cache / f"voice-{name}-{hashlib.sha256(depends_on.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
         say(f"Extracting features of {len(clips)} clips by the voice network ({name}) ...")

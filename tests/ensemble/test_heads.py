@@ -23,7 +23,7 @@ from ensemble.model_errors import CorpusError, LeakError, ModelIncompatible, Mod
 from ensemble.train_ensemble import calibrate_trained_alone, train_from_corpora, train_heads
 from ensemble.training import TrainSettings
 
-VALIDATION = frozenset({"crema-d/1000", "crema-d/1001"})
+VALIDATION = frozenset({"crema-d/1001", "crema-d/1004"})
 SETTINGS = TrainSettings(
     labels=("anger", "neutral"),
     members=("cnn", "campplus"),
@@ -224,7 +224,7 @@ def test_heads_are_refused_where_they_cannot_be(whole, calm_corpus, cache, tmp_p
     other = replace(SETTINGS, labels=("anger", "sad"))
     with pytest.raises(TrainingError, match="need the labels of the ensemble"):
         train_heads([calm_corpus], VALIDATION, other, folder=tmp_path, cache=cache, start=whole)
-    held = frozenset({"crema-d/1004"})
+    held = frozenset({"crema-d/1003"})
     with pytest.raises(LeakError, match="was trained on"):
         train_heads([calm_corpus], held, SETTINGS, folder=tmp_path, cache=cache, start=whole)
 
