@@ -37,7 +37,7 @@ from voice_space import fit, mood_prints
 from callanalytics.diarize import SpeechModels
 from callanalytics.diarize.clustering import Division, Speech
 from callanalytics.diarize.embedding import Pieces
-from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
+from callanalytics.diarize.non_speech import covered_frames, find_non_speech
 from callanalytics.diarize.one_channel import SpeechPieces, embed_speech
 from callanalytics.diarize.vad import FRAME_S, frame_levels_db
 
@@ -82,8 +82,8 @@ def embed(samples: np.ndarray, models: SpeechModels) -> SpeechPieces:
     levels_db = frame_levels_db(samples)
     probability = models.detector.probabilities(samples, levels_db)
     sounds = find_non_speech(samples, levels_db, probability, (0,))
-    blocked = blocked_frames(sounds, 0, levels_db.shape[1])
-    return embed_speech(samples[0], levels_db[0], probability[0], blocked, models)
+    blocked, music = (frames[0] for frames in covered_frames(sounds, levels_db.shape))
+    return embed_speech(samples[0], levels_db[0], probability[0], blocked, music, models)
 
 
 def save(path: Path, built: Built) -> None:

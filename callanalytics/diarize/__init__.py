@@ -10,8 +10,14 @@ import numpy as np
 from callanalytics.diarize.conversation import CONVERSATION_SHARE
 from callanalytics.diarize.handovers import with_handover
 from callanalytics.diarize.models import SpeechModels
-from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
-from callanalytics.diarize.one_channel import embed_speech, hear_parts, separate_voices, voice_of
+from callanalytics.diarize.non_speech import covered_frames, find_non_speech
+from callanalytics.diarize.one_channel import (
+    embed_speech,
+    hear_parts,
+    heard_in_music,
+    separate_voices,
+    voice_of,
+)
 from callanalytics.diarize.quality import Quality, sound_quality
 from callanalytics.diarize.roles import weigh_roles
 from callanalytics.diarize.two_channels import find_layout
@@ -64,13 +70,17 @@ def diarize(
     samples = np.ascontiguousarray(samples, dtype=np.float32)
     duration_s = samples.shape[1] / SAMPLE_RATE_HZ
     levels_db = frame_levels_db(samples)
-    n_frames = levels_db.shape[1]
     probability = models.detector.probabilities(samples, levels_db)
     sounds = find_non_speech(samples, levels_db, probability, tuple(range(len(samples))))
-    blocked = np.stack([blocked_frames(sounds, channel, n_frames) for channel in range(len(samples))])
-    layout = find_layout(samples, levels_db, np.where(blocked, 0, probability), layout_hint)
+    quality = {Quality(span.kind.value) for span in sounds}
+    blocked, music = covered_frames(sounds, levels_db.shape)
+    heard = np.where(blocked, 0, probability)
+    if len(samples) > 1:
+        for side in np.flatnonzero(music.any(axis=1)):
+            heard[side] = heard_in_music(samples[side], heard[side], music[side], models)
+    layout = find_layout(samples, levels_db, heard, layout_hint)
     sounds = tuple(span for span in sounds if span.channel in layout.channels)
-    quality = {Quality(span.kind.value) for span in sounds} | layout.quality
+    quality |= layout.quality
     prints: dict[str, FloatArray] = {}
     in_doubt, opening = False, None
     if layout.activity is not None:
@@ -79,7 +89,12 @@ def diarize(
     else:
         (channel,) = layout.channels
         pieces = embed_speech(
-            samples[channel], levels_db[channel], probability[channel], blocked[channel], models
+            samples[channel],
+            levels_db[channel],
+            probability[channel],
+            blocked[channel],
+            music[channel],
+            models,
         )
         voices = separate_voices(pieces, models, conversation_share)
         active = np.atleast_2d(voices.active.any(axis=0))

@@ -3,7 +3,8 @@
 All three are decided from the spectrum of 64 ms windows every 32 ms, without a model:
 a *tone* is one or two steady frequencies that hold nearly all the power (ring-back, busy, DTMF, fax);
 *music* is sound whose spectral peaks stand still for notes at a time and which never pauses as speech
-does; *masking* is a run of exact zeros on a channel that is not used to them.
+does, though somebody may speak over it; *masking* is a run of exact zeros on a channel that is not used
+to them.
 """
 
 from __future__ import annotations
@@ -64,13 +65,18 @@ def find_non_speech(
     return tuple(sorted(spans, key=lambda span: (span.start_s, span.channel)))
 
 
-def blocked_frames(spans: tuple[SoundSpan, ...], channel: int, n_frames: int) -> BoolArray:
-    """Frames of a channel that lie in one of its spans: no speech there."""
-    blocked = np.zeros(n_frames, np.bool_)
+def covered_frames(spans: tuple[SoundSpan, ...], shape: tuple[int, ...]) -> tuple[BoolArray, BoolArray]:
+    """Frames (n_channels, n_frames) that hide all voices, as masking and tones do, and frames of music.
+
+    Args:
+        spans: what was found, each on a channel of the shape.
+        shape: (n_channels, n_frames).
+    """
+    blocked, music = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     for span in spans:
-        if span.channel == channel:
-            blocked[round(span.start_s / FRAME_S) : round(span.end_s / FRAME_S)] = True
-    return blocked
+        frames = music if span.kind is Sound.MUSIC else blocked
+        frames[span.channel, round(span.start_s / FRAME_S) : round(span.end_s / FRAME_S)] = True
+    return blocked, music
 
 
 def _spans(mask: BoolArray) -> list[tuple[float, float]]:

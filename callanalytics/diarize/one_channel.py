@@ -36,6 +36,8 @@ _OVERLAP_PROBABILITY = 0.5
 # Both detectors count: Silero alone misses emotional and overlapped speech, the segmenter alone
 # takes line noise for speech (benchmarks/RESULTS.md).
 _SILERO_WEIGHT = 0.5
+# In music the segmenter alone is not believed: at 0.5 twice as much music is taken for speech.
+_OVER_MUSIC = 0.65
 # Speech on one channel stays within this many dB below its loud frames, whoever speaks.
 _SPEECH_RANGE_DB = 40.0
 _MAYBE_SPEECH = 0.1  # below this everywhere the channel is not worth a second opinion
@@ -102,6 +104,7 @@ def embed_speech(
     levels_db: FloatArray,
     probability: FloatArray,
     blocked: BoolArray,
+    music: BoolArray,
     models: SpeechModels,
 ) -> SpeechPieces:
     """The pieces of speech of one channel and their voice prints.
@@ -109,13 +112,13 @@ def embed_speech(
     Args:
         samples: (n,) at 8 kHz.
         levels_db, probability: (n_frames,) level and speech probability per 32 ms frame.
-        blocked: (n_frames,) frames of tones, music or masking: no speech there.
+        blocked: (n_frames,) frames of tones or masking: no speech there.
+        music: (n_frames,) frames of music: speech only where both networks hear it.
     """
     if not (probability > _MAYBE_SPEECH).any():
         return SpeechPieces.none(len(levels_db))
     local = _local_speakers(samples, len(levels_db), models)
-    blended = _SILERO_WEIGHT * probability + (1 - _SILERO_WEIGHT) * local.speech
-    speech = above(blended.astype(np.float32), on=ON, off=OFF) & ~blocked & stands_out(levels_db)
+    speech = above(_blended(probability, local, music), on=ON, off=OFF) & ~blocked & stands_out(levels_db)
     if speech.any():
         speech &= levels_db > np.percentile(levels_db[speech], 90) - _SPEECH_RANGE_DB
     if not speech.any():
@@ -124,6 +127,22 @@ def embed_speech(
     prints, sums = _embed_pieces(samples, speech, span, models)
     overlap = (local.overlap > _OVERLAP_PROBABILITY) & speech
     return SpeechPieces(span, prints, sums, local.speaker_of(span), overlap)
+
+
+def heard_in_music(
+    samples: FloatArray, probability: FloatArray, music: BoolArray, models: SpeechModels
+) -> FloatArray:
+    """Speech probability (n_frames,) of a channel, by both networks where there is music.
+
+    Args:
+        samples: (n,) at 8 kHz.
+        probability: (n_frames,) by the voice detector, which loses half of the speech under music as loud.
+        music: (n_frames,) where music plays.
+        models: loaded once per process.
+    """
+    local = _local_speakers(samples, len(probability), models, music)
+    heard: FloatArray = np.where(music, _blended(probability, local, music), probability)
+    return heard
 
 
 def separate_voices(pieces: SpeechPieces, models: SpeechModels, conversation_share: float) -> Voices:
@@ -228,15 +247,29 @@ class _Local:
         return number
 
 
-def _local_speakers(samples: FloatArray, n_frames: int, models: SpeechModels) -> _Local:
+def _blended(probability: FloatArray, local: _Local, music: BoolArray) -> FloatArray:
+    """What both networks hear together. Music alone one of them may take for speech, not both."""
+    blended = _SILERO_WEIGHT * probability + (1 - _SILERO_WEIGHT) * local.speech
+    is_heard = np.minimum(blended, local.speech) > _OVER_MUSIC
+    heard: FloatArray = np.where(music & ~is_heard, 0, blended).astype(np.float32)
+    return heard
+
+
+def _local_speakers(
+    samples: FloatArray, n_frames: int, models: SpeechModels, looked: BoolArray | None = None
+) -> _Local:
+    """What the segmenter hears, in the windows with frames that are `looked` at; nobody elsewhere."""
     step = round(_WINDOW_STEP_S * SAMPLE_RATE_HZ)
-    starts = list(range(0, max(1, len(samples)), step))
-    found = models.segmenter.windows(samples, starts)
-    speech = 1 - found[:, :, 0]
-    overlap = found[:, :, 4:].sum(axis=2)
+    starts = np.arange(0, max(1, len(samples)), step)
     # Nearest network frame of every 32 ms frame.
     middle_s = (np.arange(n_frames) + 0.5) * FRAME_S
     window = np.minimum((middle_s // _WINDOW_STEP_S).astype(np.int64), len(starts) - 1)
+    wanted = np.arange(len(starts)) if looked is None else np.unique(window[looked])
+    found = np.zeros((len(starts), segmentation.N_FRAMES, len(segmentation.POWERSET)), np.float32)
+    found[:, :, 0] = 1
+    found[wanted] = models.segmenter.windows(samples, starts[wanted].tolist())
+    speech = 1 - found[:, :, 0]
+    overlap = found[:, :, 4:].sum(axis=2)
     inside_s = middle_s - window * _WINDOW_STEP_S
     frame = np.rint((inside_s - segmentation.FRAME_CENTRE_S) / segmentation.FRAME_STEP_S).astype(np.int64)
     frame = np.clip(frame, 0, segmentation.N_FRAMES - 1)

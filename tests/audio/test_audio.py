@@ -655,6 +655,71 @@ def test_masked_stretches_stay_exact_zeros_beside_hum(tmp_path: Path) -> None:
     assert not audio.samples[0, 8000:16000].any()
 
 
+def syllables(seconds: float, seed: int = 5) -> FloatArray:
+    """(n,) buzz of changing pitch in syllables, with a pause of a second after each two."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * 8000)
+    pitch_hz = rng.uniform(90, 220, n // 800 + 1).repeat(800)[:n]
+    loud = rng.uniform(0.2, 1.0, n // 1600 + 1).repeat(1600)[:n] * (np.arange(n) % 24_000 < 16_000)
+    sound = 0.1 * loud * np.sign(np.sin(2 * np.pi * np.cumsum(pitch_hz) / 8000))
+    return (sound + 1e-4 * rng.standard_normal(n)).astype(np.float32)
+
+
+def mains(seconds: float, hz: float) -> FloatArray:
+    """(n,) the harmonics of the mains, of power 1."""
+    at_s = np.arange(round(seconds * 8000)) / 8000
+    wave = sum(np.sin(2 * np.pi * hz * k * at_s + k * k) / np.sqrt(k) for k in range(2, 13))
+    return np.asarray(wave / np.std(wave), np.float32)
+
+
+def power_db(sound: FloatArray) -> float:
+    return float(10 * np.log10(np.mean(sound.astype(np.float64) ** 2)))
+
+
+@pytest.mark.parametrize("hz", [49.9, 60.05])
+@pytest.mark.parametrize("over_db", [-14, 0, 10])
+def test_hum_with_harmonics_is_taken_out_from_its_first_moment(
+    hz: float, over_db: float, tmp_path: Path
+) -> None:
+    voice = 0.5 * syllables(30.0)
+    hum = mains(30.0, hz) * voice.std() * 10 ** (over_db / 20)
+    sf.write(tmp_path / "a.wav", np.stack([voice + hum, voice], axis=1), 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == ("hum",)
+    assert np.array_equal(audio.samples[1], voice), "the other side is left"
+    left = audio.samples[0] - voice
+    for part in (slice(0, 4000), slice(4000, None)):
+        assert power_db(left[part]) < max(power_db(hum) - 15, power_db(voice) - 9)
+    pause = slice(2 * 8000 + 1600, 3 * 8000)
+    assert power_db(audio.samples[0, pause]) < power_db(hum) - 20
+
+
+def test_hum_with_harmonics_in_a_part_of_a_long_call_is_taken_out(tmp_path: Path) -> None:
+    voice = np.tile(0.5 * syllables(30.0), 22)
+    loud = voice.copy()
+    loud[-330 * 8000 :] += mains(330.0, 50.0) * voice.std()
+    loud[-60 * 8000 : -50 * 8000] = 0.0
+    sf.write(tmp_path / "a.wav", loud, 8000, subtype="FLOAT")
+    audio = decode(tmp_path / "a.wav")
+    assert audio.notes == ("hum",)
+    assert power_db(audio.samples[0, -29 * 8000 : -28 * 8000]) < power_db(loud[-29 * 8000 : -28 * 8000])
+    assert not audio.samples[0, -60 * 8000 : -50 * 8000].any(), "what is masked stays so"
+
+
+@pytest.mark.parametrize("sound", ["voice", "steady voice", "dial tone", "ringing", "chord", "faint"])
+def test_voices_tones_and_chords_are_no_hum(sound: str, tmp_path: Path) -> None:
+    voice = 0.5 * syllables(30.0)
+    at_s = np.arange(30 * 8000) / 8000
+    hz = {"dial tone": (350, 450), "ringing": (400, 450), "chord": (110.0, 138.6, 164.8, 220.0, 277.2, 329.6)}
+    played = sum((0.05 * np.sin(2 * np.pi * each * at_s) for each in hz.get(sound, ())), np.zeros_like(at_s))
+    if sound == "steady voice":  # one pitch of 100 Hz, with pauses as in speech
+        played = 0.1 * np.sign(np.sin(2 * np.pi * 100 * at_s)) * (at_s % 3 < 2)
+    if sound == "faint":
+        played = mains(30.0, 50.0) * voice.std() * 10 ** (-30 / 20)
+    sf.write(tmp_path / "a.wav", (voice + played).astype(np.float32), 8000, subtype="FLOAT")
+    assert "hum" not in decode(tmp_path / "a.wav").notes
+
+
 @pytest.mark.parametrize("doublings", [4, 5, 7])
 def test_a_very_quiet_copy_is_lifted_to_the_call_itself_and_noted(doublings: int, tmp_path: Path) -> None:
     sound = np.stack([0.25 * tone(3.0, 8000), 0.05 * tone(3.0, 8000)], axis=1).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from telephone import MUSIC_WITHIN_S, RATE_HZ, FloatArray, music, noisy, silence, tone
 
-from callanalytics.diarize.non_speech import blocked_frames, find_non_speech
+from callanalytics.diarize.non_speech import covered_frames, find_non_speech
 from callanalytics.diarize.vad import FRAME_S, frame_levels_db
 from callanalytics.records import Sound, SoundSpan
 
@@ -171,14 +171,14 @@ def test_zeros_at_every_pause_are_a_habit(n_pauses: int, n_masked: int, rng: np.
     assert len(found(np.concatenate([*parts, noisy(silence(1), rng)]))) == n_masked
 
 
-def test_spans_block_the_frames_of_their_own_channel() -> None:
+def test_spans_cover_the_frames_of_their_own_channel_and_music_apart() -> None:
     spans = (
         SoundSpan(Sound.TONE, 1, 10 * FRAME_S, 20 * FRAME_S),
         SoundSpan(Sound.MUSIC, 0, 0.0, 2 * FRAME_S),
     )
-    assert np.flatnonzero(blocked_frames(spans, 1, 40)).tolist() == list(range(10, 20))
-    assert np.flatnonzero(blocked_frames(spans, 0, 40)).tolist() == [0, 1]
-    assert not blocked_frames(spans, 2, 40).any()
+    blocked, music = covered_frames(spans, (2, 40))
+    assert np.argwhere(blocked).tolist() == [[1, frame] for frame in range(10, 20)]
+    assert np.argwhere(music).tolist() == [[0, 0], [0, 1]]
 
 
 def test_spans_come_by_start_with_the_channel_as_it_is_called(rng: np.random.Generator) -> None:

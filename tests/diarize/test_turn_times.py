@@ -12,6 +12,7 @@ from telephone import MUSIC_WITHIN_S, RATE_HZ, FloatArray, music, noisy, tone
 
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.one_channel import embed_speech
+from callanalytics.diarize.segmentation import N_FRAMES, POWERSET
 from callanalytics.diarize.segments import to_rttm
 from callanalytics.diarize.vad import (
     FRAME_S,
@@ -120,6 +121,47 @@ def test_tones_and_music_are_no_turns_whatever_the_detector_says(
     assert any(t.channel == 0 and t.start_s < 4 for t in found.turns)
 
 
+class Segmenting(Detecting):
+    """The same, and a segmenter that hears one voice in everything, as surely."""
+
+    def __init__(self, share: float, segmented: float) -> None:
+        super().__init__(share)
+
+        def windows(samples: FloatArray, starts: list[int]) -> FloatArray:
+            found = np.zeros((len(starts), N_FRAMES, len(POWERSET)), np.float32)
+            found[:, :, 0], found[:, :, 1] = 1 - segmented, segmented
+            return found
+
+        self.segmenter = SimpleNamespace(windows=windows)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("detected", "segmented", "is_heard"),
+    [(0.5, 0.9, True), (0.8, 0.9, True), (0.2, 0.9, False), (0.8, 0.3, False)],
+)
+def test_who_speaks_over_music_is_heard_where_both_networks_hear_a_voice(
+    channels: int, detected: float, segmented: float, is_heard: bool, rng: np.random.Generator
+) -> None:
+    """The whole stretch was no speech, and a caller under loud music was gone."""
+    sound = spoken({0: [(1, 4)], 1: [(6, 9), (18, 19)]}, rng)[-channels:]
+    sound[0, 9 * RATE_HZ : 11 * RATE_HZ] = noisy(np.zeros(2 * RATE_HZ, np.float32), rng)
+    sound[0, 11 * RATE_HZ : 17 * RATE_HZ] = noisy(music(6), rng)
+    found = diarize(sound, RATE_HZ, models=Segmenting(detected, segmented))
+    inside_s = sum(min(t.end_s, 16) - max(t.start_s, 12) for t in found.turns if t.start_s < 16 < t.end_s + 4)
+    assert (inside_s > 3) is is_heard, found.turns
+    assert "music" in found.quality
+
+
+def test_music_on_the_side_that_nobody_speaks_on_is_noted(rng: np.random.Generator) -> None:
+    """The note went with the side, although somebody may have spoken under the music."""
+    sound = spoken({0: [], 1: [(6, 9), (18, 19)]}, rng)
+    sound[0] = noisy(music(LENGTH_S), rng)
+    found = diarize(sound, RATE_HZ, models=Segmenting(0.8, 0.3))
+    assert found.layout is ChannelLayout.ONE_SIDED
+    assert {"one_sided", "music"} <= set(found.quality)
+
+
 def test_on_one_channel_no_piece_of_speech_lies_in_a_blocked_stretch(rng: np.random.Generator) -> None:
     # Two seconds without it: a sound that never changes is no speech.
     sound = noisy(np.concatenate([np.zeros(2 * RATE_HZ, np.float32), buzz(8, rng)]), rng)
@@ -127,9 +169,10 @@ def test_on_one_channel_no_piece_of_speech_lies_in_a_blocked_stretch(rng: np.ran
     sure = np.ones(len(levels_db), np.float32)
     blocked = np.zeros(len(levels_db), np.bool_)
     models = SpeechModels()
-    free = embed_speech(sound, levels_db, sure, blocked, models)
+    nothing = np.zeros_like(blocked)
+    free = embed_speech(sound, levels_db, sure, blocked, nothing, models)
     blocked[3 * RATE_HZ // FRAME_SAMPLES : 6 * RATE_HZ // FRAME_SAMPLES] = True
-    kept = embed_speech(sound, levels_db, sure, blocked, models)
+    kept = embed_speech(sound, levels_db, sure, blocked, nothing, models)
 
     def inside(pieces: Any) -> int:
         return sum(int(blocked[a:b].sum()) for a, b in pieces.span)
