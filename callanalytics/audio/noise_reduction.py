@@ -127,11 +127,11 @@ def _remove_low(row: FloatArray, sample_rate_hz: int) -> bool:
 
 
 def _remove_harmonics(row: FloatArray, sample_rate_hz: int) -> bool:
-    from scipy.signal import iirnotch
-
     lines_hz = mains_harmonics_hz(row, sample_rate_hz)
     if not lines_hz:
         return False
+    from scipy.signal import iirnotch  # 70 MB, and few recordings hum
+
     notches = [iirnotch(hz, hz / _NOTCH_HZ, fs=sample_rate_hz) for hz in lines_hz]
     sections = np.array([[*numerator, *denominator] for numerator, denominator in notches])
     # A notch lets the first moment of hum through, as if it were a voice: the start is filtered backwards.
