@@ -20,6 +20,7 @@ from babel.messages.pofile import read_po, write_po
 
 from callanalytics.analysis.words import NOTE_TEXT
 from callanalytics.diarize.quality import QUALITY_TEXT
+from callanalytics.records.text import TimeDoubt
 from reports.parts.flags import REASONS
 from reports.translation import DOMAIN, LOCALE_DIR
 
@@ -39,6 +40,7 @@ def messages() -> Iterator[tuple[str | tuple[str, ...], str]]:
         yield from ((message, prefix + file) for file, _line, message, _comments, _context in found)
     yield from ((text, "callanalytics/diarize/quality.py") for text in QUALITY_TEXT.values())
     yield from ((text, "callanalytics/config/call_settings.py") for text in REASONS)
+    yield from ((text.value, "callanalytics/records/text.py") for text in TimeDoubt)
     yield from ((text, "callanalytics/analysis/words/__init__.py") for text in NOTE_TEXT.values())
 
 

@@ -33,6 +33,7 @@ class Badge:
 
 
 ABSTAINED = Badge(NO_LABEL, "–", marked("no label"))
+NOT_ASKED = marked("not asked")
 NAMES = {
     "anger": marked("anger"),
     "boredom": marked("boredom"),
@@ -56,6 +57,11 @@ def _badge(emotion: str | None, _language: str) -> Badge:
     if emotion is None:
         return replace(ABSTAINED, name=_(ABSTAINED.name))
     return Badge(emotion, LETTERS[emotion], _(NAMES[emotion]))
+
+
+def not_asked() -> Badge:
+    """The badge of a member that has no opinion of a segment: drawn as "no label", read as what it is."""
+    return replace(ABSTAINED, name=_(NOT_ASKED))
 
 
 def legend(emotions: Iterable[str]) -> tuple[Badge, ...]:

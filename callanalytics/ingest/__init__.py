@@ -46,10 +46,11 @@ from callanalytics.records import (
     StatedRoles,
     TimeSource,
 )
+from callanalytics.records.text import TimeDoubt
 
 # So many recordings are looked up at once: a query costs a scan of all files ever known.
 LOOK_UP_BATCH = 100_000
-_COUNTER = re.compile(r"[-_. ]+\(?(?:part|seg(?:ment)?)?\d{1,2}\)?$", re.IGNORECASE)
+_COUNTER = re.compile(r"[-_. ]+\(?(?:part|seg(?:ment)?)?(\d{1,2})\)?$", re.IGNORECASE)
 _NAMED_SIDES = 0.99  # how often a file that is named after a side holds it
 
 
@@ -189,17 +190,33 @@ def _with_doubts(wanted: Sequence[tuple[Listed, CallFacts]]) -> list[tuple[Liste
 
     Of parts of a call all but the first began later; one call in two formats is counted twice.
     """
-    names = [
-        (facts.started_at, listed.paths[0].parent, _COUNTER.sub("", listed.stem)) for listed, facts in wanted
-    ]
-    n_of = Counter(names)
-    note = "{n} recordings of this start have nearly one name: they may be parts or copies of one call"
+    numbers: dict[tuple[datetime, Path, str], list[int | None]] = {}
+    keys = []
+    for listed, facts in wanted:
+        counter = _COUNTER.search(listed.stem)
+        key = (facts.started_at, listed.paths[0].parent, listed.stem[: counter.start() if counter else None])
+        numbers.setdefault(key, []).append(int(counter[1]) if counter else None)
+        keys.append(key)
+    noted = {
+        key: TimeDoubt.NEARLY_ONE_NAME.format(n=len(of))
+        for key, of in numbers.items()
+        if _are_of_one_call(of)
+    }
     return [
-        (listed, replace(facts, sources={"conflict": note.format(n=n_of[name]), **facts.sources}))
-        if n_of[name] > 1 and facts.started_at_source is TimeSource.NAME
+        (listed, replace(facts, sources={"conflict": noted[key], **facts.sources}))
+        if key in noted and facts.started_at_source is TimeSource.NAME
         else (listed, facts)
-        for name, (listed, facts) in zip(names, wanted, strict=True)
+        for key, (listed, facts) in zip(keys, wanted, strict=True)
     ]
+
+
+def _are_of_one_call(numbers: Sequence[int | None]) -> bool:
+    """Whether the numbers at the ends of otherwise equal names count parts, or stand twice, as of copies.
+
+    A count begins with 0, 1 or no number and leaves out at most one: 21 and 34 are two telephones.
+    """
+    parts = {number or 0 for number in numbers}
+    return len(numbers) > len(parts) or (len(parts) > 1 and min(parts) <= 1 and max(parts) <= len(parts) + 1)
 
 
 def recording_from_files(

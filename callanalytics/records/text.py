@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from functools import cache
 
 # Control characters, lone surrogates (bytes of a name that are no UTF-8), line separators, empty characters
@@ -90,3 +91,30 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def counted(n: int, noun: str) -> str:
     """The number with its noun: "1 call", "2 calls", "12,000 calls"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+class TimeDoubt(StrEnum):
+    """What may be doubtful about the time of a call, with its values in braces.
+
+    Stored as the finished English sentence; pages in other languages find the values in it again.
+    """
+
+    NEARLY_ONE_NAME = (
+        "{n} recordings of this start have nearly one name: they may be parts or copies of one call"
+    )
+    DAY_OR_MONTH = "{day} may begin with the day or the month: no date was read"
+    STAMPS_TURNED = "the second stamp is before the first, which was taken for the start"
+    TIME_OR_NUMBER = "the number behind the day may be the time, and what follows it a counter"
+    ZONE_OF_SEVERAL = "{zone} is a zone of several countries: the time was read as local"
+    MAYBE_OFFSET = "{written} may be an offset from UTC: the time was read as local"
+    NO_TIME = "stamp {stamp} is no time; the unique id was used"
+    EPOCH_AFAR = "the epoch {epoch} is further from the stamp {stamp} than any zone; the stamp was used"
+    RECORDED_LATER = "recorded {later} after the call began, if {zone} is its zone"
+    OTHER_ZONE = "stamp {stamp} does not fit zone {zone}; the unique id was used"
+    ONLY_DAY = "only the day of the start is stated"
+    UNREAD_START = "a start is stated in a way that is not read"
+    OTHER_DAY = "the name may state another day than that of the file, whose time was used"
+    AFTER_MANIFEST = "recorded {later} after the start of the call that the manifest states"
+    STARTS_APART = "{best} and {other} state starts that are {apart} apart: that of the {best} was used"
+    AFTER_FILE = "the {source} states a time after that of the file"
+    HOUR_TWICE = "clocks of {zone} showed this hour twice: it was read as the first unless a zone is stated"

@@ -15,7 +15,7 @@ from reports.call_rows import CallData, load_calls
 from reports.formatting import MISSING, clock, counted, length, moment, number, percent, plain, plain_number
 from reports.pages.agents import agent_file
 from reports.pages.calls_table import call_table, recording_name
-from reports.palette import Badge, badge
+from reports.palette import Badge, badge, not_asked
 from reports.parts.call_parts import (
     LAYOUT_TEXT,
     ROLE_SOURCE_TEXT,
@@ -27,7 +27,7 @@ from reports.parts.call_parts import (
     votes_alike,
 )
 from reports.parts.coverage import ABSTAIN_TEXT
-from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES
+from reports.parts.flags import FRUSTRATION_MEASURES, VOICE_MEASURES, stored_text
 from reports.parts.measure_names import (
     MEASURE_ROWS,
     QUARTER_ROWS,
@@ -208,7 +208,7 @@ def _facts(facts: Row, agents: frozenset[str]) -> Iterator[Fact]:
     )
     for note in ("conflict", "zone_note"):
         if note in origin:
-            yield Fact(_("Doubt about the time"), origin[note])
+            yield Fact(_("Doubt about the time"), stored_text(origin[note]))
     yield Fact(_("Length"), length(facts["duration_s"]), _("as decoded"))
     for name, key in (
         (_("Team"), "team"),
@@ -299,7 +299,7 @@ def _segment(call: CallData, segment: Row, members: Sequence[str]) -> SegmentRow
 
 def _vote(vote: Row | None, winner: str | None) -> MemberVote:
     if vote is None or vote["emotion"] is None:
-        return MemberVote(badge(None), MISSING, agrees=True)  # whoever was not asked does not disagree
+        return MemberVote(not_asked(), MISSING, agrees=True)  # who has no opinion does not disagree
     return MemberVote(badge(vote["emotion"]), percent(vote["probability"]), vote["emotion"] == winner)
 
 

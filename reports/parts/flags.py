@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 from callanalytics.config import DEFAULT_RULES, ONE_OF_THE_VOICES, Settings
+from callanalytics.records.text import TimeDoubt
 from reports.formatting import calls_text, counted, percent, whole_number
 from reports.report_source import Row
 from reports.translation import ENGLISH, _, language, marked
@@ -156,7 +157,21 @@ def _figure(text: str) -> str:
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
     """Each template with what finds its values."""
+    plain = [(template, "[^,]+?") for template in (*REASONS, *EVIDENCE)]
     return [
-        (template, re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^,]+?)", re.escape(template))))
-        for template in (*REASONS, *EVIDENCE)
+        (template, re.compile(_with_groups(re.escape(template), value)))
+        for template, value in (*plain, *((doubt, ".+?") for doubt in TimeDoubt))
     ]
+
+
+def _with_groups(pattern: str, value: str) -> str:
+    """A group for each value; where one stands twice, it is the same."""
+    known: set[str] = set()
+
+    def group(found: re.Match[str]) -> str:
+        name = found[1]
+        is_known = name in known
+        known.add(name)
+        return f"(?P={name})" if is_known else f"(?P<{name}>{value})"
+
+    return re.sub(r"\\{(\w+)\\}", group, pattern)

@@ -98,6 +98,8 @@ def test_a_member_that_was_not_asked_neither_agrees_nor_disagrees(tmp_path: Path
     text = made.text(f"calls/{first.recording.call_id}.html")
     assert " of 2</td>" in text
     assert " of 3</td>" not in text
+    n_segments = made.one(f"SELECT count(*) FROM votes WHERE call_id = '{first.recording.call_id}'")
+    assert text.count("not asked") == 2 * n_segments, "who hears the page is not told of a missing label"
     n_dissent = made.one(
         "SELECT count(*) FROM predictions p JOIN votes v USING (call_id, segment) "
         f"WHERE call_id = '{first.recording.call_id}' AND p.emotion <> coalesce(v.emotion, v.top_emotion)"

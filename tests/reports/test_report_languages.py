@@ -13,6 +13,7 @@ from babel.messages.catalog import Message
 from report_sites import Site, days
 
 from callanalytics.errors import ReportError
+from callanalytics.records.text import TimeDoubt
 from reports.formatting import localised
 from reports.parts.flags import stored_text
 from reports.translation import _, in_language, plural
@@ -133,6 +134,20 @@ def test_no_template_holds_a_text_that_nobody_translates(path: Path) -> None:
         words = [*attributes, *re.split(r"<[^>]*>", bare)]
         left = [w.strip() for w in words if re.search(r"[A-Za-z]{2}", SAME.sub("", w))]
     assert left == []
+
+
+@pytest.mark.parametrize("doubt", TimeDoubt)
+def test_what_is_doubtful_about_a_time_is_translated_with_its_values(doubt: TimeDoubt) -> None:
+    """As it was stored by any version: in finished English sentences."""
+    names = {name for _, name, _, _ in string.Formatter().parse(doubt) if name}
+    values = {name: "1 day, 2:00:00" if name == "apart" else f"<{name}>" for name in names}
+    stored = doubt.format(**values)
+    assert stored_text(stored) == stored
+    for language, name in (("de_DE", "de"), ("es_ES", "es")):
+        with localised(language, name):
+            shown = stored_text(stored)
+            assert shown != stored
+            assert all(value in shown for value in values.values())
 
 
 def test_stored_reasons_and_moments_are_translated() -> None:

@@ -21,6 +21,7 @@ from callanalytics.ingest.recorders.profiles import BUILT_IN, Profile, templated
 from callanalytics.ingest.recorders.sidecars import check_template, read_sidecar
 from callanalytics.ingest.recorders.stamps import LONGEST, MOMENT, USUAL, days_in
 from callanalytics.records import CallFacts, Direction, Role, RoleSource, StatedRoles, TimeSource
+from callanalytics.records.text import TimeDoubt
 
 # Who dialled, or who was dialled; where the direction is unknown either end may be the customer.
 _CUSTOMER_END: dict[object, tuple[str, ...]] = {
@@ -95,8 +96,7 @@ class FactReader:
             # A call that goes on at midnight is written on the next day.
             if days and not {day, day - A_DAY} & {*days}:
                 # The day is not shown: its digits may be a caller's number.
-                note = "the name may state another day than that of the file, whose time was used"
-                return replace(facts, sources={**facts.sources, "conflict": note})
+                return replace(facts, sources={**facts.sources, "conflict": TimeDoubt.OTHER_DAY.value})
         return facts
 
     def name_date(self, path: Path, stem: str) -> datetime | None:
@@ -182,11 +182,10 @@ class FactReader:
         source = sources.get("started_at", "file_time").split(" ")[0]
         if isinstance(started_at, datetime):
             if started_at - modified_at > A_DAY:
-                sources.setdefault("conflict", f"the {source} states a time after that of the file")
+                sources.setdefault("conflict", TimeDoubt.AFTER_FILE.format(source=source))
             local = started_at.astimezone(zone)
             if not local.fold and local.utcoffset() != local.replace(fold=1).utcoffset():
-                twice = f"clocks of {zone.key} showed this hour twice"
-                sources.setdefault("zone_note", f"{twice}: it was read as the first unless a zone is stated")
+                sources.setdefault("zone_note", TimeDoubt.HOUR_TWICE.format(zone=zone.key))
         best = name or (stated[0][1] if stated else None)
         return CallFacts(
             recorder=recorder.settings.name if recorder and name else (best.recorder if best else "none"),
@@ -221,7 +220,7 @@ def _apart(stated: Iterable[tuple[str, Found]]) -> str | None:
     # A name may hold no more than the hour.
     if apart < AN_HOUR - MOMENT:
         return None
-    return f"{best} and {other} state starts that are {apart} apart: that of the {best} was used"
+    return TimeDoubt.STARTS_APART.format(best=best, other=other, apart=apart)
 
 
 def _of_part(row: Found, named_at: object) -> Found:
@@ -244,7 +243,7 @@ def _of_part(row: Found, named_at: object) -> Found:
     elif isinstance(answered_s, float):
         facts["answered_s"] = max((answered - later).total_seconds(), 0.0)
     if later > USUAL:
-        facts["conflict"] = f"recorded {later} after the start of the call that the manifest states"
+        facts["conflict"] = TimeDoubt.AFTER_MANIFEST.format(later=later)
     return Found(row.recorder, row.confidence, facts)
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from callanalytics.config.window import local_to_utc
 from callanalytics.ingest.recorders.stamps import stamps_in
 from callanalytics.records import Direction, Role
+from callanalytics.records.text import TimeDoubt
 
 # Fact -> the names that recorders, CDRs and sidecars give it, lower case without punctuation, best first.
 ALIASES: dict[str, str] = {
@@ -142,10 +143,10 @@ def _stated_start(stated: dict[str, object]) -> object:
 def _doubt(start: str, started_at: datetime | None) -> str | None:
     """What is doubtful about the start that a sidecar or a manifest states."""
     if started_at is not None:
-        return "only the day of the start is stated" if _ONLY_DAY.fullmatch(start) else None
+        return TimeDoubt.ONLY_DAY if _ONLY_DAY.fullmatch(start) else None
     # A placeholder, such as .NET's 0001-01-01, is no time that was not understood.
     is_time = sum(map(str.isdigit, start)) >= _LEAST_DIGITS and not start.startswith(_NO_TIMES)
-    return "a start is stated in a way that is not read" if is_time else None
+    return TimeDoubt.UNREAD_START if is_time else None
 
 
 def read_time(value: object, zone: ZoneInfo) -> datetime | None:

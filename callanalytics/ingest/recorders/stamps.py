@@ -14,6 +14,7 @@ from pathlib import PurePath
 from zoneinfo import ZoneInfo
 
 from callanalytics.config.window import local_to_utc
+from callanalytics.records.text import TimeDoubt
 
 UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 # Digits of an id are no date: a UUID, or hexadecimal digits with a letter among them.
@@ -94,9 +95,9 @@ def stamps_in(name: str, zone: ZoneInfo) -> tuple[list[Stamp], str, str | None]:
             rest, end = f"{rest}{text[end : match.start()]}|", match.end()
     doubt = next((stamp.doubt for stamp in found if stamp.doubt), None)
     if not found and (unclear := _DAY_FIRST.search(text)):
-        doubt = f"{unclear[0]} may begin with the day or the month: no date was read"
+        doubt = TimeDoubt.DAY_OR_MONTH.format(day=unclear[0])
     elif len(found) > 1 and found[1].at < found[0].at:
-        doubt = doubt or "the second stamp is before the first, which was taken for the start"
+        doubt = doubt or TimeDoubt.STAMPS_TURNED
     return found, rest + text[end:], doubt
 
 
@@ -168,7 +169,7 @@ def _read(match: re.Match[str], zone: ZoneInfo) -> Stamp | None:
     else:
         at = local.replace(tzinfo=timezone(timedelta(minutes=minutes))).astimezone(UTC)
     if _CLOCK.fullmatch(match["who"] or ""):
-        doubt = "the number behind the day may be the time, and what follows it a counter"
+        doubt = TimeDoubt.TIME_OR_NUMBER
     return Stamp(at, match["who"], doubt)
 
 
@@ -178,7 +179,7 @@ def _offset(match: re.Match[str], local: datetime, zone: ZoneInfo) -> tuple[int 
         if match["named"] == local.replace(tzinfo=zone).tzname():
             return None, None
         known = _ZONES.get(match["named"])
-        doubt = f"{match['named']} is a zone of several countries: the time was read as local"
+        doubt = TimeDoubt.ZONE_OF_SEVERAL.format(zone=match["named"])
         return known, doubt if known is None else None
     written = match["east"] or match["offset"]
     if written is None:
@@ -194,7 +195,7 @@ def _offset(match: re.Match[str], local: datetime, zone: ZoneInfo) -> tuple[int 
         if not (len(written) == 5 and digits[0] == "0"):
             return None, None
         if "-" in before:
-            return None, f"{written} may be an offset from UTC: the time was read as local"
+            return None, TimeDoubt.MAYBE_OFFSET.format(written=written)
     return east, None
 
 
@@ -215,11 +216,11 @@ def reconciled(stamp: object, epoch: int, zone: ZoneInfo) -> dict[str, object]:
     try:
         local = datetime.fromisoformat(str(stamp))
     except ValueError:
-        said = {} if stamp is None else {"zone_note": f"stamp {stamp} is no time; the unique id was used"}
+        said = {} if stamp is None else {"zone_note": TimeDoubt.NO_TIME.format(stamp=stamp)}
         return {"started_at": opened_at, **said}
     shift = local.replace(tzinfo=UTC) - opened_at
     if not timedelta(hours=-12) - USUAL <= shift <= timedelta(hours=14) + USUAL:
-        note = f"the epoch {epoch} is further from the stamp {stamp} than any zone; the stamp was used"
+        note = TimeDoubt.EPOCH_AFAR.format(epoch=epoch, stamp=stamp)
         return {"started_at": local_to_utc(local, zone), "conflict": note}
     # Of a repeated hour the pass that the epoch fits.
     passes = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
@@ -231,9 +232,9 @@ def reconciled(stamp: object, epoch: int, zone: ZoneInfo) -> dict[str, object]:
     if USUAL < later <= LONGEST and _NEAR < beyond < USUAL - _NEAR:
         return {
             "started_at": at,
-            "zone_note": f"recorded {later} after the call began, if {zone.key} is its zone",
+            "zone_note": TimeDoubt.RECORDED_LATER.format(later=later, zone=zone.key),
         }
     if beyond > USUAL - _NEAR:
         beyond -= USUAL
-    note = f"stamp {stamp} does not fit zone {zone.key}; the unique id was used"
+    note = TimeDoubt.OTHER_ZONE.format(stamp=stamp, zone=zone.key)
     return {"started_at": opened_at + beyond, "zone_note": note}
