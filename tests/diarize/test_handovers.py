@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from short_calls import short_call
 
 from callanalytics.diarize import SpeechModels, diarize
 from callanalytics.diarize.clustering import VoiceSpace
@@ -153,6 +154,22 @@ def test_a_short_side_or_one_turn_is_not_asked() -> None:
             Handover(),
         )
         assert side.asked == []
+
+
+def test_a_second_agent_who_is_not_sure_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short_call(tmp_path / "call.wav", 4)
+    samples = np.ascontiguousarray(sf.read(tmp_path / "call.wav", dtype="float32")[0].T)
+    agent_first = (StatedRoles(RoleSource.RECORDER, (Role.AGENT, Role.CALLER), 0.999, "your settings"),)
+    models, found = SpeechModels(), []
+    for may_be in (False, True):
+        monkeypatch.setattr(
+            "callanalytics.diarize.with_handover",
+            lambda turns, *_, maybe=may_be: (turns, Handover(None, maybe)),
+        )
+        found.append(diarize(samples, 8000, stated_roles=agent_first, models=models))
+    sure, unsure = found
+    assert set(unsure.quality) - set(sure.quality) == {"maybe_passed_on"}
+    assert unsure.turns == sure.turns != ()
 
 
 def test_a_second_agent_on_the_agents_side_is_a_speaker_of_their_own(data_dir: Path) -> None:

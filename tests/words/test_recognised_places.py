@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from short_calls import short_calls
 
 from callanalytics.analysis.assess import CallAssessment
 from callanalytics.analysis.frustration import Curve
 from callanalytics.analysis.words import CallWords
 from callanalytics.analysis.words.recogniser import RATE_HZ, Recogniser, load_model
-from callanalytics.config import Settings, WordsSettings
+from callanalytics.config import RuleSettings, Settings, WordsSettings
 from callanalytics.errors import UsageError
 from callanalytics.records import (
     Audio,
@@ -28,6 +29,9 @@ from callanalytics.records import (
     Turn,
 )
 from ensemble.model_errors import ModelIncompatible, ModelMissing
+from jobs.cli.single_file import analyze_file
+from jobs.night import RunOptions
+from jobs.night.run import run_night
 
 CALL_HZ = 8000
 NOBODY = np.zeros(0, np.float32)
@@ -61,6 +65,8 @@ class Model:
 
     def transcribe(self, sound: FloatArray, **options: Any) -> tuple[list[Any], Any]:
         Model.asked.append((sound, options))
+        if not Model.says:
+            raise RuntimeError("out of memory")  # CTranslate2's
         return Model.says[len(Model.asked) - 1], SimpleNamespace(language=options["language"] or "de")
 
     def encode(self, features: FloatArray) -> FloatArray:
@@ -275,3 +281,34 @@ def test_a_model_that_cannot_be_loaded_is_said(
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     with pytest.raises(UsageError, match=r"callanalytics\[words\]"):
         Recogniser(folder).load()
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Path:
+    return short_calls(tmp_path / "calls", 1) / "call-000.wav"
+
+
+def test_words_of_a_model_belong_to_the_call_and_rules_see_them(folder: Path, call: Path) -> None:
+    rule = {"name": "cancels", "measure": "phrase", "role": "any", "phrases": ("cancel*",), "at_least": 1}
+    wanted = settings(model=str(folder)).model_copy(
+        update={"rule": (RuleSettings.model_validate(rule | {"reason": "wants to cancel"}),)}
+    )
+    Model.says += [[segment(word(" Please", 0.3, 0.8), word(" cancel.", 0.9, 1.4))]] * 2
+    found = analyze_file([call], wanted)
+    assert {said.text for said in found.words.utterances} == {"Please cancel."}
+    assert found.stage_wall_s["words"] > 0
+    ((reason,),) = [[each.reason for each in found.assessment.escalations]]
+    assert reason.startswith("wants to cancel: “")
+
+
+def test_a_model_that_fails_costs_the_words_and_not_the_call(folder: Path, call: Path) -> None:
+    found = analyze_file([call], settings(model=str(folder)))
+    assert found.segments
+    assert (found.words.utterances, found.words.note) == ((), "not_recognised")
+
+
+def test_a_night_whose_model_is_not_there_ends_before_it_begins(folder: Path, call: Path) -> None:
+    options = RunOptions(since="2000-01-01", inputs=(call.parent,), out=call.parent / "out", workers=1)
+    with pytest.raises(ModelMissing, match="no such folder"):
+        run_night(settings(model=str(folder / "nothing")), options)
+    assert not (call.parent / "out").exists()
