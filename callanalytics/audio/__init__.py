@@ -22,7 +22,7 @@ from callanalytics.audio.headerless import headerless_source, hint_of
 from callanalytics.audio.joined import recordings_in
 from callanalytics.audio.noise_reduction import remove_hum
 from callanalytics.audio.pyav import ffmpeg_source
-from callanalytics.audio.samples import SampleBuffer
+from callanalytics.audio.samples import SampleBuffer, is_interleaved
 from callanalytics.audio.source import (
     Overdue,
     Source,
@@ -105,9 +105,11 @@ class _Decoding:
         self._first: Source | None = None
         self._n_clipped = 0
         self._notes: set[str] = set()
+        self._name = ""
 
     def add(self, index: int, path: Path) -> None:
         """Decode everything that is in one file."""
+        self._name = shown(path)
         try:
             with opened(path, self._settings, self._deadline) as (stream, n_bytes):
                 before = os.fstat(stream.fileno())
@@ -201,6 +203,11 @@ class _Decoding:
         if self._buffer is None or self._first is None:
             raise EmptyAudio("A recording without files. This is a fault of callanalytics: please report it.")
         samples = self._buffer.finished()
+        if self._first.rate_hz == CANONICAL_RATE_HZ and len(samples) == 1 and is_interleaved(samples[0]):
+            raise InvalidAudio(
+                f"{self._name}: its header says one channel, but every other sample belongs to another "
+                "sound: it is stereo. Correct the header, or export it again."
+            )
         if remove_hum(samples, CANONICAL_RATE_HZ):
             self._notes.add("hum")
         n_doublings = missing_doublings(samples)

@@ -1,4 +1,4 @@
-"""Where decoded samples lie: in memory, those of a long call in a file without a name.
+"""Decoded samples lie in memory, those of a long call in a file without a name.
 
 An analysis goes over the samples of a call some five times, and needs a few seconds of them at once. So the
 pages of a long call are given back to the system again and again, which keeps them in its cache while there
@@ -25,6 +25,8 @@ _GIVEN_BACK_EVERY_S = 0.01
 _MOVE_SAMPLES = 1 << 20  # moved at once when rows are pushed together
 _GROWTH = 1.5
 _FRAMES_AT_ONCE = 256
+# Of one sound, samples in turn are as loud as each other, within 2 dB in nine of ten frames of real calls.
+_FRAME, _MOST_FRAMES, _ENOUGH_FRAMES, _HEARD_POWER, _APART, _TURNS_SHARE = 256, 2000, 30, 1e-5, 4.0, 0.5
 
 
 def _room(n: int) -> FloatArray:
@@ -58,6 +60,19 @@ def frames_at(samples: FloatArray, starts: npt.NDArray[np.intp], length: int) ->
         frames[part] = samples[starts[part, None] + np.arange(length)]
         give_back(samples)
     return frames
+
+
+def is_interleaved(row: FloatArray) -> bool:
+    """Whether (n,) samples are those of two channels in turn: mostly one of them is much louder."""
+    n_frames = len(row) // _FRAME
+    if n_frames < _ENOUGH_FRAMES:
+        return False
+    starts = np.linspace(0, n_frames - 1, min(n_frames, _MOST_FRAMES)).astype(np.int64) * _FRAME
+    pairs = frames_at(row, starts, _FRAME).reshape(len(starts), -1, 2)
+    power = pairs.var(axis=1)
+    loud = power.max(axis=1) > _HEARD_POWER
+    apart = power.max(axis=1) > _APART * power.min(axis=1)
+    return bool(loud.sum() >= _ENOUGH_FRAMES and (loud & apart).sum() > _TURNS_SHARE * loud.sum())
 
 
 def give_back(samples: FloatArray) -> None:

@@ -18,7 +18,7 @@ from callanalytics.diarize.one_channel import (
     separate_voices,
     voice_of,
 )
-from callanalytics.diarize.quality import Quality, sound_quality
+from callanalytics.diarize.quality import Quality, sound_quality, stopped_side, unknown_sound
 from callanalytics.diarize.roles import weigh_roles
 from callanalytics.diarize.two_channels import find_layout
 from callanalytics.diarize.vad import SAMPLE_RATE_HZ, frame_levels_db, stretches
@@ -74,10 +74,7 @@ def diarize(
     sounds = find_non_speech(samples, levels_db, probability, tuple(range(len(samples))))
     quality = {Quality(span.kind.value) for span in sounds}
     blocked, music = covered_frames(sounds, levels_db.shape)
-    heard = np.where(blocked, 0, probability)
-    if len(samples) > 1:
-        for side in np.flatnonzero(music.any(axis=1)):
-            heard[side] = heard_in_music(samples[side], heard[side], music[side], models)
+    heard = _heard_on_sides(samples, np.where(blocked, 0, probability), music, models)
     layout = find_layout(samples, levels_db, heard, layout_hint)
     sounds = tuple(span for span in sounds if span.channel in layout.channels)
     quality |= layout.quality
@@ -111,6 +108,9 @@ def diarize(
         quality.update(note for note, holds in notes.items() if holds)
     for spoken, channel in zip(active, layout.channels, strict=True):
         quality |= sound_quality(samples[channel], levels_db[channel], probability[channel], spoken)
+        quality |= unknown_sound(levels_db[channel], spoken | blocked[channel] | music[channel])
+    if layout.activity is not None:
+        quality |= stopped_side(samples, active)
     if not turns:
         quality.add(Quality.NO_SPEECH)
     if layout.activity is not None and (agent_voice is not None or (learn_voices and stated_roles)):
@@ -150,6 +150,16 @@ def diarize(
         quality=tuple(sorted(quality)),
         voices={speaker: prints[speaker] for speaker in roles if speaker in prints},
     )
+
+
+def _heard_on_sides(
+    samples: FloatArray, probability: FloatArray, music: BoolArray, models: SpeechModels
+) -> FloatArray:
+    """Speech probability (n_channels, n_frames) of two channels; of one alone it is not asked here."""
+    if len(samples) > 1:
+        for side in np.flatnonzero(music.any(axis=1)):
+            probability[side] = heard_in_music(samples[side], probability[side], music[side], models)
+    return probability
 
 
 def _handed_over(

@@ -89,7 +89,8 @@ def _masked(samples: FloatArray) -> list[tuple[float, float]]:
     length_s = (zero[:, 1] - zero[:, 0]) / SAMPLE_RATE_HZ
     inner = (zero[:, 0] > 0) & (zero[:, 1] < len(samples))
     n_pauses = np.count_nonzero(inner & (length_s >= _HABIT_RUN_S))
-    if n_pauses > max(3.0, len(samples) / SAMPLE_RATE_HZ / _HABIT_EVERY_S):
+    sounding_s = len(samples) / SAMPLE_RATE_HZ - float(length_s.sum())  # a hold says nothing of the pauses
+    if n_pauses > max(3.0, sounding_s / _HABIT_EVERY_S):
         return []
     return [
         (float(start) / SAMPLE_RATE_HZ, float(end) / SAMPLE_RATE_HZ)

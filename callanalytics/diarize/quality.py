@@ -25,12 +25,14 @@ class Quality(StrEnum):
     NO_SPEECH = "no_speech"
     ROLE_CONFLICT = "role_conflict"
     ONE_SIDED = "one_sided"
+    SIDE_STOPS = "side_stops"
     DEAD_CHANNEL = "dead_channel"
     FAKE_STEREO = "fake_stereo"
     DELAYED_COPY = "delayed_copy"
     BLEED = "bleed"
     ECHO = "echo"
     NOISY = "noisy"
+    UNKNOWN_SOUND = "unknown_sound"
     LOW_BAND = "low_band"
     DC_OFFSET = "dc_offset"
     HUM = "hum"
@@ -54,12 +56,15 @@ QUALITY_TEXT: dict[str, str] = {
     Quality.NO_SPEECH: "no speech was found",
     Quality.ROLE_CONFLICT: "what is known of the call disagrees about who is agent and who is caller",
     Quality.ONE_SIDED: "one of the two channels holds no speech of its own",
+    Quality.SIDE_STOPS: "one side stops long before the other: what was said there later is not known",
     Quality.DEAD_CHANNEL: "one channel is silent",
     Quality.FAKE_STEREO: "both channels hold the same sound",
     Quality.DELAYED_COPY: "one channel repeats the other later",
     Quality.BLEED: "each side can be heard on the other's channel",
     Quality.ECHO: "the other side comes back late, as an echo",
     Quality.NOISY: "the speech stands in loud noise",
+    Quality.UNKNOWN_SOUND: "much of it is sound that is neither speech, music nor tones: noise, or "
+    "samples in another coding than the file states",
     Quality.LOW_BAND: "the sound has no high frequencies, narrower than a telephone line",
     Quality.DC_OFFSET: "the samples were not centred on zero, which was corrected",
     Quality.HUM: "loud hum was taken out",
@@ -86,7 +91,12 @@ _HIGH_HZ, _MIDDLE_HZ, _LOW_BAND_DB = (2600.0, 3300.0), (400.0, 2000.0), -35.0
 # Samples in speech within 3 % of the highest peak whose neighbours are, too: none in a hundred thousand in
 # clean calls, 5 per thousand and more where a call is cut off at a quarter of its peaks.
 _CLIPPED_AT, _CLIPPED_SHARE = 0.97, 0.001
+# Of real calls the background is at -45 dB and less.
+_UNKNOWN_DB, _UNKNOWN_SHARE, _NEAR_SPEECH = -40.0, 0.5, round(0.5 / FRAME_S)
+# One who listens is silent for so long, too, but not while a call ends.
+_STOPPED_S, _GOES_ON_S = 15.0, 2.0
 _ENOUGH_FRAMES = round(1 / FRAME_S)
+_BACK_SAMPLES = 1 << 16
 _MOST_FRAMES = 2000  # a minute of speech tells it as well as an hour
 _NO_SPEECH = 0.3  # probability below which a frame is background
 
@@ -118,6 +128,41 @@ def sound_quality(
     if (at_peak[:, :-2] & at_peak[:, 1:-1] & at_peak[:, 2:]).mean() > _CLIPPED_SHARE:
         found.add(Quality.CLIPPED)
     return found
+
+
+def unknown_sound(levels_db: FloatArray, known: BoolArray) -> set[Quality]:
+    """Whether half of a channel or more is audible sound that nothing was recognised in, as a note.
+
+    Args:
+        levels_db: (n_frames,).
+        known: (n_frames,) frames of speech, music, tones or masking.
+    """
+    unknown = (levels_db > _UNKNOWN_DB) & ~widen(known, _NEAR_SPEECH)
+    return {Quality.UNKNOWN_SOUND} if np.count_nonzero(unknown) > _UNKNOWN_SHARE * len(unknown) else set()
+
+
+def stopped_side(samples: FloatArray, active: BoolArray) -> set[Quality]:
+    """Whether a side ends in exact zeros long before the call does, while the other one speaks on, as a note.
+
+    Args:
+        samples: (2, n) at 8 kHz.
+        active: (2, n_frames) where each side speaks.
+    """
+    for row, other in zip(samples, active[::-1], strict=True):
+        end = _end_of_sound(row)
+        goes_on_s = np.count_nonzero(other[end // FRAME_SAMPLES :]) * FRAME_S
+        if 0 < end <= len(row) - _STOPPED_S * SAMPLE_RATE_HZ and goes_on_s >= _GOES_ON_S:
+            return {Quality.SIDE_STOPS}
+    return set()
+
+
+def _end_of_sound(row: FloatArray) -> int:
+    """Number of samples up to the last one that is not zero."""
+    for end in range(len(row), 0, -_BACK_SAMPLES):
+        begin = max(0, end - _BACK_SAMPLES)
+        if (found := np.flatnonzero(row[begin:end])).size:
+            return begin + int(found[-1]) + 1
+    return 0
 
 
 def _signal_to_noise_db(levels_db: FloatArray, probability: FloatArray, active: BoolArray) -> float:

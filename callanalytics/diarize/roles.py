@@ -230,10 +230,16 @@ def possible_callers(spoken: Diarization) -> tuple[str, ...]:
     """Speakers who may be the caller although they are not called so, in order of appearance.
 
     Those of unknown role are, and so is an agent where it is not sure who is the agent, or whether that voice
-    holds speech of the caller, too.
+    holds speech of the caller, too. Where one of three voices may be a machine that opened the call, or where
+    the recorder exchanged the sides, the way the talk runs tells little.
     """
     doubted = {Role.UNKNOWN}
-    if spoken.role_confidence < SURE_OF_THE_AGENT or Quality.MIXED_VOICES in spoken.quality:
+    by_talk = spoken.role_source is RoleSource.INFERRED
+    if (
+        spoken.role_confidence < SURE_OF_THE_AGENT
+        or Quality.MIXED_VOICES in spoken.quality
+        or (by_talk and Quality.THREE_VOICES in spoken.quality)
+    ):
         doubted.add(Role.AGENT)
     return tuple(speaker for speaker in spoken.speakers if spoken.roles[speaker] in doubted)
 

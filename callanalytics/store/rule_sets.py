@@ -49,7 +49,7 @@ touched AS (
     WHERE m.value >= c.at_least
     UNION SELECT analysis_key FROM base.utterances WHERE ?
     UNION SELECT analysis_key FROM base.analyses
-    WHERE (role_confidence < ? OR list_contains(quality, ?)
+    WHERE (role_confidence < ? OR list_has_any(quality, ?::VARCHAR[])
         OR analysis_key IN (SELECT analysis_key FROM base.segments WHERE role = 'unknown'))
         AND coalesce(frustration_score, 0) >= ?
 )
@@ -141,7 +141,7 @@ def judged_the_same(store: Store, window: Window, settings: Settings) -> dict[in
                 [rule["at_least"] for rule in others],
                 names,
                 len(others) < len(changed),
-                *(SURE_OF_THE_AGENT, Quality.MIXED_VOICES.value, lowest),
+                *(SURE_OF_THE_AGENT, [Quality.MIXED_VOICES.value, Quality.THREE_VOICES.value], lowest),
                 *(old_id, RECIPE, window.since, window.until),
             ],
         )

@@ -720,6 +720,18 @@ def test_voices_tones_and_chords_are_no_hum(sound: str, tmp_path: Path) -> None:
     assert "hum" not in decode(tmp_path / "a.wav").notes
 
 
+def test_stereo_under_a_mono_header_is_refused(tmp_path: Path) -> None:
+    """It was two slow voices with a pitch an octave too low, without a word."""
+    sides = np.stack([syllables(30.0, 1), np.roll(syllables(30.0, 2), 16_000)], axis=1)
+    sides[: 8000 * 15, 0] *= 0.01
+    sides[8000 * 15 :, 1] *= 0.01
+    sf.write(tmp_path / "mono.wav", sides.reshape(-1), 8000, subtype="PCM_16")
+    with pytest.raises(InvalidAudio, match="every other sample"):
+        decode(tmp_path / "mono.wav")
+    sf.write(tmp_path / "stereo.wav", sides, 8000, subtype="PCM_16")
+    assert decode(tmp_path / "stereo.wav").samples.shape == (2, 240_000)
+
+
 @pytest.mark.parametrize("doublings", [4, 5, 7])
 def test_a_very_quiet_copy_is_lifted_to_the_call_itself_and_noted(doublings: int, tmp_path: Path) -> None:
     sound = np.stack([0.25 * tone(3.0, 8000), 0.05 * tone(3.0, 8000)], axis=1).astype(np.float32)

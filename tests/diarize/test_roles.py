@@ -188,6 +188,17 @@ def test_where_a_voice_may_hold_both_people_nobody_is_surely_the_agent_alone() -
     assert possible_callers(settled) == ("a",)
 
 
+@pytest.mark.parametrize(("source", "doubted"), [(RoleSource.INFERRED, ("a", "c")), (RoleSource.NAME, ())])
+def test_of_three_voices_whose_roles_only_the_talk_tells_each_may_be_the_callers(
+    source: RoleSource, doubted: tuple[str, ...]
+) -> None:
+    """A machine that opens on the caller's line passes for the agent, and the caller after it as well."""
+    talk = (Turn("a", 0, 0, 30), Turn("b", 1, 35, 40), Turn("c", 0, 41, 50))
+    roles = {"a": Role.AGENT, "b": Role.CALLER, "c": Role.AGENT}
+    spoken = Diarization(talk, roles, ChannelLayout.STEREO, source, 0.98, quality=("three_voices",))
+    assert possible_callers(spoken) == doubted
+
+
 def test_first_words_that_may_be_the_others_leave_the_roles_unsure() -> None:
     """The agent's "Support, hello" went to the caller, who then seemed to greet: roles exchanged at 0.96."""
     talk = turns_of(

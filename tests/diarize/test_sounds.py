@@ -171,6 +171,12 @@ def test_zeros_at_every_pause_are_a_habit(n_pauses: int, n_masked: int, rng: np.
     assert len(found(np.concatenate([*parts, noisy(silence(1), rng)]))) == n_masked
 
 
+def test_zeros_at_every_pause_are_a_habit_also_beside_minutes_of_silence(rng: np.random.Generator) -> None:
+    """Five pauses were payment masking as soon as the call had a minute on hold."""
+    parts = [part for _ in range(5) for part in (noisy(silence(1), rng), silence(1.5))]
+    assert found(np.concatenate([silence(120), *parts, noisy(silence(1), rng)])) == []
+
+
 def test_spans_cover_the_frames_of_their_own_channel_and_music_apart() -> None:
     spans = (
         SoundSpan(Sound.TONE, 1, 10 * FRAME_S, 20 * FRAME_S),

@@ -162,6 +162,26 @@ def test_music_on_the_side_that_nobody_speaks_on_is_noted(rng: np.random.Generat
     assert {"one_sided", "music"} <= set(found.quality)
 
 
+@pytest.mark.parametrize(("stopped_s", "is_noted"), [(0, False), (12, False), (16, True)])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_side_that_stops_before_the_other_is_noted(
+    side: int, stopped_s: float, is_noted: bool, rng: np.random.Generator
+) -> None:
+    sound = spoken({side: [(0.5, 3)], 1 - side: [(4, 6), (8, 12), (18, 19)]}, rng)
+    sound[side, round((LENGTH_S - stopped_s) * RATE_HZ) :] = 0
+    assert ("side_stops" in diarize(sound, RATE_HZ, models=Detecting(0.99)).quality) is is_noted
+
+
+def test_sound_that_nothing_is_recognised_in_is_noted(rng: np.random.Generator) -> None:
+    """Samples in another coding than the header says are loud noise, and were a call without speech."""
+    noise = (0.2 * rng.standard_normal((1, 20 * RATE_HZ))).astype(np.float32)
+    assert set(diarize(noise, RATE_HZ, models=Detecting(0.0)).quality) == {"no_speech", "unknown_sound"}
+    for level in (0.0, 0.002):
+        quiet = noise * np.float32(level)
+        assert diarize(quiet, RATE_HZ, models=Detecting(0.0)).quality == ("no_speech",)
+    assert "unknown_sound" not in diarize(spoken(TRUTH, rng), RATE_HZ, models=Detecting(0.99)).quality
+
+
 def test_on_one_channel_no_piece_of_speech_lies_in_a_blocked_stretch(rng: np.random.Generator) -> None:
     # Two seconds without it: a sound that never changes is no speech.
     sound = noisy(np.concatenate([np.zeros(2 * RATE_HZ, np.float32), buzz(8, rng)]), rng)
