@@ -54,6 +54,7 @@ _BEGINNINGS = (
         for tag in (b"Xing", b"Info")
     ),
 )
+_APE, _ID3V1_BYTES = b"APETAGEX", 128
 _EBML, _CLUSTER = b"\x1a\x45\xdf\xa3", b"\x1f\x43\xb6\x75"
 _REACH = 72  # bytes that a beginning may have
 _SEARCH_BYTES = 1 << 20
@@ -62,9 +63,11 @@ _SEARCH_BYTES = 1 << 20
 def recordings_in(stream: BinaryIO, n_bytes: int) -> Iterator[Stretch]:
     """The recordings in a file in order, nearly always one.
 
-    An ID3 tag before anything but MP3, which some recorders write there, belongs to none of them.
+    An ID3 tag before anything but MP3, which some recorders write there, belongs to none of them; nor do APE
+    tags at either end: in a picture of a megabyte there are bytes that look like frames.
     """
     start = _tag_before(Stretch(stream, 0, n_bytes))
+    n_bytes -= ape_bytes_behind(Stretch(stream, start, n_bytes))
     while start < n_bytes:
         rest = Stretch(stream, start, n_bytes)
         if is_wav(rest.at(0, 12)):
@@ -128,9 +131,33 @@ def _after_beginning(part: Stretch) -> int:
 
 def _tag_before(whole: Stretch) -> int:
     """Bytes of the ID3 tag before a container that has a beginning of its own, other than MP3's."""
-    size = id3_bytes(whole.at(0, 10))
+    n_ape = _ape_bytes(whole.at(0, 32))
+    size = n_ape or id3_bytes(whole.at(0, 10))
     head = whole.at(size, _REACH)
-    return size if any(kind.whole.match(head) for kind in _BEGINNINGS[:-2]) else 0
+    is_framed = bool(n_ape) and head.startswith((b"ID3", b"\xff"))  # where the tag states its own end rightly
+    return size if is_framed or any(kind.whole.match(head) for kind in _BEGINNINGS[:-2]) else 0
+
+
+def ape_bytes_behind(part: Stretch) -> int:
+    """Bytes of the APE tag at the end, with an ID3v1 tag behind it, which then is no sound either; else 0."""
+    n_id3 = _ID3V1_BYTES if part.at(part.n_bytes - _ID3V1_BYTES, 3) == b"TAG" else 0
+    foot = part.n_bytes - n_id3 - 32
+    size = _ape_bytes(part.at(foot, 32))
+    head = part.at(foot + 32 - size, 40) if 0 < size <= foot else b""
+    # Its first item has two numbers before its name. A size that leads elsewhere would cut off sound.
+    is_whole = head.startswith(_APE) or (head[8:10].isalnum() and head[8:10].isascii())
+    return size + n_id3 if is_whole else 0
+
+
+def _ape_bytes(end: bytes) -> int:
+    """Size of the APE tag with these 32 bytes as its head or foot, 0 for what is none (APEv2, Hydrogenaudio).
+
+    The size that they state is without the head; a flag says whether there is one.
+    """
+    if end[:8] != _APE or len(end) < 32:
+        return 0
+    size, flags = int.from_bytes(end[12:16], "little"), int.from_bytes(end[20:24], "little")
+    return size + 32 * bool(flags >> 31)
 
 
 def id3_bytes(head: bytes) -> int:

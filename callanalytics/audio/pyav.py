@@ -42,8 +42,15 @@ DEMUXERS = "wav,w64,aiff,au,caf,flac,ogg,mp3,mov,asf,matroska,amr,aac,ac3,eac3,v
 # FFmpeg's own AMR decoders skip frames without data (DTX) and so lose time; opencore fills them.
 _EXACT_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 _USUAL_BYTES = 1 << 28
-_TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}
-_SCALES = {"u8": 1 / 128, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0}
+_TYPES = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "flt": np.float32,
+    "dbl": np.float64,
+    "s64": np.int64,
+}
+_SCALES = {"u8": 1 / 128, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0, "s64": 2.0**-63}
 MAGIC = (
     (0, b"OggS", "Ogg"),
     (0, b"fLaC", "FLAC"),
@@ -103,8 +110,10 @@ def ffmpeg_source(
         declared_s = declared_length_s(path, part, name, hint_s, is_alone=is_alone)
         starts_s = [float(each.start_time * each.time_base) for each in tracks if each.start_time is not None]
         is_edited = name.startswith("mov,") and declared_s is not None  # fragments of a broadcast begin late
-        if len(starts_s) == len(tracks) and declared_s is not None and name == MATROSKA:
-            declared_s -= starts_s[track]  # it states when the last track ends
+        if len(starts_s) == len(tracks) and declared_s is not None and name in (MATROSKA, "ogg"):
+            declared_s -= max(
+                0.0, starts_s[track]
+            )  # they state when the last track ends, also of a live stream
         if len(starts_s) == len(tracks) and (is_edited or len(tracks) > 1):
             lead_s = timeline.begin(starts_s, track, is_edited=is_edited)
             declared_s = None if declared_s is None else declared_s + lead_s

@@ -55,6 +55,52 @@ def test_a_track_that_begins_later_keeps_its_place(tmp_path: Path) -> None:
     assert [heard(side) for side in audio.samples] == [[LEFT_HZ] * 2 + [0] * 3, [0] * 3 + [RIGHT_HZ] * 2]
 
 
+@pytest.mark.parametrize("start_s", [0.0, 3600.0, 36_000.0])
+def test_a_live_stream_counts_from_its_own_beginning(start_s: float, tmp_path: Path) -> None:
+    """An Ogg that was recorded from the second hour of a stream on was refused: an hour was missing."""
+    by_tracks(
+        tmp_path / "a", [tone(3.0, 48000, LEFT_HZ)[:, None]], 48000, "ogg", "libopus", starts_s=[start_s]
+    )
+    assert heard(decode(tmp_path / "a").samples[0]) == [LEFT_HZ] * 3
+
+
+def ape_tag(flags: int, *, has_head: bool = True) -> bytes:
+    """An APE tag with a picture of 100 KB in which, as in any, there are bytes that look like frames."""
+    picture = np.random.default_rng(1).integers(0, 256, 100_000).astype(np.uint8).tobytes()
+    item = struct.pack("<II", len(picture), 2) + b"Cover Art (Front)\0" + picture
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, each) + bytes(8)
+        for each in (flags | 1 << 29, flags & ~(1 << 29))
+    )
+    return (head if has_head else b"") + item + foot
+
+
+@pytest.mark.parametrize("where", ["behind", "behind, without a head", "behind, before ID3v1", "before"])
+def test_an_ape_tag_is_no_part_of_an_mp3(where: str, tmp_path: Path) -> None:
+    by_ffmpeg(tmp_path / "a.mp3", tone(3.0, 16000, LEFT_HZ)[:, None], 16000, "mp3", "libmp3lame")
+    plain, clean = (tmp_path / "a.mp3").read_bytes(), decode(tmp_path / "a.mp3")
+    tag = ape_tag(1 << 31 if "without" not in where else 0, has_head="without" not in where)
+    id3v1 = b"TAG" + bytes(125) if "ID3v1" in where else b""
+    content = tag + plain if where == "before" else plain + tag + id3v1
+    (tmp_path / "tagged.mp3").write_bytes(content)
+    tagged = decode(tmp_path / "tagged.mp3")
+    assert np.array_equal(tagged.samples, clean.samples)
+    assert tagged.notes == clean.notes
+
+
+def test_a_foot_of_a_tag_that_lies_about_its_size_takes_no_sound(tmp_path: Path) -> None:
+    by_ffmpeg(tmp_path / "a.mp3", tone(3.0, 16000, LEFT_HZ)[:, None], 16000, "mp3", "libmp3lame")
+    plain = (tmp_path / "a.mp3").read_bytes()
+    foot = b"APETAGEX" + struct.pack("<IIII", 2000, len(plain) // 2, 1, 0) + bytes(8)
+    (tmp_path / "a.mp3").write_bytes(plain + foot)
+    assert heard(decode(tmp_path / "a.mp3").samples[0]) == [LEFT_HZ] * 3
+
+
+def test_samples_of_64_bits_are_read(tmp_path: Path) -> None:
+    by_ffmpeg(tmp_path / "a.wav", tone(3.0, 8000, LEFT_HZ)[:, None], 8000, "wav", "pcm_s64le")
+    assert heard(decode(tmp_path / "a.wav").samples[0]) == [LEFT_HZ] * 3
+
+
 @pytest.mark.parametrize("n_channels", [(1, 1, 1), (2, 2), (1, 2)])
 def test_tracks_that_are_no_sides_are_refused(n_channels: tuple[int, ...], tmp_path: Path) -> None:
     by_tracks(tmp_path / "a", [two_tones(1.0, 16000, n) for n in n_channels], 16000, "matroska", "flac")
