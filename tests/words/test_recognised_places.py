@@ -307,8 +307,12 @@ def test_a_model_that_fails_costs_the_words_and_not_the_call(folder: Path, call:
     assert (found.words.utterances, found.words.note) == ((), "not_recognised")
 
 
-def test_a_night_whose_model_is_not_there_ends_before_it_begins(folder: Path, call: Path) -> None:
+@pytest.mark.parametrize("kind", ["local", "ray"])
+def test_a_night_whose_model_is_not_there_ends_before_it_begins(kind: str, folder: Path, call: Path) -> None:
+    """On a cluster, too: the driver looks before anybody works."""
     options = RunOptions(since="2000-01-01", inputs=(call.parent,), out=call.parent / "out", workers=1)
+    wanted = settings(model=str(folder / "nothing"))
+    engine = wanted.engine.model_copy(update={"kind": kind})
     with pytest.raises(ModelMissing, match="no such folder"):
-        run_night(settings(model=str(folder / "nothing")), options)
+        run_night(wanted.model_copy(update={"engine": engine}), options)
     assert not (call.parent / "out").exists()
