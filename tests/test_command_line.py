@@ -23,6 +23,8 @@ from ensemble.model_errors import DeviceMissing
 from jobs.cli.console import in_colour, paint
 from jobs.cli.main import COMMANDS, GROUPS, NEEDS, cli
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 N_CALLS = "n\n100\n"  # of the fixture, in csv
 
 

@@ -11,6 +11,8 @@ from command_line import run_command
 from fake_s3 import BUCKET, PAGE, FakeS3
 from short_calls import results, rows, settle, short_call
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 pytest.importorskip("s3fs", reason="s3fs is not installed: pip install callanalytics[s3]")
 
 SECRET = "s3cr3t-key"

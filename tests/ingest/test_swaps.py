@@ -21,6 +21,8 @@ from callanalytics.records import FoundRecording
 from jobs.night import RunOptions
 from jobs.night.run import run_night
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 NOW = datetime.now(UTC)
 NAMES = ("file.wav", "inner/call.wav", "other.wav", "stays.wav")
 

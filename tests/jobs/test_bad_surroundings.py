@@ -34,6 +34,8 @@ from jobs.night.run import run_night
 from jobs.reviews.queue import waiting_reviews
 from jobs.scheduler.monitoring import ping
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 SECRET = "s3cr3t-token"
 
 

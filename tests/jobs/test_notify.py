@@ -29,6 +29,8 @@ from callanalytics.workspace import Workspace
 from jobs.maintenance.doctor import examine
 from jobs.scheduler.notify import brief_message, plain_message, send, tell_of_job, tell_of_run
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 SECRET = "s3cr3t-t0ken"
 WINDOW = Window(
     datetime(LAST_DAY.year, LAST_DAY.month, LAST_DAY.day, tzinfo=UTC), datetime(2025, 4, 2, tzinfo=UTC)

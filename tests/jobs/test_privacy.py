@@ -19,6 +19,8 @@ from callanalytics.ingest.recorders.phone_numbers import hash_number, load_or_ma
 from callanalytics.records import CallFacts, TimeSource
 from jobs.maintenance.purge import append_erasure, verify_erasures
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 NUMBERS = ("2025550143", "2025550144", "3025550145", "4025550146", "5025550147", "6025550148")
 AGENT = "agentissima"
 

@@ -23,6 +23,8 @@ from jobs.night import RunOptions
 from jobs.night.run import run_night
 from reports.report_source import open_source
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 N_CALLS = 3
 SOME_TALK = RuleSettings(
     name="talks", measure="talk_share", at_least=0.05, weight=1.0, reason="caller talks {value:.0%}, {at}"

@@ -22,6 +22,8 @@ from jobs.night import RunOptions, RunResult
 from jobs.night.run import run_night
 from jobs.reviews.relabel import relabel
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 N_CALLS = 2
 
 

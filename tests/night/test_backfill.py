@@ -25,6 +25,8 @@ from jobs.models.compare import compare_ensembles
 from jobs.night import RunOptions, RunResult
 from jobs.night.run import run_night
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 NOW = datetime.now(UTC)
 N_CALLS = 3
 

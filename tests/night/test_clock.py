@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command_line import run_json
 from short_calls import rows, settle, short_call
 
@@ -18,6 +19,8 @@ from callanalytics.store import RunCounts, open_work
 from callanalytics.workspace import Workspace
 from jobs.night import RunOptions
 from jobs.night.plan import search
+
+pytestmark = pytest.mark.usefixtures("analysed_here")
 
 # Berlin: 2025-03-30 has 23 hours (02:00 becomes 03:00), 2025-10-26 has 25 (03:00 becomes 02:00).
 SPRING = ("20250329-233000", "20250330-003000", "20250330-015959", "20250330-023000", "20250330-235900")

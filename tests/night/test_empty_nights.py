@@ -12,6 +12,8 @@ import pytest
 from command_line import messages, run_command, run_json
 from short_calls import rows, short_call
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 OLD_S = 7_200.0
 
 

@@ -33,6 +33,8 @@ from short_calls import (
     short_calls,
 )
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 N_BROKEN = 2
 ALONE = ("--workers", 1)
 """For nights that nobody disturbs: one process that loads the models is enough."""

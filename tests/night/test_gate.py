@@ -25,6 +25,8 @@ from jobs.night import RunOptions
 from jobs.night.gate import Night, expected, night_of, reasons_to_hold, whole_days
 from jobs.night.run import run_night
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 MONDAY = date(2026, 3, 30)
 GATE = GateSettings()
 

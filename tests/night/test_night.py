@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 from command_line import callanalytics, messages, run_command, run_json
-from night_calls import DAY, WINDOW, without_numbers
+from night_calls import DAY, WINDOW, analysing_here, without_numbers
 from short_calls import rows, settle, short_call
 
 from callanalytics.analysis.call import Models, analyze_call
@@ -32,6 +33,13 @@ from callanalytics.workspace import Workspace
 from jobs.cli.single_file import found_recording
 
 YESTERDAY = date.today() - timedelta(days=1)
+
+
+@pytest.fixture
+def in_this_process() -> Iterator[None]:
+    """For what a night stores: those above it, and of bad files and a used budget, have workers."""
+    with analysing_here():
+        yield
 
 
 def test_the_demonstration_is_analysed_and_its_broken_file_quarantined(
@@ -110,6 +118,7 @@ def test_running_again_does_nothing_twice(
     assert "1 given up (see quarantine)." in messages("run", *WINDOW, "--input", demo.folder, "--out", out)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_another_window_gets_its_own_report_even_when_nothing_is_new(
     night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
 ) -> None:
@@ -137,6 +146,7 @@ def test_query_schema_status_and_report_answer(night: tuple[Path, dict[str, Any]
     assert "nothing" in messages("query", "SELECT * FROM nothing", "--out", out)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_relabel_swaps_without_inference_and_is_remembered(
     night: tuple[Path, dict[str, Any]], demo: DemoSummary, tmp_path: Path
 ) -> None:
@@ -201,6 +211,7 @@ def test_a_corrected_call_that_is_heard_anew_has_moments_with_sound(demo: DemoSu
     assert [clip.name for clip in corrected.clips] == [clip.name for clip in right.clips]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_excluded_agents_are_never_heard(demo: DemoSummary, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[emotion]\nroles = ["caller"]\n')
@@ -231,6 +242,7 @@ def test_a_dry_run_writes_no_results(demo: DemoSummary, tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     window = ("--since", "yesterday", "--input", tmp_path / "in", "--out", tmp_path / "o")
@@ -377,6 +389,7 @@ def test_a_night_in_torch_stores_what_the_night_in_onnx_stores(
     assert widest < 1e-4
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_new_version_of_a_recording_replaces_the_old_one_everywhere(tmp_path: Path) -> None:
     """Grown, then completed by the agent's side; another call under another name stays."""
     folder, out = tmp_path / "in", tmp_path / "out"
@@ -421,6 +434,7 @@ def test_a_new_version_of_a_recording_replaces_the_old_one_everywhere(tmp_path: 
     assert (again["n_done"], again["n_skipped"]) == (0, 3)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_name_used_again_on_another_day_is_another_call_and_a_copy_keeps_its_own(tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

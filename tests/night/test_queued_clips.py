@@ -25,6 +25,8 @@ from jobs.maintenance.purge import purge, selection_of
 from jobs.publishing import keep_nearest
 from jobs.reviews.relabel import relabel
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 SETTINGS = Settings(time=TimeSettings(zone=ZONE))
 
 

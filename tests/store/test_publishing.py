@@ -35,6 +35,8 @@ from jobs.maintenance.doctor import Finding, examine
 from jobs.night import RunOptions
 from jobs.night.run import run_night
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 
 def test_publishing_replaces_the_copy_while_an_analyst_writes_to_it(
     tmp_path: Path, calls: list[CallAnalysis]
@@ -73,14 +75,21 @@ def working_rows(store: Store, scratch: Path) -> dict[str, str]:
     return published_rows(Path(shutil.copyfile(store.database, scratch / "working-copy.duckdb")))
 
 
-@pytest.fixture
-def published_twice(tmp_path: Path, calls: list[CallAnalysis]):
-    """Ten calls are published, an eleventh too since; its file before the last lies ready."""
-    with open_work(Workspace(tmp_path / "out")) as store:
+@pytest.fixture(scope="module")
+def made_twice(tmp_path_factory: pytest.TempPathFactory, calls: list[CallAnalysis]) -> Path:
+    out = tmp_path_factory.mktemp("twice") / "out"
+    with open_work(Workspace(out)) as store:
         store.write(calls[:10], begin(store))
         publish(store)
         store.write(calls[10:11], begin(store))
         publish(store)
+    return out
+
+
+@pytest.fixture
+def published_twice(tmp_path: Path, made_twice: Path):
+    """Ten calls are published, an eleventh too since; its file before the last lies ready."""
+    with open_work(Workspace(shutil.copytree(made_twice, tmp_path / "out"))) as store:
         yield store
 
 
@@ -443,11 +452,18 @@ def damage_a_row(database: Path, table: str) -> None:
     database.write_bytes(content)
 
 
-@pytest.fixture
-def night_of_two_calls(tmp_path: Path, calls: list[CallAnalysis]) -> RunOptions:
-    with open_work(Workspace(tmp_path / "out")) as store:
+@pytest.fixture(scope="module")
+def two_calls(tmp_path_factory: pytest.TempPathFactory, calls: list[CallAnalysis]) -> Path:
+    out = tmp_path_factory.mktemp("two") / "out"
+    with open_work(Workspace(out)) as store:
         store.write(calls[:2], begin(store))
         publish(store)
+    return out
+
+
+@pytest.fixture
+def night_of_two_calls(tmp_path: Path, two_calls: Path) -> RunOptions:
+    shutil.copytree(two_calls, tmp_path / "out")
     (tmp_path / "in").mkdir()
     return RunOptions(inputs=(tmp_path / "in",), out=tmp_path / "out")
 

@@ -25,6 +25,8 @@ from callanalytics.workspace import Workspace
 from jobs.night import RunOptions
 from jobs.night.run import run_night
 
+pytestmark = pytest.mark.usefixtures("analysed_here")
+
 N_NIGHTS = 3
 # A notebook: opened once, asked again and again, in a process of its own. Without a cache and from the
 # first row to the last, so that every answer is read from the file.

@@ -20,6 +20,11 @@ from callanalytics.workspace import Workspace
 from ensemble.labels import EMOTIONS
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tables_made_once() -> None:
+    """Not here: every database that is new is made."""
+
+
 def test_every_table_view_and_column_has_a_comment(filled: Store) -> None:
     bare = filled.connection.execute(
         "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NULL"

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from command_line import callanalytics, run_command
-from short_calls import night_args, rows, settle, short_call
+from short_calls import call, night_args, rows, settle, short_call
 from spoken_calls import Spoken, spoken_call
 
 from callanalytics.records import Role
+
+pytestmark = pytest.mark.usefixtures("analysed_here")
 
 CALLER = "This is outrageous, I want to speak to your supervisor, my card is 4111 1111 1111 1111"
 AGENT = "I am sorry, one moment please"
@@ -237,18 +239,18 @@ def test_relabelling_moves_the_words(night: tuple[Path, dict[str, Any]], tmp_pat
     ) == [("no_greeting",)]
 
 
-def test_without_words_nothing_of_them_is_read_or_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # the worker tells what it imports
+def test_without_words_nothing_of_them_is_read_or_imported(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     calls.mkdir()
     said = spoken_call(calls / "call-0.wav", f"C: {CALLER}")
     (calls / "call-0.json").write_text(transcript(said))
     settle(calls)
-    result = night_json(*night_args(calls, tmp_path / "out", "--workers", 1, "--json"))
+    # The run and its worker tell what they import.
+    words = night_args(calls, tmp_path / "out", "--workers", 1, "--json")
+    done = call(*words, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    result = json.loads(done.stdout.splitlines()[-1])
     assert (result["n_done"], result["n_with_words"], result["words_notes"]) == (1, 0, {})
-    imported = {line.rpartition("|")[2].strip() for line in capfd.readouterr().err.splitlines()}
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "callanalytics.analysis.call" in imported
     assert not [
         name for name in imported if re.match(r"faster_whisper|ctranslate2|tokenizers|.*\.words\.", name)
