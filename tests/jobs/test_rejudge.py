@@ -12,10 +12,12 @@ from typing import Any
 import duckdb
 import pytest
 from command_line import callanalytics, messages, run_command
+from fixture_calls import fill, plausible_calls
 from short_calls import settle, short_calls
 
 from callanalytics.config import FrustrationSettings, RuleSettings, Settings
 from callanalytics.config.window import Window
+from callanalytics.store import open_work, publish
 from callanalytics.workspace import Workspace
 from jobs.maintenance.status import read_status, render_status
 from jobs.models.rejudge import rejudge
@@ -70,9 +72,13 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def history(plausible_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Calls of sixteen days, published before rules were noted."""
-    return shutil.copytree(plausible_out, tmp_path_factory.mktemp("history") / "out")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Calls of eight days, published before rules were noted."""
+    out = tmp_path_factory.mktemp("history") / "out"
+    with open_work(Workspace(out)) as store:
+        fill(store, plausible_calls(8))
+        publish(store)
+    return out
 
 
 def night(settings: Settings, calls: Path, out: Path, *, force: bool = False) -> None:
@@ -164,9 +170,9 @@ def test_again_is_no_change_and_a_window_holds(history: Path, tmp_path: Path) ->
     days = rows(out, "SELECT DISTINCT day FROM call_summary WHERE rules_id IS NOT NULL")
     assert days == [(date(2025, 4, 1),)]
     everything = rejudge(Settings(), Workspace(out))
-    assert (everything.n_already, everything.n_calls) == (6, 90)
+    assert (everything.n_already, everything.n_calls) == (6, 42)
     again = rejudge(Settings(), Workspace(out))
-    assert (again.n_calls, again.n_already, again.came, again.went) == (0, 96, (), ())
+    assert (again.n_calls, again.n_already, again.came, again.went) == (0, 48, (), ())
 
 
 def test_what_stored_measures_decide_is_what_judging_everything_decides(
@@ -188,9 +194,9 @@ def test_what_stored_measures_decide_is_what_judging_everything_decides(
         with duckdb.connect(Workspace(whole).work_database) as database:
             database.execute("UPDATE base.analyses SET rules_id = NULL")
         rejudge(changed, Workspace(whole))
-        assert done.n_calls == 96
+        assert done.n_calls == 48
         assert judged(quick) == judged(whole)
-    assert max(n_looked_at) < 60, "the rest has met none of these rules before or now"
+    assert max(n_looked_at) < 30, "the rest has met none of these rules before or now"
 
 
 def test_votes_keep_the_weight_of_neutral_speech_that_they_were_cast_with(out: Path) -> None:
@@ -219,7 +225,7 @@ def test_calls_judged_before_rules_were_noted_are_not_called_changed(history: Pa
     with source_of(history, Settings()) as source:
         other = source.other_rules()
     assert other is not None
-    assert other.n_calls == other.n_unknown == 96
+    assert other.n_calls == other.n_unknown == 48
     assert "before rules were noted" in other.text
 
 
