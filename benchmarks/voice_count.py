@@ -31,8 +31,7 @@ from built_calls import (
     through,
 )
 from sklearn.linear_model import LogisticRegression
-from voice_space import CODINGS as SPACE_CODINGS
-from voice_space import fit, mood_prints
+from voice_space import SETS, fit, mood_prints
 
 from callanalytics.diarize import SpeechModels
 from callanalytics.diarize.clustering import Division, Speech
@@ -164,7 +163,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     prepare(arguments.corpora, arguments.cache, arguments.cycles, arguments.equal_lines)
-    sets = [mood_prints(arguments.corpora, coding, arguments.cache) for coding in SPACE_CODINGS]
+    sets = [mood_prints(arguments.corpora, *which, arguments.cache) for which in SETS]
     printer = SpeechModels().printer
     calls = []
     for path in sorted(arguments.cache.glob("*-????.npz")):

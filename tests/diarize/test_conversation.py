@@ -332,3 +332,13 @@ def test_two_parties_of_a_real_call_are_two_through_gsm(
     assert len(found.speakers) == 2
     assert Quality.ONE_VOICE not in found.quality
     assert len(diarize(samples[None], RATE_HZ, conversation_share=0.0, models=models).speakers) == 1
+
+
+def test_voices_near_each_other_are_told_apart_when_their_telephones_differ(
+    data_dir: Path, models: SpeechModels
+) -> None:
+    """18 s of speech of two men: their division was in doubt while only voices, not lines, were known."""
+    path = data_dir / "calls" / "harper-valley" / "mono" / "0002f70f7386445b.wav"
+    found = diarize(soundfile.read(path, dtype="float32")[0][None], RATE_HZ, models=models)
+    assert len(found.speakers) == 2
+    assert Quality.MIXED_VOICES not in found.quality

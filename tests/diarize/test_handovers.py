@@ -19,7 +19,7 @@ from callanalytics.records import BoolArray, FloatArray, Role, RoleSource, State
 
 SPACE = VoiceSpace.load()
 ANN, BOB, CAROL = (
-    (v / np.linalg.norm(v)).astype(np.float32) for v in np.random.default_rng(3).standard_normal((3, 192))
+    (v / np.linalg.norm(v)).astype(np.float32) for v in np.random.default_rng(19).standard_normal((3, 192))
 )
 
 
@@ -134,7 +134,7 @@ def test_ends_that_are_hardly_apart_are_no_reason_to_hear_more() -> None:
     for side in sides:
         with_handover(turns, 0, np.ones(1300, np.bool_), side.hear, mean_of, SPACE)
     ratios = [SPACE.two_voices(ANN, 7.5, between(ANN, BOB, share), 7.5) for share in np.linspace(0, 1, 41)]
-    assert [len(side.asked) == 2 for side in sides] == [ratio >= -9 for ratio in ratios]
+    assert [len(side.asked) == 2 for side in sides] == [ratio >= -6.5 for ratio in ratios]
     assert len({len(side.asked) for side in sides}) == 2
 
 
