@@ -199,7 +199,7 @@ class _Drain:
         try:
             while (self._todo or self._flying) and not self._stop_requested():
                 while self._todo and len(self._flying) < self._depth:
-                    future = self._pool.submit(_analyze_one, self._todo[-1])  # raises when it is broken
+                    future = self._submit(self._todo[-1], workers)
                     self._flying[future] = (self._todo.pop(), time.monotonic())
                     # The pool starts one with each task, and any of them may be the one that dies first.
                     workers = _workers_of(self._pool) or workers
@@ -229,6 +229,19 @@ class _Drain:
             if self._flying:
                 _kill(self._pool)
             self._pool.shutdown(wait=not self._flying, cancel_futures=True)
+
+    def _submit(self, found: FoundRecording, workers: Sequence[BaseProcess]) -> Future[Outcome]:
+        """One more task for the pool, which may start a worker for it. Raises BrokenProcessPool."""
+        try:
+            return self._pool.submit(_analyze_one, found)
+        except (OSError, ValueError) as problem:
+            # When a worker has died the pool closes what workers share, also while another one is started.
+            deadline = time.monotonic() + JOIN_S
+            while workers and all(worker.exitcode is None for worker in workers):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S / 10)
+            raise BrokenProcessPool from problem
 
     def _end_the_hung(self) -> None:
         now = time.monotonic()

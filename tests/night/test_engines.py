@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from short_calls import short_calls
@@ -21,7 +23,7 @@ from callanalytics.records import Failure, Outcome
 from callanalytics.workspace import file_lock, lock_holder
 from jobs.night import RunOptions
 from jobs.night.limits import StopWatch
-from jobs.night.local_engine import FirstWorker, analyze_all
+from jobs.night.local_engine import FirstWorker, Prepare, analyze_all
 from jobs.night.run import run_night
 
 
@@ -86,6 +88,58 @@ def test_a_crash_costs_only_the_file_that_crashes() -> None:
     failures = {name: o for name, o in found.items() if isinstance(o, Failure)}
     assert {name: failure.reason for name, failure in failures.items()} == {"crash": "worker_died"}
     assert "was killed by SIGSEGV" in failures["crash"].detail, "also while the pool waits for it too"
+
+
+@pytest.mark.parametrize("problem", [ValueError("bad value(s) in fds_to_keep"), OSError("handle is closed")])
+@pytest.mark.parametrize(("load", "n_submitted"), [(cannot_load, 1), (prepare, 2)])
+def test_a_worker_that_is_started_while_another_one_dies_costs_no_more(
+    problem: Exception, load: Prepare, n_submitted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool closes what it shares with its workers, and a start in that moment fails in its own way."""
+    pools: list[Pool] = []
+
+    class Pool(ProcessPoolExecutor):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.n_submitted, self.workers = 0, {}
+            pools.append(self)
+
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            if self is pools[0] and self.n_submitted == n_submitted:
+                while all(worker.exitcode is None for worker in self.workers.values()):
+                    time.sleep(0.02)
+                raise problem
+            self.n_submitted += 1
+            future = super().submit(*args, **kwargs)
+            self.workers = {**self.workers, **(self._processes or {})}
+            return future
+
+    monkeypatch.setattr("jobs.night.local_engine.ProcessPoolExecutor", Pool)
+    recordings = [found_recording(name) for name in ("crash", "good")]
+    nights = analyze_all(recordings, load, workers=2, hung_after_s=60)
+    if load is cannot_load:
+        with pytest.raises(EngineError, match="cannot start"):
+            list(nights)
+    else:
+        found = {str(o): o for o in nights}
+        assert "good" in found
+        assert len(found) == 2
+
+
+@pytest.mark.parametrize("problem", [ValueError("no such task"), BlockingIOError("no more processes")])
+def test_a_task_that_fails_while_all_workers_live_is_told_as_it_is(
+    problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pool(ProcessPoolExecutor):
+        def submit(self, task: Any, *args: Any) -> Any:
+            if args:
+                raise problem
+            return super().submit(task, *args)
+
+    monkeypatch.setattr("jobs.night.local_engine.ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("jobs.night.local_engine.JOIN_S", 0.1)
+    with pytest.raises(type(problem), match=str(problem)):
+        list(analyze_all([found_recording("good")], prepare, workers=1, hung_after_s=60))
 
 
 def test_a_worker_uses_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
