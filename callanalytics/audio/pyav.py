@@ -111,9 +111,8 @@ def ffmpeg_source(
         starts_s = [float(each.start_time * each.time_base) for each in tracks if each.start_time is not None]
         is_edited = name.startswith("mov,") and declared_s is not None  # fragments of a broadcast begin late
         if len(starts_s) == len(tracks) and declared_s is not None and name in (MATROSKA, "ogg"):
-            declared_s -= max(
-                0.0, starts_s[track]
-            )  # they state when the last track ends, also of a live stream
+            # They state when the last track ends, also of a live stream that begins late.
+            declared_s -= max(0.0, starts_s[track])
         if len(starts_s) == len(tracks) and (is_edited or len(tracks) > 1):
             lead_s = timeline.begin(starts_s, track, is_edited=is_edited)
             declared_s = None if declared_s is None else declared_s + lead_s
