@@ -43,10 +43,9 @@ from ensemble.training.assemble import (
 from ensemble.training.calibration import normalised
 from ensemble.training.fit_heads import (
     HeadSettings,
+    HeldOut,
     add_voice_member,
-    calibration_of_trained,
     fit_heads,
-    scores_of,
 )
 from ensemble.training.pooled_features import VIEWS, clip_alone, features_of, voice_head
 
@@ -317,7 +316,8 @@ def calibrate_trained_alone(
     clips, [(telephone, view)] = features_of(ensemble, head, chosen, VIEWS[:1], cache, say)
     alone = clip_alone(ensemble, telephone, view, np.arange(len(clips)))
     truth = np.array([ensemble.labels.index(clip.emotion) for clip in clips], dtype=np.int64)
-    about = calibration_of_trained(ensemble.heads, ensemble, view, alone, truth, precision)
+    held_out = HeldOut(ensemble.heads, ensemble, view, alone, truth)
+    about = held_out.calibrate_trained(precision)
     if about is None:
         raise TrainingError(f"{start}: has no member on the voice network beside others to vote without")
     out = folder / "ensemble"
@@ -325,7 +325,7 @@ def calibrate_trained_alone(
     out.mkdir(parents=True)
     for name, sha256 in files_of(begun):
         shutil.copyfile(checked_file(start, name, sha256), out / name)
-    scores = scores_of(ensemble.heads, ensemble, view, alone, truth)
+    scores = held_out.scores()
     headline = {"test": name_of_test(clips), "uar": scores["uar_speaker"]}
     card = {
         **begun,

@@ -133,9 +133,8 @@ def with_handover(
         return tuple(turns), Handover()
     spoken, ends_s = np.flatnonzero(turn_at >= 0), min(_HEARD_FIRST_S, total_s / 2)
     n_end = int(ends_s / FRAME_S)
-    at_ends = np.full(
-        len(active), -1
-    )  # turns in the first seconds by their numbers, in the last ones from n on
+    # Turns in the first seconds by their numbers, in the last ones from n on.
+    at_ends = np.full(len(active), -1)
     at_ends[spoken[:n_end]] = turn_at[spoken[:n_end]]
     at_ends[spoken[-n_end:]] = turn_at[spoken[-n_end:]] + n
     ends = hear(at_ends, 2 * n)

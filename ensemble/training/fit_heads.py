@@ -202,12 +202,12 @@ def fit_heads(
     card = read_card(folder)
     if len(validation):
         alone = clip_alone(ensemble, examples.view(VIEWS[0]), known[0], validation)
-        held_out = heads, ensemble, known[0].only(validation), alone, examples.truth[validation], precision
-        found, scores = _calibration(np.ones(len(ensemble.members), dtype=bool), *held_out)
+        held_out = HeldOut(heads, ensemble, known[0].only(validation), alone, examples.truth[validation])
+        found, scores = held_out.calibrate(np.ones(len(ensemble.members), dtype=bool), precision)
         heads = replace(heads, temperature=found.heads_temperature)
         card |= {"temperature": found.temperature, "thresholds": asdict(found.thresholds), "centred": scores}
         card["scores"]["headline"]["uar"] = scores["uar_speaker"]
-        if (of_trained := calibration_of_trained(*held_out)) is not None:
+        if (of_trained := held_out.calibrate_trained(precision)) is not None:
             card["trained_alone"] = of_trained
     elif chosen is not None:
         heads = replace(heads, temperature=chosen["heads"]["temperature"])
@@ -319,82 +319,69 @@ def _append(
         each.append((pooled[rows] - origin - baseline).astype(np.float32))
 
 
-def calibration_of_trained(
-    heads: CentredHeads, ensemble: Ensemble, view: Features, alone: Float, truth: Int, precision: float
-) -> dict[str, Any] | None:
-    """For the card: the vote without the members on the voice network; None where all or none are.
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Clips of speakers who were held out, over the telephone, to calibrate and to score the vote.
 
-    All on clips of speakers who were held out, telephone: ``view`` by what is known of their voices,
-    ``alone`` the members' own answers (m, n, k) of each clip alone, ``truth`` (n,) their labels.
+    view: by what is known of their voices; alone: the members' own answers (m, n, k) of each clip alone;
+    truth: (n,) labels; heads: in the place of those of the ensemble.
     """
-    trained = ~np.array(ensemble.on_voice)
-    if trained.all() or not trained.any():
-        return None
-    found, scores = _calibration(trained, heads, ensemble, view, alone, truth, precision)
-    return {**asdict(found), "centred": scores}
 
+    heads: CentredHeads
+    ensemble: Ensemble
+    view: Features
+    alone: Float
+    truth: Int
 
-def _calibration(
-    asked: NDArray[np.bool_],
-    heads: CentredHeads,
-    ensemble: Ensemble,
-    view: Features,
-    alone: Float,
-    truth: Int,
-    precision: float,
-) -> tuple[Calibration, dict[str, Any]]:
-    """Temperatures, thresholds and scores of the vote of the members ``asked`` (m,); the rest as above."""
-    known = _answers(asked, heads, ensemble, view, alone, truth)
-    both, twice = np.concatenate([known["speaker"], known["calm"]], axis=1), np.tile(truth, 2)
-    rule, votes = ensemble.rule, _votes(ensemble)
-    temperature = fit_temperature(both, twice, votes)
-    thresholds = choose_thresholds(both, twice, temperature, precision, rule=rule, weights=votes)
-    before = ensemble.thresholds
-    thresholds = replace(thresholds, shortest_s=before.shortest_s, quietest_db=before.quietest_db)
-    found = Calibration(fit_temperature(known["clip"], truth, votes), temperature, thresholds)
-    return found, _scores(found, ensemble, known, truth)
+    def calibrate(self, asked: NDArray[np.bool_], precision: float) -> tuple[Calibration, dict[str, Any]]:
+        """Temperatures, thresholds and scores of the vote of the members ``asked`` (m,)."""
+        known = self._answers(asked)
+        both, twice = np.concatenate([known["speaker"], known["calm"]], axis=1), np.tile(self.truth, 2)
+        rule, before = self.ensemble.rule, self.ensemble.thresholds
+        temperature = fit_temperature(both, twice, self._votes)
+        thresholds = choose_thresholds(both, twice, temperature, precision, rule=rule, weights=self._votes)
+        thresholds = replace(thresholds, shortest_s=before.shortest_s, quietest_db=before.quietest_db)
+        of_clip = fit_temperature(known["clip"], self.truth, self._votes)
+        found = Calibration(of_clip, temperature, thresholds)
+        return found, self._scores(found, known)
 
+    def calibrate_trained(self, precision: float) -> dict[str, Any] | None:
+        """For the card: the vote without members on the voice network; None where all or none are on it."""
+        trained = ~np.array(self.ensemble.on_voice)
+        if trained.all() or not trained.any():
+            return None
+        found, scores = self.calibrate(trained, precision)
+        return {**asdict(found), "centred": scores}
 
-def scores_of(
-    heads: CentredHeads, ensemble: Ensemble, view: Features, alone: Float, truth: Int
-) -> dict[str, Any]:
-    """UAR and ECE of the vote of all by what is known of a voice; arguments as above."""
-    everybody = np.ones(len(ensemble.members), dtype=bool)
-    found = Calibration(ensemble.temperature, heads.temperature, ensemble.thresholds)
-    return _scores(found, ensemble, _answers(everybody, heads, ensemble, view, alone, truth), truth)
+    def scores(self) -> dict[str, Any]:
+        """UAR and ECE of the vote of all, calibrated as it is, by what is known of a voice."""
+        ensemble = self.ensemble
+        found = Calibration(ensemble.temperature, self.heads.temperature, ensemble.thresholds)
+        return self._scores(found, self._answers(np.ones(len(ensemble.members), dtype=bool)))
 
+    @property
+    def _votes(self) -> NDArray[np.float64] | None:
+        return self.ensemble.weights if self.ensemble.rule == "weighted" else None
 
-def _votes(ensemble: Ensemble) -> NDArray[np.float64] | None:
-    return ensemble.weights if ensemble.rule == "weighted" else None
+    def _answers(self, asked: NDArray[np.bool_]) -> dict[str, Float]:
+        """Softmax (m, n, k) of the members ``asked``, 0 of the others, by what is known of a voice."""
+        heads, view = self.heads, self.view
+        neutral, counted = self.ensemble.labels.index("neutral"), asked[:, None, None]
+        each = [heads.offsets(m, pooled) for m, pooled in enumerate(view.pooled)]
+        offsets = np.stack(each).astype(np.float64)
+        likely = view.alone[asked, :, neutral].mean(axis=0, dtype=np.float64)
+        return {"clip": self.alone * counted} | {
+            how: softmax(heads.centre(offsets, view.seconds, likely, view.voices, calm)[0]) * counted
+            for how, calm in (("speaker", None), ("calm", self.truth == neutral))
+        }
 
-
-def _answers(
-    asked: NDArray[np.bool_],
-    heads: CentredHeads,
-    ensemble: Ensemble,
-    view: Features,
-    alone: Float,
-    truth: Int,
-) -> dict[str, Float]:
-    """Softmax (m, n, k) of the members ``asked``, 0 of the others, by what is known of a voice."""
-    neutral, counted = ensemble.labels.index("neutral"), asked[:, None, None]
-    offsets = np.stack([heads.offsets(m, pooled) for m, pooled in enumerate(view.pooled)]).astype(np.float64)
-    likely = view.alone[asked, :, neutral].mean(axis=0, dtype=np.float64)
-    return {"clip": alone * counted} | {
-        how: softmax(heads.centre(offsets, view.seconds, likely, view.voices, calm)[0]) * counted
-        for how, calm in (("speaker", None), ("calm", truth == neutral))
-    }
-
-
-def _scores(
-    calibration: Calibration, ensemble: Ensemble, known: Mapping[str, Float], truth: Int
-) -> dict[str, Any]:
-    scores: dict[str, Any] = {"n_clips": len(truth)}
-    for how, rows in known.items():
-        temperature = calibration.temperature if how == "clip" else calibration.heads_temperature
-        mean = calibrate_mean(rows, temperature, _votes(ensemble))
-        top, _, _ = count_votes(rows, mean, ensemble.rule, _votes(ensemble))
-        confidence = mean[np.arange(len(top)), top]
-        scores[f"uar_{how}"] = unweighted_recall(truth, top)
-        scores[f"ece_{how}"] = expected_calibration_error(confidence, top == truth)
-    return scores
+    def _scores(self, calibration: Calibration, known: Mapping[str, Float]) -> dict[str, Any]:
+        scores: dict[str, Any] = {"n_clips": len(self.truth)}
+        for how, rows in known.items():
+            temperature = calibration.temperature if how == "clip" else calibration.heads_temperature
+            mean = calibrate_mean(rows, temperature, self._votes)
+            top, _, _ = count_votes(rows, mean, self.ensemble.rule, self._votes)
+            confidence = mean[np.arange(len(top)), top]
+            scores[f"uar_{how}"] = unweighted_recall(self.truth, top)
+            scores[f"ece_{how}"] = expected_calibration_error(confidence, top == self.truth)
+        return scores

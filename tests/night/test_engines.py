@@ -106,7 +106,9 @@ def test_a_worker_that_is_started_while_another_one_dies_costs_no_more(
 
         def submit(self, *args: Any, **kwargs: Any) -> Any:
             if self is pools[0] and self.n_submitted == n_submitted:
+                deadline = time.monotonic() + 30
                 while all(worker.exitcode is None for worker in self.workers.values()):
+                    assert time.monotonic() < deadline
                     time.sleep(0.02)
                 raise problem
             self.n_submitted += 1
