@@ -63,7 +63,10 @@ def frames_at(samples: FloatArray, starts: npt.NDArray[np.intp], length: int) ->
 
 
 def is_interleaved(row: FloatArray) -> bool:
-    """Whether (n,) samples are those of two channels in turn: mostly one of them is much louder."""
+    """Whether (n,) samples are those of two channels in turn: mostly one of them is much louder.
+
+    So are those of a tone at a quarter of the rate, but there the louder ones change sign each time.
+    """
     n_frames = len(row) // _FRAME
     if n_frames < _ENOUGH_FRAMES:
         return False
@@ -71,7 +74,8 @@ def is_interleaved(row: FloatArray) -> bool:
     pairs = frames_at(row, starts, _FRAME).reshape(len(starts), -1, 2)
     power = pairs.var(axis=1)
     loud = power.max(axis=1) > _HEARD_POWER
-    apart = power.max(axis=1) > _APART * power.min(axis=1)
+    goes_on = np.take_along_axis((pairs[:, 1:] * pairs[:, :-1]).sum(axis=1), power.argmax(axis=1)[:, None], 1)
+    apart = (power.max(axis=1) > _APART * power.min(axis=1)) & (goes_on[:, 0] > 0)
     return bool(loud.sum() >= _ENOUGH_FRAMES and (loud & apart).sum() > _TURNS_SHARE * loud.sum())
 
 

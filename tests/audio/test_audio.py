@@ -732,6 +732,14 @@ def test_stereo_under_a_mono_header_is_refused(tmp_path: Path) -> None:
     assert decode(tmp_path / "stereo.wav").samples.shape == (2, 240_000)
 
 
+@pytest.mark.parametrize("hz", [1999, 2000, 2005])
+def test_a_tone_at_a_quarter_of_the_rate_is_one_channel(hz: int, tmp_path: Path) -> None:
+    """Every other sample of it is next to nothing, too."""
+    sound = 0.3 * np.sin(2 * np.pi * hz * np.arange(160_000) / 8000)
+    sf.write(tmp_path / "tone.wav", sound, 8000, subtype="PCM_16")
+    assert decode(tmp_path / "tone.wav").samples.shape == (1, 160_000)
+
+
 @pytest.mark.parametrize("doublings", [4, 5, 7])
 def test_a_very_quiet_copy_is_lifted_to_the_call_itself_and_noted(doublings: int, tmp_path: Path) -> None:
     sound = np.stack([0.25 * tone(3.0, 8000), 0.05 * tone(3.0, 8000)], axis=1).astype(np.float32)
